@@ -1,0 +1,123 @@
+"""Settings of the demo site; everything that differs between machines comes from the environment."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from core.env import envbool, envint, envlist
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR)
+
+DEBUG = envbool("DJANGO_DEBUG", True)
+SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("Set DJANGO_SECRET_KEY; only DJANGO_DEBUG=1 runs without one.")
+    SECRET_KEY = "demo-only-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2  # noqa: S105
+ALLOWED_HOSTS = envlist("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "sqllogs",
+    "transactions",
+    "home",
+]
+
+MIDDLEWARE = [
+    "sqllogs.middleware.SQLLogsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "core.urls"
+WSGI_APPLICATION = "core.wsgi.application"
+ASGI_APPLICATION = "core.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def postgres(name: str) -> dict[str, Any]:
+    """Return the settings of a PostgreSQL database named by DATABASE_NAME and libpq's own PG* variables."""
+    return {"ENGINE": "django.db.backends.postgresql", "NAME": name}
+
+
+# The application's database and the ring's. Each is a SQLite file unless a
+# PostgreSQL database is named; host, port, user and password are libpq's PG* variables.
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": postgres(os.environ["DATABASE_NAME"])
+    if os.environ.get("DATABASE_NAME")
+    else {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "db.sqlite3",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"},
+    },
+    "sqllogs": postgres(os.environ["SQLLOGS_DATABASE_NAME"])
+    if os.environ.get("SQLLOGS_DATABASE_NAME")
+    else {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "sqllogs.sqlite3"},
+}
+DATABASE_ROUTERS = ["sqllogs.routers.SQLLogsRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+SQLLOGS = {
+    "CAPACITY_ROWS": envint("SQLLOGS_CAPACITY_ROWS", 100_000),
+    "RELEASE": os.environ.get("RELEASE", ""),
+    "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",
+    "PAGE_SIZE": 50,
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+# Whitenoise serves the apps' own static files, so that no collectstatic is needed to try the site.
+WHITENOISE_USE_FINDERS = True
+
+if DEBUG:
+    INSTALLED_APPS += ["debug_toolbar"]
+    # After sqllogs' own, as early as possible otherwise: that is its documented place.
+    MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
+    INTERNAL_IPS = ["127.0.0.1", "::1"]
+else:
+    CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = envbool("DJANGO_HTTPS", True)
+    SECURE_SSL_REDIRECT = envbool("DJANGO_HTTPS", True)
+    SECURE_HSTS_SECONDS = envint("DJANGO_HSTS_SECONDS", 31_536_000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True

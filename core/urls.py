@@ -1,0 +1,17 @@
+"""The demo site's URLs."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("home.urls")),
+    path("admin/", admin.site.urls),
+    path("sql-logs/", include("sqllogs.urls")),
+    path("transactions/", include("transactions.urls")),
+]
+
+if settings.DEBUG:
+    from debug_toolbar.toolbar import debug_toolbar_urls
+
+    urlpatterns += debug_toolbar_urls()

@@ -1,0 +1,78 @@
+"""The unit of work that a query belongs to: a request, a command, a task.
+
+Filled by `sqllogs.middleware` and `sqllogs.commands` in the caller's thread;
+`sqllogs.capture` keeps a reference with each query, `sqllogs.writer` reads it.
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+
+class UnitOfWork:
+    """What all queries of one request, command or task have in common.
+
+    It is mutable: route, view and status become known while its queries are
+    already in the buffer, and the writer reads them when it stores.
+    """
+
+    __slots__ = (
+        "kind", "method", "muted", "request", "request_id", "route", "sampled", "span_id", "status",
+        "trace_id", "view",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        trace_id: int = 0,
+        span_id: int = 0,
+        sampled: bool = False,
+        view: str | None = None,
+        method: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.trace_id = trace_id or secrets.randbits(128)
+        self.span_id = span_id or secrets.randbits(64)
+        self.sampled = sampled
+        self.route: str | None = None
+        self.view = view
+        self.method = method
+        self.status: int | None = None
+        self.request_id = request_id
+        self.request: Any = None
+        """The HttpRequest while it is being answered: its resolver_match is read late."""
+        self.muted = False
+        """Nothing of this unit is recorded, not even what is in the buffer already."""
+
+
+current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
+
+
+@contextmanager
+def unit_of_work(kind: str, view: str) -> Iterator[UnitOfWork]:
+    """Name the queries of a block: `kind` is task, thread or what you like, `view` its name."""
+    unit = UnitOfWork(kind, view=view)
+    token = current.set(unit)
+    try:
+        yield unit
+    finally:
+        current.reset(token)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Record no query of this block; a request that enters it is not recorded at all."""
+    around = current.get()
+    if around is not None and around.kind == "request":
+        around.muted = True
+    silent = UnitOfWork("muted")
+    silent.muted = True
+    token = current.set(silent)
+    try:
+        yield
+    finally:
+        current.reset(token)

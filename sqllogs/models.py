@@ -1,0 +1,126 @@
+"""The tables of the ring's database.
+
+Written by `sqllogs.ring` in the writer's thread, read by `sqllogs.queries`.
+"""
+
+from django.db import models
+
+
+class SQLLog(models.Model):
+    """One executed statement, in a fixed slot: `slot = seq % capacity`.
+
+    There is no secondary index: each costs the writer as much as the row
+    itself, while a scan of 100,000 narrow rows takes 10-30 ms, and newest
+    first is the order of the slots (see `sqllogs.queries`).
+    """
+
+    slot = models.IntegerField(primary_key=True, help_text="Place in the ring, 0 to capacity - 1.")
+    seq = models.BigIntegerField("id", help_text="Number of the record, counted from 1 over all processes.")
+    time = models.DateTimeField(help_text="When the statement was sent, UTC, microseconds.")
+    duration_ms = models.FloatField("duration", help_text="Execute and fetch time, milliseconds.")
+    execute_ms = models.FloatField(help_text="Time in the driver's execute, milliseconds.")
+    fetch_ms = models.FloatField(null=True, help_text="Time in the driver's fetches, milliseconds.")
+    rows = models.BigIntegerField(null=True, help_text="Rows returned or changed, when the driver tells.")
+    fingerprint = models.CharField(max_length=16, help_text="Key of the statement's text, 16 hex digits.")
+    sql_length = models.IntegerField(help_text="Length of the statement as sent, characters.")
+    sql_hash = models.CharField(max_length=16, null=True, help_text="BLAKE2b of a statement too long to keep whole.")
+    alias = models.CharField(max_length=64, help_text="Alias in DATABASES.")
+    vendor = models.CharField(max_length=16, help_text="Django's vendor name: sqlite, postgresql, ...")
+    many = models.BooleanField(help_text="Sent by executemany.")
+    in_transaction = models.BooleanField(help_text="Sent inside an atomic block.")
+    error = models.CharField(max_length=100, null=True, help_text="Class of the exception raised.")
+    sqlstate = models.CharField(max_length=5, null=True, help_text="SQLSTATE of the error, when the driver tells.")
+    trace_id = models.CharField(max_length=32, null=True, help_text="W3C trace id, 32 hex digits.")
+    span_id = models.CharField(max_length=16, null=True, help_text="W3C span id, 16 hex digits.")
+    sampled = models.BooleanField(help_text="The trace is kept by the tracing backend.")
+    request_id = models.CharField(max_length=64, null=True, help_text="The X-Request-ID header.")
+    kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")
+    route = models.CharField(max_length=200, null=True, help_text="URL pattern that matched.")
+    view = models.CharField(max_length=200, null=True, help_text="View, command, task or thread by name.")
+    method = models.CharField(max_length=16, null=True, help_text="HTTP method.")
+    status = models.SmallIntegerField(null=True, help_text="HTTP status, when known at the flush.")
+    call_site = models.CharField(max_length=300, null=True, help_text="path/file.py:line function, application code.")
+    release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
+    host = models.CharField(max_length=255, help_text="Name of the machine.")
+    pid = models.IntegerField(help_text="Process id.")
+
+    class Meta:
+        verbose_name = "SQL log"
+        verbose_name_plural = "SQL logs"
+        # The permission to read figures and fingerprints is Django's own view_sqllog.
+        default_permissions = ("view",)
+        permissions = [
+            ("view_sqllog_text", "Can view the SQL text"),
+            ("explain_sqllog", "Can explain a statement"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.fingerprint} {self.duration_ms:.3f} ms"
+
+
+class Statement(models.Model):
+    """The redacted text of a statement, once for all its records."""
+
+    fingerprint = models.CharField(max_length=16, primary_key=True, help_text="16 hex digits.")
+    sql = models.TextField(help_text="Normalised statement; every literal is a ?.")
+    operation = models.CharField(max_length=32, help_text="SELECT, INSERT, ...")
+    tables = models.CharField(max_length=500, help_text="Tables, by comma.")
+    first_seen = models.DateTimeField()
+    last_seen = models.DateTimeField(help_text="To the hour; the oldest make room for new ones.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.sql[:80]
+
+
+class RingHead(models.Model):
+    """One row: how far the ring has been written. Locked only while a block is reserved."""
+
+    id = models.IntegerField(primary_key=True, default=1)
+    seq = models.BigIntegerField(help_text="The last number given out.")
+    capacity = models.IntegerField(help_text="Slots.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.seq} of {self.capacity}"
+
+
+class Process(models.Model):
+    """What one process has captured, stored and dropped; written with each batch."""
+
+    uuid = models.CharField(max_length=32, primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    captured = models.BigIntegerField(help_text="Queries seen.")
+    stored = models.BigIntegerField(help_text="Records written to the ring.")
+    dropped = models.JSONField(default=dict, help_text="Records lost, by reason.")
+    queued = models.IntegerField(help_text="Records waiting.")
+    lag_ms = models.FloatField(help_text="Age of the oldest record of the last batch, milliseconds.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class Token(models.Model):
+    """A bearer token that may read the SQL log API and nothing else."""
+
+    name = models.CharField(max_length=64, help_text="Who uses it; two may be active under one name.")
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the token, hex.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, help_text="To the minute.")
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name

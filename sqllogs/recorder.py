@@ -1,0 +1,4 @@
+"""Stub."""
+
+
+def install() -> None: ...

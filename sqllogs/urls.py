@@ -1,0 +1,4 @@
+from django.urls import URLPattern
+
+app_name = "sqllogs"
+urlpatterns: list[URLPattern] = []
