@@ -49,6 +49,17 @@ class UnitOfWork:
         """Nothing of this unit is recorded, not even what is in the buffer already."""
 
 
+    def destination(self) -> tuple[str | None, str | None]:
+        """Return route and view: what a request has been resolved to, or what was given."""
+        match = getattr(self.request, "resolver_match", None)
+        return (match.route or None, match._func_path) if match else (self.route, self.view)
+
+    def settle(self) -> None:
+        """Let go of the request, which may hold an upload, once it is answered."""
+        self.route, self.view = self.destination()
+        self.request = None
+
+
 current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
 
 

@@ -6,7 +6,11 @@ class SQLLogsError(Exception):
 
 
 class StoreUnavailableError(SQLLogsError):
-    """The ring's database cannot be reached or is not migrated; the batch is kept and retried."""
+    """The ring's database cannot be reached or written; the batch is kept and retried."""
+
+
+class StoreUnreadyError(StoreUnavailableError):
+    """The ring's tables are not there (yet): its migrations are due or under way."""
 
 
 class RejectedRowsError(SQLLogsError):

@@ -81,6 +81,7 @@ class RingHead(models.Model):
     id = models.IntegerField(primary_key=True, default=1)
     seq = models.BigIntegerField(help_text="The last number given out.")
     capacity = models.IntegerField(help_text="Slots.")
+    epoch = models.IntegerField(default=0, help_text="Changes when texts are deleted: writers must store theirs anew.")
 
     class Meta:
         default_permissions = ()

@@ -18,10 +18,10 @@ class Captured(NamedTuple):
     """Wall time at which the statement was sent, nanoseconds since the epoch."""
     execute_ns: int
     """Time in execute, nanoseconds."""
-    sql: Any
-    """The statement as given: str, bytes or a psycopg Composable; cut to 64 KiB."""
+    sql: str
+    """The statement, cut to 64 KiB; bytes and psycopg's Composables are text by now."""
     sql_length: int
-    """Length before the cut; -1 where `sql` says it itself."""
+    """Characters before the cut; -1 where nothing was cut."""
     sql_hash: str | None
     """BLAKE2b of the whole, 16 hex digits, when it was cut."""
     alias: str
@@ -30,7 +30,7 @@ class Captured(NamedTuple):
     in_transaction: bool
     rowcount: int
     """The driver's rowcount; negative when it does not tell."""
-    error: BaseException | type[BaseException] | None
+    error: type[BaseException] | None
     sqlstate: str | None
     unit: UnitOfWork | None
     span: Any

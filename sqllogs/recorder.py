@@ -1,4 +1,123 @@
-"""Stub."""
+"""Put capture, buffer, writer and ring together, once per process.
+
+`install` runs when Django is ready; `close` at the process's end; after a fork
+the child starts with a buffer, a writer and figures of its own.
+"""
+
+import atexit
+import logging
+import multiprocessing
+import multiprocessing.util
+import os
+import sys
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.signals import connection_created
+
+from sqllogs import capture, commands, conf
+from sqllogs.buffer import Buffer
+from sqllogs.record import Captured
+
+EXIT_TIMEOUT_S = 3.0
+"""How long the end of a process waits, at most, for a store that does not answer."""
+
+logger = logging.getLogger(__name__)
 
 
-def install() -> None: ...
+class Recorder:
+    """The way of a query in one process."""
+
+    def __init__(self, settings: conf.Conf) -> None:
+        self._settings = settings
+        self._inherited: list[Any] = []
+        self.wrapper = capture.execute_wrapper(self._put, call_site=settings.call_site)
+        self._begin()
+
+    def _begin(self) -> None:
+        # Imported late: models can be only when the apps are loaded.
+        from sqllogs.resolver import Resolver
+        from sqllogs.ring import Ring
+        from sqllogs.writer import Writer
+
+        settings = self._settings
+        self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
+        self.ring = Ring(settings)
+        self.writer = Writer(
+            self.buffer, self.ring, lambda: Resolver(settings), flush_interval_s=settings.flush_interval_s
+        )
+
+    def _put(self, captured: Captured) -> None:
+        self.buffer.put(captured)
+        if not self.writer.started:
+            self.writer.start()
+
+    def begin_anew(self) -> None:
+        """Leave the parent's records to the parent, after a fork."""
+        # Never closed and never freed here: that would end the parent's connection.
+        self._inherited.append(self.ring)
+        self._begin()
+
+    def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
+        """Install the wrapper; a reconnect and a borrow from a pool come here again."""
+        if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
+            capture.install(self.wrapper, connection)
+
+    def install(self) -> None:
+        connection_created.connect(self.on_connection_created, dispatch_uid="sqllogs")
+        for connection in connections.all(initialized_only=True):
+            self.on_connection_created(connection)
+
+    def uninstall(self) -> None:
+        """Stop capturing on this thread's connections and on new ones."""
+        connection_created.disconnect(dispatch_uid="sqllogs")
+        for connection in connections.all(initialized_only=True):
+            capture.uninstall(self.wrapper, connection)
+
+
+recorder: Recorder | None = None
+"""The one of this process; None while capturing is off."""
+
+
+def install() -> None:
+    """Start capturing, unless the settings or a test runner say otherwise."""
+    global recorder
+    settings = conf.load()
+    enabled = not _under_test() if settings.enabled is None else settings.enabled
+    if not enabled or recorder is not None:
+        return
+    recorder = Recorder(settings)
+    recorder.install()
+    commands.install()
+    atexit.register(close)
+    if multiprocessing.parent_process() is not None:
+        _close_with_multiprocessing(recorder)
+    multiprocessing.util.register_after_fork(recorder, _close_with_multiprocessing)
+    os.register_at_fork(after_in_child=recorder.begin_anew)
+
+
+def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+    """Store what has been captured so far; return False when the time did not suffice."""
+    return recorder is None or recorder.writer.flush(timeout_s)
+
+
+def close() -> None:
+    """Store the rest and end the writer; called at exit, and by an ASGI server's lifespan."""
+    if recorder is None or recorder.writer.stop(EXIT_TIMEOUT_S):
+        return
+    # A first `migrate` ends here: the ring it was about to make is no fault to report.
+    logger.log(
+        logging.INFO if recorder.writer.store_unready else logging.WARNING,
+        "%s SQL log records of process %s could not be stored before its end.",
+        recorder.writer.tallies().queued,
+        os.getpid(),
+    )
+
+
+def _close_with_multiprocessing(_: Recorder) -> None:
+    """Close at the end of a multiprocessing child too: it skips atexit, and clears finalizers at its start."""
+    multiprocessing.util.Finalize(None, close, exitpriority=10)
+
+
+def _under_test() -> bool:
+    return "pytest" in sys.modules or sys.argv[1:2] == ["test"]

@@ -1,0 +1,50 @@
+"""Flush the SQL log when an ASGI server stops.
+
+uvicorn ends a process by raising the signal again, so atexit never runs there;
+the lifespan protocol is where it tells. Runs in the server's event loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.core.handlers.asgi import ASGIHandler
+
+from sqllogs import recorder
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+def flush_at_shutdown(application: Application) -> Application:
+    """Wrap an ASGI application: `application = flush_at_shutdown(get_asgi_application())`."""
+
+    async def with_flush(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await application(scope, receive, send)
+        elif isinstance(application, ASGIHandler):  # Django's own answers no lifespan at all
+            await _lifespan(receive, send)
+        else:
+            await application(scope, receive, _flushing(send))
+
+    return with_flush
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    sending = _flushing(send)
+    while True:
+        message = await receive()
+        await sending({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _flushing(send: Send) -> Send:
+    async def flushing(message: Message) -> None:
+        if message["type"] == "lifespan.shutdown.complete":
+            await asyncio.to_thread(recorder.close)
+        await send(message)
+
+    return flushing

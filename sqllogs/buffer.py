@@ -1,0 +1,101 @@
+"""Hold captured queries between the caller's threads and the writer's.
+
+Fed by `sqllogs.capture` in any thread, drained by `sqllogs.writer` in its own.
+Producers take no lock: every step is one C call on a deque or an
+itertools.count, so a signal handler or a `__del__` may enter at any point.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import count, repeat
+from queue import SimpleQueue
+from sys import getsizeof
+from threading import RLock
+
+from sqllogs.record import Captured
+
+RECORD_BYTES = 300
+"""A captured tuple with its numbers, without the statement's text (measured: 264)."""
+
+
+class Tally:
+    """A counter that many threads add to without a lock."""
+
+    __slots__ = ("_count", "_lock", "_reads", "add")
+
+    def __init__(self) -> None:
+        self._count = count()
+        self._reads = 0
+        self._lock = RLock()
+        self.add: Callable[[], int] = self._count.__next__
+
+    @property
+    def value(self) -> int:
+        with self._lock:  # reading takes a number as well, which is taken off again
+            self._reads += 1
+            return next(self._count) - self._reads + 1
+
+
+class Buffer:
+    """Bounded in rows and in bytes; what is over the bound is dropped, newest first, and counted.
+
+    Bytes are counted in whole KiB: one for each record, and one in `_ledger`
+    for each further KiB of its text. len() of a deque is exact in any thread,
+    where `+=` on an integer would drift.
+    """
+
+    def __init__(self, *, rows_max: int, bytes_max: int) -> None:
+        self.rows_max = rows_max
+        self.kib_max = bytes_max >> 10
+        self.wake_at_kib = min(rows_max, self.kib_max) // 2
+        self._rows: deque[Captured] = deque()
+        self._ledger: deque[None] = deque()
+        self.captured = Tally()
+        self.dropped = {"buffer_rows": Tally(), "buffer_bytes": Tally()}
+        self.waker: SimpleQueue[None] = SimpleQueue()
+        """An item wakes the writer. SimpleQueue is re-entrant, an Event is not."""
+        self._woken = False
+
+    def put(self, captured: Captured) -> None:
+        """Append in the caller's thread, or drop and count."""
+        self.captured.add()
+        rows = len(self._rows)
+        held_kib = rows + len(self._ledger)
+        if rows >= self.rows_max:
+            self.dropped["buffer_rows"].add()
+            return
+        if held_kib >= self.kib_max:
+            self.dropped["buffer_bytes"].add()
+            return
+        sql = captured[2]
+        if len(sql) > 160 and (extra_kib := _extra_kib(sql)):
+            self._ledger.extend(repeat(None, extra_kib))
+        self._rows.append(captured)
+        if held_kib >= self.wake_at_kib and not self._woken:
+            self._woken = True
+            self.waker.put(None)
+
+    def drain(self, rows_max: int) -> list[Captured]:
+        """Take the oldest records; the writer's thread only."""
+        self._woken = False
+        drained = []
+        popleft = self._rows.popleft
+        for _ in range(min(rows_max, len(self._rows))):
+            captured = popleft()
+            drained.append(captured)
+            for _ in range(_extra_kib(captured[2])):
+                self._ledger.pop()
+        return drained
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def held_bytes(self) -> int:
+        """Upper bound of the memory held now."""
+        return (len(self._rows) + len(self._ledger)) << 10
+
+
+def _extra_kib(sql: str | bytes) -> int:
+    """Return the KiB of a record beyond its first."""
+    return (getsizeof(sql) + RECORD_BYTES) >> 10

@@ -1,0 +1,133 @@
+"""Turn captured queries into records.
+
+Fed by `sqllogs.writer`, in the writer's thread, with what `sqllogs.capture`
+left in the buffer; what it returns goes to the sinks.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqllogs.call_site import CallSites
+from sqllogs.conf import Conf
+from sqllogs.context import UnitOfWork
+from sqllogs.models import SQLLog
+from sqllogs.record import Captured, Record
+from sqllogs.statement import Statement, Statements, text_of
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_LENGTHS = {
+    field.name: field.max_length for field in SQLLog._meta.fields if getattr(field, "max_length", None)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one flush hands to the sinks."""
+
+    records: list[Record]
+    statements: dict[str, Statement]
+    """The statements of these records by fingerprint."""
+
+
+class _Origin(NamedTuple):
+    """The part of a record that all queries of a unit of work under one span share."""
+
+    trace_id: str | None
+    span_id: str | None
+    sampled: bool
+    request_id: str | None
+    kind: str
+    route: str | None
+    view: str | None
+    method: str | None
+    status: int | None
+
+
+class Resolver:
+    """For one thread."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._statements = Statements()
+        self._call_sites = CallSites(conf)
+        self._release = _text(conf.release, "release")
+        self._host = _text(socket.gethostname(), "host") or ""
+        self._pid = os.getpid()
+
+    def batch(self, drained: list[Captured]) -> Batch:
+        """Resolve what was drained. Queries of muted units must be left out before."""
+        statements: dict[str, Statement] = {}
+        records = []
+        unit: UnitOfWork | None = None
+        span: Any = None
+        origin = _origin(None, None)
+        for captured in drained:
+            if captured[12] is not unit or captured[13] is not span:
+                # Queries come in runs of one unit; its names are made once for a run.
+                unit, span = captured[12], captured[13]
+                origin = _origin(unit, span)
+            statement = self._statements.scan(captured[2], captured[6])
+            statements[statement.fingerprint] = statement
+            records.append(self._record(captured, statement.fingerprint, origin))
+        return Batch(records=records, statements=statements)
+
+    def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
+        (
+            time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
+            rowcount, error, sqlstate, _, _, code, lasti,
+        ) = captured  # fmt: skip
+        execute_ms = execute_ns // 1000 / 1000
+        return Record(
+            EPOCH + timedelta(microseconds=time_ns // 1000),
+            execute_ms,
+            execute_ms,
+            None,
+            rowcount if rowcount >= 0 else None,
+            fingerprint,
+            sql_length if sql_length >= 0 else len(sql),
+            sql_hash,
+            alias[:64],
+            vendor[:16],
+            many,
+            in_transaction,
+            None if error is None else error.__name__[:100],
+            sqlstate,
+            *origin,
+            None if code is None else self._call_site(code, lasti),
+            self._release,
+            self._host,
+            self._pid,
+        )
+
+    def _call_site(self, code: Any, lasti: int) -> str | None:
+        return _text(self._call_sites.name(code, lasti), "call_site")
+
+
+def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
+    trace_id = span_id = 0
+    sampled = False
+    if unit is not None:
+        trace_id, span_id, sampled = unit.trace_id, unit.span_id, unit.sampled
+    if span is not None and (context := span.get_span_context()).is_valid:
+        trace_id, span_id, sampled = context.trace_id, context.span_id, context.trace_flags.sampled
+    ids = (f"{trace_id:032x}" if trace_id else None, f"{span_id:016x}" if span_id else None, sampled)
+    if unit is None:
+        return _Origin(*ids, None, "thread", None, None, None, None)
+    route, view = unit.destination()
+    return _Origin(
+        *ids,
+        _text(unit.request_id, "request_id"),
+        unit.kind[:16],
+        _text(route, "route"),
+        _text(view, "view"),
+        _text(unit.method, "method"),
+        unit.status,
+    )
+
+
+def _text(value: str | None, column: str) -> str | None:
+    """Clean a text that the host gave, and cut it to its column; empty is None."""
+    return text_of(value)[: _LENGTHS[column]] or None if value else None

@@ -1,0 +1,84 @@
+"""Change a ring's capacity, or empty it, while writers go on.
+
+Called by `manage.py sqllogs resize|clear`. The head row is locked to the end,
+so that writers wait, hold their batches and then follow the new capacity.
+These are the only two places where rows of the ring are deleted.
+"""
+
+from collections.abc import Iterator
+
+from django.db import connections, transaction
+from django.db.models import F
+
+from sqllogs import conf
+from sqllogs.models import RingHead
+from sqllogs.models import Statement as StatementModel
+from sqllogs.ring.store import COLUMNS, LOG_TABLE
+
+CHUNK_ROWS = 10_000
+MOVED_TABLE = "sqllogs_moved"
+_OTHERS = ", ".join(f'"{column}"' for column in COLUMNS if column != "slot")
+
+
+def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
+    """Give the ring `capacity_rows` slots, keeping the newest records; yield rows done and in all.
+
+    Raise ValueError for a capacity below 1.
+    """
+    if capacity_rows < 1:
+        raise ValueError(f"A ring of {capacity_rows} rows keeps nothing; give 1 or more.")
+    alias = conf.load().database
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        head = _lock_head(alias, capacity_rows)
+        oldest = head.seq - min(head.capacity, capacity_rows)
+        cursor.execute(f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {_OTHERS} FROM {LOG_TABLE} WHERE seq > %s", [oldest])  # noqa: E501, S608
+        cursor.execute(f"SELECT count(*) FROM {MOVED_TABLE}")  # noqa: S608
+        total = cursor.fetchone()[0]
+        _empty(alias)
+        for first in range(oldest + 1, head.seq + 1, CHUNK_ROWS):
+            cursor.execute(
+                f"INSERT INTO {LOG_TABLE} (slot, {_OTHERS}) SELECT seq %% %s, {_OTHERS} "  # noqa: S608
+                f"FROM {MOVED_TABLE} WHERE seq BETWEEN %s AND %s",
+                [capacity_rows, first, first + CHUNK_ROWS - 1],
+            )
+            yield min(first + CHUNK_ROWS - 1 - oldest, total), total
+        cursor.execute(f"DROP TABLE {MOVED_TABLE}")
+        RingHead.objects.using(alias).update(capacity=capacity_rows)
+    _give_space_back(alias)
+
+
+def clear() -> Iterator[tuple[int, int]]:
+    """Delete all records and statement texts; numbers go on where they were. Yield rows done and in all."""
+    alias = conf.load().database
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        _lock_head(alias, conf.load().capacity_rows)
+        cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")  # noqa: S608
+        total = cursor.fetchone()[0]
+        yield 0, total
+        _empty(alias)
+        StatementModel.objects.using(alias).all().delete()
+        yield total, total
+    _give_space_back(alias)
+
+
+def _lock_head(alias: str, capacity_rows: int) -> RingHead:
+    """Keep writers out until the transaction ends, and have them write their texts anew."""
+    heads = RingHead.objects.using(alias)
+    heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
+    heads.update(epoch=F("epoch") + 1)  # a write first: SQLite locks at the first write
+    # FOR UPDATE, not the lock of an update, is what PostgreSQL's writers' FOR KEY SHARE waits for.
+    return heads.select_for_update().get(id=1)
+
+
+def _empty(alias: str) -> None:
+    connection = connections[alias]
+    verb = "TRUNCATE" if connection.vendor == "postgresql" else "DELETE FROM"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{verb} {LOG_TABLE}")
+
+
+def _give_space_back(alias: str) -> None:
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")

@@ -1,0 +1,166 @@
+"""Write batches into the ring, whatever database it is in.
+
+Runs in the writer's thread. It knows which statement texts are stored
+already, and turns the drivers' errors into the two that the writer tells apart.
+"""
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import connections
+
+from sqllogs.conf import Conf
+from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
+from sqllogs.resolver import Batch
+from sqllogs.ring.store import ProcessRow, StatementRow, Store
+from sqllogs.statement import Statement
+
+logger = logging.getLogger(__name__)
+
+PRUNE_INTERVAL_S = 60.0
+UNSEEN_MIN = timedelta(hours=2)
+"""A text is not deleted sooner: `last_seen` is kept to the hour."""
+
+# What a driver raises when a value cannot be stored, at the time of sending it or by the
+# server's word. All else means that the store is away, not ready, full or busy.
+_REJECTIONS = ("DataError", "IntegrityError", "InterfaceError")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallies:
+    """What a process has done so far: captured == stored + sum(dropped) + queued."""
+
+    captured: int
+    stored: int
+    dropped: dict[str, int]
+    queued: int
+
+
+class Ring:
+    """One per process; its methods are called by one thread at a time."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._conf = conf
+        self._alias = conf.database
+        self._store: Store | None = None
+        self._known: dict[str, datetime] = {}
+        """The hour at which a statement's text was last written by this process."""
+        self._epoch = -1
+        self._pruned_at_s = -PRUNE_INTERVAL_S
+        self._uuid = uuid.uuid4().hex
+        self._started_at = datetime.now(UTC)
+
+    def reserve(self, count: int) -> int:
+        """Return the first of `count` numbers; raise StoreUnavailableError."""
+        with self._guarded() as store:
+            return store.reserve(count, self._conf.capacity_rows)
+
+    def write(self, first_seq: int, batch: Batch, tallies: Tallies) -> None:
+        """Store a batch and what the process has done with it.
+
+        Raise StoreUnavailableError when nothing was or could be written, RejectedRowsError
+        when a value of the batch cannot be.
+        """
+        with self._guarded() as store:
+            statements = self._new_statements(store, batch.statements)
+            store.write(first_seq, batch.records, statements, self._process_row(batch, tallies))
+        self._known.update((row.fingerprint, row.last_seen) for row in statements)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        store, self._store = self._store, None
+        if store is not None:
+            try:
+                store.close()
+            except Exception:
+                logger.debug("closing the ring's connection failed", exc_info=True)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[Store]:
+        try:
+            if self._store is None:
+                self._store = _open_store(self._alias)
+            yield self._store
+        except Exception as exc:
+            self.close()
+            if isinstance(exc, (ValueError, TypeError, OverflowError)) or type(exc).__name__ in _REJECTIONS:
+                raise RejectedRowsError(str(exc)) from exc
+            raise self._unavailable(exc) from exc
+
+    def _unavailable(self, exc: Exception) -> StoreUnavailableError:
+        says = f"{type(exc).__name__}: {exc}".strip()
+        if "no such table" in says or "does not exist" in says or "doesn't exist" in says:
+            return StoreUnreadyError(
+                f"The SQL log's tables are missing in database {self._alias!r} ({says}); records wait for "
+                f"`manage.py migrate --database {self._alias}`."
+            )
+        return StoreUnavailableError(
+            f"The SQL log's database {self._alias!r} cannot be written ({says}); records wait, and it is tried again."
+        )
+
+    def _new_statements(self, store: Store, statements: dict[str, Statement]) -> list[StatementRow]:
+        """Return the texts to write: not known yet, or not for an hour; in key order, as locks are taken."""
+        epoch = store.head().epoch
+        if epoch != self._epoch or len(self._known) > 2 * self._conf.statements_max:
+            self._known.clear()
+            self._epoch = epoch
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        due = sorted(fingerprint for fingerprint in statements if self._known.get(fingerprint) != hour)
+        if any(fingerprint not in self._known for fingerprint in due):
+            due = due[: self._room(store)]
+        return [_statement_row(statements[fingerprint], hour) for fingerprint in due]
+
+    def _room(self, store: Store) -> int:
+        """Return how many more texts may be stored; make room first when there is too little."""
+        room = self._conf.statements_max - store.count_statements()
+        now_s = time.monotonic()
+        if room <= 0 and now_s - self._pruned_at_s >= PRUNE_INTERVAL_S:
+            self._pruned_at_s = now_s
+            room += store.prune_statements(datetime.now(UTC) - UNSEEN_MIN)
+        return max(room, 0)
+
+    def _process_row(self, batch: Batch, tallies: Tallies) -> ProcessRow:
+        now = datetime.now(UTC)
+        oldest = batch.records[0].time if batch.records else now
+        return ProcessRow(
+            uuid=self._uuid,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            updated_at=now,
+            captured=tallies.captured,
+            stored=tallies.stored,
+            dropped=tallies.dropped,
+            queued=tallies.queued,
+            lag_ms=max(0.0, (now - oldest).total_seconds() * 1000),
+        )
+
+
+def _statement_row(statement: Statement, hour: datetime) -> StatementRow:
+    tables = ",".join(statement.tables)[:500]
+    return StatementRow(statement.fingerprint, statement.sql, statement.operation[:32], tables, hour, hour)
+
+
+def _open_store(alias: str) -> Store:
+    """Return the store for the kind of database that the alias names."""
+    from sqllogs.ring import orm, postgresql, sqlite
+
+    vendor = connections[alias].vendor
+    if vendor == "sqlite":
+        return sqlite.SQLiteStore(alias)
+    if vendor == "postgresql" and _has_psycopg3():
+        return postgresql.PostgreSQLStore(alias)
+    return orm.ORMStore(alias)
+
+
+def _has_psycopg3() -> bool:
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    return bool(is_psycopg3)
