@@ -1,1 +1,122 @@
-"""Stub."""
+"""System checks: is everything in place, and does every setting make sense?
+
+Run by `manage.py check` and at the start of every command. Ids are never reused.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import DEFAULT_DB_ALIAS
+from django.urls import NoReverseMatch, reverse
+
+from sqllogs import conf
+
+MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
+ROUTER = "sqllogs.routers.SQLLogsRouter"
+BUFFER_BYTES_HIGH = 256 * 1024 * 1024
+
+
+@register
+def check(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Return what each of the small checks below has found."""
+    return [message for part in CHECKS for message in part()]
+
+
+def check_settings() -> Iterator[CheckMessage]:
+    given = getattr(settings, "SQLLOGS", {})
+    if not isinstance(given, dict):
+        yield Error(
+            f"SQLLOGS is a {type(given).__name__}, not a dict.",
+            hint='Write SQLLOGS = {"CAPACITY_ROWS": 100_000}, or leave it out.',
+            id="sqllogs.E001",
+        )
+        return
+    for key, value in given.items():
+        if (problem := conf.problem(key, value)) is not None:
+            yield Error(f"SQLLOGS[{key!r}] = {value!r} is not valid.", hint=problem, id="sqllogs.E002")
+
+
+def check_database() -> Iterator[CheckMessage]:
+    alias = conf.load().database
+    if alias not in settings.DATABASES:
+        yield Error(
+            f"DATABASES has no {alias!r}, where the SQL log is kept.",
+            hint=f'Add DATABASES["{alias}"] = {{"ENGINE": "django.db.backends.sqlite3", '
+            f'"NAME": BASE_DIR / "sqllogs.sqlite3"}} and run `manage.py migrate --database {alias}`.',
+            id="sqllogs.E003",
+        )
+
+
+def check_router() -> Iterator[CheckMessage]:
+    if conf.load().database != DEFAULT_DB_ALIAS and ROUTER not in settings.DATABASE_ROUTERS:
+        yield Error(
+            "The SQL log's database router is missing.",
+            hint=f'Add DATABASE_ROUTERS = ["{ROUTER}"] to the settings.',
+            id="sqllogs.E004",
+        )
+
+
+def check_middleware() -> Iterator[CheckMessage]:
+    if MIDDLEWARE not in settings.MIDDLEWARE:
+        yield Error(
+            "Requests get no trace id and no route: the SQL log's middleware is missing.",
+            hint=f'Add MIDDLEWARE.insert(0, "{MIDDLEWARE}") to the settings.',
+            id="sqllogs.E005",
+        )
+
+
+def check_urls() -> Iterator[CheckMessage]:
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return
+    try:
+        reverse("sqllogs:list")
+    except NoReverseMatch:
+        yield Error(
+            "The SQL log cannot be read: its URLs are not included.",
+            hint='Add path("sql-logs/", include("sqllogs.urls")) to urlpatterns.',
+            id="sqllogs.E006",
+        )
+
+
+def check_anonymous() -> Iterator[CheckMessage]:
+    if conf.load().anonymous_loopback and not settings.DEBUG:
+        yield Error(
+            "SQLLOGS['ANONYMOUS_LOOPBACK'] is set while DEBUG is off.",
+            hint="Remove it; `manage.py sqllogs token create NAME` makes a token to read with.",
+            id="sqllogs.E007",
+        )
+
+
+def check_shared_file() -> Iterator[CheckMessage]:
+    ring = settings.DATABASES.get(conf.load().database, {})
+    for alias, other in settings.DATABASES.items():
+        same = other is not ring or alias == DEFAULT_DB_ALIAS
+        if same and "sqlite" in ring.get("ENGINE", "") and str(other.get("NAME")) == str(ring["NAME"]):
+            yield Warning(
+                f"The SQL log is kept in the SQLite file of {alias!r}, which its writes will lock.",
+                hint="Give it a file of its own: see the hint of sqllogs.E003.",
+                id="sqllogs.W001",
+            )
+
+
+def check_buffer() -> Iterator[CheckMessage]:
+    if (buffer_bytes := conf.load().buffer_bytes) > BUFFER_BYTES_HIGH:
+        yield Warning(
+            f"SQLLOGS['BUFFER_BYTES'] lets each process hold {buffer_bytes >> 20} MiB.",
+            hint="They can all hold that much while the store is away; the default is 32 MiB.",
+            id="sqllogs.W002",
+        )
+
+
+CHECKS = (
+    check_settings,
+    check_database,
+    check_router,
+    check_middleware,
+    check_urls,
+    check_anonymous,
+    check_shared_file,
+    check_buffer,
+)

@@ -4,8 +4,8 @@ Everything that needs a setting calls `load()` once, at installation; the
 hot path reads none. `sqllogs.checks` validates the same table.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from django.conf import settings
 
@@ -48,10 +48,39 @@ class Conf:
     """Link to a trace in its viewer, `{trace_id}` in it is filled in."""
 
 
-NAMES = {field.name.upper(): field for field in fields(Conf)}
+NAMES: dict[str, tuple[type, ...]] = {
+    name.upper(): get_args(kind) or (kind,) for name, kind in Conf.__annotations__.items()
+}
+"""The keys of SQLLOGS with the types that each takes."""
+
+_MINIMA: dict[str, float] = {
+    "CAPACITY_ROWS": 1,
+    "STATEMENTS_MAX": 1,
+    "FLUSH_INTERVAL_S": 0.01,
+    "BUFFER_ROWS": 1,
+    "BUFFER_BYTES": 64 * 1024,
+}
+_MAXIMA: dict[str, float] = {"CAPACITY_ROWS": 2**31 - 1, "FLUSH_INTERVAL_S": 60}
+
+
+def problem(key: str, value: Any) -> str | None:
+    """Say what is wrong with a key of SQLLOGS or its value; None if nothing is."""
+    if key not in NAMES:
+        return f"There is no such key; the keys are {', '.join(NAMES)}."
+    kinds = NAMES[key]
+    # type(), not isinstance(): True is no number of rows. A whole number is a float to us.
+    if type(value) not in kinds and not (type(value) is int and float in kinds):
+        return f"It takes {' or '.join(kind.__name__ for kind in kinds)}, not {type(value).__name__}."
+    if key in _MINIMA and value < _MINIMA[key]:
+        return f"The least is {_MINIMA[key]}."
+    if key in _MAXIMA and value > _MAXIMA[key]:
+        return f"The most is {_MAXIMA[key]}."
+    return None
 
 
 def load() -> Conf:
-    """Return the settings; unknown keys are left to the system checks to report."""
-    given: dict[str, Any] = getattr(settings, "SQLLOGS", {})
-    return Conf(**{key.lower(): value for key, value in given.items() if key in NAMES})
+    """Return the settings. What is wrong has its default instead: the system checks report it."""
+    given = getattr(settings, "SQLLOGS", {})
+    if not isinstance(given, dict):
+        return Conf()
+    return Conf(**{key.lower(): value for key, value in given.items() if problem(key, value) is None})

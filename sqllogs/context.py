@@ -48,7 +48,6 @@ class UnitOfWork:
         self.muted = False
         """Nothing of this unit is recorded, not even what is in the buffer already."""
 
-
     def destination(self) -> tuple[str | None, str | None]:
         """Return route and view: what a request has been resolved to, or what was given."""
         match = getattr(self.request, "resolver_match", None)

@@ -115,7 +115,7 @@ def close() -> None:
 
 
 def _close_with_multiprocessing(_: Recorder) -> None:
-    """Close at the end of a multiprocessing child too: it skips atexit, and clears finalizers at its start."""
+    """Close at the end of a multiprocessing child too: it skips atexit, and clears finalizers first."""
     multiprocessing.util.Finalize(None, close, exitpriority=10)
 
 

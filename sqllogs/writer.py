@@ -9,8 +9,8 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from queue import Empty
 from dataclasses import replace
+from queue import Empty
 from threading import Lock, Thread
 
 from sqllogs import guard
@@ -140,9 +140,10 @@ class Writer:
                 if not batch.records:
                     continue
                 self._held = (None, batch)
-            if self._held[0] is None:
-                self._held = (self._ring.reserve(len(self._held[1].records)), self._held[1])
             first_seq, batch = self._held
+            if first_seq is None:
+                first_seq = self._ring.reserve(len(batch.records))
+                self._held = (first_seq, batch)
             self._write(first_seq, batch)
             self._held = None
             self._written_at_s = time.monotonic()

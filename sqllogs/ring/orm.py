@@ -55,17 +55,17 @@ class ORMStore:
             return head.seq - count + 1
 
     def write(
-        self, first_seq: int, records: Sequence[Record], statements: Sequence[StatementRow], process: ProcessRow
+        self,
+        first_seq: int,
+        records: Sequence[Record],
+        statements: Sequence[StatementRow],
+        process: ProcessRow,
     ) -> None:
         with self._transaction():
             capacity = self._head().capacity
             first_seq, records = newest(first_seq, records, capacity)
-            rows = [
-                dict(zip(COLUMNS, (seq % capacity, seq, *record), strict=True))
-                for seq, record in enumerate(records, first_seq)
-            ]
-            rows.sort(key=lambda row: row["slot"])
-            self._upsert(SQLLog, rows, "slot")
+            rows = sorted((seq % capacity, seq, *record) for seq, record in enumerate(records, first_seq))
+            self._upsert(SQLLog, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
             self._upsert(Statement, [row._asdict() for row in statements], "fingerprint", keep="first_seen")
             self._upsert(Process, [process._asdict()], "uuid", keep="started_at")
 
@@ -88,8 +88,8 @@ class ORMStore:
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
             oldest = SQLLog.objects.using(self._alias).aggregate(oldest=Min("time"))["oldest"]
-            unseen = Statement.objects.using(self._alias).filter(last_seen__lt=min(oldest or unseen_since, unseen_since))
-            deleted = unseen.delete()[0]
+            before = min(oldest or unseen_since, unseen_since)
+            deleted = Statement.objects.using(self._alias).filter(last_seen__lt=before).delete()[0]
             if deleted:
                 epoch = RingHead.objects.using(self._alias).aggregate(epoch=Max("epoch"))["epoch"]
                 RingHead.objects.using(self._alias).update(epoch=epoch + 1)

@@ -40,7 +40,7 @@ COPY_TYPES = (
     "varchar", "varchar", "bool", "bool", "varchar", "varchar", "varchar", "varchar", "bool", "varchar",
     "varchar", "varchar", "varchar", "varchar", "int2", "varchar", "varchar", "varchar", "int4",
 )  # fmt: skip
-LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")  # noqa: S608
+LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
 STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s")
 
@@ -65,25 +65,29 @@ class PostgreSQLStore:
             raise
 
     def head(self) -> Head:
-        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()  # noqa: S608
+        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
         return Head(*row) if row else Head(0, 0, 0)
 
     def reserve(self, count: int, capacity_rows: int) -> int:
         with self._transaction():
             last_seq: int = self._raw.execute(
-                f"INSERT INTO {HEAD_TABLE} AS head (id, seq, capacity, epoch) VALUES (1, %s, %s, 0) "  # noqa: S608
+                f"INSERT INTO {HEAD_TABLE} AS head (id, seq, capacity, epoch) VALUES (1, %s, %s, 0) "
                 "ON CONFLICT (id) DO UPDATE SET seq = head.seq + excluded.seq RETURNING seq",
                 (count, capacity_rows),
             ).fetchone()[0]
             return last_seq - count + 1
 
     def write(
-        self, first_seq: int, records: Sequence[Record], statements: Sequence[StatementRow], process: ProcessRow
+        self,
+        first_seq: int,
+        records: Sequence[Record],
+        statements: Sequence[StatementRow],
+        process: ProcessRow,
     ) -> None:
         with self._transaction():
             # Goes together with other writers' reserving, but not with a resize.
             capacity: int = self._raw.execute(
-                f"SELECT capacity FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"  # noqa: S608
+                f"SELECT capacity FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
             ).fetchone()[0]
             first_seq, records = newest(first_seq, records, capacity)
             self._raw.execute(CREATE_BATCH)
@@ -97,18 +101,18 @@ class PostgreSQLStore:
             self._raw.execute(PROCESS_UPSERT, process_values(process))
 
     def count_statements(self) -> int:
-        count: int = self._raw.execute(f"SELECT count(*) FROM {STATEMENT_TABLE}").fetchone()[0]  # noqa: S608
+        count: int = self._raw.execute(f"SELECT count(*) FROM {STATEMENT_TABLE}").fetchone()[0]
         return count
 
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
             deleted: int = self._raw.execute(
-                f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < %s "  # noqa: S608
+                f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < %s "
                 f"AND last_seen < (SELECT min(time) FROM {LOG_TABLE})",
                 (unseen_since,),
             ).rowcount
             if deleted:
-                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")  # noqa: S608
+                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
             return deleted
 
     def close(self) -> None:

@@ -31,13 +31,16 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         head = _lock_head(alias, capacity_rows)
         oldest = head.seq - min(head.capacity, capacity_rows)
-        cursor.execute(f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {_OTHERS} FROM {LOG_TABLE} WHERE seq > %s", [oldest])  # noqa: E501, S608
-        cursor.execute(f"SELECT count(*) FROM {MOVED_TABLE}")  # noqa: S608
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {_OTHERS} FROM {LOG_TABLE} WHERE seq > %s",
+            [oldest],
+        )
+        cursor.execute(f"SELECT count(*) FROM {MOVED_TABLE}")
         total = cursor.fetchone()[0]
         _empty(alias)
         for first in range(oldest + 1, head.seq + 1, CHUNK_ROWS):
             cursor.execute(
-                f"INSERT INTO {LOG_TABLE} (slot, {_OTHERS}) SELECT seq %% %s, {_OTHERS} "  # noqa: S608
+                f"INSERT INTO {LOG_TABLE} (slot, {_OTHERS}) SELECT seq %% %s, {_OTHERS} "
                 f"FROM {MOVED_TABLE} WHERE seq BETWEEN %s AND %s",
                 [capacity_rows, first, first + CHUNK_ROWS - 1],
             )
@@ -52,7 +55,7 @@ def clear() -> Iterator[tuple[int, int]]:
     alias = conf.load().database
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         _lock_head(alias, conf.load().capacity_rows)
-        cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")  # noqa: S608
+        cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
         total = cursor.fetchone()[0]
         yield 0, total
         _empty(alias)

@@ -59,20 +59,24 @@ class SQLiteStore:
             raise
 
     def head(self) -> Head:
-        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()  # noqa: S608
+        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
         return Head(*row) if row else Head(0, 0, 0)
 
     def reserve(self, count: int, capacity_rows: int) -> int:
         with self._transaction():
             self._raw.execute(
-                f"INSERT INTO {HEAD_TABLE} (id, seq, capacity, epoch) VALUES (1, ?, ?, 0) "  # noqa: S608
+                f"INSERT INTO {HEAD_TABLE} (id, seq, capacity, epoch) VALUES (1, ?, ?, 0) "
                 "ON CONFLICT (id) DO UPDATE SET seq = seq + excluded.seq",
                 (count, capacity_rows),
             )
             return self.head().seq - count + 1
 
     def write(
-        self, first_seq: int, records: Sequence[Record], statements: Sequence[StatementRow], process: ProcessRow
+        self,
+        first_seq: int,
+        records: Sequence[Record],
+        statements: Sequence[StatementRow],
+        process: ProcessRow,
     ) -> None:
         with self._transaction():
             capacity = self.head().capacity
@@ -88,21 +92,22 @@ class SQLiteStore:
                 STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in statements]
             )
             values = process_values(process)
-            self._raw.execute(PROCESS_UPSERT, (*values[:3], str(values[3])[:-6], str(values[4])[:-6], *values[5:]))
+            times = (str(process.started_at)[:-6], str(process.updated_at)[:-6])
+            self._raw.execute(PROCESS_UPSERT, (*values[:3], *times, *values[5:]))
 
     def count_statements(self) -> int:
-        count: int = self._raw.execute(f"SELECT count(*) FROM {STATEMENT_TABLE}").fetchone()[0]  # noqa: S608
+        count: int = self._raw.execute(f"SELECT count(*) FROM {STATEMENT_TABLE}").fetchone()[0]
         return count
 
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
             deleted = self._raw.execute(
-                f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < ? "  # noqa: S608
+                f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < ? "
                 f"AND last_seen < (SELECT min(time) FROM {LOG_TABLE})",
                 (str(unseen_since)[:-6],),
             ).rowcount
             if deleted:
-                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")  # noqa: S608
+                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
             return deleted
 
     def close(self) -> None:

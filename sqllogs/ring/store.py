@@ -49,16 +49,20 @@ class Head(NamedTuple):
 
 
 class Store(Protocol):
-    """One connection to the ring's database. Every method is a transaction, and raises the driver's errors."""
+    """One connection to the ring's database; a call is a transaction and raises the driver's errors."""
 
     def reserve(self, count: int, capacity_rows: int) -> int:
-        """Give out `count` numbers and return the first; a ring that is not there begins with the capacity."""
+        """Give out `count` numbers and return the first; a ring not there yet gets the capacity."""
 
     def head(self) -> Head:
         """Return how far the ring is, outside of any block."""
 
     def write(
-        self, first_seq: int, records: Sequence[Record], statements: Sequence[StatementRow], process: ProcessRow
+        self,
+        first_seq: int,
+        records: Sequence[Record],
+        statements: Sequence[StatementRow],
+        process: ProcessRow,
     ) -> None:
         """Put records into their slots, unless a newer one is there already."""
 
@@ -72,7 +76,9 @@ class Store(Protocol):
         """Close the connection, whatever state it is in."""
 
 
-def upsert(table: str, columns: Sequence[str], source: str, key: str, *, only_if: str = "", keep: str = "") -> str:
+def upsert(
+    table: str, columns: Sequence[str], source: str, key: str, *, only_if: str = "", keep: str = ""
+) -> str:
     """Return INSERT ... ON CONFLICT DO UPDATE, as SQLite and PostgreSQL understand it alike.
 
     `source` follows the column list; `keep` names a column that an existing row keeps.
@@ -80,7 +86,7 @@ def upsert(table: str, columns: Sequence[str], source: str, key: str, *, only_if
     updates = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in {key, keep})
     names = ", ".join(f'"{name}"' for name in columns)
     condition = f" WHERE {only_if}" if only_if else ""
-    return f'INSERT INTO {table} ({names}) {source} ON CONFLICT ("{key}") DO UPDATE SET {updates}{condition}'  # noqa: S608
+    return f'INSERT INTO {table} ({names}) {source} ON CONFLICT ("{key}") DO UPDATE SET {updates}{condition}'
 
 
 LOG_TABLE = SQLLog._meta.db_table
@@ -95,12 +101,18 @@ def log_upsert(source: str) -> str:
 
 def statement_upsert(placeholder: str) -> str:
     values = ", ".join([placeholder] * len(StatementRow._fields))
-    return upsert(STATEMENT_TABLE, StatementRow._fields, f"VALUES ({values})", "fingerprint", keep="first_seen")
+    return upsert(
+        STATEMENT_TABLE, StatementRow._fields, f"VALUES ({values})", "fingerprint", keep="first_seen"
+    )
 
 
 def process_upsert(placeholder: str) -> str:
-    values = ", ".join([placeholder] * len(ProcessRow._fields))
-    return upsert(PROCESS_TABLE, ProcessRow._fields, f"VALUES ({values})", "uuid", keep="started_at")
+    columns = ProcessRow._fields
+    return upsert(PROCESS_TABLE, columns, _values(columns, placeholder), "uuid", keep="started_at")
+
+
+def _values(columns: Sequence[str], placeholder: str) -> str:
+    return f"VALUES ({', '.join([placeholder] * len(columns))})"
 
 
 def newest(first_seq: int, records: Sequence[Record], capacity: int) -> tuple[int, Sequence[Record]]:

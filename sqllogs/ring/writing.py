@@ -102,7 +102,7 @@ class Ring:
                 f"`manage.py migrate --database {self._alias}`."
             )
         return StoreUnavailableError(
-            f"The SQL log's database {self._alias!r} cannot be written ({says}); records wait, and it is tried again."
+            f"The SQL log's database {self._alias!r} cannot be written ({says}); records wait for a retry."
         )
 
     def _new_statements(self, store: Store, statements: dict[str, Statement]) -> list[StatementRow]:
