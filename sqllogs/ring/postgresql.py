@@ -15,6 +15,7 @@ from sqllogs.ring.store import (
     COLUMNS,
     HEAD_TABLE,
     LOG_TABLE,
+    NEW_EPOCH,
     STATEMENT_TABLE,
     Head,
     ProcessRow,
@@ -23,6 +24,7 @@ from sqllogs.ring.store import (
     newest,
     process_upsert,
     process_values,
+    prune,
     statement_upsert,
 )
 
@@ -43,6 +45,7 @@ COPY_TYPES = (
 LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
 STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s")
+PRUNE = prune("%s")
 
 
 class PostgreSQLStore:
@@ -106,13 +109,9 @@ class PostgreSQLStore:
 
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
-            deleted: int = self._raw.execute(
-                f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < %s "
-                f"AND last_seen < (SELECT min(time) FROM {LOG_TABLE})",
-                (unseen_since,),
-            ).rowcount
+            deleted: int = self._raw.execute(PRUNE, [unseen_since] * 2).rowcount
             if deleted:
-                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
+                self._raw.execute(NEW_EPOCH)
             return deleted
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from sqllogs.ring.connecting import open_connection
 from sqllogs.ring.store import (
     COLUMNS,
     HEAD_TABLE,
-    LOG_TABLE,
+    NEW_EPOCH,
     STATEMENT_TABLE,
     Head,
     ProcessRow,
@@ -23,6 +23,7 @@ from sqllogs.ring.store import (
     newest,
     process_upsert,
     process_values,
+    prune,
     statement_upsert,
 )
 
@@ -36,6 +37,7 @@ PRAGMAS = (
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?")
+PRUNE = prune("?")
 
 
 class SQLiteStore:
@@ -101,13 +103,9 @@ class SQLiteStore:
 
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
-            deleted = self._raw.execute(
-                f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < ? "
-                f"AND last_seen < (SELECT min(time) FROM {LOG_TABLE})",
-                (str(unseen_since)[:-6],),
-            ).rowcount
+            deleted = self._raw.execute(PRUNE, [str(unseen_since)[:-6]] * 2).rowcount
             if deleted:
-                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
+                self._raw.execute(NEW_EPOCH)
             return deleted
 
     def close(self) -> None:

@@ -115,6 +115,15 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
     return f"VALUES ({', '.join([placeholder] * len(columns))})"
 
 
+def prune(placeholder: str) -> str:
+    """Return the DELETE of texts last seen before a time, given twice, and before the ring's oldest record."""
+    oldest = f"coalesce((SELECT min(time) FROM {LOG_TABLE}), {placeholder})"
+    return f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < {placeholder} AND last_seen < {oldest}"
+
+
+NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
+
+
 def newest(first_seq: int, records: Sequence[Record], capacity: int) -> tuple[int, Sequence[Record]]:
     """Leave out what the same batch would overwrite: a ring can be smaller than a batch."""
     surplus = max(0, len(records) - capacity)

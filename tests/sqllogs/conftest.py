@@ -1,0 +1,14 @@
+"""Fixtures of the tests of `sqllogs`."""
+
+import pytest
+
+from sqllogs import guard
+from tests.sqllogs.rings import ring_alias, ring_database
+
+__all__ = ["ring_alias", "ring_database"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_guard(monkeypatch):
+    """Let each test log a fault that another has logged within the minute."""
+    monkeypatch.setattr(guard, "_logged_at_s", {})

@@ -1,0 +1,65 @@
+"""The lifespan hook flushes when an ASGI server stops, and is out of the way else."""
+
+import asyncio
+
+import pytest
+from django.core.asgi import get_asgi_application
+
+from sqllogs import recorder
+from sqllogs.asgi import flush_at_shutdown
+
+
+def lifespan(application):
+    """Start and stop an application as a server does; return what it sent."""
+    incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent = []
+
+    async def receive():
+        return incoming.pop(0)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(application({"type": "lifespan"}, receive, send))
+    return sent
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    calls = []
+    monkeypatch.setattr(recorder, "close", lambda: calls.append("close"))
+    return calls
+
+
+def test_django_application_is_flushed_before_it_says_that_it_is_done(closed, settings):
+    settings.MIDDLEWARE = []
+    assert lifespan(flush_at_shutdown(get_asgi_application())) == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert closed == ["close"]
+
+
+def test_application_with_a_lifespan_of_its_own_keeps_it(closed):
+    own = []
+
+    async def application(scope, receive, send):
+        for _ in range(2):
+            message = await receive()
+            own.append(message["type"])
+            await send({"type": f"{message['type']}.complete"})
+
+    lifespan(flush_at_shutdown(application))
+    assert own == ["lifespan.startup", "lifespan.shutdown"]
+    assert closed == ["close"]
+
+
+def test_request_goes_straight_through(closed):
+    seen = []
+
+    async def application(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(flush_at_shutdown(application)({"type": "http"}, None, None))
+    assert seen == ["http"]
+    assert closed == []

@@ -1,0 +1,186 @@
+"""The wrapper leaves the right tuple behind and the caller alone."""
+
+import gc
+import weakref
+
+import pytest
+
+from sqllogs import capture, guard
+from sqllogs.context import muted, unit_of_work
+from sqllogs.record import Captured
+
+
+class Connection:
+    alias, vendor, in_atomic_block = "default", "sqlite", True
+
+    def __init__(self):
+        self.execute_wrappers = []
+
+
+class Cursor:
+    class cursor:  # noqa: N801
+        rowcount = 7
+
+
+def run(sql="SELECT 1", execute=lambda *args: "result", many=False, *, call_site=True, cursor=Cursor):
+    """Send a statement through a wrapper; return the result and what was captured."""
+    kept = []
+    wrapper = capture.execute_wrapper(kept.append, call_site=call_site)
+    context = {"connection": Connection(), "cursor": cursor}
+    result = wrapper(execute, sql, None, many, context)
+    return result, [Captured(*item) for item in kept]
+
+
+def test_result_is_passed_on_and_the_query_captured():
+    result, [captured] = run("SELECT 2", many=True)
+    assert result == "result"
+    assert captured.sql == "SELECT 2"
+    assert (captured.alias, captured.vendor, captured.many, captured.in_transaction) == (
+        "default",
+        "sqlite",
+        True,
+        True,
+    )
+    assert captured.rowcount == 7
+    assert captured.error is None
+    assert captured.execute_ns > 0
+
+
+def test_call_site_is_the_nearest_application_frame():
+    _, [captured] = run()
+    assert captured.code is run.__code__
+    _, [captured] = run(call_site=False)
+    assert captured.code is None
+
+
+@pytest.mark.parametrize("exception", [ValueError, KeyboardInterrupt, SystemExit])
+def test_exception_of_the_query_is_captured_and_raised_unchanged(exception):
+    kept = []
+    raised = exception("theirs")
+
+    def execute(*args):
+        raise raised
+
+    wrapper = capture.execute_wrapper(kept.append, call_site=True)
+    with pytest.raises(exception) as caught:
+        wrapper(execute, "SELECT 1", None, False, {"connection": Connection(), "cursor": Cursor})
+    assert caught.value is raised
+    assert Captured(*kept[0]).error is exception
+
+
+def test_sqlstate_comes_from_the_cause_as_both_psycopgs_name_it():
+    class DriverError(Exception):
+        sqlstate = "23505"
+
+    class OldDriverError(Exception):
+        pgcode = "40001"
+
+    for cause, expected in ((DriverError(), "23505"), (OldDriverError(), "40001"), (ValueError(), None)):
+        error = RuntimeError()
+        error.__cause__ = cause
+        assert capture._sqlstate(error) == expected
+
+
+def test_fault_of_ours_does_not_reach_the_caller(caplog):
+    def broken(item):
+        raise RuntimeError("ours")
+
+    before = guard.faults["capture"]
+    wrapper = capture.execute_wrapper(broken, call_site=True)
+    context = {"connection": Connection(), "cursor": Cursor}
+    assert wrapper(lambda *args: 42, "SELECT 1", None, False, context) == 42
+    assert guard.faults["capture"] == before + 1
+
+
+def test_fault_of_ours_does_not_hide_the_exception_of_the_query():
+    def broken(item):
+        raise RuntimeError("ours")
+
+    def execute(*args):
+        raise LookupError("theirs")
+
+    wrapper = capture.execute_wrapper(broken, call_site=True)
+    with pytest.raises(LookupError, match="theirs"):
+        wrapper(execute, "SELECT 1", None, False, {"connection": Connection(), "cursor": Cursor})
+
+
+def test_muted_query_is_not_captured():
+    with muted():
+        _, captured = run()
+    assert captured == []
+
+
+def test_query_knows_its_unit_of_work():
+    with unit_of_work("task", "send_mails") as unit:
+        _, [captured] = run()
+    assert captured.unit is unit
+
+
+def test_long_statement_is_cut_with_its_length_and_hash():
+    sql = "SELECT '" + "x" * 5_000_000 + "'"
+    _, [captured] = run(sql)
+    assert len(captured.sql) == capture.SQL_MAX_CHARACTERS
+    assert captured.sql_length == len(sql)
+    assert len(captured.sql_hash) == 16
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        b"SELECT 1",  # psycopg takes bytes
+        type("Text", (str,), {})("SELECT 1"),  # like SafeString
+    ],
+)
+def test_statement_of_another_type_is_text_when_captured(sql):
+    _, [captured] = run(sql)
+    assert type(captured.sql) is str
+    assert captured.sql == "SELECT 1"
+
+
+def test_parameters_are_not_looked_at():
+    class Explosive:
+        def __getattribute__(self, name):
+            raise AssertionError(name)
+
+    kept = []
+    wrapper = capture.execute_wrapper(kept.append, call_site=True)
+    wrapper(lambda *args: 1, "SELECT %s", Explosive(), True, {"connection": Connection(), "cursor": Cursor})
+    assert len(kept) == 1
+
+
+def test_wrapper_is_installed_once_and_first():
+    connection = Connection()
+    wrapper = capture.execute_wrapper(print, call_site=True)
+    connection.execute_wrappers.append("another")
+    capture.install(wrapper, connection)
+    capture.install(wrapper, connection)
+    assert connection.execute_wrappers == [wrapper, "another"]
+
+
+def test_wrapper_comes_first_again_after_another_pushed_in():
+    connection = Connection()
+    wrapper = capture.execute_wrapper(print, call_site=True)
+    capture.install(wrapper, connection)
+    connection.execute_wrappers.insert(0, "another")
+    capture.install(wrapper, connection)
+    assert connection.execute_wrappers == [wrapper, "another"]
+
+
+def test_failing_query_leaves_no_reference_cycle():
+    class Traced(Exception):
+        pass
+
+    def execute(*args):
+        raise Traced
+
+    wrapper = capture.execute_wrapper(lambda item: None, call_site=True)
+    gc.disable()
+    try:
+        reference = None
+        try:
+            wrapper(execute, "SELECT 1", None, False, {"connection": Connection(), "cursor": Cursor})
+        except Traced as exc:
+            reference = weakref.ref(exc)
+        assert reference() is None
+    finally:
+        gc.enable()
