@@ -44,7 +44,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 def _flushing(send: Send) -> Send:
     async def flushing(message: Message) -> None:
         if message["type"] == "lifespan.shutdown.complete":
-            await asyncio.to_thread(recorder.close)
+            await asyncio.to_thread(recorder.flush)
         await send(message)
 
     return flushing

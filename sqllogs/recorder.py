@@ -36,6 +36,7 @@ class Recorder:
 
     def _begin(self) -> None:
         # Imported late: models can be only when the apps are loaded.
+        from sqllogs.delivery import Delivery
         from sqllogs.resolver import Resolver
         from sqllogs.ring import Ring
         from sqllogs.writer import Writer
@@ -43,8 +44,9 @@ class Recorder:
         settings = self._settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.ring = Ring(settings)
+        self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(settings))
         self.writer = Writer(
-            self.buffer, self.ring, lambda: Resolver(settings), flush_interval_s=settings.flush_interval_s
+            self.buffer, self.ring, self.delivery, flush_interval_s=settings.flush_interval_s
         )
 
     def _put(self, captured: Captured) -> None:
@@ -97,19 +99,19 @@ def install() -> None:
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
-    """Store what has been captured so far; return False when the time did not suffice."""
+    """Store what has been captured so far; return False when the store did not take it in time."""
     return recorder is None or recorder.writer.flush(timeout_s)
 
 
 def close() -> None:
-    """Store the rest and end the writer; called at exit, and by an ASGI server's lifespan."""
+    """Store the rest and end the writer, at the end of the process."""
     if recorder is None or recorder.writer.stop(EXIT_TIMEOUT_S):
         return
     # A first `migrate` ends here: the ring it was about to make is no fault to report.
     logger.log(
         logging.INFO if recorder.writer.store_unready else logging.WARNING,
         "%s SQL log records of process %s could not be stored before its end.",
-        recorder.writer.tallies().queued,
+        recorder.delivery.tallies().queued,
         os.getpid(),
     )
 

@@ -116,7 +116,7 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
 
 
 def prune(placeholder: str) -> str:
-    """Return the DELETE of texts last seen before a time, given twice, and before the ring's oldest record."""
+    """Return the DELETE of texts last seen before a time (given twice) and before the oldest record."""
     oldest = f"coalesce((SELECT min(time) FROM {LOG_TABLE}), {placeholder})"
     return f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < {placeholder} AND last_seen < {oldest}"
 

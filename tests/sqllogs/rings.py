@@ -37,7 +37,7 @@ def ring_database(request: pytest.FixtureRequest, tmp_path: Any) -> dict[str, An
 
 @pytest.fixture
 def ring_alias(ring_database: dict[str, Any], settings: Any, django_db_blocker: Any) -> Iterator[str]:
-    """The alias of an empty, migrated ring of 100 rows that SQLLOGS names; the database may be used freely."""
+    """The alias of an empty, migrated ring of 100 rows, named by SQLLOGS and free to use."""
     settings.SQLLOGS = {"DATABASE": ALIAS, "CAPACITY_ROWS": 100}
     with django_db_blocker.unblock(), database(ALIAS, ring_database):
         call_command("migrate", database=ALIAS, verbosity=0)

@@ -25,22 +25,22 @@ def lifespan(application):
 
 
 @pytest.fixture
-def closed(monkeypatch):
+def flushed(monkeypatch):
     calls = []
-    monkeypatch.setattr(recorder, "close", lambda: calls.append("close"))
+    monkeypatch.setattr(recorder, "flush", lambda: calls.append("flush"))
     return calls
 
 
-def test_django_application_is_flushed_before_it_says_that_it_is_done(closed, settings):
+def test_django_application_is_flushed_before_it_says_that_it_is_done(flushed, settings):
     settings.MIDDLEWARE = []
     assert lifespan(flush_at_shutdown(get_asgi_application())) == [
         "lifespan.startup.complete",
         "lifespan.shutdown.complete",
     ]
-    assert closed == ["close"]
+    assert flushed == ["flush"]
 
 
-def test_application_with_a_lifespan_of_its_own_keeps_it(closed):
+def test_application_with_a_lifespan_of_its_own_keeps_it(flushed):
     own = []
 
     async def application(scope, receive, send):
@@ -51,10 +51,10 @@ def test_application_with_a_lifespan_of_its_own_keeps_it(closed):
 
     lifespan(flush_at_shutdown(application))
     assert own == ["lifespan.startup", "lifespan.shutdown"]
-    assert closed == ["close"]
+    assert flushed == ["flush"]
 
 
-def test_request_goes_straight_through(closed):
+def test_request_goes_straight_through(flushed):
     seen = []
 
     async def application(scope, receive, send):
@@ -62,4 +62,4 @@ def test_request_goes_straight_through(closed):
 
     asyncio.run(flush_at_shutdown(application)({"type": "http"}, None, None))
     assert seen == ["http"]
-    assert closed == []
+    assert flushed == []

@@ -18,7 +18,7 @@ class Connection:
 
 
 class Cursor:
-    class cursor:  # noqa: N801
+    class cursor:
         rowcount = 7
 
 

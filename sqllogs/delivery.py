@@ -1,0 +1,96 @@
+"""Take queries out of the buffer, resolve them and hand them to the ring, batch by batch.
+
+Called by `sqllogs.writer` in its thread. It keeps the batch that the ring did
+not take, and the account: captured == stored + dropped + queued.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from sqllogs import guard
+from sqllogs.buffer import Buffer
+from sqllogs.errors import RejectedRowsError
+from sqllogs.resolver import Batch, Resolver
+from sqllogs.ring import Ring, Tallies
+
+BATCH_ROWS = 2_000
+
+NOTHING = Batch(records=[], statements={})
+"""Written to tell the store what this process has dropped."""
+
+
+class Delivery:
+    """For one thread at a time, but `tallies`, which any may call."""
+
+    def __init__(self, buffer: Buffer, ring: Ring, make_resolver: Callable[[], Resolver]) -> None:
+        self._buffer = buffer
+        self._ring = ring
+        self._make_resolver = make_resolver
+        self._resolver: Resolver | None = None
+        self._held: list[tuple[int | None, Batch]] = []
+        """The batch under way, in parts if it was refused, each with its first number once reserved."""
+        self._stored = self._rejected = self._muted = 0
+        self.written_at_s = time.monotonic()
+
+    def tallies(self) -> Tallies:
+        """Return what this process has captured, stored, dropped and holds."""
+        dropped = {reason: tally.value for reason, tally in self._buffer.dropped.items()}
+        dropped["rejected"] = self._rejected
+        return Tallies(
+            captured=self._buffer.captured.value - self._muted,
+            stored=self._stored,
+            dropped={reason: count for reason, count in dropped.items() if count},
+            queued=len(self._buffer) + sum(len(batch.records) for _, batch in self._held),
+        )
+
+    def write_all(self) -> None:
+        """Write what is in the buffer at this moment; raise StoreUnavailableError."""
+        left = len(self._buffer)
+        while self._held or left > 0:
+            if not self._held:
+                left -= BATCH_ROWS
+                batch = self._next_batch()
+                if batch.records:
+                    self._held.append((None, batch))
+                continue
+            self._write_held()
+            self.written_at_s = time.monotonic()
+
+    def forget_held(self) -> None:
+        """Drop the batch that a fault of ours met: it would meet it again."""
+        self._rejected += sum(len(batch.records) for _, batch in self._held)
+        self._held.clear()
+
+    def _next_batch(self) -> Batch:
+        if self._resolver is None:
+            self._resolver = self._make_resolver()
+        drained = self._buffer.drain(BATCH_ROWS)
+        heard = [captured for captured in drained if captured[12] is None or not captured[12].muted]
+        self._muted += len(drained) - len(heard)
+        return self._resolver.batch(heard)
+
+    def _write_held(self) -> None:
+        """Write the last held part; halve one that is refused until only the rows at fault are dropped."""
+        first_seq, batch = self._held[-1]
+        count = len(batch.records)
+        if first_seq is None:
+            first_seq = self._ring.reserve(count)
+            self._held[-1] = (first_seq, batch)
+        before = self.tallies()
+        after = replace(before, stored=before.stored + count, queued=before.queued - count)
+        try:
+            self._ring.write(first_seq, batch, after)
+        except RejectedRowsError as exc:
+            self._held.pop()
+            if count > 1:
+                middle = count // 2
+                self._held.append((first_seq + middle, replace(batch, records=batch.records[middle:])))
+                self._held.append((first_seq, replace(batch, records=batch.records[:middle])))
+            else:
+                self._rejected += 1
+                guard.fault("rejected record", exc)
+                self._ring.write(first_seq, NOTHING, self.tallies())
+            return
+        self._held.pop()
+        self._stored += count
