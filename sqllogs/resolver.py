@@ -8,6 +8,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import sleep
 from typing import Any, NamedTuple
 
 from sqllogs.call_site import CallSites
@@ -16,6 +17,10 @@ from sqllogs.context import UnitOfWork
 from sqllogs.models import SQLLog
 from sqllogs.record import Captured, Record
 from sqllogs.statement import Statement, Statements, text_of
+
+YIELD_ROWS = 50
+"""The interpreter's lock is given up this often. Otherwise a thread of the application that
+wants it waits for the switch interval, and again: 22 ms at worst were measured, 0.5 ms are left."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,6 +77,8 @@ class Resolver:
             statement = self._statements.scan(captured[2], captured[6])
             statements[statement.fingerprint] = statement
             records.append(self._record(captured, statement.fingerprint, origin))
+            if len(records) % YIELD_ROWS == 0:
+                sleep(0)
         return Batch(records=records, statements=statements)
 
     def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:

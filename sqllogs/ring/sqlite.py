@@ -85,10 +85,11 @@ class SQLiteStore:
             first_seq, records = newest(first_seq, records, capacity)
             self._raw.executemany(
                 LOG_UPSERT,
-                [
+                # A generator: executemany lets other threads run between two rows.
+                (
                     (seq % capacity, seq, str(record[0])[:-6], *record[1:])
                     for seq, record in enumerate(records, first_seq)
-                ],
+                ),
             )
             self._raw.executemany(
                 STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in statements]
