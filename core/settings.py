@@ -16,7 +16,7 @@ SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured("Set DJANGO_SECRET_KEY; only DJANGO_DEBUG=1 runs without one.")
-    SECRET_KEY = "demo-only-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2  # noqa: S105
+    SECRET_KEY = "demo-only-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 ALLOWED_HOSTS = envlist("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 
 INSTALLED_APPS = [
@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "sqllogs",
     "transactions",
     "home",
+    "core",
 ]
 
 MIDDLEWARE = [
@@ -116,6 +117,7 @@ if DEBUG:
     # After sqllogs' own, as early as possible otherwise: that is its documented place.
     MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
     INTERNAL_IPS = ["127.0.0.1", "::1"]
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_COLLAPSED": True}
 else:
     CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = envbool("DJANGO_HTTPS", True)
     SECURE_SSL_REDIRECT = envbool("DJANGO_HTTPS", True)

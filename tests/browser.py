@@ -1,0 +1,65 @@
+"""Chromium without a window, a fresh profile for each page.
+
+Feeds the fixture `chromium`.
+"""
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.programs import CHROMIUM, find
+
+TIMEOUT_S = 60.0
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chromium:
+    binary: Path
+
+    def screenshot(
+        self, url: str, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> Path:
+        """Write what a person sees of a page into a PNG file; return its path."""
+        scheme = "--blink-settings=preferredColorScheme=" + ("0" if dark else "1")
+        self._run(scheme, f"--window-size={width},{height}", "--hide-scrollbars", f"--screenshot={path}", url)
+        return path
+
+    def dump_dom(self, url: str) -> str:
+        """Return a page's HTML as it is after its scripts have run."""
+        return self._run("--dump-dom", url)
+
+    def _run(self, *options: str) -> str:
+        with TemporaryDirectory(prefix="sqllogs-chromium-", ignore_cleanup_errors=True) as profile:
+            process = subprocess.Popen(
+                [self.binary, *OPTIONS, f"--user-data-dir={profile}", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,
+            )
+            with process:
+                try:
+                    return process.communicate(timeout=TIMEOUT_S)[0]
+                finally:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    return Chromium(find(CHROMIUM))

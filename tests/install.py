@@ -1,0 +1,49 @@
+"""`python -m tests.install`, before the tests: make sure of the programs that pip cannot install.
+
+As root on Debian, or in CI, missing ones are installed; elsewhere this ends with the command to type.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.programs import CHROMIUM, INITDB, command, missing
+
+QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
+NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/no-cluster-for-tests.conf")
+
+
+def main() -> None:
+    needed = missing(INITDB, CHROMIUM)
+    if not needed:
+        return
+    install = command(*needed)
+    is_trusted = os.geteuid() == 0 or os.environ.get("CI") == "true"
+    if not (is_trusted and shutil.which("apt-get")):
+        sys.exit(f"The tests need programs that are missing. Install them: {install}")
+    update = install.split("install")[0] + "update"
+    with without_cluster():
+        for line in (update, install):
+            print(f"Installing what the tests need: {line}", flush=True)
+            subprocess.run(shlex.split(line), env=os.environ | QUIET, stdout=subprocess.DEVNULL, check=True)
+
+
+@contextmanager
+def without_cluster() -> Iterator[None]:
+    """Keep Debian's package from making and starting a server of its own, which nobody here needs."""
+    if os.geteuid() == 0:
+        NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+        NO_CLUSTER.write_text("create_main_cluster = false\n")
+    try:
+        yield
+    finally:
+        NO_CLUSTER.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""`python -m tests.matrix`: the app's own tests on the corners of the Pythons and Djangos that it supports.
+
+Interpreters are looked up on PATH and in pyenv's folder. One that is missing
+is named at the end, and fails the run when REQUIRE_MATRIX=1.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import virtualenv
+
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+
+
+@dataclass(frozen=True, slots=True)
+class Corner:
+    python: str
+    django: str
+    """A requirement, applied after tests/requirements.txt: the demo's own pin is kept if it fits."""
+
+    def __str__(self) -> str:
+        return f"Python {self.python} + {self.django}"
+
+
+CORNERS = (
+    Corner("3.11", "Django~=5.2.0"),
+    Corner("3.13", "Django~=5.2.0"),
+    Corner("3.12", "Django==6.1.3"),
+    Corner("3.13", "Django==6.1.3"),
+)
+
+
+def main() -> int:
+    outcomes = [run(corner) for corner in CORNERS]
+    print("\nThe tests of sqllogs on other Pythons and Djangos:", *outcomes, sep="\n  ")
+    bad = ("FAILED", "NOT RUN") if os.environ.get("REQUIRE_MATRIX") == "1" else ("FAILED",)
+    return int(any(outcome.startswith(bad) for outcome in outcomes))
+
+
+def run(corner: Corner) -> str:
+    """Run the tests on one corner; return the line to say of it."""
+    print(f"\n{corner}", flush=True)
+    interpreter = find(corner.python)
+    if interpreter is None:
+        return f"NOT RUN: {corner}: no python{corner.python} on PATH or in {PYENV}"
+    try:
+        python = environment(corner, interpreter)
+    except SystemExit as exc:
+        return f"FAILED: {corner}: {exc}"
+    tests = subprocess.run([python, "-m", "pytest", "tests/sqllogs"], cwd=virtualenv.ROOT, check=False)
+    return (
+        f"FAILED: {corner}: pytest ended with {tests.returncode}" if tests.returncode else f"passed: {corner}"
+    )
+
+
+def environment(corner: Corner, interpreter: str) -> str:
+    """Return the interpreter of a corner's own virtual environment."""
+    folder = os.path.join(virtualenv.ROOT, ".tox", f"{corner.python}-{corner.django}")
+    python = virtualenv.prepare("tests/requirements.txt", folder, interpreter)
+    virtualenv.install(python, corner.django)
+    return python
+
+
+def find(version: str) -> str | None:
+    """Return an interpreter that runs and is of a version such as 3.13."""
+    folders = [
+        *os.environ.get("PATH", os.defpath).split(os.pathsep),
+        *map(str, sorted(PYENV.glob(f"versions/{version}.*/bin"), reverse=True)),
+    ]
+    question = f"import sys; sys.exit('%d.%d' % sys.version_info[:2] != '{version}')"
+    candidates = (os.path.join(folder, f"python{version}") for folder in folders)
+    # It must answer: pyenv's shim of a version that is not switched on is on PATH, and fails.
+    return next((path for path in candidates if virtualenv.answers(path, question)), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

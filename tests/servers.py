@@ -1,0 +1,113 @@
+"""The demo site in processes of its own, with databases of its own.
+
+Feeds the fixtures `site`, `manage` and `server`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.ports import free_port
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+
+
+class Server:
+    """A server that has been started, in a process group of its own."""
+
+    def __init__(self, arguments, environment, log_path):
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.address}"
+        self._log_path = log_path
+        command = [sys.executable, *(argument.format(**vars(self)) for argument in arguments)]
+        with log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self):
+        return self._log_path.read_text()
+
+    def wait(self, path):
+        """Return when the server gives any answer; fail with its output when it does not."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with suppress(requests.RequestException):
+                requests.get(self.url + path, timeout=5)
+                return
+            time.sleep(0.05)
+        pytest.fail(f"The server does not answer:\n{self.output}", pytrace=False)
+
+    def stop(self, signum=signal.SIGTERM):
+        """Send a signal, wait for the end, return the output; what is left of the group is killed."""
+        try:
+            self.process.send_signal(signum)
+            self.process.wait(STOP_TIMEOUT_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        return self.output
+
+
+@pytest.fixture
+def site(tmp_path):
+    """The environment of a site with databases of its own; a test may change it before it starts anything."""
+    return os.environ | {
+        "DATA_DIR": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "core.settings",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture
+def manage(site):
+    """Run a management command of the site, as in `manage("migrate")`; return its output."""
+
+    def run(*arguments):
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=site, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def server(site, tmp_path):
+    """Start a server of the site, as in `server("-m", "gunicorn", "core.wsgi", "--bind={address}")`.
+
+    {address}, {port} and {url} are filled in. It answers when this returns, and
+    is stopped at the test's end at the latest.
+    """
+    started = []
+
+    def start(*arguments, path="/healthz", **environment):
+        started.append(Server(arguments, site | environment, tmp_path / f"server-{len(started)}.log"))
+        started[-1].wait(path)
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.stop()

@@ -1,0 +1,44 @@
+"""Record a test's own queries by the real way, from the wrapper to a ring.
+
+Under pytest the recorder is off; these blocks switch one on and off again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqllogs.conf import Conf
+from sqllogs.models import SQLLog, Statement
+from sqllogs.recorder import Recorder
+from sqllogs.ring import Tallies
+
+CLOSE_TIMEOUT_S = 3.0
+
+
+@contextmanager
+def recording(ring_alias: str, **changes: Any) -> Iterator[Recorder]:
+    """Record the queries of a block; `changes` are settings of `Conf`."""
+    recorder = Recorder(Conf(database=ring_alias, **changes))
+    recorder.install()
+    try:
+        yield recorder
+    finally:
+        recorder.uninstall()
+        recorder.writer.stop(CLOSE_TIMEOUT_S)
+
+
+def stored(recorder: Recorder, ring_alias: str) -> list[SQLLog]:
+    """Flush, and return the records of the ring, oldest first."""
+    assert recorder.writer.flush(CLOSE_TIMEOUT_S)
+    return list(SQLLog.objects.using(ring_alias).order_by("seq"))
+
+
+def texts(recorder: Recorder, ring_alias: str) -> list[str]:
+    """Flush, and return the statements of the ring as they are kept, oldest first."""
+    rows = stored(recorder, ring_alias)
+    kept = dict(Statement.objects.using(ring_alias).values_list("fingerprint", "sql"))
+    return [kept[row.fingerprint] for row in rows]
+
+
+def is_balanced(tallies: Tallies) -> bool:
+    return tallies.captured == tallies.stored + sum(tallies.dropped.values()) + tallies.queued

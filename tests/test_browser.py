@@ -1,0 +1,31 @@
+"""Chromium shows a page as a person would see it, and what its scripts made of it."""
+
+import struct
+
+import pytest
+
+PAGE = """<!doctype html>
+<style>body { background: white } @media (prefers-color-scheme: dark) { body { background: black } }</style>
+<script>document.write("<p>made by " + "a script</p>")</script>
+"""
+
+
+@pytest.fixture
+def url(tmp_path):
+    (tmp_path / "page.html").write_text(PAGE)
+    return (tmp_path / "page.html").as_uri()
+
+
+def test_dom_is_told_as_scripts_have_made_it(chromium, url):
+    assert "<p>made by a script</p>" in chromium.dump_dom(url)
+
+
+def test_screenshot_has_the_size_that_was_asked_for(chromium, url, tmp_path):
+    picture = chromium.screenshot(url, tmp_path / "page.png", width=640, height=480).read_bytes()
+    assert struct.unpack(">II", picture[16:24]) == (640, 480)
+
+
+def test_page_can_be_seen_dark(chromium, url, tmp_path):
+    light = chromium.screenshot(url, tmp_path / "light.png").read_bytes()
+    dark = chromium.screenshot(url, tmp_path / "dark.png", dark=True).read_bytes()
+    assert light != dark

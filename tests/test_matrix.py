@@ -1,0 +1,50 @@
+"""The matrix finds interpreters that work, and names those that are missing."""
+
+import sys
+
+import pytest
+
+from tests import matrix
+from tests.matrix import Corner
+
+THIS = "{}.{}".format(*sys.version_info)
+
+
+def made(path, script):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def pyenv(tmp_path, monkeypatch):
+    """An empty pyenv and an empty PATH."""
+    monkeypatch.setattr(matrix, "PYENV", tmp_path / "pyenv")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def test_interpreter_on_path_is_found(pyenv):
+    python = made(pyenv / f"bin/python{THIS}", f'exec "{sys.executable}" "$@"')
+    assert matrix.find(THIS) == python
+
+
+def test_interpreter_of_pyenv_is_found_behind_a_shim_that_fails(pyenv):
+    made(pyenv / f"bin/python{THIS}", "exit 127")
+    python = made(pyenv / f"pyenv/versions/{THIS}.1/bin/python{THIS}", f'exec "{sys.executable}" "$@"')
+    assert matrix.find(THIS) == python
+
+
+def test_interpreter_of_another_version_is_not_taken(pyenv):
+    made(pyenv / "bin/python3.99", f'exec "{sys.executable}" "$@"')
+    assert matrix.find("3.99") is None
+
+
+@pytest.mark.usefixtures("pyenv")
+@pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
+def test_missing_interpreter_is_named_and_fails_where_it_is_required(required, code, monkeypatch, capsys):
+    monkeypatch.setattr(matrix, "CORNERS", [Corner("3.99", "Django==9.9")])
+    monkeypatch.setenv("REQUIRE_MATRIX", required)
+    assert matrix.main() == code
+    assert "NOT RUN: Python 3.99 + Django==9.9: no python3.99" in capsys.readouterr().out
