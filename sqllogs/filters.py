@@ -1,0 +1,156 @@
+"""Choose records by the parameters of a query string: one set of filters for API, page and admin.
+
+Fed by the readers' requests, makes the queryset that `sqllogs.queries` reads.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Any
+
+import django_filters
+from django import forms
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Concat
+from django.http import QueryDict
+from django_filters import Filter
+
+from sqllogs import parameters
+from sqllogs.api_errors import ParameterError
+from sqllogs.models import SQLLog, Statement
+
+SLOW_MS = 500.0
+"""From this duration on a statement is slow, milliseconds."""
+
+Records = QuerySet[SQLLog]
+
+
+class Values(Filter):
+    """Equal to one of several values."""
+
+    field_class = parameters.ValuesField
+
+    def __init__(self, field_name: str, **kwargs: Any) -> None:
+        super().__init__(field_name, kwargs.pop("lookup_expr", "in"), **kwargs)
+
+
+class Contained(Values):
+    """Containing one of several values."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        found = Q()
+        for part in value:
+            found |= Q(**{f"{self.field_name}__contains": part})
+        return qs.filter(found)
+
+
+class OfStatement(Values):
+    """Of a statement that has one of several values; the texts stand in a table of their own."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        if not value:
+            return qs
+        return of_statements(qs, Statement.objects.filter(**{f"{self.field_name}__in": value}))
+
+
+class OfTable(Values):
+    """Of a statement that names one of several tables, in whatever case."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        if not value:
+            return qs
+        found = Q()
+        for table in value:
+            found |= Q(listed__icontains=f",{table},")
+        listed = Concat(Value(","), "tables", Value(","))
+        return of_statements(qs, Statement.objects.alias(listed=listed).filter(found))
+
+
+class Search(Filter):
+    """Of a statement whose text contains these words as they stand, in whatever case."""
+
+    field_class = forms.CharField
+
+    def filter(self, qs: Records, value: str) -> Records:
+        return of_statements(qs, Statement.objects.filter(sql__icontains=value)) if value else qs
+
+
+class Milliseconds(Filter):
+    field_class = parameters.MillisecondsField
+
+
+class Instant(Filter):
+    field_class = parameters.InstantField
+
+
+class Slow(Filter):
+    """Slow or not, by SLOW_MS."""
+
+    field_class = parameters.SwitchField
+
+    def filter(self, qs: Records, value: bool | None) -> Records:
+        if value is None:
+            return qs
+        return qs.filter(duration_ms__gte=SLOW_MS) if value else qs.filter(duration_ms__lt=SLOW_MS)
+
+
+class Error(Values):
+    """Failed with one of several exception classes; true is any, false is none."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        found = Q()
+        for name in value:
+            found |= Q(error__isnull=name == "false") if name in ("true", "false") else Q(error=name)
+        return qs.filter(found)
+
+
+def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
+    return records.filter(fingerprint__in=statements.using(records.db).values("fingerprint"))
+
+
+class SQLLogFilter(django_filters.FilterSet):
+    """The filters of the API, in the order in which a database had best test them: cheap ones first."""
+
+    min_ms = Milliseconds("duration_ms", "gte", label="At least (ms)")
+    max_ms = Milliseconds("duration_ms", "lte", label="At most (ms)")
+    slow = Slow("duration_ms", label="Slow")
+    to = Instant("time", "lt", label="To")
+    error = Error("error", label="Error")
+    alias = Values("alias", label="Database")
+    vendor = Values("vendor", label="Vendor")
+    kind = Values("kind", label="Kind")
+    method = Values("method", convert=str.upper, label="Method")
+    route = Values("route", label="Route")
+    view = Values("view", label="View")
+    release = Values("release", label="Release")
+    host = Values("host", label="Host")
+    trace_id = Values("trace_id", convert=parameters.as_hex(32), label="Trace")
+    request_id = Values("request_id", label="Request")
+    fingerprint = Values("fingerprint", convert=parameters.as_hex(16), label="Fingerprint")
+    call_site = Contained("call_site", label="Call site")
+    operation = OfStatement("operation", convert=str.upper, label="Operation")
+    table = OfTable("tables", label="Table")
+    search = Search("sql", label="Search")
+
+    class Meta:
+        model = SQLLog
+        fields = ()
+
+    @classmethod
+    def get_filters(cls) -> OrderedDict[str, Filter]:
+        """Add `from`, which no attribute of a class can be called."""
+        filters = super().get_filters()
+        filters["from"] = Instant("time", "gte", label="From")
+        return filters
+
+    @classmethod
+    def of(cls, query: QueryDict, others: Collection[str] = ()) -> "SQLLogFilter":
+        """Read a query string; `others` are the parameters that a view knows beside the filters.
+
+        Raise ParameterError for one that nobody knows and for a value that makes no sense.
+        """
+        several = {name for name, one in cls.base_filters.items() if isinstance(one, Values)}
+        parameters.refuse_unknown(query, {*cls.base_filters, *others})
+        filterset = cls(parameters.given(query, cls.base_filters, several))
+        for name, messages in filterset.errors.items():
+            raise ParameterError(name, f"{name}: {messages[0]}")
+        return filterset

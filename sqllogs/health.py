@@ -1,0 +1,120 @@
+"""Say how the SQL log is: how full, how far behind, what was lost.
+
+Reads by `sqllogs.queries`, in the reader's thread; feeds `health/` and its command.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from django.utils import timezone
+
+from sqllogs import queries
+from sqllogs.models import Process
+
+ALIVE_WITHIN = timedelta(seconds=30)
+"""A process that captures writes its figures every ten seconds at the latest."""
+LAG_MAX_MS = 10_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingHealth:
+    rows: int
+    capacity: int
+    fill_percent: float
+    seq: int
+    """Number of the newest record, which is how many there have been."""
+    oldest_time: str | None
+    oldest_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessHealth:
+    host: str
+    pid: int
+    started_at: datetime
+    updated_at: datetime
+    alive: bool
+    """It has written lately; an idle process does not, and is well."""
+    captured: int
+    stored: int
+    dropped: dict[str, int]
+    queued: int
+    lag_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Totals are over all processes since the log began; `queued` and `lag_ms` over those alive."""
+
+    status: Literal["ok", "degraded"]
+    reasons: list[str]
+    ring: RingHealth
+    captured: int
+    stored: int
+    dropped: dict[str, int]
+    dropped_total: int
+    queued: int
+    lag_ms: float
+    """Of the process that is furthest behind."""
+    updated_at: datetime | None
+    processes: list[ProcessHealth]
+
+
+def health() -> Health:
+    now = timezone.now()
+    processes = [_process(found, now) for found in queries.latest_processes()]
+    alive = [process for process in processes if process.alive]
+    reasons = [reason for process in alive for reason in _complaints(process)]
+    totals = queries.totals()
+    return Health(
+        status="degraded" if reasons else "ok",
+        reasons=reasons,
+        ring=_ring(now),
+        captured=totals.captured,
+        stored=totals.stored,
+        dropped=totals.dropped,
+        dropped_total=sum(totals.dropped.values()),
+        queued=sum(process.queued for process in alive),
+        lag_ms=max((process.lag_ms for process in alive), default=0.0),
+        updated_at=totals.updated_at,
+        processes=processes,
+    )
+
+
+def _ring(now: datetime) -> RingHealth:
+    ring = queries.ring()
+    rows = queries.count_all(ring)
+    oldest = queries.oldest_record(ring)
+    return RingHealth(
+        rows=rows,
+        capacity=ring.capacity,
+        fill_percent=round(100 * rows / ring.capacity, 1) if ring.capacity else 0.0,
+        seq=ring.seq,
+        oldest_time=oldest["time"] if oldest else None,
+        oldest_age_s=(now - datetime.fromisoformat(oldest["time"])).total_seconds() if oldest else None,
+    )
+
+
+def _process(found: Process, now: datetime) -> ProcessHealth:
+    return ProcessHealth(
+        host=found.host,
+        pid=found.pid,
+        started_at=found.started_at,
+        updated_at=found.updated_at,
+        alive=now - found.updated_at <= ALIVE_WITHIN,
+        captured=found.captured,
+        stored=found.stored,
+        dropped=found.dropped,
+        queued=found.queued,
+        lag_ms=found.lag_ms,
+    )
+
+
+def _complaints(process: ProcessHealth) -> Iterator[str]:
+    who = f"process {process.pid} on {process.host}"
+    for reason, lost in process.dropped.items():
+        yield f"{who} has dropped {lost} records since it started ({reason})"
+    if process.lag_ms > LAG_MAX_MS:
+        yield f"{who} is {process.lag_ms / 1000:.1f} s behind"

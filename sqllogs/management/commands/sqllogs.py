@@ -1,0 +1,38 @@
+"""`manage.py sqllogs SUBCOMMAND`: each is a module of `sqllogs.management.subcommands`.
+
+None of its queries is recorded.
+"""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseAPIError
+
+from sqllogs import conf
+from sqllogs.context import muted
+from sqllogs.errors import SQLLogsError
+from sqllogs.management.subcommands import SUBCOMMANDS
+
+
+class Command(BaseCommand):
+    help = "Administer the SQL log."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        choices = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+        for name, subcommand in SUBCOMMANDS.items():
+            subcommand.add_arguments(
+                choices.add_parser(name, help=subcommand.HELP, description=subcommand.HELP)
+            )
+
+    def handle(self, *, subcommand: str, **options: Any) -> None:
+        try:
+            with muted():
+                SUBCOMMANDS[subcommand].handle(self, options)
+        except SQLLogsError as exc:
+            raise CommandError(str(exc)) from exc
+        except DatabaseAPIError as exc:
+            alias = conf.load().database
+            raise CommandError(
+                f"The SQL log's database {alias!r} says: {exc}. If tables are missing, "
+                f"run `manage.py migrate --database {alias}`."
+            ) from exc

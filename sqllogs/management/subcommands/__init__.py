@@ -1,0 +1,22 @@
+"""The subcommands of `manage.py sqllogs`, a module each: HELP, add_arguments and handle."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from sqllogs.management.subcommands import clear, resize, token
+
+
+class Subcommand(Protocol):
+    """What a module here has to have."""
+
+    HELP: str
+
+    def add_arguments(self, parser: CommandParser) -> None: ...
+
+    def handle(self, command: BaseCommand, options: Mapping[str, Any]) -> None:
+        """Answer on the command's stdout, with notes on its stderr; raise CommandError or SQLLogsError."""
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {"clear": clear, "resize": resize, "token": token}

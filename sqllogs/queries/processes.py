@@ -1,0 +1,45 @@
+"""Read what the recording processes tell of themselves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Max, Sum
+
+from sqllogs.models import Process
+
+PROCESSES_MAX = 100
+"""Processes that are told of one by one, those first that wrote last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What all processes together have done."""
+
+    captured: int
+    stored: int
+    dropped: dict[str, int]
+    updated_at: datetime | None
+
+
+def latest_processes() -> list[Process]:
+    return list(Process.objects.order_by("-updated_at")[:PROCESSES_MAX])
+
+
+def totals() -> Totals:
+    """Add up all processes that have ever written."""
+    sums = Process.objects.aggregate(Sum("captured"), Sum("stored"), Max("updated_at"))
+    dropped: dict[str, int] = {}
+    for reason, lost in _drops():
+        dropped[reason] = dropped.get(reason, 0) + lost
+    return Totals(
+        captured=sums["captured__sum"] or 0,
+        stored=sums["stored__sum"] or 0,
+        dropped=dropped,
+        updated_at=sums["updated_at__max"],
+    )
+
+
+def _drops() -> Iterator[tuple[str, int]]:
+    for reasons in Process.objects.exclude(dropped={}).values_list("dropped", flat=True):
+        yield from reasons.items()

@@ -1,0 +1,42 @@
+"""A project that has neither users nor sessions, nor REST framework among its apps, reads by token."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = """
+import sys
+from django.conf import settings
+from django.core.management import call_command
+from django.urls import include, path
+
+settings.configure(
+    INSTALLED_APPS=["sqllogs"],
+    MIDDLEWARE=["sqllogs.middleware.SQLLogsMiddleware"],
+    DATABASES={"sqllogs": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}, "default": {}},
+    DATABASE_ROUTERS=["sqllogs.routers.SQLLogsRouter"],
+    SQLLOGS={"ENABLED": False},
+    ALLOWED_HOSTS=["testserver"],
+    ROOT_URLCONF=__name__,
+)
+import django
+django.setup()
+urlpatterns = [path("sql-logs/", include("sqllogs.urls"))]
+call_command("migrate", database="sqllogs", verbosity=0)
+
+from django.test import Client
+from sqllogs import tokens
+for value in (tokens.create("x"), "wrong", ""):
+    for url in ("", "1/", "health/"):
+        answer = Client(headers={"Authorization": f"Bearer {value}"} if value else {}).get(f"/sql-logs/{url}")
+        print(answer.status_code)
+"""
+
+
+def test_tokens_are_enough(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-W", "error", "-c", PROJECT, str(tmp_path / "ring.sqlite3")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.stderr.count("Traceback") == 0, result.stderr
+    assert result.stdout.split() == ["200", "404", "200", *["401"] * 6]

@@ -1,0 +1,67 @@
+"""health/ tells how full the ring is, what was lost and why it is not well."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from tests.sqllogs.factories import fill, put_process, reader
+
+URL = "/sql-logs/health/"
+
+
+def health():
+    answer = reader().get(URL)
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def test_full_and_wrapped_ring_is_told(ring_alias):
+    fill(150, capacity=120)
+    ring = health()["ring"]
+    assert ring.pop("oldest_age_s") > 0
+    assert ring == {
+        "rows": 120,
+        "capacity": 120,
+        "fill_percent": 100.0,
+        "seq": 150,
+        "oldest_time": "2026-01-31T12:00:31.000000Z",
+    }
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_log_without_traffic_is_well():
+    body = health()
+    assert (body["status"], body["reasons"], body["lag_ms"]) == ("ok", [], 0.0)
+    assert body["ring"]["rows"] == body["ring"]["fill_percent"] == 0
+    put_process(timezone.now() - timedelta(hours=3), lag_ms=1e9, dropped={"buffer_rows": 3})
+    body = health_again()
+    assert (body["status"], body["processes"][0]["alive"]) == ("ok", False)
+
+
+def health_again():
+    return reader("again").get(URL).json()
+
+
+def test_processes_are_added_up(ring_alias):
+    now = timezone.now()
+    put_process(now, captured=10, stored=7, dropped={"buffer_rows": 1}, queued=2, lag_ms=8)
+    put_process(now, captured=20, stored=15, dropped={"buffer_rows": 2, "rejected": 3}, lag_ms=9)
+    put_process(now - timedelta(days=1), captured=5, stored=5, queued=4, lag_ms=100)
+    body = health()
+    assert (body["captured"], body["stored"], body["dropped_total"]) == (35, 27, 6)
+    assert body["dropped"] == {"buffer_rows": 3, "rejected": 3}
+    assert (body["queued"], body["lag_ms"]) == (2, 9.0)
+    assert [one["alive"] for one in body["processes"]] == [True, True, False]
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"dropped": {"buffer_rows": 3}}, "dropped 3 records"), ({"lag_ms": 12_345.0}, "12.3 s behind")],
+)
+def test_process_that_loses_or_lags_is_a_reason(changes, words):
+    put_process(timezone.now(), **changes)
+    body = health()
+    assert body["status"] == "degraded"
+    assert words in body["reasons"][0]

@@ -1,0 +1,110 @@
+"""Processes that wrap one ring together leave exactly its newest rows, on SQLite and on PostgreSQL."""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from sqllogs.models import Process, RingHead, SQLLog
+from sqllogs.ring import clear, resize
+from tests.servers import ROOT
+
+PROCESSES = 4
+ROUNDS, QUERIES = 40, 150
+CAPACITY_ROWS = 1_000
+TIMEOUT_S = 60
+
+WRITE = """
+import json, sys
+import django
+from django.conf import settings
+
+ring, capacity, rounds, queries = json.loads(sys.argv[1])
+settings.configure(
+    INSTALLED_APPS=["sqllogs"],
+    DATABASES={
+        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+        "sqllogs": ring,
+    },
+    SQLLOGS={"CAPACITY_ROWS": capacity, "BUFFER_ROWS": 1_000_000},
+    USE_TZ=True,
+)
+django.setup()
+
+from django.db import connection
+from sqllogs import guard, recorder
+
+print("ready", flush=True)
+sys.stdin.readline()
+with connection.cursor() as cursor:
+    for round in range(rounds):
+        for number in range(queries):
+            cursor.execute(f"SELECT 1 AS c{number % 50}")
+        recorder.flush(30)
+recorder.close()
+print(json.dumps([dict(guard.faults), recorder.recorder.delivery.tallies().queued]))
+"""
+
+
+@pytest.fixture
+def ring_alias(ring_alias, settings):
+    """A ring of 1,000 rows."""
+    settings.SQLLOGS = {**settings.SQLLOGS, "CAPACITY_ROWS": CAPACITY_ROWS}
+    return ring_alias
+
+
+@contextmanager
+def writing(ring_database):
+    """Let the processes write for the time of a block and to their end; fail with what went wrong in them."""
+    argument = json.dumps([ring_database, CAPACITY_ROWS, ROUNDS, QUERIES], default=str)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WRITE, argument],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(PROCESSES)
+    ]
+    try:
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * PROCESSES
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        yield
+        told = [process.communicate(timeout=TIMEOUT_S) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert told == [("[{}, 0]\n", "")] * PROCESSES
+
+
+def assert_exact(ring_alias, capacity):
+    """The ring holds its newest rows, each in its slot, and every process has stored what it captured."""
+    rows = list(SQLLog.objects.using(ring_alias).order_by("seq").values_list("seq", "slot"))
+    last = RingHead.objects.using(ring_alias).get().seq
+    assert [seq for seq, _ in rows] == list(range(last - capacity + 1, last + 1))
+    assert all(slot == seq % capacity for seq, slot in rows)
+    written = PROCESSES * ROUNDS * QUERIES
+    accounts = Process.objects.using(ring_alias).values_list("captured", "stored", "dropped", "queued")
+    assert list(accounts) == [(ROUNDS * QUERIES, ROUNDS * QUERIES, {}, 0)] * PROCESSES
+    assert last == written
+
+
+def test_ring_wrapped_by_four_processes_holds_exactly_the_newest(ring_alias, ring_database):
+    with writing(ring_database):
+        pass
+    assert_exact(ring_alias, CAPACITY_ROWS)
+
+
+def test_ring_is_resized_and_emptied_while_four_processes_write(ring_alias, ring_database):
+    with writing(ring_database):
+        for capacity in (300, 1_700, 600):
+            list(resize(capacity))
+            list(clear())
+    assert_exact(ring_alias, 600)
