@@ -1,0 +1,68 @@
+"""Accounts, their bookings and what these were for: the data that the demo site's queries run on."""
+
+from django.conf import settings
+from django.db import models
+
+
+class Category(models.Model):
+    """What money was spent on or came from."""
+
+    name = models.CharField(max_length=50, unique=True)
+
+    class Meta:
+        verbose_name_plural = "categories"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Account(models.Model):
+    """An account in one currency."""
+
+    class Currency(models.TextChoices):
+        EUR = "EUR", "euro"
+        USD = "USD", "US dollar"
+        GBP = "GBP", "pound sterling"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="accounts")
+    iban = models.CharField("IBAN", max_length=34, unique=True)
+    currency = models.CharField(max_length=3, choices=Currency, default=Currency.EUR)
+
+    def __str__(self) -> str:
+        return self.iban
+
+
+class Transaction(models.Model):
+    """One booking on an account."""
+
+    class Type(models.TextChoices):
+        DEPOSIT = "deposit"
+        WITHDRAWAL = "withdrawal"
+        TRANSFER = "transfer"
+        PAYMENT = "payment"
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, help_text="Who ordered it; not always the account's owner."
+    )
+    account = models.ForeignKey(Account, models.PROTECT)
+    category = models.ForeignKey(Category, models.PROTECT)
+    type = models.CharField(max_length=10, choices=Type)
+    amount = models.DecimalField(
+        max_digits=12,
+        decimal_places=2,
+        help_text="In the account's currency, always positive: the type tells the direction.",
+    )
+    timestamp = models.DateTimeField(help_text="When it was booked.")
+    description = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes = [
+            # The list and the admin, newest first, and both filtered by time.
+            models.Index(fields=["timestamp"], name="transaction_timestamp"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(amount__gt=0), name="transaction_amount_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} of {self.amount} on {self.timestamp:%Y-%m-%d}"
