@@ -1,3 +1,11 @@
-from django.urls import URLPattern
+"""The landing page, and what the demo launcher or a load balancer asks."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from home import views
+
+app_name = "home"
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("healthz", views.healthz, name="healthz"),
+]
