@@ -1,0 +1,88 @@
+"""A request of the Infinity datasource to the SQL log API, as a Grafana query.
+
+Fed by the dashboard modules, becomes a panel's `targets` or a variable's query.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models.common import DataSourceRef
+
+DATASOURCE = DataSourceRef(type_val="yesoreyeram-infinity-datasource", uid="django-db-logs")
+
+# Without declared columns Infinity makes text of times and puts the columns in alphabetical order.
+_NUMBERS = {"count", "id", "duration_ms", "rows", "status"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A value of each result: where it is, the type Grafana gets, and its name there."""
+
+    selector: str
+    type: str = ""
+    text: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the column as Infinity reads it; a field of the record brings its type along."""
+        return {
+            "selector": self.selector,
+            "text": self.text or self.selector,
+            "type": self.type or self._type,
+        }
+
+    @property
+    def _type(self) -> str:
+        if self.selector == "time":
+            return "timestamp"
+        return "number" if self.selector in _NUMBERS else "string"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query(Builder[Dataquery], Dataquery):
+    """One GET below the datasource's base URL, parsed in Grafana's backend, so that alerts can use it."""
+
+    columns: tuple[Column, ...]
+    path: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    root: str = "results"
+    summarize: str = ""
+    """What is computed from the rows, such as `count(view)`; empty leaves them as they are."""
+    summarize_by: str = ""
+
+    def build(self) -> Dataquery:
+        """Return itself: it is frozen, so there is nothing to assemble."""
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        """Return the query in the form of Infinity 3."""
+        query: dict[str, object] = {
+            "refId": "A",
+            "datasource": DATASOURCE,
+            "type": "json",
+            "parser": "backend",
+            "source": "url",
+            "format": "table",
+            "url": self.path,
+            "url_options": {
+                "method": "GET",
+                "data": "",
+                "params": [{"key": key, "value": value} for key, value in self.params.items()],
+            },
+            "root_selector": self.root,
+            "columns": list(self.columns),
+            "filters": [],
+        }
+        if self.summarize:
+            query |= {
+                "summarizeExpression": self.summarize,
+                "summarizeBy": self.summarize_by,
+                "summarizeAlias": "records",
+            }
+        return query
+
+
+def columns(*names: str) -> tuple[Column, ...]:
+    """Return the columns of these fields of the record."""
+    return tuple(Column(selector=name) for name in names)

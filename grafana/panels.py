@@ -1,0 +1,110 @@
+"""The kinds of panel that the dashboards are made of, with everything set that each of them must have.
+
+Fed by queries, used by the dashboard modules.
+"""
+
+from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueGraphMode
+from grafana_foundation_sdk.models.dashboard import (
+    DataTransformerConfig,
+    DynamicConfigValue,
+    Threshold,
+    ThresholdsMode,
+)
+
+NO_RECORDS = "No query in this time range matches the filters"
+
+
+def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
+    """Return colours by the value from which each holds; the first has None."""
+    found = [Threshold(value=value, color=color) for value, color in steps]
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
+
+
+def neutral() -> dashboard.ThresholdsConfig:
+    """Return one colour for every value."""
+    return thresholds((None, "blue"))
+
+
+def slow() -> dashboard.ThresholdsConfig:
+    """Return the colours of a query's duration in milliseconds."""
+    return thresholds((None, "green"), (100.0, "orange"), (1000.0, "red"))
+
+
+def none_is_good() -> dashboard.ThresholdsConfig:
+    """Return the colours of a count that ought to be 0."""
+    return thresholds((None, "green"), (1.0, "red"))
+
+
+def figure(
+    title: str, description: str, query: Builder[Dataquery], field: str, calc: str = "lastNotNull"
+) -> stat.Panel:
+    """Return single figures: `calc` over the values of each field that the expression `field` matches."""
+    return (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .with_target(query)
+        .reduce_options(common.ReduceDataOptions().calcs([calc]).fields(f"/^{field}$/").values(False))
+        .graph_mode(BigValueGraphMode.NONE)
+        .color_mode(BigValueColorMode.VALUE)
+        .thresholds(neutral())
+        .unit("short")
+        .no_value("none")
+        .height(4)
+        .span(4)
+    )
+
+
+def graph(title: str, description: str, query: Builder[Dataquery]) -> timeseries.Panel:
+    """Return a graph over time, half the dashboard wide."""
+    return (
+        timeseries.Panel()
+        .title(title)
+        .description(description)
+        .with_target(query)
+        .legend(common.VizLegendOptions().show_legend(False))
+        .no_value(NO_RECORDS)
+        .height(9)
+        .span(12)
+    )
+
+
+def listing(title: str, description: str, query: Builder[Dataquery], order: tuple[str, ...]) -> table.Panel:
+    """Return a table over the whole width, its columns in the order given."""
+    places = {name: index for index, name in enumerate(order)}
+    return (
+        table.Panel()
+        .title(title)
+        .description(description)
+        .with_target(query)
+        .with_transformation(
+            transformation("organize", excludeByName={}, indexByName=places, renameByName={})
+        )
+        .unit("none")
+        .no_value(NO_RECORDS)
+        .inspect(True)
+        .span(24)
+    )
+
+
+def transformation(identifier: str, **options: object) -> DataTransformerConfig:
+    """Return a step between the answer and the panel, made in the browser."""
+    return DataTransformerConfig(id_val=identifier, options=options)
+
+
+def convert(name: str, to: str) -> DataTransformerConfig:
+    """Return the step that gives a field another type."""
+    return transformation("convertFieldType", conversions=[{"targetField": name, "destinationType": to}])
+
+
+def prop(name: str, value: object) -> DynamicConfigValue:
+    """Return a property of a single field, such as its unit or width."""
+    return DynamicConfigValue(id_val=name, value=value)
+
+
+def link(title: str, url: str, *, blank: bool = False) -> dict[str, object]:
+    """Return a link from a value; `blank` opens a new tab."""
+    return {"title": title, "url": url, "targetBlank": blank}

@@ -1,0 +1,168 @@
+"""The dashboard "Django SQL Logs": duration and frequency of queries, the slowest, every record.
+
+Fed by the list of `/sql-logs/` and its `health/`; written as JSON by `grafana.build`.
+"""
+
+from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
+from grafana_foundation_sdk.models.common import GraphDrawStyle, ScaleDistribution, VisibilityMode
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, FieldColorModeId
+
+from grafana import panels
+from grafana import sql_logs_variables as variables
+from grafana.infinity import DATASOURCE, Column, Query, columns
+from grafana.panels import convert, link, prop, transformation
+
+UID = "django-sql-logs"
+NEWEST = "1000"
+"""Records a graph asks for: the most that one answer of the API holds."""
+
+_TABLE = (
+    "time", "duration_ms", "operation", "sql", "rows", "alias", "kind", "method", "view", "status",
+    "error", "call_site", "trace_id", "id",
+)  # fmt: skip
+
+
+def _records(*names: str, **params: str) -> Query:
+    return Query(columns=columns(*names), params=variables.FILTERS | params)
+
+
+def _counted(**params: str) -> Query:
+    """Ask for the count of the whole answer, of which one record has to come along."""
+    return Query(columns=columns("count"), params=variables.FILTERS | params | {"limit": "1"}, root="")
+
+
+def _count() -> stat.Panel:
+    about = "Queries in the time range that match the filters. Above the API's cap it is the cap."
+    return panels.figure("Queries", about, _counted(), "count")
+
+
+def _p95() -> stat.Panel:
+    about = f"95 % of the newest {NEWEST} matching queries took no longer than this."
+    query = _records("duration_ms", limit=NEWEST)
+    figure = panels.figure("p95 of the newest", about, query, "duration_ms", "p95")
+    return figure.unit("ms").thresholds(panels.slow())
+
+
+def _slowest() -> stat.Panel:
+    about = "Duration of the slowest matching query in the time range."
+    query = _records("duration_ms", ordering="-duration_ms", limit="1")
+    return panels.figure("Slowest", about, query, "duration_ms").unit("ms").thresholds(panels.slow())
+
+
+def _failed() -> stat.Panel:
+    about = "Matching queries that raised an exception, whatever the filter Failed says."
+    query = _counted(error="true")
+    return panels.figure("Failed", about, query, "count").thresholds(panels.none_is_good())
+
+
+def _health() -> stat.Panel:
+    about = (
+        "The ring itself, whatever the time range: how full it is, what all processes have captured, "
+        "stored and dropped, and how far behind the slowest one is."
+    )
+    fields = (
+        Column(selector="ring.fill", type="number", text="fill"),
+        Column(selector="captured", type="number"),
+        Column(selector="stored", type="number"),
+        Column(selector="dropped_total", type="number", text="dropped"),
+        Column(selector="lag_ms", type="number", text="lag"),
+    )
+    return (
+        panels.figure("Ring", about, Query(path="health/", columns=fields, root=""), ".*")
+        .override_by_name("fill", [prop("unit", "percentunit")])
+        .override_by_name("lag", [prop("unit", "ms")])
+        .override_by_name("dropped", [prop("thresholds", panels.none_is_good().build())])
+        .span(8)
+    )
+
+
+def _duration() -> timeseries.Panel:
+    about = f"Each of the newest {NEWEST} matching queries is a point; the scale is logarithmic."
+    query = _records("time", "duration_ms", limit=NEWEST)
+    return (
+        panels.graph("Duration of SQL requests", about, query)
+        # The API answers newest first, a graph wants time to go up.
+        .with_transformation(transformation("sortBy", sort=[{"field": "time"}]))
+        .unit("ms")
+        .draw_style(GraphDrawStyle.POINTS)
+        .show_points(VisibilityMode.ALWAYS)
+        .point_size(4)
+        .scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
+        .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .thresholds(panels.slow())
+    )
+
+
+# A histogram of numbers whose number is the time: its interval adapts to what is there, while a
+# group by formatted time has one fixed width. xMin and xMax are the names Grafana gives the bounds.
+_COUNT_PER_INTERVAL = [
+    convert("time", "number"),
+    transformation("histogram", bucketCount=60, combine=True),
+    convert("xMin", "time"),
+    transformation("organize", excludeByName={"xMax": True}, indexByName={}, renameByName={"xMin": "time"}),
+]
+
+
+def _frequency() -> timeseries.Panel:
+    about = (
+        f"How many of the newest {NEWEST} matching queries fall into each interval; its width follows "
+        "the time they span. Where more match, the bars begin later than the time range does."
+    )
+    return (
+        panels.graph("Frequency of SQL requests", about, _records("time", limit=NEWEST))
+        .transformations(_COUNT_PER_INTERVAL)
+        .unit("short")
+        .min(0)
+        .draw_style(GraphDrawStyle.BARS)
+        .fill_opacity(60)
+    )
+
+
+_TRACE_LINKS = [
+    link("Queries of this trace", f"/d/{UID}?var-trace_id=${{__value.raw}}&${{__url_time_range}}"),
+    link("Trace in the SQL log", f"{variables.SITE}?trace_id=${{__value.raw}}", blank=True),
+]
+_RECORD_LINKS = [link("Record in the SQL log", f"{variables.SITE}${{__value.raw}}/", blank=True)]
+
+
+def _table(title: str, about: str, **params: str) -> table.Panel:
+    return (
+        panels.listing(title, about, _records(*_TABLE, **params), _TABLE)
+        .override_by_name("time", [prop("custom.width", 180)])
+        .override_by_name("duration_ms", [prop("unit", "ms"), prop("custom.width", 110)])
+        .override_by_name("sql", [prop("custom.width", 520)])
+        .override_by_name("trace_id", [prop("links", _TRACE_LINKS)])
+        .override_by_name("id", [prop("links", _RECORD_LINKS)])
+    )
+
+
+def _slow_statements() -> table.Panel:
+    about = "The 50 slowest matching queries of the time range, each execution by itself."
+    return _table("Slowest statements", about, ordering="-duration_ms", limit="50").height(9)
+
+
+def _newest() -> table.Panel:
+    about = "The newest 500 matching queries. A trace id leads to everything its request sent."
+    return _table("Queries", about, limit="500").height(14)
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard; the panels find their places in this order."""
+    page = (
+        dashboard.Dashboard("Django SQL Logs")
+        .uid(UID)
+        .description("Every SQL query of the site, from the ring behind /sql-logs/.")
+        .tags(["django", "sql"])
+        .timezone("browser")
+        .time("now-15m", "now")
+        .refresh("30s")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .variables(variables.build())
+    )
+    for figure in (_count(), _p95(), _slowest(), _failed(), _health()):
+        page.with_panel(figure.datasource(DATASOURCE))
+    for graph in (_duration(), _frequency()):
+        page.with_panel(graph.datasource(DATASOURCE))
+    for listing in (_slow_statements(), _newest()):
+        page.with_panel(listing.datasource(DATASOURCE))
+    return page
