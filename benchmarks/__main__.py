@@ -1,0 +1,40 @@
+"""Run the benchmarks: `python -m benchmarks` all of them, `python -m benchmarks capture size` some.
+
+Each part has a process of its own, so that one's patches and memory are not
+the next one's. A missed goal is told in its table; only a crash ends with 1.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.report import machine
+
+PARTS = ("capture", "statement", "writer", "size", "listing", "memory", "burst")
+
+
+def main(parts: list[str]) -> int:
+    if unknown := set(parts) - set(PARTS):
+        print(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.")
+        return 2
+    print(machine(), flush=True)
+    crashed = [part for part in parts or PARTS if _run(part) != 0]
+    if crashed:
+        print(f"Crashed: {', '.join(crashed)}.")
+    return 1 if crashed else 0
+
+
+def _run(part: str) -> int:
+    with tempfile.TemporaryDirectory(prefix="sqllogs-bench-") as directory:
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+            "BENCHMARKS_DIR": directory,
+        }
+        command = [sys.executable, "-m", f"benchmarks.{part}"]
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

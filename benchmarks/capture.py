@@ -1,0 +1,186 @@
+"""What capturing adds to a query, beside a no-op wrapper, Django's debug cursor and four packages."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connection  # noqa: E402
+from django.http import HttpRequest, HttpResponse  # noqa: E402
+from django.test import RequestFactory  # noqa: E402
+
+from benchmarks import peers  # noqa: E402
+from benchmarks.report import at_most, table  # noqa: E402
+from benchmarks.rounds import Cost, Measure, added, timed  # noqa: E402
+from sqllogs.buffer import Buffer  # noqa: E402
+from sqllogs.capture import execute_wrapper  # noqa: E402
+from sqllogs.conf import Conf  # noqa: E402
+
+STUB_QUERIES = 10_000
+STUB_ROUNDS = 15
+FRAMES_ABOVE = 9
+"""Frames of Django between the wrapper and the caller of `objects.get()`."""
+
+QUERIES = 100
+"""In one request."""
+ROUNDS = 9
+
+
+def stub() -> None:
+    """Measure the wrapper alone, with an execute that does nothing."""
+    sql = str(User.objects.filter(pk=1).query)
+    context = {
+        "connection": SimpleNamespace(in_atomic_block=False, alias="default", vendor="sqlite"),
+        "cursor": SimpleNamespace(cursor=SimpleNamespace(rowcount=1)),
+    }
+
+    def call(wrapper: Callable[..., Any] | None) -> Measure:
+        return lambda: timed(
+            lambda: _under_django(FRAMES_ABOVE, wrapper, _execute, sql, context), STUB_QUERIES
+        )
+
+    def ours(*, call_site: bool) -> Measure:
+        conf = Conf()
+        buffer = Buffer(rows_max=conf.buffer_rows, bytes_max=conf.buffer_bytes)
+        measure = call(execute_wrapper(buffer.put, call_site=call_site))
+
+        def measured() -> Cost:
+            cost = measure()
+            buffer.drain(STUB_QUERIES)
+            return cost
+
+        return measured
+
+    variants = {
+        "no wrapper": call(None),
+        "no-op wrapper": call(lambda execute, *args: execute(*args)),
+        "sqllogs without call site": ours(call_site=False),
+        "sqllogs": ours(call_site=True),
+    }
+    goals = {"sqllogs without call site": 2.5, "sqllogs": 5.0}
+    costs = added(variants, "no wrapper", STUB_ROUNDS)
+    table(
+        f"Capture, added to a stub executor {FRAMES_ABOVE} frames below the application",
+        ("variant", "CPU us a query", "of a no-op wrapper", "goal"),
+        [
+            (
+                name,
+                cost.cpu_us,
+                cost.cpu_us / costs["no-op wrapper"].cpu_us,
+                at_most(cost.cpu_us, goals[name], "us") if name in goals else "",
+            )
+            for name, cost in costs.items()
+            if name != "no wrapper"
+        ],
+    )
+
+
+def in_place() -> None:
+    """Measure `objects.get()` on SQLite in memory, in requests of a hundred."""
+    call_command("migrate", database="default", verbosity=0)
+    call_command("migrate", database="sqllogs", verbosity=0)
+    User.objects.create(pk=1, username="ada")
+    with_site, recorder = peers.sqllogs(call_site=True)
+    without_site, other_recorder = peers.sqllogs(call_site=False)
+    variants = {
+        "no wrapper": _measure(peers.nothing, 30),
+        "no-op wrapper": _measure(peers.noop, 30),
+        "sqllogs": _measure(with_site, 30, recorder.writer.flush),
+        "sqllogs without call site": _measure(without_site, 30, other_recorder.writer.flush),
+        "Django's debug cursor": _measure(peers.debug_cursor, 30),
+        "OpenTelemetry dbapi, sampled": _measure(peers.opentelemetry(sampled=True), 15),
+        "OpenTelemetry dbapi, unsampled": _measure(peers.opentelemetry(sampled=False), 15),
+        "debug-toolbar, SQL panel": _measure(peers.debug_toolbar, 6),
+        "django-silk": _measure(peers.silk, 3),
+    }
+    _print_in_place(added(variants, "no wrapper", ROUNDS))
+    for each in (recorder, other_recorder):
+        each.writer.stop(3.0)
+
+
+def _print_in_place(costs: dict[str, Cost]) -> None:
+    base, ours = costs.pop("no wrapper"), costs["sqllogs"]
+    parts = {"Django's debug cursor": 2, "django-silk": 50}
+
+    def goal(name: str, cost: Cost) -> str:
+        if name not in parts:
+            return ""
+        return at_most(ours.cpu_us / cost.cpu_us, 1 / parts[name])
+
+    table(
+        f"Capture, added to objects.get() of {base.cpu_us:.0f} us CPU, SQLite in memory, {QUERIES} a request",
+        ("variant", "CPU us", "wall us", "of a no-op", "sqllogs / this", "other threads us", "goal"),
+        [
+            (
+                name,
+                cost.cpu_us,
+                cost.wall_us,
+                cost.cpu_us / costs["no-op wrapper"].cpu_us,
+                ours.cpu_us / cost.cpu_us,
+                cost.others_us,
+                goal(name, cost),
+            )
+            for name, cost in costs.items()
+        ],
+    )
+
+
+def _measure(peer: peers.Peer, requests: int, flush: Callable[[float], object] | None = None) -> Measure:
+    """Return what measures a peer over some requests, then stores what it has queued."""
+
+    def measured() -> Cost:
+        with peer(_view) as view:
+            cost = timed(lambda: _answer(view, requests), requests * QUERIES)
+        if flush is None:
+            return cost
+        rest = timed(lambda: flush(60.0), requests * QUERIES)
+        return Cost(
+            cpu_us=cost.cpu_us, wall_us=cost.wall_us, others_us=cost.others_us + rest.cpu_us + rest.others_us
+        )
+
+    return measured
+
+
+def _answer(view: peers.View, requests: int) -> None:
+    factory = RequestFactory()
+    for _ in range(requests):
+        view(factory.get("/"))
+
+
+def _view(request: HttpRequest) -> HttpResponse:
+    for _ in range(QUERIES):
+        User.objects.get(pk=1)
+    return HttpResponse("<html><body></body></html>")
+
+
+def _execute(sql: Any, params: Any, many: bool, context: Any) -> None:
+    return None
+
+
+# Compiled under Django's own name: what calls the wrapper must be no application code,
+# or the call site would be found in the first frame, as it never is.
+_UNDER_DJANGO = """
+def under_django(frames, wrapper, execute, sql, context):
+    if frames > 1:
+        return under_django(frames - 1, wrapper, execute, sql, context)
+    if wrapper is None:
+        for _ in range(queries):
+            execute(sql, (1,), False, context)
+    else:
+        for _ in range(queries):
+            wrapper(execute, sql, (1,), False, context)
+"""
+_namespace: dict[str, Any] = {"queries": STUB_QUERIES}
+exec(compile(_UNDER_DJANGO, django.__file__, "exec"), _namespace)
+_under_django = _namespace["under_django"]
+
+
+if __name__ == "__main__":
+    stub()
+    connection.ensure_connection()
+    in_place()

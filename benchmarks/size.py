@@ -1,0 +1,62 @@
+"""How much the ring's table and file grow when it is wrapped again and again."""
+
+import os
+from collections.abc import Iterator
+
+import django
+
+django.setup()
+
+from django.db import connections  # noqa: E402
+
+from benchmarks.report import at_most, table  # noqa: E402
+from benchmarks.stores import ALIAS, VENDORS, Database, fill, recorder, ring  # noqa: E402
+from sqllogs.models import SQLLog  # noqa: E402
+
+CAPACITY_ROWS = 50_000
+WRAPS = 5
+GROWTH_MAX = 1.3
+
+
+def main() -> None:
+    table(
+        f"Size of a ring of {CAPACITY_ROWS:,} rows",
+        ("store", "MB after 1 wrap", f"MB after {WRAPS} wraps", "growth", "bytes a row", "goal"),
+        [row for vendor in VENDORS for row in _measured(vendor)],
+    )
+
+
+def _measured(vendor: str) -> Iterator[tuple[object, ...]]:
+    sizes = []
+    with ring(vendor, CAPACITY_ROWS) as database:
+        recording = recorder()
+        for _ in range(WRAPS):
+            fill(recording, CAPACITY_ROWS)
+            recording.delivery.write_all()
+            sizes.append(_bytes_by_part(database))
+        recording.ring.close()
+    for part, first in sizes[0].items():
+        last = sizes[-1][part]
+        goal = at_most(last / first, GROWTH_MAX)
+        yield part, first / 1e6, last / 1e6, last / first, last / CAPACITY_ROWS, goal
+
+
+def _bytes_by_part(database: Database) -> dict[str, int]:
+    if database.vendor == "postgresql":
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("SELECT pg_total_relation_size(%s)", [SQLLog._meta.db_table])
+            return {"PostgreSQL, table and index": cursor.fetchone()[0]}
+    name = str(database.settings["NAME"])
+    wal_bytes = os.path.getsize(f"{name}-wal")
+    connections[ALIAS].close()  # one that is older than the WAL would not know of it
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(FULL)")
+        busy, *_ = cursor.fetchone()
+    if busy:
+        raise RuntimeError("The WAL could not be carried over into the file.")
+    file_bytes = os.path.getsize(name)
+    return {"SQLite, file": file_bytes, "SQLite, file and WAL": file_bytes + wal_bytes}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""The URLs that the peers and the list look themselves up in."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("sql-logs/", include("sqllogs.urls")),
+    path("silk/", include("silk.urls", namespace="silk")),
+    path("__debug__/", include("debug_toolbar.urls", namespace="djdt")),
+]
