@@ -13,6 +13,7 @@ from sqllogs.buffer import Buffer
 from sqllogs.errors import RejectedRowsError
 from sqllogs.resolver import Batch, Resolver
 from sqllogs.ring import Ring, Tallies
+from sqllogs.sinks import Sinks
 
 BATCH_ROWS = 2_000
 
@@ -23,10 +24,13 @@ NOTHING = Batch(records=[], statements={})
 class Delivery:
     """For one thread at a time, but `tallies`, which any may call."""
 
-    def __init__(self, buffer: Buffer, ring: Ring, make_resolver: Callable[[], Resolver]) -> None:
+    def __init__(
+        self, buffer: Buffer, ring: Ring, make_resolver: Callable[[], Resolver], sinks: Sinks
+    ) -> None:
         self._buffer = buffer
         self._ring = ring
         self._make_resolver = make_resolver
+        self._sinks = sinks
         self._resolver: Resolver | None = None
         self._held: list[tuple[int | None, Batch]] = []
         """The batch under way, in parts if it was refused, each with its first number once reserved."""
@@ -68,7 +72,13 @@ class Delivery:
         drained = self._buffer.drain(BATCH_ROWS)
         heard = [captured for captured in drained if captured[12] is None or not captured[12].muted]
         self._muted += len(drained) - len(heard)
-        return self._resolver.batch(heard)
+        batch = self._resolver.batch(heard)
+        self._sinks.take(batch)
+        return batch
+
+    def close_sinks(self, timeout_s: float) -> None:
+        """Have the sinks hand over what they hold, at the end of the process."""
+        self._sinks.close(timeout_s)
 
     def _write_held(self) -> None:
         """Write the last held part; halve one that is refused until only the rows at fault are dropped."""

@@ -39,12 +39,13 @@ class Recorder:
         from sqllogs.delivery import Delivery
         from sqllogs.resolver import Resolver
         from sqllogs.ring import Ring
+        from sqllogs.sinks import Sinks
         from sqllogs.writer import Writer
 
         settings = self._settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.ring = Ring(settings)
-        self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(settings))
+        self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(settings), Sinks(settings))
         self.writer = Writer(
             self.buffer, self.ring, self.delivery, flush_interval_s=settings.flush_interval_s
         )

@@ -60,6 +60,7 @@ class Writer:
             if self._thread.is_alive():
                 return False
         flushed = self.flush(timeout_s)
+        self._delivery.close_sinks(timeout_s)
         self._ring.close()
         return flushed
 

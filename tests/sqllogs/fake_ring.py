@@ -7,6 +7,7 @@ from sqllogs.conf import Conf
 from sqllogs.delivery import Delivery
 from sqllogs.errors import RejectedRowsError
 from sqllogs.resolver import Resolver
+from sqllogs.sinks import Sinks
 from tests.sqllogs.test_resolver import captured
 
 
@@ -43,13 +44,34 @@ class FakeRing:
         self.closed += 1
 
 
+class FakeSink:
+    """A sink that notes what it was given, and raises when told to."""
+
+    def __init__(self):
+        self.records = []
+        self.fault = None
+        self.closed = 0
+
+    def take(self, batch):
+        self.records += batch.records
+        if self.fault:
+            raise self.fault
+
+    def close(self, timeout_s):
+        self.closed += 1
+        if self.fault:
+            raise self.fault
+
+
 class Way:
     """A buffer of 1,000 rows, a delivery and a fake ring, put together."""
 
     def __init__(self):
         self.ring = FakeRing()
         self.buffer = Buffer(rows_max=1000, bytes_max=1 << 30)
-        self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(Conf()))
+        self.sink = FakeSink()
+        sinks = Sinks(Conf(), (lambda conf: self.sink, lambda conf: None))
+        self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(Conf()), sinks)
         self.tallies = self.delivery.tallies
 
     def put(self, count, **changes):

@@ -1,0 +1,50 @@
+"""Where a resolved batch goes beside the ring: each sink takes every batch exactly once.
+
+Fed by `sqllogs.delivery` in the writer's thread, before the ring is written; a
+batch that the ring does not take yet is not given to the sinks a second time.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sqllogs import guard
+from sqllogs.conf import Conf
+from sqllogs.resolver import Batch
+
+
+class Sink(Protocol):
+    """One more place for records; all its calls come from one thread at a time."""
+
+    def take(self, batch: Batch) -> None:
+        """Use a batch; never wait long. What is raised is counted and logged, and ends here."""
+
+    def close(self, timeout_s: float) -> None:
+        """Hand over what is left, at the end of the process."""
+
+
+MakeSink = Callable[[Conf], Sink | None]
+
+SINKS: tuple[MakeSink, ...] = ()
+"""Each returns its sink, or None where the settings do not ask for it."""
+
+
+class Sinks:
+    """All sinks that the settings ask for."""
+
+    def __init__(self, conf: Conf, makers: tuple[MakeSink, ...] = SINKS) -> None:
+        made = (make(conf) for make in makers)
+        self._sinks = [sink for sink in made if sink is not None]
+
+    def take(self, batch: Batch) -> None:
+        for sink in self._sinks:
+            try:
+                sink.take(batch)
+            except Exception as exc:
+                guard.fault(type(sink).__name__, exc)
+
+    def close(self, timeout_s: float) -> None:
+        for sink in self._sinks:
+            try:
+                sink.close(timeout_s)
+            except Exception as exc:
+                guard.fault(type(sink).__name__, exc)
