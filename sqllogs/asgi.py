@@ -15,7 +15,8 @@ from sqllogs import recorder
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+# Any, because each framework declares these three in its own way.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def flush_at_shutdown(application: Application) -> Application:

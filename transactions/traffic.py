@@ -90,6 +90,8 @@ class Traffic:
     def _send_many(self) -> None:
         with requests.Session() as session:
             session.trust_env = False  # a proxy of the environment is not for the demo site
+            # Else a few connections would stay with one of the server's processes for good.
+            session.headers["Connection"] = "close"
             while not self.stop.wait(self._turn_s()):
                 _, method, path = self._random.choices(MIX, [weight for weight, *_ in MIX])[0]
                 self._send(session, method, path)

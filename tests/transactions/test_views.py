@@ -1,5 +1,7 @@
 """Each demo view sends the queries that its docstring promises."""
 
+from itertools import groupby
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -57,11 +59,9 @@ def test_bulk_write_is_one_atomic_block(queries_of):
     queries, _ = queries_of("bulk-write", "post")
     kinds = [sql.split()[0] for sql in queries]
     assert (kinds[0], kinds[-1]) == ("SAVEPOINT", "RELEASE")
-    assert [kind for kind in kinds if kind in {"INSERT", "UPDATE", "DELETE"}] == [
-        "DELETE",
-        "INSERT",
-        "UPDATE",
-    ]
+    writes = [kind for kind in kinds if kind in {"INSERT", "UPDATE", "DELETE"}]
+    # One INSERT or two: bulk_create keeps below the number of variables that the database takes.
+    assert [kind for kind, _ in groupby(writes)] == ["DELETE", "INSERT", "UPDATE"]
 
 
 def test_bulk_write_does_not_grow_the_table(queries_of):

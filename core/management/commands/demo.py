@@ -25,7 +25,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from core.env import envint
+from core.demo import check_port, port, seconds
 from core.processes import running
 
 START_TIMEOUT_S = 30.0
@@ -40,7 +40,9 @@ class Command(BaseCommand):
     requires_system_checks = ()  # migrate runs them
 
     def handle(self, **options: Any) -> None:
-        self.url = f"http://127.0.0.1:{envint('PORT', 8000)}"
+        check_port(port())
+        self.url = f"http://127.0.0.1:{port()}"
+        self.seconds = seconds() or float("inf")
         self.stopped = threading.Event()
         # A flag and no exception: that could come between a child's start and our knowing of it.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -101,8 +103,7 @@ class Command(BaseCommand):
             traffic = ["manage.py", "traffic", f"--rate={TRAFFIC_RATE}", "--seconds=0", f"--url={self.url}"]
             with running(sys.executable, *traffic, log=log):
                 self.tell(places)
-                seconds = envint("DEMO_SECONDS", 0)
-                self.watch(server, monotonic() + seconds if seconds else float("inf"))
+                self.watch(server, monotonic() + self.seconds)
 
     def answers(self, server: Popen[bytes], deadline: float) -> bool:
         """Wait until the site answers; return False when a signal came first."""
@@ -125,12 +126,14 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def summarize(self, began: datetime) -> None:
-        """Tell what became of the queries of the site's processes, all of which have ended by now."""
+        """Tell what became of the queries of all processes of the demo; this one is the last that runs."""
+        from sqllogs import recorder
         from sqllogs.models import Process, RingHead
 
-        processes = Process.objects.filter(started_at__gte=began)
+        recorder.flush()
+        processes = Process.objects.filter(updated_at__gte=began)
         dropped = sum((Counter(one.dropped) for one in processes), Counter[str]())
-        self.stdout.write(f"\nStopped. The site's {len(processes)} processes have\n\n")
+        self.stdout.write(f"\nStopped. {len(processes)} processes have\n\n")
         for name in ("captured", "stored"):
             self.stdout.write(f"  {name:<9}{sum(getattr(one, name) for one in processes):>9,} queries")
         reasons = "".join(f", {count:,} {reason}" for reason, count in dropped.items())
