@@ -52,8 +52,8 @@ class Buffer:
         self._ledger: deque[None] = deque()
         self.captured = Tally()
         self.dropped = {"buffer_rows": Tally(), "buffer_bytes": Tally()}
-        self.waker: SimpleQueue[None] = SimpleQueue()
-        """An item wakes the writer. SimpleQueue is re-entrant, an Event is not."""
+        self.waker: SimpleQueue[SimpleQueue[bool] | None] = SimpleQueue()
+        """An item wakes the writer: None, or where to answer a flush. It is re-entrant, an Event is not."""
         self._woken = False
 
     def put(self, captured: Captured) -> None:

@@ -55,9 +55,15 @@ class Recorder:
         if not self.writer.started:
             self.writer.start()
 
+    def before_fork(self) -> None:
+        self.writer.pause()
+
+    def after_fork_in_parent(self) -> None:
+        self.writer.resume()
+
     def begin_anew(self) -> None:
         """Leave the parent's records to the parent, after a fork."""
-        # Never closed and never freed here: that would end the parent's connection.
+        # Never freed: where `pause` came in vain it has a connection still, whose end would be the parent's.
         self._inherited.append(self.ring)
         self._begin()
 
@@ -96,7 +102,11 @@ def install() -> None:
     if multiprocessing.parent_process() is not None:
         _close_with_multiprocessing(recorder)
     multiprocessing.util.register_after_fork(recorder, _close_with_multiprocessing)
-    os.register_at_fork(after_in_child=recorder.begin_anew)
+    os.register_at_fork(
+        before=recorder.before_fork,
+        after_in_parent=recorder.after_fork_in_parent,
+        after_in_child=recorder.begin_anew,
+    )
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:

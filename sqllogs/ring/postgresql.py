@@ -28,11 +28,14 @@ from sqllogs.ring.store import (
     statement_upsert,
 )
 
-# A crash of the server can lose the last half second of records; waiting for its disk gains nothing else.
-BEGIN = (
+_BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; "
-    f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = off"
+    f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = "
 )
+BEGIN = _BEGIN + "local"
+"""What is told as stored is on the server's disk; its replicas are not waited for."""
+BEGIN_RESERVE = _BEGIN + "off"
+"""A block that a crash forgets is reserved again, and on the disk before what is written into it."""
 BATCH_TABLE = "sqllogs_batch"
 CREATE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS {BATCH_TABLE} (LIKE {LOG_TABLE}) ON COMMIT DELETE ROWS"
 COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
@@ -57,8 +60,8 @@ class PostgreSQLStore:
         self._raw.prepare_threshold = None  # pgbouncer hands the next transaction to another session
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._raw.execute(BEGIN)
+    def _transaction(self, begin: str = BEGIN) -> Iterator[None]:
+        self._raw.execute(begin)
         try:
             yield
             self._raw.execute("COMMIT")
@@ -72,7 +75,7 @@ class PostgreSQLStore:
         return Head(*row) if row else Head(0, 0, 0)
 
     def reserve(self, count: int, capacity_rows: int) -> int:
-        with self._transaction():
+        with self._transaction(BEGIN_RESERVE):
             last_seq: int = self._raw.execute(
                 f"INSERT INTO {HEAD_TABLE} AS head (id, seq, capacity, epoch) VALUES (1, %s, %s, 0) "
                 "ON CONFLICT (id) DO UPDATE SET seq = head.seq + excluded.seq RETURNING seq",

@@ -67,8 +67,9 @@ def clear() -> Iterator[tuple[int, int]]:
 def _lock_head(alias: str, capacity_rows: int) -> RingHead:
     """Keep writers out until the transaction ends, and have them write their texts anew."""
     heads = RingHead.objects.using(alias)
-    heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
-    heads.update(epoch=F("epoch") + 1)  # a write first: SQLite locks at the first write
+    # A write first: SQLite locks at the first write, and refuses one that has read something older.
+    if not heads.update(epoch=F("epoch") + 1):
+        heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
     # FOR UPDATE, not the lock of an update, is what PostgreSQL's writers' FOR KEY SHARE waits for.
     return heads.select_for_update().get(id=1)
 

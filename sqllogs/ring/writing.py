@@ -29,8 +29,11 @@ UNSEEN_MIN = timedelta(hours=2)
 """A text is not deleted sooner: `last_seen` is kept to the hour."""
 
 # What a driver raises when a value cannot be stored, at the time of sending it or by the
-# server's word. All else means that the store is away, not ready, full or busy.
-_REJECTIONS = ("DataError", "IntegrityError", "InterfaceError")
+# server's word; by name, and with all that is derived from it, because each driver has its own.
+# All else means that the store is away, not ready, full or busy.
+_REJECTIONS = frozenset(
+    ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +93,10 @@ class Ring:
             yield self._store
         except Exception as exc:
             self.close()
-            if isinstance(exc, (ValueError, TypeError, OverflowError)) or type(exc).__name__ in _REJECTIONS:
+            unavailable = self._unavailable(exc)
+            if not isinstance(unavailable, StoreUnreadyError) and _is_rejection(exc):
                 raise RejectedRowsError(str(exc)) from exc
-            raise self._unavailable(exc) from exc
+            raise unavailable from exc
 
     def _unavailable(self, exc: Exception) -> StoreUnavailableError:
         says = f"{type(exc).__name__}: {exc}".strip()
@@ -141,6 +145,14 @@ class Ring:
             queued=tallies.queued,
             lag_ms=max(0.0, (now - oldest).total_seconds() * 1000),
         )
+
+
+def _is_rejection(exc: Exception) -> bool:
+    names = {kind.__name__ for kind in type(exc).__mro__}
+    # A driver that cannot send a value says ProgrammingError; with a SQLSTATE it is the server's word
+    # about tables or permissions.
+    unsendable = "ProgrammingError" in names and not getattr(exc, "sqlstate", None)
+    return unsendable or not names.isdisjoint(_REJECTIONS)
 
 
 def _statement_row(statement: Statement, hour: datetime) -> StatementRow:

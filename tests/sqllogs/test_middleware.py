@@ -104,6 +104,10 @@ def test_request_id_is_noted():
     assert unit.request_id == "abc"
 
 
+closes_connections = pytest.mark.django_db(databases=["default", "sqllogs"])
+"""A response that is closed says so to Django, which looks at every open connection."""
+
+
 def test_streamed_body_keeps_the_unit_and_leaves_none_behind():
     def view(request):
         return StreamingHttpResponse(str(current.get().trace_id) for _ in range(2))
@@ -113,6 +117,7 @@ def test_streamed_body_keeps_the_unit_and_leaves_none_behind():
     assert current.get() is None
 
 
+@closes_connections
 def test_streamed_body_is_closed_with_the_response():
     closed = []
 
@@ -129,6 +134,7 @@ def test_streamed_body_is_closed_with_the_response():
     assert closed == [True]
 
 
+@closes_connections
 def test_file_is_left_to_the_server(tmp_path):
     path = tmp_path / "file"
     path.write_text("content")

@@ -15,7 +15,7 @@ from tests.sqllogs.fake_ring import balanced
 def writer(way):
     made = Writer(way.buffer, way.ring, way.delivery, flush_interval_s=0.01)
     yield made
-    made._stopping = True
+    made.stop(0.1)
 
 
 def wait_until(condition, timeout_s=5.0):
@@ -114,6 +114,39 @@ def test_stop_gives_up_on_a_store_that_never_answers(writer, way):
     assert asked.wait(5)
     assert not writer.stop(0.1)
     answer.set()
+
+
+def test_flush_of_a_store_that_never_answers_waits_no_longer_than_asked(writer, way):
+    answer = threading.Event()
+    way.ring.reserve = lambda count: answer.wait(10) and 1
+    way.put(5)
+    writer.start()
+    assert not writer.flush(0.05)
+    answer.set()
+
+
+def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch):
+    monkeypatch.setattr(writer_module, "BACKOFF_MIN_S", 60)
+    way.ring.fault = StoreUnavailableError("away")
+    way.put(5)
+    writer.start()
+    wait_until(lambda: writer._away_since_s)
+    way.ring.fault = None
+    assert writer.flush(5)
+    assert len(way.stored) == 5
+
+
+def test_no_connection_is_open_while_the_process_forks(writer, way):
+    writer.start()
+    way.put(1)
+    assert writer.flush(5)
+    writer.pause()
+    assert way.ring.closed
+    way.put(1)
+    assert not writer.flush(0.05)
+    writer.resume()
+    assert writer.flush(5)
+    assert len(way.stored) == 2
 
 
 def test_missing_tables_are_not_worth_a_word_at_first(writer, way, caplog):
