@@ -1,0 +1,73 @@
+"""What all views of the SQL log have in common: who may read, in which form, and that none of it is recorded.
+
+Runs in the reader's thread. A further endpoint is a view beside and a function in `sqllogs.queries`.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from sqllogs import api_errors
+from sqllogs.authentication import (
+    LoopbackAuthentication,
+    Reader,
+    ReaderRequest,
+    SessionAuthentication,
+    TokenAuthentication,
+)
+from sqllogs.context import muted
+from sqllogs.permissions import MayRead
+from sqllogs.renderers import PLAIN_SETTINGS, Negotiation, ORJSONRenderer
+
+FORMAT = "format"
+
+
+class SQLLogsView(APIView):
+    """Every choice is made here, so that the host project's REST_FRAMEWORK cannot open or close a view."""
+
+    settings = PLAIN_SETTINGS
+    authentication_classes = (TokenAuthentication, SessionAuthentication, LoopbackAuthentication)
+    permission_classes = (MayRead,)
+    renderer_classes = (ORJSONRenderer,)
+    parser_classes = ()
+    throttle_classes = ()
+    content_negotiation_class = Negotiation
+    metadata_class = None
+    versioning_class = None
+    http_method_names = ["get", "head", "options"]
+    request: Request
+
+    @property
+    def reader(self) -> Reader:
+        return cast(Reader, self.request.auth)  # MayRead has let no one else in
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with muted():
+            return super().dispatch(request, *args, **kwargs)
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        return ReaderRequest(
+            request,
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
+        )
+
+    def get_exception_handler(self) -> Callable[..., Response | None]:
+        return api_errors.handle
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        # Statements are nobody's but the reader's, and must never be taken for a script.
+        own = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+        return super().default_response_headers | own
+
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """Tell the methods, in the header Allow, to those who may read."""
+        return Response(status=204)

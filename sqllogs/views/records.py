@@ -1,0 +1,48 @@
+"""Answer with records: the list of those that match, and one by its id.
+
+Runs in the reader's thread, reads by `sqllogs.queries`.
+"""
+
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from sqllogs import parameters, queries
+from sqllogs.api_errors import ForbiddenParameterError
+from sqllogs.filters import SQLLogFilter
+from sqllogs.pagination import read_page
+from sqllogs.paging import PARAMETERS, Paging
+from sqllogs.views.base import FORMAT, SQLLogsView
+
+ID_MAX_DIGITS = 18
+
+
+class RecordList(SQLLogsView):
+    """The records that match, newest first unless ordered otherwise.
+
+    An HTML page is another renderer of the same `Page`; it finds what was asked for in the
+    view's `filterset` and `paging`.
+    """
+
+    def get(self, request: Request) -> Response:
+        query = request.query_params
+        self.filterset = SQLLogFilter.of(query, {*PARAMETERS, FORMAT})
+        self.paging = Paging.of(query)
+        with_text = self.reader.may_read_text
+        if self.filterset.form.cleaned_data["search"] and not with_text:
+            # What is found would tell the text word by word.
+            raise ForbiddenParameterError("search", "To search the text takes the permission to read it.")
+        return Response(read_page(request._request, self.filterset.qs, self.paging, with_text=with_text))
+
+
+class RecordDetail(SQLLogsView):
+    """One record by its id, as long as it is in the ring."""
+
+    def get(self, request: Request, id: str) -> Response:
+        parameters.refuse_unknown(request.query_params, {FORMAT})
+        if not (id.isascii() and id.isdecimal() and len(id) <= ID_MAX_DIGITS):
+            raise exceptions.NotFound(f"There is nothing called {id[:50]!r} here.")
+        record = queries.one(queries.ring(), int(id), with_text=self.reader.may_read_text)
+        if record is None:
+            raise exceptions.NotFound(f"Record {id} is not, or no longer, in the ring.")
+        return Response(record)
