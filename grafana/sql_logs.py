@@ -61,7 +61,7 @@ def _health() -> stat.Panel:
         "stored and dropped, and how far behind the slowest one is."
     )
     fields = (
-        Column(selector="ring.fill", type="number", text="fill"),
+        Column(selector="ring.fill_percent", type="number", text="fill"),
         Column(selector="captured", type="number"),
         Column(selector="stored", type="number"),
         Column(selector="dropped_total", type="number", text="dropped"),
@@ -69,7 +69,7 @@ def _health() -> stat.Panel:
     )
     return (
         panels.figure("Ring", about, Query(path="health/", columns=fields, root=""), ".*")
-        .override_by_name("fill", [prop("unit", "percentunit")])
+        .override_by_name("fill", [prop("unit", "percent")])
         .override_by_name("lag", [prop("unit", "ms")])
         .override_by_name("dropped", [prop("thresholds", panels.none_is_good().build())])
         .span(8)
@@ -143,7 +143,7 @@ def _slow_statements() -> table.Panel:
 
 def _newest() -> table.Panel:
     about = "The newest 500 matching queries. A trace id leads to everything its request sent."
-    return _table("Queries", about, limit="500").height(14)
+    return _table("Newest queries", about, limit="500").height(14)
 
 
 def build() -> dashboard.Dashboard:

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.programs import CHROMIUM, INITDB, command, missing
+from tests.programs import CHROMIUM, INITDB, PROMTOOL, command, missing
 
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/no-cluster-for-tests.conf")
 
 
 def main() -> None:
-    needed = missing(INITDB, CHROMIUM)
+    needed = missing(INITDB, CHROMIUM, PROMTOOL)
     if not needed:
         return
     install = command(*needed)

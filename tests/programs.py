@@ -40,6 +40,13 @@ CHROMIUM = Program(
     homebrew="--cask chromium",
 )
 
+PROMTOOL = Program(
+    names=("promtool",),
+    folders=(),
+    debian="prometheus",
+    homebrew="prometheus",
+)
+
 
 def find(program: Program) -> Path:
     """Return a program's path; raise MissingProgramError when it is nowhere."""

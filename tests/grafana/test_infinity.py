@@ -1,0 +1,97 @@
+"""Every request of every dashboard is answered by a running site with what its panel shows."""
+
+import copy
+
+import pytest
+
+from tests.grafana.infinity import UnresolvedError, dashboards, defaults, interpolated, targets
+
+ALL = dashboards()
+REQUESTS = [
+    pytest.param(dashboard, target, id=f"{name}: {asker}")
+    for name, dashboard in ALL.items()
+    for asker, target in targets(dashboard)
+]
+CHOSEN = {
+    "alias": ["default"],
+    "kind": ["request", "command"],
+    "method": ["GET", "POST"],
+    "view": ["transactions.views.failing", "transactions.views.fast"],
+    "error": "true",
+    "min_ms": "0.001",
+    "search": "balance",
+}
+"""Values that match what the view `failing` sent."""
+
+
+@pytest.mark.parametrize(("dashboard", "target"), REQUESTS)
+def test_request_finds_what_it_selects(dashboard, target, infinity):
+    frame = infinity.frame(target, defaults(dashboard))
+    assert all(frame.values()), frame  # a column without any row would say nothing of its selector
+
+
+@pytest.mark.parametrize(("dashboard", "target"), REQUESTS)
+def test_request_is_answered_for_chosen_values_too(dashboard, target, infinity):
+    frame = infinity.frame(target, defaults(dashboard) | CHOSEN)
+    assert all(frame.values()), frame
+
+
+def test_chosen_values_reach_the_api(infinity):
+    (target,) = (found for name, found in targets(ALL["django-sql-logs.json"]) if name == "Failed A")
+    assert infinity.frame(target, defaults(ALL["django-sql-logs.json"]) | CHOSEN)["count"] == [1]
+
+
+def test_health_check_of_the_datasource_succeeds(infinity):
+    answer = infinity.health()
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+
+
+@pytest.fixture
+def target():
+    """A request that is in order; the tests below spoil it."""
+    return copy.deepcopy(next(found for _, found in targets(ALL["django-sql-logs.json"])))
+
+
+@pytest.mark.parametrize(
+    ("selector", "type_name", "told"),
+    [
+        ("nothing", "number", "finds nothing"),
+        ("count", "string", "is no string"),
+        ("count", "", "declared type"),
+    ],
+)
+def test_column_that_grafana_would_show_empty_is_an_error(selector, type_name, told, target, infinity):
+    target["columns"] = [{"selector": selector, "text": selector, "type": type_name}]
+    with pytest.raises(UnresolvedError, match=told):
+        infinity.frame(target, defaults(ALL["django-sql-logs.json"]))
+
+
+def test_refused_request_is_an_error(target, infinity):
+    target["url_options"]["params"].append({"key": "unknown", "value": "1"})
+    with pytest.raises(UnresolvedError, match="answered 400"):
+        infinity.frame(target, defaults(ALL["django-sql-logs.json"]))
+
+
+def test_request_outside_of_the_allowed_addresses_is_not_sent(target, infinity):
+    elsewhere = type(infinity)("http://localhost:1", infinity.token, infinity.allowed, "")
+    with pytest.raises(UnresolvedError, match="not below"):
+        elsewhere.get(target, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "filled"),
+    [
+        ("${a:csv}", {"a": ["1", "2"]}, "1,2"),
+        ("$a/x", {"a": "1"}, "1/x"),
+        ("${__timeTo:date:iso}", {"__timeTo:date:iso": "2026-11-23T13:00:00Z"}, "2026-11-23T13:00:00Z"),
+        ("no variable", {}, "no variable"),
+    ],
+)
+def test_variables_are_filled_in_as_grafana_does(text, values, filled):
+    assert interpolated(text, values) == filled
+
+
+@pytest.mark.parametrize(("text", "values"), [("${missing}", {}), ("${a}", {"a": ["1", "2"]})])
+def test_variable_that_the_api_could_not_read_is_an_error(text, values):
+    with pytest.raises(UnresolvedError):
+        interpolated(text, values)
