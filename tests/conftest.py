@@ -3,7 +3,13 @@
 import os
 import signal
 
-pytest_plugins = ["tests.ports", "tests.postgresql", "tests.browser", "tests.servers"]
+pytest_plugins = [
+    "sqllogs.pytest_plugin",
+    "tests.ports",
+    "tests.postgresql",
+    "tests.browser",
+    "tests.servers",
+]
 
 
 def pytest_configure():

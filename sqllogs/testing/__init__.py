@@ -1,0 +1,20 @@
+"""Let an N+1 fail the build: assertions and budgets on the queries of a test.
+
+Under a test runner nothing is recorded unless it is asked for here; what is
+recorded stays in memory. `sqllogs.pytest_plugin` adds the fixture and options of pytest.
+"""
+
+from sqllogs.testing.assertions import assert_max_queries, assert_no_repeats
+from sqllogs.testing.holding import query_budget
+from sqllogs.testing.log import QueryLog, record_queries
+from sqllogs.testing.query import Group, Query
+
+__all__ = [
+    "Group",
+    "Query",
+    "QueryLog",
+    "assert_max_queries",
+    "assert_no_repeats",
+    "query_budget",
+    "record_queries",
+]

@@ -1,0 +1,45 @@
+"""What a `QueryLog` is made of."""
+
+from dataclasses import dataclass
+
+from sqllogs.context import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One query as it was seen."""
+
+    sql: str
+    """The statement as it would be stored: normalised, every literal and placeholder a `?`."""
+    fingerprint: str
+    operation: str
+    """SELECT, INSERT, ..."""
+    tables: tuple[str, ...]
+    alias: str
+    duration_ms: float
+    rows: int | None
+    error: str | None
+    """Class of the exception raised, by name."""
+    call_site: str | None
+    """`path/file.py:line function` of the application, the test included."""
+    unit: UnitOfWork | None
+    """The request, command or task that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Queries with the same statement from the same line."""
+
+    queries: tuple[Query, ...]
+
+    @property
+    def times(self) -> int:
+        return len(self.queries)
+
+    @property
+    def first(self) -> Query:
+        return self.queries[0]
+
+    @property
+    def total_ms(self) -> float:
+        return sum(query.duration_ms for query in self.queries)
