@@ -100,15 +100,96 @@ class Process(models.Model):
     updated_at = models.DateTimeField()
     captured = models.BigIntegerField(help_text="Queries seen.")
     stored = models.BigIntegerField(help_text="Records written to the ring.")
+    sampled_out = models.BigIntegerField(default=0, help_text="Records that only the statistics count.")
     dropped = models.JSONField(default=dict, help_text="Records lost, by reason.")
     queued = models.IntegerField(help_text="Records waiting.")
     lag_ms = models.FloatField(help_text="Age of the oldest record of the last batch, milliseconds.")
+    written_seq = models.BigIntegerField(
+        default=0, help_text="Last number of the last batch: it is not counted a second time."
+    )
 
     class Meta:
         default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class StatisticKey(models.Model):
+    """What all calls of one statistic have in common: which statement, from where, in which release.
+
+    The id is a hash of the other fields, so that every process finds it by itself.
+    """
+
+    id = models.BigIntegerField(
+        primary_key=True, help_text="BLAKE2b of the fields; 0 is all that had no room."
+    )
+    fingerprint = models.CharField(max_length=16, help_text="Key of the statement's text, 16 hex digits.")
+    alias = models.CharField(max_length=64, help_text="Alias in DATABASES.")
+    vendor = models.CharField(max_length=16, help_text="Django's vendor name: sqlite, postgresql, ...")
+    kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")
+    route = models.CharField(max_length=200, null=True, help_text="URL pattern that matched.")
+    view = models.CharField(max_length=200, null=True, help_text="View, command, task or thread by name.")
+    method = models.CharField(
+        max_length=16, null=True, help_text="HTTP method; OTHER for one of no standard."
+    )
+    release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
+    last_seen = models.BigIntegerField(
+        help_text="To the hour, seconds since the epoch; the oldest make room for new ones."
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint} {self.route or self.view or self.kind}"
+
+
+class Statistic(models.Model):
+    """All calls of one key in one minute, hour or day: each call is counted once in each of the three.
+
+    The order of the primary key is that in which rows are written and read; on SQLite it is the
+    table itself (WITHOUT ROWID).
+    """
+
+    pk = models.CompositePrimaryKey("resolution_s", "time", "key")
+    resolution_s = models.IntegerField(help_text="60, 3600 or 86400 seconds.")
+    time = models.BigIntegerField(help_text="Start, seconds since the epoch; a multiple of the resolution.")
+    key = models.ForeignKey(StatisticKey, models.DO_NOTHING, db_constraint=False, db_index=False)
+    calls = models.BigIntegerField(help_text="Statements sent.")
+    errors = models.BigIntegerField(help_text="Of these, failed.")
+    rows = models.BigIntegerField(help_text="Rows returned or changed, where the driver told.")
+    total_us = models.BigIntegerField(help_text="Sum of durations, microseconds.")
+    max_us = models.BigIntegerField(help_text="Longest duration, microseconds.")
+    last_seen = models.BigIntegerField(help_text="Latest call, seconds since the epoch.")
+    durations = models.BinaryField(
+        help_text="Calls by logarithmic range of duration; see statistics.durations."
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls in {self.resolution_s} s from {self.time}"
+
+
+class Event(models.Model):
+    """Something that happened to the application, to be seen beside its figures."""
+
+    key = models.CharField(
+        max_length=128, unique=True, null=True, help_text="What happens once, whoever notices it first."
+    )
+    time = models.DateTimeField(help_text="When, UTC.")
+    kind = models.CharField(max_length=16, help_text="deploy or migration.")
+    title = models.CharField(max_length=200)
+    text = models.TextField(blank=True)
+    tags = models.JSONField(default=list, help_text="Words to choose by.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.title
 
 
 class Token(models.Model):

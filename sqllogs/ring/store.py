@@ -35,9 +35,11 @@ class ProcessRow(NamedTuple):
     updated_at: datetime
     captured: int
     stored: int
+    sampled_out: int
     dropped: dict[str, int]
     queued: int
     lag_ms: float
+    written_seq: int
 
 
 class Head(NamedTuple):

@@ -141,9 +141,11 @@ class Ring:
             updated_at=now,
             captured=tallies.captured,
             stored=tallies.stored,
+            sampled_out=0,
             dropped=tallies.dropped,
             queued=tallies.queued,
             lag_ms=max(0.0, (now - oldest).total_seconds() * 1000),
+            written_seq=0,
         )
 
 

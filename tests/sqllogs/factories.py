@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from django.test import Client
 
 from sqllogs import tokens
-from sqllogs.models import Process, RingHead, SQLLog, Statement
+from sqllogs.models import Process, RingHead, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs.record import Record
+from sqllogs.statistics import counting
 
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 """The time of record 0; each further one is a second later."""
@@ -70,3 +72,17 @@ def put_process(updated_at, **changes):
 def reader(name="test"):
     """A client with a token of its own."""
     return Client(headers={"Authorization": f"Bearer {tokens.create(name)}"})
+
+
+def put_statistics(*calls):
+    """Count calls in the statistics: each is a dict of fields of a record, as in `put`."""
+    plain = dict.fromkeys(Record._fields) | {
+        name: getattr(row(0), name)
+        for name in ("time", "duration_ms", "fingerprint", "alias", "vendor", "kind")
+    }
+    counts = counting.count(Record(**plain | fields) for fields in calls)
+    ids = {key: key.id for _, key in counts}
+    StatisticKey.objects.bulk_create(
+        [StatisticKey(id=id, last_seen=0, **key._asdict()) for key, id in ids.items()], ignore_conflicts=True
+    )
+    Statistic.objects.bulk_create(Statistic(**part._asdict()) for part in counting.rows(counts, ids))

@@ -1,0 +1,159 @@
+"""Count the calls of a batch by key and time.
+
+Runs in the writer's thread, fed by `sqllogs.ring` with each batch; what it
+returns is added to the tables by the stores, in the order given.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+from sqllogs.record import Record
+from sqllogs.statistics.durations import packed, range_of
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+OTHER_METHOD = "OTHER"
+"""A client can send any word as a method; it must not make keys."""
+
+
+class Key(NamedTuple):
+    """The fields of a `StatisticKey` that its id is made of."""
+
+    fingerprint: str
+    alias: str
+    vendor: str
+    kind: str
+    route: str | None
+    view: str | None
+    method: str | None
+    release: str | None
+
+    @property
+    def id(self) -> int:
+        """Return the same signed 64-bit number in every process; never 0, which is OTHER's."""
+        # No field holds a NUL, and none is empty: each combination reads differently.
+        text = "\0".join([field or "" for field in self])
+        digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True) or 1
+
+
+OTHER_ID = 0
+OTHER = Key(*["other"] * len(Key._fields))
+"""What has no room of its own counts here, so that totals stay exact."""
+
+
+class StatisticRow(NamedTuple):
+    """What is added to a row of `Statistic`."""
+
+    resolution_s: int
+    time: int
+    key_id: int
+    calls: int
+    errors: int
+    rows: int
+    total_us: int
+    max_us: int
+    last_seen: int
+    durations: bytes
+
+
+class Count:
+    """The calls of one key in one time."""
+
+    __slots__ = ("calls", "durations", "errors", "last_seen", "max_us", "rows", "total_us")
+
+    def __init__(self) -> None:
+        self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
+        self.durations: dict[int, int] = {}
+
+    def join(self, other: "Count") -> None:
+        self.calls += other.calls
+        self.errors += other.errors
+        self.rows += other.rows
+        self.total_us += other.total_us
+        self.max_us = max(self.max_us, other.max_us)
+        self.last_seen = max(self.last_seen, other.last_seen)
+        for number, calls in other.durations.items():
+            self.durations[number] = self.durations.get(number, 0) + calls
+
+    def row(self, resolution_s: int, time_s: int, key_id: int) -> StatisticRow:
+        return StatisticRow(
+            resolution_s,
+            time_s,
+            key_id,
+            self.calls,
+            self.errors,
+            self.rows,
+            self.total_us,
+            self.max_us,
+            self.last_seen,
+            packed(self.durations),
+        )
+
+
+def key_of(record: Record) -> Key:
+    method = record.method
+    if method is not None and method not in METHODS:
+        method = OTHER_METHOD
+    return Key(
+        record.fingerprint,
+        record.alias,
+        record.vendor,
+        record.kind,
+        record.route,
+        record.view,
+        method,
+        record.release,
+    )
+
+
+Counts = dict[tuple[int, Key], Count]
+"""By minute and key."""
+
+
+def count(records: Iterable[Record]) -> Counts:
+    counts: Counts = {}
+    for record in records:
+        time_s = int(record.time.timestamp())
+        at = (time_s - time_s % MINUTE_S, key_of(record))
+        found = counts.get(at)
+        if found is None:
+            found = counts[at] = Count()
+        duration_us = round(record.duration_ms * 1000)
+        found.calls += 1
+        found.total_us += duration_us
+        if record.error is not None:
+            found.errors += 1
+        if record.rows is not None:
+            found.rows += record.rows
+        if duration_us > found.max_us:
+            found.max_us = duration_us
+        if time_s > found.last_seen:
+            found.last_seen = time_s
+        number = range_of(duration_us)
+        found.durations[number] = found.durations.get(number, 0) + 1
+    return counts
+
+
+def rows(counts: Counts, ids: dict[Key, int]) -> list[StatisticRow]:
+    """Return what is to be added for each resolution, in the order of the primary key."""
+    cells: dict[tuple[int, int, int], Count] = {}
+    for (minute_s, key), counted in counts.items():
+        key_id = ids.get(key, OTHER_ID)
+        for resolution_s in (MINUTE_S, HOUR_S, DAY_S):
+            at = (resolution_s, minute_s - minute_s % resolution_s, key_id)
+            found = cells.get(at)
+            if found is None:
+                cells[at] = counted
+            else:
+                cells[at] = _joined(found, counted)
+    return [cells[at].row(*at) for at in sorted(cells)]
+
+
+def _joined(one: Count, other: Count) -> Count:
+    # A new one: the same object may stand for minute, hour and day.
+    both = Count()
+    both.join(one)
+    both.join(other)
+    return both

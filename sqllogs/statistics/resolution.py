@@ -1,0 +1,98 @@
+"""The three lengths of time that calls are counted by, and which of them answer for a range of time.
+
+All of it is arithmetic with seconds since the epoch, which know neither time
+zones nor daylight saving time. Used by writer and readers.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MINUTE_S = 60
+HOUR_S = 3_600
+DAY_S = 86_400
+RESOLUTIONS_S = (MINUTE_S, HOUR_S, DAY_S)
+"""Each divides the next, so that a coarse row is the exact sum of the fine ones within it."""
+
+NEVER_S = 1 << 62
+"""Later than any row."""
+
+
+class Span(NamedTuple):
+    """Rows of one resolution whose time is from `since_s` on and before `until_s`."""
+
+    resolution_s: int
+    since_s: int
+    until_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oldest:
+    """The time of the oldest row of each resolution; None where there is none."""
+
+    minute_s: int | None
+    hour_s: int | None
+    day_s: int | None
+
+    @property
+    def minutes_from_s(self) -> int:
+        """From when on the minutes are all there; 0 when none has been deleted."""
+        return _complete_from_s(self.minute_s, self.hour_s, HOUR_S)
+
+    @property
+    def hours_from_s(self) -> int:
+        return _complete_from_s(self.hour_s, self.day_s, DAY_S)
+
+    @property
+    def complete_since_s(self) -> int | None:
+        """From when on every call is counted: the start of the oldest call's finest row."""
+        oldest = self.day_s
+        for finer, length in ((self.hour_s, DAY_S), (self.minute_s, HOUR_S)):
+            if oldest is not None and finer is not None and oldest < finer < oldest + length:
+                oldest = finer
+        return oldest
+
+    def outward(self, since_s: int, until_s: int) -> tuple[int, int]:
+        """Widen a range to where rows begin and end: minutes, or what is left of old ones."""
+        return floor_to(since_s, self.finest_s(since_s)), ceil_to(until_s, self.finest_s(until_s))
+
+    def finest_s(self, time_s: int) -> int:
+        """Return the finest resolution that is still there at a time."""
+        if floor_to(time_s, MINUTE_S) >= self.minutes_from_s:
+            return MINUTE_S
+        return HOUR_S if floor_to(time_s, HOUR_S) >= self.hours_from_s else DAY_S
+
+
+def _complete_from_s(oldest_s: int | None, coarser_s: int | None, length_s: int) -> int:
+    """Tell rows that are deleted from rows that never were: of these there are no coarser ones either."""
+    if coarser_s is None:
+        return 0
+    if oldest_s is None:
+        return NEVER_S
+    return 0 if coarser_s >= floor_to(oldest_s, length_s) else ceil_to(oldest_s, length_s)
+
+
+def floor_to(time_s: int, length_s: int) -> int:
+    return time_s - time_s % length_s
+
+
+def ceil_to(time_s: int, length_s: int) -> int:
+    return -(-time_s // length_s) * length_s
+
+
+def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[Span]:
+    """Cut a range, widened by `outward`, into as few rows as hold it, none longer than `coarsest_s`."""
+    lengths = [length_s for length_s in RESOLUTIONS_S if length_s <= coarsest_s]
+    return _cut(*oldest.outward(since_s, until_s), lengths)
+
+
+def _cut(since_s: int, until_s: int, lengths_s: list[int]) -> list[Span]:
+    if since_s >= until_s:
+        return []
+    *finer_s, length_s = lengths_s
+    if not finer_s:
+        return [Span(length_s, since_s, until_s)]
+    first_s, last_s = ceil_to(since_s, length_s), floor_to(until_s, length_s)
+    if first_s >= last_s:
+        return _cut(since_s, until_s, finer_s)
+    middle = Span(length_s, first_s, last_s)
+    return [*_cut(since_s, first_s, finer_s), middle, *_cut(last_s, until_s, finer_s)]

@@ -1,0 +1,125 @@
+"""Statistics are read by group and by time, from the coarsest rows that hold the range exactly."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sqllogs.models import Statistic
+from sqllogs.queries import statistics
+from sqllogs.queries.statistics import GROUPS, Where
+from tests.sqllogs.factories import put_statement, put_statistics
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def at(**delta):
+    return NOON + timedelta(**delta)
+
+
+pytestmark = pytest.mark.usefixtures("ring_alias")
+
+
+def test_figures_of_a_group_are_exact_but_for_percentiles():
+    put_statistics(
+        *({"time": at(seconds=number), "duration_ms": float(number), "rows": 2} for number in range(1, 101)),
+        {"time": at(hours=2), "duration_ms": 1000.0, "error": "ValueError", "route": "a/"},
+    )
+    (group,) = statistics.aggregate(Where()).groups
+    assert (group.group, group.calls, group.errors, group.rows) == ("f" * 16, 101, 1, 200)
+    assert (group.total_ms, group.mean_ms, group.max_ms) == (6050.0, 6050 / 101, 1000.0)
+    assert group.p50_ms == pytest.approx(51, rel=0.05)
+    assert group.p95_ms == pytest.approx(96, rel=0.05)
+    assert group.p99_ms == pytest.approx(100, rel=0.05)
+    assert (group.last_seen, group.top_route) == (at(hours=2), "a/")
+
+
+@pytest.mark.parametrize("group_by", [None, *GROUPS])
+def test_each_way_to_group_counts_every_call(group_by):
+    put_statement(tables="t")
+    put_statistics({"time": NOON}, {"time": NOON, "fingerprint": "e" * 16})
+    assert sum(group.calls for group in statistics.aggregate(Where(), group_by).groups) == 2
+    points = statistics.series(Where(), 3600, group_by).points
+    assert sum(point.figures.calls for point in points) == 2
+
+
+def test_statement_on_two_tables_counts_in_both():
+    put_statement(tables="a,b")
+    put_statistics({"time": NOON})
+    assert {group.group for group in statistics.aggregate(Where(), "table").groups} == {"a", "b"}
+
+
+FILTERS = [
+    ({"alias": ("default",)}, 1),
+    ({"alias": ("default", "replica")}, 2),
+    ({"route": ("a/",)}, 1),
+    ({"method": ("GET",)}, 1),
+    ({"release": ("1.0",)}, 1),
+    ({"fingerprint": ("e" * 16,)}, 1),
+    ({"operation": ("SELECT",)}, 1),
+    ({"table": ("T2",)}, 1),
+    ({"search": "From"}, 1),
+    ({"search": "nowhere"}, 0),
+    ({"until": at(minutes=10)}, 1),
+    ({"since": at(minutes=10)}, 1),
+    ({"since": at(minutes=10), "until": at(minutes=12)}, 0),
+]
+
+
+@pytest.mark.parametrize(("where", "calls"), FILTERS, ids=repr)
+def test_filter_chooses_calls(where, calls):
+    put_statement(sql="SELECT a FROM t2", tables="t1,t2")
+    put_statistics(
+        {"time": NOON, "route": "a/", "method": "GET", "release": "1.0"},
+        {"time": at(minutes=30), "alias": "replica", "fingerprint": "e" * 16},
+    )
+    assert sum(group.calls for group in statistics.aggregate(Where(**where)).groups) == calls
+
+
+def test_filters_that_need_the_ring_are_named():
+    cleaned = {"alias": ["a"], "min_ms": 0.0, "host": [], "trace_id": ["1"], "search": "", "slow": None}
+    assert statistics.unsupported(cleaned) == ["min_ms", "trace_id"]
+    where = Where.of({"alias": ["a"], "from": NOON, "to": None, "search": "x"})
+    assert where == Where(alias=("a",), since=NOON, search="x")
+
+
+def test_series_gives_others_as_one():
+    put_statistics(
+        {"time": NOON, "route": "slow/", "duration_ms": 9.0},
+        {"time": NOON, "route": "a/"},
+        {"time": at(minutes=1), "route": "b/", "duration_ms": 2.0},
+    )
+    found = statistics.series(Where(), 60, "route", top=1)
+    assert [
+        (point.time, point.figures.group, point.is_other, point.figures.total_ms) for point in found.points
+    ] == [
+        (NOON, "slow/", False, 9.0),
+        (NOON, "other", True, 1.0),
+        (at(minutes=1), "other", True, 2.0),
+    ]
+
+
+@pytest.mark.parametrize("step_s", [60, 300, 3600, 7200, 86400, 7 * 86400])
+def test_series_of_any_step_adds_up(step_s):
+    put_statistics(*({"time": at(minutes=37 * number)} for number in range(200)))
+    found = statistics.series(Where(), step_s)
+    assert sum(point.figures.calls for point in found.points) == 200
+    assert all(point.time.timestamp() % step_s == 0 for point in found.points)
+
+
+def test_range_ends_on_hours_where_minutes_are_no_longer_kept():
+    put_statistics(*({"time": at(minutes=10 * number)} for number in range(60)))
+    cutoff_s = int(at(hours=5).timestamp())
+    Statistic.objects.filter(resolution_s=60, time__lt=cutoff_s).delete()
+    found = statistics.aggregate(Where(since=at(minutes=65), until=at(hours=6, minutes=5)))
+    assert (found.since, found.until) == (at(hours=1), at(hours=6, minutes=5))
+    assert found.groups[0].calls == 5 * 6 + 1
+    assert found.complete_since == NOON
+    series = statistics.series(Where(since=at(minutes=65)), 60)
+    assert series.step_s == 3600
+    assert sum(point.figures.calls for point in series.points) == 54
+
+
+def test_nothing_counted_is_an_empty_answer():
+    assert statistics.aggregate(Where()).groups == []
+    assert statistics.series(Where(), 60).points == []
+    assert statistics.complete_since() is None
