@@ -75,7 +75,7 @@ def check_urls() -> Iterator[CheckMessage]:
     except NoReverseMatch:
         yield Error(
             "The SQL log cannot be read: its URLs are not included.",
-            hint='Add path("sql-logs/", include("sqllogs.urls")) to urlpatterns.',
+            hint='Add urlpatterns += [path("sql-logs/", include("sqllogs.urls"))] to the root URLconf.',
             id="sqllogs.E006",
         )
 
