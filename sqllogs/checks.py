@@ -10,12 +10,35 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 
 from sqllogs import conf
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
 ROUTER = "sqllogs.routers.SQLLogsRouter"
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
+
+
+@register(deploy=True)
+def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of an ASGI application whose last half second of records is lost at each restart."""
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if not path:
+        return []
+    try:
+        application = import_string(path)
+    except Exception:  # Django's own start tells it better
+        return []
+    if getattr(application, "flushes_sqllogs", False):
+        return []
+    return [
+        Warning(
+            "The ASGI application does not flush the SQL log when its server stops.",
+            hint="Write application = sqllogs.asgi.flush_at_shutdown(get_asgi_application()) in "
+            f"{path.rpartition('.')[0]}.",
+            id="sqllogs.W003",
+        )
+    ]
 
 
 @register

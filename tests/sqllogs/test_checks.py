@@ -36,6 +36,24 @@ def test_each_gap_has_an_id_and_a_remedy(changes, identifier, says):
     assert says in message.hint
 
 
+ASGI = f"{__name__}.bare_asgi"
+
+
+async def bare_asgi(scope, receive, send):
+    """An ASGI application without the flush."""
+
+
+@pytest.mark.parametrize(
+    ("path", "identifiers"),
+    [(ASGI, {"sqllogs.W003"}), ("core.asgi.application", set()), ("not.there", set()), (None, set())],
+)
+def test_asgi_application_without_the_flush_is_told_before_a_deployment(path, identifiers):
+    with override_settings(ASGI_APPLICATION=path):
+        messages = {message.id for message in run_checks(include_deployment_checks=True)}
+        assert messages & {"sqllogs.W003"} == identifiers
+        assert "sqllogs.W003" not in found()
+
+
 def test_every_check_runs():
     named = {value for name, value in vars(checks).items() if name.startswith("check_")}
     assert named == set(checks.CHECKS)

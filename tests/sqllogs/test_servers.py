@@ -20,6 +20,7 @@ from sqllogs.delivery import BATCH_ROWS
 from sqllogs.models import Process, RingHead, SQLLog, Statement
 from tests.servers import ROOT
 from tests.sqllogs.rings import database
+from tests.sqllogs.test_writer import wait_until
 
 GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--workers=2")
 UVICORN = ("-m", "uvicorn", "core.asgi:application", "--port={port}")
@@ -95,15 +96,21 @@ def assert_all_stored(alias):
 
 @pytest.mark.parametrize(
     "command",
-    [GUNICORN, (*GUNICORN, "--threads=4"), (*GUNICORN, "--threads=4", "--preload"), UVICORN],
-    ids=["gunicorn", "gunicorn-threads", "gunicorn-preload", "uvicorn"],
+    [
+        GUNICORN,
+        (*GUNICORN, "--threads=4"),
+        (*GUNICORN, "--threads=4", "--preload"),
+        (*GUNICORN, "--worker-class=gevent"),
+        UVICORN,
+    ],
+    ids=["gunicorn", "gunicorn-threads", "gunicorn-preload", "gunicorn-gevent", "uvicorn"],
 )
 def test_server_stopped_under_load_loses_nothing(command, server, ring_alias):
     one = server(*command)
     with load(one.url) as answered:
         time.sleep(LOAD_S)
+        wait_until(lambda: len(answered) > 50, timeout_s=TIMEOUT_S)
         output = one.stop()
-    assert len(answered) > 50
     assert answered.keys() <= stored_traces(ring_alias)
     assert_all_stored(ring_alias)
     assert "Traceback" not in output
