@@ -117,7 +117,7 @@ if DEBUG:
     # After sqllogs' own, as early as possible otherwise: that is its documented place.
     MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
     INTERNAL_IPS = ["127.0.0.1", "::1"]
-    DEBUG_TOOLBAR_CONFIG = {"SHOW_COLLAPSED": True}
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_COLLAPSED": True, "SHOW_TOOLBAR_CALLBACK": "core.toolbar.is_shown"}
 else:
     CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = envbool("DJANGO_HTTPS", True)
     SECURE_SSL_REDIRECT = envbool("DJANGO_HTTPS", True)

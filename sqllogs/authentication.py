@@ -38,6 +38,12 @@ class ReaderRequest(Request):
         self._user = getattr(self._request, "user", None)
         self._auth = None
 
+    @property
+    def known_reader(self) -> Reader | None:
+        """Who reads, if that has been found out and they may; asks nothing."""
+        found = getattr(self, "_auth", None)
+        return found if isinstance(found, Reader) and found.may_read else None
+
 
 class ReaderAuthentication(BaseAuthentication):
     """One way to become a reader."""

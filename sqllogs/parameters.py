@@ -68,6 +68,12 @@ def escaped(value: str) -> str:
     return value.replace(",", "\\,")
 
 
+def separated(text: str) -> list[str]:
+    r"""Read several values by comma, as `escaped` writes them; empty ones are left out."""
+    parts = (part.replace("\\,", ",").strip() for part in _SEPARATOR.split(text))
+    return [part for part in parts if part]
+
+
 def as_hex(digits: int) -> Callable[[str], str]:
     """Return what reads a hexadecimal id; leading zeros may be missing, some tools drop them."""
     pattern = re.compile(rf"[0-9a-f]{{1,{digits}}}")
@@ -88,8 +94,7 @@ class ValuesField(forms.CharField):
         self._convert = convert
 
     def clean(self, value: Any) -> list[str]:
-        parts = [part.replace("\\,", ",").strip() for part in _SEPARATOR.split(super().clean(value))]
-        parts = [part for part in parts if part]
+        parts = separated(super().clean(value))
         if len(parts) > VALUES_MAX:
             raise ValidationError(f"Give {VALUES_MAX} values at most.")
         return [] if ABSENT.intersection(parts) else [self._convert(part) for part in parts]

@@ -4,6 +4,7 @@ Feeds the fixture `chromium`.
 """
 
 import os
+import re
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -27,6 +28,18 @@ OPTIONS = (
 )
 
 
+CONSOLE = re.compile(r"^\[[^]]*:CONSOLE[:(]\d+\)?\] (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A page after its scripts have run."""
+
+    dom: str
+    console: list[str]
+    """What the browser complained of, and what scripts said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chromium:
     binary: Path
@@ -41,21 +54,25 @@ class Chromium:
 
     def dump_dom(self, url: str) -> str:
         """Return a page's HTML as it is after its scripts have run."""
-        return self._run("--dump-dom", url)
+        return self.visit(url).dom
 
-    def _run(self, *options: str) -> str:
+    def visit(self, url: str) -> Visit:
+        dom, log = self._run("--enable-logging=stderr", "--dump-dom", url)
+        return Visit(dom, CONSOLE.findall(log))
+
+    def _run(self, *options: str) -> tuple[str, str]:
         with TemporaryDirectory(prefix="sqllogs-chromium-", ignore_cleanup_errors=True) as profile:
             process = subprocess.Popen(
                 [self.binary, *OPTIONS, f"--user-data-dir={profile}", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
             )
             with process:
                 try:
-                    return process.communicate(timeout=TIMEOUT_S)[0]
+                    return process.communicate(timeout=TIMEOUT_S)
                 finally:
                     os.killpg(process.pid, signal.SIGKILL)
 

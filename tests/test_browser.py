@@ -6,7 +6,7 @@ import pytest
 
 PAGE = """<!doctype html>
 <style>body { background: white } @media (prefers-color-scheme: dark) { body { background: black } }</style>
-<script>document.write("<p>made by " + "a script</p>")</script>
+<script>console.log("said by a script"); document.write("<p>made by " + "a script</p>")</script>
 """
 
 
@@ -18,6 +18,11 @@ def url(tmp_path):
 
 def test_dom_is_told_as_scripts_have_made_it(chromium, url):
     assert "<p>made by a script</p>" in chromium.dump_dom(url)
+
+
+def test_console_is_told(chromium, url):
+    (line,) = chromium.visit(url).console
+    assert "said by a script" in line
 
 
 def test_screenshot_has_the_size_that_was_asked_for(chromium, url, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,6 +22,8 @@ from sqllogs.authentication import (
     TokenAuthentication,
 )
 from sqllogs.context import muted
+from sqllogs.page import renderer as page_renderer
+from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.permissions import MayRead
 from sqllogs.renderers import PLAIN_SETTINGS, Negotiation, ORJSONRenderer
 
@@ -33,13 +36,15 @@ class SQLLogsView(APIView):
     settings = PLAIN_SETTINGS
     authentication_classes = (TokenAuthentication, SessionAuthentication, LoopbackAuthentication)
     permission_classes = (MayRead,)
-    renderer_classes = (ORJSONRenderer,)
+    renderer_classes: tuple[type[BaseRenderer], ...] = (ORJSONRenderer,)
     parser_classes = ()
     throttle_classes = ()
     content_negotiation_class = Negotiation
     metadata_class = None
     versioning_class = None
     http_method_names = ["get", "head", "options"]
+    page: HTMLPage
+    """How it is shown in a browser, where PageRenderer is among the renderers."""
     request: Request
 
     @property
@@ -67,6 +72,13 @@ class SQLLogsView(APIView):
         # Statements are nobody's but the reader's, and must never be taken for a script.
         own = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
         return super().default_response_headers | own
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if response.accepted_renderer.format == PageRenderer.format:
+            for name, value in page_renderer.headers().items():
+                response[name] = value
+        return response
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Tell the methods, in the header Allow, to those who may read."""

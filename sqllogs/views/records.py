@@ -10,33 +10,38 @@ from rest_framework.response import Response
 from sqllogs import parameters, queries
 from sqllogs.api_errors import ForbiddenParameterError
 from sqllogs.filters import SQLLogFilter
+from sqllogs.page import records as record_pages
+from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.pagination import read_page
 from sqllogs.paging import PARAMETERS, Paging
+from sqllogs.renderers import ORJSONRenderer
 from sqllogs.views.base import FORMAT, SQLLogsView
 
 ID_MAX_DIGITS = 18
 
 
 class RecordList(SQLLogsView):
-    """The records that match, newest first unless ordered otherwise.
+    """The records that match, newest first unless ordered otherwise."""
 
-    An HTML page is another renderer of the same `Page`; it finds what was asked for in the
-    view's `filterset` and `paging`.
-    """
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("records.html", record_pages.list_page)
 
     def get(self, request: Request) -> Response:
         query = request.query_params
-        self.filterset = SQLLogFilter.of(query, {*PARAMETERS, FORMAT})
-        self.paging = Paging.of(query)
+        filterset = SQLLogFilter.of(query, {*PARAMETERS, FORMAT})
+        paging = Paging.of(query)
         with_text = self.reader.may_read_text
-        if self.filterset.form.cleaned_data["search"] and not with_text:
+        if filterset.form.cleaned_data["search"] and not with_text:
             # What is found would tell the text word by word.
             raise ForbiddenParameterError("search", "To search the text takes the permission to read it.")
-        return Response(read_page(request._request, self.filterset.qs, self.paging, with_text=with_text))
+        return Response(read_page(request._request, filterset.qs, paging, with_text=with_text))
 
 
 class RecordDetail(SQLLogsView):
     """One record by its id, as long as it is in the ring."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("record.html", record_pages.detail_page)
 
     def get(self, request: Request, id: str) -> Response:
         parameters.refuse_unknown(request.query_params, {FORMAT})

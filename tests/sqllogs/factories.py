@@ -69,9 +69,13 @@ def put_process(updated_at, **changes):
     return Process.objects.create(uuid=f"{number:032x}", **plain | times | changes)
 
 
-def reader(name="test"):
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+"""What a browser accepts."""
+
+
+def reader(name="test", **headers):
     """A client with a token of its own."""
-    return Client(headers={"Authorization": f"Bearer {tokens.create(name)}"})
+    return Client(headers={"Authorization": f"Bearer {tokens.create(name)}", **headers})
 
 
 def put_statistics(*calls):

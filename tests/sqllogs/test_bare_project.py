@@ -1,4 +1,4 @@
-"""A project that has neither users nor sessions, nor REST framework among its apps, reads by token."""
+"""A project that has neither users nor sessions, nor REST framework among its apps, nor templates, reads by token."""
 
 import os
 import subprocess
@@ -28,9 +28,11 @@ call_command("migrate", database="sqllogs", verbosity=0)
 from django.test import Client
 from sqllogs import tokens
 for value in (tokens.create("x"), "wrong", ""):
+    headers = {"Authorization": f"Bearer {value}"} if value else {}
     for url in ("", "1/", "health/"):
-        answer = Client(headers={"Authorization": f"Bearer {value}"} if value else {}).get(f"/sql-logs/{url}")
-        print(answer.status_code)
+        print(Client(headers=headers).get(f"/sql-logs/{url}").status_code)
+    page = Client(headers={**headers, "Accept": "text/html"}).get("/sql-logs/")
+    print(page.status_code, page["Content-Type"].partition(";")[0])
 """
 
 
@@ -39,4 +41,11 @@ def test_tokens_are_enough(tmp_path):
     command = [sys.executable, "-W", "error", "-c", PROJECT, str(tmp_path / "ring.sqlite3")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.stderr.count("Traceback") == 0, result.stderr
-    assert result.stdout.split() == ["200", "404", "200", *["401"] * 6]
+    assert result.stdout.split() == [
+        "200",
+        "404",
+        "200",
+        "200",
+        "text/html",
+        *["401", "401", "401", "401", "text/html"] * 2,
+    ]

@@ -1,0 +1,152 @@
+"""Show the filters: as fields to fill in, and as what is on and can be taken away.
+
+Fed with the query string as it is, so that a value which makes no sense can be
+corrected where it was typed, and with what a page shows, for suggestions.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqllogs import parameters
+from sqllogs.filters import SQLLogFilter, Values
+from sqllogs.page.links import Links
+from sqllogs.rows import Record
+
+FIRST = ("search", "from", "to", "min_ms", "error", "operation")
+"""Always in sight; the others are unfolded."""
+CHOICES = {
+    "error": (("", "Failed or not"), ("true", "Failed"), ("false", "Not failed")),
+    "slow": (("", "Any"), ("true", "Slow"), ("false", "Not slow")),
+}
+HINTS = {
+    "search": "words as they stand in the SQL",
+    "from": "now-15m or 2026-01-31T12:00",
+    "to": "now",
+    "min_ms": "0",
+    "max_ms": "no limit",
+    "operation": "SELECT, UPDATE",
+}
+NUMBERS = ("min_ms", "max_ms")
+RANGES = (("5 min", "now-5m"), ("15 min", "now-15m"), ("1 h", "now-1h"), ("24 h", "now-1d"))
+SUGGESTIONS_MAX = 30
+SHOWN_MAX_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One input."""
+
+    name: str
+    label: str
+    value: str
+    hint: str
+    is_number: bool
+    is_wrong: bool
+    choices: Sequence[tuple[str, str]]
+    suggestions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """A filter that is on, and the list without it."""
+
+    label: str
+    value: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """The time up to now, as a filter."""
+
+    label: str
+    url: str
+    is_on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterForm:
+    first: list[Field]
+    others: list[Field]
+    kept: dict[str, str]
+    """What is no filter and stays."""
+    ranges: list[Range]
+    chips: list[Chip]
+    unfolded: bool
+    clear: str
+    """The list without any filter."""
+
+
+def filter_form(
+    links: Links, records: Iterable[Record] = (), *, with_text: bool = True, wrong: str | None = None
+) -> FilterForm:
+    """Return the filters of a list; `wrong` is the one that cannot be understood."""
+    records = list(records)
+    names = [name for name in SQLLogFilter.base_filters if with_text or name != "search"]
+    fields = {name: _field(name, links.on, records, wrong) for name in names}
+    others = [name for name in names if name not in FIRST]
+    return FilterForm(
+        first=[fields[name] for name in FIRST if name in fields],
+        others=[fields[name] for name in others],
+        kept={name: links.on[name] for name in ("ordering", "limit") if name in links.on},
+        ranges=_ranges(links),
+        chips=[chip for name in names if name in links.on for chip in _chips(name, links)],
+        unfolded=wrong in others,
+        clear=links.plain(**{name: links.on[name] for name in ("ordering", "limit") if name in links.on}),
+    )
+
+
+def _field(name: str, on: Mapping[str, str], records: list[Record], wrong: str | None) -> Field:
+    value = on.get(name, "")[:SHOWN_MAX_CHARACTERS]
+    choices: Sequence[tuple[str, str]] = CHOICES.get(name, ())
+    if choices and value not in {choice for choice, _ in choices}:
+        choices = [*choices, (value, value)]
+    return Field(
+        name=name,
+        label=str(SQLLogFilter.base_filters[name].label),
+        value=value,
+        hint=HINTS.get(name, ""),
+        is_number=name in NUMBERS,
+        is_wrong=name == wrong,
+        choices=choices,
+        suggestions=() if choices else _suggestions(name, records),
+    )
+
+
+def _suggestions(name: str, records: list[Record]) -> list[str]:
+    """Return the values that the page shows; to ask the ring for all of them would be a scan."""
+    if name == "table":
+        found = {table for record in records for table in record["tables"]}
+    else:
+        found = {str(value) for record in records if (value := record.get(name)) is not None}
+    return [parameters.escaped(value) for value in sorted(found)[:SUGGESTIONS_MAX]]
+
+
+def _ranges(links: Links) -> list[Range]:
+    current = None if "to" in links.on else links.on.get("from")
+    return [
+        Range(
+            label="All",
+            url=links.setting(**{"from": None, "to": None}),
+            is_on=not {"from", "to"} & {*links.on},
+        ),
+        *(
+            Range(label=label, url=links.setting(**{"from": begin, "to": None}), is_on=current == begin)
+            for label, begin in RANGES
+        ),
+    ]
+
+
+def _chips(name: str, links: Links) -> list[Chip]:
+    filter_ = SQLLogFilter.base_filters[name]
+    several = isinstance(filter_, Values)
+    values = parameters.separated(links.on[name]) if several else [links.on[name]]
+    told = dict(CHOICES.get(name, ()))
+    chips = []
+    for place, value in enumerate(values[: parameters.VALUES_MAX]):
+        rest = ",".join(parameters.escaped(other) for other in values[:place] + values[place + 1 :])
+        url = links.setting(**{name: rest or None})
+        chips.append(
+            Chip(label=str(filter_.label), value=told.get(value, value)[:SHOWN_MAX_CHARACTERS], url=url)
+        )
+    return chips

@@ -1,0 +1,53 @@
+"""Make the addresses that a page links to: the same list, with one thing changed.
+
+Fed with the query string of the request, feeds every other module of the page.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from django.http import QueryDict
+
+from sqllogs import parameters
+
+PLACE = ("cursor", "offset")
+"""Where one is in a list; a list with another filter begins at its beginning."""
+
+
+class Links:
+    """Addresses of one list under the filters that are on."""
+
+    def __init__(self, path: str, query: QueryDict) -> None:
+        self.path = path
+        self.on = {
+            name: ",".join(values)
+            for name in query
+            if name != "format"
+            and (values := [value for value in query.getlist(name) if value.strip() not in parameters.ABSENT])
+        }
+        """What the query string says, but for the form of the answer."""
+        self._kept = {name: value for name, value in self.on.items() if name not in PLACE}
+        self._beginnings: dict[str, str] = {}
+
+    def adding(self, name: str, value: object) -> str:
+        """Return the list under one more filter, or under another value of one that is on."""
+        # A page holds a thousand of these links: what they have in common is written once for each name.
+        if name not in self._beginnings:
+            others = self._write({key: kept for key, kept in self._kept.items() if key != name})
+            self._beginnings[name] = f"{others}{'&' if '?' in others else '?'}{name}="
+        return self._beginnings[name] + quote(parameters.escaped(str(value)), safe="")
+
+    def setting(self, **changes: str | None) -> str:
+        """Return the list with other values; None takes one away."""
+        changed: dict[str, str | None] = {**self._kept, **changes}
+        return self._write({name: value for name, value in changed.items() if value is not None})
+
+    def plain(self, **only: str) -> str:
+        """Return the list under these filters and no other."""
+        return self._write(only)
+
+    def as_json(self) -> str:
+        return self._write({**self.on, "format": "json"})
+
+    def _write(self, query: Mapping[str, str]) -> str:
+        return f"{self.path}?{urlencode(query)}" if query else self.path

@@ -1,0 +1,40 @@
+"""The page in Chromium: its own script runs, nothing else does, and nothing breaks its policy."""
+
+import pytest
+
+from tests.sqllogs.factories import fill, put_statement
+
+HOSTILE = "<script>document.title = 'broken in'</script><img src=x onerror=alert(1)>"
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "sqllogs"])
+
+
+@pytest.fixture
+def url(live_server, settings):
+    """The page of a site that lets its own machine read."""
+    settings.DEBUG = True
+    settings.SQLLOGS = {"ANONYMOUS_LOOPBACK": True}
+    put_statement(sql=f"SELECT '{HOSTILE}' FROM app_author WHERE id = ?")
+    fill(60, changes={60: {"view": HOSTILE, "call_site": HOSTILE, "duration_ms": 700.0}, 59: {"error": "E"}})
+    return f"{live_server.url}/sql-logs/"
+
+
+def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
+    for path in ("", "60/", "?min_ms=abc", "?route=nowhere/"):
+        visit = chromium.visit(url + path)
+        refused = [line for line in visit.console if "status of 400" not in line]
+        assert refused == [], path
+        assert "<title>broken in" not in visit.dom
+        assert "sqllogs/page.css" in visit.dom
+
+
+def test_script_adds_live_tail_and_copying(chromium, url):
+    dom = chromium.visit(url).dom
+    assert 'aria-pressed="false"' in dom
+    assert '<button type="button" class="button" data-copy="curl">' in dom
+
+
+def test_style_is_light_and_dark(chromium, url, tmp_path):
+    light = chromium.screenshot(url, tmp_path / "light.png").read_bytes()
+    dark = chromium.screenshot(url, tmp_path / "dark.png", dark=True).read_bytes()
+    assert light != dark
