@@ -15,3 +15,7 @@ class StoreUnreadyError(StoreUnavailableError):
 
 class RejectedRowsError(SQLLogsError):
     """The ring's database refuses the values of a batch; the batch is bisected to find the rows."""
+
+
+class PlanError(SQLLogsError):
+    """A statement cannot be explained; the message says why."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import connection
+
 from sqllogs.conf import Conf
 from sqllogs.models import SQLLog, Statement
 from sqllogs.recorder import Recorder
@@ -42,3 +44,9 @@ def texts(recorder: Recorder, ring_alias: str) -> list[str]:
 
 def is_balanced(tallies: Tallies) -> bool:
     return tallies.captured == tallies.stored + sum(tallies.dropped.values()) + tallies.queued
+
+
+def forget_connection() -> None:
+    """Close this thread's connection; `close` alone leaves one to a database in memory open."""
+    connection.connection.close()
+    connection.connection = None

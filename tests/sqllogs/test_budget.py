@@ -13,10 +13,10 @@ from textwrap import dedent
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import TestCase
 
-from sqllogs.testing import budget, query_budget
+from sqllogs.testing import budget, holding, query_budget
+from tests.sqllogs.recording import forget_connection
 from transactions.models import Category
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,7 @@ def test_budget_is_written_by_operation_and_tables_under_the_name_of_the_test(db
     assert json.loads(file.read_text()) == {request.node.nodeid: written}
     update(False)
     query_budget(ask)(2, 1)
+    assert holding.slack.pop(request.node.nodeid) == (3, 4)  # the user is there already
 
 
 def test_test_without_a_budget_fails_and_says_how_to_give_it_one(db, file):
@@ -103,11 +104,12 @@ def test_overrun_is_a_comparison_and_the_lines_that_sent_more(db, update, reques
     assert hint.startswith("Is it meant? ")
 
 
-def test_fewer_queries_pass(db, update):
+def test_fewer_queries_pass_and_are_noted(db, update, request):
     update(True)
     query_budget(ask)(3)
     update(False)
     query_budget(ask)(2)
+    assert holding.slack.pop(request.node.nodeid) == (2, 3)
 
 
 def test_failing_test_changes_no_budget(db, file, update):
@@ -152,10 +154,8 @@ def test_updates_side_by_side_are_all_kept(file):
 def test_async_test_is_held_to_its_budget():
     @query_budget(0)
     async def test_of_mine():
-        try:
-            await Category.objects.acount()
-        finally:
-            await sync_to_async(lambda: connection.close())()
+        await Category.objects.acount()
+        await sync_to_async(forget_connection)()
 
     assert "1 query" in failure(lambda: asyncio.run(test_of_mine()))
 

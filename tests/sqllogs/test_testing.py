@@ -13,6 +13,7 @@ from sqllogs import muted, unit_of_work
 from sqllogs.models import SQLLog
 from sqllogs.testing import assert_max_queries, assert_no_repeats, record_queries
 from sqllogs.testing.messages import GROUPS_SHOWN
+from tests.sqllogs.recording import forget_connection
 from transactions.models import Account, Category, Transaction
 
 here = "tests/sqllogs/test_testing.py"
@@ -101,7 +102,7 @@ def test_queries_of_threads_are_counted_also_of_one_that_lives_on():
             work.acquire()
             Category.objects.count()
             done.release()
-        connection.close()
+        forget_connection()
 
     server = threading.Thread(target=serve)
     server.start()
@@ -120,7 +121,7 @@ def test_queries_of_async_code_are_counted():
     async def ask():
         await Category.objects.acount()
         await asyncio.gather(*(Category.objects.acount() for _ in range(2)))
-        await sync_to_async(lambda: connection.close())()
+        await sync_to_async(forget_connection)()
 
     with record_queries() as log:
         asyncio.run(ask())

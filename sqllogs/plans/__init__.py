@@ -1,0 +1,118 @@
+"""Explain a statement of the ring, without the values that it was sent with: they are not stored.
+
+Reads the text by `sqllogs.queries`, asks the database on which it ran, feeds
+the command and the admin. Runs in the reader's thread, is never recorded.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error as DatabaseAPIError
+from django.db import connections
+
+from sqllogs import queries
+from sqllogs.context import muted
+from sqllogs.errors import PlanError
+from sqllogs.models import SQLLog, Statement
+from sqllogs.plans.databases import EXPLAINERS, connected
+from sqllogs.plans.preparable import preparable
+from sqllogs.queries import Ordering, Window
+from sqllogs.rows import Record
+
+PERMISSION = "sqllogs.explain_sqllog"
+"""Whoever offers plans to users asks for it; those who may run commands need none."""
+
+CHANGING = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
+"""Explained only on request; not run, and rolled back, even then."""
+
+GENERIC_NOTE = "Planned for no particular values: its estimates of rows can be far from those of a real run."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a database would go about a statement."""
+
+    fingerprint: str
+    sql: str
+    """The text as it is stored."""
+    alias: str
+    vendor: str
+    lines: tuple[str, ...]
+    """As the database tells it, indented."""
+    notes: tuple[str, ...]
+    """What to bear in mind."""
+
+
+def may_explain(user: Any) -> bool:
+    return bool(user.is_active and user.has_perm(PERMISSION))
+
+
+def explain(statement: int | str, *, alias: str = "", may_change: bool = False) -> Plan:
+    """Explain the statement of a record, by its id, or of a fingerprint; raise PlanError.
+
+    It is asked where it ran: a fingerprint's newest record tells, unless `alias` does.
+    A SELECT only, unless it `may_change`.
+    """
+    with muted():
+        fingerprint, alias = _found(statement, alias)
+        text = Statement.objects.filter(fingerprint=fingerprint).first()
+        if text is None:
+            raise PlanError(f"The text of {fingerprint} is not kept.")
+        _refuse(text.operation, may_change=may_change)
+        return _explained(text, alias)
+
+
+def _found(statement: int | str, alias: str) -> tuple[str, str]:
+    """Return fingerprint and alias."""
+    if isinstance(statement, int):
+        record = queries.one(queries.ring(), statement, with_text=False)
+        if record is None:
+            raise PlanError(f"Record {statement} is not in the ring.")
+        return record["fingerprint"], alias or record["alias"]
+    fingerprint = statement.lower().zfill(16)
+    if not alias:
+        newest = _newest(fingerprint)
+        if newest is None:
+            raise PlanError(f"No record of {fingerprint} is in the ring; name the alias of its database.")
+        alias = newest["alias"]
+    return fingerprint, alias
+
+
+def _newest(fingerprint: str) -> Record | None:
+    chosen = SQLLog.objects.filter(fingerprint=fingerprint)
+    rows = queries.rows(chosen, queries.ring(), Window(ordering=Ordering(), limit=1))
+    return queries.records(rows, with_text=False)[0] if rows else None
+
+
+def _refuse(operation: str, *, may_change: bool) -> None:
+    if operation in CHANGING and not may_change:
+        raise PlanError(f"It is no SELECT but {_article(operation)}; that is explained only on request.")
+    if operation not in CHANGING and operation not in ("SELECT", "VALUES"):
+        raise PlanError(f"There is no plan of {_article(operation)}.")
+
+
+def _article(operation: str) -> str:
+    return f"{'an' if operation[0] in 'AEIOU' else 'a'} {operation}"
+
+
+def _explained(statement: Statement, alias: str) -> Plan:
+    if alias not in connections.settings:
+        raise PlanError(f"There is no database {alias!r} in DATABASES here.")
+    vendor = connections[alias].vendor
+    if vendor not in EXPLAINERS:
+        raise PlanError(f"Plans are for {' and '.join(EXPLAINERS)}; {alias!r} is {vendor}.")
+    prepared = preparable(statement.sql, vendor)
+    try:
+        with connected(alias) as connection:
+            lines = EXPLAINERS[vendor](connection, prepared)
+    except DatabaseAPIError as exc:
+        reason = " ".join(str(exc).split("\n")[0].split())
+        raise PlanError(f"The database {alias!r} cannot explain it without its values: {reason}") from exc
+    return Plan(
+        fingerprint=statement.fingerprint,
+        sql=statement.sql,
+        alias=alias,
+        vendor=vendor,
+        lines=lines,
+        notes=(GENERIC_NOTE, *prepared.notes),
+    )
