@@ -14,13 +14,21 @@ from typing import Literal
 
 from django.apps import apps
 from django.core.cache import cache
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseAPIError
+from django.db import connection
 from django.utils import timezone
 from django.utils.timesince import timesince
 
 from transactions.models import Transaction
 
-PORTS = {"Grafana": 3000, "Prometheus": 9090}
+ABOUT = {
+    "Database": "The transactions that the site's queries are about.",
+    "SQL log": "The ring in which each of those queries is recorded.",
+    "Grafana": "Dashboards of frequency, duration and the slowest statements.",
+    "Prometheus": "The site's metrics over time.",
+}
+SERVICES = {"Grafana": (3000, "/d/django-sql-logs"), "Prometheus": (9090, "/targets")}
+"""Port on this machine, and the page there to begin with."""
 CONNECT_TIMEOUT_S = 0.1
 PORT_CACHE_S = 10
 
@@ -34,12 +42,16 @@ class Part:
     """off: not running, and nothing here needs it."""
     detail: str
     url: str = ""
-    """Where to see it, if anywhere."""
+    """Where to see it; empty while there is nothing to see."""
+
+    @property
+    def about(self) -> str:
+        return ABOUT[self.name]
 
 
 def parts() -> list[Part]:
     """Return every part, in the order of the data's way."""
-    return [database(), ring(), *(service(name, port) for name, port in PORTS.items())]
+    return [database(), ring(), *(service(name, *where) for name, where in SERVICES.items())]
 
 
 def _told_when_down(name: str) -> Callable[[Callable[[], Part]], Callable[[], Part]]:
@@ -50,7 +62,7 @@ def _told_when_down(name: str) -> Callable[[Callable[[], Part]], Callable[[], Pa
         def checked() -> Part:
             try:
                 return check()
-            except DatabaseError as exc:
+            except DatabaseAPIError as exc:
                 # The class only: messages name hosts and users, and this page is public.
                 return Part(name=name, state="down", detail=type(exc).__name__)
 
@@ -91,12 +103,15 @@ def _age(time: datetime) -> str:
     return f"{max(seconds, 0):.1f} s" if seconds < 120 else timesince(time, depth=1)
 
 
-def service(name: str, port: int) -> Part:
+def service(name: str, port: int, path: str) -> Part:
     """Tell whether something listens on a port of this machine; nothing is sent to it."""
-    url = f"http://localhost:{port}"
     if cache.get_or_set(f"home:port:{port}", lambda: _listens(port), PORT_CACHE_S):
-        return Part(name=name, state="up", detail=f"port {port} is open", url=url)
-    return Part(name=name, state="off", detail=f"nothing listens on port {port}", url=url)
+        return Part(
+            name=name, state="up", detail=f"port {port} is open", url=f"http://localhost:{port}{path}"
+        )
+    return Part(
+        name=name, state="off", detail=f"nothing listens on port {port}; README tells how to start it"
+    )
 
 
 def _listens(port: int) -> bool:

@@ -17,6 +17,8 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from sqllogs.context import current
+
 View = Callable[[HttpRequest], Any]
 
 
@@ -81,11 +83,23 @@ def _pattern(view: View, method: str) -> Pattern:
 
 
 def _answer(request: HttpRequest, pattern: Pattern, result: Any) -> HttpResponseBase:
-    """Return a page to a browser, JSON to everyone else."""
+    """Return a page to a browser, JSON to everyone else; both lead to the queries of this very request."""
     if isinstance(result, HttpResponseBase):
         return result
     if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
         shown = json.dumps(result, cls=DjangoJSONEncoder, indent=2)
-        return render(request, "transactions/pattern.html", {"pattern": pattern, "result": shown})
-    said = {"pattern": pattern.title, "explanation": pattern.explanation, "queries": pattern.queries_url}
+        told = {"pattern": pattern, "result": shown, "trace_url": _trace_url(pattern)}
+        return render(request, "transactions/pattern.html", told)
+    said = {
+        "pattern": pattern.title,
+        "explanation": pattern.explanation,
+        "queries": pattern.queries_url,
+        "trace": _trace_url(pattern),
+    }
     return JsonResponse(said | {"result": result}, json_dumps_params={"indent": 2})
+
+
+def _trace_url(pattern: Pattern) -> str:
+    """Return where to read what this request has sent, in order; without a trace, what all have."""
+    unit = current.get()
+    return pattern.queries_url if unit is None else f"/sql-logs/?trace_id={unit.trace_id:032x}&ordering=id"

@@ -1,4 +1,4 @@
-"""A project that has neither users nor sessions, nor REST framework among its apps, nor templates, reads by token."""
+"""A project without users, sessions, templates or REST framework among its apps reads by token."""
 
 import os
 import subprocess

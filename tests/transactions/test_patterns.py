@@ -24,6 +24,15 @@ def test_the_answer_says_which_pattern_it_is(client, bookings, pattern):
     assert said["queries"] == f"/sql-logs/?view=transactions.views.{pattern.name}"
 
 
+def test_the_answer_leads_to_the_queries_of_its_own_request(client, bookings):
+    response = client.get("/transactions/fast/")
+    trace_id = response["traceresponse"].split("-")[1]
+    assert response.json()["trace"] == f"/sql-logs/?trace_id={trace_id}&ordering=id"
+    page = client.get("/transactions/fast/", headers={"Accept": "text/html"})
+    trace_id = page["traceresponse"].split("-")[1]
+    assert f'href="/sql-logs/?trace_id={trace_id}&amp;ordering=id"' in page.text
+
+
 def test_a_browser_gets_a_page(client, bookings):
     response = client.get("/transactions/fast/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert response["Content-Type"] == "text/html; charset=utf-8"
