@@ -5,7 +5,7 @@ hot path reads none. `sqllogs.checks` validates the same table.
 """
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from django.conf import settings
 
@@ -44,12 +44,19 @@ class Conf:
     anonymous_loopback: bool = False
     """Let loopback addresses read without a token; heeded with DEBUG only."""
 
+    n_plus_one_threshold: int = 5
+    """So many times the same statement from the same line of one unit of work are a suspect."""
+
+    n_plus_one_ignore: list[str] | tuple[str, ...] = ()
+    """Call sites or fingerprints that are none, `*` in them stands for anything."""
+
     trace_url: str = ""
     """Link to a trace in its viewer, `{trace_id}` in it is filled in."""
 
 
 NAMES: dict[str, tuple[type, ...]] = {
-    name.upper(): get_args(kind) or (kind,) for name, kind in Conf.__annotations__.items()
+    name.upper(): tuple(get_origin(one) or one for one in get_args(kind) or (kind,))
+    for name, kind in Conf.__annotations__.items()
 }
 """The keys of SQLLOGS with the types that each takes."""
 
@@ -59,6 +66,7 @@ _MINIMA: dict[str, float] = {
     "FLUSH_INTERVAL_S": 0.01,
     "BUFFER_ROWS": 1,
     "BUFFER_BYTES": 64 * 1024,
+    "N_PLUS_ONE_THRESHOLD": 2,
 }
 _MAXIMA: dict[str, float] = {"CAPACITY_ROWS": 2**31 - 1, "FLUSH_INTERVAL_S": 60}
 
@@ -71,6 +79,8 @@ def problem(key: str, value: Any) -> str | None:
     # type(), not isinstance(): True is no number of rows. A whole number is a float to us.
     if type(value) not in kinds and not (type(value) is int and float in kinds):
         return f"It takes {' or '.join(kind.__name__ for kind in kinds)}, not {type(value).__name__}."
+    if type(value) in (list, tuple) and not all(type(one) is str for one in value):
+        return "Each of its values must be a str."
     if key in _MINIMA and value < _MINIMA[key]:
         return f"The least is {_MINIMA[key]}."
     if key in _MAXIMA and value > _MAXIMA[key]:

@@ -63,6 +63,15 @@ def _sound(name: str, value: str) -> str:
     return value
 
 
+def with_defaults(query: QueryDict, **values: str) -> QueryDict:
+    """Return a query string with values for what it does not say."""
+    filled = query.copy()
+    for name, value in values.items():
+        if not given(query, [name]):
+            filled[name] = value
+    return filled
+
+
 def escaped(value: str) -> str:
     r"""Write one value for a parameter that takes several: a comma in it is `\,`."""
     return value.replace(",", "\\,")

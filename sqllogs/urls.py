@@ -2,12 +2,17 @@
 
 from django.urls import path
 
-from sqllogs.views import HealthView, RecordDetail, RecordList
+from sqllogs import views
 
 app_name = "sqllogs"
 urlpatterns = [
-    path("", RecordList.as_view(), name="list"),
-    path("health/", HealthView.as_view(), name="health"),
+    path("", views.RecordList.as_view(), name="list"),
+    path("health/", views.HealthView.as_view(), name="health"),
+    path("stats/", views.StatsView.as_view(), name="stats"),
+    path("series/", views.SeriesView.as_view(), name="series"),
+    path("requests/", views.RequestsView.as_view(), name="requests"),
+    path("traces/<str:trace_id>/", views.TraceView.as_view(), name="trace"),
+    path("repeats/", views.RepeatsView.as_view(), name="repeats"),
     # Last, and any text: what is no id is answered in the shape of all errors.
-    path("<str:id>/", RecordDetail.as_view(), name="detail"),
+    path("<str:id>/", views.RecordDetail.as_view(), name="detail"),
 ]

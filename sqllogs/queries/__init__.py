@@ -3,6 +3,7 @@
 Fed with what `sqllogs.ring` writes; runs in the reader's thread.
 """
 
+from sqllogs.queries.groups import Group, Values, groups
 from sqllogs.queries.processes import PROCESSES_MAX, Totals, latest_processes, totals
 from sqllogs.queries.records import (
     UNKNOWN,
@@ -19,25 +20,41 @@ from sqllogs.queries.records import (
     records,
     ring,
     rows,
+    statements,
 )
+from sqllogs.queries.repeats import suspects, tables_of, worst_by_group
+from sqllogs.queries.series import Line, series
+from sqllogs.queries.units import last_records, units, worst_repeats
 
 __all__ = [
     "PROCESSES_MAX",
     "UNKNOWN",
+    "Group",
+    "Line",
     "Ordering",
     "Place",
     "Records",
     "Ring",
     "Totals",
+    "Values",
     "Window",
     "count",
     "count_after",
     "count_all",
+    "groups",
+    "last_records",
     "latest_processes",
     "oldest_record",
     "one",
     "records",
     "ring",
     "rows",
+    "series",
+    "statements",
+    "suspects",
+    "tables_of",
     "totals",
+    "units",
+    "worst_by_group",
+    "worst_repeats",
 ]

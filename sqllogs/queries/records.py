@@ -104,8 +104,8 @@ def rows(filtered: Records, ring: Ring, window: Window) -> list[Row]:
 def records(found: Iterable[Row], *, with_text: bool) -> list[Record]:
     """Return rows with their statements, each of which is fetched once."""
     found = list(found)
-    statements = _statements({row[FINGERPRINT] for row in found})
-    return [record(row, statements.get(row[FINGERPRINT]), with_text=with_text) for row in found]
+    texts = statements({row[FINGERPRINT] for row in found})
+    return [record(row, texts.get(row[FINGERPRINT]), with_text=with_text) for row in found]
 
 
 def one(ring: Ring, seq: int, *, with_text: bool) -> Record | None:
@@ -185,7 +185,8 @@ def _fetch(queryset: Records) -> list[Row]:
     return list(chain.from_iterable(compiler.execute_sql()))
 
 
-def _statements(fingerprints: Iterable[str]) -> dict[str, StatementRow]:
+def statements(fingerprints: Iterable[str]) -> dict[str, StatementRow]:
+    """Return the texts that are kept, by fingerprint."""
     wanted = sorted(fingerprints)
     found: dict[str, StatementRow] = {}
     for first in range(0, len(wanted), VARIABLES_MAX):

@@ -21,7 +21,6 @@ from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnread
 from sqllogs.resolver import Batch
 from sqllogs.ring.store import ProcessRow, StatementRow, Store
 from sqllogs.statement import Statement
-from sqllogs.tracing import untraced
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +88,9 @@ class Ring:
     @contextmanager
     def _guarded(self) -> Iterator[Store]:
         try:
-            with untraced():
-                if self._store is None:
-                    self._store = _open_store(self._alias)
-                yield self._store
+            if self._store is None:
+                self._store = _open_store(self._alias)
+            yield self._store
         except Exception as exc:
             self.close()
             unavailable = self._unavailable(exc)

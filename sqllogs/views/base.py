@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sqllogs import api_errors
+from sqllogs.api_errors import ForbiddenParameterError
 from sqllogs.authentication import (
     LoopbackAuthentication,
     Reader,
@@ -22,6 +23,7 @@ from sqllogs.authentication import (
     TokenAuthentication,
 )
 from sqllogs.context import muted
+from sqllogs.filters import SQLLogFilter
 from sqllogs.page import renderer as page_renderer
 from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.permissions import MayRead
@@ -79,6 +81,11 @@ class SQLLogsView(APIView):
             for name, value in page_renderer.headers().items():
                 response[name] = value
         return response
+
+    def refuse_search(self, filterset: SQLLogFilter) -> None:
+        """Raise ForbiddenParameterError: what is found would tell the text word by word."""
+        if filterset.form.cleaned_data["search"] and not self.reader.may_read_text:
+            raise ForbiddenParameterError("search", "To search the text takes the permission to read it.")
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Tell the methods, in the header Allow, to those who may read."""

@@ -8,7 +8,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from sqllogs import parameters, queries
-from sqllogs.api_errors import ForbiddenParameterError
 from sqllogs.filters import SQLLogFilter
 from sqllogs.page import records as record_pages
 from sqllogs.page.renderer import HTMLPage, PageRenderer
@@ -30,10 +29,8 @@ class RecordList(SQLLogsView):
         query = request.query_params
         filterset = SQLLogFilter.of(query, {*PARAMETERS, FORMAT})
         paging = Paging.of(query)
+        self.refuse_search(filterset)
         with_text = self.reader.may_read_text
-        if filterset.form.cleaned_data["search"] and not with_text:
-            # What is found would tell the text word by word.
-            raise ForbiddenParameterError("search", "To search the text takes the permission to read it.")
         return Response(read_page(request._request, filterset.qs, paging, with_text=with_text))
 
 

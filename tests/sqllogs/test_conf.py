@@ -16,6 +16,8 @@ from sqllogs import conf
         ("FLUSH_INTERVAL_S", -1, "The least is 0.01."),  # a thread that never rests
         ("FLUSH_INTERVAL_S", 3600, "The most is 60."),  # a kill -9 would lose an hour
         ("ENABLED", "no", "It takes bool or NoneType, not str."),  # "no" is true to Python
+        ("N_PLUS_ONE_IGNORE", "a.py:*", "It takes list or tuple, not str."),  # would be letters
+        ("N_PLUS_ONE_IGNORE", [5], "Each of its values must be a str."),
         ("DATABASE", None, "It takes str, not NoneType."),  # no alias
     ],
 )
@@ -25,7 +27,10 @@ def test_bad_setting_is_named_and_has_its_default(key, value, says, settings):
     assert conf.load() == conf.Conf(release="1")
 
 
-@pytest.mark.parametrize(("key", "value"), [("FLUSH_INTERVAL_S", 1), ("ENABLED", None), ("CAPACITY_ROWS", 5)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("FLUSH_INTERVAL_S", 1), ("ENABLED", None), ("CAPACITY_ROWS", 5), ("N_PLUS_ONE_IGNORE", ["a"])],
+)
 def test_good_setting_is_taken(key, value, settings):
     assert conf.problem(key, value) is None
     settings.SQLLOGS = {key: value}

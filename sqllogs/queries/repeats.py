@@ -1,0 +1,146 @@
+"""Find what one line of one unit of work has sent again and again: the N+1 suspects.
+
+One scan of the ring; what is left of it is judged by `sqllogs.repeats`. Runs in
+the reader's thread.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.models import Avg, Count, Max, Min, Sum
+
+from sqllogs import conf
+from sqllogs.queries.figures import Records, as_time, fetch
+from sqllogs.queries.records import Ring, live, statements
+from sqllogs.queries.units import chunks
+from sqllogs.repeats import Repetition, Rules
+from sqllogs.rows import StatementRow
+
+NEWEST_ROWS = 20_000
+"""Records in which `worst_by_group` looks for repeats: it is asked beside a scan of the whole ring."""
+
+_KEYS = ("trace_id", "span_id", "fingerprint", "call_site")
+_FIGURES = ("times", "total_ms", "first", "last", "rows_each", "length", "a_route", "a_view", "a_group")
+
+
+class Found(NamedTuple):
+    """A statement that one line of one unit of work has sent often, and is not meant to."""
+
+    trace_id: str
+    fingerprint: str
+    call_site: str | None
+    times: int
+    total_ms: float
+    time: datetime
+    """Of the last one."""
+    route: str | None
+    view: str | None
+    group: Any
+
+
+@dataclass(slots=True, kw_only=True)
+class Suspect:
+    """A statement and a line that belong to an N+1, over all requests."""
+
+    statement: StatementRow
+    call_site: str | None
+    worst: Found
+    requests: int = 0
+    calls: int = 0
+    total_ms: float = 0.0
+    routes: Counter[str] = field(default_factory=Counter)
+    views: Counter[str] = field(default_factory=Counter)
+    last_seen: datetime
+
+    def add(self, found: Found) -> None:
+        self.requests += 1
+        self.calls += found.times
+        self.total_ms += found.total_ms
+        if found.route:
+            self.routes[found.route] += 1
+        if found.view:
+            self.views[found.view] += 1
+        self.last_seen = max(self.last_seen, found.time)
+        if found.times > self.worst.times:
+            self.worst = found
+
+
+def suspects(filtered: Records, ring: Ring) -> list[Suspect]:
+    """Return the suspects among all matching records, in no particular order."""
+    texts, found = _found(live(filtered, ring), "view")
+    made: dict[tuple[str, str | None], Suspect] = {}
+    for one in found:
+        key = (one.fingerprint, one.call_site)
+        if key not in made:
+            text = texts[one.fingerprint]
+            made[key] = Suspect(statement=text, call_site=one.call_site, worst=one, last_seen=one.time)
+        made[key].add(one)
+    return list(made.values())
+
+
+def worst_by_group(filtered: Records, ring: Ring, column: str) -> dict[Any, int]:
+    """Return how often, at worst, one line of one unit of work has sent a statement of each group."""
+    newest = live(filtered, ring).filter(seq__gt=ring.seq - NEWEST_ROWS)
+    worst: dict[Any, int] = {}
+    for one in _found(newest, column)[1]:
+        worst[one.group] = max(worst.get(one.group, 0), one.times)
+    return worst
+
+
+def tables_of(filtered: Records, ring: Ring, trace_ids: Iterable[str]) -> dict[str, set[str]]:
+    """Return what tables each of some traces has asked."""
+    seen: dict[str, set[str]] = {}
+    for chosen in chunks(list(trace_ids)):
+        pairs = live(filtered, ring).filter(trace_id__in=chosen).order_by()
+        found = list(fetch(pairs.values_list("trace_id", "fingerprint").distinct()))
+        texts = statements({fingerprint for _, fingerprint in found})
+        for trace_id, fingerprint in found:
+            if fingerprint in texts:
+                seen.setdefault(trace_id, set()).update(texts[fingerprint].tables.split(","))
+    return seen
+
+
+def _found(records: Records, group: str) -> tuple[dict[str, StatementRow], list[Found]]:
+    settings = conf.load()
+    rows = list(fetch(_repeated(records, group, settings.n_plus_one_threshold)))
+    texts = statements({row[2] for row in rows})
+    rules = Rules(settings)
+    found = []
+    for trace_id, _, fingerprint, call_site, times, total_ms, first, last, rows_each, length, *rest in rows:
+        statement = texts.get(fingerprint)
+        repetition = Repetition(
+            times=times,
+            span_s=(as_time(last) - as_time(first)).total_seconds(),
+            rows_each=None if rows_each is None else float(rows_each),
+            characters_each=float(length),
+        )
+        # Of a statement without a text nobody can say that it is not meant.
+        if statement is not None and rules.is_suspect(statement, call_site, repetition):
+            found.append(Found(trace_id, fingerprint, call_site, times, total_ms, as_time(last), *rest))
+    return texts, found
+
+
+def _repeated(records: Records, group: str, threshold: int) -> Any:
+    keys = dict.fromkeys((*_KEYS, group))
+    return (
+        # A statement that fails is sent again on purpose, and executemany is a remedy already.
+        records.filter(trace_id__isnull=False, error__isnull=True, many=False)
+        .order_by()
+        .values(*keys)
+        .annotate(
+            times=Count("slot"),
+            total_ms=Sum("duration_ms"),
+            first=Min("time"),
+            last=Max("time"),
+            rows_each=Avg("rows"),
+            length=Avg("sql_length"),
+            a_route=Max("route"),
+            a_view=Max("view"),
+            a_group=Max(group),
+        )
+        .filter(times__gte=threshold)
+        .values_list(*_KEYS, *_FIGURES)
+    )

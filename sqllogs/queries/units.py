@@ -1,0 +1,105 @@
+"""Add the ring up by trace: the requests, commands and tasks that sent the records.
+
+The page of traces is chosen by one scan; what else is said of them is read for
+the page alone. Runs in the reader's thread.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.models import Count, Max, Min, Sum
+
+from sqllogs.models import SQLLog
+from sqllogs.queries.figures import Records, as_time, fetch
+from sqllogs.queries.records import VARIABLES_MAX, Ring, live
+
+LAST = (
+    "seq", "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release",
+    "host",
+)  # fmt: skip
+"""What is read from a trace's last record: status and route are known best there."""
+
+ORDERINGS = ("time", "queries", "errors", "total_ms", "duplicates")
+
+
+class Unit(NamedTuple):
+    """The matching records of one trace, added up."""
+
+    trace_id: str
+    queries: int
+    errors: int
+    total_ms: float
+    statements: int
+    """Different ones."""
+    time: datetime
+    """Of the first query."""
+    last_seq: int
+
+    @property
+    def duplicates(self) -> int:
+        return self.queries - self.statements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """A statement that one line of one unit of work has sent several times."""
+
+    times: int
+    fingerprint: str
+    call_site: str | None
+
+
+def units(filtered: Records, ring: Ring) -> list[Unit]:
+    """Add all matching records up by trace; those without one belong to no unit of work."""
+    found = (
+        live(filtered, ring)
+        .filter(trace_id__isnull=False)
+        .order_by()
+        .values("trace_id")
+        .annotate(
+            queries=Count("slot"),
+            errors=Count("error"),
+            total_ms=Sum("duration_ms"),
+            statements=Count("fingerprint", distinct=True),
+            first=Min("time"),
+            last_seq=Max("seq"),
+        )
+        .values_list("trace_id", "queries", "errors", "total_ms", "statements", "first", "last_seq")
+    )
+    return [Unit._make((*row[:5], as_time(row[5]), row[6])) for row in fetch(found)]
+
+
+def last_records(ring: Ring, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Look the last records of traces up by their numbers."""
+    found: dict[int, dict[str, Any]] = {}
+    for chosen in chunks([seq % ring.capacity for seq in seqs]):
+        for row in fetch(SQLLog.objects.filter(slot__in=chosen).values_list(*LAST)):
+            found[row[0]] = dict(zip(LAST, row, strict=True))
+    return found
+
+
+def worst_repeats(filtered: Records, ring: Ring, trace_ids: Iterable[str]) -> dict[str, Repeat]:
+    """Return, for each of some traces, what was sent most often from one line."""
+    worst: dict[str, Repeat] = {}
+    for chosen in chunks(list(trace_ids)):
+        found = (
+            live(filtered, ring)
+            .filter(trace_id__in=chosen)
+            .order_by()
+            .values("trace_id", "span_id", "fingerprint", "call_site")
+            .annotate(times=Count("slot"))
+            .filter(times__gt=1)
+            .values_list("trace_id", "fingerprint", "call_site", "times")
+        )
+        for trace_id, fingerprint, call_site, times in fetch(found):
+            if trace_id not in worst or times > worst[trace_id].times:
+                worst[trace_id] = Repeat(times=times, fingerprint=fingerprint, call_site=call_site)
+    return worst
+
+
+def chunks(values: list[Any]) -> Iterator[list[Any]]:
+    """Cut what is asked for into as much as one statement can name."""
+    for first in range(0, len(values), VARIABLES_MAX):
+        yield values[first : first + VARIABLES_MAX]

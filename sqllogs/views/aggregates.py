@@ -1,0 +1,82 @@
+"""Answer with what records add up to: by statement, over time, by request, by N+1.
+
+Runs in the reader's thread; the answers are made by `sqllogs.reports`.
+"""
+
+from collections.abc import Collection
+
+from django.core.exceptions import ValidationError
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from sqllogs import aggregation, parameters
+from sqllogs.aggregation import PAGE, Graph, Slice
+from sqllogs.filters import SQLLogFilter
+from sqllogs.pagination import read_page
+from sqllogs.paging import Paging
+from sqllogs.reports import repeats, requests, series, stats, traces
+from sqllogs.reports.scope import Scope, Span
+from sqllogs.views.base import FORMAT, SQLLogsView
+
+
+class AggregateView(SQLLogsView):
+    """Reads the filters that all lists have."""
+
+    def scope(self, request: Request, known: Collection[str]) -> Scope:
+        """Read the filters; `known` are the parameters that the view has beside them."""
+        filterset = SQLLogFilter.of(request.query_params, {*known, FORMAT})
+        self.refuse_search(filterset)
+        return Scope.of(filterset, with_text=self.reader.may_read_text)
+
+
+class StatsView(AggregateView):
+    """Figures by statement, or by what `group_by` names."""
+
+    def get(self, request: Request) -> Response:
+        query = request.query_params
+        scope = self.scope(request, ("group_by", *PAGE))
+        group_by = aggregation.group_by(query) or "fingerprint"
+        page = Slice.of(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
+        return Response(stats.read_stats(request._request, scope, group_by, page))
+
+
+class SeriesView(AggregateView):
+    """Figures by time, one line or one for each group."""
+
+    def get(self, request: Request) -> Response:
+        scope = self.scope(request, ("group_by", "step", "top"))
+        return Response(series.read_series(scope, Graph.of(request.query_params)))
+
+
+class RequestsView(AggregateView):
+    """Requests, commands and tasks by what they have queried."""
+
+    def get(self, request: Request) -> Response:
+        scope = self.scope(request, PAGE)
+        page = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
+        return Response(requests.read_requests(request._request, scope, page))
+
+
+class RepeatsView(AggregateView):
+    """N+1 suspects and their remedies."""
+
+    def get(self, request: Request) -> Response:
+        scope = self.scope(request, PAGE)
+        page = Slice.of(request.query_params, repeats.ORDERINGS, repeats.DEFAULT_ORDERING)
+        return Response(repeats.read_repeats(request._request, scope, page))
+
+
+class TraceView(AggregateView):
+    """The queries of one trace, in order; none when it is not, or no longer, in the ring."""
+
+    def get(self, request: Request, trace_id: str) -> Response:
+        scope = self.scope(request, ("limit", "offset", "cursor"))
+        paging = Paging.of(parameters.with_defaults(request.query_params, ordering="id", limit="1000"))
+        try:
+            wanted = parameters.as_hex(32)(trace_id)
+        except ValidationError:
+            raise exceptions.NotFound(f"{trace_id[:50]!r} is no trace id.") from None
+        records = scope.records.filter(trace_id=wanted)
+        page = read_page(request._request, records, paging, with_text=scope.with_text)
+        return Response(traces.trace_of(wanted, page, Span.of(scope)))

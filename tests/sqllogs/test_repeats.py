@@ -1,0 +1,111 @@
+"""Each bad loop is told with its remedy, and no loop that is meant; the statements are the ORM's own."""
+
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.db import connections
+
+from sqllogs.context import unit_of_work
+from tests.sqllogs import loops
+from tests.sqllogs.factories import BEGINNING, put, put_statement, reader
+from tests.sqllogs.recording import recording
+from tests.sqllogs.rings import database
+
+both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
+UNIT = {"trace_id": "a" * 32, "span_id": "b" * 16, "call_site": "a.py:1 f"}
+ONE = "SELECT x FROM t WHERE id = ?"
+
+
+def rows(**parameters):
+    answer = reader().get("/sql-logs/repeats/", parameters)
+    assert answer.status_code == 200, answer.content
+    return answer.json()["results"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def application(request, ring_alias, tmp_path, monkeypatch):
+    """An application of its own, with models that the registry knows as long as the test runs."""
+    if request.param == "sqlite":
+        settings_dict = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "a.sqlite3"}
+    else:
+        settings_dict = request.getfixturevalue("postgresql").create_database(loops.ALIAS)
+    models = [*loops.MODELS, loops.Book.tags.through]
+    known = apps.get_models
+    monkeypatch.setattr(apps, "get_models", lambda **options: [*known(**options), *models])
+    with database(loops.ALIAS, settings_dict):
+        with connections[loops.ALIAS].schema_editor() as editor:
+            for model in loops.MODELS:
+                editor.create_model(model)
+        loops.populate()
+        yield
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_bad_loops_are_told_with_their_remedy_and_meant_ones_are_not(ring_alias, application):
+    with recording(ring_alias, capacity_rows=10_000) as recorder:
+        for loop in (*loops.BAD, *loops.MEANT):
+            with unit_of_work("task", loop.__name__):
+                loop()
+        assert recorder.writer.flush(10)
+    found = {row["view"]: (row["remedy"], row["model"], row["field"]) for row in rows()}
+    assert found == {loop.__name__: remedy for loop, remedy in loops.BAD.items()}
+
+
+@both_databases
+def test_row_adds_up_all_requests_that_are_hit():
+    other = UNIT | {"trace_id": "c" * 32}
+    put(*[UNIT | {"duration_ms": 2}] * 5, *[other | {"duration_ms": 1, "route": "b/"}] * 7)
+    put_statement(sql=ONE, tables="t")
+    (row,) = rows()
+    assert (row["fingerprint"], row["call_site"], row["sql"]) == ("f" * 16, "a.py:1 f", ONE)
+    assert (row["requests"], row["calls"], row["times_per_request"], row["times_max"]) == (2, 12, 6, 7)
+    assert (row["total_ms"], row["route"], row["trace_id"]) == (17, "b/", "c" * 32)
+    assert row["last_seen"] == "2026-01-31T12:00:12.000000Z"
+    assert (row["remedy"], row["advice"]) == (None, None)  # no model of ours has this table
+
+
+@both_databases
+@pytest.mark.parametrize(
+    "records",
+    [
+        [UNIT] * 4,
+        [UNIT | {"trace_id": None}] * 9,  # a plain thread
+        [UNIT | {"many": True}] * 9,
+        [UNIT | {"error": "OperationalError"}] * 9,
+        [UNIT | {"span_id": f"{number:016x}"} for number in range(9)],  # tasks of one trace
+        [UNIT | {"call_site": f"a.py:{number} f"} for number in range(9)],
+        [UNIT | {"time": BEGINNING + timedelta(seconds=2 * number)} for number in range(9)],  # polling
+    ],
+)
+def test_what_is_no_repetition_is_not_told(records):
+    put(*records)
+    put_statement(sql=ONE)
+    assert rows() == []
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("settings_dict", "found"),
+    [
+        ({"N_PLUS_ONE_THRESHOLD": 8}, 0),
+        ({"N_PLUS_ONE_THRESHOLD": 7}, 1),
+        ({"N_PLUS_ONE_IGNORE": ["a.py:*"]}, 0),
+        ({"N_PLUS_ONE_IGNORE": ("other.py:*", "ffff*")}, 0),
+        ({"N_PLUS_ONE_IGNORE": ["b.py:*"]}, 1),
+    ],
+)
+def test_settings_say_what_is_a_suspect(settings, settings_dict, found):
+    settings.SQLLOGS = settings_dict
+    put(*[UNIT] * 7)
+    put_statement(sql=ONE)
+    assert len(rows()) == found
+
+
+@both_databases
+def test_stats_show_the_worst_repetition_of_a_statement():
+    put(*[UNIT] * 6, {"fingerprint": "e" * 16})
+    put_statement(sql=ONE, tables="t")
+    for group_by, expected in [("fingerprint", {"f" * 16: 6, "e" * 16: 0}), ("table", {"t": 6, None: 0})]:
+        body = reader(group_by).get("/sql-logs/stats/", {"group_by": group_by}).json()
+        assert {row["group"]: row["repeats"] for row in body["results"]} == expected
