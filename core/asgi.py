@@ -1,4 +1,4 @@
-"""The ASGI application, for uvicorn; the wrapper flushes the SQL log at its shutdown."""
+"""The ASGI application, for uvicorn; the wrapper flushes the SQL log and OpenTelemetry at its shutdown."""
 
 import os
 
@@ -8,6 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "core.settings")
 
 django_application = get_asgi_application()
 
-from sqllogs.asgi import flush_at_shutdown  # noqa: E402  (after Django's set-up)
+from core import telemetry  # noqa: E402  (after Django's set-up)
+from sqllogs.asgi import flush_at_shutdown  # noqa: E402
 
-application = flush_at_shutdown(django_application)
+application = flush_at_shutdown(django_application, telemetry.shutdown)

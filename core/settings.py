@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from core.env import envbool, envint, envlist
+from core.telemetry import exports
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR)
@@ -20,6 +21,8 @@ if not SECRET_KEY:
 ALLOWED_HOSTS = envlist("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 
 INSTALLED_APPS = [
+    # Before sqllogs: what is set up first ends last, and its last flush may still send spans and log lines.
+    "core",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -31,7 +34,6 @@ INSTALLED_APPS = [
     "sqllogs",
     "transactions",
     "home",
-    "core",
 ]
 
 MIDDLEWARE = [
@@ -92,6 +94,42 @@ SQLLOGS = {
     "RELEASE": os.environ.get("RELEASE", ""),
     "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),
 }
+
+# Every line names its trace. webapp.log is for what needs somebody's attention; LOG_FORMAT=json makes
+# both the file and the console JSON lines.
+_FORMATTER = "json_formatter" if os.environ.get("LOG_FORMAT") == "json" else "trace_formatter"
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "trace_formatter": {
+            "()": "sqllogs.log_lines.TraceFormatter",
+            "format": "[%(asctime)s] %(levelname)s [%(name)s:%(lineno)d] "
+            "[trace_id=%(trace_id)s span_id=%(span_id)s] [%(funcName)s] %(message)s",
+        },
+        "json_formatter": {"()": "sqllogs.log_lines.JSONFormatter"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": _FORMATTER},
+        "file": {
+            "class": "core.log_file.LogFile",
+            "filename": DATA_DIR / "webapp.log",
+            "level": "WARNING",
+            "formatter": _FORMATTER,
+            "delay": True,
+        },
+    },
+    "root": {"handlers": ["console", "file"], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
+    "loggers": {
+        # Without handlers of its own: its lines come to the root's, once.
+        "django": {"handlers": [], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
+        "sqllogs": {"level": "WARNING"},
+        "opentelemetry": {"level": "ERROR"},  # each further try is no news, to have given up is
+    },
+}
+if exports("logs"):
+    LOGGING["handlers"]["otlp"] = {"class": "core.exporting.LogHandler"}
+    LOGGING["root"]["handlers"].append("otlp")
 
 REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",

@@ -19,34 +19,37 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def flush_at_shutdown(application: Application) -> Application:
-    """Wrap an ASGI application: `application = flush_at_shutdown(get_asgi_application())`."""
+def flush_at_shutdown(application: Application, *further: Callable[[], object]) -> Application:
+    """Wrap an ASGI application: `application = flush_at_shutdown(get_asgi_application())`.
+
+    `further` are called after the flush, for what else atexit would have to do.
+    """
 
     async def with_flush(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await application(scope, receive, send)
         elif isinstance(application, ASGIHandler):  # Django's own answers no lifespan at all
-            await _lifespan(receive, send)
+            await _lifespan(receive, _flushing(send, further))
         else:
-            await application(scope, receive, _flushing(send))
+            await application(scope, receive, _flushing(send, further))
 
     with_flush.flushes_sqllogs = True  # type: ignore[attr-defined]  # what system check W003 looks for
     return with_flush
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    sending = _flushing(send)
     while True:
         message = await receive()
-        await sending({"type": f"{message['type']}.complete"})
+        await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
 
 
-def _flushing(send: Send) -> Send:
+def _flushing(send: Send, further: tuple[Callable[[], object], ...]) -> Send:
     async def flushing(message: Message) -> None:
         if message["type"] == "lifespan.shutdown.complete":
-            await asyncio.to_thread(recorder.flush)
+            for flush in (recorder.flush, *further):
+                await asyncio.to_thread(flush)
         await send(message)
 
     return flushing

@@ -14,11 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from sqllogs.context import UnitOfWork, current
-
-try:
-    from opentelemetry.trace import get_current_span
-except ImportError:
-    get_current_span = None  # type: ignore[assignment]
+from sqllogs.tracing import NO_TRACE, Trace, of, span_here
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""
@@ -71,6 +67,8 @@ def begin(request: HttpRequest) -> UnitOfWork:
         request_id=request.headers.get("X-Request-ID"),
     )
     unit.request = request
+    # For log lines that come when the unit is over; not the unit, that would be a cycle.
+    request.sqllogs_trace = Trace(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]
     return unit
 
 
@@ -89,18 +87,15 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _trace(request: HttpRequest) -> tuple[int, int, bool]:
-    """Return trace id, span id and whether it is sampled; zeros where a new one must be made."""
-    if get_current_span is not None:
-        span = get_current_span()
-        if span.is_recording():
-            context = span.get_span_context()
-            return context.trace_id, context.span_id, context.trace_flags.sampled
+def _trace(request: HttpRequest) -> Trace:
+    """Return OpenTelemetry's trace, else the caller's; zeros where a new one must be made."""
+    if trace := of(None, span_here()):
+        return trace
     found = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     if found is None:
-        return 0, 0, False
+        return NO_TRACE
     # The span id there is the caller's; a new one stands for this unit.
-    return int(found[1], 16), 0, bool(int(found[3], 16) & 1)
+    return Trace(int(found[1], 16), 0, bool(int(found[3], 16) & 1))
 
 
 def _keep(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any, NamedTuple
 
+from sqllogs import tracing
 from sqllogs.call_site import CallSites
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
@@ -114,13 +115,8 @@ class Resolver:
 
 
 def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
-    trace_id = span_id = 0
-    sampled = False
-    if unit is not None:
-        trace_id, span_id, sampled = unit.trace_id, unit.span_id, unit.sampled
-    if span is not None and (context := span.get_span_context()).is_valid:
-        trace_id, span_id, sampled = context.trace_id, context.span_id, context.trace_flags.sampled
-    ids = (f"{trace_id:032x}" if trace_id else None, f"{span_id:016x}" if span_id else None, sampled)
+    trace = tracing.of(unit, span)
+    ids = (trace.trace_hex, trace.span_hex, trace.sampled)
     if unit is None:
         return _Origin(*ids, None, "thread", None, None, None, None)
     route, view = unit.destination()

@@ -1,13 +1,19 @@
 """Fixtures that start programs; one module for each kind of program."""
 
+import logging
 import os
 import signal
+
+import pytest
+
+from core.log_file import LogFile
 
 pytest_plugins = [
     "sqllogs.pytest_plugin",
     "tests.ports",
     "tests.postgresql",
     "tests.browser",
+    "tests.receiver",
     "tests.servers",
 ]
 
@@ -16,3 +22,11 @@ def pytest_configure():
     """End as after a Ctrl-C when SIGTERM comes, so that nothing that a fixture has started is left."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_log_of_the_tests_own():
+    """Take the site's handlers off: the log file is the developer's, the stream is pytest's."""
+    for handler in list(logging.root.handlers):
+        if type(handler) in {LogFile, logging.StreamHandler}:
+            logging.root.removeHandler(handler)

@@ -21,6 +21,7 @@ from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnread
 from sqllogs.resolver import Batch
 from sqllogs.ring.store import ProcessRow, StatementRow, Store
 from sqllogs.statement import Statement
+from sqllogs.tracing import untraced
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +89,10 @@ class Ring:
     @contextmanager
     def _guarded(self) -> Iterator[Store]:
         try:
-            if self._store is None:
-                self._store = _open_store(self._alias)
-            yield self._store
+            with untraced():
+                if self._store is None:
+                    self._store = _open_store(self._alias)
+                yield self._store
         except Exception as exc:
             self.close()
             unavailable = self._unavailable(exc)

@@ -1,0 +1,192 @@
+"""OpenTelemetry's providers, exporters and instrumentation, for `core.telemetry`.
+
+Spans and log records are handed over in the threads of the application, and
+sent by one thread of the SDK for each signal. A fork is followed by the SDK itself.
+"""
+
+import atexit
+import logging
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from opentelemetry import _logs, context, trace
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from core.telemetry import Signal
+from sqllogs.log_lines import extras, trace_of
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "somesite"
+"""Where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES has a name."""
+EXIT_TIMEOUT_S = 3.0
+"""How long the end of a process tries, at most, to send what is left of one signal."""
+SPANS_MAX = 65_536
+"""Spans that wait. The SDK's 2,048 are a single flush of the SQL log, when it makes spans of records."""
+
+EXCLUDED_URLS = "/sql-logs/,/metrics$,/healthz$"
+DRIVERS = "psycopg,sqlite3"
+"""Not instrumented unless asked for: 31 to 56 us a query, for what the SQL log has recorded already."""
+INSTRUMENTORS = {
+    "django": "opentelemetry.instrumentation.django.DjangoInstrumentor",
+    "requests": "opentelemetry.instrumentation.requests.RequestsInstrumentor",
+    "psycopg": "opentelemetry.instrumentation.psycopg.PsycopgInstrumentor",
+    "sqlite3": "opentelemetry.instrumentation.sqlite3.SQLite3Instrumentor",
+    "celery": "opentelemetry.instrumentation.celery.CeleryInstrumentor",
+}
+"""By the names of OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, each with the module of its name instrumented."""
+
+
+class Exporter(Protocol):
+    """What spans' and log records' exporters have in common."""
+
+    def export(self, batch: Sequence[Any], /) -> Any: ...
+    def shutdown(self) -> None: ...
+
+
+class UntilExit:
+    """An exporter as patient as OTEL_EXPORTER_OTLP_TIMEOUT says, but not at the process's end."""
+
+    def __init__(self, make: Callable[..., Exporter]) -> None:
+        self._patient, self._last = make(), make(timeout=EXIT_TIMEOUT_S)
+        self._closing = False
+        self._refusal: Any = None
+
+    def hurry(self) -> None:
+        """Give up what is being tried, and let each further batch have one short try."""
+        self._closing = True
+        self._patient.shutdown()
+
+    def export(self, batch: Sequence[Any], /) -> Any:
+        if not self._closing:
+            return self._patient.export(batch)
+        if self._refusal is None:
+            result = self._last.export(batch)
+            if result.name == "SUCCESS":
+                return result
+            self._refusal = result
+        return self._refusal
+
+    def shutdown(self) -> None:
+        self._last.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+class LogHandler(LoggingHandler):
+    """Send log records over OTLP; LOGGING names it, so that it is there before anything logs.
+
+    What is logged while exporting, and by OpenTelemetry itself, would come back here for ever.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("opentelemetry") or not is_instrumentation_enabled():
+            return
+        found = trace_of(record)
+        ids = SpanContext(found.trace_id, found.span_id, False, TraceFlags(found.sampled))
+        token = context.attach(trace.set_span_in_context(NonRecordingSpan(ids)))
+        try:
+            super().emit(_plain(record))
+        finally:
+            context.detach(token)
+
+    def flush(self) -> None:
+        """Do nothing: logging calls this at exit, when the parent's could start no thread any more."""
+
+
+def _plain(record: logging.LogRecord) -> logging.LogRecord:
+    """Return a copy without what cannot be sent, such as requests: the SDK would tell of each."""
+    plain = logging.makeLogRecord({name: value for name, value in vars(record).items() if name in _STANDARD})
+    vars(plain).update(extras(record))
+    return plain
+
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+
+_providers: list[Any] = []
+_exporters: list[UntilExit] = []
+
+
+def install(signals: Sequence[Signal]) -> None:
+    """Set up the providers and, with traces, the instrumentation; at exit they are closed in order."""
+    if _providers:
+        return
+    _tell_of_other_protocols()
+    resource = _resource()
+    if "traces" in signals:
+        trace.set_tracer_provider(_tracer_provider(resource))
+        _instrument()
+    if "logs" in signals:
+        _logs.set_logger_provider(_logger_provider(resource))
+    atexit.register(shutdown)
+
+
+def shutdown() -> None:
+    """Send the rest, for a few seconds at most where nobody answers; a second call does nothing."""
+    while _exporters:
+        _exporters.pop().hurry()
+    while _providers:
+        _providers.pop().shutdown()
+
+
+def _resource() -> Resource:
+    resource = Resource.create()
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        return resource.merge(Resource({SERVICE_NAME: SERVICE}))
+    return resource
+
+
+def _tracer_provider(resource: Resource) -> TracerProvider:
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    size = None if "OTEL_BSP_MAX_QUEUE_SIZE" in os.environ else SPANS_MAX
+    provider.add_span_processor(BatchSpanProcessor(_exporter(OTLPSpanExporter), max_queue_size=size))
+    _providers.append(provider)
+    return provider
+
+
+def _logger_provider(resource: Resource) -> LoggerProvider:
+    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(_exporter(OTLPLogExporter)))
+    _providers.append(provider)
+    return provider
+
+
+def _exporter(make: Callable[..., Exporter]) -> Any:
+    exporter = UntilExit(make)
+    _exporters.append(exporter)
+    return exporter
+
+
+def _instrument() -> None:
+    disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", DRIVERS).replace(" ", "").split(",")
+    excluded = os.environ.get("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", EXCLUDED_URLS)
+    options = {"django": {"excluded_urls": excluded}}
+    for name, path in INSTRUMENTORS.items():
+        if name not in disabled and find_spec(name) is not None:
+            module, _, instrumentor = path.rpartition(".")
+            getattr(import_module(module), instrumentor)().instrument(**options.get(name, {}))
+    if "celery" not in disabled and find_spec("celery") is not None:
+        from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]
+
+        # A child of the worker ends without atexit.
+        worker_process_shutdown.connect(lambda **_: shutdown(), weak=False)
+
+
+def _tell_of_other_protocols() -> None:
+    for part in ("", "TRACES_", "LOGS_"):
+        name = f"OTEL_EXPORTER_OTLP_{part}PROTOCOL"
+        if os.environ.get(name) not in {None, "", "http/protobuf"}:
+            logger.warning("%s=%s is not installed here; http/protobuf is used.", name, os.environ[name])

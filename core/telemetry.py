@@ -1,0 +1,45 @@
+"""Decide by the standard's environment variables whether OpenTelemetry is set up, and do it once.
+
+`core.settings` asks `exports` for its LOGGING, `core.apps` calls `install` when Django is ready.
+Without an endpoint nothing of OpenTelemetry is even imported.
+"""
+
+import os
+from typing import Literal
+
+Signal = Literal["traces", "logs"]
+SIGNALS: tuple[Signal, ...] = ("traces", "logs")
+
+
+def exports(signal: Signal) -> bool:
+    """Return whether a signal has an endpoint, and is not switched off.
+
+    See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    """
+    name = signal.upper()
+    if _variable("OTEL_SDK_DISABLED").lower() == "true":
+        return False
+    # The standard's default would be otlp to localhost; here only a named endpoint is exported to.
+    if "otlp" not in (_variable(f"OTEL_{name}_EXPORTER") or "otlp").split(","):
+        return False
+    return bool(_variable(f"OTEL_EXPORTER_OTLP_{name}_ENDPOINT") or _variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+
+
+def install() -> None:
+    """Set up the signals that have an endpoint."""
+    if wanted := [signal for signal in SIGNALS if exports(signal)]:
+        from core import exporting
+
+        exporting.install(wanted)
+
+
+def shutdown() -> None:
+    """Send what waits and end; for servers that end without running atexit."""
+    if any(map(exports, SIGNALS)):
+        from core import exporting
+
+        exporting.shutdown()
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()

@@ -1,0 +1,90 @@
+"""What the standard's variables switch on and off, and what a process without a receiver is spared."""
+
+import subprocess
+import sys
+
+import pytest
+
+from core import telemetry
+from tests.servers import ROOT
+
+ALL = ("traces", "logs")
+
+
+@pytest.mark.parametrize(
+    ("variables", "signals"),
+    [
+        ({}, ()),  # nothing is exported unless an endpoint is named
+        ({"OTEL_SERVICE_NAME": "shop"}, ()),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, ()),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:4318"}, ALL),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h:4318/v1/traces"}, ("traces",)),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://h:3100/otlp/v1/logs"}, ("logs",)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_TRACES_EXPORTER": "none"}, ("logs",)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_LOGS_EXPORTER": "console"}, ("traces",)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_SDK_DISABLED": "True"}, ()),
+    ],
+)
+def test_signal_is_exported_where_it_has_an_endpoint(variables, signals, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert tuple(filter(telemetry.exports, telemetry.SIGNALS)) == signals
+
+
+def shell(site, code, **environment):
+    """Run code in the site; return the ended process."""
+    command = [sys.executable, "-c", f"import django; django.setup()\n{code}"]
+    return subprocess.run(
+        command, cwd=ROOT, env=site | environment, capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+SPAN_AND_LINE = """
+import logging
+from opentelemetry import trace
+with trace.get_tracer("test").start_as_current_span("work"):
+    logging.getLogger("work").warning("in a span")
+"""
+
+
+def test_without_an_endpoint_nothing_is_imported_or_printed(site):
+    done = shell(site, "import sys; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_span_and_line_of_a_short_process_arrive_with_one_id(site, receiver):
+    shell(site, SPAN_AND_LINE, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_SERVICE_NAME="shop")
+    [span], [log] = receiver.spans, receiver.logs
+    assert (log.trace_id, log.span_id, log.body) == (span.trace_id, span.span_id, "in a span")
+    assert {span.resource["service.name"], log.resource["service.name"]} == {"shop"}
+
+
+def test_logs_alone_go_to_their_own_endpoint(site, receiver):
+    shell(site, SPAN_AND_LINE, OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=f"{receiver.url}/otlp/v1/logs")
+    assert receiver.paths == ["/otlp/v1/logs"]
+    assert [log.body for log in receiver.logs] == ["in a span"]
+
+
+def test_receiver_that_refuses_is_told_of_and_not_exported_again(site, receiver):
+    receiver.status = 400
+    done = shell(site, SPAN_AND_LINE, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
+    # One try for each signal: the line that tells of it is not sent in its turn.
+    assert sorted(receiver.paths) == ["/v1/logs", "/v1/traces"]
+    assert done.stderr.count("Failed to export") == 2
+
+
+@pytest.mark.parametrize("disabled", [None, "", "sqlite3,django"])
+def test_drivers_are_instrumented_only_when_asked_for(disabled, site, receiver):
+    code = "from django.db import connection\nconnection.cursor().execute('SELECT 1')"
+    environment = {} if disabled is None else {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": disabled}
+    shell(site, code, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{receiver.url}/v1/traces", **environment)
+    # What the SQL log itself sends to its ring is nobody's trace.
+    statements = [span.attributes["db.statement"] for span in receiver.spans]
+    assert statements == (["SELECT 1"] if disabled == "" else [])
+
+
+def test_protocol_that_is_not_installed_is_named(site, receiver):
+    done = shell(
+        site, "", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="grpc"
+    )
+    assert "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc is not installed here" in done.stderr
