@@ -154,8 +154,12 @@ class Ring:
 def _is_rejection(exc: Exception) -> bool:
     names = {kind.__name__ for kind in type(exc).__mro__}
     # A driver that cannot send a value says ProgrammingError; with a SQLSTATE it is the server's word
-    # about tables or permissions.
-    unsendable = "ProgrammingError" in names and not getattr(exc, "sqlstate", None)
+    # about tables or permissions, and sqlite3 has no other word for a connection that is closed.
+    unsendable = (
+        "ProgrammingError" in names
+        and not getattr(exc, "sqlstate", None)
+        and "closed database" not in str(exc)
+    )
     return unsendable or not names.isdisjoint(_REJECTIONS)
 
 
