@@ -76,6 +76,10 @@ def test_links_lead_somewhere(name):
     assert [link for link in links if not (folder / link).exists()] == []
 
 
+def test_readme_leads_to_every_page():
+    assert [name for name in DOCS if f"](docs/{name})" not in README] == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_files_that_are_named_exist(name):
     folders = "sqllogs|tests|grafana|docs|benchmarks|core|home|transactions"
