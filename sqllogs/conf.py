@@ -53,6 +53,9 @@ class Conf:
     trace_url: str = ""
     """Link to a trace in its viewer, `{trace_id}` in it is filled in."""
 
+    slow_log_ms: float = 500.0
+    """From this duration on a query has a line in the log, logger `sqllogs.slow`, milliseconds."""
+
 
 NAMES: dict[str, tuple[type, ...]] = {
     name.upper(): tuple(get_origin(one) or one for one in get_args(kind) or (kind,))
@@ -67,6 +70,7 @@ _MINIMA: dict[str, float] = {
     "BUFFER_ROWS": 1,
     "BUFFER_BYTES": 64 * 1024,
     "N_PLUS_ONE_THRESHOLD": 2,
+    "SLOW_LOG_MS": 0,
 }
 _MAXIMA: dict[str, float] = {"CAPACITY_ROWS": 2**31 - 1, "FLUSH_INTERVAL_S": 60}
 

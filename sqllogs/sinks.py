@@ -7,7 +7,7 @@ batch that the ring does not take yet is not given to the sinks a second time.
 from collections.abc import Callable
 from typing import Protocol
 
-from sqllogs import guard
+from sqllogs import guard, slow_log
 from sqllogs.conf import Conf
 from sqllogs.resolver import Batch
 
@@ -24,7 +24,7 @@ class Sink(Protocol):
 
 MakeSink = Callable[[Conf], Sink | None]
 
-SINKS: tuple[MakeSink, ...] = ()
+SINKS: tuple[MakeSink, ...] = (slow_log.make,)
 """Each returns its sink, or None where the settings do not ask for it."""
 
 

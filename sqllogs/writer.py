@@ -160,4 +160,5 @@ class Writer:
 def _silence() -> UnitOfWork:
     unit = UnitOfWork("writer")
     unit.muted = True
+    unit.trace_id = unit.span_id = 0  # what is logged here belongs to no trace
     return unit

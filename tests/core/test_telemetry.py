@@ -142,6 +142,21 @@ def test_without_an_endpoint_lines_and_sql_have_the_same_trace_all_the_same(plai
     assert all("Traceback" in line["exception"] for line in lines if line["level"] == "ERROR")
 
 
+def test_failed_query_is_a_line_with_the_ids_of_its_request(run):
+    """Written by the writer's thread, one a minute from each process."""
+    asked = {row.trace_id: row for row in run.left.rows if row.error}
+    logs = [log for log in run.receiver.logs if log.scope == "sqllogs.slow"]
+    assert logs
+    for log in logs:
+        assert (log.span_id, log.attributes["fingerprint"]) == (
+            asked[log.trace_id].span_id,
+            asked[log.trace_id].fingerprint,
+        )
+        assert f"failed with {asked[log.trace_id].error} at transactions/views.py" in log.body
+    lines = [ARTICLE.fullmatch(line) for line in run.left.lines if "[sqllogs.slow:" in line]
+    assert sorted(line["trace_id"] for line in lines) == sorted(log.trace_id for log in logs)
+
+
 def test_nothing_of_the_telemetry_itself_is_logged(run):
     assert "opentelemetry" not in run.left.output
     assert {path.split("?")[0] for path in run.receiver.paths} == {"/v1/traces", "/v1/logs"}
