@@ -21,6 +21,7 @@ from sqllogs.queries.groups import GROUPS
 
 PAGE = ("ordering", "limit", "offset")
 TOP, TOP_MAX = 10, 20
+SOURCES = ("auto", "ring", "statistics")
 
 STEPS_S = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 604_800,
@@ -65,11 +66,17 @@ class OrderingOf(forms.CharField):
         return text
 
 
-class GroupField(forms.CharField):
+class ChoiceField(forms.CharField):
+    """One of some names, or nothing."""
+
+    def __init__(self, *, names: Collection[str]) -> None:
+        super().__init__(required=False)
+        self._names = names
+
     def clean(self, value: str | None) -> str | None:
         text: str = super().clean(value)
-        if text and text not in GROUPS:
-            raise ValidationError(f"Give one of {', '.join(GROUPS)}.")
+        if text and text not in self._names:
+            raise ValidationError(f"Give one of {', '.join(self._names)}.")
         return text or None
 
 
@@ -84,7 +91,7 @@ class Slice:
     @classmethod
     def of(cls, query: QueryDict, names: Collection[str], default: str) -> "Slice":
         """Read a query string; raise ParameterError."""
-        data = _read(
+        data = read(
             query,
             ordering=OrderingOf(names=names, default=default),
             limit=forms.IntegerField(min_value=1, max_value=LIMIT_MAX, required=False),
@@ -124,7 +131,13 @@ class Slice:
 
 
 def group_by(query: QueryDict) -> str | None:
-    return _read(query, group_by=GroupField(required=False))["group_by"]  # type: ignore[no-any-return]
+    """Read what is grouped by; raise ParameterError."""
+    return read(query, group_by=ChoiceField(names=GROUPS))["group_by"]  # type: ignore[no-any-return]
+
+
+def source(query: QueryDict) -> str | None:
+    """Read what the answer shall be made from; raise ParameterError."""
+    return read(query, source=ChoiceField(names=SOURCES))["source"]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +152,9 @@ class Graph:
     @classmethod
     def of(cls, query: QueryDict) -> "Graph":
         """Read a query string; raise ParameterError."""
-        data = _read(
+        data = read(
             query,
-            group_by=GroupField(required=False),
+            group_by=ChoiceField(names=GROUPS),
             top=forms.IntegerField(min_value=1, max_value=TOP_MAX, required=False),
             step=StepField(required=False),
         )
@@ -157,8 +170,10 @@ class Graph:
         return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
 
 
-def _read(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:
-    form = forms.Form(parameters.given(query, fields))
+def read(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:
+    """Read parameters by the fields given; raise ParameterError."""
+    several = [name for name, field in fields.items() if isinstance(field, parameters.ValuesField)]
+    form = forms.Form(parameters.given(query, fields, several))
     form.fields.update(fields)
     for name, messages in form.errors.items():
         raise ParameterError(name, f"{name}: {messages[0]}")

@@ -13,6 +13,8 @@ urlpatterns = [
     path("requests/", views.RequestsView.as_view(), name="requests"),
     path("traces/<str:trace_id>/", views.TraceView.as_view(), name="trace"),
     path("repeats/", views.RepeatsView.as_view(), name="repeats"),
+    path("fingerprints/<str:fingerprint>/", views.FingerprintView.as_view(), name="fingerprint"),
+    path("events/", views.EventsView.as_view(), name="events"),
     # Last, and any text: what is no id is answered in the shape of all errors.
     path("<str:id>/", views.RecordDetail.as_view(), name="detail"),
 ]

@@ -3,6 +3,8 @@
 Fed with what `sqllogs.ring` writes; runs in the reader's thread.
 """
 
+from sqllogs.queries.events import events
+from sqllogs.queries.figures import Figures
 from sqllogs.queries.groups import Group, Values, groups
 from sqllogs.queries.processes import PROCESSES_MAX, Totals, latest_processes, totals
 from sqllogs.queries.records import (
@@ -23,12 +25,15 @@ from sqllogs.queries.records import (
     statements,
 )
 from sqllogs.queries.repeats import suspects, tables_of, worst_by_group
-from sqllogs.queries.series import Line, series
+from sqllogs.queries.series import OTHER, Line, series
+from sqllogs.queries.statement import origins, samples, statement
 from sqllogs.queries.units import last_records, units, worst_repeats
 
 __all__ = [
+    "OTHER",
     "PROCESSES_MAX",
     "UNKNOWN",
+    "Figures",
     "Group",
     "Line",
     "Ordering",
@@ -41,15 +46,19 @@ __all__ = [
     "count",
     "count_after",
     "count_all",
+    "events",
     "groups",
     "last_records",
     "latest_processes",
     "oldest_record",
     "one",
+    "origins",
     "records",
     "ring",
     "rows",
+    "samples",
     "series",
+    "statement",
     "statements",
     "suspects",
     "tables_of",

@@ -4,7 +4,6 @@ Made by the queries beside, in the reader's thread, from what a database has
 added up; parts of a group can be added together.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -101,6 +100,7 @@ class Figures:
     rows: int | None = None
     last_seen: datetime | None = None
     _durations: list[str] = field(default_factory=list)
+    _sorted_us: list[int] = field(default_factory=list)
 
     def add(self, part: Part) -> None:
         self.calls += part.calls
@@ -118,12 +118,27 @@ class Figures:
     def mean_ms(self) -> float | None:
         return self.total_ms / self.calls if self.calls else None
 
-    def percentiles_ms(self, *shares: float) -> list[float | None]:
-        """Return the durations that these shares of all calls do not exceed, exact to the microsecond."""
-        if not self._durations:
-            return [None] * len(shares)
-        durations_us = sorted(map(int, ",".join(self._durations).split(",")))
-        return [durations_us[math.ceil(share * len(durations_us)) - 1] / 1000 for share in shares]
+    @property
+    def p50_ms(self) -> float | None:
+        return self._percentile_ms(50)
+
+    @property
+    def p95_ms(self) -> float | None:
+        return self._percentile_ms(95)
+
+    @property
+    def p99_ms(self) -> float | None:
+        return self._percentile_ms(99)
+
+    def _percentile_ms(self, percent: int) -> float | None:
+        """Return the duration that so many calls do not exceed, exact to the microsecond."""
+        if self._durations:
+            self._sorted_us = sorted([*self._sorted_us, *map(int, ",".join(self._durations).split(","))])
+            self._durations = []
+        if not self._sorted_us:
+            return None
+        rank = -(-percent * len(self._sorted_us) // 100)
+        return self._sorted_us[rank - 1] / 1000
 
 
 def parts(records: Records, *keys: str) -> Iterator[Part]:

@@ -23,15 +23,18 @@ Value = str | None
 
 
 @dataclass(slots=True, kw_only=True)
-class Group:
+class Group(Figures):
     """All matching records with one value of what is grouped by."""
 
-    value: Value
-    figures: Figures = field(default_factory=Figures)
+    group: Value
     routes: Counter[str] = field(default_factory=Counter)
     """Calls by route."""
     call_sites: Counter[str] = field(default_factory=Counter)
     """Calls by call site."""
+
+    @property
+    def top_route(self) -> str | None:
+        return next((route for route, _ in self.routes.most_common(1)), None)
 
 
 def column(group_by: str) -> str:
@@ -47,13 +50,13 @@ def groups(filtered: Records, ring: Ring, group_by: str) -> tuple[list[Group], f
     made: dict[Value, Group] = {}
     for part in found:
         for value in value_of[part.keys[0]]:
-            group = made.get(value) or made.setdefault(value, Group(value=value))
+            group = made.get(value) or made.setdefault(value, Group(group=value))
             _add(group, part)
     return list(made.values()), sum(part.total_ms for part in found)
 
 
 def _add(group: Group, part: Part) -> None:
-    group.figures.add(part)
+    group.add(part)
     # Grouped by route, the route itself is the first key.
     route, call_site = part.keys[-2:]
     if route:

@@ -11,7 +11,7 @@ from sqllogs import conf, queries
 from sqllogs.aggregation import Slice
 from sqllogs.queries.repeats import Suspect
 from sqllogs.remedies import Kind, Remedies
-from sqllogs.reports.scope import Scope, Source, Span
+from sqllogs.reports.scope import Answer, Scope, head
 from sqllogs.rows import rfc3339
 
 
@@ -47,13 +47,9 @@ class RepeatRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repeats:
+class Repeats(Answer):
     """The answer of `repeats/`, in the order of its JSON."""
 
-    source: Source
-    complete_since: str | None
-    begin: str
-    end: str
     threshold: int
     """So many times make a suspect."""
     count: int
@@ -77,12 +73,8 @@ def read_repeats(request: HttpRequest, scope: Scope, page: Slice) -> Repeats:
     """Find the suspects among what matches and return the page asked for."""
     suspects = queries.suspects(scope.records, scope.ring)
     shown = page.cut(suspects, ORDERINGS[page.column])
-    span = Span.of(scope)
     return Repeats(
-        source=span.source,
-        complete_since=span.complete_since,
-        begin=span.begin,
-        end=span.end,
+        **head(scope.span),
         threshold=conf.load().n_plus_one_threshold,
         count=len(suspects),
         next=page.next_url(request, len(suspects)),

@@ -11,7 +11,7 @@ from sqllogs import queries
 from sqllogs.aggregation import Slice
 from sqllogs.queries.figures import as_time
 from sqllogs.queries.units import Unit
-from sqllogs.reports.scope import Scope, Source, Span
+from sqllogs.reports.scope import Answer, Scope, head
 from sqllogs.rows import rfc3339
 
 
@@ -48,13 +48,9 @@ class RequestRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Requests:
+class Requests(Answer):
     """The answer of `requests/`, in the order of its JSON."""
 
-    source: Source
-    complete_since: str | None
-    begin: str
-    end: str
     count: int
     next: str | None
     previous: str | None
@@ -75,12 +71,8 @@ def read_requests(request: HttpRequest, scope: Scope, page: Slice) -> Requests:
     """Add up what matches by trace and return the page asked for; one beyond the last is empty."""
     units = queries.units(scope.records, scope.ring)
     shown = page.cut(units, ORDERINGS[page.column])
-    span = Span.of(scope)
     return Requests(
-        source=span.source,
-        complete_since=span.complete_since,
-        begin=span.begin,
-        end=span.end,
+        **head(scope.span),
         count=len(units),
         next=page.next_url(request, len(units)),
         previous=page.previous_url(request),

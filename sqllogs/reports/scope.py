@@ -1,8 +1,9 @@
-"""Say which records an answer is about, and since when they are complete."""
+"""Say which records an answer is about, what it is made from, and since when that is complete."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from django.utils import timezone
 
@@ -16,17 +17,16 @@ Source = Literal["ring", "statistics"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What a reader has asked for, and what there is of it."""
+    """What a reader has asked for, and what there is of it in the ring."""
 
     records: Records
     """What the filters have chosen; what is stale in the ring is not taken out yet."""
+    asked: Mapping[str, Any]
+    """The filters' values."""
     ring: Ring
-    since: datetime | None
-    """The filter `from`."""
-    until: datetime | None
-    """The filter `to`."""
+    oldest_seq: int | None
     oldest: datetime | None
-    """Time of the oldest record in the ring; before it the answer is not complete."""
+    """Number and time of the oldest record in the ring; before it the ring is not complete."""
     with_text: bool
     now: datetime = field(default_factory=timezone.now)
 
@@ -34,35 +34,43 @@ class Scope:
     def of(cls, filterset: SQLLogFilter, *, with_text: bool) -> "Scope":
         ring = queries.ring()
         oldest = queries.oldest_record(ring)
-        asked = filterset.form.cleaned_data
         return cls(
             records=filterset.qs,
+            asked=filterset.form.cleaned_data,
             ring=ring,
-            since=asked["from"],
-            until=asked["to"],
+            oldest_seq=oldest["id"] if oldest else None,
             oldest=datetime.fromisoformat(oldest["time"]) if oldest else None,
             with_text=with_text,
         )
 
     @property
-    def begin(self) -> datetime:
-        """From when on the answer has all there was."""
-        known = [time for time in (self.since, self.oldest) if time is not None]
-        return min(max(known, default=self.now), self.now)
-
-    @property
-    def end(self) -> datetime:
-        return self.now if self.until is None else max(self.begin, min(self.until, self.now))
-
-    @property
-    def seconds(self) -> float:
-        """Length of what the answer is about; it never is nothing, so that rates can be told."""
-        return max((self.end - self.begin).total_seconds(), 0.001)
+    def span(self) -> "Span":
+        """The span of an answer from the ring."""
+        since, until = self.asked["from"], self.asked["to"]
+        known = [time for time in (since, self.oldest) if time is not None]
+        begin = min(max(known, default=self.now), self.now)
+        end = self.now if until is None else max(begin, min(until, self.now))
+        return Span(source="ring", complete_since=self.oldest, begin=begin, end=end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """The time that an answer is about, and what it has been made from."""
+    """The time that an answer is about: that part of the range asked for of which something is known."""
+
+    source: Source
+    complete_since: datetime | None
+    begin: datetime
+    end: datetime
+
+    @property
+    def seconds(self) -> float:
+        """Never nothing, so that rates can be told."""
+        return max((self.end - self.begin).total_seconds(), 0.001)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How every answer begins."""
 
     source: Source
     """ring: the records themselves; statistics: counts that outlive them."""
@@ -70,13 +78,14 @@ class Span:
     """Before this time the source knows nothing, or not all; None while it is empty."""
     begin: str
     end: str
+    """The part of the range asked for of which something is known."""
 
-    @classmethod
-    def of(cls, scope: Scope) -> "Span":
-        complete_since = rfc3339(scope.oldest) if scope.oldest else None
-        return cls(
-            source="ring",
-            complete_since=complete_since,
-            begin=rfc3339(scope.begin),
-            end=rfc3339(scope.end),
-        )
+
+def head(span: Span) -> dict[str, Any]:
+    """Return the fields of an `Answer`."""
+    return {
+        "source": span.source,
+        "complete_since": rfc3339(span.complete_since) if span.complete_since else None,
+        "begin": rfc3339(span.begin),
+        "end": rfc3339(span.end),
+    }

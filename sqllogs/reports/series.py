@@ -1,16 +1,17 @@
 """Figures by time and group: the points of `series/`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqllogs import queries
 from sqllogs.aggregation import Graph
-from sqllogs.queries.figures import Figures
+from sqllogs.queries import statistics
 from sqllogs.queries.groups import Value
-from sqllogs.reports.scope import Scope, Source, Span
+from sqllogs.reports import source
+from sqllogs.reports.scope import Answer, Scope, Span, head
 from sqllogs.rows import rfc3339
 
 
@@ -38,62 +39,78 @@ class GroupPoint(Point):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class Series(Answer):
     """The answer of `series/`, in the order of its JSON."""
 
-    source: Source
-    complete_since: str | None
-    begin: str
-    end: str
     group_by: str | None
     step_s: int
     results: list[Point]
     """In the order of time; within a step, the group with the highest total first."""
 
 
-NO_CALLS = Figures()
+NO_CALLS = queries.Figures()
+AnyLine = queries.Line[queries.Figures] | queries.Line[statistics.Figures]
 
 
-def read_series(scope: Scope, graph: Graph) -> Series:
+def read_series(scope: Scope, graph: Graph, wanted: str | None = None) -> Series:
     """Add up what matches; steps without a call are filled in from the begin to the end."""
-    step_s = graph.step_for(scope.begin, scope.end)
-    lines = queries.series(scope.records, scope.ring, step_s=step_s, group_by=graph.group_by, top=graph.top)
-    span = Span.of(scope)
+    chosen = source.choose(scope, wanted, graph.group_by)
+    lines, step_s, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, graph)
     return Series(
-        source=span.source,
-        complete_since=span.complete_since,
-        begin=span.begin,
-        end=span.end,
+        **head(span),
         group_by=graph.group_by,
         step_s=step_s,
-        results=list(_points(scope, lines, step_s, is_grouped=graph.group_by is not None)),
+        results=list(_points(span, lines, step_s, is_grouped=graph.group_by is not None)),
     )
 
 
-def _points(scope: Scope, lines: list[queries.Line], step_s: int, *, is_grouped: bool) -> Iterator[Point]:
-    if scope.oldest is None:
+def _of_ring(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, Span]:
+    span = scope.span
+    step_s = graph.step_for(span.begin, span.end)
+    lines = queries.series(scope.records, scope.ring, step_s=step_s, group_by=graph.group_by, top=graph.top)
+    return lines, step_s, span
+
+
+def _of_statistics(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, Span]:
+    where = source.where(scope)
+    since = where.since or statistics.complete_since() or scope.now
+    until = where.until or scope.now
+    step_s = graph.step_for(since, until) if graph.step_s else statistics.auto_step_s(since, until)
+    answer = statistics.series(where, step_s, graph.group_by, graph.top)
+    lines: dict[tuple[str | None, bool], queries.Line[statistics.Figures]] = {}
+    for time, figures, is_other in answer.points:
+        line = lines.setdefault((figures.group, is_other), queries.Line(value=figures.group))
+        line.points[int(time.timestamp()) // answer.step_s] = figures
+        line.total_ms += figures.total_ms
+    others = lines.get((statistics.OTHER, True))
+    if others is not None and (statistics.OTHER, False) in lines:
+        others.value = queries.OTHER[1]
+    ranked = sorted(lines.values(), key=lambda line: (line is others, -line.total_ms))
+    return ranked, answer.step_s, source.span(scope, answer.since, answer.until, answer.complete_since)
+
+
+def _points(span: Span, lines: Sequence[AnyLine], step_s: int, *, is_grouped: bool) -> Iterator[Point]:
+    if span.complete_since is None:
         return
-    first = int(scope.begin.timestamp()) // step_s
-    after = math.ceil(scope.end.timestamp() / step_s)  # the end itself does not belong to it
+    first = int(span.begin.timestamp()) // step_s
+    after = math.ceil(span.end.timestamp() / step_s)  # the end itself does not belong to it
     steps = {*range(first, after), *(bucket for line in lines for bucket in line.points)}
     for bucket in sorted(steps):
         time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))
         for line in lines:
-            figures = line.points.get(bucket, NO_CALLS)
-            point = _fields(time, figures)
-            yield GroupPoint(**point, group=line.value) if is_grouped else Point(**point)
+            fields = _fields(time, line.points.get(bucket, NO_CALLS))
+            yield GroupPoint(**fields, group=line.value) if is_grouped else Point(**fields)
 
 
-def _fields(time: str, figures: Figures) -> dict[str, Any]:
-    p50_ms, p95_ms, p99_ms = figures.percentiles_ms(0.50, 0.95, 0.99)
+def _fields(time: str, figures: queries.Figures | statistics.Figures) -> dict[str, Any]:
     return {
         "time": time,
         "calls": figures.calls,
         "errors": figures.errors,
         "total_ms": figures.total_ms,
         "mean_ms": figures.mean_ms,
-        "p50_ms": p50_ms,
-        "p95_ms": p95_ms,
-        "p99_ms": p99_ms,
+        "p50_ms": figures.p50_ms,
+        "p95_ms": figures.p95_ms,
+        "p99_ms": figures.p99_ms,
         "max_ms": figures.max_ms,
     }

@@ -1,15 +1,19 @@
 """Figures by statement, view or what else is grouped by: the rows of `stats/`."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from django.http import HttpRequest
 
 from sqllogs import queries
 from sqllogs.aggregation import Slice
-from sqllogs.queries.groups import Group, Value, column
-from sqllogs.reports.scope import Scope, Source, Span
+from sqllogs.queries import statistics
+from sqllogs.queries.groups import Value, column
+from sqllogs.reports import source
+from sqllogs.reports.scope import Answer, Scope, Span, head
 from sqllogs.rows import StatementRow, rfc3339
 
 CALL_SITES_MAX = 3
@@ -38,7 +42,7 @@ class StatsRow:
     route: str | None
     """The route with the most calls."""
     call_sites: list[str]
-    """Those with the most calls."""
+    """Those with the most calls; none from statistics, which do not keep them."""
     repeats: int
     """How often, at worst, one line of one unit of work has lately sent it; 0 if that is no N+1 suspect."""
 
@@ -54,13 +58,9 @@ class StatementStatsRow(StatsRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
+class Stats(Answer):
     """The answer of `stats/`, in the order of its JSON."""
 
-    source: Source
-    complete_since: str | None
-    begin: str
-    end: str
     group_by: str
     count: int
     next: str | None
@@ -68,35 +68,37 @@ class Stats:
     results: list[StatsRow]
 
 
-ORDERINGS: dict[str, Callable[[Group], Any]] = {
-    "group": lambda group: group.value,
-    "calls": lambda group: group.figures.calls,
-    "errors": lambda group: group.figures.errors,
-    "calls_per_s": lambda group: group.figures.calls,
-    "total_ms": lambda group: group.figures.total_ms,
-    "load_percent": lambda group: group.figures.total_ms,
-    "mean_ms": lambda group: group.figures.mean_ms,
-    "p50_ms": lambda group: group.figures.percentiles_ms(0.50)[0],
-    "p95_ms": lambda group: group.figures.percentiles_ms(0.95)[0],
-    "p99_ms": lambda group: group.figures.percentiles_ms(0.99)[0],
-    "max_ms": lambda group: group.figures.max_ms,
-    "rows": lambda group: group.figures.rows,
-    "last_seen": lambda group: group.figures.last_seen,
+Group = queries.Group | statistics.Figures
+"""The figures of a group, from either source under the same names."""
+
+ORDERINGS = {
+    "group": "group",
+    "calls": "calls",
+    "errors": "errors",
+    "calls_per_s": "calls",
+    "total_ms": "total_ms",
+    "load_percent": "total_ms",
+    "mean_ms": "mean_ms",
+    "p50_ms": "p50_ms",
+    "p95_ms": "p95_ms",
+    "p99_ms": "p99_ms",
+    "max_ms": "max_ms",
+    "rows": "rows",
+    "last_seen": "last_seen",
 }
 DEFAULT_ORDERING = "-total_ms"
 
 
-def read_stats(request: HttpRequest, scope: Scope, group_by: str, page: Slice) -> Stats:
+def read_stats(
+    request: HttpRequest, scope: Scope, group_by: str, page: Slice, wanted: str | None = None
+) -> Stats:
     """Add up what matches and return the page asked for; one beyond the last is empty."""
-    groups, total_ms = queries.groups(scope.records, scope.ring, group_by)
-    shown = page.cut(groups, ORDERINGS[page.column])
-    rows = _Rows(scope, group_by, shown, total_ms)
-    span = Span.of(scope)
+    chosen = source.choose(scope, wanted, group_by)
+    groups, total_ms, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, group_by)
+    shown = page.cut(groups, attrgetter(ORDERINGS[page.column]))
+    rows = _Rows(scope, span, group_by, shown, total_ms)
     return Stats(
-        source=span.source,
-        complete_since=span.complete_since,
-        begin=span.begin,
-        end=span.end,
+        **head(span),
         group_by=group_by,
         count=len(groups),
         next=page.next_url(request, len(groups)),
@@ -105,51 +107,67 @@ def read_stats(request: HttpRequest, scope: Scope, group_by: str, page: Slice) -
     )
 
 
+def _of_ring(scope: Scope, group_by: str) -> tuple[Sequence[Group], float, Span]:
+    groups, total_ms = queries.groups(scope.records, scope.ring, group_by)
+    return groups, total_ms, scope.span
+
+
+def _of_statistics(scope: Scope, group_by: str) -> tuple[Sequence[Group], float, Span]:
+    answer = statistics.aggregate(source.where(scope), group_by)
+    span = source.span(scope, answer.since, answer.until, answer.complete_since)
+    total_ms = sum(group.total_ms for group in answer.groups)
+    if group_by == "table":  # where a statement counts in each of its tables, but once in the total
+        total_ms = sum(one.total_ms for one in statistics.aggregate(source.where(scope), None).groups)
+    return answer.groups, total_ms, span
+
+
 class _Rows:
     """Makes rows of groups, with what is looked up for all of a page at once."""
 
-    def __init__(self, scope: Scope, group_by: str, shown: list[Group], total_ms: float) -> None:
-        self._scope = scope
+    def __init__(
+        self, scope: Scope, span: Span, group_by: str, shown: Sequence[Group], total_ms: float
+    ) -> None:
+        self._span = span
+        self._with_text = scope.with_text
         self._total_ms = total_ms
         self._of_statements = group_by == "fingerprint"
         self._worst = _worst(scope, group_by) if shown else {}
         self._texts: Mapping[str, StatementRow] = {}
         if self._of_statements:
-            self._texts = queries.statements({str(group.value) for group in shown})
+            self._texts = queries.statements({str(group.group) for group in shown})
 
     def row(self, group: Group) -> StatsRow:
         return self._statement_row(group) if self._of_statements else StatsRow(**self._fields(group))
 
     def _statement_row(self, group: Group) -> StatementStatsRow:
-        text = self._texts.get(str(group.value))
+        text = self._texts.get(str(group.group))
         return StatementStatsRow(
             **self._fields(group),
-            fingerprint=str(group.value),
-            sql=text.sql if text and self._scope.with_text else None,
+            fingerprint=str(group.group),
+            sql=text.sql if text and self._with_text else None,
             operation=text.operation if text else None,
             tables=text.tables.split(",") if text and text.tables else [],
         )
 
     def _fields(self, group: Group) -> dict[str, Any]:
-        figures = group.figures
-        p50_ms, p95_ms, p99_ms = figures.percentiles_ms(0.50, 0.95, 0.99)
+        call_sites = group.call_sites if isinstance(group, queries.Group) else Counter[str]()
         return {
-            "group": group.value,
-            "calls": figures.calls,
-            "errors": figures.errors,
-            "calls_per_s": figures.calls / self._scope.seconds,
-            "total_ms": figures.total_ms,
-            "load_percent": 100 * figures.total_ms / self._total_ms if self._total_ms else 0.0,
-            "mean_ms": figures.mean_ms,
-            "p50_ms": p50_ms,
-            "p95_ms": p95_ms,
-            "p99_ms": p99_ms,
-            "max_ms": figures.max_ms,
-            "rows": figures.rows,
-            "last_seen": rfc3339(figures.last_seen) if figures.last_seen else None,
-            "route": next((route for route, _ in group.routes.most_common(1)), None),
-            "call_sites": [site for site, _ in group.call_sites.most_common(CALL_SITES_MAX)],
-            "repeats": self._worst.get(group.value, 0),
+            "group": group.group,
+            "calls": group.calls,
+            "errors": group.errors,
+            "calls_per_s": group.calls / self._span.seconds,
+            "total_ms": group.total_ms,
+            "load_percent": 100 * group.total_ms / self._total_ms if self._total_ms else 0.0,
+            "mean_ms": group.mean_ms,
+            "p50_ms": group.p50_ms,
+            "p95_ms": group.p95_ms,
+            "p99_ms": group.p99_ms,
+            "max_ms": group.max_ms,
+            "rows": group.rows,
+            "last_seen": rfc3339(group.last_seen) if group.last_seen else None,
+            "route": group.top_route,
+            "call_sites": [site for site, _ in call_sites.most_common(CALL_SITES_MAX)],
+            "repeats": self._worst.get(group.group, 0),
         }
 
 

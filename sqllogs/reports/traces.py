@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqllogs.pagination import Page
-from sqllogs.reports.scope import Source, Span
+from sqllogs.reports.scope import Answer, Span, head
 from sqllogs.rows import Record
 
 
@@ -35,12 +35,10 @@ class TraceSpan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(Answer):
     """The answer of `traces/<trace_id>/`, in the order of its JSON."""
 
     trace_id: str
-    source: Source
-    complete_since: str | None
     count: int
     count_is_capped: bool
     next: str | None
@@ -59,8 +57,7 @@ def trace_of(trace_id: str, page: Page, span: Span) -> Trace:
     records = sorted(page.results, key=lambda record: (record["time"], record["id"]))
     return Trace(
         trace_id=trace_id,
-        source=span.source,
-        complete_since=span.complete_since,
+        **head(span),
         count=page.count,
         count_is_capped=page.count_is_capped,
         next=page.next,

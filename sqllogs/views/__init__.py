@@ -1,10 +1,20 @@
 """Answer the requests to /sql-logs/: a module for each family of views."""
 
-from sqllogs.views.aggregates import RepeatsView, RequestsView, SeriesView, StatsView, TraceView
+from sqllogs.views.aggregates import (
+    EventsView,
+    FingerprintView,
+    RepeatsView,
+    RequestsView,
+    SeriesView,
+    StatsView,
+    TraceView,
+)
 from sqllogs.views.health import HealthView
 from sqllogs.views.records import RecordDetail, RecordList
 
 __all__ = [
+    "EventsView",
+    "FingerprintView",
     "HealthView",
     "RecordDetail",
     "RecordList",

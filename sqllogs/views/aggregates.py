@@ -15,8 +15,8 @@ from sqllogs.aggregation import PAGE, Graph, Slice
 from sqllogs.filters import SQLLogFilter
 from sqllogs.pagination import read_page
 from sqllogs.paging import Paging
-from sqllogs.reports import repeats, requests, series, stats, traces
-from sqllogs.reports.scope import Scope, Span
+from sqllogs.reports import events, repeats, requests, series, statement, stats, traces
+from sqllogs.reports.scope import Scope
 from sqllogs.views.base import FORMAT, SQLLogsView
 
 
@@ -35,18 +35,20 @@ class StatsView(AggregateView):
 
     def get(self, request: Request) -> Response:
         query = request.query_params
-        scope = self.scope(request, ("group_by", *PAGE))
+        scope = self.scope(request, ("group_by", "source", *PAGE))
         group_by = aggregation.group_by(query) or "fingerprint"
         page = Slice.of(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
-        return Response(stats.read_stats(request._request, scope, group_by, page))
+        wanted = aggregation.source(query)
+        return Response(stats.read_stats(request._request, scope, group_by, page, wanted))
 
 
 class SeriesView(AggregateView):
     """Figures by time, one line or one for each group."""
 
     def get(self, request: Request) -> Response:
-        scope = self.scope(request, ("group_by", "step", "top"))
-        return Response(series.read_series(scope, Graph.of(request.query_params)))
+        query = request.query_params
+        scope = self.scope(request, ("group_by", "source", "step", "top"))
+        return Response(series.read_series(scope, Graph.of(query), aggregation.source(query)))
 
 
 class RequestsView(AggregateView):
@@ -73,10 +75,35 @@ class TraceView(AggregateView):
     def get(self, request: Request, trace_id: str) -> Response:
         scope = self.scope(request, ("limit", "offset", "cursor"))
         paging = Paging.of(parameters.with_defaults(request.query_params, ordering="id", limit="1000"))
-        try:
-            wanted = parameters.as_hex(32)(trace_id)
-        except ValidationError:
-            raise exceptions.NotFound(f"{trace_id[:50]!r} is no trace id.") from None
+        wanted = _id(trace_id, digits=32)
         records = scope.records.filter(trace_id=wanted)
         page = read_page(request._request, records, paging, with_text=scope.with_text)
-        return Response(traces.trace_of(wanted, page, Span.of(scope)))
+        return Response(traces.trace_of(wanted, page, scope.span))
+
+
+class FingerprintView(AggregateView):
+    """One statement: figures, where it comes from, samples."""
+
+    def get(self, request: Request, fingerprint: str) -> Response:
+        scope = self.scope(request, ())
+        wanted = _id(fingerprint, digits=16)
+        found = statement.read_statement(request._request, scope, wanted)
+        if found is None:
+            raise exceptions.NotFound(f"No statement {wanted} is known.")
+        return Response(found)
+
+
+class EventsView(SQLLogsView):
+    """Deploys and migrations, for annotations."""
+
+    def get(self, request: Request) -> Response:
+        parameters.refuse_unknown(request.query_params, {*events.PARAMETERS, *PAGE, FORMAT})
+        return Response(events.read_events(request._request, request.query_params))
+
+
+def _id(text: str, *, digits: int) -> str:
+    """Read an id in an address; raise NotFound for what is none."""
+    try:
+        return parameters.as_hex(digits)(text)
+    except ValidationError:
+        raise exceptions.NotFound(f"{text[:50]!r} is no id of up to {digits} hexadecimal digits.") from None

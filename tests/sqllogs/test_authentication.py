@@ -14,7 +14,8 @@ from sqllogs.views import RecordList
 from tests.sqllogs.factories import put, put_statement, reader
 
 URL = "/sql-logs/"
-URLS = (URL, f"{URL}1/", f"{URL}health/", f"{URL}nothing/")
+LISTS = ("stats/", "series/", "requests/", "repeats/", f"traces/{'a' * 32}/", f"fingerprints/{'f' * 16}/")
+URLS = (URL, *(URL + path for path in ("1/", "health/", "events/", "nothing/", *LISTS)))
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
@@ -121,10 +122,23 @@ def test_staff_with_the_permission_may_read_all_but_the_text():
     assert client.get(f"{URL}1/").json()["sql"] is None
 
 
-def test_who_may_not_read_the_text_may_not_search_it_either():
+@pytest.mark.parametrize("path", LISTS)
+def test_no_other_answer_tells_the_text_either(path):
+    unit = {"trace_id": "a" * 32, "span_id": "b" * 16, "error": None}
+    put(*[unit] * 6, unit | {"error": "DataError"})
+    put_statement(sql="SELECT secret FROM t WHERE id = ?")
+    answer = staff("view_sqllog").get(URL + path)
+    assert answer.status_code == 200
+    assert b"secret" not in answer.content
+    if path != "series/":
+        assert b"secret" in reader().get(URL + path).content
+
+
+@pytest.mark.parametrize("path", ["", *LISTS])
+def test_who_may_not_read_the_text_may_not_search_it_either(path):
     put({})
     put_statement(sql="SELECT secret")
-    answer = staff("view_sqllog").get(URL, {"search": "secret"})
+    answer = staff("view_sqllog").get(URL + path, {"search": "secret"})
     assert (answer.status_code, answer.json()["error"]["field"]) == (403, "search")
 
 

@@ -1,0 +1,105 @@
+"""What is older than the ring is answered from statistics, and every answer says what it is made from."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.sqllogs.factories import BEGINNING, fill, put_statement, put_statistics, reader
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+DAY_BEFORE = (BEGINNING - timedelta(days=1)).isoformat()
+END = (BEGINNING + timedelta(hours=1)).isoformat()
+
+
+def get(path, status=200, **parameters):
+    parameters = {"from": DAY_BEFORE, "to": END} | parameters
+    answer = reader("test").get(f"/sql-logs/{path}", parameters)
+    assert answer.status_code == status, answer.content
+    return answer.json()
+
+
+@pytest.fixture
+def overwritten():
+    """A ring of the newest 100 records, and statistics of all that there have been."""
+    fill(150, capacity=100)
+    put_statistics(
+        {"time": BEGINNING - timedelta(hours=5), "duration_ms": 10.0, "route": "a/"},
+        {"time": BEGINNING, "duration_ms": 5.0, "fingerprint": "e" * 16},
+    )
+    put_statement()
+
+
+@pytest.mark.usefixtures("overwritten")
+def test_range_older_than_the_ring_is_answered_from_statistics():
+    body = get("stats/")
+    assert (body["source"], body["complete_since"]) == ("statistics", "2026-01-31T07:00:00.000000Z")
+    assert (body["begin"], body["end"]) == ("2026-01-31T07:00:00.000000Z", "2026-01-31T13:00:00.000000Z")
+    first, second = body["results"]
+    assert (first["group"], first["calls"], first["max_ms"], first["route"]) == ("f" * 16, 1, 10.0, "a/")
+    assert (first["sql"], first["call_sites"]) == ("SELECT 1", [])
+    assert first["p95_ms"] == pytest.approx(10, rel=0.05)
+    assert first["load_percent"] == pytest.approx(200 / 3)
+    assert first["calls_per_s"] == pytest.approx(1 / (6 * 3600))
+    assert (second["group"], second["last_seen"]) == ("e" * 16, "2026-01-31T12:00:00.000000Z")
+
+
+@pytest.mark.usefixtures("overwritten")
+@pytest.mark.parametrize(
+    ("parameters", "source"),
+    [
+        ({}, "statistics"),
+        ({"group_by": "host"}, "ring"),  # not kept
+        ({"min_ms": 1}, "ring"),
+        ({"error": "true"}, "ring"),
+        ({"min_ms": ""}, "statistics"),
+        ({"from": BEGINNING.isoformat()}, "statistics"),
+        ({"from": (BEGINNING + timedelta(seconds=51)).isoformat()}, "ring"),  # where the ring begins
+        ({"from": ""}, "ring"),
+        ({"from": "", "source": "statistics"}, "statistics"),
+        ({"source": "ring"}, "ring"),
+        ({"source": "auto"}, "statistics"),
+    ],
+)
+def test_source_follows_range_and_filters(parameters, source):
+    assert get("stats/", **parameters)["source"] == source
+    if parameters.get("group_by") is None:
+        assert get("series/", **parameters)["source"] == source
+
+
+@pytest.mark.usefixtures("overwritten")
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [({"min_ms": 1}, "min_ms"), ({"group_by": "host"}, "group_by"), ({"source": "memory"}, "source")],
+)
+def test_statistics_that_cannot_answer_are_a_400(parameters, field):
+    body = get("stats/", 400, **{"source": "statistics"} | parameters)
+    assert body["error"]["field"] == field
+
+
+def test_ring_that_has_all_there_was_answers_for_any_time():
+    fill(50)
+    put_statistics({"time": BEGINNING - timedelta(hours=5)})
+    assert get("stats/")["source"] == "ring"
+
+
+def test_empty_ring_leaves_the_answer_to_statistics():
+    put_statistics({"time": BEGINNING})
+    assert get("stats/")["source"] == "statistics"
+
+
+@pytest.mark.usefixtures("overwritten")
+@pytest.mark.parametrize("group_by", ["", "fingerprint"])
+def test_series_of_statistics_have_no_gap(group_by):
+    body = get("series/", step="1h", group_by=group_by)
+    assert (body["source"], body["step_s"]) == ("statistics", 3600)
+    calls = {(row["time"][11:13], row.get("group")): row["calls"] for row in body["results"]}
+    groups = ["f" * 16, "e" * 16] if group_by else [None]
+    assert set(calls) == {(f"{hour:02}", group) for hour in range(7, 13) for group in groups}
+    assert (calls["07", groups[0]], calls["12", groups[-1]], sum(calls.values())) == (1, 1, 2)
+
+
+@pytest.mark.usefixtures("overwritten")
+def test_share_of_load_is_of_the_whole_though_tables_overlap():
+    put_statement("e" * 16, tables="x,y")
+    rows = {row["group"]: row["load_percent"] for row in get("stats/", group_by="table")["results"]}
+    assert rows == {"x": pytest.approx(100 / 3), "y": pytest.approx(100 / 3), None: pytest.approx(200 / 3)}
