@@ -11,7 +11,7 @@ import tempfile
 
 from benchmarks.report import machine
 
-PARTS = ("capture", "statement", "writer", "size", "listing", "memory", "burst", "fleet")
+PARTS = ("capture", "statement", "writer", "size", "listing", "memory", "burst")
 
 
 def main(parts: list[str]) -> int:

@@ -8,9 +8,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from core.env import envbool, envint, envlist
 from core.telemetry import exports
+from sqllogs.metrics.slots import share
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR)
+
+# One folder for the metrics of all processes; before anything makes a metric.
+share(DATA_DIR / "prometheus")
 
 DEBUG = envbool("DJANGO_DEBUG", True)
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")
@@ -31,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
+    "django_prometheus",
     "sqllogs",
     "transactions",
     "home",
@@ -38,6 +43,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "sqllogs.middleware.SQLLogsMiddleware",
+    "sqllogs.metrics.requests.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -46,6 +52,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "sqllogs.metrics.requests.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "core.urls"
@@ -93,6 +100,7 @@ SQLLOGS = {
     "CAPACITY_ROWS": envint("SQLLOGS_CAPACITY_ROWS", 100_000),
     "RELEASE": os.environ.get("RELEASE", ""),
     "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),
+    "METRICS_PORT": envint("METRICS_PORT", 9110),
 }
 
 # Every line names its trace. webapp.log is for what needs somebody's attention; LOG_FORMAT=json makes
@@ -130,6 +138,13 @@ LOGGING: dict[str, Any] = {
 if exports("logs"):
     LOGGING["handlers"]["otlp"] = {"class": "core.exporting.LogHandler"}
     LOGGING["root"]["handlers"].append("otlp")
+
+# From 1 ms, where django-prometheus' own buckets begin at 10.
+PROMETHEUS_LATENCY_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+    float("inf"),
+)
+CACHES = {"default": {"BACKEND": "sqllogs.metrics.cache.LocMemCache"}}
 
 REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",

@@ -4,9 +4,12 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from sqllogs.metrics.views import MetricsView
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("home.urls")),
     path("admin/", admin.site.urls),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     path("sql-logs/", include("sqllogs.urls")),
     path("transactions/", include("transactions.urls")),
 ]

@@ -10,5 +10,7 @@ class SQLLogsConfig(AppConfig):
 
     def ready(self) -> None:
         from sqllogs import checks, recorder  # noqa: F401
+        from sqllogs.metrics import security
 
         recorder.install()
+        security.install()

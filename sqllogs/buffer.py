@@ -91,6 +91,11 @@ class Buffer:
         return len(self._rows)
 
     @property
+    def oldest_ns(self) -> int | None:
+        """Wall time of the record that waits longest; for the thread that drains."""
+        return self._rows[0][0] if self._rows else None
+
+    @property
     def held_bytes(self) -> int:
         """Upper bound of the memory held now."""
         return (len(self._rows) + len(self._ledger)) << 10

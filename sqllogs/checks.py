@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from sqllogs import conf
+from sqllogs.metrics import slots
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
 ROUTER = "sqllogs.routers.SQLLogsRouter"
@@ -133,6 +134,30 @@ def check_buffer() -> Iterator[CheckMessage]:
         )
 
 
+def check_metrics() -> Iterator[CheckMessage]:
+    if conf.load().metrics_port and slots.slots is None:
+        yield Warning(
+            "SQLLOGS['METRICS_PORT'] is set, and no folder of metrics is shared: nothing is served there.",
+            hint='Add share(BASE_DIR / "prometheus") to the settings, from sqllogs.metrics.slots; it takes '
+            "prometheus_client and a folder that can be written.",
+            id="sqllogs.W030",
+        )
+
+
+def check_open_metrics() -> Iterator[CheckMessage]:
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return
+    try:
+        url = reverse("prometheus-django-metrics")
+    except NoReverseMatch:
+        return
+    yield Warning(
+        f"{url} tells everybody the names of views, models and databases.",
+        hint="Put sqllogs.metrics.views.MetricsView in the place of include(django_prometheus.urls).",
+        id="sqllogs.W031",
+    )
+
+
 CHECKS = (
     check_settings,
     check_database,
@@ -142,4 +167,6 @@ CHECKS = (
     check_anonymous,
     check_shared_file,
     check_buffer,
+    check_metrics,
+    check_open_metrics,
 )

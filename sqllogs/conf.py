@@ -56,6 +56,9 @@ class Conf:
     slow_log_ms: float = 500.0
     """From this duration on a query has a line in the log, logger `sqllogs.slow`, milliseconds."""
 
+    metrics_port: int = 0
+    """Port of this machine at which Prometheus finds the site's metrics; 0 is none."""
+
 
 NAMES: dict[str, tuple[type, ...]] = {
     name.upper(): tuple(get_origin(one) or one for one in get_args(kind) or (kind,))
@@ -71,8 +74,9 @@ _MINIMA: dict[str, float] = {
     "BUFFER_BYTES": 64 * 1024,
     "N_PLUS_ONE_THRESHOLD": 2,
     "SLOW_LOG_MS": 0,
+    "METRICS_PORT": 0,
 }
-_MAXIMA: dict[str, float] = {"CAPACITY_ROWS": 2**31 - 1, "FLUSH_INTERVAL_S": 60}
+_MAXIMA: dict[str, float] = {"CAPACITY_ROWS": 2**31 - 1, "FLUSH_INTERVAL_S": 60, "METRICS_PORT": 65_535}
 
 
 def problem(key: str, value: Any) -> str | None:

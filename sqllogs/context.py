@@ -5,9 +5,11 @@ Filled by `sqllogs.middleware` and `sqllogs.commands` in the caller's thread;
 """
 
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import perf_counter_ns
 from typing import Any
 
 
@@ -19,8 +21,8 @@ class UnitOfWork:
     """
 
     __slots__ = (
-        "kind", "method", "muted", "request", "request_id", "route", "sampled", "span_id", "status",
-        "trace_id", "view",
+        "duration_ns", "ended", "failed", "kind", "method", "muted", "request", "request_id", "route",
+        "sampled", "span_id", "status", "trace_id", "url_name", "view",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +41,8 @@ class UnitOfWork:
         self.span_id = span_id or secrets.randbits(64)
         self.sampled = sampled
         self.route: str | None = None
+        self.url_name: str | None = None
+        """`namespace:name` of the URL, which metrics are labelled by."""
         self.view = view
         self.method = method
         self.status: int | None = None
@@ -47,6 +51,11 @@ class UnitOfWork:
         """The HttpRequest while it is being answered: its resolver_match is read late."""
         self.muted = False
         """Nothing of this unit is recorded, not even what is in the buffer already."""
+        self.ended = False
+        """No further query will come of it, but for those of a streamed body."""
+        self.failed = False
+        self.duration_ns = 0
+        """Of units that are no request, once they have ended."""
 
     def destination(self) -> tuple[str | None, str | None]:
         """Return route and view: what a request has been resolved to, or what was given."""
@@ -56,8 +65,14 @@ class UnitOfWork:
     def settle(self) -> None:
         """Let go of the request, which may hold an upload, once it is answered."""
         self.route, self.view = self.destination()
+        match = getattr(self.request, "resolver_match", None)
+        self.url_name = match.view_name if match else self.url_name
         self.request = None
+        self.ended = True
 
+
+finished: deque[UnitOfWork] = deque(maxlen=1_000)
+"""Units that were no request and have ended; the metrics' sink takes them. The oldest give way."""
 
 current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
 
@@ -66,11 +81,23 @@ current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", defa
 def unit_of_work(kind: str, view: str) -> Iterator[UnitOfWork]:
     """Name the queries of a block: `kind` is task, thread or what you like, `view` its name."""
     unit = UnitOfWork(kind, view=view)
+    started_ns = perf_counter_ns()
     token = current.set(unit)
     try:
         yield unit
+    except BaseException as exc:
+        unit.failed = not (isinstance(exc, SystemExit) and not exc.code)
+        raise
     finally:
         current.reset(token)
+        finish(unit, perf_counter_ns() - started_ns)
+
+
+def finish(unit: UnitOfWork, duration_ns: int) -> None:
+    """Note the end of a unit that is no request."""
+    unit.duration_ns = duration_ns
+    unit.ended = True
+    finished.append(unit)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import replace
 from sqllogs import guard
 from sqllogs.buffer import Buffer
 from sqllogs.errors import RejectedRowsError
+from sqllogs.pulse import Pulse
 from sqllogs.resolver import Batch, Resolver
 from sqllogs.ring import Ring, Tallies
 from sqllogs.sinks import Sinks
@@ -75,6 +76,23 @@ class Delivery:
         batch = self._resolver.batch(heard)
         self._sinks.take(batch)
         return batch
+
+    def pulse_sinks(self, flush_s: float | None) -> None:
+        """Tell the sinks how it is after a round, which took so long if it wrote anything."""
+        self._sinks.pulse(
+            Pulse(
+                tallies=self.tallies(),
+                queue_bytes=self._buffer.held_bytes,
+                lag_s=self._lag_s(),
+                flush_s=flush_s,
+            )
+        )
+
+    def _lag_s(self) -> float:
+        waiting_s = [batch.records[0].time.timestamp() for _, batch in self._held]
+        if (oldest_ns := self._buffer.oldest_ns) is not None:
+            waiting_s.append(oldest_ns / 1e9)
+        return max(0.0, time.time() - min(waiting_s)) if waiting_s else 0.0
 
     def close_sinks(self, timeout_s: float) -> None:
         """Have the sinks hand over what they hold, at the end of the process."""

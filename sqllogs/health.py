@@ -71,7 +71,7 @@ def health() -> Health:
     return Health(
         status="degraded" if reasons else "ok",
         reasons=reasons,
-        ring=_ring(now),
+        ring=ring_health(),
         captured=totals.captured,
         stored=totals.stored,
         dropped=totals.dropped,
@@ -83,7 +83,8 @@ def health() -> Health:
     )
 
 
-def _ring(now: datetime) -> RingHealth:
+def ring_health() -> RingHealth:
+    now = timezone.now()
     ring = queries.ring()
     rows = queries.count_all(ring)
     oldest = queries.oldest_record(ring)

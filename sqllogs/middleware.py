@@ -13,6 +13,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from sqllogs import recorder
 from sqllogs.context import UnitOfWork, current
 from sqllogs.tracing import NO_TRACE, Trace, of, span_here
 
@@ -30,6 +31,7 @@ class SQLLogsMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
+        recorder.serve_metrics()
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)

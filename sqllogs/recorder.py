@@ -17,6 +17,8 @@ from django.db.backends.signals import connection_created
 
 from sqllogs import capture, commands, conf
 from sqllogs.buffer import Buffer
+from sqllogs.context import finished
+from sqllogs.metrics import connecting, exporter
 from sqllogs.record import Captured
 
 EXIT_TIMEOUT_S = 3.0
@@ -31,6 +33,7 @@ class Recorder:
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
         self._inherited: list[Any] = []
+        self.metrics_port = settings.metrics_port
         self.wrapper = capture.execute_wrapper(self._put, call_site=settings.call_site)
         self._begin()
 
@@ -55,6 +58,11 @@ class Recorder:
         if not self.writer.started:
             self.writer.start()
 
+    def wake(self) -> None:
+        """Start the writer though there is no record: there is something to tell the metrics' sink."""
+        if not self.writer.started:
+            self.writer.start()
+
     def before_fork(self) -> None:
         self.writer.pause()
 
@@ -65,6 +73,7 @@ class Recorder:
         """Leave the parent's records to the parent, after a fork."""
         # Never freed: where `pause` came in vain it has a connection still, whose end would be the parent's.
         self._inherited.append(self.ring)
+        finished.clear()
         self._begin()
 
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
@@ -98,6 +107,7 @@ def install() -> None:
     recorder = Recorder(settings)
     recorder.install()
     commands.install()
+    connecting.install(wake)
     atexit.register(close)
     if multiprocessing.parent_process() is not None:
         _close_with_multiprocessing(recorder)
@@ -107,6 +117,18 @@ def install() -> None:
         after_in_parent=recorder.after_fork_in_parent,
         after_in_child=recorder.begin_anew,
     )
+
+
+def wake() -> None:
+    """Start the writer of this process, if it has none yet."""
+    if recorder is not None:
+        recorder.wake()
+
+
+def serve_metrics() -> None:
+    """Serve this site's metrics, or be ready to; called where a server begins to work."""
+    if recorder is not None:
+        exporter.serve(recorder.metrics_port)
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:

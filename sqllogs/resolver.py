@@ -6,7 +6,7 @@ left in the buffer; what it returns goes to the sinks.
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ class Batch:
     records: list[Record]
     statements: dict[str, Statement]
     """The statements of these records by fingerprint."""
+    units: list[UnitOfWork | None] = field(default_factory=list)
+    """The unit of work of each record, in their order."""
 
 
 class _Origin(NamedTuple):
@@ -80,7 +82,7 @@ class Resolver:
             records.append(self._record(captured, statement.fingerprint, origin))
             if len(records) % YIELD_ROWS == 0:
                 sleep(0)
-        return Batch(records=records, statements=statements)
+        return Batch(records=records, statements=statements, units=[captured[12] for captured in drained])
 
     def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
         (

@@ -5,10 +5,12 @@ batch that the ring does not take yet is not given to the sinks a second time.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sqllogs import guard, slow_log
 from sqllogs.conf import Conf
+from sqllogs.metrics.sink import make as make_metrics
+from sqllogs.pulse import Pulse
 from sqllogs.resolver import Batch
 
 
@@ -22,9 +24,17 @@ class Sink(Protocol):
         """Hand over what is left, at the end of the process."""
 
 
+@runtime_checkable
+class PulseSink(Sink, Protocol):
+    """A sink that wants to know how the writer is, also when there is no batch."""
+
+    def pulse(self, pulse: Pulse) -> None:
+        """Called after each attempt to write, whether or not there was anything."""
+
+
 MakeSink = Callable[[Conf], Sink | None]
 
-SINKS: tuple[MakeSink, ...] = (slow_log.make,)
+SINKS: tuple[MakeSink, ...] = (slow_log.make, make_metrics)
 """Each returns its sink, or None where the settings do not ask for it."""
 
 
@@ -34,11 +44,19 @@ class Sinks:
     def __init__(self, conf: Conf, makers: tuple[MakeSink, ...] = SINKS) -> None:
         made = (make(conf) for make in makers)
         self._sinks = [sink for sink in made if sink is not None]
+        self._pulsed = [sink for sink in self._sinks if isinstance(sink, PulseSink)]
 
     def take(self, batch: Batch) -> None:
         for sink in self._sinks:
             try:
                 sink.take(batch)
+            except Exception as exc:
+                guard.fault(type(sink).__name__, exc)
+
+    def pulse(self, pulse: Pulse) -> None:
+        for sink in self._pulsed:
+            try:
+                sink.pulse(pulse)
             except Exception as exc:
                 guard.fault(type(sink).__name__, exc)
 

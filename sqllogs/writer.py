@@ -132,6 +132,7 @@ class Writer:
         """Write what is in the buffer; return False while the store does not take it."""
         with self._writing:
             token = current.set(_silence())
+            began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
             try:
                 self._delivery.write_all()
                 if time.monotonic() - self._delivery.written_at_s > IDLE_S:
@@ -143,6 +144,8 @@ class Writer:
                 guard.fault("writer", exc, level=logging.ERROR)
                 self._delivery.forget_held()
             finally:
+                has_written = self._delivery.written_at_s != written_at_s
+                self._delivery.pulse_sinks(time.monotonic() - began_s if has_written else None)
                 current.reset(token)
                 self._is_stuck = False
         self._away_since_s = 0.0

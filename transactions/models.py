@@ -2,9 +2,10 @@
 
 from django.conf import settings
 from django.db import models
+from django_prometheus.models import ExportModelOperationsMixin
 
 
-class Category(models.Model):
+class Category(ExportModelOperationsMixin("category"), models.Model):  # type: ignore[misc]
     """What money was spent on or came from."""
 
     name = models.CharField(max_length=50, unique=True)
@@ -16,7 +17,7 @@ class Category(models.Model):
         return self.name
 
 
-class Account(models.Model):
+class Account(ExportModelOperationsMixin("account"), models.Model):  # type: ignore[misc]
     """An account in one currency."""
 
     class Currency(models.TextChoices):
@@ -32,7 +33,7 @@ class Account(models.Model):
         return self.iban
 
 
-class Transaction(models.Model):
+class Transaction(ExportModelOperationsMixin("transaction"), models.Model):  # type: ignore[misc]
     """One booking on an account."""
 
     class Type(models.TextChoices):

@@ -1,0 +1,157 @@
+"""Which series there are: names, labels, buckets. docs/metrics.md tells them to people; a test compares.
+
+Filled by `sqllogs.metrics.sink`, read by `sqllogs.metrics.collector`.
+"""
+
+from sqllogs.metrics.figures import Family
+
+SQL_BUCKETS_S = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+COUNT_BUCKETS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+JOB_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+
+QUERY_DURATION = Family(
+    name="sqllogs_query_duration_seconds",
+    kind="histogram",
+    help="Duration of SQL statements.",
+    labels=("alias", "operation"),
+    fixed=1,
+    buckets=SQL_BUCKETS_S,
+)
+QUERY_ERRORS = Family(
+    name="sqllogs_query_errors",
+    kind="counter",
+    help="SQL statements that failed, by class of exception and class of SQLSTATE.",
+    labels=("alias", "error", "sqlstate_class"),
+    fixed=1,
+)
+QUERY_ROWS = Family(
+    name="sqllogs_query_rows",
+    kind="counter",
+    help="Rows that SQL statements returned or changed, where the driver tells.",
+    labels=("alias", "operation"),
+    fixed=1,
+)
+REQUEST_QUERIES = Family(
+    name="sqllogs_request_queries",
+    kind="histogram",
+    help="SQL statements of a request that sent any.",
+    labels=("view", "route"),
+    buckets=COUNT_BUCKETS,
+)
+REQUEST_SQL = Family(
+    name="sqllogs_request_sql_seconds",
+    kind="histogram",
+    help="Time that a request spent in SQL.",
+    labels=("view", "route"),
+    buckets=SQL_BUCKETS_S,
+)
+REQUESTS_REPEATING = Family(
+    name="sqllogs_requests_repeating",
+    kind="counter",
+    help="Requests with an N+1: one line of code sent the same statement again and again.",
+    labels=("view", "route"),
+)
+JOBS = Family(
+    name="sqllogs_jobs",
+    kind="counter",
+    help="Management commands, tasks and other units of work that have ended.",
+    labels=("kind", "name", "outcome"),
+    fixed=1,
+)
+JOB_DURATION = Family(
+    name="sqllogs_job_duration_seconds",
+    kind="histogram",
+    help="Duration of management commands, tasks and other units of work.",
+    labels=("kind", "name"),
+    fixed=1,
+    buckets=JOB_BUCKETS_S,
+)
+JOB_QUERIES = Family(
+    name="sqllogs_job_queries",
+    kind="counter",
+    help="SQL statements of management commands, tasks and other units of work.",
+    labels=("kind", "name"),
+    fixed=1,
+)
+JOB_SQL = Family(
+    name="sqllogs_job_sql_seconds",
+    kind="counter",
+    help="Time that management commands, tasks and other units of work spent in SQL.",
+    labels=("kind", "name"),
+    fixed=1,
+)
+CAPTURED = Family(name="sqllogs_captured", kind="counter", help="SQL statements seen.")
+STORED = Family(name="sqllogs_stored", kind="counter", help="Records written to the ring.")
+DROPPED = Family(
+    name="sqllogs_dropped", kind="counter", help="Records lost on purpose, by reason.", labels=("reason",)
+)
+DROP_REASONS = ("buffer_rows", "buffer_bytes", "rejected")
+FAULTS = Family(
+    name="sqllogs_faults", kind="counter", help="Faults of the SQL log itself, by place.", labels=("place",)
+)
+QUEUE_ROWS = Family(name="sqllogs_queue_rows", kind="sum", help="Records that wait to be written.")
+QUEUE_BYTES = Family(
+    name="sqllogs_queue_bytes", kind="sum", help="Upper bound of the memory that waiting records hold."
+)
+LAG = Family(
+    name="sqllogs_lag_seconds", kind="max", help="Age of the oldest waiting record, of the slowest process."
+)
+FLUSH = Family(
+    name="sqllogs_flush_seconds",
+    kind="histogram",
+    help="Time to resolve and write what was waiting.",
+    buckets=SQL_BUCKETS_S,
+)
+
+OWN = (
+    QUERY_DURATION, QUERY_ERRORS, QUERY_ROWS, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING,
+    JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
+    CAPTURED, STORED, DROPPED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
+)  # fmt: skip
+
+# django-prometheus' names, whose dashboards know them; its database engines, which cost the
+# application 27 us a query, are not needed for them.
+DB_EXECUTE = Family(
+    name="django_db_execute",
+    kind="counter",
+    help="Executed statements; an executemany is one.",
+    labels=("alias", "vendor"),
+)
+DB_EXECUTE_MANY = Family(
+    name="django_db_execute_many",
+    kind="counter",
+    help="Calls of executemany.",
+    labels=("alias", "vendor"),
+)
+DB_ERRORS = Family(
+    name="django_db_errors",
+    kind="counter",
+    help="Errors of executed statements, by class of exception.",
+    labels=("alias", "vendor", "type"),
+    fixed=2,
+)
+DB_DURATION = Family(
+    name="django_db_query_duration_seconds",
+    kind="histogram",
+    help="Duration of statements.",
+    labels=("alias", "vendor"),
+    buckets=SQL_BUCKETS_S,
+)
+DB_CONNECTIONS = Family(
+    name="django_db_new_connections",
+    kind="counter",
+    help="Attempts to connect.",
+    labels=("alias", "vendor"),
+)
+DB_CONNECTION_ERRORS = Family(
+    name="django_db_new_connection_errors",
+    kind="counter",
+    help="Attempts to connect that failed.",
+    labels=("alias", "vendor"),
+)
+DJANGO_DB = (
+    DB_EXECUTE, DB_EXECUTE_MANY, DB_ERRORS, DB_DURATION, DB_CONNECTIONS, DB_CONNECTION_ERRORS,
+)  # fmt: skip

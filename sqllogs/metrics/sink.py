@@ -1,0 +1,175 @@
+"""Count each record for Prometheus.
+
+A sink: fed with every batch and pulse in the writer's thread. At most once a second it writes
+its figures to this process's file, which `sqllogs.metrics.collector` sums up with the others'.
+"""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from sqllogs import guard
+from sqllogs.conf import Conf
+from sqllogs.context import UnitOfWork, finished
+from sqllogs.metrics import connecting, families, figures, slots
+from sqllogs.metrics.figures import Figures, Origin, Snapshot
+from sqllogs.metrics.units import Requests
+from sqllogs.pulse import Pulse
+from sqllogs.record import Record
+from sqllogs.repeats import Rules
+from sqllogs.resolver import YIELD_ROWS, Batch
+from sqllogs.statement import Statement
+
+PUBLISH_S = 1.0
+FILE = "sqllogs-{}.json"
+
+latest: Snapshot = {}
+"""The figures of this process, for a reader in any of its threads."""
+
+
+class MetricsSink:
+    """Its figures begin with those that the slot's last process has left."""
+
+    def __init__(self, conf: Conf, *, with_django_db: bool) -> None:
+        self._with_django_db = with_django_db
+        self._figures = Figures(families.OWN + families.DJANGO_DB * with_django_db)
+        self._requests = Requests(self._figures, Rules(conf))
+        self._path: Path | None = None
+        self._is_changed = False
+        self._published_s = 0.0
+        # What was counted before, by the parent of a fork, is not this sink's.
+        self._seen: Counter[tuple[str, ...]] = Counter()
+        self._seen.update(self._counted_elsewhere())
+        for reason in families.DROP_REASONS:  # from the beginning, or the first drop is no increase
+            self._figures.add(families.DROPPED, (reason,), 0)
+
+    def take(self, batch: Batch) -> None:
+        self._place()
+        for number, (record, unit) in enumerate(zip(batch.records, batch.units, strict=True), 1):
+            self._count(record, batch.statements[record.fingerprint], unit)
+            if number % YIELD_ROWS == 0:
+                time.sleep(0)  # as the resolver does, for the application's threads
+        self._is_changed |= bool(batch.records)
+
+    def pulse(self, pulse: Pulse) -> None:
+        self._place()
+        self._is_changed |= self._requests.close_over()
+        self._take_jobs()
+        self._take_pulse(pulse)
+        self._publish()
+
+    def close(self, timeout_s: float) -> None:
+        self._place()
+        self._requests.close_all()
+        self._take_jobs()
+        self._publish(now=True)
+
+    def _place(self) -> None:
+        """Find this process's file, not before there is something to count: a fork may come first."""
+        if self._path is None and slots.slots is not None:
+            self._path = slots.slots.folder / FILE.format(slots.slots.slot())
+            self._figures.absorb(figures.read(self._path), gauges=False)
+
+    def _count(self, record: Record, statement: Statement, unit: UnitOfWork | None) -> None:
+        seconds = record.duration_ms / 1000
+        by_operation = (record.alias, statement.operation)
+        origin = Origin(record.trace_id, record.time.timestamp()) if record.trace_id else None
+        self._figures.observe(families.QUERY_DURATION, by_operation, seconds, origin)
+        if record.rows:
+            self._figures.add(families.QUERY_ROWS, by_operation, record.rows)
+        if record.error is not None:
+            by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
+            self._figures.add(families.QUERY_ERRORS, by_error, 1)
+        if unit is not None and unit.kind == "request":
+            self._requests.add(record, statement, unit)
+        elif unit is not None:
+            job = (unit.kind, unit.view or "")
+            self._figures.add(families.JOB_QUERIES, job, 1)
+            self._figures.add(families.JOB_SQL, job, seconds)
+        if self._with_django_db:
+            self._count_django_db(record, seconds)
+
+    def _count_django_db(self, record: Record, seconds: float) -> None:
+        where = (record.alias, record.vendor)
+        self._figures.add(families.DB_EXECUTE, where, 1)
+        self._figures.observe(families.DB_DURATION, where, seconds)
+        if record.many:
+            self._figures.add(families.DB_EXECUTE_MANY, where, 1)
+        if record.error is not None:
+            self._figures.add(families.DB_ERRORS, (*where, record.error), 1)
+
+    def _take_jobs(self) -> None:
+        while finished:
+            unit = finished.popleft()
+            labels = (unit.kind, unit.view or "")
+            self._figures.add(families.JOBS, (*labels, "error" if unit.failed else "ok"), 1)
+            self._figures.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9)
+            self._is_changed = True
+
+    def _take_pulse(self, pulse: Pulse) -> None:
+        tallies = pulse.tallies
+        now: dict[tuple[str, ...], int] = {
+            (families.CAPTURED.name,): tallies.captured,
+            (families.STORED.name,): tallies.stored,
+            **{(families.DROPPED.name, reason): lost for reason, lost in tallies.dropped.items()},
+            **self._counted_elsewhere(),
+        }
+        for key, count in now.items():
+            # A muted query is taken out of `captured` again: a counter waits until it is made up for.
+            if (more := count - self._seen[key]) > 0:
+                self._seen[key] = count
+                self._add(key, more)
+        self._set(families.QUEUE_ROWS, tallies.queued)
+        self._set(families.QUEUE_BYTES, pulse.queue_bytes)
+        self._set(families.LAG, round(pulse.lag_s, 3))
+        if pulse.flush_s is not None:
+            self._figures.observe(families.FLUSH, (), pulse.flush_s)
+            self._is_changed = True
+
+    def _counted_elsewhere(self) -> dict[tuple[str, ...], int]:
+        faults = {(families.FAULTS.name, place): count for place, count in guard.faults.items()}
+        return faults | (connecting.counts() if self._with_django_db else {})
+
+    def _add(self, key: tuple[str, ...], more: int) -> None:
+        self._figures.add(self._figures.families[key[0]], key[1:], more)
+        self._is_changed = True
+
+    def _set(self, family: figures.Family, value: float) -> None:
+        if self._figures.series(family).get(()) != value:
+            self._figures.set(family, (), value)
+            self._is_changed = True
+
+    def _publish(self, *, now: bool = False) -> None:
+        global latest
+        now_s = time.monotonic()
+        if not self._is_changed or not (now or now_s - self._published_s >= PUBLISH_S):
+            return
+        self._is_changed = False
+        self._published_s = now_s
+        latest = self._figures.snapshot()
+        if self._path is not None:
+            figures.write(self._path, latest)
+
+
+def make(conf: Conf) -> MetricsSink | None:
+    """Return the sink where prometheus_client is installed."""
+    try:
+        from prometheus_client import REGISTRY
+    except ImportError:
+        return None
+    if slots.slots is None:
+        _register(REGISTRY)
+    return MetricsSink(conf, with_django_db=connecting.is_ours())
+
+
+def _register(registry: object) -> None:
+    """Show the figures wherever this process shows prometheus_client's own; once."""
+    global _registered
+    if not _registered:
+        from sqllogs.metrics.collector import OfProcess
+
+        _registered = True
+        registry.register(OfProcess())  # type: ignore[attr-defined]
+
+
+_registered = False

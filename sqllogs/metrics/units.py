@@ -1,0 +1,129 @@
+"""Add up the statements of each request until it is over: how many, how long, and the N+1.
+
+Called by `sqllogs.metrics.sink`, in the writer's thread.
+"""
+
+import time
+from collections.abc import Callable
+
+from sqllogs.context import UnitOfWork
+from sqllogs.metrics.families import REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING
+from sqllogs.metrics.figures import Figures, Origin
+from sqllogs.record import Record
+from sqllogs.repeats import Repetition, Rules
+from sqllogs.rows import StatementRow
+from sqllogs.statement import Statement
+
+QUIET_S = 2.0
+"""A request that has ended is over when no statement has come of it for so long: a body may stream on."""
+OPEN_MAX = 5_000
+"""Requests followed at one time; the one that began first is counted as it is when there are more."""
+PLACES_MAX = 500
+"""Pairs of statement and call site that are told apart in one request."""
+
+
+class _Place:
+    """One statement from one call site, in one request."""
+
+    __slots__ = ("characters", "first", "last", "rows", "statement", "times")
+
+    def __init__(self, statement: Statement, record: Record) -> None:
+        self.statement = statement
+        self.first = record.time
+        self.times = self.rows = self.characters = 0
+
+    def add(self, record: Record) -> None:
+        self.times += 1
+        self.last = record.time
+        self.rows += record.rows or 0
+        self.characters += record.sql_length
+
+    def repetition(self) -> Repetition:
+        return Repetition(
+            times=self.times,
+            span_s=abs((self.last - self.first).total_seconds()),
+            rows_each=self.rows / self.times if self.rows else None,
+            characters_each=self.characters / self.times,
+        )
+
+
+class _Open:
+    """A request that is under way, as far as its statements tell."""
+
+    __slots__ = ("duration_ms", "last_s", "places", "queries", "trace_id", "unit")
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        self.unit = unit
+        self.queries = 0
+        self.duration_ms = 0.0
+        self.places: dict[tuple[str, str | None], _Place] = {}
+        self.trace_id: str | None = None
+        self.last_s = 0.0
+
+    def add(self, record: Record, statement: Statement, now_s: float) -> None:
+        self.queries += 1
+        self.duration_ms += record.duration_ms
+        self.trace_id = record.trace_id or self.trace_id
+        self.last_s = now_s
+        key = (record.fingerprint, record.call_site)
+        place = self.places.get(key)
+        if place is None and len(self.places) < PLACES_MAX:
+            place = self.places[key] = _Place(statement, record)
+        if place is not None:
+            place.add(record)
+
+    def is_repeating(self, rules: Rules) -> bool:
+        return any(
+            place.times > 1 and rules.is_suspect(_row(place.statement), call_site, place.repetition())
+            for (_, call_site), place in self.places.items()
+        )
+
+    def is_over(self, now_s: float) -> bool:
+        return self.unit.ended and now_s - self.last_s >= QUIET_S
+
+
+class Requests:
+    """Those under way."""
+
+    def __init__(self, figures: Figures, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
+        self._figures = figures
+        self._rules = rules
+        self._clock = clock
+        self._open: dict[int, _Open] = {}
+        """By identity: a trace id may be that of several requests. The unit is kept, so it stays unique."""
+
+    def add(self, record: Record, statement: Statement, unit: UnitOfWork) -> None:
+        found = self._open.get(id(unit))
+        if found is None:
+            if len(self._open) >= OPEN_MAX:
+                self._count(self._open.pop(next(iter(self._open))))
+            found = self._open[id(unit)] = _Open(unit)
+        found.add(record, statement, self._clock())
+
+    def close_over(self) -> bool:
+        """Count those that are over; return whether there were any."""
+        now_s = self._clock()
+        over = [key for key, request in self._open.items() if request.is_over(now_s)]
+        for key in over:
+            self._count(self._open.pop(key))
+        return bool(over)
+
+    def close_all(self) -> None:
+        """Count what is left, at the end of the process."""
+        while self._open:
+            self._count(self._open.popitem()[1])
+
+    def _count(self, request: _Open) -> None:
+        unit = request.unit
+        route, _ = unit.destination()
+        # As in django-prometheus' labels.
+        labels = (unit.url_name or "<unnamed view>", route or "")
+        origin = Origin(request.trace_id, time.time()) if request.trace_id else None
+        self._figures.observe(REQUEST_QUERIES, labels, request.queries, origin)
+        self._figures.observe(REQUEST_SQL, labels, request.duration_ms / 1000, origin)
+        if request.is_repeating(self._rules):
+            self._figures.add(REQUESTS_REPEATING, labels, 1)
+
+
+def _row(statement: Statement) -> StatementRow:
+    return StatementRow(statement.fingerprint, statement.sql, statement.operation, "")

@@ -1,0 +1,127 @@
+"""One process of a site serves its metrics, whatever runs it, and another goes on when that one dies."""
+
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+
+import pytest
+import requests
+
+from tests.ports import free_port
+
+GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--no-control-socket")
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+PROBE = "django_http_responses_total_by_status_view_method_total"
+TIMEOUT_S = 20.0
+
+
+def scrape(port):
+    response = requests.get(f"http://127.0.0.1:{port}/metrics", headers=OPENMETRICS, timeout=10)
+    assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+    return response.text
+
+
+def wait_for_scrape(port, wanted=lambda text: True):
+    """Return the metrics when they are as wanted, or at last as they are."""
+    until_s = time.monotonic() + TIMEOUT_S
+    text = ""
+    while time.monotonic() < until_s:
+        with suppress(requests.RequestException):
+            text = scrape(port)
+            if wanted(text):
+                break
+        time.sleep(0.1)
+    return text
+
+
+def answered(text, view="home:healthz"):
+    found = re.findall(rf'^{PROBE}{{[^}}]*view="{view}"}} (\S+)', text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (*GUNICORN, "--workers=2"),
+        (*GUNICORN, "--workers=2", "--preload"),
+        (*GUNICORN, "--workers=2", "--threads=2", "--preload"),
+        ("-m", "uvicorn", "core.asgi:application", "--port={port}", "--workers=2"),
+        ("manage.py", "runserver", "{address}"),
+    ],
+    ids=["gunicorn", "gunicorn-preload", "gunicorn-preload-threads", "uvicorn", "runserver-autoreload"],
+)
+def test_every_request_of_every_process_is_counted_at_one_port(command, server):
+    port = free_port()
+    one = server(*command, METRICS_PORT=str(port))
+    before = answered(wait_for_scrape(port))
+    for _ in range(20):
+        assert requests.get(f"{one.url}/healthz", timeout=10).status_code in (200, 503)
+    text = wait_for_scrape(port, lambda text: answered(text) == before + 20)
+    assert answered(text) == before + 20
+    assert text.count("# TYPE django_migrations_unapplied_total gauge") == 1
+    assert 'django_migrations_unapplied_total{connection="default"}' in text
+    output = one.stop(signal.SIGINT)
+    assert "Port" not in output
+    assert "metrics.collector" not in output
+
+
+def test_another_process_serves_when_the_serving_one_is_killed_and_no_count_is_lost(server):
+    port = free_port()
+    one = server(*GUNICORN, "--workers=3", METRICS_PORT=str(port))
+    for _ in range(30):
+        requests.get(f"{one.url}/healthz", timeout=10)
+    before = answered(wait_for_scrape(port, lambda text: answered(text) >= 30))
+    serving = listener(port)
+    os.kill(serving, signal.SIGKILL)
+    text = wait_for_scrape(port, lambda text: listener(port) not in {None, serving})
+    assert answered(text) == before
+    requests.get(f"{one.url}/healthz", timeout=10)
+    assert answered(wait_for_scrape(port, lambda text: answered(text) > before)) == before + 1
+
+
+def listener(port):
+    """Return the process that listens on a port."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table]
+    inodes = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                    if target.removeprefix("socket:[").rstrip("]") in inodes:
+                        return int(pid)
+    return None
+
+
+def test_port_in_use_is_one_line_and_the_site_runs(server):
+    with __import__("socket").socket() as other:
+        port = free_port()
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        one = server(*GUNICORN, "--workers=3", METRICS_PORT=str(port))
+        until_s = time.monotonic() + TIMEOUT_S
+        while "in use" not in one.output and time.monotonic() < until_s:
+            time.sleep(0.1)
+        assert requests.get(f"{one.url}/healthz", timeout=10).status_code in (200, 503)
+        assert one.stop().count(f"Port {port} is in use by another program") == 1
+
+
+def test_management_command_serves_nothing(manage, site, tmp_path):
+    """It is counted all the same."""
+    port = free_port()
+    site["METRICS_PORT"] = str(port)
+    manage(
+        "shell",
+        "--command",
+        "import time, urllib.request\n"
+        "from django.test import Client\n"
+        "time.sleep(1)\n"
+        "try:\n"
+        f"    urllib.request.urlopen('http://127.0.0.1:{port}')\n"
+        "except OSError: pass\n"
+        "else: raise SystemExit('served')",
+    )
+    assert b'"command","shell","ok"' in (tmp_path / "prometheus" / "sqllogs-0.json").read_bytes()

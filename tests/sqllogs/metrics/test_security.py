@@ -1,0 +1,77 @@
+"""What Django logs about security is counted by kind."""
+
+import logging
+
+import pytest
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path
+from prometheus_client import REGISTRY
+
+from sqllogs.metrics import security
+
+
+def refusing(request):
+    raise PermissionDenied
+
+
+def host(request):
+    return HttpResponse(request.get_host())
+
+
+def unauthorized(request):
+    return HttpResponse(status=401)
+
+
+urlpatterns = [
+    path("refusing", refusing),
+    path("host", host),
+    path("unauthorized", unauthorized),
+]
+
+
+@pytest.fixture
+def client(settings):
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = ["django.middleware.csrf.CsrfViewMiddleware"]
+    return Client(enforce_csrf_checks=True, raise_request_exception=False)
+
+
+def count(event):
+    return REGISTRY.get_sample_value("django_security_events_total", {"event": event}) or 0
+
+
+@pytest.mark.parametrize(
+    ("event", "ask", "status"),
+    [
+        ("DisallowedHost", lambda client: client.get("/host", headers={"host": "evil.example"}), 400),
+        ("csrf", lambda client: client.post("/host"), 403),
+        ("forbidden", lambda client: client.get("/refusing"), 403),
+        ("unauthorized", lambda client: client.get("/unauthorized"), 401),
+    ],
+)
+def test_event_is_counted(event, ask, status, client):
+    before = count(event)
+    assert ask(client).status_code == status
+    assert count(event) == before + 1
+
+
+def test_plain_error_is_no_security_event(client):
+    before = [count(event) for event in ("DisallowedHost", "csrf", "forbidden", "other")]
+    assert client.get("/nowhere").status_code == 404
+    assert [count(event) for event in ("DisallowedHost", "csrf", "forbidden", "other")] == before
+
+
+def test_kinds_of_events_are_bounded():
+    before = count("other")
+    for number in range(security.EVENTS_MAX + 5):
+        logging.getLogger(f"django.security.Made{number}").warning("made up")
+    assert count("other") >= before + 5
+    assert count(f"Made{security.EVENTS_MAX + 4}") == 0
+
+
+def test_handlers_are_installed_once():
+    before = list(logging.getLogger(security.SECURITY).handlers)
+    security.install()
+    assert logging.getLogger(security.SECURITY).handlers == before

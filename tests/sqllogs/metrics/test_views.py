@@ -1,0 +1,38 @@
+"""/metrics on the site is for those who may read the SQL log, in the format that they ask for."""
+
+import pytest
+from django.test import Client
+
+from tests.sqllogs.factories import reader
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
+
+def test_anonymous_reader_is_refused():
+    answer = Client().get("/metrics")
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "not_authenticated"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "end"),
+    [
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1",
+            "application/openmetrics-text",
+            b"# EOF\n",
+        ),
+        ("text/plain", "text/plain", b"\n"),
+        ("", "text/plain", b"\n"),
+    ],
+)
+def test_token_reads_in_the_format_asked_for(accept, content_type, end):
+    answer = reader().get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith(content_type)
+    assert answer.content.endswith(end)
+    assert b"django_http_requests_before_middlewares_total" in answer.content
+
+
+def test_nothing_can_be_written():
+    assert reader().post("/metrics").status_code == 405
