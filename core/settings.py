@@ -101,6 +101,7 @@ SQLLOGS = {
     "RELEASE": os.environ.get("RELEASE", ""),
     "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),
     "METRICS_PORT": envint("METRICS_PORT", 9110),
+    "QUERY_SPANS": envbool("SQLLOGS_QUERY_SPANS", False),
 }
 
 # Every line names its trace. webapp.log is for what needs somebody's attention; LOG_FORMAT=json makes

@@ -59,6 +59,9 @@ class Conf:
     metrics_port: int = 0
     """Port of this machine at which Prometheus finds the site's metrics; 0 is none."""
 
+    query_spans: bool = False
+    """Make an OpenTelemetry span of each query of a sampled request, in the writer's thread."""
+
 
 NAMES: dict[str, tuple[type, ...]] = {
     name.upper(): tuple(get_origin(one) or one for one in get_args(kind) or (kind,))

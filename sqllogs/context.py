@@ -21,8 +21,8 @@ class UnitOfWork:
     """
 
     __slots__ = (
-        "duration_ns", "ended", "failed", "kind", "method", "muted", "request", "request_id", "route",
-        "sampled", "span_id", "status", "trace_id", "url_name", "view",
+        "counts", "duration_ns", "ended", "failed", "kind", "method", "muted", "request", "request_id",
+        "route", "sampled", "span_id", "status", "trace_id", "url_name", "view",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,8 @@ class UnitOfWork:
         self.request_id = request_id
         self.request: Any = None
         """The HttpRequest while it is being answered: its resolver_match is read late."""
+        self.counts: Any = None
+        """What its span is told at its end, `sqllogs.span_counts`; None where none is recorded."""
         self.muted = False
         """Nothing of this unit is recorded, not even what is in the buffer already."""
         self.ended = False

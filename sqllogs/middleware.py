@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 
 from sqllogs import recorder
 from sqllogs.context import UnitOfWork, current
+from sqllogs.span_counts import SpanCounts
 from sqllogs.tracing import NO_TRACE, Trace, of, span_here
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -59,7 +60,8 @@ class SQLLogsMiddleware:
 
 def begin(request: HttpRequest) -> UnitOfWork:
     """Return the unit of a request, with the trace it belongs to."""
-    trace_id, span_id, sampled = _trace(request)
+    span = span_here()
+    trace_id, span_id, sampled = of(None, span) or _callers_trace(request)
     unit = UnitOfWork(
         "request",
         trace_id=trace_id,
@@ -69,6 +71,8 @@ def begin(request: HttpRequest) -> UnitOfWork:
         request_id=request.headers.get("X-Request-ID"),
     )
     unit.request = request
+    if span is not None and span.is_recording():
+        unit.counts = SpanCounts(span)
     # For log lines that come when the unit is over; not the unit, that would be a cycle.
     request.sqllogs_trace = Trace(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]
     return unit
@@ -77,6 +81,9 @@ def begin(request: HttpRequest) -> UnitOfWork:
 def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     """Note the status, send the trace id back, and stay with a body that is still to come."""
     unit.status = response.status_code
+    if unit.counts is not None:
+        unit.counts.tell()
+        unit.counts = None
     # https://www.w3.org/TR/trace-context-2/#traceresponse-header
     response.headers["traceresponse"] = (
         f"00-{unit.trace_id:032x}-{unit.span_id:016x}-{'01' if unit.sampled else '00'}"
@@ -89,10 +96,8 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _trace(request: HttpRequest) -> Trace:
-    """Return OpenTelemetry's trace, else the caller's; zeros where a new one must be made."""
-    if trace := of(None, span_here()):
-        return trace
+def _callers_trace(request: HttpRequest) -> Trace:
+    """Return the trace that the caller names; zeros where a new one must be made."""
     found = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     if found is None:
         return NO_TRACE

@@ -57,6 +57,9 @@ class Recorder:
         self.buffer.put(captured)
         if not self.writer.started:
             self.writer.start()
+        unit = captured[12]
+        if unit is not None and unit.counts is not None:
+            unit.counts.add(captured)
 
     def wake(self) -> None:
         """Start the writer though there is no record: there is something to tell the metrics' sink."""

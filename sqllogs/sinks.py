@@ -7,7 +7,7 @@ batch that the ring does not take yet is not given to the sinks a second time.
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from sqllogs import guard, slow_log
+from sqllogs import guard, query_spans, slow_log
 from sqllogs.conf import Conf
 from sqllogs.metrics.sink import make as make_metrics
 from sqllogs.pulse import Pulse
@@ -34,7 +34,7 @@ class PulseSink(Sink, Protocol):
 
 MakeSink = Callable[[Conf], Sink | None]
 
-SINKS: tuple[MakeSink, ...] = (slow_log.make, make_metrics)
+SINKS: tuple[MakeSink, ...] = (slow_log.make, make_metrics, query_spans.make)
 """Each returns its sink, or None where the settings do not ask for it."""
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import pytest
@@ -67,7 +67,8 @@ def serve_run(name, databases, folder, **environment):
 def run(request, site_databases, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     with receiving() as receiver:
-        left = serve_run(request.param, site_databases, folder, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "SQLLOGS_QUERY_SPANS": "1"}
+        left = serve_run(request.param, site_databases, folder, **environment)
         yield Run(left, receiver)
 
 
@@ -98,6 +99,26 @@ def test_sql_records_have_the_ids_of_their_request(run):
         if answer.path != "/no-such-page/"
     }
     assert found == expected
+
+
+def test_each_sql_record_of_a_request_is_a_span_below_its_own(run):
+    asked = Counter((row.trace_id, row.span_id, row.fingerprint) for row in run.left.rows if row.sampled)
+    queries = [span for span in run.receiver.spans if span.scope == "sqllogs"]
+    assert asked
+    assert (
+        Counter((span.trace_id, span.parent_id, span.attributes["sqllogs.fingerprint"]) for span in queries)
+        == asked
+    )
+    failed = [span for span in queries if span.is_error]
+    assert {span.attributes["error.type"] for span in failed} == {"OperationalError"}
+
+
+def test_span_of_a_request_tells_how_many_queries_it_sent(run):
+    asked = Counter(row.trace_id for row in run.left.rows)
+    for answer in run.left.answers:
+        told = run.server_spans[answer.trace_id].attributes["sqllogs.queries"]
+        # A streamed body asks after the span has ended.
+        assert told == (0 if "streaming" in answer.path else asked[answer.trace_id])
 
 
 def test_log_records_have_the_ids_of_their_request(run):
