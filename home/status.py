@@ -109,9 +109,7 @@ def service(name: str, port: int, path: str) -> Part:
         return Part(
             name=name, state="up", detail=f"port {port} is open", url=f"http://localhost:{port}{path}"
         )
-    return Part(
-        name=name, state="off", detail=f"nothing listens on port {port}; README tells how to start it"
-    )
+    return Part(name=name, state="off", detail=f"nothing listens on port {port}")
 
 
 def _listens(port: int) -> bool:
