@@ -179,7 +179,7 @@ def _instrument() -> None:
             module, _, instrumentor = path.rpartition(".")
             getattr(import_module(module), instrumentor)().instrument(**options.get(name, {}))
     if "celery" not in disabled and find_spec("celery") is not None:
-        from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]
+        from celery.signals import worker_process_shutdown
 
         # A child of the worker ends without atexit.
         worker_process_shutdown.connect(lambda **_: shutdown(), weak=False)
