@@ -5,6 +5,7 @@ then queries -> views, page and admin.
 """
 
 from sqllogs.context import muted, unit_of_work
+from sqllogs.repeating import repeats_allowed
 
-__all__ = ["muted", "unit_of_work"]
+__all__ = ["muted", "repeats_allowed", "unit_of_work"]
 __version__ = "0.1.0"

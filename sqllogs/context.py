@@ -25,6 +25,9 @@ class UnitOfWork:
         "route", "sampled", "span_id", "status", "trace_id", "url_name", "view",
     )  # fmt: skip
 
+    repeats_allowed = False
+    """Its queries are repeated on purpose: they are no N+1."""
+
     def __init__(
         self,
         kind: str,
@@ -58,6 +61,11 @@ class UnitOfWork:
         self.failed = False
         self.duration_ns = 0
         """Of units that are no request, once they have ended."""
+
+    @property
+    def whole(self) -> "UnitOfWork":
+        """The unit itself, where this is how a part of its queries sees it."""
+        return self
 
     def destination(self) -> tuple[str | None, str | None]:
         """Return route and view: what a request has been resolved to, or what was given."""

@@ -39,6 +39,7 @@ class SQLLog(models.Model):
     view = models.CharField(max_length=200, null=True, help_text="View, command, task or thread by name.")
     method = models.CharField(max_length=16, null=True, help_text="HTTP method.")
     status = models.SmallIntegerField(null=True, help_text="HTTP status, when known at the flush.")
+    repeats_allowed = models.BooleanField(default=False, help_text="Repeated on purpose: no N+1.")
     call_site = models.CharField(max_length=300, null=True, help_text="path/file.py:line function")
     release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
     host = models.CharField(max_length=255, help_text="Name of the machine.")

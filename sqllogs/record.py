@@ -67,6 +67,7 @@ class Record(NamedTuple):
     view: str | None
     method: str | None
     status: int | None
+    repeats_allowed: bool
     call_site: str | None
     release: str | None
     host: str

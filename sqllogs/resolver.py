@@ -53,6 +53,7 @@ class _Origin(NamedTuple):
     view: str | None
     method: str | None
     status: int | None
+    repeats_allowed: bool
 
 
 class Resolver:
@@ -69,20 +70,23 @@ class Resolver:
         """Resolve what was drained. Queries of muted units must be left out before."""
         statements: dict[str, Statement] = {}
         records = []
+        units: list[UnitOfWork | None] = []
         unit: UnitOfWork | None = None
         span: Any = None
-        origin = _origin(None, None)
+        origin, whole = _origin(None, None), None
         for captured in drained:
             if captured[12] is not unit or captured[13] is not span:
                 # Queries come in runs of one unit; its names are made once for a run.
                 unit, span = captured[12], captured[13]
                 origin = _origin(unit, span)
+                whole = None if unit is None else unit.whole
             statement = self._statements.scan(captured[2], captured[6])
             statements[statement.fingerprint] = statement
+            units.append(whole)
             records.append(self._record(captured, statement.fingerprint, origin))
             if len(records) % YIELD_ROWS == 0:
                 sleep(0)
-        return Batch(records=records, statements=statements, units=[captured[12] for captured in drained])
+        return Batch(records=records, statements=statements, units=units)
 
     def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
         (
@@ -120,7 +124,7 @@ def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
     trace = tracing.of(unit, span)
     ids = (trace.trace_hex, trace.span_hex, trace.sampled)
     if unit is None:
-        return _Origin(*ids, None, "thread", None, None, None, None)
+        return _Origin(*ids, None, "thread", None, None, None, None, False)
     route, view = unit.destination()
     return _Origin(
         *ids,
@@ -130,6 +134,7 @@ def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
         _text(view, "view"),
         _text(unit.method, "method"),
         unit.status,
+        unit.repeats_allowed,
     )
 
 

@@ -65,6 +65,8 @@ class _Open:
         self.duration_ms += record.duration_ms
         self.trace_id = record.trace_id or self.trace_id
         self.last_s = now_s
+        if record.repeats_allowed:
+            return
         key = (record.fingerprint, record.call_site)
         place = self.places.get(key)
         if place is None and len(self.places) < PLACES_MAX:

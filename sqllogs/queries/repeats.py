@@ -127,7 +127,7 @@ def _repeated(records: Records, group: str, threshold: int) -> Any:
     keys = dict.fromkeys((*_KEYS, group))
     return (
         # A statement that fails is sent again on purpose, and executemany is a remedy already.
-        records.filter(trace_id__isnull=False, error__isnull=True, many=False)
+        records.filter(trace_id__isnull=False, error__isnull=True, many=False, repeats_allowed=False)
         .order_by()
         .values(*keys)
         .annotate(

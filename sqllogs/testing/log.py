@@ -45,7 +45,8 @@ class QueryLog:
 
     def repeats(self, times: int = REPEATS_FROM) -> list[Group]:
         """The groups of at least `times` queries within one request, command or task."""
-        return [group for group in _grouped(self.queries, per_unit=True) if group.times >= times]
+        judged = [query for query in self.queries if not (query.unit and query.unit.repeats_allowed)]
+        return [group for group in _grouped(judged, per_unit=True) if group.times >= times]
 
     def take(self, captured: Captured) -> None:
         """Keep a query, in the thread that has sent it."""

@@ -6,6 +6,8 @@ from django.core.paginator import Paginator
 from django.db import DatabaseError, connections, models, transaction
 from django.db.models import Sum
 
+import sqllogs
+
 ALIAS = "application"
 TIMES = 7
 
@@ -230,6 +232,16 @@ def joined():
         str(book.author)
 
 
+def allowed_block():
+    with sqllogs.repeats_allowed():
+        foreign_key()
+
+
+@sqllogs.repeats_allowed()
+def allowed_function():
+    foreign_key()
+
+
 BAD = {
     foreign_key: ("select_related", "application.Author", "application.Book.author"),
     backward_foreign_key: ("prefetch_related", "application.Book", "application.Author.books"),
@@ -262,4 +274,6 @@ MEANT = (
     four_times_only,
     prefetched,
     joined,
+    allowed_block,
+    allowed_function,
 )
