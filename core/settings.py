@@ -96,7 +96,7 @@ DATABASES: dict[str, dict[str, Any]] = {
 DATABASE_ROUTERS = ["sqllogs.routers.SQLLogsRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-SQLLOGS = {
+SQLLOGS: dict[str, Any] = {
     "CAPACITY_ROWS": envint("SQLLOGS_CAPACITY_ROWS", 100_000),
     "RELEASE": os.environ.get("RELEASE", ""),
     "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Literal
 
 from django.apps import apps
+from django.conf import settings
 from django.core.cache import cache
 from django.db import Error as DatabaseAPIError
 from django.db import connection
@@ -24,10 +25,15 @@ from transactions.models import Transaction
 ABOUT = {
     "Database": "The transactions that the site's queries are about.",
     "SQL log": "The ring in which each of those queries is recorded.",
+    "Metrics": "Figures of requests and queries, for Prometheus.",
     "Grafana": "Dashboards of frequency, duration and the slowest statements.",
     "Prometheus": "The site's metrics over time.",
 }
-SERVICES = {"Grafana": (3000, "/d/django-sql-logs"), "Prometheus": (9090, "/targets")}
+SERVICES: dict[str, tuple[int, str]] = {
+    "Metrics": (settings.SQLLOGS["METRICS_PORT"], "/metrics"),
+    "Prometheus": (9090, "/targets"),
+    "Grafana": (3000, "/d/django-sql-logs"),
+}
 """Port on this machine, and the page there to begin with."""
 CONNECT_TIMEOUT_S = 0.1
 PORT_CACHE_S = 10
@@ -105,11 +111,11 @@ def _age(time: datetime) -> str:
 
 def service(name: str, port: int, path: str) -> Part:
     """Tell whether something listens on a port of this machine; nothing is sent to it."""
-    if cache.get_or_set(f"home:port:{port}", lambda: _listens(port), PORT_CACHE_S):
+    if port and cache.get_or_set(f"home:port:{port}", lambda: _listens(port), PORT_CACHE_S):
         return Part(
             name=name, state="up", detail=f"port {port} is open", url=f"http://localhost:{port}{path}"
         )
-    return Part(name=name, state="off", detail=f"nothing listens on port {port}")
+    return Part(name=name, state="off", detail=f"nothing listens on port {port}" if port else "switched off")
 
 
 def _listens(port: int) -> bool:

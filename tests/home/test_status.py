@@ -15,7 +15,13 @@ pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
 def test_parts_are_told_in_the_order_of_the_datas_way():
-    assert [part.name for part in status.parts()] == ["Database", "SQL log", "Grafana", "Prometheus"]
+    assert [part.name for part in status.parts()] == [
+        "Database",
+        "SQL log",
+        "Metrics",
+        "Prometheus",
+        "Grafana",
+    ]
 
 
 def test_every_part_says_what_it_is_for():
@@ -61,6 +67,10 @@ def test_service_that_listens_is_up_with_a_link():
 def test_service_that_does_not_listen_is_off_without_a_link():
     part = status.service("Grafana", free_port(), "/d/x")
     assert (part.state, part.url) == ("off", "")
+
+
+def test_service_without_a_port_is_switched_off():
+    assert status.service("Metrics", 0, "/metrics").detail == "switched off"
 
 
 def test_services_are_the_ones_that_are_provisioned():

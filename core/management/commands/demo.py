@@ -61,11 +61,13 @@ class Command(BaseCommand):
         call_command("migrate", database=settings.SQLLOGS.get("DATABASE", "sqllogs"), verbosity=0)
         call_command("generate_transactions", count=TRANSACTIONS, if_empty=True, stdout=StringIO())
         token = self.token()
+        metrics_port = settings.SQLLOGS["METRICS_PORT"]
         return {
             "Home": f"{self.url}/",
             "Page": f"{self.url}/sql-logs/   after the admin's login",
             "JSON": f"curl -H \"Authorization: Bearer {token}\" '{self.url}/sql-logs/?limit=5'",
             "Admin": f"{self.url}/admin/   {self.admin()}",
+            "Metrics": f"http://127.0.0.1:{metrics_port}/metrics" if metrics_port else "METRICS_PORT is 0",
         }
 
     def admin(self) -> str:
@@ -122,7 +124,7 @@ class Command(BaseCommand):
     def tell(self, places: dict[str, str]) -> None:
         self.stdout.write("\nThe demo is running; Ctrl-C stops it.\n\n")
         for name, place in places.items():
-            self.stdout.write(f"  {name:<6} {place}")
+            self.stdout.write(f"  {name:<8}{place}")
         self.stdout.flush()
 
     def summarize(self, began: datetime) -> None:
