@@ -16,7 +16,7 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 
 @cache
 def _engine() -> Engine:
-    return Engine(dirs=[str(TEMPLATES)], libraries={"static": "django.templatetags.static"})
+    return Engine(dirs=[str(TEMPLATES)], builtins=["django.templatetags.static", "sqllogs.page.tags"])
 
 
 def fill_in(template: str, values: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from sqllogs.page.form import filter_form
 from sqllogs.page.links import Links
+from sqllogs.page.tabs import paths
 
 TITLES = {
     400: "This cannot be looked up",
@@ -26,14 +27,10 @@ def error_page(
     request: Request, status: int, error: Mapping[str, Any], *, with_text: bool | None
 ) -> Mapping[str, Any]:
     """Return what error.html shows; `with_text` is None for one who is no reader."""
-    path = reverse("sqllogs:list")
     # Only one who may read is shown what the form can ask for.
-    is_filter = with_text is not None and error["field"] is not None and request.path == path
-    form = (
-        filter_form(Links(path, request.query_params), with_text=bool(with_text), wrong=error["field"])
-        if is_filter
-        else None
-    )
+    is_filter = with_text is not None and error["field"] is not None and request.path in paths()
+    links = Links(request.path, request.query_params)
+    form = filter_form(links, with_text=bool(with_text), wrong=error["field"]) if is_filter else None
     return {
         "title": TITLES.get(status, "This did not work"),
         "status": status,

@@ -27,6 +27,8 @@ HINTS = {
     "operation": "SELECT, UPDATE",
 }
 NUMBERS = ("min_ms", "max_ms")
+KEPT = ("ordering", "limit", "group_by", "source")
+"""What is no filter, and stays when filters change."""
 RANGES = (("5 min", "now-5m"), ("15 min", "now-15m"), ("1 h", "now-1h"), ("24 h", "now-1d"))
 SUGGESTIONS_MAX = 30
 SHOWN_MAX_CHARACTERS = 2_000
@@ -66,6 +68,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterForm:
+    action: str
     first: list[Field]
     others: list[Field]
     kept: dict[str, str]
@@ -85,14 +88,16 @@ def filter_form(
     names = [name for name in SQLLogFilter.base_filters if with_text or name != "search"]
     fields = {name: _field(name, links.on, records, wrong) for name in names}
     others = [name for name in names if name not in FIRST]
+    kept = {name: links.on[name] for name in KEPT if name in links.on}
     return FilterForm(
+        action=links.path,
         first=[fields[name] for name in FIRST if name in fields],
         others=[fields[name] for name in others],
-        kept={name: links.on[name] for name in ("ordering", "limit") if name in links.on},
+        kept=kept,
         ranges=_ranges(links),
         chips=[chip for name in names if name in links.on for chip in _chips(name, links)],
         unfolded=wrong in others,
-        clear=links.plain(**{name: links.on[name] for name in ("ordering", "limit") if name in links.on}),
+        clear=links.plain(**kept),
     )
 
 

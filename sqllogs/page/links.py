@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from django.http import QueryDict
+from django.urls import reverse
 
 from sqllogs import parameters
+from sqllogs.filters import SQLLogFilter
 
 PLACE = ("cursor", "offset")
 """Where one is in a list; a list with another filter begins at its beginning."""
@@ -19,6 +21,7 @@ class Links:
 
     def __init__(self, path: str, query: QueryDict) -> None:
         self.path = path
+        self.home = reverse("sqllogs:list")
         self.on = {
             name: ",".join(values)
             for name in query
@@ -28,6 +31,16 @@ class Links:
         """What the query string says, but for the form of the answer."""
         self._kept = {name: value for name, value in self.on.items() if name not in PLACE}
         self._beginnings: dict[str, str] = {}
+
+    def filters(self) -> dict[str, str]:
+        """Return what chooses records: without order, place and what else belongs to one page."""
+        return {name: value for name, value in self.on.items() if name in SQLLogFilter.base_filters}
+
+    def at(self, path: str) -> "Links":
+        """Return another list under the same filters."""
+        other = Links(path, QueryDict())
+        other.on = other._kept = self.filters()
+        return other
 
     def adding(self, name: str, value: object) -> str:
         """Return the list under one more filter, or under another value of one that is on."""

@@ -16,6 +16,7 @@ from rest_framework.renderers import BaseRenderer
 from sqllogs import __version__
 from sqllogs.page.engine import fill_in
 from sqllogs.page.errors import error_page
+from sqllogs.page.links import Links
 from sqllogs.page.tabs import tabs
 
 STYLE = "sqllogs/page.css"
@@ -56,7 +57,7 @@ class PageRenderer(BaseRenderer):
         frame = {
             "home": home,
             "health": reverse("sqllogs:health"),
-            "tabs": tabs(request.path),
+            "tabs": tabs(Links(request.path, request.query_params)),
             "version": __version__,
         }
         return fill_in(template, frame | dict(values))

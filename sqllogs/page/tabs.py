@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from django.urls import reverse
 
-TABS = (("Queries", "sqllogs:list"),)
+from sqllogs.page.links import Links
+
+TABS = (
+    ("Queries", "sqllogs:list"),
+    ("Statements", "sqllogs:stats"),
+    ("Requests", "sqllogs:requests"),
+    ("N+1", "sqllogs:repeats"),
+)
 """Label and URL name, in their order."""
 
 
@@ -15,6 +22,14 @@ class Tab:
     is_current: bool
 
 
-def tabs(path: str) -> list[Tab]:
-    """Return the tabs; the current one is that of the address."""
-    return [Tab(label=label, url=(url := reverse(name)), is_current=path == url) for label, name in TABS]
+def paths() -> list[str]:
+    """Return the addresses that take the filters."""
+    return [reverse(name) for _, name in TABS]
+
+
+def tabs(links: Links) -> list[Tab]:
+    """Return the tabs under the filters that are on; the current one is that of the address."""
+    return [
+        Tab(label=label, url=links.at(path).setting(), is_current=links.path == path)
+        for (label, _), path in zip(TABS, paths(), strict=True)
+    ]

@@ -13,8 +13,12 @@ from rest_framework.response import Response
 from sqllogs import aggregation, parameters
 from sqllogs.aggregation import PAGE, Graph, Slice
 from sqllogs.filters import SQLLogFilter
+from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
+from sqllogs.page.renderer import HTMLPage, PageRenderer
+from sqllogs.page.trace import trace_page
 from sqllogs.pagination import read_page
 from sqllogs.paging import Paging
+from sqllogs.renderers import ORJSONRenderer
 from sqllogs.reports import events, repeats, requests, series, statement, stats, traces
 from sqllogs.reports.scope import Scope
 from sqllogs.views.base import FORMAT, SQLLogsView
@@ -32,6 +36,9 @@ class AggregateView(SQLLogsView):
 
 class StatsView(AggregateView):
     """Figures by statement, or by what `group_by` names."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("statements.html", stats_page)
 
     def get(self, request: Request) -> Response:
         query = request.query_params
@@ -54,6 +61,9 @@ class SeriesView(AggregateView):
 class RequestsView(AggregateView):
     """Requests, commands and tasks by what they have queried."""
 
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("requests.html", requests_page)
+
     def get(self, request: Request) -> Response:
         scope = self.scope(request, PAGE)
         page = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
@@ -63,6 +73,9 @@ class RequestsView(AggregateView):
 class RepeatsView(AggregateView):
     """N+1 suspects and their remedies."""
 
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("repeats.html", repeats_page)
+
     def get(self, request: Request) -> Response:
         scope = self.scope(request, PAGE)
         page = Slice.of(request.query_params, repeats.ORDERINGS, repeats.DEFAULT_ORDERING)
@@ -71,6 +84,9 @@ class RepeatsView(AggregateView):
 
 class TraceView(AggregateView):
     """The queries of one trace, in order; none when it is not, or no longer, in the ring."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("trace.html", trace_page)
 
     def get(self, request: Request, trace_id: str) -> Response:
         scope = self.scope(request, ("limit", "offset", "cursor"))

@@ -9,7 +9,8 @@ from rest_framework.response import Response
 
 from sqllogs import parameters, queries
 from sqllogs.filters import SQLLogFilter
-from sqllogs.page import records as record_pages
+from sqllogs.page.record import detail_page
+from sqllogs.page.records import list_page
 from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.pagination import read_page
 from sqllogs.paging import PARAMETERS, Paging
@@ -23,7 +24,7 @@ class RecordList(SQLLogsView):
     """The records that match, newest first unless ordered otherwise."""
 
     renderer_classes = (ORJSONRenderer, PageRenderer)
-    page = HTMLPage("records.html", record_pages.list_page)
+    page = HTMLPage("records.html", list_page)
 
     def get(self, request: Request) -> Response:
         query = request.query_params
@@ -38,7 +39,7 @@ class RecordDetail(SQLLogsView):
     """One record by its id, as long as it is in the ring."""
 
     renderer_classes = (ORJSONRenderer, PageRenderer)
-    page = HTMLPage("record.html", record_pages.detail_page)
+    page = HTMLPage("record.html", detail_page)
 
     def get(self, request: Request, id: str) -> Response:
         parameters.refuse_unknown(request.query_params, {FORMAT})

@@ -1,7 +1,6 @@
 """The page: what a browser gets at the address that is JSON for programs."""
 
 from html import unescape
-from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,15 +9,14 @@ from django.db import connections
 from django.test import Client, RequestFactory
 
 from sqllogs import capture, tokens
-from sqllogs.page import records as record_pages
+from sqllogs.page.lines import LINKED
 from sqllogs.views import RecordList
 from tests.sqllogs.factories import BROWSER, fill, put, put_statement, reader
+from tests.sqllogs.pages import HOSTILE, URL, Page, look
 from tests.sqllogs.recording import recording, stored
 
-URL = "/sql-logs/"
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
-HOSTILE = """<script>alert('1')</script>"><img src=x onerror="alert(2)">"""
 EVERY_FIELD = {
     "alias": "replica", "error": "ValueError", "sqlstate": "22P02", "trace_id": "ab" * 16, "sampled": True,
     "kind": "request", "route": "a/<int:id>/", "view": "a.views.x, y", "method": "POST", "status": 500,
@@ -27,37 +25,9 @@ EVERY_FIELD = {
 }  # fmt: skip
 
 
-class Page(HTMLParser):
-    """The elements of a page; whatever is text in it is no element."""
-
-    def __init__(self, answer):
-        super().__init__()
-        self.elements = []
-        self.words = ""
-        self.feed(answer.text)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words += data
-
-    def all(self, tag, **attributes):
-        return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
-
-    def links(self, css=None):
-        return [found["href"] for found in self.all("a") if css is None or css in found.get("class", "")]
-
-
 @pytest.fixture
 def browser(db):
     return reader(Accept=BROWSER)
-
-
-def look(client, query="", status=200):
-    answer = client.get(URL + query)
-    assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8"), answer.text
-    return Page(answer)
 
 
 def shown_ids(page):
@@ -82,7 +52,9 @@ def test_page_can_be_asked_for_by_format(db):
     assert reader().get(f"{URL}?format=html")["Content-Type"] == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("query", ["", "1/", "?min_ms=x", "nothing/"])
+@pytest.mark.parametrize(
+    "query", ["", "1/", "?min_ms=x", "nothing/", "stats/", "requests/", "repeats/", f"traces/{'a' * 32}/"]
+)
 def test_every_page_lets_only_its_own_files_run(browser, query):
     fill(3)
     answer = browser.get(URL + query)
@@ -121,7 +93,7 @@ def test_every_fact_of_a_record_is_a_link_to_a_list_that_has_it(browser):
     page = look(browser, "2/")
     links = [link for link in page.links() if link.startswith(f"{URL}?")]
     names = {name for link in links for name in parse_qs(urlsplit(link).query)}
-    assert names >= {*record_pages.LINKED, "table"}
+    assert names >= {*LINKED, "table"}
     for link in links:
         assert 2 in shown_ids(look(browser, link.removeprefix(URL))), link
 
@@ -226,7 +198,7 @@ def test_one_record_shows_its_statement_whole_in_lines(browser, settings):
     page = look(browser, "1/")
     assert 'SELECT "a"\nFROM "b"\nWHERE "c" IN (SELECT "d" FROM "e")\nORDER BY "a"' in page.words
     assert f"https://traces.example/{'ab' * 16}" in page.links()
-    assert f"{URL}?trace_id={'ab' * 16}&ordering=id" in page.links()
+    assert f"{URL}traces/{'ab' * 16}/" in page.links()
     assert 'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" http://testserver/sql-logs/1/' in page.words
 
 
@@ -250,7 +222,7 @@ def test_empty_ring_says_what_to_do(browser):
 def test_filters_without_a_match_can_be_taken_away(browser):
     fill(3)
     page = look(browser, "?route=nowhere/&limit=5")
-    assert "No record matches" in page.words
+    assert "Nothing matches" in page.words
     assert f"{URL}?limit=5" in page.links()
 
 

@@ -15,12 +15,18 @@ def url(live_server, settings):
     settings.DEBUG = True
     settings.SQLLOGS = {"ANONYMOUS_LOOPBACK": True}
     put_statement(sql=f"SELECT '{HOSTILE}' FROM app_author WHERE id = ?")
-    fill(60, changes={60: {"view": HOSTILE, "call_site": HOSTILE, "duration_ms": 700.0}, 59: {"error": "E"}})
+    fill(
+        60,
+        changes={
+            60: {"trace_id": "a" * 32, "view": HOSTILE, "call_site": HOSTILE, "duration_ms": 700.0},
+            59: {"error": "E"},
+        },
+    )
     return f"{live_server.url}/sql-logs/"
 
 
 def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
-    for path in ("", "60/", "?min_ms=abc", "?route=nowhere/"):
+    for path in ("", "60/", "?min_ms=abc", "stats/", "requests/"):
         visit = chromium.visit(url + path)
         refused = [line for line in visit.console if "status of 400" not in line]
         assert refused == [], path

@@ -1,0 +1,28 @@
+"""The filters of the templates: numbers and times as `sqllogs.page.wording` writes them."""
+
+from urllib.parse import quote
+
+from django import template
+
+from sqllogs import parameters
+from sqllogs.page import wording
+
+register = template.Library()
+
+register.filter("ms", wording.milliseconds)
+register.filter("clock", wording.clock)
+register.filter("day", wording.day)
+
+
+@register.filter
+def in_address(value: str) -> str:
+    """Write one value of a filter that takes several."""
+    return quote(parameters.escaped(value), safe="")
+
+
+@register.filter
+def number(value: float | None) -> str:
+    """Write a count with commas, or one with a fraction shortly."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) or value >= 100 else f"{value:,.3g}"

@@ -1,0 +1,34 @@
+"""Look at a page as a browser gets it."""
+
+from html.parser import HTMLParser
+
+URL = "/sql-logs/"
+HOSTILE = """<script>alert('1')</script>"><img src=x onerror="alert(2)">"""
+
+
+class Page(HTMLParser):
+    """The elements of a page; whatever is text in it is no element."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.elements = []
+        self.words = ""
+        self.feed(answer.text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+    def all(self, tag, **attributes):
+        return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
+
+    def links(self, css=None):
+        return [found["href"] for found in self.all("a") if css is None or css in found.get("class", "")]
+
+
+def look(client, query="", status=200):
+    answer = client.get(URL + query)
+    assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8"), answer.text
+    return Page(answer)
