@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.programs import CHROMIUM, INITDB, PROMTOOL, command, missing
+from tests.programs import CHROMIUM, INITDB, PROMETHEUS, PROMTOOL, command, missing
 
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
+POLICY = Path("/usr/sbin/policy-rc.d")
+"""Debian's own way to forbid the start of services, by its exit code of 101."""
 NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/no-cluster-for-tests.conf")
 
 
 def main() -> None:
-    needed = missing(INITDB, CHROMIUM, PROMTOOL)
+    needed = missing(INITDB, CHROMIUM, PROMETHEUS, PROMTOOL)
     if not needed:
         return
     install = command(*needed)
@@ -27,10 +29,24 @@ def main() -> None:
     if not (is_trusted and shutil.which("apt-get")):
         sys.exit(f"The tests need programs that are missing. Install them: {install}")
     update = install.split("install")[0] + "update"
-    with without_cluster():
+    with without_cluster(), without_services():
         for line in (update, install):
             print(f"Installing what the tests need: {line}", flush=True)
             subprocess.run(shlex.split(line), env=os.environ | QUIET, stdout=subprocess.DEVNULL, check=True)
+
+
+@contextmanager
+def without_services() -> Iterator[None]:
+    """Keep Debian's packages from starting servers of their own, unless the machine has said so itself."""
+    is_ours = os.geteuid() == 0 and not POLICY.exists()
+    if is_ours:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if is_ours:
+            POLICY.unlink()
 
 
 @contextmanager

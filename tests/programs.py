@@ -39,13 +39,8 @@ CHROMIUM = Program(
     debian="chromium",
     homebrew="--cask chromium",
 )
-
-PROMTOOL = Program(
-    names=("promtool",),
-    folders=(),
-    debian="prometheus",
-    homebrew="prometheus",
-)
+PROMETHEUS = Program(names=("prometheus",), folders=(), debian="prometheus", homebrew="prometheus")
+PROMTOOL = Program(names=("promtool",), folders=(), debian="prometheus", homebrew="prometheus")
 
 
 def find(program: Program) -> Path:
@@ -70,9 +65,10 @@ def missing(*programs: Program) -> list[Program]:
 def command(*programs: Program) -> str:
     """Return the command that installs programs on this kind of machine."""
     if sys.platform == "darwin":
-        return " && ".join(f"brew install {program.homebrew}" for program in programs)
+        formulas = dict.fromkeys(program.homebrew for program in programs)
+        return " && ".join(f"brew install {formula}" for formula in formulas)
     sudo = "" if os.geteuid() == 0 else "sudo "
-    return f"{sudo}apt-get install --yes {' '.join(program.debian for program in programs)}"
+    return f"{sudo}apt-get install --yes {' '.join(dict.fromkeys(program.debian for program in programs))}"
 
 
 def _path() -> list[str]:

@@ -1,0 +1,67 @@
+"""Rules and alerts are what promtool takes, each alert is fired by a test of its own, and has a runbook."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.programs import PROMTOOL, find
+
+ROOT = Path(__file__).parent.parent
+PROMETHEUS = ROOT / "grafana" / "prometheus"
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
+RULES = [
+    rule
+    for path in sorted((PROMETHEUS / "rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+FIRED = {
+    *re.findall(r'ALERTS\{alertname="(\w+)"', TESTS[0].read_text()),
+    "DjangoTargetDown",  # with its texts filled in
+    "DjangoDatabaseExceptions",  # counted by type
+}
+
+
+def promtool(*arguments):
+    done = subprocess.run(
+        [find(PROMTOOL), *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_configuration_and_its_rules_are_valid():
+    assert promtool("check", "config", PROMETHEUS / "prometheus.yml").count("SUCCESS") == 4
+
+
+def test_series_in_alerts_out():
+    assert "SUCCESS" in promtool("test", "rules", *TESTS)
+
+
+def test_promtool_fails_on_an_alert_that_is_expected_and_does_not_fire(tmp_path):
+    """The tests above can fail."""
+    wrong = TESTS[0].read_text().replace("../rules", str(PROMETHEUS / "rules"))
+    path = tmp_path / "wrong.yml"
+    path.write_text(wrong.replace("values: 2x30\n", "values: 0x30\n"))
+    assert path.read_text() != wrong
+    with pytest.raises(AssertionError, match="DjangoMigrationsUnapplied"):
+        promtool("test", "rules", path)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_alert_is_told_tested_and_has_a_runbook(alert):
+    name = alert["alert"]
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert alert["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+    assert f"\n## {name}\n" in RUNBOOKS
+    assert name in FIRED
+
+
+def test_runbooks_are_of_alerts_that_exist():
+    assert sorted(re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE)) == sorted(one["alert"] for one in ALERTS)
