@@ -186,15 +186,28 @@ def test_demo_seconds_ends_it_with_the_summary(second):
     assert told["captured"] == told["stored"] + told["dropped"] > 0
 
 
-def test_sigterm_stops_all_of_it_too(second):
-    demo = Demo(second.folder)
+@pytest.fixture(scope="module")
+def third(second, chromium):
+    """One that lets a browser in without a login, stopped by SIGTERM."""
+    demo = Demo(second.folder, SQLLOGS_ANONYMOUS_LOOPBACK="1")
     try:
         demo.wait_until_it_runs()
-        assert demo.end(signal.SIGTERM) == 0
+        demo.wait_for(demo.records_of_both_workers)
+        demo.page = chromium.dump_dom(f"{demo.url}/sql-logs/?view=transactions.views.fast")
+        demo.status = demo.end(signal.SIGTERM)
     finally:
         demo.kill()
-    assert demo.processes() == []
-    told = demo.summary()
+    return demo
+
+
+def test_browser_shows_the_queries(third):
+    assert "FROM transactions_transaction ORDER BY" in re.sub(r"<[^>]*>", "", third.page)
+
+
+def test_sigterm_stops_all_of_it_too(third):
+    assert third.status == 0, third.output
+    assert third.processes() == []
+    told = third.summary()
     assert told["captured"] == told["stored"] + told["dropped"]
 
 
