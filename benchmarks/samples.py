@@ -28,6 +28,7 @@ def captured(count: int) -> Iterator[Captured]:
         record = (
             first_ns + number * 1_000_000, 40_000 + number % 7_000, _copy(next(texts)), -1, None, "default",
             "postgresql", False, number % 3 == 0, number % 50, None, None, unit, None, next(codes), 2,
+            None,
         )  # fmt: skip
         yield cast(Captured, record)
 

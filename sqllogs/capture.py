@@ -14,6 +14,8 @@ from typing import Any
 from sqllogs import guard
 from sqllogs.call_site import ApplicationFiles
 from sqllogs.context import current
+from sqllogs.cursors import WatchedCursor
+from sqllogs.record import sqlstate
 from sqllogs.statement import text_of
 
 SQL_MAX_CHARACTERS = 65_536
@@ -60,7 +62,11 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                 frame = _application_frame(sys._getframe(1), application_files) if call_site else None
                 sql_length, sql_hash = -1, None
                 if type(sql) is not str or len(sql) > SQL_MAX_CHARACTERS:
-                    sql, sql_length, sql_hash = _shorten(sql)
+                    sql, sql_length, sql_hash = _shorten(sql, connection)
+                cursor = context["cursor"]
+                fetch = None
+                if isinstance(cursor, WatchedCursor):
+                    fetch = cursor.sqllogs_executed(failed=error is not None)
                 put(
                     (
                         sent_ns,
@@ -72,13 +78,14 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                         connection.vendor,
                         many,
                         in_transaction,
-                        -1 if error is not None else context["cursor"].cursor.rowcount,
+                        -1 if error is not None else cursor.cursor.rowcount,
                         None if error is None else type(error),
-                        None if error is None else _sqlstate(error),
+                        None if error is None else sqlstate(error),
                         unit,
                         get_current_span() if get_current_span is not None else None,
                         None if frame is None else frame.f_code,
                         0 if frame is None else frame.f_lasti,
+                        fetch,
                     )
                 )
             except Exception as exc:
@@ -116,16 +123,10 @@ def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
         connection.execute_wrappers.remove(wrapper)
 
 
-def _shorten(sql: Any) -> tuple[str, int, str | None]:
+def _shorten(sql: Any, connection: Any) -> tuple[str, int, str | None]:
     """Return text, length and hash of a statement that is too long, or no str."""
-    text = text_of(sql)
+    text = text_of(sql, getattr(connection, "connection", None))
     if len(text) <= SQL_MAX_CHARACTERS:
         return text, len(text), None
     digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
     return text[:SQL_MAX_CHARACTERS], len(text), digest
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, SQLite none."""
-    cause = error.__cause__ or error
-    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

@@ -38,6 +38,9 @@ class Conf:
     call_site: bool = True
     """Record the application's file, line and function that sent the query."""
 
+    capture_fetch: bool = True
+    """Record COMMIT, ROLLBACK, callproc and COPY too, and time and number of the rows fetched."""
+
     release: str = ""
     """The version of the application that is running."""
 

@@ -15,6 +15,7 @@ from sqllogs.pulse import Pulse
 from sqllogs.resolver import Batch, Resolver
 from sqllogs.ring import Ring, Tallies
 from sqllogs.sinks import Sinks
+from sqllogs.unfinished import Unfinished
 
 BATCH_ROWS = 2_000
 
@@ -35,7 +36,9 @@ class Delivery:
         self._resolver: Resolver | None = None
         self._held: list[tuple[int | None, Batch]] = []
         """The batch under way, in parts if it was refused, each with its first number once reserved."""
+        self._unfinished = Unfinished()
         self._stored = self._rejected = self._muted = 0
+        self._oldest_ns = 0
         self.written_at_s = time.monotonic()
 
     def tallies(self) -> Tallies:
@@ -46,16 +49,22 @@ class Delivery:
             captured=self._buffer.captured.value - self._muted,
             stored=self._stored,
             dropped={reason: count for reason, count in dropped.items() if count},
-            queued=len(self._buffer) + sum(len(batch.records) for _, batch in self._held),
+            queued=len(self._buffer)
+            + len(self._unfinished)
+            + sum(len(batch.records) for _, batch in self._held),
+            oldest_ns=self._oldest_ns,
         )
 
-    def write_all(self) -> None:
-        """Write what is in the buffer at this moment; raise StoreUnavailableError."""
-        left = len(self._buffer)
+    def write_all(self, *, hold: bool = False) -> None:
+        """Write what is in the buffer at this moment; raise StoreUnavailableError.
+
+        Queries whose cursors are still at work may be held back for a later call.
+        """
+        left = len(self._buffer) + len(self._unfinished)
         while self._held or left > 0:
             if not self._held:
                 left -= BATCH_ROWS
-                batch = self._next_batch()
+                batch = self._next_batch(hold=hold)
                 if batch.records:
                     self._held.append((None, batch))
                 continue
@@ -67,12 +76,14 @@ class Delivery:
         self._rejected += sum(len(batch.records) for _, batch in self._held)
         self._held.clear()
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self, *, hold: bool) -> Batch:
         if self._resolver is None:
             self._resolver = self._make_resolver()
         drained = self._buffer.drain(BATCH_ROWS)
-        heard = [captured for captured in drained if captured[12] is None or not captured[12].muted]
-        self._muted += len(drained) - len(heard)
+        self._oldest_ns = drained[0][0] + drained[0][1] if drained else 0
+        ready = self._unfinished.sift(drained, hold=hold)
+        heard = [captured for captured in ready if captured[12] is None or not captured[12].muted]
+        self._muted += len(ready) - len(heard)
         batch = self._resolver.batch(heard)
         self._sinks.take(batch)
         return batch

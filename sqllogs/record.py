@@ -2,6 +2,7 @@
 
 Both are named tuples, not dataclasses: `Captured` is made as a plain tuple in
 the caller's thread, and a `Record` is handed to executemany and COPY as it is.
+What comes after a query is captured, its rows, is added to its `Fetch`.
 """
 
 from datetime import datetime
@@ -9,6 +10,34 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from sqllogs.context import UnitOfWork
+
+
+class Fetch:
+    """What is known of a query's rows so far; its cursor adds to it, the writer reads it late.
+
+    It holds neither cursor nor connection. Only the cursor's thread writes to it.
+    """
+
+    __slots__ = ("done", "error", "fetch_ns", "rows")
+
+    def __init__(self) -> None:
+        self.fetch_ns = 0
+        """Time in the driver's fetches, nanoseconds."""
+        self.rows = -1
+        """Rows fetched; -1 before the first attempt."""
+        self.error: tuple[type[BaseException], str | None] | None = None
+        """Class and SQLSTATE of what a fetch has raised."""
+        self.done = False
+        """The cursor is closed, has sent another statement, or is gone."""
+
+    def add(self, fetch_ns: int, rows: int) -> None:
+        self.fetch_ns += fetch_ns
+        self.rows = rows if self.rows < 0 else self.rows + rows
+
+    def fail(self, fetch_ns: int, error: BaseException) -> None:
+        self.add(fetch_ns, 0)
+        self.error = type(error), sqlstate(error)
+        self.done = True
 
 
 class Captured(NamedTuple):
@@ -39,6 +68,8 @@ class Captured(NamedTuple):
     """Code object of the calling application function."""
     lasti: int
     """Index of the calling instruction in `code`."""
+    fetch: Fetch | None
+    """Where the cursor notes what it fetches; None where nothing is watched."""
 
 
 class Record(NamedTuple):
@@ -72,3 +103,9 @@ class Record(NamedTuple):
     release: str | None
     host: str
     pid: int
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, SQLite none."""
+    cause = error.__cause__ or error
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

@@ -19,6 +19,7 @@ from sqllogs import capture, commands, conf
 from sqllogs.buffer import Buffer
 from sqllogs.context import finished
 from sqllogs.metrics import connecting, exporter
+from sqllogs.overrides import Overrides
 from sqllogs.record import Captured
 
 EXIT_TIMEOUT_S = 3.0
@@ -35,6 +36,7 @@ class Recorder:
         self._inherited: list[Any] = []
         self.metrics_port = settings.metrics_port
         self.wrapper = capture.execute_wrapper(self._put, call_site=settings.call_site)
+        self.overrides = Overrides(self.wrapper) if settings.capture_fetch else None
         self._begin()
 
     def _begin(self) -> None:
@@ -80,9 +82,11 @@ class Recorder:
         self._begin()
 
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
-        """Install the wrapper; a reconnect and a borrow from a pool come here again."""
+        """Install wrapper and overrides; a reconnect and a borrow from a pool come here again."""
         if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
             capture.install(self.wrapper, connection)
+            if self.overrides is not None:
+                self.overrides.install(connection)
 
     def install(self) -> None:
         connection_created.connect(self.on_connection_created, dispatch_uid="sqllogs")
@@ -94,6 +98,8 @@ class Recorder:
         connection_created.disconnect(dispatch_uid="sqllogs")
         for connection in connections.all(initialized_only=True):
             capture.uninstall(self.wrapper, connection)
+            if self.overrides is not None:
+                self.overrides.uninstall(connection)
 
 
 recorder: Recorder | None = None

@@ -91,14 +91,21 @@ class Resolver:
     def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
         (
             time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
-            rowcount, error, sqlstate, _, _, code, lasti,
+            rowcount, error, sqlstate, _, _, code, lasti, fetch,
         ) = captured  # fmt: skip
-        execute_ms = execute_ns // 1000 / 1000
+        execute_ms = duration_ms = execute_ns // 1000 / 1000
+        fetch_ms = None
+        if fetch is not None and fetch.rows >= 0:
+            fetch_ms = fetch.fetch_ns // 1000 / 1000
+            duration_ms = (execute_ns + fetch.fetch_ns) // 1000 / 1000
+            # SQLite and server-side cursors tell no count, psycopg counts rows that nobody fetches.
+            rowcount = max(rowcount, fetch.rows)
+            error, sqlstate = fetch.error or (error, sqlstate)
         return Record(
             EPOCH + timedelta(microseconds=time_ns // 1000),
+            duration_ms,
             execute_ms,
-            execute_ms,
-            None,
+            fetch_ms,
             rowcount if rowcount >= 0 else None,
             fingerprint,
             sql_length if sql_length >= 0 else len(sql),

@@ -52,20 +52,20 @@ class Statements:
         return (self._scan if len(sql) <= CACHED_MAX_CHARACTERS else scan)(sql, vendor)
 
 
-def text_of(sql: object) -> str:
+def text_of(sql: object, driver_connection: object = None) -> str:
     """Return a statement as text that databases and JSON take: no NUL, no lone surrogate. Never raise."""
-    text = sql if isinstance(sql, str) else _decoded(sql)
+    text = sql if isinstance(sql, str) else _decoded(sql, driver_connection)
     if text.isascii() and "\0" not in text:
         return str(text)
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _decoded(sql: object) -> str:
+def _decoded(sql: object, driver_connection: object) -> str:
     try:
         if isinstance(sql, (bytes, bytearray, memoryview)):
             return str(sql, "utf-8", "replace")
-        # psycopg's Composables; those of psycopg 2 want a connection.
-        return str(sql.as_string(None)) if hasattr(sql, "as_string") else str(sql)
+        # psycopg's Composables; those of psycopg 2 want a connection, with which they send nothing.
+        return str(sql.as_string(driver_connection)) if hasattr(sql, "as_string") else str(sql)
     except Exception:
         return type(sql).__qualname__  # not its repr, which tells the literals
 

@@ -111,7 +111,8 @@ class Writer:
         backoff_s = 0.0
         while not self._stopping:
             answer = self._wait(backoff_s or self._flush_interval_s, wakeable=not backoff_s)
-            stored = self._write()
+            # A flush means all that there is; else a cursor at work is given time.
+            stored = self._write(hold=answer is None and not self._stopping)
             backoff_s = 0.0 if stored else min(max(backoff_s * 2, BACKOFF_MIN_S), BACKOFF_MAX_S)
             # Spread, so that many processes do not come back in the same moment.
             backoff_s *= random.uniform(0.75, 1.0)  # noqa: S311
@@ -128,13 +129,13 @@ class Writer:
                     return answer
         return None
 
-    def _write(self) -> bool:
+    def _write(self, *, hold: bool = False) -> bool:
         """Write what is in the buffer; return False while the store does not take it."""
         with self._writing:
             token = current.set(_silence())
             began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
             try:
-                self._delivery.write_all()
+                self._delivery.write_all(hold=hold)
                 if time.monotonic() - self._delivery.written_at_s > IDLE_S:
                     self._ring.close()
             except StoreUnavailableError as exc:

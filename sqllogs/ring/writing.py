@@ -45,6 +45,8 @@ class Tallies:
     stored: int
     dropped: dict[str, int]
     queued: int
+    oldest_ns: int = 0
+    """When the oldest query drained last had been executed, since the epoch; 0 when there was none."""
 
 
 class Ring:
@@ -74,7 +76,7 @@ class Ring:
         """
         with self._guarded() as store:
             statements = self._new_statements(store, batch.statements)
-            store.write(first_seq, batch.records, statements, self._process_row(batch, tallies))
+            store.write(first_seq, batch.records, statements, self._process_row(tallies))
         self._known.update((row.fingerprint, row.last_seen) for row in statements)
 
     def close(self) -> None:
@@ -132,21 +134,19 @@ class Ring:
             room += store.prune_statements(datetime.now(UTC) - UNSEEN_MIN)
         return max(room, 0)
 
-    def _process_row(self, batch: Batch, tallies: Tallies) -> ProcessRow:
-        now = datetime.now(UTC)
-        oldest = batch.records[0].time if batch.records else now
+    def _process_row(self, tallies: Tallies) -> ProcessRow:
         return ProcessRow(
             uuid=self._uuid,
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=self._started_at,
-            updated_at=now,
+            updated_at=datetime.now(UTC),
             captured=tallies.captured,
             stored=tallies.stored,
             sampled_out=0,
             dropped=tallies.dropped,
             queued=tallies.queued,
-            lag_ms=max(0.0, (now - oldest).total_seconds() * 1000),
+            lag_ms=max(0, time.time_ns() - tallies.oldest_ns) / 1e6 if tallies.oldest_ns else 0.0,
             written_seq=0,
         )
 

@@ -1,9 +1,10 @@
 """Kinds of statements that an application sends, on one table of its own.
 
-Feeds tests/sqllogs/test_statement_matrix.py.
+Feeds tests/sqllogs/statement_matrix.py.
 """
 
 import asyncio
+import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from threading import Thread
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, Error, connections, models, transaction
+from django.db.backends.postgresql.psycopg_any import sql
 from django.db.models import Sum
 from django.utils.safestring import mark_safe
-from psycopg import sql
 
 ALIAS = "application"
 
@@ -34,7 +35,8 @@ class Item(models.Model):
 class Application:
     """An application with one table in a database that tells what it was sent."""
 
-    vendor: str
+    driver: str
+    """sqlite, psycopg or psycopg2"""
     sent: Callable[[], list[str]]
     """Return, once, what the database was sent since the last time."""
 
@@ -60,13 +62,25 @@ class Application:
 
 
 KINDS: dict[str, Callable[[Application], object]] = {}
-POSTGRESQL_ONLY = {"composed", "callproc", "copy"}
+POSTGRESQL = {"psycopg", "psycopg2"}
+DRIVERS: dict[str, set[str]] = {"composed": POSTGRESQL}
+"""The drivers that know a kind, where not all do."""
 
 
 def kind(function: Callable[["Application"], object]):
     """Name a function's kind after it."""
     KINDS[function.__name__.replace("_", " ").strip()] = function
     return function
+
+
+def kind_of(*drivers: str):
+    """Likewise, for some of the drivers only."""
+
+    def named(function: Callable[["Application"], object]):
+        DRIVERS[function.__name__.replace("_", " ").strip()] = set(drivers)
+        return kind(function)
+
+    return named
 
 
 ONE_LINERS: dict[str, Callable[[Application], object]] = {
@@ -203,21 +217,101 @@ def thread(app):
 
 
 @kind
-def callproc(app):
-    with app.connection.cursor() as cursor:
-        cursor.callproc("doubled", [21])
+def iterator_that_is_left(app):
+    """Of a loop that ends before its rows do."""
+    with app.atomic():
+        rows = app.items.iterator(chunk_size=1)
+        next(rows)
+        rows.close()
 
 
 @kind
-def copy(app):
+def empty_transaction(app):
+    with app.atomic():
+        pass
+
+
+@kind
+def commit_in_autocommit(app):
+    app.execute("SELECT 'committed by itself'")
+    app.connection.commit()
+    app.connection.rollback()
+
+
+@kind
+def commit_that_fails(app):
+    with suppress(DatabaseError), app.atomic():
+        app.execute("INSERT INTO part (item_id) VALUES (-1)")
+
+
+@kind
+def chunked_cursor(app):
+    with app.atomic(), app.connection.chunked_cursor() as cursor:
+        cursor.execute("SELECT name FROM item ORDER BY name")
+        cursor.fetchone()
+        if app.driver in POSTGRESQL:
+            cursor.scroll(1)
+        list(cursor)
+
+
+@kind_of("psycopg", "psycopg2")
+def callproc(app):
+    with app.connection.cursor() as cursor:
+        cursor.callproc("doubled", [21])
+        assert cursor.fetchall() == [(42,)]
+        cursor.callproc("total", (1, 2))
+        cursor.callproc("now")
+
+
+@kind_of("psycopg")
+def copy_out(app):
     with app.connection.cursor() as cursor, cursor.copy("COPY item TO STDOUT") as rows:
         list(rows)
+
+
+@kind_of("psycopg")
+def copy_in(app):
+    with app.connection.cursor() as cursor, cursor.copy("COPY item (name, amount) FROM STDIN") as rows:
+        rows.write_row(("copied", 1))
+
+
+@kind_of("psycopg")
+def copy_that_fails(app):
+    cursor = app.connection.cursor()
+    with suppress(Exception), cursor.copy("COPY item (name) FROM STDIN") as rows:
+        rows.write_row(("first", 1))
+
+
+@kind_of("psycopg")
+def stream(app):
+    with app.connection.cursor() as cursor:
+        assert len(list(cursor.stream("SELECT streamed FROM generate_series(1, %s) AS streamed", [3]))) == 3
+
+
+@kind_of("psycopg2")
+def copy_expert(app):
+    with app.connection.cursor() as cursor:
+        cursor.copy_expert("COPY item TO STDOUT", io.StringIO())
+
+
+@kind_of("psycopg2")
+def copy_from_and_to(app):
+    with app.connection.cursor() as cursor:
+        cursor.copy_from(io.StringIO("copied\t1\n"), "item", columns=("name", "amount"))
+        cursor.copy_to(io.StringIO(), "item")
 
 
 @kind
 def driver(app):
     app.connection.ensure_connection()
-    app.connection.connection.execute("SELECT past.wrappers FROM (SELECT 1 AS wrappers) AS past")
+    cursor = app.connection.connection.cursor()
+    cursor.execute("SELECT past.wrappers FROM (SELECT 1 AS wrappers) AS past")
+    cursor.close()
+
+
+@kind_of("psycopg", "psycopg2")
+def health_check(app):
+    assert app.connection.is_usable()
 
 
 @kind

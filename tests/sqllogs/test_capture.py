@@ -7,7 +7,7 @@ import pytest
 
 from sqllogs import capture, guard
 from sqllogs.context import muted, unit_of_work
-from sqllogs.record import Captured
+from sqllogs.record import Captured, sqlstate
 
 
 class Connection:
@@ -78,7 +78,7 @@ def test_sqlstate_comes_from_the_cause_as_both_psycopgs_name_it():
     for cause, expected in ((DriverError(), "23505"), (OldDriverError(), "40001"), (ValueError(), None)):
         error = RuntimeError()
         error.__cause__ = cause
-        assert capture._sqlstate(error) == expected
+        assert sqlstate(error) == expected
 
 
 def test_fault_of_ours_does_not_reach_the_caller(caplog):

@@ -30,6 +30,7 @@ def captured(**changes):
         span=None,
         code=None,
         lasti=0,
+        fetch=None,
     )
     return plain._replace(**changes)
 

@@ -14,7 +14,7 @@ from sqllogs.ring.orm import ORMStore
 from tests.sqllogs.rings import seqs
 from tests.sqllogs.test_resolver import captured
 
-TALLIES = Tallies(captured=9, stored=8, dropped={"buffer_rows": 1}, queued=0)
+TALLIES = Tallies(captured=9, stored=8, dropped={"buffer_rows": 1}, queued=0, oldest_ns=1)
 
 
 def batch(count: int, sql: str = "SELECT 1") -> Batch:

@@ -1,0 +1,115 @@
+"""Watch what a cursor does beside execute: fetches, callproc, COPY, streams.
+
+Fed by `sqllogs.overrides`, which passes each new cursor through `Watch`; runs in
+the caller's thread. What the methods do is in `sqllogs.cursor_methods`.
+
+A cursor is given a subclass of its own class. A proxy beneath it would not do:
+to programs and drivers `cursor.cursor` is the driver's own, whose type counts.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.db.backends.utils import CursorWrapper
+
+from sqllogs.cursor_methods import METHODS, Method
+from sqllogs.record import Fetch
+
+CLASSES_MAX = 64
+"""Classes of cursors remembered: there are two or three, but a host may make one for each cursor."""
+
+
+class WatchedCursor(CursorWrapper):
+    """Any of Django's cursors, watched."""
+
+    __slots__ = ()
+
+    sqllogs_fetch: Fetch | None = None
+    """Of the statement sent last."""
+    sqllogs_wrapper: Method
+
+    def __init_subclass__(cls) -> None:
+        """Step aside for what a subclass itself delegates: debug-toolbar's refuses it within templates."""
+        if cls.__getattr__ is not CursorWrapper.__getattr__:
+            for name in METHODS.keys() - vars(CursorWrapper).keys():
+                setattr(cls, name, property())  # raises AttributeError, upon which Python asks __getattr__
+
+    def __del__(self) -> None:
+        if self.sqllogs_fetch is not None:
+            self.sqllogs_fetch.done = True
+
+    def sqllogs_executed(self, *, failed: bool) -> Fetch | None:
+        """Begin with the rows of a new statement; the execute wrapper calls it."""
+        if self.sqllogs_fetch is not None:
+            self.sqllogs_fetch.done = True
+        self.sqllogs_fetch = fetch = None if failed else Fetch()
+        return fetch
+
+    def sqllogs_send(self, sql: Any, run: Callable[[], Any]) -> Any:
+        """Run what sends a statement past all wrappers; have ours record it."""
+        if self.sqllogs_wrapper not in self.db.execute_wrappers:
+            return run()
+        context = {"connection": self.db, "cursor": self}
+        return self.sqllogs_wrapper(lambda *args: run(), sql, None, False, context)
+
+
+class Watch(dict[type, type]):
+    """Turn cursors into watched ones, for one execute wrapper; a dict, so that a hit is one C call."""
+
+    def __init__(self, wrapper: Method) -> None:
+        super().__init__()
+        self._wrapper = wrapper
+
+    def __call__(self, cursor: Any) -> Any:
+        """Return the same cursor, watched if it is one of Django's."""
+        kind = type(cursor)
+        watched = self[kind]
+        if watched is not kind:
+            cursor.__class__ = watched
+        return cursor
+
+    def __missing__(self, kind: type) -> type:
+        if len(self) >= CLASSES_MAX:
+            self.clear()
+        watched = self[kind] = self._subclass(kind)
+        return watched
+
+    def _subclass(self, kind: type) -> type:
+        if not issubclass(kind, CursorWrapper) or issubclass(kind, WatchedCursor):
+            return kind
+        body = {name: _own(kind, name) if hasattr(kind, name) else _delegated(name) for name in METHODS}
+        body |= {"__slots__": (), "__module__": __name__, "sqllogs_wrapper": staticmethod(self._wrapper)}
+        return type(kind.__name__, (WatchedCursor, kind), body)
+
+
+def _own(kind: type, name: str) -> Method:
+    """Watch a method that a class has itself."""
+
+    def call(self: WatchedCursor, *args: Any, **kwargs: Any) -> Any:
+        return getattr(kind, name)(self, *args, **kwargs)
+
+    return METHODS[name](call)
+
+
+def _delegated(name: str) -> Any:
+    """Watch what Django delegates to the driver, in the way it does that."""
+
+    def call_wrapped(self: WatchedCursor, *args: Any, **kwargs: Any) -> Any:
+        with self.db.wrap_database_errors:
+            return getattr(self.cursor, name)(*args, **kwargs)
+
+    def call(self: WatchedCursor, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.cursor, name)(*args, **kwargs)
+
+    if name in CursorWrapper.WRAP_ERROR_ATTRS:
+        return METHODS[name](call_wrapped)
+    method = METHODS[name](call)
+    if name == "close":
+        return method
+
+    def bound(self: WatchedCursor) -> Method:
+        getattr(self.cursor, name)  # not every driver has it
+        return partial(method, self)
+
+    return property(bound)
