@@ -28,6 +28,7 @@ from sqllogs.queries.repeats import suspects, tables_of, worst_by_group
 from sqllogs.queries.series import OTHER, Line, series
 from sqllogs.queries.statement import origins, samples, statement
 from sqllogs.queries.units import last_records, units, worst_repeats
+from sqllogs.queries.version import has_records_between, version
 
 __all__ = [
     "OTHER",
@@ -48,6 +49,7 @@ __all__ = [
     "count_all",
     "events",
     "groups",
+    "has_records_between",
     "last_records",
     "latest_processes",
     "oldest_record",
@@ -64,6 +66,7 @@ __all__ = [
     "tables_of",
     "totals",
     "units",
+    "version",
     "worst_by_group",
     "worst_repeats",
 ]

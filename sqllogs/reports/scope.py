@@ -1,7 +1,7 @@
 """Say which records an answer is about, what it is made from, and since when that is complete."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -27,11 +27,13 @@ class Scope:
     oldest_seq: int | None
     oldest: datetime | None
     """Number and time of the oldest record in the ring; before it the ring is not complete."""
+    version: str
+    """Of what has been written, see `sqllogs.queries.version`."""
     with_text: bool
-    now: datetime = field(default_factory=timezone.now)
+    now: datetime
 
     @classmethod
-    def of(cls, filterset: SQLLogFilter, *, with_text: bool) -> "Scope":
+    def of(cls, filterset: SQLLogFilter, *, version: str, with_text: bool) -> "Scope":
         ring = queries.ring()
         oldest = queries.oldest_record(ring)
         return cls(
@@ -40,7 +42,9 @@ class Scope:
             ring=ring,
             oldest_seq=oldest["id"] if oldest else None,
             oldest=datetime.fromisoformat(oldest["time"]) if oldest else None,
+            version=version,
             with_text=with_text,
+            now=timezone.now(),
         )
 
     @property

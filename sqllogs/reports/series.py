@@ -11,7 +11,7 @@ from sqllogs.aggregation import Graph
 from sqllogs.queries import statistics
 from sqllogs.queries.groups import Value
 from sqllogs.reports import source
-from sqllogs.reports.scope import Answer, Scope, Span, head
+from sqllogs.reports.scope import Answer, Scope, Source, Span, head
 from sqllogs.rows import rfc3339
 
 
@@ -52,9 +52,8 @@ NO_CALLS = queries.Figures()
 AnyLine = queries.Line[queries.Figures] | queries.Line[statistics.Figures]
 
 
-def read_series(scope: Scope, graph: Graph, wanted: str | None = None) -> Series:
+def read_series(scope: Scope, graph: Graph, chosen: Source = "ring") -> Series:
     """Add up what matches; steps without a call are filled in from the begin to the end."""
-    chosen = source.choose(scope, wanted, graph.group_by)
     lines, step_s, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, graph)
     return Series(
         **head(span),

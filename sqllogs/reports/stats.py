@@ -13,7 +13,7 @@ from sqllogs.aggregation import Slice
 from sqllogs.queries import statistics
 from sqllogs.queries.groups import Value, column
 from sqllogs.reports import source
-from sqllogs.reports.scope import Answer, Scope, Span, head
+from sqllogs.reports.scope import Answer, Scope, Source, Span, head
 from sqllogs.rows import StatementRow, rfc3339
 
 CALL_SITES_MAX = 3
@@ -90,10 +90,9 @@ DEFAULT_ORDERING = "-total_ms"
 
 
 def read_stats(
-    request: HttpRequest, scope: Scope, group_by: str, page: Slice, wanted: str | None = None
+    request: HttpRequest, scope: Scope, group_by: str, page: Slice, chosen: Source = "ring"
 ) -> Stats:
     """Add up what matches and return the page asked for; one beyond the last is empty."""
-    chosen = source.choose(scope, wanted, group_by)
     groups, total_ms, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, group_by)
     shown = page.cut(groups, attrgetter(ORDERINGS[page.column]))
     rows = _Rows(scope, span, group_by, shown, total_ms)

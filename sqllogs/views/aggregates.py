@@ -3,41 +3,64 @@
 Runs in the reader's thread; the answers are made by `sqllogs.reports`.
 """
 
+import math
 from collections.abc import Collection
 
 from django.core.exceptions import ValidationError
 from rest_framework import exceptions
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from sqllogs import aggregation, parameters
+from sqllogs import aggregation, parameters, queries, revalidation
 from sqllogs.aggregation import PAGE, Graph, Slice
 from sqllogs.filters import SQLLogFilter
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
-from sqllogs.page.renderer import HTMLPage, PageRenderer
+from sqllogs.page.renderer import HTMLPage
 from sqllogs.page.trace import trace_page
 from sqllogs.pagination import read_page
 from sqllogs.paging import Paging
+from sqllogs.queries import statistics
 from sqllogs.renderers import ORJSONRenderer
-from sqllogs.reports import events, repeats, requests, series, statement, stats, traces
-from sqllogs.reports.scope import Scope
-from sqllogs.views.base import FORMAT, SQLLogsView
+from sqllogs.reports import events, repeats, requests, series, source, statement, stats, traces
+from sqllogs.reports.scope import Scope, Source
+from sqllogs.views.base import FORMAT, TABLES, TABLES_AND_PAGE, SQLLogsView
 
 
 class AggregateView(SQLLogsView):
     """Reads the filters that all lists have."""
 
+    renderer_classes: tuple[type[BaseRenderer], ...] = TABLES
+
     def scope(self, request: Request, known: Collection[str]) -> Scope:
         """Read the filters; `known` are the parameters that the view has beside them."""
         filterset = SQLLogFilter.of(request.query_params, {*known, FORMAT})
         self.refuse_search(filterset)
-        return Scope.of(filterset, with_text=self.reader.may_read_text)
+        version = queries.version()  # before anything that it stands for
+        return Scope.of(filterset, version=version, with_text=self.reader.may_read_text)
+
+    def revalidate_scope(self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0) -> None:
+        """Raise NotModifiedError if the reader has the answer already."""
+        query, span = self.request.query_params, scope.span
+        edges = revalidation.moving(query, scope.asked["from"], scope.asked["to"])
+        pace = revalidation.pace(query, span.begin, span.end, scope.now)
+        facts: tuple[object, ...] = (scope.version, chosen, pace)
+        if chosen == "statistics":
+            # They are by minute, and old ones are added up to hours and days.
+            minutes = [time.replace(second=0, microsecond=0) for time in (*edges, scope.now)]
+            self.revalidate(scope.ring, facts, statistics.complete_since(), minutes, edges=())
+        elif step_s:
+            # Steps come and go as the range moves on.
+            ends = (span.begin.timestamp() // step_s, math.ceil(span.end.timestamp() / step_s))
+            self.revalidate(scope.ring, facts, ends, edges=edges)
+        else:
+            self.revalidate(scope.ring, facts, edges=edges)
 
 
 class StatsView(AggregateView):
     """Figures by statement, or by what `group_by` names."""
 
-    renderer_classes = (ORJSONRenderer, PageRenderer)
+    renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("statements.html", stats_page)
 
     def get(self, request: Request) -> Response:
@@ -45,8 +68,9 @@ class StatsView(AggregateView):
         scope = self.scope(request, ("group_by", "source", *PAGE))
         group_by = aggregation.group_by(query) or "fingerprint"
         page = Slice.of(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
-        wanted = aggregation.source(query)
-        return Response(stats.read_stats(request._request, scope, group_by, page, wanted))
+        chosen = source.choose(scope, aggregation.source(query), group_by)
+        self.revalidate_scope(scope, chosen)
+        return Response(stats.read_stats(request._request, scope, group_by, page, chosen))
 
 
 class SeriesView(AggregateView):
@@ -55,43 +79,50 @@ class SeriesView(AggregateView):
     def get(self, request: Request) -> Response:
         query = request.query_params
         scope = self.scope(request, ("group_by", "source", "step", "top"))
-        return Response(series.read_series(scope, Graph.of(query), aggregation.source(query)))
+        graph = Graph.of(query)
+        chosen = source.choose(scope, aggregation.source(query), graph.group_by)
+        step_s = graph.step_for(scope.span.begin, scope.span.end)
+        self.revalidate_scope(scope, chosen, step_s=step_s)
+        return Response(series.read_series(scope, graph, chosen))
 
 
 class RequestsView(AggregateView):
     """Requests, commands and tasks by what they have queried."""
 
-    renderer_classes = (ORJSONRenderer, PageRenderer)
+    renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("requests.html", requests_page)
 
     def get(self, request: Request) -> Response:
         scope = self.scope(request, PAGE)
         page = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
+        self.revalidate_scope(scope)
         return Response(requests.read_requests(request._request, scope, page))
 
 
 class RepeatsView(AggregateView):
     """N+1 suspects and their remedies."""
 
-    renderer_classes = (ORJSONRenderer, PageRenderer)
+    renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("repeats.html", repeats_page)
 
     def get(self, request: Request) -> Response:
         scope = self.scope(request, PAGE)
         page = Slice.of(request.query_params, repeats.ORDERINGS, repeats.DEFAULT_ORDERING)
+        self.revalidate_scope(scope)
         return Response(repeats.read_repeats(request._request, scope, page))
 
 
 class TraceView(AggregateView):
     """The queries of one trace, in order; none when it is not, or no longer, in the ring."""
 
-    renderer_classes = (ORJSONRenderer, PageRenderer)
+    renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("trace.html", trace_page)
 
     def get(self, request: Request, trace_id: str) -> Response:
         scope = self.scope(request, ("limit", "offset", "cursor"))
         paging = Paging.of(parameters.with_defaults(request.query_params, ordering="id", limit="1000"))
         wanted = _id(trace_id, digits=32)
+        self.revalidate_scope(scope)
         records = scope.records.filter(trace_id=wanted)
         page = read_page(request._request, records, paging, with_text=scope.with_text)
         return Response(traces.trace_of(wanted, page, scope.span))
@@ -100,9 +131,12 @@ class TraceView(AggregateView):
 class FingerprintView(AggregateView):
     """One statement: figures, where it comes from, samples."""
 
+    renderer_classes = (ORJSONRenderer,)
+
     def get(self, request: Request, fingerprint: str) -> Response:
         scope = self.scope(request, ())
         wanted = _id(fingerprint, digits=16)
+        self.revalidate_scope(scope)
         found = statement.read_statement(request._request, scope, wanted)
         if found is None:
             raise exceptions.NotFound(f"No statement {wanted} is known.")
@@ -111,6 +145,8 @@ class FingerprintView(AggregateView):
 
 class EventsView(SQLLogsView):
     """Deploys and migrations, for annotations."""
+
+    renderer_classes = TABLES
 
     def get(self, request: Request) -> Response:
         parameters.refuse_unknown(request.query_params, {*events.PARAMETERS, *PAGE, FORMAT})

@@ -4,6 +4,8 @@ Runs in the reader's thread. A further endpoint is a view beside and a function 
 """
 
 from collections.abc import Callable
+from datetime import datetime
+from time import perf_counter_ns
 from typing import Any, cast
 
 from django.http import HttpRequest
@@ -11,9 +13,10 @@ from django.http.response import HttpResponseBase
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.status import HTTP_304_NOT_MODIFIED
 from rest_framework.views import APIView
 
-from sqllogs import api_errors
+from sqllogs import api_errors, revalidation
 from sqllogs.api_errors import ForbiddenParameterError
 from sqllogs.authentication import (
     LoopbackAuthentication,
@@ -27,9 +30,15 @@ from sqllogs.filters import SQLLogFilter
 from sqllogs.page import renderer as page_renderer
 from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.permissions import MayRead
+from sqllogs.queries import Ring
 from sqllogs.renderers import PLAIN_SETTINGS, Negotiation, ORJSONRenderer
+from sqllogs.revalidation import NotModifiedError
+from sqllogs.tabular import CSVRenderer, NDJSONRenderer, TableRenderer
 
 FORMAT = "format"
+TABLES = (ORJSONRenderer, CSVRenderer, NDJSONRenderer)
+"""How an answer of rows can be had."""
+TABLES_AND_PAGE = (ORJSONRenderer, PageRenderer, CSVRenderer, NDJSONRenderer)
 
 
 class SQLLogsView(APIView):
@@ -54,8 +63,15 @@ class SQLLogsView(APIView):
         return cast(Reader, self.request.auth)  # MayRead has let no one else in
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        begun_ns = perf_counter_ns()
         with muted():
-            return super().dispatch(request, *args, **kwargs)
+            response = super().dispatch(request, *args, **kwargs)
+            read_ns = perf_counter_ns()
+            if isinstance(response, Response):
+                response.render()
+        read_ms, render_ms = (read_ns - begun_ns) / 1e6, (perf_counter_ns() - read_ns) / 1e6
+        response["Server-Timing"] = f"db;dur={read_ms:.1f}, render;dur={render_ms:.1f}"
+        return response
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         return ReaderRequest(
@@ -77,10 +93,28 @@ class SQLLogsView(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
+        if response.status_code >= 400 and isinstance(response.accepted_renderer, TableRenderer):
+            response.accepted_renderer = ORJSONRenderer()
+            response.accepted_media_type = ORJSONRenderer.media_type
         if response.accepted_renderer.format == PageRenderer.format:
             for name, value in page_renderer.headers().items():
                 response[name] = value
         return response
+
+    def revalidate(self, ring: Ring, *facts: object, edges: tuple[datetime, ...]) -> None:
+        """Raise NotModifiedError if the reader has the answer already; else its tag goes with it."""
+        if self.request.accepted_renderer.format == PageRenderer.format:
+            return
+        format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
+        found = revalidation.validator(self.request._request, format, with_text, facts, edges=edges)
+        found.revalidate(self.request._request, ring)
+        self.headers["ETag"] = found.etag
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, NotModifiedError):
+            self.headers["ETag"] = exc.etag
+            return Response(status=HTTP_304_NOT_MODIFIED)
+        return super().handle_exception(exc)
 
     def refuse_search(self, filterset: SQLLogFilter) -> None:
         """Raise ForbiddenParameterError: what is found would tell the text word by word."""

@@ -7,7 +7,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from sqllogs import parameters, queries
+from sqllogs import parameters, queries, revalidation
 from sqllogs.filters import SQLLogFilter
 from sqllogs.page.record import detail_page
 from sqllogs.page.records import list_page
@@ -15,7 +15,7 @@ from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.pagination import read_page
 from sqllogs.paging import PARAMETERS, Paging
 from sqllogs.renderers import ORJSONRenderer
-from sqllogs.views.base import FORMAT, SQLLogsView
+from sqllogs.views.base import FORMAT, TABLES_AND_PAGE, SQLLogsView
 
 ID_MAX_DIGITS = 18
 
@@ -23,7 +23,7 @@ ID_MAX_DIGITS = 18
 class RecordList(SQLLogsView):
     """The records that match, newest first unless ordered otherwise."""
 
-    renderer_classes = (ORJSONRenderer, PageRenderer)
+    renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("records.html", list_page)
 
     def get(self, request: Request) -> Response:
@@ -31,6 +31,9 @@ class RecordList(SQLLogsView):
         filterset = SQLLogFilter.of(query, {*PARAMETERS, FORMAT})
         paging = Paging.of(query)
         self.refuse_search(filterset)
+        asked, version = filterset.form.cleaned_data, queries.version()  # the version before the records
+        edges = revalidation.moving(query, asked["from"], asked["to"])
+        self.revalidate(queries.ring(), version, edges=edges)
         with_text = self.reader.may_read_text
         return Response(read_page(request._request, filterset.qs, paging, with_text=with_text))
 

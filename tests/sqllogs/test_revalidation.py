@@ -1,0 +1,177 @@
+"""Who asks again is told that nothing has changed, and never when something has."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from sqllogs.models import Process, RingHead
+from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
+from tests.sqllogs.recording import recording
+
+both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
+URL = "/sql-logs/"
+PATHS = ("", "stats/", "series/", "requests/", "repeats/", f"traces/{'a' * 32}/", f"fingerprints/{'f' * 16}/")
+RANGE = "?from=2026-01-31T12:00:00Z&to=2026-01-31T12:01:00Z"
+
+
+@pytest.fixture
+def ask(settings):
+    """Ask with the tag of the last answer to the same address."""
+    client, tags = reader("ask"), {}
+
+    def get(path, **headers):
+        answer = client.get(URL + path, headers={"If-None-Match": tags[path]} if path in tags else headers)
+        assert answer.status_code in (200, 304), answer.content
+        tags[path] = answer["ETag"]
+        return answer
+
+    return get
+
+
+@both_databases
+@pytest.mark.parametrize("path", PATHS)
+def test_same_range_is_answered_once_until_something_is_written(path, ask):
+    fill(10)
+    put_process(BEGINNING)
+    put_statement()
+    first, again = ask(path + RANGE), ask(path + RANGE)
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+    assert again["ETag"] == first["ETag"]
+    assert "Content-Type" not in again
+    # The number is given out first; the record is there when the process has told of it.
+    RingHead.objects.update(seq=11)
+    assert ask(path + RANGE).status_code == 200
+    row(11).save()
+    Process.objects.update(stored=11)
+    assert ask(path + RANGE).status_code == 200
+    assert ask(path + RANGE).status_code == 304
+
+
+def test_a_batch_of_the_writer_is_seen(ring_alias, ask):
+    with recording(ring_alias) as recorder:
+        assert [ask("").status_code for _ in range(2)] == [200, 304]
+        recorder.wrapper(lambda *_: None, "SELECT 1", None, False, CONTEXT)
+        assert recorder.writer.flush(3)
+        assert [ask("").status_code for _ in range(2)] == [200, 304]
+
+
+class _Cursor:
+    class cursor:
+        rowcount = 1
+
+
+class _Connection:
+    alias, vendor, in_atomic_block = "default", "sqlite", False
+
+
+CONTEXT = {"connection": _Connection, "cursor": _Cursor}
+
+
+def test_cleared_ring_is_no_longer_what_it_was(ring_alias, ask):
+    fill(10)
+    ask("")
+    call_command("sqllogs", "clear", "--yes", verbosity=0)
+    answer = ask("")
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
+
+
+@both_databases
+@pytest.mark.parametrize("path", ["", "stats/", "requests/", "repeats/"])
+def test_moving_range_is_the_same_until_a_record_leaves_it(path, ask, monkeypatch):
+    now = timezone.now()
+    fill(2, changes={1: {"time": now - timedelta(minutes=14, seconds=50)}, 2: {"time": now}})
+    put_process(now)
+    query = f"{path}?from=now-15m"
+    assert [ask(query).status_code for _ in range(3)] == [200, 304, 304]
+    _later(monkeypatch, now + timedelta(seconds=5))
+    assert ask(query).status_code == 304
+    _later(monkeypatch, now + timedelta(seconds=12))
+    assert ask(query).status_code == 200
+    _later(monkeypatch, now + timedelta(minutes=10))
+    assert ask(query).status_code == 304
+
+
+def _later(monkeypatch, now):
+    monkeypatch.setattr(timezone, "now", lambda: now)
+
+
+@both_databases
+def test_moving_series_is_the_same_until_a_step_comes_or_goes(ask, monkeypatch):
+    now = BEGINNING + timedelta(seconds=60)
+    _later(monkeypatch, now)
+    fill(60)
+    query = "series/?from=now-15m&step=10s"
+    assert ask(query).status_code == 200
+    _later(monkeypatch, now - timedelta(seconds=5))
+    assert ask(query).status_code == 304
+    _later(monkeypatch, now + timedelta(seconds=5))
+    assert ask(query).status_code == 200
+
+
+@both_databases
+def test_rate_over_a_growing_range_is_told_anew_each_hundredth(ask, monkeypatch):
+    now = BEGINNING + timedelta(hours=1)
+    _later(monkeypatch, now)
+    fill(10)
+    query = "stats/?from=2026-01-31T12:00:00Z"
+    assert ask(query).status_code == 200
+    assert ask(query).status_code == 304
+    _later(monkeypatch, now + timedelta(minutes=1))
+    assert ask(query).status_code == 200
+
+
+@both_databases
+def test_statistics_are_the_same_for_a_minute(ask, monkeypatch):
+    now = BEGINNING + timedelta(hours=1, seconds=5)
+    _later(monkeypatch, now)
+    put_statistics({"time": BEGINNING})
+    query = "stats/?from=now-2h&source=statistics"
+    assert ask(query).status_code == 200
+    _later(monkeypatch, now + timedelta(seconds=50))
+    assert ask(query).status_code == 304
+    _later(monkeypatch, now + timedelta(seconds=60))
+    assert ask(query).status_code == 200
+
+
+@both_databases
+def test_tag_is_of_one_query_form_and_right(ask, client, django_user_model, settings):
+    fill(3)
+    tag = ask("")["ETag"]
+    other = reader("other")
+    for path in ("?limit=5", "?format=csv", "stats/"):
+        assert other.get(URL + path, headers={"If-None-Match": tag}).status_code == 200
+    assert other.get(URL, headers={"If-None-Match": f'"x", {tag}'}).status_code == 304
+    settings.DEBUG, settings.SQLLOGS = True, {"ANONYMOUS_LOOPBACK": True}
+    assert client.get(URL, headers={"If-None-Match": tag}).status_code == 200
+
+
+@both_databases
+@pytest.mark.parametrize(
+    "tag",
+    ["*", "x", 'W/""', '"."', '"{}."', '"{}.x"', '"{}.9999999999999999999999"', "\udcff", '"{}.\u0661"'],
+)
+def test_tag_that_is_none_of_ours_is_answered(tag):
+    fill(3)
+    client = reader()
+    digest = client.get(f"{URL}?from=now-5m")["ETag"].split('"')[1].split(".")[0]
+    answer = client.get(f"{URL}?from=now-5m", headers={"If-None-Match": tag.replace("{}", digest)})
+    assert answer.status_code == 200
+
+
+@both_databases
+def test_tag_tells_nothing_to_who_may_not_read(client):
+    fill(3)
+    tag = reader().get(URL)["ETag"]
+    assert client.get(URL, headers={"If-None-Match": tag}).status_code == 401
+
+
+@both_databases
+def test_answer_tells_how_long_it_took():
+    fill(3)
+    for path in ("", "stats/", "?colour=red"):
+        timing = reader(f"r{path}").get(URL + path)["Server-Timing"]
+        name, render = timing.split(", ")
+        assert name.startswith("db;dur=")
+        assert float(render.removeprefix("render;dur=")) >= 0
