@@ -101,6 +101,7 @@ SQLLOGS: dict[str, Any] = {
     "RELEASE": os.environ.get("RELEASE", ""),
     "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),
     "METRICS_PORT": envint("METRICS_PORT", 9110),
+    "TRACE_URL": os.environ.get("SQLLOGS_TRACE_URL", ""),
     "QUERY_SPANS": envbool("SQLLOGS_QUERY_SPANS", False),
 }
 

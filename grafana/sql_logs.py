@@ -3,6 +3,9 @@
 Fed by the list of `/sql-logs/` and its `health/`; written as JSON by `grafana.build`.
 """
 
+import json
+from urllib.parse import quote
+
 from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
 from grafana_foundation_sdk.models.common import GraphDrawStyle, ScaleDistribution, VisibilityMode
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, FieldColorModeId
@@ -118,7 +121,25 @@ def _frequency() -> timeseries.Panel:
     )
 
 
+def _explore(uid: str, kind: str, **query: str) -> str:
+    """Return the address of a query in Explore; TRACE in it is the value that was clicked."""
+    source = {"type": kind, "uid": uid}
+    pane = {
+        "datasource": uid,
+        "queries": [{"refId": "A", "datasource": source} | query],
+        "range": {"from": "now-24h", "to": "now"},
+    }
+    panes = quote(json.dumps({"one": pane}))
+    return f"/explore?schemaVersion=1&panes={panes}".replace("TRACE", "${__value.raw}")
+
+
+# A line that came over OTLP has its trace id as metadata, one of webapp.log in its text.
+_LOG_LINES = (
+    '{service_name=~".+"} | regexp `trace_id=(?P<trace>[0-9a-f]{32})` | trace_id="TRACE" or trace="TRACE"'
+)
 _TRACE_LINKS = [
+    link("Trace", _explore("django-tempo", "tempo", queryType="traceql", query="TRACE"), blank=True),
+    link("Log lines of this trace", _explore("django-loki", "loki", expr=_LOG_LINES), blank=True),
     link("Queries of this trace", f"/d/{UID}?var-trace_id=${{__value.raw}}&${{__url_time_range}}"),
     link("Trace in the SQL log", f"{variables.SITE}?trace_id=${{__value.raw}}", blank=True),
 ]
