@@ -98,7 +98,7 @@ def stats_page(request: Request, page: stats.Stats, *, with_text: bool) -> Mappi
             Line(
                 row=row,
                 sql=_excerpt(getattr(row, "sql", None)),
-                url=records.adding(page.group_by, row.group) if row.group is not None else "",
+                url=_destination(page.group_by, row.group, records),
                 links=_links(row, links) | {"call_sites": links.adding("call_site", "")},
             )
             for row in page.results
@@ -148,13 +148,22 @@ def repeats_page(request: Request, page: repeats.Repeats, *, with_text: bool) ->
             Line(
                 row=row,
                 sql=_excerpt(row.sql),
-                url=records.adding("fingerprint", row.fingerprint),
+                url=_destination("fingerprint", row.fingerprint, records),
                 links=_links(row, links) | {"trace": reverse("sqllogs:trace", args=[row.trace_id])},
             )
             for row in page.results
         ],
         "heads": heads(links, REPEATS_COLUMNS, ordering, repeats.DEFAULT_ORDERING),
     }
+
+
+def _destination(group_by: str, value: Any, records: Links) -> str:
+    """Return the page of a statement, or the records of another group; of no value there are none to show."""
+    if value is None:
+        return ""
+    if group_by == "fingerprint":
+        return records.at(reverse("sqllogs:fingerprint", args=[value])).setting()
+    return records.adding(group_by, value)
 
 
 def _excerpt(sql: str | None) -> SafeString | None:

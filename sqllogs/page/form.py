@@ -95,7 +95,7 @@ def filter_form(
         others=[fields[name] for name in others],
         kept=kept,
         ranges=_ranges(links),
-        chips=[chip for name in names if name in links.on for chip in _chips(name, links)],
+        chips=chips(links),
         unfolded=wrong in others,
         clear=links.plain(**kept),
     )
@@ -142,16 +142,21 @@ def _ranges(links: Links) -> list[Range]:
     ]
 
 
+def chips(links: Links) -> list[Chip]:
+    """Return the filters that are on, one for each value."""
+    return [chip for name in SQLLogFilter.base_filters if name in links.on for chip in _chips(name, links)]
+
+
 def _chips(name: str, links: Links) -> list[Chip]:
     filter_ = SQLLogFilter.base_filters[name]
     several = isinstance(filter_, Values)
     values = parameters.separated(links.on[name]) if several else [links.on[name]]
     told = dict(CHOICES.get(name, ()))
-    chips = []
+    made = []
     for place, value in enumerate(values[: parameters.VALUES_MAX]):
         rest = ",".join(parameters.escaped(other) for other in values[:place] + values[place + 1 :])
         url = links.setting(**{name: rest or None})
-        chips.append(
+        made.append(
             Chip(label=str(filter_.label), value=told.get(value, value)[:SHOWN_MAX_CHARACTERS], url=url)
         )
-    return chips
+    return made

@@ -38,8 +38,15 @@ class Links:
 
     def at(self, path: str) -> "Links":
         """Return another list under the same filters."""
+        return self._under(path, self.filters())
+
+    def narrowed(self, **more: str) -> "Links":
+        """Return the same list under more filters."""
+        return self._under(self.path, {**self._kept, **more})
+
+    def _under(self, path: str, filters: dict[str, str]) -> "Links":
         other = Links(path, QueryDict())
-        other.on = other._kept = self.filters()
+        other.on = other._kept = filters
         return other
 
     def adding(self, name: str, value: object) -> str:

@@ -60,7 +60,7 @@ def detail_page(request: Request, record: Record, *, with_text: bool) -> Mapping
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "groups": _groups(record, shown, links),
-        "of_statement": links.plain(fingerprint=record["fingerprint"]),
+        "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
         "around": links.plain(cursor=str(record["id"] + 10), limit="20"),
         "as_json": f"{request.path}?format=json",

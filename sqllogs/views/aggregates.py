@@ -16,7 +16,8 @@ from sqllogs import aggregation, parameters, queries, revalidation
 from sqllogs.aggregation import PAGE, Graph, Slice
 from sqllogs.filters import SQLLogFilter
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
-from sqllogs.page.renderer import HTMLPage
+from sqllogs.page.renderer import HTMLPage, PageRenderer
+from sqllogs.page.statement import statement_page
 from sqllogs.page.trace import trace_page
 from sqllogs.pagination import read_page
 from sqllogs.paging import Paging
@@ -131,7 +132,8 @@ class TraceView(AggregateView):
 class FingerprintView(AggregateView):
     """One statement: figures, where it comes from, samples."""
 
-    renderer_classes = (ORJSONRenderer,)
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("statement.html", statement_page)
 
     def get(self, request: Request, fingerprint: str) -> Response:
         scope = self.scope(request, ())

@@ -28,6 +28,11 @@ class Page(HTMLParser):
         return [found["href"] for found in self.all("a") if css is None or css in found.get("class", "")]
 
 
+def filled_in(response):
+    """Return the page that an answer has been shown as, made anew."""
+    return response.accepted_renderer.render(response.data, None, response.renderer_context)
+
+
 def look(client, query="", status=200):
     answer = client.get(URL + query)
     assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8"), answer.text

@@ -12,7 +12,7 @@ from sqllogs import capture, tokens
 from sqllogs.page.lines import LINKED
 from sqllogs.views import RecordList
 from tests.sqllogs.factories import BROWSER, fill, put, put_statement, reader
-from tests.sqllogs.pages import HOSTILE, URL, Page, look
+from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
 from tests.sqllogs.recording import recording, stored
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -302,7 +302,7 @@ def test_filling_in_the_page_sends_no_query(django_assert_num_queries):
     response = RecordList.as_view()(request)
     for alias in ("default", "sqllogs"):
         with django_assert_num_queries(0, using=alias):
-            assert b"data-id" in response.render().content
+            assert "data-id" in filled_in(response)
 
 
 def test_reading_the_page_leaves_no_record(ring_alias):

@@ -9,13 +9,13 @@ from django.test import Client, RequestFactory
 
 from sqllogs import tokens, views
 from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, reader
-from tests.sqllogs.pages import HOSTILE, URL, Page, look
+from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 TABS = ("stats/", "requests/", "repeats/")
 TRACE = "ab" * 16
-PAGES = (*TABS, f"traces/{TRACE}/")
+PAGES = (*TABS, f"traces/{TRACE}/", f"fingerprints/{'a' * 16}/")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_statements_are_listed_by_their_share_of_the_time(browser, loop):
     assert text.index("app_author") < text.index("app_book")
     assert "87.5 %" in text
     assert "N+1: 7 times" in text
-    assert f"{URL}?fingerprint={'a' * 16}" in page.links("sql")
+    assert f"{URL}fingerprints/{'a' * 16}/" in page.links("sql")
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,26 @@ def test_suspects_have_their_remedy_and_their_worst_example(browser, loop):
     assert rows(page) == 1
     assert "app/views.py:5 books, too" in words(page)
     assert page.links("lead") == [f"{URL}traces/{TRACE}/"]
+
+
+def test_statement_has_its_figures_places_and_samples(browser, loop):
+    page = look(browser, f"fingerprints/{'a' * 16}/?method=GET&min_ms=0")
+    text = words(page)
+    assert "SELECT id FROM app_author WHERE id = ? LIMIT ?" in text
+    assert "Calls7" in text
+    assert "N+1: 7 times" in text
+    assert "The slowest" in text
+    assert "The failing" not in text
+    filters = {"method": ["GET"], "min_ms": ["0"], "fingerprint": ["a" * 16]}
+    records = [parse_qs(urlsplit(link).query) for link in page.links() if urlsplit(link).path == URL]
+    assert filters in records
+    assert filters | {"call_site": [r"app/views.py:5 books\, too"]} in records
+    assert filters | {"route": ["books/"]} in records
+    assert f"{URL}fingerprints/{'a' * 16}/?min_ms=0" in page.links()
+
+
+def test_statement_that_is_not_known_is_told(browser):
+    assert "is known" in look(browser, f"fingerprints/{'e' * 16}/", 404).words
 
 
 def test_trace_shows_each_query_where_it_was_in_time(browser, loop, settings):
@@ -166,9 +186,10 @@ def test_empty_tab_says_so(browser, tab, expected):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_hostile_text_is_text(browser, path):
-    put_statement(sql=f"SELECT '{HOSTILE}' FROM a WHERE b = ?", tables=HOSTILE)
+    put_statement("a" * 16, sql=f"SELECT '{HOSTILE}' FROM a WHERE b = ?", tables=HOSTILE)
     hostile = dict.fromkeys(("route", "view", "call_site", "alias", "kind", "method"), HOSTILE)
-    put(*[{**hostile, "trace_id": TRACE, "error": HOSTILE if path == PAGES[-1] else None}] * 9)
+    hostile["fingerprint"] = "a" * 16
+    put(*[{**hostile, "trace_id": TRACE, "error": None if path in TABS else HOSTILE}] * 9)
     for query in ("", f"?view={HOSTILE}"):
         page = Page(browser.get(URL + path + query))
         assert HOSTILE[:14] in page.words
@@ -188,11 +209,14 @@ def test_text_is_for_those_with_the_permission(loop, path):
     assert "sqllogs.view_sqllog_text" in page.words
 
 
-@pytest.mark.parametrize("view", [views.StatsView, views.RequestsView, views.RepeatsView])
+@pytest.mark.parametrize(
+    "view", [views.StatsView, views.RequestsView, views.RepeatsView, views.FingerprintView]
+)
 def test_filling_in_a_tab_sends_no_query(loop, django_assert_num_queries, view):
     token = tokens.create("x")
     request = RequestFactory().get("/", headers={"Accept": BROWSER, "Authorization": f"Bearer {token}"})
-    response = view.as_view()(request)
+    names = {"fingerprint": "a" * 16} if view is views.FingerprintView else {}
+    response = view.as_view()(request, **names)
     for alias in ("default", "sqllogs"):
         with django_assert_num_queries(0, using=alias):
-            assert b"app/views.py" in response.render().content
+            assert "app/views.py" in filled_in(response)
