@@ -30,7 +30,7 @@ ABOUT = {
     "Prometheus": "The site's metrics over time.",
 }
 SERVICES: dict[str, tuple[int, str]] = {
-    "Metrics": (settings.SQLLOGS["METRICS_PORT"], "/metrics"),
+    "Metrics": (settings.SQLLOGS.get("METRICS_PORT", 0), "/metrics"),
     "Prometheus": (9090, "/targets"),
     "Grafana": (3000, "/d/django-sql-logs"),
 }

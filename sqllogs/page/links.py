@@ -66,8 +66,9 @@ class Links:
         """Return the list under these filters and no other."""
         return self._write(only)
 
-    def as_json(self) -> str:
-        return self._write({**self.on, "format": "json"})
+    def shaped(self, format: str) -> str:
+        """Return the same page in another form: json or csv."""
+        return self._write({**self.on, "format": format})
 
     def _write(self, query: Mapping[str, str]) -> str:
         return f"{self.path}?{urlencode(query)}" if query else self.path

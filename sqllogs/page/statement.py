@@ -60,7 +60,7 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         "records": records.setting(),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
-        "as_json": links.as_json(),
+        "as_json": links.shaped("json"),
         "curl": curl(request),
     }
 

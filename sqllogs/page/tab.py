@@ -35,6 +35,7 @@ def tab(
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "first_page": links.setting() if "cursor" in links.on or "offset" in links.on else None,
-        "as_json": links.as_json(),
+        "as_json": links.shaped("json"),
+        "as_csv": links.shaped("csv"),
         "curl": curl(request),
     }

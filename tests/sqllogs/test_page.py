@@ -215,6 +215,16 @@ def test_curl_line_asks_for_the_same_list(browser):
     assert """Bearer $SQLLOGS_TOKEN" 'http://testserver/sql-logs/?route=a%27b'""" in words
 
 
+@pytest.mark.parametrize("tab", ["", "stats/", "requests/", "repeats/"])
+def test_each_tab_leads_to_the_same_as_json_and_csv(browser, tab):
+    fill(3)
+    page = look(browser, f"{tab}?kind=request")
+    for name, media_type in (("json", "application/json"), ("csv", "text/csv")):
+        (link,) = [link for link in page.links() if f"format={name}" in link]
+        assert "kind=request" in link
+        assert browser.get(link)["Content-Type"].startswith(media_type)
+
+
 def test_empty_ring_says_what_to_do(browser):
     assert "Nothing has been recorded yet" in look(browser).words
 

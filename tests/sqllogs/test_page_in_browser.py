@@ -1,6 +1,7 @@
 """The page in Chromium: its own script runs, nothing else does, and nothing breaks its policy."""
 
 import pytest
+from django.core.signals import request_finished, request_started
 
 from tests.sqllogs.factories import fill, put_statement
 
@@ -38,6 +39,28 @@ def test_script_adds_live_tail_and_copying(chromium, url):
     dom = chromium.visit(url).dom
     assert 'aria-pressed="false"' in dom
     assert '<button type="button" class="button" data-copy="curl">' in dom
+
+
+def test_live_tail_shows_what_comes_in(chromium, url):
+    def one_more(sender, **kwargs):
+        # While the page is on its way: what comes in after that is not on it.
+        request_started.disconnect(one_more)
+        request_finished.connect(add)
+
+    def add(sender, **kwargs):
+        request_finished.disconnect(add)
+        fill(61, first=61)
+
+    request_started.connect(one_more)
+    try:
+        visit = chromium.visit(f"{url}#live", after_ms=7_000)
+    finally:
+        request_started.disconnect(one_more)
+        request_finished.disconnect(add)
+    assert visit.console == []
+    assert visit.dom.count('data-id="61"') == 1
+    assert visit.dom.count('data-id="60"') == 1
+    assert ">Pause</button>" in visit.dom
 
 
 def test_style_is_light_and_dark(chromium, url, tmp_path):
