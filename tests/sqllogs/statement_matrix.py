@@ -2,16 +2,11 @@
 
 SQLite tells by its trace callback, PostgreSQL by log_statement=all. Both sides
 are compared in the form in which statements are kept. Feeds
-tests/sqllogs/test_statement_matrix.py; for psycopg 2 this runs as a program of
-its own, `python -m tests.sqllogs.statement_matrix`: Django takes psycopg 3
-wherever it can be imported.
+tests/sqllogs/test_statement_matrix.py, for psycopg 2 by way of tests/sqllogs/psycopg2_process.py.
 """
 
-import json
 import re
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,7 +75,7 @@ def application(driver: str, settings_dict: dict[str, Any], sent: Sent) -> Itera
         yield app
 
 
-def compare(app: Any, ring_alias: str, **settings: Any) -> tuple[Found, Found]:
+def compare(app: Any, ring_alias: str, _log_path: Path | None = None, **settings: Any) -> tuple[Found, Found]:
     """Run all kinds; return what was sent and is not recorded, and what is recorded and was not sent."""
     from sqllogs.statement import scan
     from tests.sqllogs.recording import recording, texts
@@ -103,38 +98,3 @@ def compare(app: Any, ring_alias: str, **settings: Any) -> tuple[Found, Found]:
 
 def _without_empty(found: Found) -> Found:
     return {name: texts for name, texts in found.items() if texts}
-
-
-def compare_with_psycopg2(settings_dict: dict[str, Any], log_path: Path, ring: Path) -> list[Found]:
-    """Have `compare` run in a process that has no psycopg 3."""
-    given = json.dumps([settings_dict, str(log_path), str(ring)])
-    command = [sys.executable, "-W", "error", "-m", "tests.sqllogs.statement_matrix", given]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    found: list[Found] = json.loads(ran.stdout)
-    return found
-
-
-def main(settings_dict: dict[str, Any], log_path: str, ring: str) -> None:
-    sys.modules["psycopg"] = None  # type: ignore[assignment]
-    import django
-    from django.conf import settings
-
-    settings.configure(
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "sqllogs"],
-        DATABASES={"default": {}, "ring": {"ENGINE": "django.db.backends.sqlite3", "NAME": ring}},
-        SQLLOGS={"DATABASE": "ring", "ENABLED": False},
-        USE_TZ=True,
-    )
-    django.setup()
-    from django.core.management import call_command
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    assert not is_psycopg3
-    call_command("migrate", database="ring", verbosity=0, skip_checks=True)
-    with application("psycopg2", settings_dict, postgresql_log(Path(log_path), settings_dict["NAME"])) as app:
-        print(json.dumps(compare(app, "ring")))
-
-
-if __name__ == "__main__":
-    main(*json.loads(sys.argv[1]))

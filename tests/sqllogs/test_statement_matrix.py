@@ -5,14 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.sqllogs import psycopg2_process
 from tests.sqllogs.statement_kinds import ALIAS
-from tests.sqllogs.statement_matrix import (
-    application,
-    compare,
-    compare_with_psycopg2,
-    postgresql_log,
-    sqlite,
-)
+from tests.sqllogs.statement_matrix import application, compare, postgresql_log, sqlite
 
 REASONS = {
     "BEGIN": "BEGIN on PostgreSQL",
@@ -145,8 +140,14 @@ def test_recorded_is_what_postgresql_was_sent(ring_alias, postgresql, settings, 
 
 def test_recorded_is_what_postgresql_was_sent_by_psycopg2(postgresql, tmp_path):
     settings_dict = postgresql.create_database(ALIAS) | {"TIME_ZONE": TIME_ZONE}
-    unseen, unsent = compare_with_psycopg2(settings_dict, postgresql.log_path, tmp_path / "ring.sqlite3")
-    assert (unseen, unsent) == (UNSEEN["psycopg2"], UNSENT["psycopg2"])
+    found = psycopg2_process.call(
+        "tests.sqllogs.statement_matrix",
+        "compare",
+        settings_dict,
+        postgresql.log_path,
+        tmp_path / "ring.sqlite3",
+    )
+    assert tuple(found) == (UNSEEN["psycopg2"], UNSENT["psycopg2"])
 
 
 @pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
