@@ -6,32 +6,39 @@ Feeds the terminal's tables and the messages of `sqllogs.testing`.
 import re
 
 ELLIPSIS = "…"
+WORD_MAX = 16
+"""A part of a word that is longer is left; else it goes with the rest of the word."""
 
 _LIST = re.compile(r"\A((?:WITH .{0,200}? )?(?:SELECT|INSERT INTO [^ (]+\())(?: ?DISTINCT)? ?")
 _NESTING = re.compile(r"[(\[)\]]|, |(?<![\w.])FROM\b|\"[^\"]*\"")
 
 
 def brief(sql: str, width: int) -> str:
-    """Return at most `width` characters: first the list of columns gives way, then the middle."""
+    """Return at most `width` characters: first the columns give way, then the middle."""
     if len(sql) <= width:
         return sql
-    shorter = _without_columns(sql)
-    return shorter if len(shorter) <= width else cut(shorter, width)
+    shorter = _with_columns(sql, 1)
+    return shorter if len(shorter) <= width else cut(_with_columns(sql, 0), width)
 
 
 def cut(text: str, width: int) -> str:
-    """Return a text in at most `width` characters, with more of its beginning than of its end."""
+    """Return at most `width` characters, more of the beginning than of the end, and whole words."""
     if len(text) <= width:
         return text
     if width <= 1:
         return text[:width]
-    tail = (width - 1) * 2 // 5
-    head = width - 1 - tail
-    return f"{text[:head]}{ELLIPSIS}{text[len(text) - tail :]}"
+    tail_width = (width - 1) * 2 // 5
+    head, tail = text[: width - 1 - tail_width], text[len(text) - tail_width :]
+    word_max = min(WORD_MAX, width // 4)
+    if 0 <= (space := tail.find(" ")) < word_max:
+        tail = tail[space:]
+    if len(head) - (space := head.rfind(" ")) <= word_max and space > 0:
+        head = head[: space + 1]
+    return f"{head}{ELLIPSIS}{tail}"
 
 
-def _without_columns(sql: str) -> str:
-    """Leave only the first of the columns that are selected or inserted."""
+def _with_columns(sql: str, count: int) -> str:
+    """Leave none or one of the columns that are selected or inserted."""
     start = _LIST.match(sql)
     if start is None:
         return sql
@@ -40,8 +47,9 @@ def _without_columns(sql: str) -> str:
     for found in _NESTING.finditer(sql, start.end()):
         piece = found[0]
         if piece == end_of_list and depth == 0:
+            kept = first if count else start.end()
             end = found.start() - (piece == "FROM")
-            return sql if first is None else f"{sql[:first]}{ELLIPSIS}{sql[end:]}"
+            return sql if first is None else f"{sql[:kept]}{ELLIPSIS}{sql[end:]}"
         depth += (piece in "([") - (piece in ")]")
         if piece == ", " and depth == 0 and first is None:
             first = found.end()

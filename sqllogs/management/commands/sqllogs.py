@@ -3,6 +3,8 @@
 None of its queries is recorded.
 """
 
+import os
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -13,9 +15,12 @@ from sqllogs.context import muted
 from sqllogs.errors import SQLLogsError
 from sqllogs.management.subcommands import SUBCOMMANDS
 
+INTERRUPTED = 130
+"""What a shell expects of a program that a Ctrl-C has ended."""
+
 
 class Command(BaseCommand):
-    help = "Administer the SQL log."
+    help = "Read and administer the SQL log."
 
     def add_arguments(self, parser: CommandParser) -> None:
         choices = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
@@ -28,6 +33,13 @@ class Command(BaseCommand):
         try:
             with muted():
                 SUBCOMMANDS[subcommand].handle(self, options)
+                self.stdout.flush()
+        except BrokenPipeError:
+            # `head` or `less` has seen enough. What is left in the buffer would be written at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            self.stdout.write("")
+            sys.exit(INTERRUPTED)
         except SQLLogsError as exc:
             raise CommandError(str(exc)) from exc
         except DatabaseAPIError as exc:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sqllogs.management.subcommands import clear, resize, token
+from sqllogs.management.subcommands import clear, explain, health, resize, tail, token, trace
 
 
 class Subcommand(Protocol):
@@ -19,4 +19,12 @@ class Subcommand(Protocol):
         """Answer on the command's stdout, with notes on its stderr; raise CommandError or SQLLogsError."""
 
 
-SUBCOMMANDS: dict[str, Subcommand] = {"clear": clear, "resize": resize, "token": token}
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "tail": tail,
+    "trace": trace,
+    "explain": explain,
+    "health": health,
+    "token": token,
+    "resize": resize,
+    "clear": clear,
+}

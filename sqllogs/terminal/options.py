@@ -1,0 +1,86 @@
+"""The options that the reading subcommands share.
+
+The filters are made of `sqllogs.filters`, so that a new one there is an option here.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.http import QueryDict
+from django_filters import Filter
+
+from sqllogs.api_errors import ParameterError
+from sqllogs.filters import SQLLogFilter
+from sqllogs.paging import LIMIT_MAX
+
+_DESTINATION = "filter_"
+"""Before a filter's name: Django's commands have options of their own."""
+
+WATCH_S = 2.0
+
+
+def add_json(parser: CommandParser, help: str = "as JSON, under the names of the API") -> None:
+    parser.add_argument("--json", action="store_true", help=help)
+
+
+def add_filters(parser: CommandParser, without: Iterable[str] = ()) -> None:
+    """Add an option for each filter of the API."""
+    group = parser.add_argument_group("filters", "Those of the API; several values by comma, or given again.")
+    for name, one in SQLLogFilter.base_filters.items():
+        if name not in without:
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                dest=f"{_DESTINATION}{name}",
+                action="append",
+                metavar="VALUE",
+                help=_help(one),
+            )
+
+
+def _help(one: Filter) -> str:
+    shown = {"Instant": "2026-01-31T12:00, epoch seconds, now-5m", "Slow": "true or false"}
+    detail = shown.get(type(one).__name__)
+    return f"{one.label}: {detail}" if detail else str(one.label)
+
+
+def add_limit(parser: CommandParser, default: int, what: str) -> None:
+    parser.add_argument("-n", "--limit", type=int, default=default, metavar="N", help=f"{what} ({default})")
+
+
+def add_watch(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--watch", type=float, nargs="?", const=WATCH_S, metavar="SECONDS",
+        help=f"show it anew each so many seconds ({WATCH_S:g}); Ctrl-C ends it",
+    )  # fmt: skip
+
+
+def query(options: Mapping[str, Any], **others: object) -> QueryDict:
+    """Return the filters given as the API's query string would have them."""
+    made = QueryDict(mutable=True)
+    for name in SQLLogFilter.base_filters:
+        if values := options.get(f"{_DESTINATION}{name}"):
+            made.setlist(name, values)
+    for name, value in others.items():
+        if value is not None:
+            made[name] = str(value)
+    return made
+
+
+def filters(options: Mapping[str, Any]) -> SQLLogFilter:
+    """Read the filters given; raise CommandError."""
+    try:
+        return SQLLogFilter.of(query(options))
+    except ParameterError as exc:
+        raise CommandError(f"--{exc.field.replace('_', '-')}: {_reason(exc)}") from exc
+
+
+def _reason(exc: ParameterError) -> str:
+    return str(exc.detail).removeprefix(f"{exc.field}: ")
+
+
+def check_limit(options: Mapping[str, Any], *, least: int = 1) -> int:
+    limit = int(options["limit"])
+    if not least <= limit <= LIMIT_MAX:
+        raise CommandError(f"--limit: Give a number from {least} to {LIMIT_MAX:,}.")
+    return limit
