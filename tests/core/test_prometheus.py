@@ -1,0 +1,246 @@
+"""The whole way: traffic to gunicorn with three workers, scraped by a real Prometheus with our rules."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from django.urls import resolve
+
+from tests.ports import free_port
+from tests.prometheus import CONFIGURATION, Prometheus
+from tests.servers import ROOT, Server
+from transactions.traffic import MIX, Traffic
+
+RATE, TRAFFIC_S = 20, 4
+CRASHES = 40
+"""More than one in ten seconds of the five minutes that the alert looks at."""
+ANSWERED = "sum by (view) (django_http_responses_total_by_status_view_method_total)"
+UNCOUNTED = {"home:index", "home:healthz"}
+"""Asked for by the generator and by the fixtures as well."""
+GROUPS = [
+    group
+    for path in sorted((CONFIGURATION / "rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+]
+RECORDED = [rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule]
+METRIC = re.compile(r"\b(?:django|sqllogs)_\w+")
+
+
+class Site:
+    """gunicorn, Prometheus and what has been sent, by view."""
+
+    def __init__(self, server, prometheus, token):
+        self.server = server
+        self.prometheus = prometheus
+        self.token = token
+        self.sent = Counter()
+        self.earlier = self.pids() - set(workers(server.process.pid))
+        """Processes of before, whose figures the site's first process has set to zero."""
+
+    def pids(self):
+        return {one["pid"] for one in self.read_log("health/")["processes"]}
+
+    def ask(self, method, path):
+        response = requests.request(method, self.server.url + path, timeout=30)
+        self.sent[resolve(path.partition("?")[0]).view_name] += 1
+        return response
+
+    def write(self):
+        """Send the form that writes, as the page does."""
+        with requests.Session() as session:
+            session.get(self.server.url, timeout=30)
+            headers = {"X-CSRFToken": session.cookies["csrftoken"]}
+            path = "/transactions/bulk-write/"
+            assert session.post(self.server.url + path, headers=headers, timeout=30).ok
+        self.sent[resolve(path).view_name] += 1
+
+    def run_traffic(self):
+        """Send the generator's mix; every request must be answered, or nobody could tell its count."""
+        traffic = Traffic(self.server.url, RATE)
+        traffic.run(TRAFFIC_S)
+        for path, outcomes in traffic.tally._outcomes.items():
+            assert all(outcome.isdecimal() for outcome in outcomes), outcomes
+            self.sent[resolve(path).view_name] += outcomes.total()
+
+    def answered(self):
+        return {
+            view: count
+            for view, count in self.prometheus.by("view", ANSWERED).items()
+            if view in self.sent and view not in UNCOUNTED
+        }
+
+    def expected(self):
+        return {view: count for view, count in self.sent.items() if view not in UNCOUNTED}
+
+    def wait_for_counts(self):
+        self.prometheus.wait(lambda: self.answered() == self.expected())
+        return self.answered()
+
+    def read_log(self, path=""):
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return requests.get(f"{self.server.url}/sql-logs/{path}", headers=headers, timeout=30).json()
+
+
+def manage(environment, *arguments):
+    command = [sys.executable, "manage.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def prepared(environment):
+    """Migrate, fill, and return a token."""
+    manage(environment, "migrate", "-v0")
+    manage(environment, "migrate", "-v0", "--database=sqllogs")
+    manage(environment, "generate_transactions", "--count=300")
+    return manage(environment, "sqllogs", "token", "create", "prometheus")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    port = free_port()
+    environment = os.environ | {
+        "DATA_DIR": str(folder),
+        "DJANGO_SETTINGS_MODULE": "core.settings",
+        "METRICS_PORT": str(port),
+    }
+    token = prepared(environment)
+    gunicorn = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--workers=3", "--no-control-socket")
+    server = Server(gunicorn, environment, folder / "server.log")
+    try:
+        server.wait("/healthz")
+        with Prometheus(folder, port) as prometheus:
+            site = Site(server, prometheus, token)
+            send(site)
+            manage(environment, "showmigrations")  # a job, beside the running site
+            yield site
+    finally:
+        server.stop()
+
+
+def send(site):
+    """Send each kind of request once, and more when Prometheus has seen it: a rate is between two scrapes."""
+    for _, method, path in MIX:
+        site.ask(method, path)
+    site.wait_for_counts()
+    time.sleep(3)  # for the figures of requests, which are counted two seconds after their end
+    for _, method, path in MIX:
+        site.ask(method, path)
+    site.run_traffic()
+    for _ in range(CRASHES):
+        site.ask("GET", "/transactions/crashing/")
+    site.write()
+
+
+def test_target_is_up_under_our_labels(site):
+    [(labels, value)] = site.prometheus.query("up")
+    assert value == 1
+    assert labels.items() >= {"job": "django", "app": "somesite", "namespace": "default"}.items()
+
+
+def test_every_request_to_every_worker_is_counted_once(site):
+    assert site.wait_for_counts() == site.expected()
+    assert site.prometheus.wait(lambda: site.prometheus.by(None, "sqllogs_processes") == {None: 3})
+
+
+def test_every_statement_of_every_worker_is_counted_once(site):
+    """As the ring has it, where each process keeps an account of its own."""
+
+    def accounts():
+        told = [one for one in site.read_log("health/")["processes"] if one["pid"] not in site.earlier]
+        names = ("captured", "stored")
+        ring = {name: sum(process[name] for process in told) for name in names}
+        return ring, {name: site.prometheus.by(None, f"sum(sqllogs_{name}_total)")[None] for name in names}
+
+    def agree():
+        ring, metrics = accounts()
+        return ring == metrics and ring["stored"] > 100
+
+    assert site.prometheus.wait(agree), accounts()
+
+
+@pytest.mark.parametrize("record", sorted(set(RECORDED)))
+def test_recording_rule_has_data(record, site):
+    assert site.prometheus.wait(lambda: site.prometheus.query(record)), record
+
+
+def test_every_rule_is_well_and_evaluated(site):
+    rules = [rule for group in site.prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == sum(len(group["rules"]) for group in GROUPS)
+    assert {rule["health"] for rule in rules} == {"ok"}
+
+
+def test_every_metric_that_an_alert_asks_for_is_there(site):
+    asked = {
+        name
+        for group in GROUPS
+        for rule in group["rules"]
+        if "alert" in rule
+        for name in METRIC.findall(rule["expr"])
+        if f":{name}:" not in rule["expr"]
+    }
+    assert asked
+    assert [name for name in sorted(asked) if not site.prometheus.query(f"count({name})")] == []
+
+
+def test_every_documented_metric_is_there_or_has_had_no_cause(site):
+    text = (Path(ROOT) / "docs" / "metrics.md").read_text()
+    named = re.findall(r"^\| `(\w+)` \| (\w+)", text, re.MULTILINE)
+    series = {name: f"{name}_count" if kind == "histogram" else name for name, kind in named}
+    absent = {name for name, one in series.items() if not site.prometheus.query(f"count({one})")}
+    assert absent == {
+        "django_cache_get_fail_total",
+        "django_db_execute_many_total",
+        "django_db_new_connection_errors_total",
+        "sqllogs_faults_total",
+    }
+
+
+def test_view_that_fails_and_statement_that_fails_are_alerts(site):
+    def active():
+        found = site.prometheus.get("alerts")["alerts"]
+        return {(one["labels"]["alertname"], one["labels"].get("view")) for one in found}
+
+    expected = {("DjangoServerErrors", "transactions:crashing"), ("DjangoDatabaseExceptions", None)}
+    assert site.prometheus.wait(lambda: expected <= active()), active()
+    assert not {name for name, _ in active()} & {"DjangoTargetDown", "DjangoDatabaseDown", "SQLLogsDropping"}
+
+
+@pytest.mark.parametrize(
+    "metric", ["sqllogs_query_duration_seconds", "sqllogs_request_queries", "sqllogs_request_sql_seconds"]
+)
+def test_exemplar_leads_to_the_statements_of_its_trace(metric, site):
+    now = time.time()
+    found = site.prometheus.wait(
+        lambda: site.prometheus.get(
+            "query_exemplars", query=f"{metric}_bucket", start=now - 600, end=now + 60
+        )
+    )
+    exemplars = [exemplar for series in found for exemplar in series["exemplars"]]
+    assert exemplars
+    for exemplar in exemplars[:5]:
+        records = site.read_log(f"?trace_id={exemplar['labels']['trace_id']}")["results"]
+        assert records
+        assert all(record["trace_id"] == exemplar["labels"]["trace_id"] for record in records)
+
+
+def test_no_count_is_lost_when_a_worker_is_killed(site):
+    site.wait_for_counts()
+    killed = workers(site.server.process.pid)[0]
+    os.kill(killed, signal.SIGKILL)
+    site.prometheus.wait(lambda: killed not in workers(site.server.process.pid))
+    for _ in range(30):
+        assert site.ask("GET", "/transactions/fast/").status_code == 200
+    assert site.wait_for_counts() == site.expected()
+
+
+def workers(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

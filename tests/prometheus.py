@@ -1,0 +1,90 @@
+"""Debian's Prometheus with our configuration and rules, on a port and in a folder of its own."""
+
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from tests.ports import free_port
+from tests.programs import PROMETHEUS, find
+
+CONFIGURATION = Path(__file__).parent.parent / "grafana" / "prometheus"
+INTERVAL = "1s"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+
+
+class Prometheus:
+    """A server that scrapes one port of this machine each second; a context manager."""
+
+    def __init__(self, folder, target_port):
+        self._url = f"http://127.0.0.1:{free_port()}"
+        self._log = folder / "prometheus.log"
+        path = folder / "prometheus.yml"
+        path.write_text(configuration(target_port))
+        self._command = [
+            find(PROMETHEUS),
+            f"--config.file={path}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={self._url.removeprefix('http://')}",
+            "--enable-feature=exemplar-storage",
+        ]
+
+    def __enter__(self):
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with suppress(requests.RequestException):
+                if requests.get(f"{self._url}/-/ready", timeout=5).ok:
+                    return self
+            time.sleep(0.1)
+        self.__exit__()
+        pytest.fail(f"Prometheus does not start:\n{self._log.read_text()}", pytrace=False)
+
+    def __exit__(self, *exc_info):
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+    def get(self, path, **parameters):
+        """Return `data` of an answer of the API; an error of its is a failure with its words."""
+        answer = requests.get(f"{self._url}/api/v1/{path}", params=parameters, timeout=30).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, expression):
+        """Return labels and value of each series of an instant query."""
+        rows = self.get("query", query=expression)["result"]
+        return [(row["metric"], float(row["value"][1])) for row in rows]
+
+    def by(self, label, expression):
+        """Return the values of a query by one label."""
+        return {labels.get(label): value for labels, value in self.query(expression)}
+
+    def wait(self, condition, timeout_s=60.0):
+        """Ask until a condition holds, and return what it returns; the last answer if it never does."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        return found
+
+
+def configuration(target_port):
+    """Return our prometheus.yml with another port and a shorter interval."""
+    text = (CONFIGURATION / "prometheus.yml").read_text()
+    changed = text.replace("localhost:9110", f"127.0.0.1:{target_port}").replace("15s", INTERVAL)
+    assert changed.count(INTERVAL) == 2
+    assert str(target_port) in changed
+    parsed = yaml.safe_load(changed)
+    parsed["rule_files"] = [str(CONFIGURATION / pattern) for pattern in parsed["rule_files"]]
+    return yaml.safe_dump(parsed)
