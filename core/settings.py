@@ -103,6 +103,7 @@ SQLLOGS: dict[str, Any] = {
     "METRICS_PORT": envint("METRICS_PORT", 9110),
     "TRACE_URL": os.environ.get("SQLLOGS_TRACE_URL", ""),
     "QUERY_SPANS": envbool("SQLLOGS_QUERY_SPANS", False),
+    "OTLP": os.environ.get("SQLLOGS_OTLP", ""),
 }
 
 # Every line names its trace. webapp.log is for what needs somebody's attention; LOG_FORMAT=json makes

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from sqllogs import conf
+from sqllogs import conf, otlp
 from sqllogs.metrics import slots
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
@@ -158,6 +158,24 @@ def check_open_metrics() -> Iterator[CheckMessage]:
     )
 
 
+def check_otlp() -> Iterator[CheckMessage]:
+    given = conf.load()
+    if not given.otlp:
+        return
+    if not given.otlp.startswith(("http://", "https://")):
+        yield Error(
+            f"SQLLOGS['OTLP'] = {given.otlp!r} is no address.",
+            hint="Write it whole, with its path: http://localhost:3100/otlp/v1/logs.",
+            id="sqllogs.E040",
+        )
+    if lacking := otlp.missing():
+        yield Error(
+            f"SQLLOGS['OTLP'] needs packages that are not installed: {', '.join(lacking)}.",
+            hint="pip install opentelemetry-exporter-otlp-proto-http",
+            id="sqllogs.E041",
+        )
+
+
 CHECKS = (
     check_settings,
     check_database,
@@ -167,6 +185,7 @@ CHECKS = (
     check_anonymous,
     check_shared_file,
     check_buffer,
+    check_otlp,
     check_metrics,
     check_open_metrics,
 )

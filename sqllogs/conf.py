@@ -65,6 +65,12 @@ class Conf:
     query_spans: bool = False
     """Make an OpenTelemetry span of each query of a sampled request, in the writer's thread."""
 
+    otlp: str = ""
+    """Address that takes log records over OTLP/HTTP, with its path; records are shipped there too."""
+
+    otlp_share: float = 1.0
+    """Share of traces whose records are shipped; slow and failing queries are in any case."""
+
 
 NAMES: dict[str, tuple[type, ...]] = {
     name.upper(): tuple(get_origin(one) or one for one in get_args(kind) or (kind,))
@@ -81,8 +87,14 @@ _MINIMA: dict[str, float] = {
     "N_PLUS_ONE_THRESHOLD": 2,
     "SLOW_LOG_MS": 0,
     "METRICS_PORT": 0,
+    "OTLP_SHARE": 0,
 }
-_MAXIMA: dict[str, float] = {"CAPACITY_ROWS": 2**31 - 1, "FLUSH_INTERVAL_S": 60, "METRICS_PORT": 65_535}
+_MAXIMA: dict[str, float] = {
+    "CAPACITY_ROWS": 2**31 - 1,
+    "FLUSH_INTERVAL_S": 60,
+    "METRICS_PORT": 65_535,
+    "OTLP_SHARE": 1,
+}
 
 
 def problem(key: str, value: Any) -> str | None:

@@ -53,6 +53,7 @@ class Delivery:
             + len(self._unfinished)
             + sum(len(batch.records) for _, batch in self._held),
             oldest_ns=self._oldest_ns,
+            exported=self._sinks.exported(),
         )
 
     def write_all(self, *, hold: bool = False) -> None:

@@ -16,6 +16,7 @@ from sqllogs.models import Process
 ALIVE_WITHIN = timedelta(seconds=30)
 """A process that captures writes its figures every ten seconds at the latest."""
 LAG_MAX_MS = 10_000.0
+EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class ProcessHealth:
     captured: int
     stored: int
     dropped: dict[str, int]
+    exported: dict[str, int]
+    """Records that were to be sent over OTLP too, by outcome; empty where none are."""
     queued: int
     lag_ms: float
 
@@ -55,6 +58,7 @@ class Health:
     stored: int
     dropped: dict[str, int]
     dropped_total: int
+    exported: dict[str, int]
     queued: int
     lag_ms: float
     """Of the process that is furthest behind."""
@@ -76,6 +80,7 @@ def health() -> Health:
         stored=totals.stored,
         dropped=totals.dropped,
         dropped_total=sum(totals.dropped.values()),
+        exported=totals.exported,
         queued=sum(process.queued for process in alive),
         lag_ms=max((process.lag_ms for process in alive), default=0.0),
         updated_at=totals.updated_at,
@@ -108,6 +113,7 @@ def _process(found: Process, now: datetime) -> ProcessHealth:
         captured=found.captured,
         stored=found.stored,
         dropped=found.dropped,
+        exported=found.exported,
         queued=found.queued,
         lag_ms=found.lag_ms,
     )
@@ -117,5 +123,7 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
     who = f"process {process.pid} on {process.host}"
     for reason, lost in process.dropped.items():
         yield f"{who} has dropped {lost} records since it started ({reason})"
+    for outcome in EXPORT_LOSSES & process.exported.keys():
+        yield f"{who} has not sent {process.exported[outcome]} records over OTLP ({outcome})"
     if process.lag_ms > LAG_MAX_MS:
         yield f"{who} is {process.lag_ms / 1000:.1f} s behind"

@@ -103,6 +103,9 @@ class Process(models.Model):
     stored = models.BigIntegerField(help_text="Records written to the ring.")
     sampled_out = models.BigIntegerField(default=0, help_text="Records that only the statistics count.")
     dropped = models.JSONField(default=dict, help_text="Records lost, by reason.")
+    exported = models.JSONField(
+        default=dict, help_text="Records that were to be sent elsewhere too, by outcome."
+    )
     queued = models.IntegerField(help_text="Records waiting.")
     lag_ms = models.FloatField(help_text="Age of the oldest record of the last batch, milliseconds.")
     written_seq = models.BigIntegerField(

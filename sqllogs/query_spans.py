@@ -9,7 +9,7 @@ from time import sleep
 from sqllogs.conf import Conf
 from sqllogs.record import Record
 from sqllogs.resolver import YIELD_ROWS, Batch
-from sqllogs.semconv import Attributes, began_ns, summary
+from sqllogs.semconv import Attributes, Value, began_ns, known, summary
 from sqllogs.statement import Statement
 
 try:
@@ -45,12 +45,26 @@ class QuerySpans:
             summary(statement),
             context=trace.set_span_in_context(trace.NonRecordingSpan(parent)),
             kind=trace.SpanKind.CLIENT,
-            attributes=self._attributes.of(record, statement),
+            attributes=self._attributes.of(record, statement) | _own(record, statement),
             start_time=start_ns,
         )
         if record.error is not None:
             span.set_status(trace.StatusCode.ERROR, record.error)
         span.end(start_ns + int(record.duration_ms * 1e6))
+
+
+def _own(record: Record, statement: Statement) -> dict[str, Value]:
+    """Return the text, and what the conventions have no name for."""
+    fields: dict[str, Value | None] = {
+        "db.query.text": statement.sql,
+        "sqllogs.rows": record.rows,
+        "sqllogs.fingerprint": record.fingerprint,
+        "sqllogs.alias": record.alias,
+        "sqllogs.in_transaction": record.in_transaction,
+        "sqllogs.kind": record.kind,
+        "sqllogs.view": record.view,
+    }
+    return known(fields)
 
 
 def make(conf: Conf) -> QuerySpans | None:

@@ -1,7 +1,6 @@
 """Name a record's fields by OpenTelemetry's semantic conventions for databases.
 
-Used by the sinks that send records to OpenTelemetry, in their threads. What the
-conventions have no name for is called as everywhere here, with `sqllogs.` before it.
+Used by the sinks that send records to OpenTelemetry, in their threads.
 """
 
 import os
@@ -33,20 +32,19 @@ def began_ns(record: Record) -> int:
 
 
 class Attributes:
-    """Attributes of records, for one thread."""
+    """The conventions' attributes of records, for one thread."""
 
     def __init__(self) -> None:
         self._databases: dict[str, dict[str, Value]] = {}
 
     def of(self, record: Record, statement: Statement) -> dict[str, Value]:
-        """Return the attributes that are known of a record."""
+        """Return what is known of a record, but the statement's text."""
         database = self._databases.get(record.alias)
         if database is None:
             database = self._databases[record.alias] = _database(record.alias)
         attributes: dict[str, Value | None] = {
             **database,
             "db.system.name": SYSTEMS.get(record.vendor, record.vendor),
-            "db.query.text": statement.sql,
             "db.query.summary": summary(statement),
             "db.operation.name": statement.operation if statement.operation != "UNKNOWN" else None,
             "db.collection.name": statement.tables[0] if len(statement.tables) == 1 else None,
@@ -55,15 +53,14 @@ class Attributes:
             "error.type": record.error,
             "http.route": record.route,
             "http.request.method": record.method,
-            "sqllogs.rows": record.rows,
-            "sqllogs.fingerprint": record.fingerprint,
-            "sqllogs.alias": record.alias,
-            "sqllogs.in_transaction": record.in_transaction,
-            "sqllogs.kind": record.kind,
-            "sqllogs.view": record.view,
             **_code(record.call_site),
         }
-        return {name: value for name, value in attributes.items() if value is not None}
+        return known(attributes)
+
+
+def known(attributes: dict[str, Value | None]) -> dict[str, Value]:
+    """Leave out what is not known: an attribute cannot be null."""
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _database(alias: str) -> dict[str, Value]:

@@ -7,7 +7,7 @@ batch that the ring does not take yet is not given to the sinks a second time.
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from sqllogs import guard, query_spans, slow_log
+from sqllogs import guard, otlp, query_spans, slow_log
 from sqllogs.conf import Conf
 from sqllogs.metrics.sink import make as make_metrics
 from sqllogs.pulse import Pulse
@@ -32,9 +32,18 @@ class PulseSink(Sink, Protocol):
         """Called after each attempt to write, whether or not there was anything."""
 
 
+@runtime_checkable
+class ExportingSink(Sink, Protocol):
+    """A sink that sends records to somewhere else."""
+
+    @property
+    def exported(self) -> dict[str, int]:
+        """What became of the records so far, by outcome."""
+
+
 MakeSink = Callable[[Conf], Sink | None]
 
-SINKS: tuple[MakeSink, ...] = (slow_log.make, make_metrics, query_spans.make)
+SINKS: tuple[MakeSink, ...] = (slow_log.make, make_metrics, query_spans.make, otlp.make)
 """Each returns its sink, or None where the settings do not ask for it."""
 
 
@@ -45,6 +54,15 @@ class Sinks:
         made = (make(conf) for make in makers)
         self._sinks = [sink for sink in made if sink is not None]
         self._pulsed = [sink for sink in self._sinks if isinstance(sink, PulseSink)]
+
+    def exported(self) -> dict[str, int]:
+        """Return what became of the records that were to be sent elsewhere, by outcome."""
+        return {
+            outcome: count
+            for sink in self._sinks
+            if isinstance(sink, ExportingSink)
+            for outcome, count in sink.exported.items()
+        }
 
     def take(self, batch: Batch) -> None:
         for sink in self._sinks:

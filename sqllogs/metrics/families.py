@@ -89,6 +89,13 @@ DROPPED = Family(
     name="sqllogs_dropped", kind="counter", help="Records lost on purpose, by reason.", labels=("reason",)
 )
 DROP_REASONS = ("buffer_rows", "buffer_bytes", "rejected")
+EXPORTED = Family(
+    name="sqllogs_exported",
+    kind="counter",
+    help="Records to be sent over OTLP, by what became of them.",
+    labels=("outcome",),
+)
+EXPORT_OUTCOMES = ("sent", "left_out", "queue_full", "refused", "unsent")
 FAULTS = Family(
     name="sqllogs_faults", kind="counter", help="Faults of the SQL log itself, by place.", labels=("place",)
 )
@@ -109,7 +116,7 @@ FLUSH = Family(
 OWN = (
     QUERY_DURATION, QUERY_ERRORS, QUERY_ROWS, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING,
     JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
-    CAPTURED, STORED, DROPPED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
+    CAPTURED, STORED, DROPPED, EXPORTED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
 )  # fmt: skip
 
 # django-prometheus' names, whose dashboards know them; its database engines, which cost the

@@ -6,6 +6,7 @@ its figures to this process's file, which `sqllogs.metrics.collector` sums up wi
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqllogs import guard
@@ -18,6 +19,7 @@ from sqllogs.pulse import Pulse
 from sqllogs.record import Record
 from sqllogs.repeats import Rules
 from sqllogs.resolver import YIELD_ROWS, Batch
+from sqllogs.ring import Tallies
 from sqllogs.statement import Statement
 
 PUBLISH_S = 1.0
@@ -112,6 +114,7 @@ class MetricsSink:
             (families.CAPTURED.name,): tallies.captured,
             (families.STORED.name,): tallies.stored,
             **{(families.DROPPED.name, reason): lost for reason, lost in tallies.dropped.items()},
+            **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(tallies)},
             **self._counted_elsewhere(),
         }
         for key, count in now.items():
@@ -149,6 +152,11 @@ class MetricsSink:
         latest = self._figures.snapshot()
         if self._path is not None:
             figures.write(self._path, latest)
+
+
+def _outcomes(tallies: Tallies) -> Iterator[tuple[str, int]]:
+    """Yield how many records ended how on their way to OTLP; those that wait have not yet."""
+    return ((name, count) for name, count in tallies.exported.items() if name in families.EXPORT_OUTCOMES)
 
 
 def make(conf: Conf) -> MetricsSink | None:

@@ -1,6 +1,6 @@
 """Read what the recording processes tell of themselves."""
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +19,7 @@ class Totals:
     captured: int
     stored: int
     dropped: dict[str, int]
+    exported: dict[str, int]
     updated_at: datetime | None
 
 
@@ -29,17 +30,18 @@ def latest_processes() -> list[Process]:
 def totals() -> Totals:
     """Add up all processes that have ever written."""
     sums = Process.objects.aggregate(Sum("captured"), Sum("stored"), Max("updated_at"))
-    dropped: dict[str, int] = {}
-    for reason, lost in _drops():
-        dropped[reason] = dropped.get(reason, 0) + lost
     return Totals(
         captured=sums["captured__sum"] or 0,
         stored=sums["stored__sum"] or 0,
-        dropped=dropped,
+        dropped=_added_up("dropped"),
+        exported=_added_up("exported"),
         updated_at=sums["updated_at__max"],
     )
 
 
-def _drops() -> Iterator[tuple[str, int]]:
-    for reasons in Process.objects.exclude(dropped={}).values_list("dropped", flat=True):
-        yield from reasons.items()
+def _added_up(column: str) -> dict[str, int]:
+    """Return the sums of counts that a column has by reason or outcome."""
+    counts: Counter[str] = Counter()
+    for found in Process.objects.exclude(**{column: {}}).values_list(column, flat=True):
+        counts.update(found)
+    return dict(counts)

@@ -6,7 +6,7 @@ Implemented once for each kind: `sqlite`, `postgresql`, and `orm` for any other.
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqllogs.models import Process, RingHead, SQLLog, Statement
 from sqllogs.record import Record
@@ -37,6 +37,7 @@ class ProcessRow(NamedTuple):
     stored: int
     sampled_out: int
     dropped: dict[str, int]
+    exported: dict[str, int]
     queued: int
     lag_ms: float
     written_seq: int
@@ -134,4 +135,6 @@ def newest(first_seq: int, records: Sequence[Record], capacity: int) -> tuple[in
 
 def process_values(process: ProcessRow) -> tuple[object, ...]:
     """Return the row with its counts by reason as JSON."""
-    return process._replace(dropped=json.dumps(process.dropped))  # type: ignore[arg-type]
+    dropped: Any = json.dumps(process.dropped)
+    exported: Any = json.dumps(process.exported)
+    return process._replace(dropped=dropped, exported=exported)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from django.db import connections
@@ -47,6 +47,8 @@ class Tallies:
     queued: int
     oldest_ns: int = 0
     """When the oldest query drained last had been executed, since the epoch; 0 when there was none."""
+    exported: dict[str, int] = field(default_factory=dict)
+    """Records that were to be sent elsewhere as well, by what became of them."""
 
 
 class Ring:
@@ -145,6 +147,7 @@ class Ring:
             stored=tallies.stored,
             sampled_out=0,
             dropped=tallies.dropped,
+            exported=tallies.exported,
             queued=tallies.queued,
             lag_ms=max(0, time.time_ns() - tallies.oldest_ns) / 1e6 if tallies.oldest_ns else 0.0,
             written_seq=0,

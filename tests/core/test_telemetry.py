@@ -67,8 +67,14 @@ def serve_run(name, databases, folder, **environment):
 def run(request, site_databases, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     with receiving() as receiver:
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "SQLLOGS_QUERY_SPANS": "1"}
-        left = serve_run(request.param, site_databases, folder, **environment)
+        left = serve_run(
+            request.param,
+            site_databases,
+            folder,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+            SQLLOGS_OTLP=f"{receiver.url}/v1/logs",
+            SQLLOGS_QUERY_SPANS="1",
+        )
         yield Run(left, receiver)
 
 
@@ -111,6 +117,18 @@ def test_each_sql_record_of_a_request_is_a_span_below_its_own(run):
     )
     failed = [span for span in queries if span.is_error]
     assert {span.attributes["error.type"] for span in failed} == {"OperationalError"}
+
+
+def test_each_sql_record_is_shipped_over_otlp_with_the_same_ids(run):
+    stored = Counter((row.trace_id, row.span_id, row.sampled, row.fingerprint) for row in run.left.rows)
+    logs = [log for log in run.receiver.logs if log.event == "sqllogs.query"]
+    assert (
+        Counter((log.trace_id, log.span_id, log.sampled, log.attributes["fingerprint"]) for log in logs)
+        == stored
+    )
+    assert {log.resource["service.name"] for log in logs} == {"somesite"}
+    # Shipping them is no request of the application's.
+    assert not [span for span in run.receiver.spans if "requests" in span.scope]
 
 
 def test_span_of_a_request_tells_how_many_queries_it_sent(run):
