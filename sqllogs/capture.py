@@ -15,7 +15,7 @@ from sqllogs import guard
 from sqllogs.call_site import ApplicationFiles
 from sqllogs.context import current
 from sqllogs.cursors import WatchedCursor
-from sqllogs.record import sqlstate
+from sqllogs.record import Fetch, sqlstate
 from sqllogs.statement import text_of
 
 SQL_MAX_CHARACTERS = 65_536
@@ -66,7 +66,8 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                 cursor = context["cursor"]
                 fetch = None
                 if isinstance(cursor, WatchedCursor):
-                    fetch = cursor.sqllogs_executed(failed=error is not None)
+                    fetch = Fetch() if error is None else None
+                    cursor.sqllogs_begin(fetch)
                 put(
                     (
                         sent_ns,

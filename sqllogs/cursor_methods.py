@@ -112,9 +112,13 @@ def _copy(call: Method) -> Method:
     def copy(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         with ExitStack() as stack:
             copying = call(self, statement, *args, **kwargs)
-            begun = self.sqllogs_send(statement, lambda: stack.enter_context(copying))
+
+            def begin() -> tuple[Any, int]:
+                # The clock is read in here: the server's goes on while the wrapper notes the statement.
+                return stack.enter_context(copying), perf_counter_ns()
+
+            begun, started_ns = self.sqllogs_send(statement, begin)
             fetch = self.sqllogs_fetch or Fetch()
-            started_ns = perf_counter_ns()
             try:
                 yield begun
                 stack.close()

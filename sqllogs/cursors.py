@@ -39,15 +39,15 @@ class WatchedCursor(CursorWrapper):
         if self.sqllogs_fetch is not None:
             self.sqllogs_fetch.done = True
 
-    def sqllogs_executed(self, *, failed: bool) -> Fetch | None:
-        """Begin with the rows of a new statement; the execute wrapper calls it."""
+    def sqllogs_begin(self, fetch: Fetch | None) -> None:
+        """Add what is fetched from now on to this; the execute wrapper calls it after each statement."""
         if self.sqllogs_fetch is not None:
             self.sqllogs_fetch.done = True
-        self.sqllogs_fetch = fetch = None if failed else Fetch()
-        return fetch
+        self.sqllogs_fetch = fetch
 
     def sqllogs_send(self, sql: Any, run: Callable[[], Any]) -> Any:
         """Run what sends a statement past all wrappers; have ours record it."""
+        self.sqllogs_begin(None)
         if self.sqllogs_wrapper not in self.db.execute_wrappers:
             return run()
         context = {"connection": self.db, "cursor": self}

@@ -9,6 +9,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from sqllogs import guard
+from sqllogs.context import muted
 from sqllogs.cursors import Watch, WatchedCursor
 from tests.sqllogs.rings import database
 from tests.sqllogs.watching import watching
@@ -197,6 +198,15 @@ def test_failing_procedure_and_copy_are_recorded_with_their_sqlstate(on_postgres
     assert kept[0].sqlstate == "42883"
     assert kept[1].fetch.error[1] == "23505"
     assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.done) == (None, 2, True)
+
+
+def test_muted_copy_adds_nothing_to_the_statement_before(on_postgresql):
+    with watching(on_postgresql) as kept, on_postgresql.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        with muted(), cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+            list(copy)
+    assert kept.texts == ["SELECT 1"]
+    assert (kept[0].fetch.rows, kept[0].fetch.done) == (-1, True)
 
 
 def test_stream_is_recorded_with_its_rows(on_postgresql):
