@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix bench environment programs
+.PHONY: help demo test check matrix bench openapi environment programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: export DATA_DIR = $(CURDIR)/build/check
 
 matrix: environment programs ## Run the app's tests on other Pythons and Djangos
 	@.venv/bin/python -m tests.matrix
+
+openapi: environment ## Describe the API anew, in sqllogs/openapi.json and docs/openapi.yaml
+	UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/sqllogs/test_openapi.py
 
 bench: ## Measure speed and memory, the peers beside (BENCH="capture size" for some)
 	@$(PYTHON) -m core.virtualenv benchmarks/requirements.txt

@@ -74,6 +74,7 @@ def columns(data: Any) -> list[str]:
     kind = type(data.results[0]) if data.results else None
     if kind is None or not is_dataclass(kind):
         (kind,) = get_args(get_type_hints(type(data))["results"])
+        kind = next(iter(get_args(kind)), kind)  # of several kinds of rows, the first has what all have
     return [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind.__annotations__)
 
 

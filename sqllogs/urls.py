@@ -15,6 +15,7 @@ urlpatterns = [
     path("repeats/", views.RepeatsView.as_view(), name="repeats"),
     path("fingerprints/<str:fingerprint>/", views.FingerprintView.as_view(), name="fingerprint"),
     path("events/", views.EventsView.as_view(), name="events"),
+    path("schema/", views.SchemaView.as_view(), name="schema"),
     # Last, and any text: what is no id is answered in the shape of all errors.
     path("<str:id>/", views.RecordDetail.as_view(), name="detail"),
 ]

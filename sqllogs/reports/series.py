@@ -44,7 +44,7 @@ class Series(Answer):
 
     group_by: str | None
     step_s: int
-    results: list[Point]
+    results: list[Point | GroupPoint]
     """In the order of time; within a step, the group with the highest total first."""
 
 

@@ -65,7 +65,7 @@ class Stats(Answer):
     count: int
     next: str | None
     previous: str | None
-    results: list[StatsRow]
+    results: list[StatsRow | StatementStatsRow]
 
 
 Group = queries.Group | statistics.Figures

@@ -11,6 +11,7 @@ from sqllogs.views.aggregates import (
 )
 from sqllogs.views.health import HealthView
 from sqllogs.views.records import RecordDetail, RecordList
+from sqllogs.views.schema import SchemaView
 
 __all__ = [
     "EventsView",
@@ -20,6 +21,7 @@ __all__ = [
     "RecordList",
     "RepeatsView",
     "RequestsView",
+    "SchemaView",
     "SeriesView",
     "StatsView",
     "TraceView",

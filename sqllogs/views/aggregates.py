@@ -4,7 +4,6 @@ Runs in the reader's thread; the answers are made by `sqllogs.reports`.
 """
 
 import math
-from collections.abc import Collection
 
 from django.core.exceptions import ValidationError
 from rest_framework import exceptions
@@ -33,9 +32,9 @@ class AggregateView(SQLLogsView):
 
     renderer_classes: tuple[type[BaseRenderer], ...] = TABLES
 
-    def scope(self, request: Request, known: Collection[str]) -> Scope:
-        """Read the filters; `known` are the parameters that the view has beside them."""
-        filterset = SQLLogFilter.of(request.query_params, {*known, FORMAT})
+    def scope(self, request: Request) -> Scope:
+        """Read the filters; raise ParameterError."""
+        filterset = SQLLogFilter.of(request.query_params, {*self.known, FORMAT})
         self.refuse_search(filterset)
         version = queries.version()  # before anything that it stands for
         return Scope.of(filterset, version=version, with_text=self.reader.may_read_text)
@@ -63,10 +62,11 @@ class StatsView(AggregateView):
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("statements.html", stats_page)
+    known = ("group_by", "source", *PAGE)
 
     def get(self, request: Request) -> Response:
         query = request.query_params
-        scope = self.scope(request, ("group_by", "source", *PAGE))
+        scope = self.scope(request)
         group_by = aggregation.group_by(query) or "fingerprint"
         page = Slice.of(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
         chosen = source.choose(scope, aggregation.source(query), group_by)
@@ -77,9 +77,11 @@ class StatsView(AggregateView):
 class SeriesView(AggregateView):
     """Figures by time, one line or one for each group."""
 
+    known = ("group_by", "source", "step", "top")
+
     def get(self, request: Request) -> Response:
         query = request.query_params
-        scope = self.scope(request, ("group_by", "source", "step", "top"))
+        scope = self.scope(request)
         graph = Graph.of(query)
         chosen = source.choose(scope, aggregation.source(query), graph.group_by)
         step_s = graph.step_for(scope.span.begin, scope.span.end)
@@ -92,9 +94,10 @@ class RequestsView(AggregateView):
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("requests.html", requests_page)
+    known = PAGE
 
     def get(self, request: Request) -> Response:
-        scope = self.scope(request, PAGE)
+        scope = self.scope(request)
         page = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
         self.revalidate_scope(scope)
         return Response(requests.read_requests(request._request, scope, page))
@@ -105,9 +108,10 @@ class RepeatsView(AggregateView):
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("repeats.html", repeats_page)
+    known = PAGE
 
     def get(self, request: Request) -> Response:
-        scope = self.scope(request, PAGE)
+        scope = self.scope(request)
         page = Slice.of(request.query_params, repeats.ORDERINGS, repeats.DEFAULT_ORDERING)
         self.revalidate_scope(scope)
         return Response(repeats.read_repeats(request._request, scope, page))
@@ -118,9 +122,10 @@ class TraceView(AggregateView):
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("trace.html", trace_page)
+    known = ("limit", "offset", "cursor")
 
     def get(self, request: Request, trace_id: str) -> Response:
-        scope = self.scope(request, ("limit", "offset", "cursor"))
+        scope = self.scope(request)
         paging = Paging.of(parameters.with_defaults(request.query_params, ordering="id", limit="1000"))
         wanted = _id(trace_id, digits=32)
         self.revalidate_scope(scope)
@@ -136,7 +141,7 @@ class FingerprintView(AggregateView):
     page = HTMLPage("statement.html", statement_page)
 
     def get(self, request: Request, fingerprint: str) -> Response:
-        scope = self.scope(request, ())
+        scope = self.scope(request)
         wanted = _id(fingerprint, digits=16)
         self.revalidate_scope(scope)
         found = statement.read_statement(request._request, scope, wanted)
@@ -149,9 +154,10 @@ class EventsView(SQLLogsView):
     """Deploys and migrations, for annotations."""
 
     renderer_classes = TABLES
+    known = (*events.PARAMETERS, *PAGE)
 
     def get(self, request: Request) -> Response:
-        parameters.refuse_unknown(request.query_params, {*events.PARAMETERS, *PAGE, FORMAT})
+        parameters.refuse_unknown(request.query_params, {*self.known, FORMAT})
         return Response(events.read_events(request._request, request.query_params))
 
 

@@ -56,6 +56,8 @@ class SQLLogsView(APIView):
     http_method_names = ["get", "head", "options"]
     page: HTMLPage
     """How it is shown in a browser, where PageRenderer is among the renderers."""
+    known: tuple[str, ...] = ()
+    """The parameters of the view beside the filters and `format`."""
     request: Request
 
     @property

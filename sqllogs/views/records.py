@@ -26,9 +26,11 @@ class RecordList(SQLLogsView):
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("records.html", list_page)
 
+    known = PARAMETERS
+
     def get(self, request: Request) -> Response:
         query = request.query_params
-        filterset = SQLLogFilter.of(query, {*PARAMETERS, FORMAT})
+        filterset = SQLLogFilter.of(query, {*self.known, FORMAT})
         paging = Paging.of(query)
         self.refuse_search(filterset)
         asked, version = filterset.form.cleaned_data, queries.version()  # the version before the records

@@ -1,0 +1,302 @@
+"""Describe the API as OpenAPI: addresses by drf-spectacular, fields from the types of the answers.
+
+Feeds tests/sqllogs/test_openapi.py, which keeps sqllogs/openapi.json current.
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from django.urls import path
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.settings import patched_settings
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+
+from sqllogs import __version__, urls, views
+from sqllogs.aggregation import SOURCES, TOP_MAX
+from sqllogs.filters import SQLLogFilter
+from sqllogs.health import Health
+from sqllogs.models import SQLLog
+from sqllogs.pagination import Page
+from sqllogs.paging import LIMIT_MAX, OFFSET_MAX, ORDERINGS
+from sqllogs.queries.groups import GROUPS
+from sqllogs.reports import events, repeats, requests, series, statement, stats, traces
+from sqllogs.rows import Record
+
+TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time"}
+"""Texts of these names are times."""
+
+# Each operation: what it answers, and the orderings it has.
+ANSWERS: dict[Any, tuple[Any, Any]] = {
+    views.RecordList: (Page, ORDERINGS),
+    views.RecordDetail: (Record, ()),
+    views.HealthView: (Health, ()),
+    views.StatsView: (stats.Stats, stats.ORDERINGS),
+    views.SeriesView: (series.Series, ()),
+    views.RequestsView: (requests.Requests, requests.ORDERINGS),
+    views.RepeatsView: (repeats.Repeats, repeats.ORDERINGS),
+    views.TraceView: (traces.Trace, ()),
+    views.FingerprintView: (statement.StatementAnswer, ()),
+    views.EventsView: (events.Events, events.ORDERINGS),
+}
+IDS = {
+    "id": (r"^[0-9]{1,18}$", "Number of a record."),
+    "trace_id": ("^[0-9a-fA-F]{1,32}$", "W3C trace id; leading zeros may be missing."),
+    "fingerprint": ("^[0-9a-fA-F]{1,16}$", "Fingerprint of a statement."),
+}
+
+_DATE, _CLOCK = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "T[0-9:.]+(Z|[+-][0-9:]+)?"
+_TIME = {
+    "type": "string",
+    "pattern": f"^({_DATE}({_CLOCK})?|[0-9]{{1,13}}|now([+-][0-9]{{1,6}}[smhdw])?|)$",
+}
+_MS = {"type": "number", "minimum": 0, "maximum": 1e12}
+_HEX = {"type": "string", "maxLength": 2000}
+_VALUES = {"type": "string", "maxLength": 2000}
+PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
+    "from": (_TIME, "Begin of the range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."),
+    "to": (_TIME, "End of the range, which does not belong to it."),
+    "min_ms": (_MS, "At least this duration."),
+    "max_ms": (_MS, "At most this duration."),
+    "slow": ({"type": "string", "enum": ["true", "false", ""]}, "500 ms or longer, or less."),
+    "error": (_VALUES, "true, false, or classes of exceptions."),
+    "alias": (_VALUES, "Aliases in DATABASES; several values by comma, here and below."),
+    "vendor": (_VALUES, "Vendors: sqlite, postgresql, ..."),
+    "kind": (_VALUES, "Units of work: request, command, task, thread."),
+    "method": (_VALUES, "HTTP methods."),
+    "route": (_VALUES, "URL patterns."),
+    "view": (_VALUES, "Views, commands or tasks by name."),
+    "release": (_VALUES, "Versions of the application."),
+    "host": (_VALUES, "Machines."),
+    "trace_id": (_HEX, "Trace ids."),
+    "request_id": (_VALUES, "X-Request-ID headers."),
+    "fingerprint": (_HEX, "Fingerprints of statements."),
+    "call_site": (_VALUES, "Parts of path/file.py:line function."),
+    "operation": (_VALUES, "SELECT, INSERT, ..."),
+    "table": (_VALUES, "Tables that the statement names."),
+    "search": (_VALUES, "A text in the statement; takes the permission to read texts."),
+    "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows of a page."),
+    "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Rows before the page."),
+    "cursor": ({"type": "string"}, "The next_cursor of another answer; not together with offset."),
+    "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "What is grouped by."),
+    "source": ({"type": "string", "enum": [*SOURCES, ""]}, "What the answer shall be made from."),
+    "step": (
+        {"type": "string", "pattern": "^([1-9][0-9]{0,3}(s|m|h)?|auto|)$"},
+        "Length of a step: 30s, 5m, 1h.",
+    ),
+    "top": ({"type": "integer", "minimum": 1, "maximum": TOP_MAX}, "Groups that have lines of their own."),
+}
+
+
+def document(examples: dict[Any, Any]) -> dict[str, Any]:
+    """Return the OpenAPI document; `examples` has an answer for each view."""
+    components: dict[str, Any] = {}
+    patterns = [
+        path(str(pattern.pattern), _described(pattern.callback.cls, components, examples).as_view())
+        for pattern in urls.urlpatterns
+        if pattern.callback.cls in ANSWERS
+    ]
+    settings = {
+        "TITLE": "SQL log",
+        "VERSION": __version__,
+        "DESCRIPTION": "Every SQL statement of a Django application. See docs/api.md.",
+        "OAS_VERSION": "3.1.1",
+        "SERVERS": [{"url": "/sql-logs"}],
+        "SCHEMA_PATH_PREFIX": "/",
+        "PREPROCESSING_HOOKS": [],
+        "POSTPROCESSING_HOOKS": [],
+        "APPEND_COMPONENTS": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }
+    with patched_settings(settings):
+        made: dict[str, Any] = SchemaGenerator(patterns=patterns).get_schema(public=True)
+    made["components"]["schemas"] = dict(sorted(components.items()))
+    return json.loads(json.dumps(made))  # type: ignore[no-any-return]
+
+
+def _described(view: Any, components: dict[str, Any], examples: dict[Any, Any]) -> Any:
+    schema = _Schema(view, components, examples)
+    return type(view.__name__, (view,), {"schema": schema, "__doc__": view.__doc__})
+
+
+class _Schema(AutoSchema):
+    """Tells drf-spectacular what it could only guess: these views have no serializers."""
+
+    def __init__(self, described: Any, components: dict[str, Any], examples: dict[Any, Any]) -> None:
+        super().__init__()
+        self.described, self.components, self.examples = described, components, examples
+
+    def get_operation_id(self) -> str:
+        return str(self.described.__name__).removesuffix("View")
+
+    def get_tags(self) -> list[str]:
+        return []
+
+    def get_description(self) -> str:
+        return inspect.getdoc(self.described) or ""
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        return [{"token": []}]
+
+    def get_override_parameters(self) -> list[OpenApiParameter]:
+        return [*_path_parameters(self.path), *_query_parameters(self.described)]
+
+    def get_request_serializer(self) -> None:
+        return None
+
+    def get_filter_backends(self) -> list[Any]:
+        return []
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return False
+
+    def get_response_serializers(self) -> Any:
+        return _responses(self.described, self.components, self.examples[self.described])
+
+
+def _path_parameters(path: str) -> list[OpenApiParameter]:
+    found = [(name, *IDS[name]) for name in IDS if f"{{{name}}}" in path]
+    return [
+        OpenApiParameter(
+            name, {"type": "string", "pattern": pattern}, "path", required=True, description=about
+        )
+        for name, pattern, about in found
+    ]
+
+
+def _query_parameters(view: Any) -> list[OpenApiParameter]:
+    orderings = ANSWERS[view][1]
+    formats = [renderer.format for renderer in view.renderer_classes]
+    named = {
+        **PARAMETERS,
+        "format": ({"type": "string", "enum": formats}, "Form of the answer, whatever Accept says."),
+        "ordering": (
+            {"type": "string", "enum": [sign + name for name in orderings for sign in ("", "-")]},
+            "By what rows are ordered; - is descending.",
+        ),
+    }
+    takes_filters = "scope" in dir(view) or view is views.RecordList
+    known = dict.fromkeys((*(SQLLogFilter.base_filters if takes_filters else ()), *view.known, "format"))
+    return [OpenApiParameter(name, named[name][0], "query", description=named[name][1]) for name in known]
+
+
+STATUSES = {
+    400: "A parameter is unknown or wrong.",
+    401: "Nobody is known.",
+    403: "Not permitted.",
+    404: "There is no such thing.",
+    406: "There is no such form.",
+    503: "The database of the log, or that of the accounts, is away.",
+}
+NEVER_304 = (views.HealthView, views.EventsView, views.RecordDetail)
+
+
+def _responses(view: Any, components: dict[str, Any], example: Any) -> dict[Any, Any]:
+    error = _error(components)
+    failing = _failing(components) if view is views.HealthView else error
+    shown = OpenApiExample("Example", value=example, response_only=True, media_type="application/json")
+    found: dict[Any, Any] = {}
+    for renderer in view.renderer_classes:
+        is_json = renderer.format == "json"
+        schema = of_type(ANSWERS[view][0], components) if is_json else {"type": "string"}
+        found[200, renderer.media_type] = OpenApiResponse(schema, examples=[shown] if is_json else [])
+    if view not in NEVER_304:
+        found[304, "application/json"] = OpenApiResponse(description="Nothing has changed; see ETag.")
+    for status, about in STATUSES.items():
+        schema = failing if status == 503 else error
+        found[status, "application/json"] = OpenApiResponse(schema, description=about)
+        if any(renderer.format == "html" for renderer in view.renderer_classes):
+            found[status, "text/html"] = OpenApiResponse({"type": "string"}, description=about)
+    return found
+
+
+def _error(components: dict[str, Any]) -> dict[str, Any]:
+    text = {"type": "string"}
+    inner = _object({"code": text, "message": text, "field": {"type": ["string", "null"]}})
+    components["Error"] = _object({"error": inner}) | {"description": "The one shape of all errors."}
+    return {"$ref": "#/components/schemas/Error"}
+
+
+def _failing(components: dict[str, Any]) -> dict[str, Any]:
+    reasons = {"type": "array", "items": {"type": "string"}}
+    error = components["Error"]["properties"]["error"]
+    components["Failing"] = _object({"status": {"const": "failing"}, "reasons": reasons, "error": error})
+    return {"$ref": "#/components/schemas/Failing"}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_PLAIN: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    NoneType: {"type": "null"},
+    datetime: {"type": "string", "format": "date-time"},
+}
+
+
+def of_type(kind: Any, components: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a type; that of a class is put among the components."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if origin in (Union, UnionType):
+        return _any_of([of_type(argument, components) for argument in arguments])
+    if origin is Literal:
+        return {"type": "string", "enum": list(arguments)}
+    if origin is list:
+        return {"type": "array", "items": of_type(arguments[0], components)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": of_type(arguments[1], components)}
+    if kind.__name__ not in components:
+        components[kind.__name__] = {}  # so that it can name itself
+        components[kind.__name__] = _of_class(kind, components)
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    if all(set(schema) == {"type"} for schema in schemas):
+        return {"type": [schema["type"] for schema in schemas]}
+    return {"anyOf": schemas}
+
+
+def _of_class(kind: Any, components: dict[str, Any]) -> dict[str, Any]:
+    hints, about = get_type_hints(kind), _descriptions(kind)
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(hints)
+    properties = {}
+    for name in names:
+        schema = dict(of_type(hints[name], components))
+        if name in TIMES and "$ref" not in schema:
+            schema["format"] = "date-time"
+        if name in about and "$ref" not in schema:
+            schema["description"] = about[name]
+        properties[name] = schema
+    return _object(properties) | {"description": inspect.getdoc(kind) or ""}
+
+
+def _descriptions(kind: Any) -> dict[str, str]:
+    """Return what stands below each field, or in the model's help text."""
+    if is_typeddict(kind):
+        model = {field.name: str(getattr(field, "help_text", "")) for field in SQLLog._meta.fields}
+        return {name: model[name] for name in kind.__annotations__ if model.get(name)}
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        for one, following in zip(tree.body, tree.body[1:], strict=False):
+            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and is_text:
+                found[one.target.id] = " ".join(inspect.cleandoc(str(following.value.value)).split())
+    return found
