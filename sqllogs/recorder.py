@@ -117,6 +117,10 @@ def install() -> None:
     recorder.install()
     commands.install()
     connecting.install(wake)
+    if "celery" in sys.modules:  # to import it would cost those a tenth of a second who have no tasks
+        from sqllogs import celery
+
+        celery.install()
     atexit.register(close)
     if multiprocessing.parent_process() is not None:
         _close_with_multiprocessing(recorder)

@@ -1,0 +1,167 @@
+"""A Celery task is a unit of work; a worker loses none of its statements, and tells its metrics."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+import requests
+from celery import Celery, signals
+
+from sqllogs import celery as ours
+from sqllogs import context
+from sqllogs.context import current
+from sqllogs.models import SQLLog
+from tests.ports import free_port
+from tests.servers import ROOT
+from tests.sqllogs.test_servers import assert_all_stored
+
+NAME = "tests.sqllogs.celery_project"
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture
+def ring_database(tmp_path):
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "sqllogs.sqlite3"}
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def settings_module():
+    return "core.settings"
+
+
+@pytest.fixture
+def worker(tmp_path, site, port, settings_module, monkeypatch):
+    """Start a worker with a pool of two."""
+    monkeypatch.setenv("BROKER_FOLDER", str(tmp_path))
+    environment = site | {
+        "BROKER_FOLDER": str(tmp_path),
+        "METRICS_PORT": str(port),
+        "DJANGO_SETTINGS_MODULE": settings_module,
+    }
+    command = [sys.executable, "-m", "celery", "-A", NAME, "worker", "--concurrency=2", "--without-gossip"]
+    with (tmp_path / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--without-mingle", "--loglevel=WARNING"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    yield process
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def send(tmp_path, worker):
+    from tests.sqllogs.celery_project import broker
+
+    with Celery("sender", set_as_current=False, fixups=[]) as sender:
+        sender.conf.update(broker(tmp_path))
+        yield lambda task, *arguments: sender.send_task(f"{NAME}.{task}", arguments)
+
+
+def scrape(port):
+    with suppress(requests.RequestException):
+        return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    return ""
+
+
+def wait_until(condition):
+    until_s = time.monotonic() + TIMEOUT_S
+    while not condition() and time.monotonic() < until_s:
+        time.sleep(0.1)
+
+
+def wait_for(port, *lines):
+    wait_until(lambda: all(line in scrape(port) for line in lines))
+    return scrape(port)
+
+
+def jobs(task, outcome, count):
+    return f'sqllogs_jobs_total{{kind="task",name="{NAME}.{task}",outcome="{outcome}"}} {count:.1f}\n'
+
+
+def test_tasks_are_recorded_counted_and_all_stored_at_the_end(worker, send, port, ring_alias, tmp_path):
+    for _ in range(10):
+        send("ask", 3)
+        send("fail")
+        send("rest")
+    expected = (jobs("ask", "ok", 10), jobs("fail", "error", 10), jobs("rest", "ok", 10))
+    text = wait_for(port, *expected)
+    for line in (*expected, f'sqllogs_job_queries_total{{kind="task",name="{NAME}.ask"}} 30.0\n'):
+        assert line in text, (tmp_path / "worker.log").read_text()
+    send("ask", 1)
+    wait_for(port, jobs("ask", "ok", 11))
+    worker.terminate()
+    worker.wait(TIMEOUT_S)
+    rows = SQLLog.objects.using(ring_alias).filter(kind="task")
+    assert Counter(rows.values_list("view", flat=True)) == {f"{NAME}.ask": 31}
+    assert sorted(Counter(rows.values_list("trace_id", flat=True)).values()) == [1, *[3] * 10]
+    assert_all_stored(ring_alias)
+
+
+@pytest.mark.parametrize("settings_module", ["tests.sqllogs.celery_settings"])
+def test_statements_of_the_last_minute_are_stored_when_the_worker_ends(worker, send, ring_alias, tmp_path):
+    """A child of the pool ends without atexit, and here without its writer's next interval."""
+    done = tmp_path / "done"
+    send("ask", 500, str(done))
+    wait_until(done.exists)
+    assert not SQLLog.objects.using(ring_alias).filter(kind="task").exists()
+    worker.terminate()
+    worker.wait(TIMEOUT_S)
+    assert SQLLog.objects.using(ring_alias).filter(kind="task").count() == 500
+    assert_all_stored(ring_alias)
+
+
+class Task:
+    name = "shop.tasks.nightly"
+
+
+def test_task_in_a_unit_belongs_to_it():
+    with context.unit_of_work("request", "view") as unit:
+        ours.begin("1", Task)
+        assert current.get() is unit
+        ours.end("1", "SUCCESS")
+        assert current.get() is unit
+
+
+@pytest.mark.parametrize(
+    ("state", "failed"), [("SUCCESS", False), ("IGNORED", False), ("FAILURE", True), ("RETRY", True)]
+)
+def test_task_that_does_not_succeed_has_failed(state, failed):
+    context.finished.clear()
+    ours.begin("1", Task)
+    unit = current.get()
+    assert (unit.kind, unit.view) == ("task", Task.name)
+    ours.end("1", state)
+    assert current.get() is None
+    assert list(context.finished) == [unit]
+    assert unit.failed is failed
+
+
+def test_end_of_a_task_that_was_not_seen_to_begin_is_nothing():
+    ours.end("unknown", "SUCCESS")
+    assert current.get() is None
+
+
+def test_signals_are_connected_once():
+    for _ in range(2):
+        ours.install()
+    receivers = [key for key, _ in signals.task_prerun.receivers if "sqllogs.begin" in str(key)]
+    assert len(receivers) == 1
+    for signal_, receiver in ((signals.task_prerun, ours.begin), (signals.task_postrun, ours.end)):
+        signal_.disconnect(receiver, dispatch_uid=f"sqllogs.{receiver.__name__}")
