@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from core.telemetry import Signal
+from sqllogs import recorder
 from sqllogs.log_lines import extras, trace_of
 
 logger = logging.getLogger(__name__)
@@ -132,6 +133,7 @@ def install(signals: Sequence[Signal]) -> None:
     if "logs" in signals:
         _logs.set_logger_provider(_logger_provider(resource))
     atexit.register(shutdown)
+    _end_with_celery()
 
 
 def shutdown() -> None:
@@ -178,11 +180,19 @@ def _instrument() -> None:
         if name not in disabled and find_spec(name) is not None:
             module, _, instrumentor = path.rpartition(".")
             getattr(import_module(module), instrumentor)().instrument(**options.get(name, {}))
-    if "celery" not in disabled and find_spec("celery") is not None:
+
+
+def _end_with_celery() -> None:
+    """Send the rest when a child of Celery's worker ends: it does so without atexit."""
+    if find_spec("celery") is not None:
         from celery.signals import worker_process_shutdown
 
-        # A child of the worker ends without atexit.
-        worker_process_shutdown.connect(lambda **_: shutdown(), weak=False)
+        worker_process_shutdown.connect(_end_child, weak=False)
+
+
+def _end_child(**kwargs: Any) -> None:
+    recorder.flush()  # its records may become spans and log lines still
+    shutdown()
 
 
 def _tell_of_other_protocols() -> None:

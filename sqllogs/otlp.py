@@ -4,38 +4,31 @@ A sink: the writer's thread puts records into a queue, a thread of its own sends
 them. While the backend is away they wait; what is lost is counted by reason.
 """
 
-import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Protocol
 
 from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.errors import SQLLogsError
+from sqllogs.otlp_http import NO_ANSWER, THREAD, Exporter, HTTPExporter
 from sqllogs.record import Record
 from sqllogs.resolver import Batch
 from sqllogs.statement import Statement
 from sqllogs.tracing import untraced
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk._logs import ReadableLogRecord
-
 QUEUE_ROWS = 32_768
 """Records that wait, of about 500 bytes each: a burst of 20,000 fits beside what is on its way."""
 BATCH_ROWS = 512
 SQL_MAX_CHARACTERS = 4_096
-THREAD = "sqllogs-otlp"
-EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.http._log_exporter"
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 30.0
 LAST_WORDS_S = 0.5
 """What the thread has for ending, when the time at the process's end is over."""
 
-NO_ANSWER, NOT_ASKED = 0, -1
 PASSING = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
 """After these the same batch may be taken; what could not even be encoded never will."""
 
@@ -44,13 +37,6 @@ PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 class RefusedError(SQLLogsError):
     """The backend does not take records, or is away."""
-
-
-class Exporter(Protocol):
-    """Sends a batch, and says with what status of HTTP it ended, or NO_ANSWER, or NOT_ASKED."""
-
-    def export(self, batch: "list[ReadableLogRecord]") -> int: ...
-    def shutdown(self) -> None: ...
 
 
 class OTLPSink:
@@ -169,37 +155,6 @@ class OTLPSink:
         return True
 
 
-class HTTPExporter:
-    """OpenTelemetry's own exporter, with the standard's variables for headers, certificates and time."""
-
-    def __init__(self, endpoint: str) -> None:
-        import requests
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-
-        session = requests.Session()
-        session.hooks["response"].append(self._note)
-        self._sent = session.send
-        session.send = self._send  # type: ignore[method-assign]
-        self._status = NOT_ASKED
-        self._exporter = OTLPLogExporter(endpoint=endpoint, session=session)
-        logging.getLogger(EXPORTER_LOGGER).addFilter(_is_of_others)
-
-    def export(self, batch: "list[ReadableLogRecord]") -> int:
-        self._status = NOT_ASKED
-        self._exporter.export(batch)
-        return self._status
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
-
-    def _send(self, *args: Any, **kwargs: Any) -> Any:
-        self._status = NO_ANSWER
-        return self._sent(*args, **kwargs)
-
-    def _note(self, response: Any, *args: Any, **kwargs: Any) -> None:
-        self._status = response.status_code
-
-
 def make(conf: Conf) -> OTLPSink | None:
     """Return the sink where an address is set; what is missing for it is told by a system check."""
     return OTLPSink(conf, HTTPExporter) if conf.otlp and not missing() else None
@@ -215,8 +170,3 @@ def _is_there(name: str) -> bool:
         return find_spec(name) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _is_of_others(record: logging.LogRecord) -> bool:
-    """Keep our exporter's lines, four each ten seconds of an outage, out of the host's log: `guard` tells."""
-    return record.threadName != THREAD

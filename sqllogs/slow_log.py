@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from sqllogs.conf import Conf
+from sqllogs.pulse import Pulse
 from sqllogs.record import Record
 from sqllogs.resolver import Batch
 from sqllogs.statement import Statement
@@ -48,6 +49,10 @@ class SlowLog:
         for record in batch.records:
             if record.duration_ms >= self._slow_ms or record.error is not None:
                 self._note(record, batch.statements[record.fingerprint], now_s)
+
+    def pulse(self, pulse: Pulse) -> None:
+        """Tell what was left out though nothing came since."""
+        self._end_intervals(time.monotonic())
 
     def close(self, timeout_s: float) -> None:
         self._end_intervals(float("inf"))

@@ -14,7 +14,8 @@ from django.core.checks import run_checks
 from sqllogs import otlp
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
-from sqllogs.otlp import NO_ANSWER, NOT_ASKED, HTTPExporter, OTLPSink
+from sqllogs.otlp import OTLPSink
+from sqllogs.otlp_http import NO_ANSWER, NOT_ASKED, HTTPExporter
 from sqllogs.resolver import Resolver
 from tests.ports import free_port
 from tests.sqllogs.test_resolver import captured

@@ -78,11 +78,11 @@ def test_line_has_no_values_and_a_bounded_text(give, caplog):
     assert len(line) < slow_log.SQL_MAX_CHARACTERS + 200
 
 
-def test_statement_has_one_line_an_interval_and_then_its_slowest_with_a_count(give, clock, caplog):
+def test_statement_has_one_line_an_interval_and_then_its_slowest_with_a_count(give, log, clock, caplog):
     give(600.0, 700.0, 900.0, 800.0)
     assert [line.split(" at ")[0] for line in lines(caplog)] == ["600.0 ms"]
     clock.now_s = INTERVAL_S
-    give(1.0)
+    log.pulse(None)  # told though no further query comes
     assert lines(caplog)[1:] == ["900.0 ms at thread: SELECT ? trace_id=0 (2 like it left out)"]
     give(650.0)
     assert lines(caplog)[2].startswith("650.0 ms")
