@@ -9,7 +9,7 @@ ELLIPSIS = "…"
 WORD_MAX = 16
 """A part of a word that is longer is left; else it goes with the rest of the word."""
 
-_LIST = re.compile(r"\A((?:WITH .{0,200}? )?(?:SELECT|INSERT INTO [^ (]+\())(?: ?DISTINCT)? ?")
+_LIST = re.compile(r"\A(SELECT|INSERT INTO [^ (]+\()(?: ?DISTINCT)? ?")
 _NESTING = re.compile(r"[(\[)\]]|, |(?<![\w.])FROM\b|\"[^\"]*\"")
 
 
@@ -27,7 +27,7 @@ def cut(text: str, width: int) -> str:
         return text
     if width <= 1:
         return text[:width]
-    tail_width = (width - 1) * 2 // 5
+    tail_width = (width - 1) * 3 // 10
     head, tail = text[: width - 1 - tail_width], text[len(text) - tail_width :]
     word_max = min(WORD_MAX, width // 4)
     if 0 <= (space := tail.find(" ")) < word_max:

@@ -13,6 +13,7 @@ from django_filters import Filter
 from sqllogs.api_errors import ParameterError
 from sqllogs.filters import SQLLogFilter
 from sqllogs.paging import LIMIT_MAX
+from sqllogs.queries.groups import GROUPS
 
 _DESTINATION = "filter_"
 """Before a filter's name: Django's commands have options of their own."""
@@ -55,28 +56,39 @@ def add_watch(parser: CommandParser) -> None:
     )  # fmt: skip
 
 
-def query(options: Mapping[str, Any], **others: object) -> QueryDict:
-    """Return the filters given as the API's query string would have them."""
+def add_group_by(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--group-by", choices=GROUPS, default=GROUPS[0], help=f"what to add up by ({GROUPS[0]})"
+    )
+
+
+def add_ordering(parser: CommandParser, names: Iterable[str], default: str) -> None:
+    listed = ", ".join(names)
+    parser.add_argument(
+        "--ordering", metavar="NAME", help=f"{listed}; - before it is descending, as in --ordering={default}"
+    )
+
+
+def query(options: Mapping[str, Any], *names: str) -> QueryDict:
+    """Return the filters, and further options by name, as the API's query string would have them."""
     made = QueryDict(mutable=True)
     for name in SQLLogFilter.base_filters:
         if values := options.get(f"{_DESTINATION}{name}"):
             made.setlist(name, values)
-    for name, value in others.items():
-        if value is not None:
-            made[name] = str(value)
+    for name in names:
+        if options.get(name) is not None:
+            made[name] = str(options[name])
     return made
 
 
 def filters(options: Mapping[str, Any]) -> SQLLogFilter:
-    """Read the filters given; raise CommandError."""
-    try:
-        return SQLLogFilter.of(query(options))
-    except ParameterError as exc:
-        raise CommandError(f"--{exc.field.replace('_', '-')}: {_reason(exc)}") from exc
+    """Read the filters given; raise ParameterError."""
+    return SQLLogFilter.of(query(options))
 
 
-def _reason(exc: ParameterError) -> str:
-    return str(exc.detail).removeprefix(f"{exc.field}: ")
+def complaint(exc: ParameterError) -> str:
+    """Say what is wrong with a parameter, by the name of its option."""
+    return f"--{exc.field.replace('_', '-')}: {str(exc.detail).removeprefix(f'{exc.field}: ')}"
 
 
 def check_limit(options: Mapping[str, Any], *, least: int = 1) -> int:

@@ -33,6 +33,11 @@ class Screen:
             return shutil.get_terminal_size().columns
         return UNBOUNDED
 
+    @property
+    def height(self) -> int | None:
+        """Lines now; None where there is no end of them."""
+        return shutil.get_terminal_size().lines if self.is_terminal else None
+
     def paint(self, text: str, style: str) -> str:
         """Return a text in a style of STYLES, where there is colour; in none, and blank text, as it is."""
         return f"\033[{STYLES[style]}m{text}\033[0m" if style and self.in_colour and text.strip() else text

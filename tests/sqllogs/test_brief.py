@@ -15,10 +15,10 @@ COLUMNS = "t.a, COALESCE(t.b, t.c), (SELECT u.x FROM u) AS d, t.from_date"
         ("SELECT t.a FROM t", 20, "SELECT t.a FROM t"),
         (f"SELECT {COLUMNS} FROM t WHERE t.a = ?", 40, "SELECT t.a, … FROM t WHERE t.a = ?"),
         (f"SELECT DISTINCT {COLUMNS} FROM t", 40, "SELECT DISTINCT t.a, … FROM t"),
-        (f"SELECT {COLUMNS} FROM t WHERE t.a = ?", 25, "SELECT … FROM … t.a = ?"),
+        (f"SELECT {COLUMNS} FROM t WHERE t.a = ?", 25, "SELECT … FROM t … = ?"),
         ("INSERT INTO t(a, b, c) VALUES (?, ?, ?)", 38, "INSERT INTO t(a, …) VALUES (?, ?, ?)"),
         (f"SELECT {COLUMNS} FROM t WHERE t.a = ?", 30, "SELECT … FROM t WHERE t.a = ?"),
-        ("UPDATE t SET abc = ?, def = ? WHERE id = ?", 20, "UPDATE t … id = ?"),
+        ("UPDATE t SET abc = ?, def = ? WHERE id = ?", 20, "UPDATE t SET … = ?"),
     ],
 )
 def test_columns_give_way_first_and_then_the_middle(sql, width, shown):

@@ -264,9 +264,9 @@ def test_trace_shows_its_queries_in_order_with_repeats(ring_alias):
     assert header.split()[:3] == ["at", "ms", "ms"]
 
 
-def test_trace_as_json_is_a_list_of_records(ring_alias):
+def test_trace_as_json_holds_its_records(ring_alias):
     put({"trace_id": TRACE}, {}, {"trace_id": TRACE})
-    assert [record["id"] for record in json.loads(run("trace", TRACE, "--json"))] == [1, 3]
+    assert [record["id"] for record in json.loads(run("trace", TRACE, "--json"))["results"]] == [1, 3]
 
 
 # ---- explain

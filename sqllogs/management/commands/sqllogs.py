@@ -11,9 +11,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseAPIError
 
 from sqllogs import conf
+from sqllogs.api_errors import ParameterError
 from sqllogs.context import muted
 from sqllogs.errors import SQLLogsError
 from sqllogs.management.subcommands import SUBCOMMANDS
+from sqllogs.terminal.options import complaint
 
 INTERRUPTED = 130
 """What a shell expects of a program that a Ctrl-C has ended."""
@@ -40,6 +42,8 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stdout.write("")
             sys.exit(INTERRUPTED)
+        except ParameterError as exc:
+            raise CommandError(complaint(exc)) from exc
         except SQLLogsError as exc:
             raise CommandError(str(exc)) from exc
         except DatabaseAPIError as exc:

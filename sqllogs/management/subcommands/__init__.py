@@ -5,7 +5,18 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sqllogs.management.subcommands import clear, explain, health, resize, tail, token, trace
+from sqllogs.management.subcommands import (
+    clear,
+    explain,
+    health,
+    repeats,
+    resize,
+    stats,
+    tail,
+    token,
+    top,
+    trace,
+)
 
 
 class Subcommand(Protocol):
@@ -20,6 +31,9 @@ class Subcommand(Protocol):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "top": top,
+    "stats": stats,
+    "repeats": repeats,
     "tail": tail,
     "trace": trace,
     "explain": explain,

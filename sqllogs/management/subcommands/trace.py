@@ -7,15 +7,18 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.http import QueryDict
 from django.utils import timezone
 
 from sqllogs import queries
 from sqllogs.models import SQLLog
+from sqllogs.pagination import Page
 from sqllogs.parameters import as_hex
 from sqllogs.queries import Ordering, Window
+from sqllogs.reports.traces import trace_of
 from sqllogs.rows import Record
+from sqllogs.terminal import asking, records
 from sqllogs.terminal import options as shared
-from sqllogs.terminal import records
 from sqllogs.terminal.records import number
 from sqllogs.terminal.screen import Screen
 from sqllogs.terminal.table import Column, Table
@@ -41,7 +44,11 @@ def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
     if not found:
         raise CommandError(f"No record of trace {trace_id} is in the ring.")
     if screen.as_json:
-        screen.json(found)
+        page = Page(
+            count=len(found), count_is_capped=len(found) == QUERIES_MAX,
+            next=None, previous=None, next_cursor=None, results=found,
+        )  # fmt: skip
+        screen.json(trace_of(trace_id, page, asking.scope(QueryDict()).span))
         return
     _show(screen, trace_id, found)
 
@@ -55,7 +62,9 @@ def _queries(trace_id: str) -> list[Record]:
 
 def _show(screen: Screen, trace_id: str, found: Sequence[Record]) -> None:
     last = found[-1]
-    status = f" -> {last['status']}" if last["status"] else ""
+    # It became known while the queries were on their way: the first ones can be without it.
+    known = next((record["status"] for record in reversed(found) if record["status"]), None)
+    status = f" -> {known}" if known else ""
     screen.line(screen.paint(f"{records.origin(last)}{status}", "bold"))
     began = timezone.localtime(_time(found[0]))
     total_ms = sum(record["duration_ms"] for record in found)
