@@ -1,0 +1,42 @@
+"""A Celery application with one task, run by the worker of test_celery.py; its broker is a folder."""
+
+import logging
+import os
+from pathlib import Path
+
+from celery import Celery
+
+logger = logging.getLogger("work")
+
+
+def broker(folder):
+    """Return the settings of a broker that both sides find in a folder."""
+    for name in ("messages", "control"):
+        (folder / name).mkdir(exist_ok=True)
+    messages = str(folder / "messages")
+    return {
+        "broker_url": "filesystem://",
+        "broker_transport_options": {
+            "data_folder_in": messages,
+            "data_folder_out": messages,
+            "control_folder": str(folder / "control"),
+        },
+        "broker_connection_retry_on_startup": True,
+        "worker_hijack_root_logger": False,
+    }
+
+
+app = Celery("celery_project")
+if "BROKER_FOLDER" in os.environ:
+    app.conf.update(broker(Path(os.environ["BROKER_FOLDER"])))
+
+
+@app.task
+def work(number):
+    """Send three statements and log one line."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        for _ in range(3):
+            cursor.execute(f"SELECT 1 AS asked_{number}")
+    logger.warning("task %s", number)
