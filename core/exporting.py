@@ -61,7 +61,13 @@ class UntilExit:
     """An exporter as patient as OTEL_EXPORTER_OTLP_TIMEOUT says, but not at the process's end."""
 
     def __init__(self, make: Callable[..., Exporter]) -> None:
-        self._patient, self._last = make(), make(timeout=EXIT_TIMEOUT_S)
+        self._make = make
+        self._begin()
+        # A child would send over the connection that its parent has open, and read its answers.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._patient, self._last = self._make(), self._make(timeout=EXIT_TIMEOUT_S)
         self._closing = False
         self._refusal: Any = None
 

@@ -56,12 +56,14 @@ class Receiver:
         self.logs: list[Log] = []
         self.paths: list[str] = []
         self.headers: list[dict] = []
+        self.clients: list[int] = []
+        """The port that each request came from: one connection, one port."""
         self.status = 200
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def clear(self):
-        for seen in (self.spans, self.logs, self.paths, self.headers):
+        for seen in (self.spans, self.logs, self.paths, self.headers, self.clients):
             seen.clear()
 
     def until(self, is_enough):
@@ -146,6 +148,7 @@ def receiving():
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            receiver.clients.append(self.client_address[1])
             receiver.take(self.path, dict(self.headers), body)
             self.send_response(receiver.status)
             self.send_header("Content-Length", "0")

@@ -73,6 +73,31 @@ def test_receiver_that_refuses_is_told_of_and_not_exported_again(site, receiver)
     assert done.stderr.count("Failed to export") == 2
 
 
+FORK = """
+import os
+from opentelemetry import trace
+provider = trace.get_tracer_provider()
+
+def send(name):
+    provider.get_tracer("test").start_span(name).end()
+    provider.force_flush()
+
+send("parent")
+if os.fork() == 0:
+    send("child")
+    os._exit(0)
+assert os.wait()[1] == 0
+send("parent again")
+"""
+
+
+def test_forked_process_does_not_send_over_its_parent_s_connection(site, receiver):
+    shell(site, FORK, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{receiver.url}/v1/traces")
+    assert [span.name for span in receiver.spans] == ["parent", "child", "parent again"]
+    first, of_child, again = receiver.clients
+    assert first == again != of_child
+
+
 @pytest.mark.parametrize("disabled", [None, "", "sqlite3,django"])
 def test_drivers_are_instrumented_only_when_asked_for(disabled, site, receiver):
     code = "from django.db import connection\nconnection.cursor().execute('SELECT 1')"
