@@ -26,6 +26,18 @@ class Conf:
     statements_max: int = 10_000
     """Statement texts kept; beyond it a new statement's records have no text."""
 
+    statistics_rows_max: int = 2_000_000
+    """Rows of statistics; beyond it the oldest make room. 0 counts nothing."""
+
+    statistics_keys_max: int = 100_000
+    """Combinations of statement, route, release ... counted by themselves; others count as one."""
+
+    statistics_minute_days: int = 1
+    """Days for which statistics by minute are kept."""
+
+    statistics_hour_days: int = 90
+    """Days for which statistics by hour, and by day, are kept."""
+
     flush_interval_s: float = 0.5
     """Seconds between two flushes of the buffer; what a kill -9 can lose."""
 
@@ -81,6 +93,10 @@ NAMES: dict[str, tuple[type, ...]] = {
 _MINIMA: dict[str, float] = {
     "CAPACITY_ROWS": 1,
     "STATEMENTS_MAX": 1,
+    "STATISTICS_ROWS_MAX": 0,
+    "STATISTICS_KEYS_MAX": 1,
+    "STATISTICS_MINUTE_DAYS": 1,
+    "STATISTICS_HOUR_DAYS": 1,
     "FLUSH_INTERVAL_S": 0.01,
     "BUFFER_ROWS": 1,
     "BUFFER_BYTES": 64 * 1024,

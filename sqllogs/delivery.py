@@ -7,6 +7,7 @@ not take, and the account: captured == stored + dropped + queued.
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 from sqllogs import guard
 from sqllogs.buffer import Buffer
@@ -37,6 +38,7 @@ class Delivery:
         self._held: list[tuple[int | None, Batch]] = []
         """The batch under way, in parts if it was refused, each with its first number once reserved."""
         self._unfinished = Unfinished()
+        self._parts = count(1)
         self._stored = self._rejected = self._muted = 0
         self._oldest_ns = 0
         self.written_at_s = time.monotonic()
@@ -113,24 +115,28 @@ class Delivery:
     def _write_held(self) -> None:
         """Write the last held part; halve one that is refused until only the rows at fault are dropped."""
         first_seq, batch = self._held[-1]
-        count = len(batch.records)
+        rows = len(batch.records)
         if first_seq is None:
-            first_seq = self._ring.reserve(count)
-            self._held[-1] = (first_seq, batch)
+            first_seq = self._ring.reserve(rows)
+        if not batch.part:
+            batch = replace(batch, part=next(self._parts))
+        self._held[-1] = (first_seq, batch)
         before = self.tallies()
-        after = replace(before, stored=before.stored + count, queued=before.queued - count)
+        after = replace(before, stored=before.stored + rows, queued=before.queued - rows)
         try:
             self._ring.write(first_seq, batch, after)
         except RejectedRowsError as exc:
             self._held.pop()
-            if count > 1:
-                middle = count // 2
-                self._held.append((first_seq + middle, replace(batch, records=batch.records[middle:])))
-                self._held.append((first_seq, replace(batch, records=batch.records[:middle])))
+            if rows > 1:
+                middle = rows // 2
+                # Each gets its number when its turn comes: numbers are written in rising order.
+                second = replace(batch, records=batch.records[middle:], part=0)
+                first = replace(batch, records=batch.records[:middle], part=0)
+                self._held += (first_seq + middle, second), (first_seq, first)
             else:
                 self._rejected += 1
                 guard.fault("rejected record", exc)
-                self._ring.write(first_seq, NOTHING, self.tallies())
+                self._ring.write(first_seq, replace(NOTHING, part=next(self._parts)), self.tallies())
             return
         self._held.pop()
-        self._stored += count
+        self._stored += rows

@@ -82,7 +82,7 @@ class RingHead(models.Model):
     id = models.IntegerField(primary_key=True, default=1)
     seq = models.BigIntegerField(help_text="The last number given out.")
     capacity = models.IntegerField(help_text="Slots.")
-    epoch = models.IntegerField(default=0, help_text="Changes when texts are deleted.")
+    epoch = models.IntegerField(default=0, help_text="Changes when texts or keys are deleted.")
 
     class Meta:
         default_permissions = ()
@@ -108,8 +108,8 @@ class Process(models.Model):
     )
     queued = models.IntegerField(help_text="Records waiting.")
     lag_ms = models.FloatField(help_text="Age of the oldest record of the last batch, milliseconds.")
-    written_seq = models.BigIntegerField(
-        default=0, help_text="Last number of the last batch: it is not counted a second time."
+    written_part = models.BigIntegerField(
+        default=0, help_text="Number of the last part of a batch written: it is not counted a second time."
     )
 
     class Meta:
@@ -150,7 +150,9 @@ class StatisticKey(models.Model):
 
 
 class Statistic(models.Model):
-    """All calls of one key in one minute, hour or day: each call is counted once in each of the three.
+    """All calls of one key in one minute, hour or day.
+
+    A call is counted in its minute, and with that in its hour and day once they are rolled up.
 
     The order of the primary key is that in which rows are written and read; on SQLite it is the
     table itself (WITHOUT ROWID).
@@ -175,6 +177,24 @@ class Statistic(models.Model):
 
     def __str__(self) -> str:
         return f"{self.calls} calls in {self.resolution_s} s from {self.time}"
+
+
+class RollUp(models.Model):
+    """One row: up to when minutes have been added to hours and days."""
+
+    id = models.IntegerField(primary_key=True, default=1)
+    until_s = models.BigIntegerField(
+        help_text="Minutes before this are rolled up, seconds since the epoch; late calls count in all."
+    )
+    tidied_at = models.BigIntegerField(
+        default=0, help_text="When a process last looked for old statistics, seconds since the epoch."
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.until_s)
 
 
 class Event(models.Model):

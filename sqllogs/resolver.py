@@ -39,6 +39,8 @@ class Batch:
     """The statements of these records by fingerprint."""
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""
+    part: int = 0
+    """Its number, counted up by the delivery as it is written: no number is written twice."""
 
 
 class _Origin(NamedTuple):

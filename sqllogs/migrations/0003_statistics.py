@@ -6,16 +6,47 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
+# Adds two packed counts of durations: sqllogs.statistics.durations.merged for PostgreSQL.
+MERGED = """
+CREATE OR REPLACE FUNCTION sqllogs_merged(one bytea, other bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(
+        string_agg(
+            set_byte('\\x00'::bytea, 0, number) || substring(int8send(least(calls, 4294967295)::bigint) from 5),
+            ''::bytea ORDER BY number
+        ),
+        ''::bytea
+    )
+    FROM (
+        SELECT number, sum(calls) AS calls
+        FROM (
+            SELECT
+                get_byte(pairs, at) AS number,
+                (get_byte(pairs, at + 1)::bigint << 24) + (get_byte(pairs, at + 2) << 16)
+                    + (get_byte(pairs, at + 3) << 8) + get_byte(pairs, at + 4) AS calls
+            FROM (SELECT one || other AS pairs) AS joined, generate_series(0, length(pairs) - 5, 5) AS at
+        ) AS single
+        GROUP BY number
+    ) AS summed
+$$
+"""
+
+
 def set_storage(apps: Any, schema_editor: Any) -> None:
     """Make the table of statistics its own primary key on SQLite; leave room for updates on PostgreSQL."""
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute("ALTER TABLE sqllogs_statistic SET (fillfactor = 70)")
+        schema_editor.execute(MERGED, params=None)
     elif schema_editor.connection.vendor == "sqlite":
         with schema_editor.connection.cursor() as cursor:
             cursor.execute("SELECT sql FROM sqlite_master WHERE name = 'sqllogs_statistic'")
             definition = cursor.fetchone()[0]
         schema_editor.execute("DROP TABLE sqllogs_statistic")
         schema_editor.execute(f"{definition} WITHOUT ROWID", params=None)
+
+
+def drop_function(apps: Any, schema_editor: Any) -> None:
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute("DROP FUNCTION IF EXISTS sqllogs_merged(bytea, bytea)")
 
 
 class Migration(migrations.Migration):
@@ -65,8 +96,24 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='process',
-            name='written_seq',
-            field=models.BigIntegerField(default=0, help_text='Last number of the last batch: it is not counted a second time.'),
+            name='written_part',
+            field=models.BigIntegerField(default=0, help_text='Number of the last part of a batch written: it is not counted a second time.'),
+        ),
+        migrations.CreateModel(
+            name='RollUp',
+            fields=[
+                ('id', models.IntegerField(default=1, primary_key=True, serialize=False)),
+                ('until_s', models.BigIntegerField(help_text='Minutes before this are rolled up, seconds since the epoch; late calls count in all.')),
+                ('tidied_at', models.BigIntegerField(default=0, help_text='When a process last looked for old statistics, seconds since the epoch.')),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.AlterField(
+            model_name='ringhead',
+            name='epoch',
+            field=models.IntegerField(default=0, help_text='Changes when texts or keys are deleted.'),
         ),
         migrations.CreateModel(
             name='Statistic',
@@ -74,6 +121,8 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('resolution_s', 'time', 'key', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('resolution_s', models.IntegerField(help_text='60, 3600 or 86400 seconds.')),
                 ('time', models.BigIntegerField(help_text='Start, seconds since the epoch; a multiple of the resolution.')),
+                # Before the others: SQLite's integrity_check takes the first columns for the primary key.
+                ('key', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='sqllogs.statistickey')),
                 ('calls', models.BigIntegerField(help_text='Statements sent.')),
                 ('errors', models.BigIntegerField(help_text='Of these, failed.')),
                 ('rows', models.BigIntegerField(help_text='Rows returned or changed, where the driver told.')),
@@ -81,11 +130,10 @@ class Migration(migrations.Migration):
                 ('max_us', models.BigIntegerField(help_text='Longest duration, microseconds.')),
                 ('last_seen', models.BigIntegerField(help_text='Latest call, seconds since the epoch.')),
                 ('durations', models.BinaryField(help_text='Calls by logarithmic range of duration; see statistics.durations.')),
-                ('key', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='sqllogs.statistickey')),
             ],
             options={
                 'default_permissions': (),
             },
         ),
-        migrations.RunPython(set_storage, migrations.RunPython.noop),
+        migrations.RunPython(set_storage, drop_function),
     ]

@@ -57,8 +57,7 @@ class PageRenderer(BaseRenderer):
         frame = {
             "home": home,
             "health": reverse("sqllogs:health"),
-            # To a stranger each of them would be the same 401.
-            "tabs": tabs(Links(request.path, request.query_params)) if reader else None,
+            "tabs": tabs(Links(request.path, request.query_params)),
             "version": __version__,
         }
         return fill_in(template, frame | dict(values))

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Aggregate, BinaryField, F, Max, Min, QuerySet, Sum
 
-from sqllogs.models import Statement, Statistic
+from sqllogs.models import RollUp, Statement, Statistic
 from sqllogs.queries.statistic_figures import Figures, Point, Total
 from sqllogs.queries.statistic_filter import SUPPORTED, Where, unsupported
 from sqllogs.statistics.resolution import (
@@ -174,7 +174,8 @@ def _oldest() -> Oldest:
         length_s: Statistic.objects.filter(resolution_s=length_s).aggregate(oldest=Min("time"))["oldest"]
         for length_s in RESOLUTIONS_S
     }
-    return Oldest(minute_s=found[MINUTE_S], hour_s=found[HOUR_S], day_s=found[DAY_S])
+    rolled_up_s = RollUp.objects.filter(id=1).values_list("until_s", flat=True).first() or 0
+    return Oldest(minute_s=found[MINUTE_S], hour_s=found[HOUR_S], day_s=found[DAY_S], rolled_up_s=rolled_up_s)
 
 
 def _complete_since(oldest: Oldest) -> datetime | None:

@@ -9,12 +9,17 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Max, Min, Model
+from django.db.models import F, Max, Min, Model, Q
 
-from sqllogs.models import Process, RingHead, SQLLog, Statement
-from sqllogs.record import Record
+from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.ring.connecting import open_connection
-from sqllogs.ring.store import COLUMNS, Head, ProcessRow, StatementRow, newest
+from sqllogs.ring.store import COLUMNS, Head, Part, ProcessRow, newest
+from sqllogs.statistics import durations
+from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.statistics.resolution import MINUTE_S
+
+CHUNK_ROWS = 200
+"""Rows named in one statement; a key of three columns is three variables."""
 
 
 class ORMStore:
@@ -54,20 +59,90 @@ class ORMStore:
             head.save(using=self._alias, update_fields=["seq"])
             return head.seq - count + 1
 
-    def write(
-        self,
-        first_seq: int,
-        records: Sequence[Record],
-        statements: Sequence[StatementRow],
-        process: ProcessRow,
-    ) -> None:
+    def write(self, part: Part) -> bool:
         with self._transaction():
-            capacity = self._head().capacity
-            first_seq, records = newest(first_seq, records, capacity)
+            _, capacity, epoch = self._head()
+            if epoch != part.epoch:
+                return False
+            if self._is_written(part.process):
+                return True
+            first_seq, records = newest(part.first_seq, part.records, capacity)
             rows = sorted((seq % capacity, seq, *record) for seq, record in enumerate(records, first_seq))
             self._upsert(SQLLog, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
-            self._upsert(Statement, [row._asdict() for row in statements], "fingerprint", keep="first_seen")
-            self._upsert(Process, [process._asdict()], "uuid", keep="started_at")
+            texts = [row._asdict() for row in part.statements]
+            self._upsert(Statement, texts, "fingerprint", keep="first_seen")
+            self._upsert(StatisticKey, [row._asdict() for row in part.keys], "id")
+            self._add(part.statistics)
+            return True
+
+    def _is_written(self, process: ProcessRow) -> bool:
+        """Note the part and the process's figures; say whether it had been noted before."""
+        processes = Process.objects.using(self._alias)
+        new = Process(**process._replace(written_part=0)._asdict())
+        processes.bulk_create([new], ignore_conflicts=True)
+        noted = processes.select_for_update().filter(uuid=process.uuid)
+        before: int = noted.values_list("written_part", flat=True)[0]
+        figures = {
+            name: value for name, value in process._asdict().items() if name not in ("uuid", "started_at")
+        }
+        processes.filter(uuid=process.uuid).update(**figures)
+        return before >= process.written_part
+
+    def _add(self, minutes: Sequence[StatisticRow]) -> None:
+        # Exclusively, since not every database has a shared lock: writers take turns here.
+        row = RollUp.objects.using(self._alias).select_for_update().filter(id=1).first()
+        until_s = row.until_s if row else 0
+        self._add_in_chunks([*minutes, *coarser(minute for minute in minutes if minute.time < until_s)])
+
+    def _add_in_chunks(self, due: Sequence[StatisticRow]) -> None:
+        """Add to rows of statistics: made first, then locked, then written, each time in their order."""
+        for first in range(0, len(due), CHUNK_ROWS):
+            chunk = due[first : first + CHUNK_ROWS]
+            self._add_chunk({(row.resolution_s, row.time, row.key_id): row for row in chunk})
+
+    def roll_up(self, before_s: int) -> bool:
+        with self._transaction():
+            row, _ = (
+                RollUp.objects.using(self._alias)
+                .select_for_update()
+                .get_or_create(id=1, defaults={"until_s": 0})
+            )
+            if before_s - row.until_s < MINUTE_S:
+                return False
+            minutes = (
+                Statistic.objects.using(self._alias)
+                .filter(resolution_s=MINUTE_S, time__gte=row.until_s, time__lt=before_s)
+                .order_by("time")
+            )
+            first_s = minutes.values_list("time", flat=True).first()
+            end_s = before_s if first_s is None else min(first_s + MINUTE_S, before_s)
+            due = minutes.filter(time__lt=end_s).values_list(*StatisticRow._fields)
+            self._add_in_chunks(coarser(StatisticRow(*values) for values in due))
+            row.until_s = end_s
+            row.save(using=self._alias)
+            return end_s < before_s
+
+    def _add_chunk(self, due: dict[tuple[int, int, int], StatisticRow]) -> None:
+        statistics = Statistic.objects.using(self._alias)
+        empty = dict.fromkeys(StatisticRow._fields, 0) | {"durations": b""}
+        statistics.bulk_create(
+            [Statistic(**empty | {"resolution_s": at[0], "time": at[1], "key_id": at[2]}) for at in due],
+            ignore_conflicts=True,
+        )
+        locked = (
+            statistics.select_for_update().filter(pk__in=list(due)).order_by("resolution_s", "time", "key_id")
+        )
+        rows = list(locked)
+        for row in rows:
+            more = due[row.resolution_s, row.time, row.key_id]
+            row.calls += more.calls
+            row.errors += more.errors
+            row.rows += more.rows
+            row.total_us += more.total_us
+            row.max_us = max(row.max_us, more.max_us)
+            row.last_seen = max(row.last_seen, more.last_seen)
+            row.durations = durations.merged(bytes(row.durations), more.durations)
+        statistics.bulk_update(rows, StatisticRow._fields[3:])
 
     def _upsert(self, model: type[Model], rows: list[dict[str, Any]], key: str, keep: str = "") -> None:
         if not rows:
@@ -93,6 +168,52 @@ class ORMStore:
             if deleted:
                 epoch = RingHead.objects.using(self._alias).aggregate(epoch=Max("epoch"))["epoch"]
                 RingHead.objects.using(self._alias).update(epoch=epoch + 1)
+            return deleted
+
+    def count_keys(self) -> int:
+        with self._transaction():
+            return StatisticKey.objects.using(self._alias).count()
+
+    def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        keys = StatisticKey.objects.using(self._alias)
+        with self._transaction():
+            return {
+                key_id
+                for first in range(0, len(ids), CHUNK_ROWS)
+                for key_id in keys.filter(id__in=ids[first : first + CHUNK_ROWS]).values_list("id", flat=True)
+            }
+
+    def rolled_up_s(self) -> int:
+        with self._transaction():
+            return (
+                RollUp.objects.using(self._alias).filter(id=1).values_list("until_s", flat=True).first() or 0
+            )
+
+    def lease_tidying(self, now_s: int, interval_s: int) -> bool:
+        free = Q(tidied_at__lte=now_s - interval_s) | Q(tidied_at__gt=now_s + interval_s)
+        with self._transaction():
+            return bool(RollUp.objects.using(self._alias).filter(free, id=1).update(tidied_at=now_s))
+
+    def count_statistics(self, resolution_s: int) -> int:
+        with self._transaction():
+            return Statistic.objects.using(self._alias).filter(resolution_s=resolution_s).count()
+
+    def statistic_time_s(self, resolution_s: int, number: int) -> int | None:
+        rows = Statistic.objects.using(self._alias).filter(resolution_s=resolution_s).order_by("time")
+        with self._transaction():
+            return next(iter(rows.values_list("time", flat=True)[number : number + 1]), None)
+
+    def delete_statistics(self, resolution_s: int, before_s: int) -> int:
+        rows = Statistic.objects.using(self._alias).filter(resolution_s=resolution_s, time__lt=before_s)
+        with self._transaction():
+            return rows._raw_delete(self._alias)
+
+    def delete_keys(self, before_s: int) -> int:
+        with self._transaction():
+            keys = StatisticKey.objects.using(self._alias).filter(last_seen__lt=before_s)
+            deleted = keys._raw_delete(self._alias)
+            if deleted:
+                RingHead.objects.using(self._alias).update(epoch=F("epoch") + 1)
             return deleted
 
     def close(self) -> None:

@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqllogs.record import Record
+from sqllogs.ring.adding import NAMES, Dialect, roll_up
 from sqllogs.ring.connecting import STATEMENT_TIMEOUT_MS, open_connection
+from sqllogs.ring.raw import RawStore
 from sqllogs.ring.store import (
     COLUMNS,
     HEAD_TABLE,
+    KEY_TABLE,
     LOG_TABLE,
     NEW_EPOCH,
-    STATEMENT_TABLE,
-    Head,
-    ProcessRow,
-    StatementRow,
+    ROLL_UP_TABLE,
+    STATISTIC_TABLE,
+    Part,
+    key_upsert,
     log_upsert,
     newest,
     process_upsert,
@@ -27,6 +29,7 @@ from sqllogs.ring.store import (
     prune,
     statement_upsert,
 )
+from sqllogs.statistics.counting import StatisticRow, coarser
 
 _BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; "
@@ -47,12 +50,24 @@ COPY_TYPES = (
 )  # fmt: skip
 LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
 STATEMENT_UPSERT = statement_upsert("%s")
-PROCESS_UPSERT = process_upsert("%s")
+PROCESS_UPSERT = process_upsert("%s", once=False)
+PROCESS_UPSERT_ONCE = process_upsert("%s", once=True)
+KEY_UPSERT = key_upsert("%s")
+DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
+COUNTS_TABLE = "sqllogs_counts"
+CREATE_COUNTS = (
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS {COUNTS_TABLE} (LIKE {STATISTIC_TABLE}) ON COMMIT DELETE ROWS"
+)
+COPY_COUNTS = f"COPY {COUNTS_TABLE} ({NAMES}) FROM STDIN (FORMAT BINARY)"
+COUNT_TYPES = ("int4", *["int8"] * 8, "bytea")
+STATISTIC_UPSERT = DIALECT.upsert(f"SELECT {NAMES} FROM {COUNTS_TABLE} ORDER BY resolution_s, time, key_id")
 PRUNE = prune("%s")
 
 
-class PostgreSQLStore:
+class PostgreSQLStore(RawStore):
     """See `sqllogs.ring.store.Store`."""
+
+    dialect = DIALECT
 
     def __init__(self, alias: str) -> None:
         self._connection = open_connection(alias)
@@ -70,10 +85,6 @@ class PostgreSQLStore:
                 self._raw.execute("ROLLBACK")
             raise
 
-    def head(self) -> Head:
-        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
-        return Head(*row) if row else Head(0, 0, 0)
-
     def reserve(self, count: int, capacity_rows: int) -> int:
         with self._transaction(BEGIN_RESERVE):
             last_seq: int = self._raw.execute(
@@ -83,32 +94,59 @@ class PostgreSQLStore:
             ).fetchone()[0]
             return last_seq - count + 1
 
-    def write(
-        self,
-        first_seq: int,
-        records: Sequence[Record],
-        statements: Sequence[StatementRow],
-        process: ProcessRow,
-    ) -> None:
+    def write(self, part: Part) -> bool:
         with self._transaction():
             # Goes together with other writers' reserving, but not with a resize.
-            capacity: int = self._raw.execute(
-                f"SELECT capacity FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
-            ).fetchone()[0]
-            first_seq, records = newest(first_seq, records, capacity)
+            capacity, epoch = self._raw.execute(
+                f"SELECT capacity, epoch FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
+            ).fetchone()
+            if epoch != part.epoch:
+                return False
+            values = process_values(part.process)
+            # A transaction of this process that was lost, but is still under way, is waited for here.
+            if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
+                self._raw.execute(PROCESS_UPSERT, values)
+                return True
+            first_seq, records = newest(part.first_seq, part.records, capacity)
             self._raw.execute(CREATE_BATCH)
             with self._raw.cursor().copy(COPY) as copy:
                 copy.set_types(COPY_TYPES)
                 for seq, record in enumerate(records, first_seq):
                     copy.write_row((seq % capacity, seq, *record))
             self._raw.execute(LOG_UPSERT)
-            if statements:
-                self._raw.cursor().executemany(STATEMENT_UPSERT, statements)
-            self._raw.execute(PROCESS_UPSERT, process_values(process))
+            if part.statements:
+                self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)
+            if part.keys:
+                self._raw.cursor().executemany(KEY_UPSERT, part.keys)
+            # Last, for other processes wait for the rows that are locked here.
+            self._add(part.statistics)
+            return True
 
-    def count_statements(self) -> int:
-        count: int = self._raw.execute(f"SELECT count(*) FROM {STATEMENT_TABLE}").fetchone()[0]
-        return count
+    def _add(self, minutes: Sequence[StatisticRow]) -> None:
+        if not minutes:
+            return
+        # Goes together with other writers, but not with a roll-up.
+        row = self._raw.execute(f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE").fetchone()
+        until_s = row[0] if row else 0
+        self._raw.execute(CREATE_COUNTS)
+        with self._raw.cursor().copy(COPY_COUNTS) as copy:
+            copy.set_types(COUNT_TYPES)
+            for minute in (*minutes, *coarser(minute for minute in minutes if minute.time < until_s)):
+                copy.write_row(minute)
+        self._raw.execute(STATISTIC_UPSERT)
+
+    def roll_up(self, before_s: int) -> bool:
+        with self._transaction():
+            row = self._raw.execute(
+                f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR UPDATE SKIP LOCKED"
+            ).fetchone()
+            if row is None:  # not there yet, or a writer's or another's at the moment
+                self._raw.execute(
+                    f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) "
+                    "ON CONFLICT DO NOTHING"
+                )
+                return True
+            return roll_up(self._raw.execute, DIALECT, row[0], before_s)
 
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
@@ -117,5 +155,7 @@ class PostgreSQLStore:
                 self._raw.execute(NEW_EPOCH)
             return deleted
 
-    def close(self) -> None:
-        self._connection.close()
+    def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        return {
+            row[0] for row in self._raw.execute(f"SELECT id FROM {KEY_TABLE} WHERE id = ANY(%s)", [list(ids)])
+        }

@@ -12,8 +12,7 @@ from django.db.models import F
 
 from sqllogs import conf
 from sqllogs.models import RingHead
-from sqllogs.models import Statement as StatementModel
-from sqllogs.ring.store import COLUMNS, LOG_TABLE
+from sqllogs.ring.store import COLUMNS, KEY_TABLE, LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE
 
 CHUNK_ROWS = 10_000
 MOVED_TABLE = "sqllogs_moved"
@@ -37,7 +36,7 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
         )
         cursor.execute(f"SELECT count(*) FROM {MOVED_TABLE}")
         total = cursor.fetchone()[0]
-        _empty(alias)
+        _empty(alias, LOG_TABLE)
         for first in range(oldest + 1, head.seq + 1, CHUNK_ROWS):
             cursor.execute(
                 f"INSERT INTO {LOG_TABLE} (slot, {_OTHERS}) SELECT seq %% %s, {_OTHERS} "
@@ -51,15 +50,18 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
 
 
 def clear() -> Iterator[tuple[int, int]]:
-    """Delete all records and statement texts; numbers go on where they were. Yield rows done and in all."""
+    """Delete all records, statement texts and statistics; numbers go on where they were.
+
+    Yield rows done and in all. Events are kept: a deploy that was forgotten would be told a second time.
+    """
     alias = conf.load().database
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         _lock_head(alias, conf.load().capacity_rows)
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
         total = cursor.fetchone()[0]
         yield 0, total
-        _empty(alias)
-        StatementModel.objects.using(alias).all().delete()
+        for table in (LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
+            _empty(alias, table)
         yield total, total
     _give_space_back(alias)
 
@@ -74,11 +76,11 @@ def _lock_head(alias: str, capacity_rows: int) -> RingHead:
     return heads.select_for_update().get(id=1)
 
 
-def _empty(alias: str) -> None:
+def _empty(alias: str, table: str) -> None:
     connection = connections[alias]
     verb = "TRUNCATE" if connection.vendor == "postgresql" else "DELETE FROM"
     with connection.cursor() as cursor:
-        cursor.execute(f"{verb} {LOG_TABLE}")
+        cursor.execute(f"{verb} {table}")
 
 
 def _give_space_back(alias: str) -> None:

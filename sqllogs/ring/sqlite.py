@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqllogs.record import Record
+from sqllogs.ring.adding import Dialect, roll_up
 from sqllogs.ring.connecting import open_connection
+from sqllogs.ring.raw import RawStore
 from sqllogs.ring.store import (
     COLUMNS,
     HEAD_TABLE,
+    KEY_TABLE,
     NEW_EPOCH,
-    STATEMENT_TABLE,
-    Head,
+    ROLL_UP_TABLE,
+    Part,
     ProcessRow,
-    StatementRow,
+    key_upsert,
     log_upsert,
     newest,
     process_upsert,
@@ -26,6 +28,8 @@ from sqllogs.ring.store import (
     prune,
     statement_upsert,
 )
+from sqllogs.statistics import durations
+from sqllogs.statistics.counting import StatisticRow, coarser
 
 PRAGMAS = (
     "journal_mode = WAL",
@@ -36,18 +40,25 @@ PRAGMAS = (
 )
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 STATEMENT_UPSERT = statement_upsert("?")
-PROCESS_UPSERT = process_upsert("?")
+PROCESS_UPSERT = process_upsert("?", once=False)
+PROCESS_UPSERT_ONCE = process_upsert("?", once=True)
+KEY_UPSERT = key_upsert("?")
 PRUNE = prune("?")
+DIALECT = Dialect(placeholder="?", blob="BLOB", concatenation="CAST(group_concat(durations, '') AS BLOB)")
+STATISTIC_UPSERT = DIALECT.upsert(f"VALUES ({', '.join('?' * len(StatisticRow._fields))})")
 
 
-class SQLiteStore:
+class SQLiteStore(RawStore):
     """See `sqllogs.ring.store.Store`."""
+
+    dialect = DIALECT
 
     def __init__(self, alias: str) -> None:
         self._connection = open_connection(alias)
         self._raw: sqlite3.Connection = self._connection.connection
         for pragma in PRAGMAS:
             self._raw.execute(f"PRAGMA {pragma}").fetchall()
+        self._raw.create_function("sqllogs_merged", 2, durations.merged, deterministic=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -60,10 +71,6 @@ class SQLiteStore:
                 self._raw.execute("ROLLBACK")
             raise
 
-    def head(self) -> Head:
-        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
-        return Head(*row) if row else Head(0, 0, 0)
-
     def reserve(self, count: int, capacity_rows: int) -> int:
         with self._transaction():
             self._raw.execute(
@@ -73,34 +80,42 @@ class SQLiteStore:
             )
             return self.head().seq - count + 1
 
-    def write(
-        self,
-        first_seq: int,
-        records: Sequence[Record],
-        statements: Sequence[StatementRow],
-        process: ProcessRow,
-    ) -> None:
+    def write(self, part: Part) -> bool:
         with self._transaction():
-            capacity = self.head().capacity
-            first_seq, records = newest(first_seq, records, capacity)
+            head = self.head()
+            if head.epoch != part.epoch:
+                return False
+            if self._raw.execute(PROCESS_UPSERT_ONCE, _process_values(part.process)).rowcount < 1:
+                # Written before, but the answer was lost.
+                self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
+                return True
+            first_seq, records = newest(part.first_seq, part.records, head.capacity)
             self._raw.executemany(
                 LOG_UPSERT,
                 # A generator: executemany lets other threads run between two rows.
                 (
-                    (seq % capacity, seq, str(record[0])[:-6], *record[1:])
+                    (seq % head.capacity, seq, str(record[0])[:-6], *record[1:])
                     for seq, record in enumerate(records, first_seq)
                 ),
             )
             self._raw.executemany(
-                STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in statements]
+                STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
             )
-            values = process_values(process)
-            times = (str(process.started_at)[:-6], str(process.updated_at)[:-6])
-            self._raw.execute(PROCESS_UPSERT, (*values[:3], *times, *values[5:]))
+            self._raw.executemany(KEY_UPSERT, part.keys)
+            self._add(part.statistics)
+            return True
 
-    def count_statements(self) -> int:
-        count: int = self._raw.execute(f"SELECT count(*) FROM {STATEMENT_TABLE}").fetchone()[0]
-        return count
+    def _add(self, minutes: Sequence[StatisticRow]) -> None:
+        until_s = self.rolled_up_s()
+        late = coarser(row for row in minutes if row.time < until_s)
+        self._raw.executemany(STATISTIC_UPSERT, [*minutes, *late])
+
+    def roll_up(self, before_s: int) -> bool:
+        with self._transaction():
+            self._raw.execute(
+                f"INSERT OR IGNORE INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0)"
+            )
+            return roll_up(self._raw.execute, DIALECT, self.rolled_up_s(), before_s)
 
     def prune_statements(self, unseen_since: datetime) -> int:
         with self._transaction():
@@ -109,5 +124,14 @@ class SQLiteStore:
                 self._raw.execute(NEW_EPOCH)
             return deleted
 
-    def close(self) -> None:
-        self._connection.close()
+    def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        found = (
+            self._raw.execute(f"SELECT id FROM {KEY_TABLE} WHERE id = ?", [key_id]).fetchone()
+            for key_id in ids
+        )
+        return {row[0] for row in found if row is not None}
+
+
+def _process_values(process: ProcessRow) -> tuple[object, ...]:
+    values = process_values(process)
+    return (*values[:3], str(process.started_at)[:-6], str(process.updated_at)[:-6], *values[5:])

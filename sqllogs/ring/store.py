@@ -5,11 +5,15 @@ Implemented once for each kind: `sqlite`, `postgresql`, and `orm` for any other.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from sqllogs.models import Process, RingHead, SQLLog, Statement
+from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.record import Record
+from sqllogs.statistics.counting import StatisticRow
+from sqllogs.statistics.keys import KeyRow, KeyStore
+from sqllogs.statistics.upkeep import UpkeepStore
 
 COLUMNS = ("slot", "seq", *Record._fields)
 
@@ -40,7 +44,7 @@ class ProcessRow(NamedTuple):
     exported: dict[str, int]
     queued: int
     lag_ms: float
-    written_seq: int
+    written_part: int
 
 
 class Head(NamedTuple):
@@ -51,7 +55,23 @@ class Head(NamedTuple):
     epoch: int
 
 
-class Store(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What is written in one transaction: a batch, or a part of one that was refused."""
+
+    first_seq: int
+    """The number of the first record."""
+    records: Sequence[Record]
+    statements: Sequence[StatementRow]
+    keys: Sequence[KeyRow]
+    statistics: Sequence[StatisticRow]
+    """What is to be added to minutes, in the order of the primary key."""
+    process: ProcessRow
+    epoch: int
+    """The head's, when it was found out which texts and keys are not stored yet."""
+
+
+class Store(KeyStore, UpkeepStore, Protocol):
     """One connection to the ring's database; a call is a transaction and raises the driver's errors."""
 
     def reserve(self, count: int, capacity_rows: int) -> int:
@@ -60,20 +80,24 @@ class Store(Protocol):
     def head(self) -> Head:
         """Return how far the ring is, outside of any block."""
 
-    def write(
-        self,
-        first_seq: int,
-        records: Sequence[Record],
-        statements: Sequence[StatementRow],
-        process: ProcessRow,
-    ) -> None:
-        """Put records into their slots, unless a newer one is there already."""
+    def write(self, part: Part) -> bool:
+        """Put records into their slots, unless a newer one is there already, and count them.
+
+        A part is counted once: not again when the process has a later one noted, or this one.
+        Return False, and write nothing, when the ring has another epoch by now.
+        """
 
     def count_statements(self) -> int:
         """Return how many statement texts are kept."""
 
     def prune_statements(self, unseen_since: datetime) -> int:
         """Delete texts that no record of the ring needs any more; return how many."""
+
+    def roll_up(self, before_s: int) -> bool:
+        """Add minutes before a time to their hours and days, some thousand rows; say whether there are more.
+
+        Each minute is added once, whichever processes try; what comes late adds to all three by itself.
+        """
 
     def close(self) -> None:
         """Close the connection, whatever state it is in."""
@@ -96,6 +120,9 @@ LOG_TABLE = SQLLog._meta.db_table
 STATEMENT_TABLE = Statement._meta.db_table
 HEAD_TABLE = RingHead._meta.db_table
 PROCESS_TABLE = Process._meta.db_table
+KEY_TABLE = StatisticKey._meta.db_table
+ROLL_UP_TABLE = RollUp._meta.db_table
+STATISTIC_TABLE = Statistic._meta.db_table
 
 
 def log_upsert(source: str) -> str:
@@ -103,15 +130,20 @@ def log_upsert(source: str) -> str:
 
 
 def statement_upsert(placeholder: str) -> str:
-    values = ", ".join([placeholder] * len(StatementRow._fields))
-    return upsert(
-        STATEMENT_TABLE, StatementRow._fields, f"VALUES ({values})", "fingerprint", keep="first_seen"
-    )
+    columns = StatementRow._fields
+    return upsert(STATEMENT_TABLE, columns, _values(columns, placeholder), "fingerprint", keep="first_seen")
 
 
-def process_upsert(placeholder: str) -> str:
+def process_upsert(placeholder: str, *, once: bool) -> str:
+    """Return the upsert of a process; `once` it does nothing when its part is written already."""
     columns = ProcessRow._fields
-    return upsert(PROCESS_TABLE, columns, _values(columns, placeholder), "uuid", keep="started_at")
+    only_if = f"excluded.written_part > {PROCESS_TABLE}.written_part" if once else ""
+    values = _values(columns, placeholder)
+    return upsert(PROCESS_TABLE, columns, values, "uuid", keep="started_at", only_if=only_if)
+
+
+def key_upsert(placeholder: str) -> str:
+    return upsert(KEY_TABLE, KeyRow._fields, _values(KeyRow._fields, placeholder), "id")
 
 
 def _values(columns: Sequence[str], placeholder: str) -> str:

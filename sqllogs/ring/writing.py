@@ -16,16 +16,23 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import connections
 
+from sqllogs import guard
 from sqllogs.conf import Conf
-from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
+from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
 from sqllogs.resolver import Batch
-from sqllogs.ring.store import ProcessRow, StatementRow, Store
+from sqllogs.ring.store import Part, ProcessRow, StatementRow, Store
 from sqllogs.statement import Statement
+from sqllogs.statistics import counting
+from sqllogs.statistics.counting import Counts
+from sqllogs.statistics.keys import Keys
+from sqllogs.statistics.upkeep import Upkeep
 from sqllogs.tracing import untraced
 
 logger = logging.getLogger(__name__)
 
 PRUNE_INTERVAL_S = 60.0
+EPOCHS_MAX = 5
+"""How often a batch is tried at once when texts are deleted in the same moment."""
 UNSEEN_MIN = timedelta(hours=2)
 """A text is not deleted sooner: `last_seen` is kept to the hour."""
 
@@ -60,6 +67,8 @@ class Ring:
         self._store: Store | None = None
         self._known: dict[str, datetime] = {}
         """The hour at which a statement's text was last written by this process."""
+        self._keys = Keys(conf.statistics_keys_max)
+        self._upkeep = Upkeep(conf)
         self._epoch = -1
         self._pruned_at_s = -PRUNE_INTERVAL_S
         self._uuid = uuid.uuid4().hex
@@ -76,13 +85,51 @@ class Ring:
         Raise StoreUnavailableError when nothing was or could be written, RejectedRowsError
         when a value of the batch cannot be.
         """
+        counts = self._counted(batch)
         with self._guarded() as store:
-            statements = self._new_statements(store, batch.statements)
-            store.write(first_seq, batch.records, statements, self._process_row(tallies))
-        self._known.update((row.fingerprint, row.last_seen) for row in statements)
+            for _ in range(EPOCHS_MAX):
+                part = self._part(store, first_seq, batch, counts, tallies)
+                if store.write(part):
+                    break
+            else:
+                raise StoreUnavailableError("The SQL log is being emptied; records wait for a retry.")
+        self._known.update((row.fingerprint, row.last_seen) for row in part.statements)
+        self._keys.learn(part.keys)
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Take a step of the statistics' upkeep; the batch is stored, whatever comes of it."""
+        try:
+            with self._guarded() as store:
+                self._upkeep.step(store)
+        except SQLLogsError as exc:
+            guard.fault("statistics", exc)
+
+    def _counted(self, batch: Batch) -> Counts:
+        if not self._conf.statistics_rows_max:
+            return {}
+        try:
+            return counting.count(batch.records)
+        except Exception as exc:  # no reason to keep the records back
+            guard.fault("statistics", exc)
+            return {}
+
+    def _part(self, store: Store, first_seq: int, batch: Batch, counts: Counts, tallies: Tallies) -> Part:
+        self._heed_epoch(store)
+        ids, keys = self._keys.identify({key for _, key in counts}, int(time.time()), store)
+        return Part(
+            first_seq=first_seq,
+            records=batch.records,
+            statements=self._new_statements(store, batch.statements),
+            keys=keys,
+            statistics=counting.rows(counts, ids),
+            process=self._process_row(batch.part, tallies),
+            epoch=self._epoch,
+        )
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
+        self._upkeep.forget()
         store, self._store = self._store, None
         if store is not None:
             try:
@@ -115,12 +162,18 @@ class Ring:
             f"The SQL log's database {self._alias!r} cannot be written ({says}); records wait for a retry."
         )
 
+    def _heed_epoch(self, store: Store) -> None:
+        """Forget what is stored when some of it has been deleted."""
+        epoch = store.head().epoch
+        if epoch != self._epoch:
+            self._known.clear()
+            self._keys.forget()
+            self._epoch = epoch
+
     def _new_statements(self, store: Store, statements: dict[str, Statement]) -> list[StatementRow]:
         """Return the texts to write: not known yet, or not for an hour; in key order, as locks are taken."""
-        epoch = store.head().epoch
-        if epoch != self._epoch or len(self._known) > 2 * self._conf.statements_max:
+        if len(self._known) > 2 * self._conf.statements_max:
             self._known.clear()
-            self._epoch = epoch
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         due = sorted(fingerprint for fingerprint in statements if self._known.get(fingerprint) != hour)
         if any(fingerprint not in self._known for fingerprint in due):
@@ -136,7 +189,7 @@ class Ring:
             room += store.prune_statements(datetime.now(UTC) - UNSEEN_MIN)
         return max(room, 0)
 
-    def _process_row(self, tallies: Tallies) -> ProcessRow:
+    def _process_row(self, part: int, tallies: Tallies) -> ProcessRow:
         return ProcessRow(
             uuid=self._uuid,
             host=socket.gethostname(),
@@ -150,7 +203,7 @@ class Ring:
             exported=tallies.exported,
             queued=tallies.queued,
             lag_ms=max(0, time.time_ns() - tallies.oldest_ns) / 1e6 if tallies.oldest_ns else 0.0,
-            written_seq=0,
+            written_part=part,
         )
 
 

@@ -9,10 +9,12 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from sqllogs.record import Record
-from sqllogs.statistics.durations import packed, range_of
+from sqllogs.statistics.durations import add, packed, range_of
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+ROWS_MAX = 1 << 40
+"""Of one call; what a driver tells beyond is no number of rows, and would overflow a sum."""
 OTHER_METHOD = "OTHER"
 """A client can send any word as a method; it must not make keys."""
 
@@ -77,6 +79,15 @@ class Count:
         for number, calls in other.durations.items():
             self.durations[number] = self.durations.get(number, 0) + calls
 
+    def add(self, row: StatisticRow) -> None:
+        self.calls += row.calls
+        self.errors += row.errors
+        self.rows += row.rows
+        self.total_us += row.total_us
+        self.max_us = max(self.max_us, row.max_us)
+        self.last_seen = max(self.last_seen, row.last_seen)
+        add(self.durations, row.durations)
+
     def row(self, resolution_s: int, time_s: int, key_id: int) -> StatisticRow:
         return StatisticRow(
             resolution_s,
@@ -126,7 +137,7 @@ def count(records: Iterable[Record]) -> Counts:
         if record.error is not None:
             found.errors += 1
         if record.rows is not None:
-            found.rows += record.rows
+            found.rows += min(record.rows, ROWS_MAX)
         if duration_us > found.max_us:
             found.max_us = duration_us
         if time_s > found.last_seen:
@@ -137,23 +148,25 @@ def count(records: Iterable[Record]) -> Counts:
 
 
 def rows(counts: Counts, ids: dict[Key, int]) -> list[StatisticRow]:
-    """Return what is to be added for each resolution, in the order of the primary key."""
-    cells: dict[tuple[int, int, int], Count] = {}
+    """Return what is to be added to minutes, in the order of the primary key."""
+    cells: dict[tuple[int, int], Count] = {}
     for (minute_s, key), counted in counts.items():
-        key_id = ids.get(key, OTHER_ID)
-        for resolution_s in (MINUTE_S, HOUR_S, DAY_S):
-            at = (resolution_s, minute_s - minute_s % resolution_s, key_id)
-            found = cells.get(at)
-            if found is None:
-                cells[at] = counted
-            else:
-                cells[at] = _joined(found, counted)
+        at = (minute_s, ids.get(key, OTHER_ID))
+        found = cells.get(at)
+        if found is None:
+            cells[at] = counted
+        else:  # several that have no room of their own
+            cells[at] = both = Count()
+            both.join(found)
+            both.join(counted)
+    return [cells[at].row(MINUTE_S, *at) for at in sorted(cells)]
+
+
+def coarser(minutes: Iterable[StatisticRow]) -> list[StatisticRow]:
+    """Return what is to be added to hours and days for minutes, in the order of the primary key."""
+    cells: dict[tuple[int, int, int], Count] = {}
+    for row in minutes:
+        for resolution_s in (HOUR_S, DAY_S):
+            at = (resolution_s, row.time - row.time % resolution_s, row.key_id)
+            cells.setdefault(at, Count()).add(row)
     return [cells[at].row(*at) for at in sorted(cells)]
-
-
-def _joined(one: Count, other: Count) -> Count:
-    # A new one: the same object may stand for minute, hour and day.
-    both = Count()
-    both.join(one)
-    both.join(other)
-    return both

@@ -16,7 +16,7 @@ GROWTH = 1.1
 RANGE_MAX = 255
 """The last range begins at 9 hours, and has no end."""
 
-_PAIR = Struct("<BI")  # range, count
+_PAIR = Struct(">BI")  # range, count
 _COUNT_MAX = 2**32 - 1
 Durations = dict[int, int]
 """Calls by range."""

@@ -32,6 +32,8 @@ class Oldest:
     minute_s: int | None
     hour_s: int | None
     day_s: int | None
+    rolled_up_s: int
+    """Minutes before this are counted in hours and days as well."""
 
     @property
     def minutes_from_s(self) -> int:
@@ -45,7 +47,9 @@ class Oldest:
     @property
     def complete_since_s(self) -> int | None:
         """From when on every call is counted: the start of the oldest call's finest row."""
-        oldest = self.day_s
+        oldest = next(
+            (time_s for time_s in (self.day_s, self.hour_s, self.minute_s) if time_s is not None), None
+        )
         for finer, length in ((self.hour_s, DAY_S), (self.minute_s, HOUR_S)):
             if oldest is not None and finer is not None and oldest < finer < oldest + length:
                 oldest = finer
@@ -82,17 +86,20 @@ def ceil_to(time_s: int, length_s: int) -> int:
 def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[Span]:
     """Cut a range, widened by `outward`, into as few rows as hold it, none longer than `coarsest_s`."""
     lengths = [length_s for length_s in RESOLUTIONS_S if length_s <= coarsest_s]
-    return _cut(*oldest.outward(since_s, until_s), lengths)
+    return _cut(*oldest.outward(since_s, until_s), oldest.rolled_up_s, lengths)
 
 
-def _cut(since_s: int, until_s: int, lengths_s: list[int]) -> list[Span]:
+def _cut(since_s: int, until_s: int, rolled_up_s: int, lengths_s: list[int]) -> list[Span]:
     if since_s >= until_s:
         return []
     *finer_s, length_s = lengths_s
     if not finer_s:
         return [Span(length_s, since_s, until_s)]
-    first_s, last_s = ceil_to(since_s, length_s), floor_to(until_s, length_s)
+    first_s, last_s = ceil_to(since_s, length_s), floor_to(min(until_s, rolled_up_s), length_s)
     if first_s >= last_s:
-        return _cut(since_s, until_s, finer_s)
-    middle = Span(length_s, first_s, last_s)
-    return [*_cut(since_s, first_s, finer_s), middle, *_cut(last_s, until_s, finer_s)]
+        return _cut(since_s, until_s, rolled_up_s, finer_s)
+    return [
+        *_cut(since_s, first_s, rolled_up_s, finer_s),
+        Span(length_s, first_s, last_s),
+        *_cut(last_s, until_s, rolled_up_s, finer_s),
+    ]

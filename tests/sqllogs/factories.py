@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from django.test import Client
 
 from sqllogs import tokens
-from sqllogs.models import Process, RingHead, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.record import Record
 from sqllogs.statistics import counting
 
@@ -89,4 +89,7 @@ def put_statistics(*calls):
     StatisticKey.objects.bulk_create(
         [StatisticKey(id=id, last_seen=0, **key._asdict()) for key, id in ids.items()], ignore_conflicts=True
     )
-    Statistic.objects.bulk_create(Statistic(**part._asdict()) for part in counting.rows(counts, ids))
+    minutes = counting.rows(counts, ids)
+    RollUp.objects.update_or_create(id=1, defaults={"until_s": max(part.time for part in minutes) + 60})
+    parts = [*minutes, *counting.coarser(minutes)]
+    Statistic.objects.bulk_create(Statistic(**part._asdict()) for part in parts)

@@ -1,5 +1,7 @@
 """The ring holds exactly the newest N, in their slots, on every kind of database."""
 
+import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,11 +16,13 @@ from sqllogs.ring.orm import ORMStore
 from tests.sqllogs.rings import seqs
 from tests.sqllogs.test_resolver import captured
 
+PARTS = itertools.count(1)
 TALLIES = Tallies(captured=9, stored=8, dropped={"buffer_rows": 1}, queued=0, oldest_ns=1)
 
 
 def batch(count: int, sql: str = "SELECT 1") -> Batch:
-    return Resolver(conf.load()).batch([captured(sql=sql)] * count)
+    resolved = Resolver(conf.load()).batch([captured(sql=sql)] * count)
+    return replace(resolved, part=next(PARTS))
 
 
 def write(ring: Ring, count: int, sql: str = "SELECT 1") -> int:
@@ -60,7 +64,7 @@ def test_record_comes_back_as_it_was(any_ring, ring_alias):
         rowcount=3, error=ValueError, sqlstate="23505", many=True, in_transaction=True, sql_hash="0" * 16
     )
     record = Resolver(conf.load()).batch([full]).records[0]
-    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}), TALLIES)
+    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=1), TALLIES)
     row = SQLLog.objects.using(ring_alias).get()
     assert {name: getattr(row, name) for name in record._fields} == record._asdict()
 
@@ -71,9 +75,9 @@ def test_batch_larger_than_the_ring_leaves_its_newest(any_ring, ring_alias):
 
 
 def test_batch_written_again_is_not_stored_twice(any_ring, ring_alias):
-    first_seq = any_ring.reserve(10)
+    first_seq, written = any_ring.reserve(10), batch(10)
     for _ in range(2):
-        any_ring.write(first_seq, batch(10), TALLIES)
+        any_ring.write(first_seq, written, TALLIES)
     assert seqs(ring_alias) == list(range(1, 11))
     assert RingHead.objects.using(ring_alias).get().seq == 10
 
@@ -123,7 +127,7 @@ def test_value_that_cannot_be_stored_is_a_rejection_and_nothing_is_written(ring,
     good = batch(5)
     first_seq = ring.reserve(6)
     with pytest.raises(RejectedRowsError):
-        ring.write(first_seq, Batch(records=[*good.records, poison], statements={}), TALLIES)
+        ring.write(first_seq, Batch(records=[*good.records, poison], statements={}, part=1), TALLIES)
     assert seqs(ring_alias) == []
 
 
