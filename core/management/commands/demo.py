@@ -78,7 +78,7 @@ class Command(BaseCommand):
             username=name, defaults={"is_staff": True, "is_superuser": True}
         )
         if not is_new and not given:
-            return f"user {name}, password as before"
+            return f"user {name}, password as before (DJANGO_SUPERUSER_PASSWORD sets another)"
         password = given or secrets.token_urlsafe(9)
         user.set_password(password)
         user.save()
@@ -90,7 +90,10 @@ class Command(BaseCommand):
         given = os.environ.get("SQLLOGS_TOKEN")
         printed = StringIO()
         value = ["--token", given] if given else []
-        call_command("sqllogs", "token", "create", "demo", "--replace", *value, stdout=printed)
+        # What it tells a person on stderr is told by the places below.
+        call_command(
+            "sqllogs", "token", "create", "demo", "--replace", *value, stdout=printed, stderr=StringIO()
+        )
         return "$SQLLOGS_TOKEN" if given else printed.getvalue().strip()
 
     def run(self, places: dict[str, str], log: IO[bytes]) -> None:
