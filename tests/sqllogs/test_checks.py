@@ -6,6 +6,9 @@ from django.test import override_settings
 
 from sqllogs import checks
 
+# Since Django 6.1 some checks ask a database what it can do.
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
 
 def found(prefix="sqllogs."):
     return {message.id: message for message in run_checks() if message.id.startswith(prefix)}

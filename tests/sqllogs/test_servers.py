@@ -185,7 +185,8 @@ def run(script, site, tmp_path):
     path.write_text(SCRIPT + script)
     environment = site | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, path],
+        # Since Python 3.12 a process that has a thread, as the writer's, is warned of forking.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", path],
         env=environment,
         cwd=ROOT,
         capture_output=True,

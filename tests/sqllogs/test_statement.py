@@ -530,7 +530,7 @@ QUERIES = {
     "descending": lambda n: User.objects.order_by("-username"),
     "page": lambda n: User.objects.order_by("pk")[n[0] : n[0] + 5 + n[0]],
     "only": lambda n: User.objects.only("pk").filter(username=f"it's {n[0]}"),
-    "Q or": lambda n: User.objects.filter(Q(username=str(n[0])) | Q(email="x") & ~Q(is_staff=True)),
+    "Q or": lambda n: User.objects.filter(Q(username=str(n[0])) | Q(email="x") & ~Q(last_name="y")),
     "Q and": lambda n: User.objects.filter(Q(username=str(n[0])) & (Q(email="x") | ~Q(is_staff=True))),
     "F": lambda n: User.objects.filter(last_login__gt=F("date_joined"), pk__gt=F("pk") - n[0]),
     "contains": lambda n: User.objects.filter(username__contains=f"%{n[0]}"),

@@ -1,9 +1,12 @@
 """What keeps metrics from being served, or serves them to everybody, is told by `manage.py check`."""
 
+import pytest
 from django.test import override_settings
 
 from sqllogs.metrics import slots
 from tests.sqllogs.test_checks import found
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
 def test_port_without_a_shared_folder_is_told(monkeypatch):
