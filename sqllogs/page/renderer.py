@@ -57,7 +57,8 @@ class PageRenderer(BaseRenderer):
         frame = {
             "home": home,
             "health": reverse("sqllogs:health"),
-            "tabs": tabs(Links(request.path, request.query_params)),
+            # To a stranger each of them would be the same 401.
+            "tabs": tabs(Links(request.path, request.query_params)) if reader else None,
             "version": __version__,
         }
         return fill_in(template, frame | dict(values))

@@ -1,14 +1,14 @@
 """Say what is wrong with a test's queries: which, how often, where from, and what to do about it.
 
-Pure text; feeds the assertions of `sqllogs.testing`.
+Pure text, with remedies by the application's models; feeds the assertions of `sqllogs.testing`.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 
 from sqllogs.brief import brief
+from sqllogs.remedies import Remedies
 from sqllogs.testing.budget import UPDATE_VARIABLE, Budget, kind
 from sqllogs.testing.query import Group
-from sqllogs.testing.remedies import remedy
 
 GROUPS_SHOWN = 20
 SQL_SHOWN = 200
@@ -82,14 +82,23 @@ def _are(count: int) -> str:
 def _listed(groups: Sequence[Group], seen: Collection[str]) -> Iterator[str]:
     width = len(f"{max((group.times for group in groups), default=1):,}")
     indent = " " * (width + 3)
+    remedies = Remedies()
     for group in groups[:GROUPS_SHOWN]:
         yield f"{group.times:>{width},} x {brief(group.first.sql, SQL_SHOWN)}"
         yield f"{indent}{_where(group)}"
-        if group.times > 1 and (advice := remedy(group, seen)):
+        if group.times > 1 and (advice := _advice(remedies, group, seen)):
             yield f"{indent}-> {advice}"
     if len(groups) > GROUPS_SHOWN:
         rest = groups[GROUPS_SHOWN:]
         yield f"... and {sum(group.times for group in rest):,} more of {len(rest):,} other statements."
+
+
+def _advice(remedies: Remedies, group: Group, seen: Collection[str]) -> str | None:
+    query = group.first
+    if query.operation == "SELECT" and "?" not in query.sql:
+        return "It is the same each time: ask once, before the loop."
+    remedy = remedies.remedy(query.operation, query.sql, query.tables, seen)
+    return remedy.advice if remedy is not None else None
 
 
 def _tables(groups: Sequence[Group]) -> set[str]:

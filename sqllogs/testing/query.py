@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sqllogs.context import UnitOfWork
+from sqllogs.repeats import Repetition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,14 @@ class Query:
     """SELECT, INSERT, ..."""
     tables: tuple[str, ...]
     alias: str
+    time_ns: int
+    """When it was sent, nanoseconds since the epoch."""
     duration_ms: float
     rows: int | None
+    sql_length: int
+    """Of the statement as sent, characters."""
+    many: bool
+    """Sent by executemany."""
     error: str | None
     """Class of the exception raised, by name."""
     call_site: str | None
@@ -39,6 +46,17 @@ class Group:
     @property
     def first(self) -> Query:
         return self.queries[0]
+
+    @property
+    def repetition(self) -> Repetition:
+        """What tells an N+1 from a loop that is meant."""
+        rows = [query.rows for query in self.queries if query.rows is not None]
+        return Repetition(
+            times=self.times,
+            span_s=(self.queries[-1].time_ns - self.first.time_ns) / 1e9,
+            rows_each=sum(rows) / len(rows) if rows else None,
+            characters_each=sum(query.sql_length for query in self.queries) / self.times,
+        )
 
     @property
     def total_ms(self) -> float:

@@ -99,7 +99,7 @@ def test_overrun_is_a_comparison_and_the_lines_that_sent_more(db, update, reques
         "-      3     1  SELECT transactions_category",
     ]
     assert most.startswith("What there is more of:\n4 x SELECT auth_user.id, … FROM auth_user WHERE")
-    assert "-> auth.User is fetched by one username at a time: filter(username__in=...)" in most
+    assert "-> Fetch auth.User before the loop by filter(username__in=...)" in most
     assert "transactions_category" not in most
     assert hint.startswith("Is it meant? ")
 

@@ -258,6 +258,7 @@ def test_stranger_is_led_to_the_admins_login():
     page = look(Client(headers={"Accept": BROWSER}), "?route=a/", 401)
     assert page.links("primary") == ["/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"]
     assert not page.all("form")
+    assert not page.all("nav")
 
 
 def test_project_without_admin_has_no_link_to_its_login(settings):

@@ -9,13 +9,14 @@ from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 from django.test import TestCase, TransactionTestCase
 
-from sqllogs import muted, unit_of_work
+from sqllogs import muted, repeats_allowed, unit_of_work
 from sqllogs.models import SQLLog
 from sqllogs.testing import assert_max_queries, assert_no_repeats, record_queries
 from sqllogs.testing.messages import GROUPS_SHOWN
 from tests.sqllogs.recording import forget_connection
 from transactions.models import Account, Category, Transaction
 
+DELETE = "DELETE FROM auth_group WHERE id = %s"
 here = "tests/sqllogs/test_testing.py"
 
 
@@ -175,7 +176,7 @@ def test_failure_lists_statements_by_how_often_with_line_and_remedy(sql_log, acc
     assert lines[2].startswith("4 x SELECT auth_user.id, … FROM auth_user WHERE auth_user.id = ? LIMIT ?")
     assert lines[3].startswith(f"    from {here}:")
     assert " owners_one_by_one" in lines[3]
-    assert lines[4].endswith('select_related("owner") on transactions.Account before the loop.')
+    assert lines[4].endswith('select_related("owner") on transactions.Account.')
     assert lines[5].startswith("1 x SELECT transactions_account.id")
     assert len(lines) == 7
 
@@ -203,7 +204,7 @@ def test_long_list_is_cut_and_says_so(sql_log, db):
         (lambda: [User.objects.count() for _ in range(3)], "ask once, before the loop"),
         (
             lambda: [User.objects.filter(pk__gt=n).count() for n in range(3)],
-            "Ask for all of auth_user at once",
+            "annotate()",
         ),
     ],
 )
@@ -244,3 +245,25 @@ def test_repeat_says_in_which_unit_it_is(sql_log, db):
         for _ in range(3):
             Category.objects.count()
     assert ", in task nightly (default, " in message(sql_log)
+
+
+@pytest.mark.parametrize(
+    "meant",
+    [
+        lambda: [list(User.objects.filter(pk__in=[n, n + 1])) for n in range(3)],
+        lambda: [list(User.objects.order_by("pk")[n : n + 2]) for n in range(3)],
+        lambda: [User.objects.bulk_create([User(username=f"{n} {m}") for m in range(3)]) for n in range(3)],
+        lambda: [
+            connection.cursor().executemany("DELETE FROM auth_group WHERE id = %s", [[1]]) for _ in "abc"
+        ],
+    ],
+)
+def test_loop_that_is_meant_is_no_repeat(sql_log, db, meant):
+    meant()
+    sql_log.assert_no_repeats()
+
+
+def test_repeats_can_be_allowed(sql_log, accounts):
+    with repeats_allowed():
+        owners_one_by_one()
+    sql_log.assert_no_repeats()
