@@ -59,6 +59,26 @@ def test_span_and_line_of_a_short_process_arrive_with_one_id(site, receiver):
     assert {span.resource["service.name"], log.resource["service.name"]} == {"shop"}
 
 
+LAST_WORDS = """
+import atexit, logging
+from django.db import connection
+atexit.register(logging.getLogger("work").warning, "last words")
+try:
+    connection.cursor().execute("SELECT * FROM no_such_table")
+except Exception: pass
+"""
+
+
+def test_lines_of_the_process_s_end_are_in_the_file_and_arrive(site, manage, tmp_path, receiver):
+    """Those of the writer too, which has its last flush at the end."""
+    manage("migrate", "--verbosity=0", "--database=sqllogs")
+    shell(site, LAST_WORDS, OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=f"{receiver.url}/v1/logs")
+    lines = (tmp_path / "webapp.log").read_text().splitlines()
+    assert [line.split("] ")[-1].split(" ")[0] for line in lines if "[work:" in line] == ["last"]
+    assert sum("failed with OperationalError" in line for line in lines) == 1
+    assert sorted(log.scope for log in receiver.logs) == ["sqllogs.slow", "work"]
+
+
 def test_logs_alone_go_to_their_own_endpoint(site, receiver):
     shell(site, SPAN_AND_LINE, OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=f"{receiver.url}/otlp/v1/logs")
     assert receiver.paths == ["/otlp/v1/logs"]
