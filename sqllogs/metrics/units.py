@@ -20,6 +20,8 @@ OPEN_MAX = 5_000
 """Requests followed at one time; the one that began first is counted as it is when there are more."""
 PLACES_MAX = 500
 """Pairs of statement and call site that are told apart in one request."""
+PLACES_MAX_IN_ALL = 20_000
+"""The same in all requests under way, about 6 MB; beyond it too the one that began first is counted."""
 
 
 class _Place:
@@ -93,29 +95,34 @@ class Requests:
         self._clock = clock
         self._open: dict[int, _Open] = {}
         """By identity: a trace id may be that of several requests. The unit is kept, so it stays unique."""
+        self._places = 0
 
     def add(self, record: Record, statement: Statement, unit: UnitOfWork) -> None:
         found = self._open.get(id(unit))
         if found is None:
-            if len(self._open) >= OPEN_MAX:
-                self._count(self._open.pop(next(iter(self._open))))
+            if len(self._open) >= OPEN_MAX or self._places >= PLACES_MAX_IN_ALL:
+                self._close(next(iter(self._open)))
             found = self._open[id(unit)] = _Open(unit)
+        before = len(found.places)
         found.add(record, statement, self._clock())
+        self._places += len(found.places) - before
 
     def close_over(self) -> bool:
         """Count those that are over; return whether there were any."""
         now_s = self._clock()
         over = [key for key, request in self._open.items() if request.is_over(now_s)]
         for key in over:
-            self._count(self._open.pop(key))
+            self._close(key)
         return bool(over)
 
     def close_all(self) -> None:
         """Count what is left, at the end of the process."""
-        while self._open:
-            self._count(self._open.popitem()[1])
+        for key in list(self._open):
+            self._close(key)
 
-    def _count(self, request: _Open) -> None:
+    def _close(self, key: int) -> None:
+        request = self._open.pop(key)
+        self._places -= len(request.places)
         unit = request.unit
         route, _ = unit.destination()
         # As in django-prometheus' labels.

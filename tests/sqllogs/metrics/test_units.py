@@ -120,6 +120,17 @@ def test_places_of_a_request_are_bounded(requests, monkeypatch):
     assert len(requests._open[id(made)].places) == 3
 
 
+def test_places_of_all_requests_are_bounded_and_given_back(requests, monkeypatch):
+    monkeypatch.setattr(units, "PLACES_MAX_IN_ALL", 6)
+    mades = [unit() for _ in range(5)]
+    for made in mades:
+        send(requests, made, *(f"SELECT a{number} FROM b" for number in range(3)))
+        assert requests._places <= 8
+    assert sum(counted(requests, REQUEST_QUERIES)[LABELS].counts) == 3
+    requests.close_all()
+    assert (requests._places, requests._open) == (0, {})
+
+
 def test_request_without_a_url_of_a_name_is_named_as_django_prometheus_does(requests):
     made = UnitOfWork("request")
     send(requests, made, "SELECT 1")
