@@ -70,7 +70,8 @@ def test_prometheus_scrapes_the_site():
         one for one in read("prometheus/prometheus.yml")["scrape_configs"] if one["job_name"] == "django"
     )
     (targets,) = job["static_configs"]
-    assert targets == {"targets": ["localhost:9110"], "labels": {"app": "somesite"}}
+    assert targets["targets"] == ["localhost:9110"]
+    assert targets["labels"]["app"] == "somesite"
 
 
 def test_prometheus_takes_its_configuration():
