@@ -1,4 +1,7 @@
-"""What capturing adds to a query, beside a no-op wrapper, Django's debug cursor and four packages."""
+"""What capturing adds to a query, beside a no-op wrapper, Django's debug cursor and four packages.
+
+And what watching rows and transactions adds to that, beside the execute wrapper alone.
+"""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,7 +13,7 @@ django.setup()
 
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
-from django.db import connection  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.test import RequestFactory  # noqa: E402
 
@@ -29,6 +32,11 @@ FRAMES_ABOVE = 9
 QUERIES = 100
 """In one request."""
 ROUNDS = 9
+
+ROWS = 1_000
+WATCH_ROUNDS = 25
+WATCH_GOAL_US = 3.0
+ROW_GOAL_US = 0.2
 
 
 def stub() -> None:
@@ -85,13 +93,15 @@ def in_place() -> None:
     call_command("migrate", database="default", verbosity=0)
     call_command("migrate", database="sqllogs", verbosity=0)
     User.objects.create(pk=1, username="ada")
-    with_site, recorder = peers.sqllogs(call_site=True)
+    with_site, recorder = peers.sqllogs()
     without_site, other_recorder = peers.sqllogs(call_site=False)
+    without_rows, third_recorder = peers.sqllogs(capture_fetch=False)
     variants = {
         "no wrapper": _measure(peers.nothing, 30),
         "no-op wrapper": _measure(peers.noop, 30),
         "sqllogs": _measure(with_site, 30, recorder.writer.flush),
         "sqllogs without call site": _measure(without_site, 30, other_recorder.writer.flush),
+        "sqllogs, execute wrapper alone": _measure(without_rows, 30, third_recorder.writer.flush),
         "Django's debug cursor": _measure(peers.debug_cursor, 30),
         "OpenTelemetry dbapi, sampled": _measure(peers.opentelemetry(sampled=True), 15),
         "OpenTelemetry dbapi, unsampled": _measure(peers.opentelemetry(sampled=False), 15),
@@ -99,8 +109,66 @@ def in_place() -> None:
         "django-silk": _measure(peers.silk, 3),
     }
     _print_in_place(added(variants, "no wrapper", ROUNDS))
-    for each in (recorder, other_recorder):
+    for each in (recorder, other_recorder, third_recorder):
         each.writer.stop(3.0)
+
+
+def watching() -> None:
+    """Measure what rows and transactions add to the execute wrapper, by what is asked of the database."""
+    User.objects.bulk_create(User(username=f"user {number}") for number in range(ROWS - 1))
+    rows = []
+    for name, ask, times, queries in ASKED:
+        cost = added({kind: _watched(kind, ask, times) for kind in WATCHES}, "wrapper", WATCH_ROUNDS)
+        adds, alone = cost["watching"].cpu_us, cost["wrapper"].cpu_us
+        per_query = at_most(adds / queries, WATCH_GOAL_US, "us a query")
+        per_row = at_most(adds / ROWS, ROW_GOAL_US, "us a row")
+        rows.append((name, alone, adds, (alone + adds) / alone, per_row if "raw" in name else per_query))
+    table(
+        "Rows, fetch time and ends of transactions, added to the execute wrapper alone, SQLite in memory",
+        ("asked", "with the wrapper us", "added us", "of the wrapper", "goal"),
+        rows,
+    )
+
+
+WATCHES = {kind: peers.sqllogs(capture_fetch=kind == "watching") for kind in ("wrapper", "watching")}
+
+
+def _watched(kind: str, ask: Callable[[], object], times: int) -> Measure:
+    peer, recorder = WATCHES[kind]
+    recorder.writer.started = True  # no thread beside: it is the caller's cost that counts
+
+    def measured() -> Cost:
+        with peer(_view):
+            # The interpreter adapts Django's code to the cursor's class; each switch undoes that.
+            for _ in range(times):
+                ask()
+            cost = timed(lambda: [ask() for _ in range(times)], times)
+        recorder.buffer.drain(times * 10)
+        return cost
+
+    return measured
+
+
+def _raw_rows() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, username FROM auth_user")
+        for _ in cursor:
+            pass
+
+
+def _transact() -> None:
+    with transaction.atomic():
+        User.objects.filter(pk=1).update(username="ada")
+
+
+ASKED: tuple[tuple[str, Callable[[], object], int, int], ...] = (
+    ("get()", lambda: User.objects.get(pk=1), 300, 1),
+    ("update()", lambda: User.objects.filter(pk=1).update(username="ada"), 300, 1),
+    (f"values_list() of {ROWS:,} rows", lambda: list(User.objects.values_list("pk", "username")), 30, 1),
+    (f"raw cursor over {ROWS:,} rows", _raw_rows, 30, 1),
+    ("update() in a transaction: BEGIN, UPDATE, COMMIT", _transact, 300, 3),
+)
+"""With how often a round asks it, and how many queries that is."""
 
 
 def _print_in_place(costs: dict[str, Cost]) -> None:
@@ -184,3 +252,4 @@ if __name__ == "__main__":
     stub()
     connection.ensure_connection()
     in_place()
+    watching()

@@ -9,12 +9,15 @@ import django
 
 django.setup()
 
+from django.db.backends.utils import CursorWrapper  # noqa: E402
+
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.samples import QUERIES_PER_UNIT  # noqa: E402
 from sqllogs.buffer import Buffer  # noqa: E402
 from sqllogs.capture import execute_wrapper  # noqa: E402
 from sqllogs.conf import Conf  # noqa: E402
 from sqllogs.context import UnitOfWork, current  # noqa: E402
+from sqllogs.cursors import Watch  # noqa: E402
 
 CASES = (
     ("100 characters", "x", 100),
@@ -52,15 +55,17 @@ def _measured(name: str, letter: str, characters: int) -> tuple[object, ...]:
 def _fill(buffer: Buffer, letter: str, characters: int) -> None:
     """Capture, by the real wrapper, until a record is dropped; no two texts are one object."""
     wrapper = execute_wrapper(buffer.put, call_site=True)
+    cursor = Watch(wrapper)(CursorWrapper(SimpleNamespace(rowcount=-1), None))
     context: dict[str, Any] = {
         "connection": SimpleNamespace(in_atomic_block=False, alias="default", vendor="sqlite"),
-        "cursor": SimpleNamespace(cursor=SimpleNamespace(rowcount=-1)),
+        "cursor": cursor,
     }
     number = 0
     while not any(tally.value for tally in buffer.dropped.values()):
         if number % QUERIES_PER_UNIT == 0:
             current.set(UnitOfWork("request", method="GET", request_id=f"request-{number}"))
         wrapper(_execute, f"{number:010}".ljust(characters, letter), (), False, context)
+        cursor.sqllogs_fetch.add(1_000_000 + number, 1)
         number += 1
     current.set(None)
 

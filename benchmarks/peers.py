@@ -39,8 +39,8 @@ def noop(view: View) -> Iterator[View]:
         yield view
 
 
-def sqllogs(*, call_site: bool) -> tuple[Peer, Recorder]:
-    recorder = Recorder(replace(conf.load(), call_site=call_site))
+def sqllogs(**settings: Any) -> tuple[Peer, Recorder]:
+    recorder = Recorder(replace(conf.load(), **settings))
 
     @contextmanager
     def peer(view: View) -> Iterator[View]:

@@ -11,6 +11,7 @@ from psycopg import sql
 from sqllogs import guard
 from sqllogs.context import muted
 from sqllogs.cursors import Watch, WatchedCursor
+from tests.sqllogs import psycopg2_process
 from tests.sqllogs.rings import database
 from tests.sqllogs.watching import watching
 
@@ -183,6 +184,21 @@ def test_psycopg_takes_the_cursor_for_its_own(on_postgresql):
         assert cursor.fetchone() == (1,)
         assert cursor.nextset()
         assert cursor.fetchone() == (2,)
+
+
+def test_psycopg2_takes_the_cursor_for_its_own(postgresql, tmp_path):
+    used = psycopg2_process.call(
+        "tests.sqllogs.psycopg2_uses",
+        "use",
+        postgresql.create_database(ALIAS),
+        postgresql.log_path,
+        tmp_path / "ring.sqlite3",
+    )
+    assert used == [
+        ["INSERT INTO part (item_id) VALUES (1),(2)", 2, None],
+        ['SELECT "item_id" FROM part', 2, None],
+        ["COPY item (name) FROM nowhere", -1, "42601"],
+    ]
 
 
 def test_failing_procedure_and_copy_are_recorded_with_their_sqlstate(on_postgresql):

@@ -254,3 +254,40 @@ def test_django_prometheus_counts_and_all_is_recorded(kind, request, ring_alias,
         transact(connection)
     assert [row.rows for row in rows if row.fetch_ms is not None] == [1, 1]
     assert len(rows) == (6 if kind == "sqlite3" else 4)  # SQLite's BEGIN is a statement
+
+
+class Logger:
+    """What debug-toolbar's cursors tell their queries to."""
+
+    def __init__(self):
+        self.recorded = []
+
+    def record(self, **query):
+        self.recorded.append(query["sql"])
+
+
+@pytest.mark.parametrize("toolbar_first", [True, False])
+def test_debug_toolbar_and_we_both_see_each_query(connection, toolbar_first):
+    from debug_toolbar.panels.sql.tracking import SQLQueryTriggered, allow_sql, wrap_cursor
+
+    if toolbar_first:
+        wrap_cursor(connection)
+    with watching(connection) as kept:
+        wrap_cursor(connection)
+        connection._djdt_logger = logger = Logger()
+        transact(connection)
+        with connection.chunked_cursor() as cursor:
+            cursor.execute("SELECT 2")
+            assert list(cursor) == [(2,)]
+        assert logger.recorded == ["BEGIN", "SELECT 1", "SELECT 2"]
+        assert kept.texts == ["BEGIN", "SELECT 1", "COMMIT", "SELECT 2"]
+        assert [captured.fetch.rows for captured in kept if captured.fetch] == [-1, 1, 1]
+        # While it looks at templates, a query must fail in its hands.
+        token = allow_sql.set(False)
+        with pytest.raises(SQLQueryTriggered):
+            execute(connection)
+        allow_sql.reset(token)
+    for name in ("_djdt_cursor", "_djdt_chunked_cursor", "_djdt_logger", "cursor", "chunked_cursor"):
+        vars(connection).pop(name)
+    transact(connection)
+    assert len(kept) == 5

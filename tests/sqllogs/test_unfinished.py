@@ -1,12 +1,17 @@
 """A query is held back while its cursor is at work, within bounds, and is always accounted for."""
 
+import time
+
 import pytest
+from django.db import connections, transaction
 
 from sqllogs import unfinished
 from sqllogs.context import UnitOfWork
 from sqllogs.record import Fetch
 from sqllogs.unfinished import Unfinished
 from tests.sqllogs.fake_ring import balanced
+from tests.sqllogs.recording import recording, stored
+from tests.sqllogs.rings import database
 from tests.sqllogs.test_resolver import captured
 
 
@@ -105,3 +110,27 @@ def test_lag_is_that_of_new_queries_alone(way):
     way.put(1, execute_ns=5)
     way.delivery.write_all(hold=True)
     assert way.ring.tallies.oldest_ns == captured().time_ns + 5
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_loop_over_a_server_side_cursor_is_one_record_stored_at_its_end(ring_alias, postgresql):
+    with (
+        database("application", postgresql.create_database("application")),
+        recording(ring_alias, flush_interval_s=0.02) as recorder,
+        transaction.atomic(using="application"),
+        connections["application"].chunked_cursor() as cursor,
+    ):
+        cursor.execute("SELECT generate_series(1, 500)")
+        next(rows := iter(cursor))
+        with connections["application"].cursor() as other:
+            other.execute("SELECT 'meanwhile'")
+        until_s = time.monotonic() + 30
+        while not recorder.delivery.tallies().stored and time.monotonic() < until_s:
+            time.sleep(0.01)
+        tallies = recorder.delivery.tallies()
+        assert (tallies.captured, tallies.stored, tallies.queued) == (2, 1, 1)
+        assert len(list(rows)) == 499
+        [meanwhile, loop] = stored(recorder, ring_alias)
+    assert (meanwhile.rows, meanwhile.fetch_ms) == (1, None)
+    assert (loop.rows, loop.duration_ms) == (500, pytest.approx(loop.execute_ms + loop.fetch_ms, abs=0.002))
+    assert loop.time < meanwhile.time
