@@ -309,3 +309,10 @@ def test_plugin_is_found_by_its_entry_point_and_may_be_named_as_well(project):
     (project / "pytest.ini").write_text("[pytest]\n")
     told = run(project, "pytest", "--fixtures", "-q", PYTHONPATH=f"{ROOT}:{project}")
     assert "sql_log" in told.stdout, told.stderr
+
+
+def test_plugin_costs_a_project_without_django_nothing():
+    program = "import sqllogs.pytest_plugin, sys; print([name for name in sys.modules if name == 'django'])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,13 +1,9 @@
 """Following the ring: each record once, late ones too, and what is lost is told."""
 
-import pytest
-
 from sqllogs.models import RingHead, SQLLog
 from sqllogs.queries import following
 from sqllogs.queries.following import Following
 from tests.sqllogs.factories import fill, row
-
-pytestmark = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
 
 
 def take(follower):

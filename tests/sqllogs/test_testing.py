@@ -136,6 +136,17 @@ class TestsInATransaction(TestCase):
         assert len(log) == 1
 
 
+class TestsWithTheFixture(TestCase):
+    @pytest.fixture(autouse=True)
+    def _keep(self, sql_log, db):
+        Category.objects.count()
+        self.sql_log = sql_log
+
+    def test_counts_what_the_test_sends(self):
+        Category.objects.count()
+        assert len(self.sql_log) == 1
+
+
 class TestsWithoutATransaction(TransactionTestCase):
     def test_counts(self):
         with assert_max_queries(1) as log, transaction.atomic():
