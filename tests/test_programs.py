@@ -1,5 +1,7 @@
 """Programs are found in their usual places, and a missing one is told with what installs it."""
 
+import subprocess
+
 import pytest
 
 from tests import install
@@ -63,3 +65,16 @@ def test_nothing_is_installed_where_apt_get_is_not(tmp_path, monkeypatch):
 def test_nothing_is_said_when_nothing_is_missing(capfd):
     install.main()
     assert capfd.readouterr() == ("", "")
+
+
+def test_packages_start_no_service_and_a_policy_of_the_machine_is_left(tmp_path, monkeypatch):
+    policy = tmp_path / "policy-rc.d"
+    monkeypatch.setattr(install, "POLICY", policy)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with install.without_services():
+        assert subprocess.run([policy], check=False).returncode == 101
+    assert not policy.exists()
+    policy.write_text("of the machine")
+    with install.without_services():
+        pass
+    assert policy.read_text() == "of the machine"

@@ -8,6 +8,7 @@ are never more files than there have been processes at one time.
 `share` is called in the settings, `slot` in any thread that makes a first figure.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -20,6 +21,10 @@ from threading import Lock
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"
+RESERVED_BYTES = 1 << 20
+"""Of each file that prometheus_client maps into memory, some 7,000 series: it would make them with
+holes, and a hole that a full disk cannot fill kills the process that writes into it (SIGBUS)."""
+RESERVED = ("counter", "histogram")
 
 
 class Slots:
@@ -58,12 +63,22 @@ class Slots:
             if not self._live():
                 self._clean()
             for number in count():
-                if (held := _locked(self._lock_of(number))) is not None:
-                    self._held = held
-                    for left in self.folder.glob(f"gauge_live*_{number}.db"):
-                        left.unlink(missing_ok=True)
-                    return number
+                if (held := _locked(self._lock_of(number))) is None:
+                    continue
+                try:
+                    self._prepare(number)
+                except OSError:
+                    os.close(held)
+                    raise
+                self._held = held
+                return number
         raise AssertionError  # count() has no end
+
+    def _prepare(self, number: int) -> None:
+        for left in self.folder.glob(f"gauge_live*_{number}.db"):
+            left.unlink(missing_ok=True)
+        for kind in RESERVED:
+            _reserve(self.folder / f"{kind}_{number}.db")
 
     def _clean(self) -> None:
         """Begin from zero, as nobody else is here: series of old code must not stay for ever."""
@@ -93,6 +108,13 @@ class Slots:
             yield
         finally:
             os.close(door)
+
+
+def _reserve(path: Path) -> None:
+    """Fill a file up with zeros, which are no series to prometheus_client; raise OSError on a full disk."""
+    with path.open("ab", buffering=0) as file:
+        if (lacking := RESERVED_BYTES - file.tell()) > 0 and file.write(bytes(lacking)) < lacking:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _locked(path: Path) -> int | None:

@@ -1,5 +1,6 @@
 """Processes that share a folder have a slot each, and the next one takes that of a dead one."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sqllogs.metrics.slots import Slots
+from sqllogs.metrics import slots as slots_module
+from sqllogs.metrics.slots import RESERVED, RESERVED_BYTES, Slots
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
@@ -83,6 +85,42 @@ def test_forked_child_takes_a_slot_of_its_own_and_the_parent_keeps_its(tmp_path)
     assert os.waitpid(child, 0)[1] == 0
     assert int(os.read(reading, 10)) != own
     assert slots.live() == {own}
+
+
+def test_files_that_are_mapped_have_no_holes(tmp_path):
+    """prometheus_client would make them with holes: a full disk then kills who writes (SIGBUS)."""
+    number = Slots(tmp_path).slot()
+    for kind in RESERVED:
+        status = (tmp_path / f"{kind}_{number}.db").stat()
+        assert status.st_size == RESERVED_BYTES
+        assert status.st_blocks * 512 >= RESERVED_BYTES
+
+
+def test_full_disk_is_told_where_a_slot_is_taken_and_leaves_it_free(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    slots = Slots(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(slots_module, "_reserve", full)
+        with pytest.raises(OSError, match="No space left"):
+            slots.slot()
+    assert slots.slot() == 0
+
+
+def test_prometheus_client_counts_in_a_file_that_was_filled_before(tmp_path):
+    code = (
+        "import sys; from sqllogs.metrics import slots; slots.share(sys.argv[1])\n"
+        "from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess\n"
+        "Counter('calls', 'Calls.').inc(3)\n"
+        "registry = CollectorRegistry()\n"
+        "multiprocess.MultiProcessCollector(registry)\n"
+        "print(generate_latest(registry).decode())"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "shared"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "calls_total 3.0" in done.stdout
+    assert (tmp_path / "shared" / "counter_0.db").stat().st_size == RESERVED_BYTES
 
 
 @pytest.mark.parametrize("folder", ["", "/proc/nowhere"])
