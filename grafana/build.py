@@ -8,10 +8,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import sql_logs
+from grafana import models, overview, requests_by_view, requests_overview, sql_logs
 
 DIRECTORY = Path(__file__).parent / "dashboards"
-_MODULES = (sql_logs,)
+_MODULES = (overview, requests_overview, requests_by_view, models, sql_logs)
 
 
 def dashboards() -> dict[str, str]:

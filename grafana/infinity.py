@@ -13,7 +13,12 @@ from grafana_foundation_sdk.models.common import DataSourceRef
 DATASOURCE = DataSourceRef(type_val="yesoreyeram-infinity-datasource", uid="django-db-logs")
 
 # Without declared columns Infinity makes text of times and puts the columns in alphabetical order.
-_NUMBERS = {"count", "id", "duration_ms", "rows", "status"}
+_NUMBERS = {
+    *("calls", "count", "duplicates", "errors", "id", "queries", "repeats", "requests", "rows", "status"),
+    *("times_max", "times_per_request", "worst_repeat"),
+}
+_NUMBER_UNITS = ("_ms", "_percent", "_per_s")
+_TIMES = {"time", "last_seen"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +39,10 @@ class Column:
 
     @property
     def _type(self) -> str:
-        if self.selector == "time":
+        if self.selector in _TIMES:
             return "timestamp"
-        return "number" if self.selector in _NUMBERS else "string"
+        is_number = self.selector in _NUMBERS or self.selector.endswith(_NUMBER_UNITS)
+        return "number" if is_number else "string"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,8 @@ class Query(Builder[Dataquery], Dataquery):
     path: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
     root: str = "results"
+    format: str = "table"
+    """`timeseries` makes a line of each number and each value of the columns that are none."""
     summarize: str = ""
     """What is computed from the rows, such as `count(view)`; empty leaves them as they are."""
     summarize_by: str = ""
@@ -63,7 +71,7 @@ class Query(Builder[Dataquery], Dataquery):
             "type": "json",
             "parser": "backend",
             "source": "url",
-            "format": "table",
+            "format": self.format,
             "url": self.path,
             "url_options": {
                 "method": "GET",

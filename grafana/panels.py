@@ -1,6 +1,6 @@
-"""The kinds of panel that the dashboards are made of, with everything set that each of them must have.
+"""The kinds of panel that show what the SQL log answers, and the small parts that all panels are made of.
 
-Fed by queries, used by the dashboard modules.
+Fed by `grafana.infinity`, used by the dashboard modules; `metric_panels` has those of Prometheus.
 """
 
 from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
@@ -13,6 +13,8 @@ from grafana_foundation_sdk.models.dashboard import (
     Threshold,
     ThresholdsMode,
 )
+
+from grafana.infinity import DATASOURCE
 
 NO_RECORDS = "No query in this time range matches the filters"
 
@@ -47,6 +49,7 @@ def figure(
         .title(title)
         .description(description)
         .with_target(query)
+        .datasource(DATASOURCE)
         .reduce_options(common.ReduceDataOptions().calcs([calc]).fields(f"/^{field}$/").values(False))
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.VALUE)
@@ -65,6 +68,7 @@ def graph(title: str, description: str, query: Builder[Dataquery]) -> timeseries
         .title(title)
         .description(description)
         .with_target(query)
+        .datasource(DATASOURCE)
         .legend(common.VizLegendOptions().show_legend(False))
         .no_value(NO_RECORDS)
         .height(9)
@@ -80,6 +84,7 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
         .title(title)
         .description(description)
         .with_target(query)
+        .datasource(DATASOURCE)
         .with_transformation(
             transformation("organize", excludeByName={}, indexByName=places, renameByName={})
         )
@@ -93,11 +98,6 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
 def transformation(identifier: str, **options: object) -> DataTransformerConfig:
     """Return a step between the answer and the panel, made in the browser."""
     return DataTransformerConfig(id_val=identifier, options=options)
-
-
-def convert(name: str, to: str) -> DataTransformerConfig:
-    """Return the step that gives a field another type."""
-    return transformation("convertFieldType", conversions=[{"targetField": name, "destinationType": to}])
 
 
 def prop(name: str, value: object) -> DynamicConfigValue:

@@ -1,6 +1,7 @@
-"""The dashboard "Django SQL Logs": duration and frequency of queries, the slowest, every record.
+"""The dashboard "Django SQL Logs": duration and frequency of SQL, the slowest, N+1, every record.
 
-Fed by the list of `/sql-logs/` and its `health/`; written as JSON by `grafana.build`.
+Fed by `/sql-logs/` through Infinity and by the site's metrics, side by side; `sql_logs_figures` has
+the panels of aggregates, `sql_logs_metrics` those of Prometheus.
 """
 
 import json
@@ -10,10 +11,12 @@ from grafana_foundation_sdk.builders import common, dashboard, stat, table, time
 from grafana_foundation_sdk.models.common import GraphDrawStyle, ScaleDistribution, VisibilityMode
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, FieldColorModeId
 
-from grafana import panels
+from grafana import events, metric_panels, panels
+from grafana import sql_logs_figures as figures
+from grafana import sql_logs_metrics as metrics
 from grafana import sql_logs_variables as variables
-from grafana.infinity import DATASOURCE, Column, Query, columns
-from grafana.panels import convert, link, prop, transformation
+from grafana.infinity import Column, Query, columns
+from grafana.panels import link, prop, transformation
 
 UID = "django-sql-logs"
 NEWEST = "1000"
@@ -93,31 +96,7 @@ def _duration() -> timeseries.Panel:
         .scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
         .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
         .thresholds(panels.slow())
-    )
-
-
-# A histogram of numbers whose number is the time: its interval adapts to what is there, while a
-# group by formatted time has one fixed width. xMin and xMax are the names Grafana gives the bounds.
-_COUNT_PER_INTERVAL = [
-    convert("time", "number"),
-    transformation("histogram", bucketCount=60, combine=True),
-    convert("xMin", "time"),
-    transformation("organize", excludeByName={"xMax": True}, indexByName={}, renameByName={"xMin": "time"}),
-]
-
-
-def _frequency() -> timeseries.Panel:
-    about = (
-        f"How many of the newest {NEWEST} matching queries fall into each interval; its width follows "
-        "the time they span. Where more match, the bars begin later than the time range does."
-    )
-    return (
-        panels.graph("Frequency of SQL requests", about, _records("time", limit=NEWEST))
-        .transformations(_COUNT_PER_INTERVAL)
-        .unit("short")
-        .min(0)
-        .draw_style(GraphDrawStyle.BARS)
-        .fill_opacity(60)
+        .span(24)
     )
 
 
@@ -167,23 +146,26 @@ def _newest() -> table.Panel:
     return _table("Newest queries", about, limit="500").height(14)
 
 
+def _errors() -> table.Panel:
+    about = "The newest 100 matching queries that raised an exception."
+    return _table("Failed statements", about, error="true", limit="100").height(8)
+
+
 def build() -> dashboard.Dashboard:
     """Return the dashboard; the panels find their places in this order."""
-    page = (
-        dashboard.Dashboard("Django SQL Logs")
-        .uid(UID)
-        .description("Every SQL query of the site, from the ring behind /sql-logs/.")
-        .tags(["django", "sql"])
-        .timezone("browser")
-        .time("now-15m", "now")
-        .refresh("30s")
-        .tooltip(DashboardCursorSync.CROSSHAIR)
-        .variables(variables.build())
-    )
-    for figure in (_count(), _p95(), _slowest(), _failed(), _health()):
-        page.with_panel(figure.datasource(DATASOURCE))
-    for graph in (_duration(), _frequency()):
-        page.with_panel(graph.datasource(DATASOURCE))
-    for listing in (_slow_statements(), _newest()):
-        page.with_panel(listing.datasource(DATASOURCE))
-    return page
+    about = "Every SQL statement of the site, from the log behind /sql-logs/, beside the site's metrics."
+    board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
+    board.tooltip(DashboardCursorSync.CROSSHAIR).variables(variables.build()).annotation(events.annotation())
+    for title, parts in (
+        ("Now", (_count(), _p95(), _slowest(), _failed(), _health())),
+        ("Duration and frequency", (*figures.graphs(), *metrics.load())),
+        ("Each of the newest", (_duration(),)),
+        ("Statements", (figures.statements(), _slow_statements())),
+        ("N+1 and requests", (figures.repeats(_TRACE_LINKS), figures.requests(_TRACE_LINKS))),
+        ("Records", (_errors(), _newest())),
+        ("The log itself", metrics.log()),
+    ):
+        board.with_row(dashboard.Row(title))
+        for panel in parts:
+            board.with_panel(panel)
+    return board

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from grafana import promql
 from grafana.infinity import DATASOURCE, Query, columns
 
 SITE = "${site:raw}"
@@ -26,6 +27,7 @@ FILTERS = _RANGE | {
     "kind": "${kind:csv}",
     "method": "${method:csv}",
     "view": "${view:csv}",
+    "route": "${route:csv}",
     "min_ms": "${min_ms}",
     "search": "${search}",
     "trace_id": "${trace_id}",
@@ -94,17 +96,32 @@ def _text(name: str, label: str, about: str) -> dashboard.TextBoxVariable:
     return dashboard.TextBoxVariable(name).label(label).description(about).default_value("").current(empty)
 
 
+def _by() -> dashboard.CustomVariable:
+    """Choose what the graphs are grouped by; as in the API, one of them always."""
+    chosen = VariableOption(selected=True, text="fingerprint", value="fingerprint")
+    return (
+        dashboard.CustomVariable("by")
+        .label("Group by")
+        .description("What the graphs and the first table are grouped by.")
+        .values("fingerprint,route,view,operation,table,alias,kind,release,host")
+        .current(chosen)
+    )
+
+
 def build() -> list[Builder[VariableModel]]:
     """Return the variables in the order in which they are shown."""
     about_site = "Address of the SQL log in a browser, for the links."
     methods = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
     return [
+        *promql.sites(),
+        _by(),
         _seen("alias", "Database", "Alias in DATABASES."),
         _choice("kind", "Kind", "Unit of work that sent the query.", "request,command,task,thread").multi(
             True
         ),
         _choice("method", "Method", "HTTP method of the request.", methods).multi(True),
         _seen("view", "View", "View, command or task by its dotted name."),
+        _seen("route", "Route", "URL pattern of the request."),
         _choice("error", "Failed", "Queries that raised an exception.", "failed : true,succeeded : false"),
         _text("min_ms", "At least (ms)", "Shortest duration shown, milliseconds."),
         _text("search", "SQL contains", "Text to find in the statement."),

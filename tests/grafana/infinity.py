@@ -129,7 +129,7 @@ def panels(dashboard) -> Iterator[dict]:
 
 
 def targets(dashboard) -> Iterator[tuple[str, dict]]:
-    """Return all requests of a dashboard with the name of who sends it: panels, then variables."""
+    """Return all requests of a dashboard with the name of who sends it: panels, variables, annotations."""
     for panel in panels(dashboard):
         for target in panel.get("targets", ()):
             if target["datasource"]["type"] == TYPE:
@@ -137,6 +137,9 @@ def targets(dashboard) -> Iterator[tuple[str, dict]]:
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query" and variable["datasource"]["type"] == TYPE:
             yield f"${variable['name']}", variable["query"]["infinityQuery"]
+    for annotation in dashboard["annotations"]["list"]:
+        if annotation["datasource"]["type"] == TYPE:
+            yield annotation["name"], annotation["target"]
 
 
 def defaults(dashboard):
@@ -158,6 +161,8 @@ def interpolated(text, values):
 
     def filled(match):
         name, form = match["braced"] or match["plain"], match["format"]
+        if name.isdecimal():  # a group of a regular expression
+            return match[0]
         if name in values:
             return _formatted(values[name], form)
         if form and f"{name}:{form}" in values:

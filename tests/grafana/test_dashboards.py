@@ -1,5 +1,6 @@
 """The dashboards are what their code writes, and each panel has what a reader needs."""
 
+import json
 import re
 
 import pytest
@@ -33,8 +34,45 @@ def test_uid_is_the_name_of_the_file():
 
 @pytest.mark.parametrize("name", ALL)
 def test_ids_of_panels_differ(name):
-    ids = [panel["id"] for panel in panels(ALL[name])]
+    rows = [panel for panel in ALL[name]["panels"] if panel["type"] == "row"]
+    ids = [panel["id"] for panel in (*rows, *panels(ALL[name]))]
     assert len(ids) == len(set(ids))
+
+
+def test_uids_and_titles_differ():
+    for key in ("uid", "title"):
+        assert len({dashboard[key] for dashboard in ALL.values()}) == len(ALL) == 5
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_panel_lies_on_another(name):
+    taken = {}
+    for panel in ALL[name]["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_variable_that_is_asked_for_exists(name):
+    asked = set(re.findall(r"\$(?:\{)?([a-z]\w*)", json.dumps([one["targets"] for one in panels(ALL[name])])))
+    known = {variable["name"] for variable in ALL[name]["templating"]["list"]}
+    assert asked - known <= set(), name
+    filters = {"app", "namespace", "job", "datasource"}
+    assert filters <= known
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_panel_without_data_says_so(panel):
+    assert panel["fieldConfig"]["defaults"]["noValue"]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_targets_of_a_panel_have_names_of_their_own(panel):
+    refs = [target["refId"] for target in panel["targets"]]
+    assert len(refs) == len(set(refs))
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -48,6 +86,10 @@ def test_panel_says_what_it_shows_and_in_which_unit(panel):
 @pytest.mark.parametrize("name", ALL)
 def test_every_datasource_is_provisioned(name):
     provisioned = {one["uid"]: one["type"] for one in datasources()}
+    for variable in ALL[name]["templating"]["list"]:
+        if variable["type"] == "datasource":
+            assert provisioned[variable["current"]["value"]] == variable["query"]
+            provisioned[f"${{{variable['name']}}}"] = variable["query"]
     for where in _datasources(ALL[name]):
         if where["uid"] not in GRAFANA_ITSELF:
             assert where.get("type") == provisioned.get(where["uid"]), where

@@ -22,7 +22,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.core.traffic import LOGGED, ask, make_site
 from tests.grafana import logql
-from tests.grafana.infinity import DASHBOARDS, DATASOURCES
+from tests.grafana.infinity import DASHBOARDS, DATASOURCES, panels
 from tests.ports import free_port
 from tests.receiver import receiving
 from tests.servers import ROOT, Server
@@ -252,7 +252,7 @@ def test_query_in_the_dashboard_leads_to_its_trace_and_its_log_lines(site, loki)
     dashboard = json.loads((DASHBOARDS / "django-sql-logs.json").read_text())
     links = {
         link["title"]: link["url"]
-        for panel in dashboard["panels"]
+        for panel in panels(dashboard)
         for override in panel["fieldConfig"]["overrides"]
         if override["matcher"]["options"] == "trace_id"
         for one in override["properties"]

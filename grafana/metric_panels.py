@@ -1,0 +1,205 @@
+"""The kinds of panel that show metrics, and where their values lead.
+
+Fed by `grafana.promql`, used by the dashboard modules.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import common, dashboard, piechart, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    StackingMode,
+    TooltipDisplayMode,
+)
+from grafana_foundation_sdk.models.dashboard import DashboardLinkType
+
+from grafana import promql
+from grafana.panels import link, neutral, prop, transformation
+
+TAG = "django"
+"""Of every dashboard: the links in their heads go by it."""
+_KEPT = (
+    "${__url_time_range}&${datasource:queryparam}&${app:queryparam}&${namespace:queryparam}&${job:queryparam}"
+)
+"""What a link keeps: time range and site."""
+
+Links = Sequence[dict[str, object]]
+
+BY_VIEW = [link("Requests of this view", f"/d/django-requests-by-view?var-view=${{__value.raw}}&{_KEPT}")]
+SQL_OF_ROUTE = [link("SQL of this route", f"/d/django-sql-logs?var-route=${{__value.raw}}&{_KEPT}")]
+SQL_OF_ALIAS = [
+    link("SQL of this database", f"/d/django-sql-logs?var-alias=${{__field.labels.alias}}&{_KEPT}")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a ranking: one instant query, whose value belongs to the row's label."""
+
+    title: str
+    unit: str
+    expression: str
+
+
+def value(
+    title: str,
+    about: str,
+    unit: str,
+    expression: str,
+    *,
+    colors: dashboard.ThresholdsConfig | None = None,
+    empty: str = "none",
+    width: int = 4,
+) -> stat.Panel:
+    """Return one figure with its course behind it."""
+    return (
+        stat.Panel()
+        .title(title)
+        .description(about)
+        .with_target(promql.over_time(expression, title))
+        .datasource(promql.DATASOURCE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .graph_mode(BigValueGraphMode.AREA)
+        .color_mode(BigValueColorMode.VALUE)
+        .thresholds(colors or neutral())
+        .unit(unit)
+        .no_value(empty)
+        .height(4)
+        .span(width)
+    )
+
+
+def lines(
+    title: str,
+    about: str,
+    unit: str,
+    *queries: prometheus.Dataquery,
+    stacked: bool = False,
+    links: Links = (),
+    empty: str = "Nothing in this time range",
+    width: int = 12,
+) -> timeseries.Panel:
+    """Return lines over time with a table of their means and maxima under them."""
+    legend = (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(LegendDisplayMode.TABLE)
+        .placement(LegendPlacement.BOTTOM)
+        .calcs(["mean", "max", "lastNotNull"])
+    )
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(about)
+        .targets(list(queries))
+        .datasource(promql.DATASOURCE)
+        .legend(legend)
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+        .unit(unit)
+        .min(0)
+        .fill_opacity(60 if stacked else 8)
+        .no_value(empty)
+        .height(9)
+        .span(width)
+    )
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+    return panel.override_by_regexp("/.*/", [prop("links", links)]) if links else panel
+
+
+def shares(
+    title: str, about: str, unit: str, expression: str, legend: str, *, width: int = 8
+) -> piechart.Panel:
+    """Return how a whole is shared."""
+    legends = (
+        piechart.PieChartLegendOptions()
+        .show_legend(True)
+        .display_mode(LegendDisplayMode.TABLE)
+        .placement(LegendPlacement.RIGHT)
+        .values(["value", "percent"])
+    )
+    return (
+        piechart.Panel()
+        .title(title)
+        .description(about)
+        .with_target(promql.now(expression, legend))
+        .datasource(promql.DATASOURCE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+        .legend(legends)
+        .unit(unit)
+        .no_value("Nothing in this time range")
+        .height(8)
+        .span(width)
+    )
+
+
+def ranking(
+    title: str,
+    about: str,
+    label: str,
+    *columns: Column,
+    links: Links = (),
+    empty: str = "None in this time range",
+    width: int = 12,
+) -> table.Panel:
+    """Return a table with a row for each value of a label, the largest of the first column first."""
+    refs = "ABCDEFGH"
+    # One query names its only column "Value"; of several each has its own.
+    names = ["Value"] if len(columns) == 1 else [f"Value #{ref}" for ref in refs[: len(columns)]]
+    titles = dict(zip(names, (column.title for column in columns), strict=True))
+    head = label.capitalize()
+    panel = (
+        table.Panel()
+        .title(title)
+        .description(about)
+        .targets(
+            [
+                promql.now(column.expression, ref=ref, as_table=True)
+                for ref, column in zip(refs, columns, strict=False)
+            ]
+        )
+        .datasource(promql.DATASOURCE)
+        .with_transformation(transformation("merge"))
+        .with_transformation(
+            transformation(
+                "organize",
+                excludeByName={"Time": True},
+                indexByName={name: place for place, name in enumerate([label, *names])},
+                renameByName={label: head, **titles},
+            )
+        )
+        .with_transformation(transformation("sortBy", sort=[{"field": columns[0].title, "desc": True}]))
+        .unit(columns[0].unit)
+        .no_value(empty)
+        .height(9)
+        .span(width)
+    )
+    for column in columns:
+        panel.override_by_name(column.title, [prop("unit", column.unit)])
+    return panel.override_by_name(head, [prop("links", links)]) if links else panel
+
+
+def page(title: str, uid: str, about: str) -> dashboard.Dashboard:
+    """Return an empty dashboard with what all of them have in common."""
+    others = (
+        dashboard.DashboardLink("Django dashboards")
+        .type(DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(True)
+        .keep_time(True)
+        .include_vars(True)
+    )
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(about)
+        .tags([TAG])
+        .timezone("browser")
+        .time("now-1h", "now")
+        .refresh("30s")
+        .link(others)
+    )

@@ -1,0 +1,93 @@
+"""The dashboard "Django Models": what is written through the models.
+
+Fed by django-prometheus' counters, which know save() and delete() of objects;
+bulk_create and changes of querysets are statements in "Django SQL Logs" only.
+"""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from grafana import events, promql
+from grafana.metric_panels import Column, lines, page, ranking, shares
+from grafana.promql import SITE, increase, over_time, ranked, rate
+
+UID = "django-models"
+
+MODEL = f'{SITE}, model=~"$model"'
+_KINDS = ("inserts", "updates", "deletes")
+_NOT_BULK = "bulk_create and changes of querysets are not among them."
+
+
+def _metric(kind: str) -> str:
+    return f"django_model_{kind}_total"
+
+
+def _shares() -> list[dashboard.Panel]:
+    whole = " or ".join(
+        f'label_replace({increase(_metric(kind), MODEL)}, "kind", "{kind}", "", "")' for kind in _KINDS
+    )
+    return [
+        shares(
+            "Writes by kind",
+            f"Inserts, updates and deletes in the time range. {_NOT_BULK}",
+            "short",
+            whole,
+            "{{kind}}",
+            width=6,
+        ),
+        *(
+            shares(
+                f"{kind.capitalize()} by model",
+                f"The 20 models with most {kind} in the time range.",
+                "short",
+                ranked(increase(_metric(kind), MODEL, "model")),
+                "{{model}}",
+                width=6,
+            )
+            for kind in _KINDS
+        ),
+    ]
+
+
+def _course() -> list[dashboard.Panel]:
+    return [
+        lines(
+            f"{kind.capitalize()}",
+            f"{kind.capitalize()} a second by model. {_NOT_BULK}",
+            "ops",
+            over_time(rate(_metric(kind), MODEL, "model"), "{{model}}"),
+            width=8,
+            empty=f"No {kind} in this time range",
+        )
+        for kind in _KINDS
+    ]
+
+
+def _rankings() -> list[dashboard.Panel]:
+    return [
+        ranking(
+            f"Models by {kind}",
+            f"Models with the most {kind} in the time range.",
+            "model",
+            Column(
+                title=kind.capitalize(),
+                unit="short",
+                expression=ranked(increase(_metric(kind), MODEL, "model")),
+            ),
+            width=8,
+        )
+        for kind in _KINDS
+    ]
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard; the panels find their places in this order."""
+    board = page("Django Models", UID, "What is written through the models: inserts, updates and deletes.")
+    model = promql.label(
+        "model", "Model", "Model that counts its writes.", f"django_model_inserts_total{{{SITE}}}"
+    )
+    board.variables([*promql.sites(), model]).annotation(events.annotation())
+    for title, parts in (("Shares", _shares()), ("Over time", _course()), ("Ranked", _rankings())):
+        board.with_row(dashboard.Row(title))
+        for panel in parts:
+            board.with_panel(panel)
+    return board

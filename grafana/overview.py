@@ -1,0 +1,265 @@
+"""The dashboard "Django Overview": is the site well, and which part of it is not.
+
+Fed by the site's metrics; its panels lead to the dashboards of requests and of SQL.
+"""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from grafana import events, promql
+from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, lines, page, ranking, value
+from grafana.panels import none_is_good, thresholds
+from grafana.promql import (
+    ALIAS,
+    RESPONSES,
+    SITE,
+    by_status_class,
+    increase,
+    over_time,
+    quantile,
+    ranked,
+    rate,
+    success,
+)
+
+UID = "django-overview"
+
+_GOOD_SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
+
+
+def _summary() -> list[dashboard.Panel]:
+    return [
+        value(
+            "Requests",
+            "All requests that have reached the site, a second.",
+            "reqps",
+            f"sum(job:django_http_requests:rate5m{{{SITE}}})",
+        ),
+        value(
+            "Answered without a 5xx",
+            "Share of answers that are no server error; 4xx are the client's and count as answered.",
+            "percentunit",
+            success(SITE, "5.."),
+            colors=thresholds(*_GOOD_SHARE),
+        ),
+        value(
+            "p95 of requests",
+            "95 % of the answers took no longer, over five minutes, of the slowest site chosen.",
+            "s",
+            f"max(job:django_http_latency_seconds:p95_5m{{{SITE}}})",
+            colors=thresholds((None, "green"), (0.5, "orange"), (2.0, "red")),
+        ),
+        value(
+            "Statements",
+            "SQL statements of all databases, a second.",
+            "ops",
+            f"sum(job_alias:sqllogs_queries:rate5m{{{SITE}}})",
+        ),
+        value(
+            "Cache hits",
+            "Share of the cache's reads that found something, over 15 minutes.",
+            "percentunit",
+            f"sum(rate(django_cache_get_hits_total{{{SITE}}}[15m])) "
+            f"/ (sum(rate(django_cache_get_total{{{SITE}}}[15m])) > 0)",
+            empty="no reads",
+        ),
+        value(
+            "Targets up",
+            "Share of the site's targets that Prometheus could read.",
+            "percentunit",
+            f"avg(up{{{SITE}}})",
+            colors=thresholds((None, "red"), (1.0, "green")),
+            empty="no target",
+        ),
+    ]
+
+
+def _requests() -> list[dashboard.Panel]:
+    by_class = by_status_class("rate", SITE)
+    return [
+        lines(
+            "Answers by status class",
+            "Answers a second, stacked: 2xx and 3xx are well, 4xx the client's faults, 5xx the site's.",
+            "reqps",
+            over_time(by_class, "{{class}}"),
+            stacked=True,
+        ),
+        ranking(
+            "Views by requests",
+            "Views with the most answers in the time range, with their server errors and p95.",
+            "view",
+            Column(title="Requests", unit="short", expression=ranked(increase(RESPONSES, SITE, "view"))),
+            Column(
+                title="5xx",
+                unit="short",
+                expression=increase(RESPONSES, SITE + ', status=~"5.."', "view"),
+            ),
+            Column(
+                title="p95",
+                unit="s",
+                expression=quantile(0.95, promql.LATENCY, SITE, "view", over=promql.RANGE),
+            ),
+            links=BY_VIEW,
+        ),
+    ]
+
+
+def _database() -> list[dashboard.Panel]:
+    duration = "sqllogs_query_duration_seconds"
+    connected = f"min by (alias) (sqllogs_database_up{{{ALIAS}}})"
+    return [
+        value(
+            "Databases connected",
+            "Share of the databases to which the site could connect a moment ago.",
+            "percentunit",
+            f"avg(sqllogs_database_up{{{ALIAS}}})",
+            colors=thresholds((None, "red"), (1.0, "green")),
+            empty="not told",
+        ),
+        value(
+            "Migrations applied",
+            "Migrations that the databases have.",
+            "short",
+            f"max(django_migrations_applied_total{{{SITE}}})",
+            empty="not told",
+        ),
+        value(
+            "Migrations to apply",
+            "Migrations of the code that a database lacks: the site may fail until they are applied.",
+            "short",
+            f"max(django_migrations_unapplied_total{{{SITE}}})",
+            colors=none_is_good(),
+            empty="not told",
+        ),
+        value(
+            "Failed statements",
+            "Statements that raised an exception, in the time range.",
+            "short",
+            f"sum(increase(django_db_errors_total{{{ALIAS}}}[$__range])) or vector(0)",
+            colors=none_is_good(),
+        ),
+        value(
+            "New connections",
+            "Connections opened, a second; at the rate of requests, none is kept: see CONN_MAX_AGE.",
+            "ops",
+            rate("django_db_new_connections_total", ALIAS),
+        ),
+        value(
+            "SQL load",
+            "Seconds of SQL in a second of all databases: 1 is one connection that is never idle.",
+            "short",
+            f"sum(job_alias:sqllogs_query_seconds:rate5m{{{ALIAS}}})",
+        ),
+        lines(
+            "SQL load by database",
+            "Seconds of SQL in a second: how many connections are busy on average.",
+            "short",
+            over_time(f"sum by (alias) (job_alias:sqllogs_query_seconds:rate5m{{{ALIAS}}})", "{{alias}}"),
+            stacked=True,
+            links=SQL_OF_ALIAS,
+        ),
+        lines(
+            "Duration of statements",
+            "Half, 95 % and 99 % took no longer. The points are statements with their traces.",
+            "s",
+            *(
+                over_time(quantile(share, duration, ALIAS), f"p{share * 100:g}", ref=ref, exemplars=True)
+                for ref, share in (("A", 0.5), ("B", 0.95), ("C", 0.99))
+            ),
+        ),
+        lines(
+            "Database reachable",
+            "1 while the site can connect, 0 while it cannot, by database.",
+            "short",
+            over_time(connected, "{{alias}}"),
+            empty="not told",
+        ),
+        ranking(
+            "Database errors",
+            "Exceptions of the databases in the time range, by class.",
+            "type",
+            Column(
+                title="Errors",
+                unit="short",
+                expression=ranked(increase("django_db_errors_total", ALIAS, "type")),
+            ),
+        ),
+    ]
+
+
+def _cache() -> list[dashboard.Panel]:
+    kinds = (("A", "_hits", "hits"), ("B", "_misses", "misses"), ("C", "_fail", "failures"))
+    return [
+        lines(
+            "Reads of the cache",
+            "Reads a second that found something, nothing, or failed.",
+            "ops",
+            *(
+                over_time(rate(f"django_cache_get{kind}_total", SITE), legend, ref=ref)
+                for ref, kind, legend in kinds
+            ),
+            stacked=True,
+            empty="No reads in this time range",
+        ),
+        lines(
+            "Hit rate by backend",
+            "Share of the reads that found something, over 15 minutes.",
+            "percentunit",
+            over_time(
+                f"avg by (backend) (job_backend:django_cache_hits:ratio_rate15m{{{SITE}}})", "{{backend}}"
+            ),
+            empty="No reads in this time range",
+        ),
+    ]
+
+
+def _security_and_jobs() -> list[dashboard.Panel]:
+    jobs = "sqllogs_jobs_total"
+    return [
+        ranking(
+            "Background jobs",
+            "Management commands and tasks that ended in the time range, after the first one of each name.",
+            "name",
+            Column(title="Ended", unit="short", expression=ranked(increase(jobs, SITE, "name"))),
+            Column(
+                title="Failed", unit="short", expression=increase(jobs, SITE + ', outcome="error"', "name")
+            ),
+            Column(
+                title="p95",
+                unit="s",
+                expression=quantile(0.95, "sqllogs_job_duration_seconds", SITE, "name", over=promql.RANGE),
+            ),
+            Column(
+                title="Statements",
+                unit="short",
+                expression=increase("sqllogs_job_queries_total", SITE, "name"),
+            ),
+        ),
+        ranking(
+            "Security events",
+            "401 and 403 answers, CSRF failures, disallowed hosts, suspicious requests in the range.",
+            "event",
+            Column(
+                title="Events",
+                unit="short",
+                expression=ranked(increase("django_security_events_total", SITE, "event")),
+            ),
+        ),
+    ]
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard; the panels find their places in this order."""
+    about = "Is the site well: requests, databases, migrations, cache, background jobs, security."
+    board = page("Django Overview", UID, about).variables([*promql.sites(), promql.alias()])
+    board.annotation(events.annotation())
+    for title, parts in (
+        ("Now", _summary()),
+        ("Requests", _requests()),
+        ("Databases", _database()),
+        ("Cache", _cache()),
+        ("Background jobs and security", _security_and_jobs()),
+    ):
+        board.with_row(dashboard.Row(title))
+        for panel in parts:
+            board.with_panel(panel)
+    return board

@@ -1,0 +1,148 @@
+"""Queries to Prometheus, the variables that choose among sites, and the labels that they filter by.
+
+Used by the dashboard modules; metrics and recorded series are those of docs/metrics.md.
+"""
+
+from grafana_foundation_sdk.builders import dashboard, prometheus
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.common import DataSourceRef
+from grafana_foundation_sdk.models.dashboard import (
+    VariableModel,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+UID = "django-prometheus"
+DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+SITE = 'app=~"$app", namespace=~"$namespace", job=~"$job"'
+"""Which sites: in every query."""
+VIEW = f'{SITE}, view=~"$view"'
+VIEW_METHOD = f'{VIEW}, method=~"$method"'
+ALIAS = f'{SITE}, alias=~"$alias"'
+
+RESPONSES = "django_http_responses_total_by_status_view_method_total"
+REQUESTS = "django_http_requests_total_by_view_transport_method_total"
+LATENCY = "django_http_requests_latency_seconds_by_view_method"
+
+_ALL = VariableOption(selected=True, text="All", value="$__all")
+
+
+INTERVAL = "[$__rate_interval]"
+WEEK_AGO = f"{INTERVAL} offset 1w"
+RANGE = "[$__range]"
+
+
+def rate(metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
+    """Return the summed rate of a counter, a second."""
+    return f"sum {_by(by)}(rate({metric}{{{labels}}}{over}))"
+
+
+def increase(metric: str, labels: str, by: str = "") -> str:
+    """Return how much a counter has grown over the dashboard's range."""
+    return f"sum {_by(by)}(increase({metric}{{{labels}}}{RANGE}))"
+
+
+def by_status_class(function: str, labels: str, over: str = INTERVAL) -> str:
+    """Return answers by 2xx, 3xx, 4xx and 5xx, as the label `class`."""
+    answers = f"{function}({RESPONSES}{{{labels}}}{over})"
+    return f'sum by (class) (label_replace({answers}, "class", "${{1}}xx", "status", "(.).."))'
+
+
+def success(labels: str, bad_status: str, by: str = "") -> str:
+    """Return the share of the answers whose status is not bad, 0 to 1."""
+    bad = rate(RESPONSES, f'{labels}, status=~"{bad_status}"', by)
+    return f"1 - ({ratio(bad, rate(RESPONSES, labels, by))})"
+
+
+def quantile(share: float, metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
+    """Return a quantile of a histogram."""
+    groups = f"le, {by}" if by else "le"
+    return f"histogram_quantile({share}, sum by ({groups}) (rate({metric}_bucket{{{labels}}}{over})))"
+
+
+def ratio(part: str, whole: str) -> str:
+    """Return a share, 0 to 1; 0 and not nothing where there is a whole without any such part."""
+    return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
+
+
+def ranked(expression: str, most: int = 20) -> str:
+    """Return the largest values, without those that are 0."""
+    return f"topk({most}, ({expression}) > 0)"
+
+
+def _by(labels: str) -> str:
+    return f"by ({labels}) " if labels else ""
+
+
+def over_time(
+    expression: str, legend: str, *, ref: str = "A", exemplars: bool = False
+) -> prometheus.Dataquery:
+    """Ask for a line over time."""
+    return _query(expression, ref).legend_format(legend).range().exemplar(exemplars)
+
+
+def now(expression: str, legend: str = "", *, ref: str = "A", as_table: bool = False) -> prometheus.Dataquery:
+    """Ask for the value at the end of the range."""
+    query = _query(expression, ref).legend_format(legend or "__auto").instant()
+    return query.format(PromQueryFormat.TABLE) if as_table else query
+
+
+def _query(expression: str, ref: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().expr(expression).ref_id(ref).datasource(DATASOURCE)
+
+
+def sites() -> list[Builder[VariableModel]]:
+    """Return the variables that every dashboard with metrics has: datasource, app, namespace, job."""
+    known = "django_http_requests_before_middlewares_total"
+    chosen = VariableOption(selected=True, text="Prometheus", value=UID)
+    return [
+        dashboard.DatasourceVariable("datasource")
+        .label("Metrics")
+        .description("The Prometheus that scrapes the site.")
+        .type("prometheus")
+        .current(chosen),
+        label("app", "App", "Label that the scrape configuration gives.", known),
+        label(
+            "namespace", "Namespace", "Label that the scrape configuration gives.", f'{known}{{app=~"$app"}}'
+        ),
+        label(
+            "job",
+            "Job",
+            "Job of the scrape configuration.",
+            f'{known}{{app=~"$app", namespace=~"$namespace"}}',
+        ),
+    ]
+
+
+def label(name: str, title: str, about: str, series: str) -> dashboard.QueryVariable:
+    """Return a variable of the values that a label has in some series."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(title)
+        .description(about)
+        .datasource(DATASOURCE)
+        .query({"query": f"label_values({series}, {name})", "refId": "variable", "qryType": 1})
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(_ALL)
+    )
+
+
+def view() -> dashboard.QueryVariable:
+    about = "Name of the URL, as django-prometheus tells it; all that is not chosen is left out."
+    return label("view", "View", about, f"{RESPONSES}{{{SITE}}}")
+
+
+def method() -> dashboard.QueryVariable:
+    return label("method", "Method", "HTTP method.", f"{RESPONSES}{{{VIEW}}}")
+
+
+def alias() -> dashboard.QueryVariable:
+    about = "Alias in DATABASES."
+    return label("alias", "Database", about, f"sqllogs_query_duration_seconds_count{{{SITE}}}")

@@ -1,0 +1,174 @@
+"""The dashboard "Django Requests by View": one view, or some, in detail.
+
+Reached from the rankings of the other dashboards; leads to the view's SQL.
+"""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from grafana import events, promql
+from grafana.metric_panels import SQL_OF_ROUTE, Column, lines, page, ranking, shares
+from grafana.promql import (
+    LATENCY,
+    REQUESTS,
+    RESPONSES,
+    VIEW,
+    VIEW_METHOD,
+    increase,
+    over_time,
+    quantile,
+    ranked,
+    rate,
+    success,
+)
+
+UID = "django-requests-by-view"
+
+_EACH = "view, method"
+_QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
+
+
+def _shares() -> list[dashboard.Panel]:
+    return [
+        shares(
+            "Requests by view",
+            "Requests of the time range by view.",
+            "short",
+            ranked(increase(REQUESTS, VIEW_METHOD, "view"), 10),
+            "{{view}}",
+        ),
+        shares(
+            "Requests by method",
+            "Requests of the time range by HTTP method.",
+            "short",
+            increase(REQUESTS, VIEW_METHOD, "method"),
+            "{{method}}",
+        ),
+        shares(
+            "Answers by status",
+            "Answers of the time range by status code.",
+            "short",
+            increase(RESPONSES, VIEW_METHOD, "status"),
+            "{{status}}",
+        ),
+    ]
+
+
+def _course() -> list[dashboard.Panel]:
+    requests = rate(REQUESTS, VIEW_METHOD, _EACH)
+    legend = "{{view}} {{method}}"
+    day, hour = (rate(REQUESTS, VIEW_METHOD, _EACH, over) for over in ("[1d]", "[1h]"))
+    return [
+        lines("Requests", "Requests a second by view and method.", "reqps", over_time(requests, legend)),
+        lines(
+            "Time to answer",
+            "Half, 95 % and 99 % of the answers took no longer.",
+            "s",
+            *(
+                over_time(
+                    quantile(share, LATENCY, VIEW_METHOD, "view"),
+                    f"{{{{view}}}} p{share * 100:g}",
+                    ref=ref,
+                    exemplars=True,
+                )
+                for ref, share in _QUANTILES
+            ),
+        ),
+        lines(
+            "Requests, a week ago",
+            "The same a week before, to compare with.",
+            "reqps",
+            over_time(
+                rate(REQUESTS, VIEW_METHOD, _EACH, promql.WEEK_AGO),
+                legend,
+            ),
+            empty="Nothing was measured a week ago",
+        ),
+        lines(
+            "Time to answer, a week ago",
+            "The same a week before, to compare with.",
+            "s",
+            *(
+                over_time(
+                    quantile(share, LATENCY, VIEW_METHOD, "view", promql.WEEK_AGO),
+                    f"{{{{view}}}} p{share * 100:g}",
+                    ref=ref,
+                )
+                for ref, share in _QUANTILES
+            ),
+            empty="Nothing was measured a week ago",
+        ),
+        lines(
+            "Success, 4xx aside",
+            "Share of the answers that are no 5xx, by view and method.",
+            "percentunit",
+            over_time(success(VIEW_METHOD, "5..", _EACH), legend),
+        ),
+        lines(
+            "Success, 4xx counted",
+            "Share of the answers that are 2xx or 3xx, by view and method.",
+            "percentunit",
+            over_time(success(VIEW_METHOD, "[45]..", _EACH), legend),
+        ),
+        lines(
+            "Requests beside the day's mean",
+            "How far the rate is from the mean of the last day; 0 is as usual, 1 twice as much.",
+            "percentunit",
+            over_time(f"({requests}) / ({day} > 0) - 1", legend),
+        ).min(-1),
+        lines(
+            "Requests beside the hour's mean",
+            "How far the rate is from the mean of the last hour; 0 is as usual, 1 twice as much.",
+            "percentunit",
+            over_time(f"({requests}) / ({hour} > 0) - 1", legend),
+        ).min(-1),
+    ]
+
+
+def _sql() -> list[dashboard.Panel]:
+    def mean(metric: str) -> str:
+        return f"({rate(f'{metric}_sum', VIEW, 'view')}) / ({rate(f'{metric}_count', VIEW, 'view')} > 0)"
+
+    queries, seconds = "sqllogs_request_queries", "sqllogs_request_sql_seconds"
+    return [
+        lines(
+            "Statements of a request",
+            "Mean and p95; a request without any is not counted. The points are requests with their traces.",
+            "short",
+            over_time(mean(queries), "{{view}} mean", ref="A"),
+            over_time(quantile(0.95, queries, VIEW, "view"), "{{view}} p95", ref="B", exemplars=True),
+        ),
+        lines(
+            "SQL time of a request",
+            "Mean and p95. The points are requests with their traces.",
+            "s",
+            over_time(mean(seconds), "{{view}} mean", ref="A"),
+            over_time(quantile(0.95, seconds, VIEW, "view"), "{{view}} p95", ref="B", exemplars=True),
+        ),
+        lines(
+            "Requests with an N+1",
+            "Share of the requests in which one line of code sent the same statement again and again.",
+            "percentunit",
+            over_time(
+                f"avg by (view) (job_view:sqllogs_requests_repeating:ratio_rate5m{{{VIEW}}})", "{{view}}"
+            ),
+        ),
+        ranking(
+            "SQL of these views",
+            "Time and statements in the time range; a route leads to its statements.",
+            "route",
+            Column(title="SQL time", unit="s", expression=ranked(increase(f"{seconds}_sum", VIEW, "route"))),
+            Column(title="Statements", unit="short", expression=increase(f"{queries}_sum", VIEW, "route")),
+            links=SQL_OF_ROUTE,
+        ),
+    ]
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard; the panels find their places in this order."""
+    board = page("Django Requests by View", UID, "One view or some in detail: requests, success, time, SQL.")
+    board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
+    for title, parts in (("Shares", _shares()), ("Requests", _course()), ("SQL", _sql())):
+        board.with_row(dashboard.Row(title))
+        for panel in parts:
+            board.with_panel(panel)
+    return board

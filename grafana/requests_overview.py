@@ -1,0 +1,265 @@
+"""The dashboard "Django Requests Overview": what is asked for, what fails, what is slow.
+
+Fed by the site's metrics; each view leads to "Django Requests by View".
+"""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from grafana import events, promql
+from grafana.metric_panels import BY_VIEW, SQL_OF_ROUTE, Column, lines, page, ranking, shares, value
+from grafana.panels import none_is_good, thresholds
+from grafana.promql import (
+    LATENCY,
+    REQUESTS,
+    RESPONSES,
+    SITE,
+    VIEW,
+    VIEW_METHOD,
+    by_status_class,
+    increase,
+    over_time,
+    quantile,
+    ranked,
+    rate,
+    ratio,
+    success,
+)
+
+UID = "django-requests-overview"
+
+_FAILED = VIEW_METHOD + ', status=~"5.."'
+_REFUSED = VIEW_METHOD + ', status=~"4.."'
+_SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
+_QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
+
+
+def _summary() -> list[dashboard.Panel]:
+    return [
+        value("Requests", "Requests that reached a view, a second.", "reqps", rate(REQUESTS, VIEW_METHOD)),
+        value(
+            "Success, 4xx aside",
+            "Share of the answers that are no 5xx.",
+            "percentunit",
+            success(VIEW_METHOD, "5.."),
+            colors=thresholds(*_SHARE),
+        ),
+        value(
+            "Success, 4xx counted",
+            "Share of the answers that are 2xx or 3xx.",
+            "percentunit",
+            success(VIEW_METHOD, "[45].."),
+            colors=thresholds(*_SHARE),
+        ),
+        value(
+            "p95",
+            "95 % of the answers took no longer.",
+            "s",
+            quantile(0.95, LATENCY, VIEW_METHOD),
+            colors=thresholds((None, "green"), (0.5, "orange"), (2.0, "red")),
+        ),
+        value(
+            "p95 of request bodies",
+            "95 % of the bodies that were sent to the site are no larger; of all views.",
+            "bytes",
+            quantile(0.95, "django_http_requests_body_total_bytes", SITE),
+        ),
+        value(
+            "Exceptions",
+            "Exceptions that no view has caught, in the time range.",
+            "short",
+            f"sum(increase(django_http_exceptions_total_by_view_total{{{VIEW}}}[$__range])) or vector(0)",
+            colors=none_is_good(),
+        ),
+        shares(
+            "Requests by method",
+            "How the requests of the time range are shared by HTTP method.",
+            "short",
+            increase(REQUESTS, VIEW_METHOD, "method"),
+            "{{method}}",
+        ),
+        shares(
+            "Answers by status class",
+            "How the answers of the time range are shared.",
+            "short",
+            by_status_class("increase", VIEW_METHOD, over=promql.RANGE),
+            "{{class}}",
+        ),
+        shares(
+            "Traffic by view",
+            "The ten views with the most requests in the time range.",
+            "short",
+            ranked(increase(REQUESTS, VIEW_METHOD, "view"), 10),
+            "{{view}}",
+        ),
+    ]
+
+
+def _success() -> list[dashboard.Panel]:
+    answers = rate(RESPONSES, VIEW_METHOD)
+    wells = rate(RESPONSES, VIEW_METHOD + ', status=~"[23].."')
+    return [
+        lines(
+            "Success and errors",
+            "Shares of all answers: 2xx and 3xx are successes, 4xx the client's errors, 5xx the site's.",
+            "percentunit",
+            over_time(ratio(wells, answers), "2xx and 3xx", ref="A"),
+            over_time(ratio(rate(RESPONSES, _REFUSED), answers), "4xx", ref="B"),
+            over_time(ratio(rate(RESPONSES, _FAILED), answers), "5xx", ref="C"),
+        ),
+        lines(
+            "Answers by status",
+            "Answers a second by status code, stacked.",
+            "reqps",
+            over_time(rate(RESPONSES, VIEW_METHOD, "status"), "{{status}}"),
+            stacked=True,
+        ),
+        lines(
+            "Time to answer",
+            "Half, 95 % and 99 % of the answers took no longer.",
+            "s",
+            *(
+                over_time(quantile(share, LATENCY, VIEW_METHOD), f"p{share * 100:g}", ref=ref, exemplars=True)
+                for ref, share in _QUANTILES
+            ),
+        ),
+        lines(
+            "Requests by method",
+            "Requests a second by HTTP method, stacked.",
+            "reqps",
+            over_time(rate(REQUESTS, VIEW_METHOD, "method"), "{{method}}"),
+            stacked=True,
+        ),
+    ]
+
+
+def _views(title: str, about: str, labels: str) -> list[dashboard.Panel]:
+    """Return answers and latencies of some of the views: the admin's, or all others."""
+    classes = by_status_class("rate", labels)
+    return [
+        lines(
+            f"Answers of {title}",
+            f"Answers a second of {about}, by status class.",
+            "reqps",
+            over_time(classes, "{{class}}"),
+            stacked=True,
+            empty="No requests",
+        ),
+        ranking(
+            f"Latency of {title}",
+            f"Requests of {about} in the time range, and how long they took.",
+            "view",
+            Column(title="Requests", unit="short", expression=ranked(increase(RESPONSES, labels, "view"))),
+            *(
+                Column(
+                    title=f"p{share * 100:g}",
+                    unit="s",
+                    expression=quantile(share, LATENCY, labels, "view", over=promql.RANGE),
+                )
+                for _, share in _QUANTILES
+            ),
+            links=BY_VIEW,
+            empty="No requests",
+        ),
+    ]
+
+
+def _rankings() -> list[dashboard.Panel]:
+    exceptions = "django_http_exceptions_total_by"
+    return [
+        ranking(
+            "Views by errors",
+            "Views with the most 5xx in the time range, beside their 4xx.",
+            "view",
+            Column(title="5xx", unit="short", expression=ranked(increase(RESPONSES, _FAILED, "view"))),
+            Column(title="4xx", unit="short", expression=increase(RESPONSES, _REFUSED, "view")),
+            links=BY_VIEW,
+        ),
+        ranking(
+            "Views by count",
+            "Views with the most answers in the time range.",
+            "view",
+            Column(
+                title="Answers", unit="short", expression=ranked(increase(RESPONSES, VIEW_METHOD, "view"))
+            ),
+            links=BY_VIEW,
+        ),
+        ranking(
+            "Exceptions by view",
+            "Exceptions that the view did not catch, in the time range.",
+            "view",
+            Column(
+                title="Exceptions",
+                unit="short",
+                expression=ranked(increase(f"{exceptions}_view_total", VIEW, "view")),
+            ),
+            links=BY_VIEW,
+        ),
+        ranking(
+            "Exceptions by type",
+            "Classes of the exceptions that no view caught, in the time range; of all views.",
+            "type",
+            Column(
+                title="Exceptions",
+                unit="short",
+                expression=ranked(increase(f"{exceptions}_type_total", SITE, "type")),
+            ),
+        ),
+        ranking(
+            "Templates",
+            "Templates of TemplateResponses in the time range; of all views.",
+            "templatename",
+            Column(
+                title="Answers",
+                unit="short",
+                expression=ranked(
+                    increase("django_http_responses_total_by_templatename_total", SITE, "templatename")
+                ),
+            ),
+            empty="No TemplateResponse in this time range",
+        ),
+        ranking(
+            "Routes by SQL",
+            "Routes with the most SQL in the time range: statements, time, and requests with an N+1.",
+            "route",
+            Column(
+                title="SQL time",
+                unit="s",
+                expression=ranked(increase("sqllogs_request_sql_seconds_sum", VIEW, "route")),
+            ),
+            Column(
+                title="Statements",
+                unit="short",
+                expression=increase("sqllogs_request_queries_sum", VIEW, "route"),
+            ),
+            Column(
+                title="With an N+1",
+                unit="short",
+                expression=increase("sqllogs_requests_repeating_total", VIEW, "route"),
+            ),
+            links=SQL_OF_ROUTE,
+        ),
+    ]
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard; the panels find their places in this order."""
+    about = "What is asked for, what fails and what is slow, over all views."
+    board = page("Django Requests Overview", UID, about)
+    board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
+    for title, parts in (
+        ("Summary", _summary()),
+        ("Success and time", _success()),
+        ("Ranked", _rankings()),
+        (
+            "Views but the admin's",
+            _views("the site's views", "all views but the admin's", VIEW_METHOD + ', view!~"admin:.*"'),
+        ),
+        (
+            "The admin's views",
+            _views("the admin's views", "the admin's views", VIEW_METHOD + ', view=~"admin:.*"'),
+        ),
+    ):
+        board.with_row(dashboard.Row(title))
+        for panel in parts:
+            board.with_panel(panel)
+    return board

@@ -1,0 +1,130 @@
+"""Panels of "Django SQL Logs" that add up: what statements, requests and N+1 suspects cost.
+
+Fed by `stats/`, `series/`, `requests/` and `repeats/` of the SQL log.
+"""
+
+from grafana_foundation_sdk.builders import common, table, timeseries
+from grafana_foundation_sdk.models.common import (
+    GraphDrawStyle,
+    LegendDisplayMode,
+    LegendPlacement,
+    StackingMode,
+)
+
+from grafana import panels
+from grafana import sql_logs_variables as variables
+from grafana.infinity import Query, columns
+from grafana.panels import link, prop
+
+_BY = "${by}"
+
+_STATEMENTS = (
+    "group", "load_percent", "calls", "total_ms", "mean_ms", "p95_ms", "max_ms", "errors", "repeats", "rows",
+    "route", "last_seen",
+)  # fmt: skip
+_SUSPECTS = (
+    "sql", "times_per_request", "requests", "total_ms", "call_site", "route", "remedy", "advice",
+    "fingerprint", "trace_id",
+)  # fmt: skip
+_REQUESTS = (
+    "time", "method", "route", "queries", "duplicates", "worst_repeat", "total_ms", "share_percent",
+    "errors", "status", "trace_id",
+)  # fmt: skip
+_MILLISECONDS = ("total_ms", "mean_ms", "p95_ms", "max_ms")
+
+
+def _series(title: str, about: str, figure: str, unit: str) -> timeseries.Panel:
+    query = Query(
+        path="series/",
+        format="timeseries",
+        columns=columns("time", "group", figure),
+        params=variables.FILTERS | {"group_by": _BY, "top": "8"},
+    )
+    legend = common.VizLegendOptions().show_legend(True)
+    legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
+    return panels.graph(title, about, query).unit(unit).min(0).legend(legend)
+
+
+def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
+    return (
+        panel.draw_style(GraphDrawStyle.BARS)
+        .fill_opacity(70)
+        .stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+    )
+
+
+def graphs() -> list[timeseries.Panel]:
+    """Return duration and frequency over time, by what the variable `by` names."""
+    tops = "The eight with the most time have lines of their own, the others are together"
+    return [
+        _stacked(_series("Time in SQL", f"Milliseconds of SQL in each step. {tops}.", "total_ms", "ms")),
+        _stacked(_series("Frequency of SQL requests", f"Statements in each step. {tops}.", "calls", "short")),
+        _series("p95 of SQL requests", f"95 % took no longer, step by step. {tops}.", "p95_ms", "ms"),
+    ]
+
+
+def statements() -> table.Panel:
+    """Return the statements by their share of the load."""
+    about = (
+        "The 100 groups with the most time, by what Group by names. A fingerprint is one statement, whatever "
+        "its values; repeats is how often one line of one request sent it at worst."
+    )
+    query = Query(
+        path="stats/",
+        columns=columns(*_STATEMENTS),
+        params=variables.FILTERS | {"group_by": _BY, "limit": "100"},
+    )
+    links = [
+        link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True),
+        link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True),
+    ]
+    panel = panels.listing("Groups by load", about, query, _STATEMENTS)
+    for name in _MILLISECONDS:
+        panel.override_by_name(name, [prop("unit", "ms")])
+    return (
+        panel.override_by_name("group", [prop("links", links), prop("custom.width", 300)])
+        .override_by_name(
+            "load_percent", [prop("unit", "percent"), prop("custom.cellOptions", {"type": "gauge"})]
+        )
+        .height(10)
+    )
+
+
+def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
+    """Return the N+1 suspects with their remedies."""
+    about = (
+        "Statements that one line of code sends again and again in one request, command or task, "
+        "the most time first, and what to do about each."
+    )
+    query = Query(path="repeats/", columns=columns(*_SUSPECTS), params=variables.FILTERS | {"limit": "50"})
+    statement = [
+        link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True)
+    ]
+    return (
+        panels.listing("N+1 suspects", about, query, _SUSPECTS)
+        .override_by_name("sql", [prop("custom.width", 420)])
+        .override_by_name("total_ms", [prop("unit", "ms")])
+        .override_by_name("fingerprint", [prop("links", statement)])
+        .override_by_name("trace_id", [prop("links", trace_links)])
+        .no_value("No N+1 suspect in this time range")
+        .height(8)
+    )
+
+
+def requests(trace_links: list[dict[str, object]]) -> table.Panel:
+    """Return the requests with most SQL."""
+    about = (
+        "The 50 requests, commands and tasks with the most SQL; duplicates were sent before in the same one."
+    )
+    query = Query(
+        path="requests/",
+        columns=columns(*_REQUESTS),
+        params=variables.FILTERS | {"ordering": "-total_ms", "limit": "50"},
+    )
+    return (
+        panels.listing("Requests with the most SQL", about, query, _REQUESTS)
+        .override_by_name("total_ms", [prop("unit", "ms")])
+        .override_by_name("share_percent", [prop("unit", "percent")])
+        .override_by_name("trace_id", [prop("links", trace_links)])
+        .height(9)
+    )
