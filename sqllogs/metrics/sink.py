@@ -44,6 +44,8 @@ class MetricsSink:
         self._seen.update(self._counted_elsewhere())
         for reason in families.DROP_REASONS:  # from the beginning, or the first drop is no increase
             self._figures.add(families.DROPPED, (reason,), 0)
+        for outcome in families.EXPORT_OUTCOMES if conf.otlp else ():
+            self._figures.add(families.EXPORTED, (outcome,), 0)
 
     def take(self, batch: Batch) -> None:
         self._place()

@@ -45,12 +45,15 @@ def health_again():
 
 def test_processes_are_added_up(ring_alias):
     now = timezone.now()
-    put_process(now, captured=10, stored=7, dropped={"buffer_rows": 1}, queued=2, lag_ms=8)
+    put_process(
+        now, captured=10, stored=7, dropped={"buffer_rows": 1}, exported={"sent": 7}, queued=2, lag_ms=8
+    )
     put_process(now, captured=20, stored=15, dropped={"buffer_rows": 2, "rejected": 3}, lag_ms=9)
-    put_process(now - timedelta(days=1), captured=5, stored=5, queued=4, lag_ms=100)
+    put_process(now - timedelta(days=1), captured=5, stored=5, exported={"sent": 5}, queued=4, lag_ms=100)
     body = health()
     assert (body["captured"], body["stored"], body["dropped_total"]) == (35, 27, 6)
     assert body["dropped"] == {"buffer_rows": 3, "rejected": 3}
+    assert body["exported"] == {"sent": 12}
     assert (body["queued"], body["lag_ms"]) == (2, 9.0)
     assert [one["alive"] for one in body["processes"]] == [True, True, False]
 
@@ -58,7 +61,11 @@ def test_processes_are_added_up(ring_alias):
 @pytest.mark.django_db(databases=["default", "sqllogs"])
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"dropped": {"buffer_rows": 3}}, "dropped 3 records"), ({"lag_ms": 12_345.0}, "12.3 s behind")],
+    [
+        ({"dropped": {"buffer_rows": 3}}, "dropped 3 records"),
+        ({"exported": {"sent": 9, "refused": 2}}, "not sent 2 records over OTLP (refused)"),
+        ({"lag_ms": 12_345.0}, "12.3 s behind"),
+    ],
 )
 def test_process_that_loses_or_lags_is_a_reason(changes, words):
     put_process(timezone.now(), **changes)

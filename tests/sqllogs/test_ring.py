@@ -17,7 +17,9 @@ from tests.sqllogs.rings import seqs
 from tests.sqllogs.test_resolver import captured
 
 PARTS = itertools.count(1)
-TALLIES = Tallies(captured=9, stored=8, dropped={"buffer_rows": 1}, queued=0, oldest_ns=1)
+TALLIES = Tallies(
+    captured=9, stored=8, dropped={"buffer_rows": 1}, queued=0, oldest_ns=1, exported={"sent": 8}
+)
 
 
 def batch(count: int, sql: str = "SELECT 1") -> Batch:
@@ -103,6 +105,7 @@ def test_process_row_tells_what_the_process_has_done(any_ring, ring_alias):
     write(any_ring, 1)
     process = Process.objects.using(ring_alias).get()
     assert (process.captured, process.stored, process.dropped) == (9, 8, {"buffer_rows": 1})
+    assert process.exported == {"sent": 8}
     assert process.lag_ms > 0
 
 

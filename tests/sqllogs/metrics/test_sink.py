@@ -55,6 +55,16 @@ def test_statement_is_counted_by_alias_and_operation_with_its_trace(one):
     assert series(one, families.DB_EXECUTE) == {("default", "sqlite"): 2}
 
 
+def test_records_over_otlp_are_counted_by_outcome_from_the_beginning(shared):
+    one = MetricsSink(Conf(otlp="http://h"), with_django_db=False)
+    assert set(series(one, families.EXPORTED).values()) == {0}
+    for sent in (5, 8):
+        tallies = Tallies(captured=9, stored=9, dropped={}, queued=0, exported={"sent": sent, "queued": 1})
+        one.pulse(Pulse(tallies=tallies, queue_bytes=0, lag_s=0.0, flush_s=None))
+    counted = {labels: value for labels, value in series(one, families.EXPORTED).items() if value}
+    assert counted == {("sent",): 8}  # what waits has not ended yet
+
+
 @pytest.mark.parametrize(("sqlstate", "told"), [("23505", "23"), (None, "none")])
 def test_error_is_counted_by_class_of_exception_and_of_sqlstate(one, sqlstate, told):
     one.take(batch({"error": ValueError, "sqlstate": sqlstate}))
