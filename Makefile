@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix bench openapi environment programs
+.PHONY: help demo test check matrix bench fuzz openapi environment programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ check: export DATA_DIR = $(CURDIR)/build/check
 
 matrix: environment programs ## Run the app's tests on other Pythons and Djangos
 	@.venv/bin/python -m tests.matrix
+
+fuzz: environment programs ## Ask the API what schemathesis makes up, on both databases (FUZZ_CASES)
+	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/test_fuzz.py
+fuzz: export FUZZ_CASES ?= 11000
 
 openapi: environment ## Describe the API anew, in sqllogs/openapi.json and docs/openapi.yaml
 	UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/sqllogs/test_openapi.py

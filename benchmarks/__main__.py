@@ -11,7 +11,7 @@ import tempfile
 
 from benchmarks.report import machine
 
-PARTS = ("capture", "statement", "writer", "size", "listing", "memory", "burst", "startup")
+PARTS = ("capture", "statement", "writer", "size", "listing", "aggregates", "memory", "burst", "startup")
 
 
 def main(parts: list[str]) -> int:

@@ -5,7 +5,7 @@ Fed with what `sqllogs.ring` writes; runs in the reader's thread.
 
 from sqllogs.queries.events import events
 from sqllogs.queries.figures import Figures
-from sqllogs.queries.groups import Group, Values, groups
+from sqllogs.queries.groups import Group, Origins, Values, groups, origins
 from sqllogs.queries.processes import PROCESSES_MAX, Totals, latest_processes, totals
 from sqllogs.queries.records import (
     UNKNOWN,
@@ -26,8 +26,8 @@ from sqllogs.queries.records import (
 )
 from sqllogs.queries.repeats import suspects, tables_of, worst_by_group
 from sqllogs.queries.series import OTHER, Line, series
-from sqllogs.queries.statement import origins, samples, statement
-from sqllogs.queries.units import last_records, units, worst_repeats
+from sqllogs.queries.statement import breakdown, samples, statement
+from sqllogs.queries.units import last_records, times, units, worst_repeats
 from sqllogs.queries.version import has_records_between, version
 
 __all__ = [
@@ -38,12 +38,14 @@ __all__ = [
     "Group",
     "Line",
     "Ordering",
+    "Origins",
     "Place",
     "Records",
     "Ring",
     "Totals",
     "Values",
     "Window",
+    "breakdown",
     "count",
     "count_after",
     "count_all",
@@ -64,6 +66,7 @@ __all__ = [
     "statements",
     "suspects",
     "tables_of",
+    "times",
     "totals",
     "units",
     "version",

@@ -1,16 +1,19 @@
 """Add the ring up by statement, view, alias or what else records have in common.
 
-One scan for the figures, a short one of the newest records for the repeats.
+One scan for the figures, short ones of the newest records for where they come from
+and for repeats: sorting the whole ring by these as well would double the time.
 Runs in the reader's thread.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqllogs.queries.figures import Figures, Part, Records, parts
-from sqllogs.queries.records import Ring, live, statements
+from django.db.models import Count
+
+from sqllogs.queries.figures import Figures, Records, fetch, parts
+from sqllogs.queries.records import VARIABLES_MAX, Ring, live, statements
 from sqllogs.rows import StatementRow
 
 GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "host")
@@ -18,6 +21,9 @@ GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table",
 
 OF_STATEMENT = ("operation", "table")
 """These stand with the statement's text, so records are added up by fingerprint first."""
+
+NEWEST_ROWS = 10_000
+"""Records that are looked at beside a scan of the whole ring."""
 
 Value = str | None
 
@@ -27,14 +33,14 @@ class Group(Figures):
     """All matching records with one value of what is grouped by."""
 
     group: Value
-    routes: Counter[str] = field(default_factory=Counter)
-    """Calls by route."""
-    call_sites: Counter[str] = field(default_factory=Counter)
-    """Calls by call site."""
 
-    @property
-    def top_route(self) -> str | None:
-        return next((route for route, _ in self.routes.most_common(1)), None)
+
+@dataclass(slots=True, kw_only=True)
+class Origins:
+    """Where the records of a group lately came from, by number of calls."""
+
+    routes: Counter[str] = field(default_factory=Counter)
+    call_sites: Counter[str] = field(default_factory=Counter)
 
 
 def column(group_by: str) -> str:
@@ -44,25 +50,43 @@ def column(group_by: str) -> str:
 
 def groups(filtered: Records, ring: Ring, group_by: str) -> tuple[list[Group], float]:
     """Add all matching records up, in no particular order; return their total time beside."""
-    keys = dict.fromkeys((column(group_by), "route", "call_site"))
-    found = list(parts(live(filtered, ring), *keys))
+    found = list(parts(live(filtered, ring), column(group_by)))
     value_of = Values(group_by, {part.keys[0] for part in found})
     made: dict[Value, Group] = {}
     for part in found:
         for value in value_of[part.keys[0]]:
-            group = made.get(value) or made.setdefault(value, Group(group=value))
-            _add(group, part)
+            (made.get(value) or made.setdefault(value, Group(group=value))).add(part)
     return list(made.values()), sum(part.total_ms for part in found)
 
 
-def _add(group: Group, part: Part) -> None:
-    group.add(part)
-    # Grouped by route, the route itself is the first key.
-    route, call_site = part.keys[-2:]
-    if route:
-        group.routes[route] += part.calls
-    if call_site:
-        group.call_sites[call_site] += part.calls
+def newest(filtered: Records, ring: Ring) -> Records:
+    return live(filtered, ring).filter(seq__gt=ring.seq - NEWEST_ROWS)
+
+
+def origins(filtered: Records, ring: Ring, group_by: str, wanted: Collection[Value]) -> dict[Value, Origins]:
+    """Tell where groups come from: by the newest records, or by all where these have none of a group."""
+    key = column(group_by)
+    found = _origins(newest(filtered, ring), key, group_by)
+    missing = sorted(value for value in wanted if value is not None and value not in found)[:VARIABLES_MAX]
+    if missing and group_by not in OF_STATEMENT:
+        found |= _origins(live(filtered, ring).filter(**{f"{key}__in": missing}), key, group_by)
+    return found
+
+
+def _origins(records: Records, key: str, group_by: str) -> dict[Value, Origins]:
+    keys = dict.fromkeys((key, "route", "call_site"))
+    counted = records.order_by().values(*keys).annotate(calls=Count("slot"))
+    rows = list(fetch(counted.values_list(key, "route", "call_site", "calls")))
+    value_of = Values(group_by, {row[0] for row in rows})
+    made: dict[Value, Origins] = {}
+    for found, route, call_site, calls in rows:
+        for value in value_of[found]:
+            one = made.get(value) or made.setdefault(value, Origins())
+            if route:
+                one.routes[route] += calls
+            if call_site:
+                one.call_sites[call_site] += calls
+    return made
 
 
 class Values:

@@ -14,13 +14,11 @@ from django.db.models import Avg, Count, Max, Min, Sum
 
 from sqllogs import conf
 from sqllogs.queries.figures import Records, as_time, fetch
+from sqllogs.queries.groups import newest
 from sqllogs.queries.records import Ring, live, statements
 from sqllogs.queries.units import chunks
 from sqllogs.repeats import Repetition, Rules
 from sqllogs.rows import StatementRow
-
-NEWEST_ROWS = 20_000
-"""Records in which `worst_by_group` looks for repeats: it is asked beside a scan of the whole ring."""
 
 _KEYS = ("trace_id", "span_id", "fingerprint", "call_site")
 _FIGURES = ("times", "total_ms", "first", "last", "rows_each", "length", "a_route", "a_view", "a_group")
@@ -82,10 +80,9 @@ def suspects(filtered: Records, ring: Ring) -> list[Suspect]:
 
 
 def worst_by_group(filtered: Records, ring: Ring, column: str) -> dict[Any, int]:
-    """Return how often, at worst, one line of one unit of work has sent a statement of each group."""
-    newest = live(filtered, ring).filter(seq__gt=ring.seq - NEWEST_ROWS)
+    """Return how often, lately and at worst, one line of one unit of work has sent a group's statement."""
     worst: dict[Any, int] = {}
-    for one in _found(newest, column)[1]:
+    for one in _found(newest(filtered, ring), column)[1]:
         worst[one.group] = max(worst.get(one.group, 0), one.times)
     return worst
 

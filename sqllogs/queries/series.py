@@ -42,7 +42,7 @@ def series(
     """Return the lines of the `top` groups by total time, and one for all others."""
     records = live(filtered, ring).annotate(bucket=Bucket("time", step_s=step_s))
     keys = ("bucket",) if group_by is None else ("bucket", column(group_by))
-    found = list(parts(records, *keys))
+    found = list(parts(records, *keys, more=False))
     if group_by is None:
         line: Line[Figures] = Line(value=None)
         for part in found:

@@ -13,7 +13,7 @@ SAMPLES = 5
 BY = ("call_site", "route", "release", "alias")
 
 
-class Origins(NamedTuple):
+class Breakdown(NamedTuple):
     """The figures of one statement, as a whole and by where it came from."""
 
     whole: Figures
@@ -25,13 +25,13 @@ def statement(fingerprint: str) -> Statement | None:
     return Statement.objects.filter(fingerprint=fingerprint).first()
 
 
-def origins(filtered: Records, ring: Ring) -> Origins:
+def breakdown(filtered: Records, ring: Ring) -> Breakdown:
     """Add the records of one statement up, in one scan."""
     found = list(parts(live(filtered, ring), *BY))
     whole = Figures()
     for part in found:
         whole.add(part)
-    return Origins(whole, {name: _by(found, number) for number, name in enumerate(BY)})
+    return Breakdown(whole, {name: _by(found, number) for number, name in enumerate(BY)})
 
 
 def _by(found: Iterable[Part], number: int) -> list[Group]:

@@ -71,6 +71,15 @@ def units(filtered: Records, ring: Ring) -> list[Unit]:
     return [Unit._make((*row[:5], as_time(row[5]), row[6])) for row in fetch(found)]
 
 
+def times(ring: Ring, seqs: Iterable[int]) -> dict[int, datetime]:
+    """Return when records were sent, by their numbers; one that has been overwritten is left out."""
+    found: dict[int, datetime] = {}
+    for chosen in chunks([seq % ring.capacity for seq in seqs]):
+        rows = fetch(SQLLog.objects.filter(slot__in=chosen).values_list("seq", "time"))
+        found.update((seq, as_time(time)) for seq, time in rows)
+    return found
+
+
 def last_records(ring: Ring, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Look the last records of traces up by their numbers."""
     found: dict[int, dict[str, Any]] = {}

@@ -76,10 +76,11 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
     """Return None for a statement that neither a text nor a matching record is known of."""
     chosen = scope.records.filter(fingerprint=fingerprint)
     text = queries.statement(fingerprint)
-    whole, by = queries.origins(chosen, scope.ring)
+    whole, by = queries.breakdown(chosen, scope.ring)
     if text is None and not whole.calls:
         return None
     span = scope.span
+    last_seen = queries.times(scope.ring, [whole.last_seq]).get(whole.last_seq) if whole.calls else None
     page = Slice(ordering="-total_ms", limit=ORIGINS_MAX, offset=0)
     suspects = repeats.read_repeats(request, replaced(scope, records=chosen), page).results
     return StatementAnswer(
@@ -89,7 +90,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
         operation=text.operation if text else None,
         tables=text.tables.split(",") if text and text.tables else [],
         first_seen=rfc3339(text.first_seen) if text else None,
-        last_seen=rfc3339(whole.last_seen) if whole.last_seen else None,
+        last_seen=rfc3339(last_seen) if last_seen else None,
         calls=whole.calls,
         errors=whole.errors,
         calls_per_s=whole.calls / span.seconds,

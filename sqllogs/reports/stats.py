@@ -1,8 +1,8 @@
 """Figures by statement, view or what else is grouped by: the rows of `stats/`."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqllogs.reports.scope import Answer, Scope, Source, Span, head
 from sqllogs.rows import StatementRow, rfc3339
 
 CALL_SITES_MAX = 3
+NO_ORIGINS = queries.Origins()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +39,12 @@ class StatsRow:
     max_ms: float | None
     rows: int | None
     """Rows returned or changed, where the driver told."""
-    last_seen: str
+    last_seen: str | None
+    """None where it has been overwritten meanwhile."""
     route: str | None
-    """The route with the most calls."""
+    """The route with the most calls, lately."""
     call_sites: list[str]
-    """Those with the most calls; none from statistics, which do not keep them."""
+    """Those with the most calls, lately."""
     repeats: int
     """How often, at worst, one line of one unit of work has lately sent it; 0 if that is no N+1 suspect."""
 
@@ -84,7 +86,7 @@ ORDERINGS = {
     "p99_ms": "p99_ms",
     "max_ms": "max_ms",
     "rows": "rows",
-    "last_seen": "last_seen",
+    "last_seen": "last_seen",  # of the ring, the number tells the order
 }
 DEFAULT_ORDERING = "-total_ms"
 
@@ -94,7 +96,8 @@ def read_stats(
 ) -> Stats:
     """Add up what matches and return the page asked for; one beyond the last is empty."""
     groups, total_ms, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, group_by)
-    shown = page.cut(groups, attrgetter(ORDERINGS[page.column]))
+    name = "last_seq" if (chosen, page.column) == ("ring", "last_seen") else ORDERINGS[page.column]
+    shown = page.cut(groups, attrgetter(name))
     rows = _Rows(scope, span, group_by, shown, total_ms)
     return Stats(
         **head(span),
@@ -131,6 +134,10 @@ class _Rows:
         self._total_ms = total_ms
         self._of_statements = group_by == "fingerprint"
         self._worst = _worst(scope, group_by) if shown else {}
+        wanted = [group.group for group in shown]
+        self._origins = queries.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
+        seqs = [group.last_seq for group in shown if isinstance(group, queries.Group)]
+        self._times = queries.times(scope.ring, seqs)
         self._texts: Mapping[str, StatementRow] = {}
         if self._of_statements:
             self._texts = queries.statements({str(group.group) for group in shown})
@@ -149,7 +156,13 @@ class _Rows:
         )
 
     def _fields(self, group: Group) -> dict[str, Any]:
-        call_sites = group.call_sites if isinstance(group, queries.Group) else Counter[str]()
+        origins = self._origins.get(group.group, NO_ORIGINS)
+        last_seen: datetime | None
+        if isinstance(group, statistics.Figures):
+            top_route, last_seen = group.top_route, group.last_seen
+        else:
+            top_route = next((route for route, _ in origins.routes.most_common(1)), None)
+            last_seen = self._times.get(group.last_seq)
         return {
             "group": group.group,
             "calls": group.calls,
@@ -163,9 +176,9 @@ class _Rows:
             "p99_ms": group.p99_ms,
             "max_ms": group.max_ms,
             "rows": group.rows,
-            "last_seen": rfc3339(group.last_seen) if group.last_seen else None,
-            "route": group.top_route,
-            "call_sites": [site for site, _ in call_sites.most_common(CALL_SITES_MAX)],
+            "last_seen": rfc3339(last_seen) if last_seen else None,
+            "route": top_route,
+            "call_sites": [site for site, _ in origins.call_sites.most_common(CALL_SITES_MAX)],
             "repeats": self._worst.get(group.group, 0),
         }
 
