@@ -1,6 +1,7 @@
 """Start capturing when Django is ready."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class SQLLogsConfig(AppConfig):
@@ -9,8 +10,10 @@ class SQLLogsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sqllogs import checks, recorder  # noqa: F401
+        from sqllogs import checks, events, recorder  # noqa: F401
         from sqllogs.metrics import security
 
         recorder.install()
         security.install()
+        # One app of all, or each would note the same run.
+        post_migrate.connect(events.note_migrations, sender=self, dispatch_uid="sqllogs")

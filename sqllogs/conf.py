@@ -38,6 +38,9 @@ class Conf:
     statistics_hour_days: int = 90
     """Days for which statistics by hour, and by day, are kept."""
 
+    sample: float = 1.0
+    """Share of traces whose records are kept; slow and failing ones are in any case."""
+
     flush_interval_s: float = 0.5
     """Seconds between two flushes of the buffer; what a kill -9 can lose."""
 
@@ -54,7 +57,7 @@ class Conf:
     """Record COMMIT, ROLLBACK, callproc and COPY too, and time and number of the rows fetched."""
 
     release: str = ""
-    """The version of the application that is running."""
+    """The version of the application that is running; empty takes the environment's, or the git commit."""
 
     anonymous_loopback: bool = False
     """Let loopback addresses read without a token; heeded with DEBUG only."""
@@ -104,12 +107,14 @@ _MINIMA: dict[str, float] = {
     "SLOW_LOG_MS": 0,
     "METRICS_PORT": 0,
     "OTLP_SHARE": 0,
+    "SAMPLE": 0,
 }
 _MAXIMA: dict[str, float] = {
     "CAPACITY_ROWS": 2**31 - 1,
     "FLUSH_INTERVAL_S": 60,
     "METRICS_PORT": 65_535,
     "OTLP_SHARE": 1,
+    "SAMPLE": 1,
 }
 
 

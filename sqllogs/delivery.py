@@ -1,7 +1,7 @@
 """Take queries out of the buffer, resolve them and hand them to the ring, batch by batch.
 
 Called by `sqllogs.writer` in its thread. It keeps the batch that the ring did
-not take, and the account: captured == stored + dropped + queued.
+not take, and the account: captured == stored + sampled_out + dropped + queued.
 """
 
 import time
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from sqllogs import guard
+from sqllogs import guard, sampling
 from sqllogs.buffer import Buffer
 from sqllogs.errors import RejectedRowsError
 from sqllogs.pulse import Pulse
+from sqllogs.record import SLOW_MS
 from sqllogs.resolver import Batch, Resolver
 from sqllogs.ring import Ring, Tallies
 from sqllogs.sinks import Sinks
@@ -28,18 +29,25 @@ class Delivery:
     """For one thread at a time, but `tallies`, which any may call."""
 
     def __init__(
-        self, buffer: Buffer, ring: Ring, make_resolver: Callable[[], Resolver], sinks: Sinks
+        self,
+        buffer: Buffer,
+        ring: Ring,
+        make_resolver: Callable[[], Resolver],
+        sinks: Sinks,
+        *,
+        share: float = 1.0,
     ) -> None:
         self._buffer = buffer
         self._ring = ring
         self._make_resolver = make_resolver
         self._sinks = sinks
+        self._share = share
         self._resolver: Resolver | None = None
         self._held: list[tuple[int | None, Batch]] = []
         """The batch under way, in parts if it was refused, each with its first number once reserved."""
         self._unfinished = Unfinished()
         self._parts = count(1)
-        self._stored = self._rejected = self._muted = 0
+        self._stored = self._sampled_out = self._rejected = self._muted = 0
         self._oldest_ns = 0
         self.written_at_s = time.monotonic()
 
@@ -50,10 +58,9 @@ class Delivery:
         return Tallies(
             captured=self._buffer.captured.value - self._muted,
             stored=self._stored,
+            sampled_out=self._sampled_out,
             dropped={reason: count for reason, count in dropped.items() if count},
-            queued=len(self._buffer)
-            + len(self._unfinished)
-            + sum(len(batch.records) for _, batch in self._held),
+            queued=len(self._buffer) + len(self._unfinished) + sum(len(batch) for _, batch in self._held),
             oldest_ns=self._oldest_ns,
             exported=self._sinks.exported(),
         )
@@ -68,7 +75,7 @@ class Delivery:
             if not self._held:
                 left -= BATCH_ROWS
                 batch = self._next_batch(hold=hold)
-                if batch.records:
+                if len(batch):
                     self._held.append((None, batch))
                 continue
             self._write_held()
@@ -76,7 +83,7 @@ class Delivery:
 
     def forget_held(self) -> None:
         """Drop the batch that a fault of ours met: it would meet it again."""
-        self._rejected += sum(len(batch.records) for _, batch in self._held)
+        self._rejected += sum(len(batch) for _, batch in self._held)
         self._held.clear()
 
     def _next_batch(self, *, hold: bool) -> Batch:
@@ -89,7 +96,8 @@ class Delivery:
         self._muted += len(ready) - len(heard)
         batch = self._resolver.batch(heard)
         self._sinks.take(batch)
-        return batch
+        kept, left = sampling.split(batch.records, self._share, SLOW_MS)
+        return replace(batch, records=kept, sampled_out=left) if left else batch
 
     def pulse_sinks(self, flush_s: float | None) -> None:
         """Tell the sinks how it is after a round, which took so long if it wrote anything."""
@@ -103,7 +111,7 @@ class Delivery:
         )
 
     def _lag_s(self) -> float:
-        waiting_s = [batch.records[0].time.timestamp() for _, batch in self._held]
+        waiting_s = [(batch.records or batch.sampled_out)[0].time.timestamp() for _, batch in self._held]
         if (oldest_ns := self._buffer.oldest_ns) is not None:
             waiting_s.append(oldest_ns / 1e9)
         return max(0.0, time.time() - min(waiting_s)) if waiting_s else 0.0
@@ -122,17 +130,20 @@ class Delivery:
             batch = replace(batch, part=next(self._parts))
         self._held[-1] = (first_seq, batch)
         before = self.tallies()
-        after = replace(before, stored=before.stored + rows, queued=before.queued - rows)
+        after = replace(
+            before,
+            stored=before.stored + rows,
+            sampled_out=before.sampled_out + len(batch.sampled_out),
+            queued=before.queued - len(batch),
+        )
         try:
             self._ring.write(first_seq, batch, after)
         except RejectedRowsError as exc:
             self._held.pop()
-            if rows > 1:
-                middle = rows // 2
+            if len(batch) > 1:
                 # Each gets its number when its turn comes: numbers are written in rising order.
-                second = replace(batch, records=batch.records[middle:], part=0)
-                first = replace(batch, records=batch.records[:middle], part=0)
-                self._held += (first_seq + middle, second), (first_seq, first)
+                first, second = batch.halves()
+                self._held += (first_seq + len(first.records), second), (first_seq, first)
             else:
                 self._rejected += 1
                 guard.fault("rejected record", exc)
@@ -140,3 +151,4 @@ class Delivery:
             return
         self._held.pop()
         self._stored += rows
+        self._sampled_out += len(batch.sampled_out)

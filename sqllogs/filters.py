@@ -17,9 +17,7 @@ from django_filters import Filter
 from sqllogs import parameters
 from sqllogs.api_errors import ParameterError
 from sqllogs.models import SQLLog, Statement
-
-SLOW_MS = 500.0
-"""From this duration on a statement is slow, milliseconds."""
+from sqllogs.record import SLOW_MS
 
 Records = QuerySet[SQLLog]
 

@@ -40,6 +40,8 @@ class ProcessHealth:
     """It has written lately; an idle process does not, and is well."""
     captured: int
     stored: int
+    sampled_out: int
+    """Records that only the statistics count."""
     dropped: dict[str, int]
     exported: dict[str, int]
     """Records that were to be sent over OTLP too, by outcome; empty where none are."""
@@ -56,6 +58,8 @@ class Health:
     ring: RingHealth
     captured: int
     stored: int
+    sampled_out: int
+    """Records that only the statistics count."""
     dropped: dict[str, int]
     dropped_total: int
     exported: dict[str, int]
@@ -78,6 +82,7 @@ def health() -> Health:
         ring=ring_health(),
         captured=totals.captured,
         stored=totals.stored,
+        sampled_out=totals.sampled_out,
         dropped=totals.dropped,
         dropped_total=sum(totals.dropped.values()),
         exported=totals.exported,
@@ -112,6 +117,7 @@ def _process(found: Process, now: datetime) -> ProcessHealth:
         alive=now - found.updated_at <= ALIVE_WITHIN,
         captured=found.captured,
         stored=found.stored,
+        sampled_out=found.sampled_out,
         dropped=found.dropped,
         exported=found.exported,
         queued=found.queued,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from threading import Event, Thread
 
-from sqllogs import guard
+from sqllogs import guard, sampling
 from sqllogs.conf import Conf
 from sqllogs.errors import SQLLogsError
 from sqllogs.otlp_http import NO_ANSWER, THREAD, Exporter, HTTPExporter
@@ -95,12 +95,7 @@ class OTLPSink:
 
     def _is_chosen(self, record: Record) -> bool:
         """Choose whole traces, and every slow or failing query."""
-        share = self._conf.otlp_share
-        if share >= 1 or record.error is not None or record.duration_ms >= self._conf.slow_log_ms:
-            return True
-        if record.trace_id is None:
-            return random.random() < share  # noqa: S311
-        return int(record.trace_id[16:], 16) < share * 2**64
+        return sampling.is_chosen(record, self._conf.otlp_share, self._conf.slow_log_ms)
 
     def _run(self) -> None:
         with untraced():  # its requests are nobody's, and what is logged on the way is not sent in turn

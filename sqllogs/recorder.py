@@ -50,7 +50,9 @@ class Recorder:
         settings = self._settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.ring = Ring(settings)
-        self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(settings), Sinks(settings))
+        self.delivery = Delivery(
+            self.buffer, self.ring, lambda: Resolver(settings), Sinks(settings), share=settings.sample
+        )
         self.writer = Writer(
             self.buffer, self.ring, self.delivery, flush_interval_s=settings.flush_interval_s
         )

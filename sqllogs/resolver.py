@@ -6,12 +6,12 @@ left in the buffer; what it returns goes to the sinks.
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any, NamedTuple
 
-from sqllogs import tracing
+from sqllogs import release, tracing
 from sqllogs.call_site import CallSites
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
@@ -39,8 +39,21 @@ class Batch:
     """The statements of these records by fingerprint."""
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""
+    sampled_out: list[Record] = field(default_factory=list)
+    """Records that statistics count and the ring does not keep."""
     part: int = 0
     """Its number, counted up by the delivery as it is written: no number is written twice."""
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.sampled_out)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Return two parts, neither of them empty, of a batch of two or more."""
+        kept, left = len(self.records) // 2, -(-len(self.sampled_out) // 2)
+        return (
+            replace(self, records=self.records[:kept], sampled_out=self.sampled_out[:left], part=0),
+            replace(self, records=self.records[kept:], sampled_out=self.sampled_out[left:], part=0),
+        )
 
 
 class _Origin(NamedTuple):
@@ -64,7 +77,7 @@ class Resolver:
     def __init__(self, conf: Conf) -> None:
         self._statements = Statements()
         self._call_sites = CallSites(conf)
-        self._release = _text(conf.release, "release")
+        self._release = _text(release.current(conf), "release")
         self._host = _text(socket.gethostname(), "host") or ""
         self._pid = os.getpid()
 

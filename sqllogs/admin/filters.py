@@ -11,8 +11,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from sqllogs import parameters
-from sqllogs.filters import SLOW_MS, SQLLogFilter
+from sqllogs.filters import SQLLogFilter
 from sqllogs.models import SQLLog, Statement
+from sqllogs.record import SLOW_MS
 
 CONTAINED = ("view", "route", "call_site")
 EQUAL = ("fingerprint", "trace_id", "request_id")

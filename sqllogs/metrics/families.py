@@ -85,6 +85,9 @@ JOB_SQL = Family(
 )
 CAPTURED = Family(name="sqllogs_captured", kind="counter", help="SQL statements seen.")
 STORED = Family(name="sqllogs_stored", kind="counter", help="Records written to the ring.")
+SAMPLED_OUT = Family(
+    name="sqllogs_sampled_out", kind="counter", help="Records that only the statistics count."
+)
 DROPPED = Family(
     name="sqllogs_dropped", kind="counter", help="Records lost on purpose, by reason.", labels=("reason",)
 )
@@ -116,7 +119,7 @@ FLUSH = Family(
 OWN = (
     QUERY_DURATION, QUERY_ERRORS, QUERY_ROWS, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING,
     JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
-    CAPTURED, STORED, DROPPED, EXPORTED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
+    CAPTURED, STORED, SAMPLED_OUT, DROPPED, EXPORTED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
 )  # fmt: skip
 
 # django-prometheus' names, whose dashboards know them; its database engines, which cost the

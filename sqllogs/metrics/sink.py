@@ -115,6 +115,7 @@ class MetricsSink:
         now: dict[tuple[str, ...], int] = {
             (families.CAPTURED.name,): tallies.captured,
             (families.STORED.name,): tallies.stored,
+            (families.SAMPLED_OUT.name,): tallies.sampled_out,
             **{(families.DROPPED.name, reason): lost for reason, lost in tallies.dropped.items()},
             **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(tallies)},
             **self._counted_elsewhere(),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, log10
 
-from sqllogs.filters import SLOW_MS
 from sqllogs.page.wording import clock, day, milliseconds
+from sqllogs.record import SLOW_MS
 from sqllogs.rows import Record
 
 LINES_MS = (0.01, 0.1, 1, 10, 100, 1_000, 10_000, 100_000)

@@ -18,6 +18,7 @@ class Totals:
 
     captured: int
     stored: int
+    sampled_out: int
     dropped: dict[str, int]
     exported: dict[str, int]
     updated_at: datetime | None
@@ -29,10 +30,11 @@ def latest_processes() -> list[Process]:
 
 def totals() -> Totals:
     """Add up all processes that have ever written."""
-    sums = Process.objects.aggregate(Sum("captured"), Sum("stored"), Max("updated_at"))
+    sums = Process.objects.aggregate(Sum("captured"), Sum("stored"), Sum("sampled_out"), Max("updated_at"))
     return Totals(
         captured=sums["captured__sum"] or 0,
         stored=sums["stored__sum"] or 0,
+        sampled_out=sums["sampled_out__sum"] or 0,
         dropped=_added_up("dropped"),
         exported=_added_up("exported"),
         updated_at=sums["updated_at__max"],

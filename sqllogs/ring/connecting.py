@@ -4,6 +4,8 @@ Never one that the application uses, nor one of its pool: it has time-outs of
 its own, and it is closed and opened again after every fault.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -49,3 +51,17 @@ def open_connection(alias: str) -> BaseDatabaseWrapper:
     connection.inc_thread_sharing()
     connection.connect()
     return connection
+
+
+@contextmanager
+def borrowed(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
+    """Let the ORM use a connection of ours, in this thread, for a block."""
+    usual = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
+    connections[alias] = connection
+    try:
+        yield
+    finally:
+        connection.queries_log.clear()  # with DEBUG it would grow for ever
+        del connections[alias]
+        if usual is not None:
+            connections[alias] = usual

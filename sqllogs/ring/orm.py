@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import F, Max, Min, Model, Q
 
-from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
-from sqllogs.ring.connecting import open_connection
+from sqllogs import events
+from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs.ring.connecting import borrowed, open_connection
 from sqllogs.ring.store import COLUMNS, Head, Part, ProcessRow, newest
 from sqllogs.statistics import durations
 from sqllogs.statistics.counting import StatisticRow, coarser
@@ -31,17 +32,12 @@ class ORMStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Let the ORM use this store's connection, in this thread, for one transaction."""
-        usual = getattr(connections._connections, self._alias, None)  # type: ignore[attr-defined]
-        connections[self._alias] = self._connection
-        try:
-            with transaction.atomic(using=self._alias):
-                yield
-        finally:
-            self._connection.queries_log.clear()  # with DEBUG it would grow for ever
-            del connections[self._alias]
-            if usual is not None:
-                connections[self._alias] = usual
+        with borrowed(self._connection, self._alias), transaction.atomic(using=self._alias):
+            yield
+
+    def keep_event(self, event: Event) -> None:
+        with borrowed(self._connection, self._alias):
+            events.keep(event, self._alias)
 
     def head(self) -> Head:
         with self._transaction():

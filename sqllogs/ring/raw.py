@@ -3,7 +3,10 @@
 from contextlib import AbstractContextManager
 from typing import Any
 
+from sqllogs import events
+from sqllogs.models import Event
 from sqllogs.ring.adding import Dialect
+from sqllogs.ring.connecting import borrowed
 from sqllogs.ring.store import HEAD_TABLE, KEY_TABLE, ROLL_UP_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, Head
 
 
@@ -76,6 +79,10 @@ class RawStore:
             if deleted:
                 self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
             return deleted
+
+    def keep_event(self, event: Event) -> None:
+        with borrowed(self._connection, self._connection.alias):
+            events.keep(event, self._connection.alias)
 
     def close(self) -> None:
         self._connection.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.record import Record
 from sqllogs.statistics.counting import StatisticRow
 from sqllogs.statistics.keys import KeyRow, KeyStore
@@ -92,6 +92,9 @@ class Store(KeyStore, UpkeepStore, Protocol):
 
     def prune_statements(self, unseen_since: datetime) -> int:
         """Delete texts that no record of the ring needs any more; return how many."""
+
+    def keep_event(self, event: Event) -> None:
+        """Store an event unless its key is there already."""
 
     def roll_up(self, before_s: int) -> bool:
         """Add minutes before a time to their hours and days, some thousand rows; say whether there are more.

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from django.db import connections
 
-from sqllogs import guard
+from sqllogs import events, guard, release
 from sqllogs.conf import Conf
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
 from sqllogs.resolver import Batch
@@ -46,7 +47,7 @@ _REJECTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tallies:
-    """What a process has done so far: captured == stored + sum(dropped) + queued."""
+    """What a process has done so far: captured == stored + sampled_out + sum(dropped) + queued."""
 
     captured: int
     stored: int
@@ -54,6 +55,8 @@ class Tallies:
     queued: int
     oldest_ns: int = 0
     """When the oldest query drained last had been executed, since the epoch; 0 when there was none."""
+    sampled_out: int = 0
+    """Records that only the statistics count."""
     exported: dict[str, int] = field(default_factory=dict)
     """Records that were to be sent elsewhere as well, by what became of them."""
 
@@ -69,6 +72,8 @@ class Ring:
         """The hour at which a statement's text was last written by this process."""
         self._keys = Keys(conf.statistics_keys_max)
         self._upkeep = Upkeep(conf)
+        self._release = release.current(conf)
+        self._deployed = False
         self._epoch = -1
         self._pruned_at_s = -PRUNE_INTERVAL_S
         self._uuid = uuid.uuid4().hex
@@ -95,7 +100,19 @@ class Ring:
                 raise StoreUnavailableError("The SQL log is being emptied; records wait for a retry.")
         self._known.update((row.fingerprint, row.last_seen) for row in part.statements)
         self._keys.learn(part.keys)
+        self._note_deploy()
         self._keep_up()
+
+    def _note_deploy(self) -> None:
+        """Note this process's release, once, unless another has."""
+        if self._deployed or not self._release:
+            return
+        self._deployed = True
+        try:
+            with self._guarded() as store:
+                store.keep_event(events.deploy(self._release))
+        except SQLLogsError as exc:
+            guard.fault("events", exc)
 
     def _keep_up(self) -> None:
         """Take a step of the statistics' upkeep; the batch is stored, whatever comes of it."""
@@ -109,7 +126,7 @@ class Ring:
         if not self._conf.statistics_rows_max:
             return {}
         try:
-            return counting.count(batch.records)
+            return counting.count(chain(batch.records, batch.sampled_out))
         except Exception as exc:  # no reason to keep the records back
             guard.fault("statistics", exc)
             return {}
@@ -198,7 +215,7 @@ class Ring:
             updated_at=datetime.now(UTC),
             captured=tallies.captured,
             stored=tallies.stored,
-            sampled_out=0,
+            sampled_out=tallies.sampled_out,
             dropped=tallies.dropped,
             exported=tallies.exported,
             queued=tallies.queued,

@@ -6,7 +6,7 @@ from typing import Any
 from django.utils import timezone
 
 from sqllogs.brief import brief
-from sqllogs.filters import SLOW_MS
+from sqllogs.record import SLOW_MS
 from sqllogs.rows import Record
 from sqllogs.terminal.table import Column
 

@@ -89,4 +89,5 @@ def way():
 
 
 def balanced(tallies):
-    return tallies.captured == tallies.stored + sum(tallies.dropped.values()) + tallies.queued
+    accounted = tallies.stored + tallies.sampled_out + sum(tallies.dropped.values()) + tallies.queued
+    return tallies.captured == accounted

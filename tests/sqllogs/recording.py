@@ -43,7 +43,8 @@ def texts(recorder: Recorder, ring_alias: str) -> list[str]:
 
 
 def is_balanced(tallies: Tallies) -> bool:
-    return tallies.captured == tallies.stored + sum(tallies.dropped.values()) + tallies.queued
+    accounted = tallies.stored + tallies.sampled_out + sum(tallies.dropped.values()) + tallies.queued
+    return tallies.captured == accounted
 
 
 def forget_connection() -> None:

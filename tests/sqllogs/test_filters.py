@@ -7,8 +7,9 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from sqllogs.api_errors import ParameterError
-from sqllogs.filters import SLOW_MS, SQLLogFilter
+from sqllogs.filters import SQLLogFilter
 from sqllogs.parameters import InstantField, escaped
+from sqllogs.record import SLOW_MS
 from tests.sqllogs.factories import BEGINNING, put, put_statement
 
 RECORDS = (

@@ -52,6 +52,8 @@ def _show(screen: Screen, found: Health) -> None:
     dropped = "".join(f", {count:,} {reason}" for reason, count in found.dropped.items())
     screen.line(f"captured  {found.captured:,}")
     screen.line(f"stored    {found.stored:,}")
+    if found.sampled_out:
+        screen.line(f"sampled out {found.sampled_out:,}")
     screen.line(f"dropped   {found.dropped_total:,}{dropped}")
     screen.line(f"queued    {found.queued:,}, {found.lag_ms:,.0f} ms behind")
     if found.processes:
