@@ -35,7 +35,7 @@ _RESERVED = frozenset(
 )
 """As names these need the quotes that the stored text has no more."""
 
-ORDER_NOTE = "It orders by a column's position, which is not kept: the first that it can be stands for it."
+ORDER_NOTE = "It orders by a column's position, which is not kept: the likeliest column stands for it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,7 @@ class _Item:
     """A column of a SELECT."""
 
     alias: bool = False
+    computed: bool = False
     aggregate: bool = False
 
 
@@ -145,7 +146,9 @@ class _Reader:
         named = [number for number, item in enumerate(level.items, 1) if item.alias]
         if len(named) != 1:
             self.notes.append(ORDER_NOTE)
-        return named[0] if named else 1
+        # What has been computed is what an ORM orders by a position most of all.
+        computed = [number for number in named if level.items[number - 1].computed]
+        return (computed or named or [1])[0]
 
     def _word(self, word: str) -> None:
         self.pieces[-1] += f'"{word}"' if word in _RESERVED else word
@@ -175,6 +178,8 @@ class _Reader:
         self.pieces[-1] += part.replace("%%", "%")
         self._after_operand = part in (")", "]")
         if part == "(":
+            if self._levels[-1].listing:
+                self._levels[-1].items[-1].computed = True
             self._levels.append(_Level())
         elif part == ")" and len(self._levels) > 1:
             self._levels.pop()

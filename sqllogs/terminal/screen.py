@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any
 
 import orjson
@@ -44,6 +45,11 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         self._out.write(text, ending="\n")
+
+    def prose(self, text: str, *, style: str = "", first: str = "", rest: str = "") -> None:
+        """Write a sentence in as many lines as it takes, with what comes before the first and the rest."""
+        for part in wrap(text, self.width, initial_indent=first, subsequent_indent=rest):
+            self.line(self.paint(part, style))
 
     def json(self, data: Any, *, indent: bool = True) -> None:
         """Write an answer under the names of the API; without indent it is a line."""

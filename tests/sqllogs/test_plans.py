@@ -1,10 +1,13 @@
 """Plans without values: on both databases, over what the ORM sends; read only, rolled back, timed out."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import connections, models
+from django.db.models import Count
 
 from sqllogs import plans
 from sqllogs.errors import PlanError
@@ -92,13 +95,44 @@ def test_what_is_particular_to_sqlite_is_explained(vendor, sql):
     assert "auth_user" in planned(sql, vendor) or "sqllogs_process" in planned(sql, vendor)
 
 
-def test_plan_is_that_of_an_index(vendor):
-    lines = {"sqlite": "sqlite_autoindex_item_1", "postgresql": "Index Scan using item_name"}
-    if vendor == "postgresql":
-        with connections[ALIAS].cursor() as cursor:
-            cursor.execute("INSERT INTO item (name, amount) SELECT n, n FROM generate_series(1, 5000) n")
-            cursor.execute("ANALYZE item")
-    assert lines[vendor] in planned("SELECT * FROM item WHERE name = 'a'", vendor)
+@pytest.fixture(scope="module")
+def many_items(vendor):
+    """So many that an index is worth its while."""
+    Item.objects.using(ALIAS).bulk_create([Item(name=f"item {n}", amount=n) for n in range(5_000)])
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("ANALYZE item" if vendor == "postgresql" else "ANALYZE")
+
+
+PATHS = {
+    "unique": lambda items: items.filter(name="item 5"),
+    "primary key": lambda items: items.filter(pk=5),
+    "some of them": lambda items: items.filter(pk__in=[1, 2, 3]),
+    "no index": lambda items: items.filter(amount=5),
+    "ordered": lambda items: items.order_by("-pk")[:5],
+    "grouped": lambda items: items.values("amount").annotate(n=Count("pk")).order_by("n"),
+    "subquery": lambda items: items.filter(pk__in=items.filter(name="item 5").values("pk")),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_access_path_is_that_of_a_run_with_values(vendor, many_items, name):
+    query = PATHS[name](Item.objects.using(ALIAS)).query
+    sql, values = query.get_compiler(using=ALIAS).as_sql()
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(("EXPLAIN " if vendor == "postgresql" else "EXPLAIN QUERY PLAN ") + sql, values)
+        with_values = [row[-1] for row in cursor.fetchall()]
+    assert path(planned(sql, vendor).splitlines()) == path(with_values)
+
+
+@pytest.mark.parametrize("vendor", ["postgresql"], indirect=True)
+def test_without_its_value_a_range_can_take_another_path(vendor, many_items):
+    assert "Seq Scan" in planned("SELECT * FROM item WHERE name > 'item 9'", vendor)
+
+
+def path(lines):
+    """Return how rows are come by: the nodes of a plan, without values and estimates."""
+    nodes = [line.partition("  (cost")[0].strip(" ->") for line in lines if ": " not in line]
+    return [re.sub(r"\(.*", "", node) for node in nodes]
 
 
 # ---- Positions.
@@ -112,6 +146,7 @@ def test_plan_is_that_of_an_index(vendor):
         ("SELECT LOWER(?, a) AS x, COUNT(*) AS n FROM t GROUP BY ? HAVING n > ?", "BY 1 HAVING n > ?", False),
         ("SELECT a, b AS x FROM t ORDER BY ? DESC LIMIT ?", "ORDER BY 2 DESC LIMIT ?", False),
         ("SELECT a AS x, b AS y FROM t ORDER BY ?", "ORDER BY 1", True),
+        ("SELECT a AS x, COUNT(b) AS n FROM t GROUP BY ? ORDER BY ?", "GROUP BY 1 ORDER BY 2", True),
         ("SELECT a FROM t UNION (SELECT a FROM t) ORDER BY (?) ASC", "ORDER BY (1) ASC", True),
         ("SELECT a FROM t ORDER BY CASE WHEN a = ? THEN ? END", "CASE WHEN a = ? THEN ? END", False),
         ("SELECT SUM(a) OVER (PARTITION BY b ORDER BY c) AS x FROM t ORDER BY ?", "ORDER BY 1", False),

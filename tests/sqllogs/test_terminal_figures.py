@@ -93,6 +93,15 @@ def test_repeats_names_line_and_remedy(statements):
     assert trace == f"     trace {'a' * 32}"
 
 
+def test_repeats_fit_a_narrow_terminal(statements, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    lines = bare(run("repeats", stdout=Terminal())).splitlines()
+    assert max(map(len, lines)) <= 50
+    assert " ".join(line.strip() for line in lines[2:]).startswith(
+        "-> Join auth.User by select_related() of "
+    )
+
+
 def test_no_repeats_is_said(ring_alias):
     assert run("repeats").startswith("No line has sent a statement 5 times or more in one request")
 

@@ -41,7 +41,7 @@ def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
         screen.line(printable(line))
     screen.line()
     for note in plan.notes:
-        screen.line(screen.paint(note, "dim"))
+        screen.prose(note, style="dim")
 
 
 def _statement(text: str) -> int | str:

@@ -44,7 +44,7 @@ def _show(screen: Screen, found: Health) -> None:
     ring = found.ring
     screen.line(screen.paint(found.status, "green" if found.status == "ok" else "red"))
     for reason in found.reasons:
-        screen.line(f"  {reason}")
+        screen.prose(reason, first="  ", rest="    ")
     filled = round(BAR * ring.fill_percent / 100)
     age = "" if ring.oldest_age_s is None else f", the oldest {_span(ring.oldest_age_s)} old"
     rows = f"{ring.rows:,} of {ring.capacity:,} rows ({ring.fill_percent:g} %)"

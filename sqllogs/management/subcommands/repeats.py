@@ -50,7 +50,7 @@ def _show(screen: Screen, answer: Repeats) -> None:
     for row, line in zip(answer.results, lines, strict=True):
         screen.line(line)
         advice = row.advice or "No remedy is known: it is no statement of a model."
-        screen.line(screen.paint(f"  -> {advice}", "green" if row.advice else "dim"))
+        screen.prose(advice, style="green" if row.advice else "dim", first="  -> ", rest="     ")
         screen.line(screen.paint(f"     trace {row.trace_id}", "dim"))
 
 
