@@ -1,7 +1,7 @@
 """Serve the metrics of a site on one port of this machine, from one of its processes.
 
-Every process of a server has a thread that waits for the exporter's lock: the one that has it
-serves, and when that process ends, however it does, the system hands the lock to the next.
+Every process of a server has a thread that tries for the exporter's lock: the one that has it
+serves, and when that process ends, however it does, the system frees the lock for the next.
 Started by the middleware's construction, which only servers do, never by a management command.
 """
 
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 ADDRESS = "127.0.0.1"
 """Not the world's: /metrics on the site, with a token, is for other machines."""
+TURN_S = 1.0
+"""How often the lock is tried for. To wait for it would take a call that blocks, which under
+gevent, where a thread is a greenlet, would block all of the worker."""
 RETRY_S = 5.0
 SETTLE_S = 0.5
 """A process that forks within this time is gunicorn's master: its workers go first."""
@@ -85,7 +88,8 @@ class Exporter:
         while (left_s := self._not_before_s - time.monotonic()) > 0:
             time.sleep(left_s)
         self._held = os.open(shared.folder / "exporter.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._held, fcntl.LOCK_EX)
+        while not _is_ours(self._held):
+            time.sleep(TURN_S)
         is_told = False
         while not self._serves():
             if not is_told:
@@ -109,6 +113,14 @@ class Exporter:
             return False
         logger.info("Metrics are at http://%s:%s/metrics", ADDRESS, self._port)
         return True
+
+
+def _is_ours(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 exporter: Exporter | None = None

@@ -48,10 +48,11 @@ def answered(text):
     "command",
     [
         (*GUNICORN, "--workers=2", "--threads=2", "--preload"),
+        (*GUNICORN, "--workers=2", "--worker-class=gevent"),
         ("-m", "uvicorn", "core.asgi:application", "--port={port}", "--workers=2"),
         ("manage.py", "runserver", "{address}"),
     ],
-    ids=["gunicorn-preload", "uvicorn", "runserver-autoreload"],
+    ids=["gunicorn-preload", "gunicorn-gevent", "uvicorn", "runserver-autoreload"],
 )
 def test_every_request_of_every_process_is_counted_at_one_port(command, server):
     port = free_port()
