@@ -1,7 +1,7 @@
 """Decide by the standard's environment variables whether OpenTelemetry is set up, and do it once.
 
 `core.settings` asks `exports` for its LOGGING, `core.apps` calls `install` when Django is ready.
-Without an endpoint nothing of OpenTelemetry is even imported.
+Without an endpoint the SDK is not even imported.
 """
 
 import os
