@@ -46,7 +46,6 @@ def registry() -> CollectorRegistry:
     shared = slots.slots
     if shared is None:
         made.register(_OfRegistry())
-        made.register(OfProcess())
     else:
         made.register(OfClientFiles(shared))
         made.register(OfFigureFiles(shared))
@@ -55,7 +54,7 @@ def registry() -> CollectorRegistry:
 
 
 class _OfRegistry(Collector):
-    """prometheus_client's own, of this process."""
+    """prometheus_client's own, of this process; the writer's figures are among them."""
 
     def collect(self) -> Iterable[Metric]:
         return (metric for metric in REGISTRY.collect() if metric.name not in MIGRATIONS)
