@@ -2,13 +2,14 @@
 
 from datetime import datetime
 
+from sqllogs import conf
 from sqllogs.api_errors import ParameterError
 from sqllogs.queries import statistics
 from sqllogs.reports.scope import Scope, Source, Span
 
 
 def choose(scope: Scope, wanted: str | None, group_by: str | None) -> Source:
-    """Return what answers: the statistics if the range begins before the ring does and they can.
+    """Return what answers: the statistics if they can and the ring does not have all of the range.
 
     Raise ParameterError when they are asked for by name and cannot.
     """
@@ -22,7 +23,14 @@ def choose(scope: Scope, wanted: str | None, group_by: str | None) -> Source:
             message = f"The statistics do not keep what {needs_ring[0]} asks for; the ring does."
             raise ParameterError(needs_ring[0], message)
         return "statistics"
-    return "ring" if needs_ring or not _is_older(scope) else "statistics"
+    if needs_ring:
+        return "ring"
+    return "statistics" if _is_sampled() or _is_older(scope) else "ring"
+
+
+def _is_sampled() -> bool:
+    """Tell whether the ring has a share of the records only; the statistics count all."""
+    return conf.load().sample < 1 and statistics.complete_since() is not None
 
 
 def _is_older(scope: Scope) -> bool:

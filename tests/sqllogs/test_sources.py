@@ -76,6 +76,17 @@ def test_statistics_that_cannot_answer_are_a_400(parameters, field):
     assert body["error"]["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("parameters", "source"),
+    [({}, "statistics"), ({"min_ms": 1}, "ring"), ({"source": "ring"}, "ring"), ({"from": ""}, "statistics")],
+)
+def test_ring_of_a_sample_leaves_the_counting_to_statistics(parameters, source, settings):
+    fill(50)
+    put_statistics({"time": BEGINNING})
+    settings.SQLLOGS = {"SAMPLE": 0.5}
+    assert get("stats/", **parameters)["source"] == source
+
+
 def test_ring_that_has_all_there_was_answers_for_any_time():
     fill(50)
     put_statistics({"time": BEGINNING - timedelta(hours=5)})
