@@ -19,3 +19,7 @@ class RejectedRowsError(SQLLogsError):
 
 class PlanError(SQLLogsError):
     """A statement cannot be explained; the message says why."""
+
+
+class ProvisioningError(SQLLogsError):
+    """Grafana's files or objects cannot be made; the message says why."""

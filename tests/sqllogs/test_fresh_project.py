@@ -54,9 +54,10 @@ def the_command():
 def installed(tmp_path_factory):
     """The folder into which pip has installed the app, from a copy: building leaves files behind."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "sqllogs", source / "sqllogs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("sqllogs", "grafana"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--target", target, source], check=True)
     return target
@@ -136,4 +137,20 @@ def test_every_file_of_the_app_is_installed(installed):
         return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
     wanted = {name for name in files(ROOT / "sqllogs") if "__pycache__" not in name}
-    assert wanted - files(installed / "sqllogs") == set()
+    data = {
+        name
+        for name in files(ROOT / "grafana")
+        if re.match("dashboards/|provisioning/|prometheus/[pr]", name)
+    }
+    wanted |= {f"grafana/{name}" for name in data}
+    assert wanted ^ {name for name in files(installed / "sqllogs") if "__pycache__" not in name} == set()
+
+
+def test_installed_app_provisions_grafana(project):
+    project.add("settings.py", lines("settings.py"))
+    project.add("urls.py", lines("urls.py"))
+    assert project.manage("provision_grafana", "--output", "monitoring").count("created") == 10
+    dashboards = project.folder / "monitoring" / "dashboards"
+    names = {path.name for path in (ROOT / "grafana" / "dashboards").iterdir()}
+    assert {path.name for path in dashboards.iterdir()} == names
+    assert 'app: "shop"' in (project.folder / "monitoring/prometheus/prometheus.yml").read_text()
