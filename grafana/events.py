@@ -19,7 +19,7 @@ class _Annotation(dashboard.AnnotationQuery):
 
     def build(self) -> models.AnnotationQuery:
         model = super().build()
-        model.target = Query(  # type: ignore[assignment]
+        model.target = Query(
             path="events/", params={"from": "${__timeFrom}", "to": "${__timeTo}"}, columns=_COLUMNS
         )
         return model

@@ -16,6 +16,7 @@ from grafana_foundation_sdk.models.common import (
     TooltipDisplayMode,
 )
 from grafana_foundation_sdk.models.dashboard import DashboardLinkType
+from grafana_foundation_sdk.models.piechart import PieChartLegendValues
 
 from grafana import promql
 from grafana.panels import link, neutral, prop, transformation
@@ -120,7 +121,7 @@ def shares(
         .show_legend(True)
         .display_mode(LegendDisplayMode.TABLE)
         .placement(LegendPlacement.RIGHT)
-        .values(["value", "percent"])
+        .values([PieChartLegendValues.VALUE, PieChartLegendValues.PERCENT])
     )
     return (
         piechart.Panel()

@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from grafana import events, promql
 from grafana.metric_panels import Column, lines, page, ranking, shares
+from grafana.panels import AnyPanel
 from grafana.promql import SITE, increase, over_time, ranked, rate
 
 UID = "django-models"
@@ -21,7 +22,7 @@ def _metric(kind: str) -> str:
     return f"django_model_{kind}_total"
 
 
-def _shares() -> list[dashboard.Panel]:
+def _shares() -> list[AnyPanel]:
     whole = " or ".join(
         f'label_replace({increase(_metric(kind), MODEL)}, "kind", "{kind}", "", "")' for kind in _KINDS
     )
@@ -48,7 +49,7 @@ def _shares() -> list[dashboard.Panel]:
     ]
 
 
-def _course() -> list[dashboard.Panel]:
+def _course() -> list[AnyPanel]:
     return [
         lines(
             f"{kind.capitalize()}",
@@ -62,7 +63,7 @@ def _course() -> list[dashboard.Panel]:
     ]
 
 
-def _rankings() -> list[dashboard.Panel]:
+def _rankings() -> list[AnyPanel]:
     return [
         ranking(
             f"Models by {kind}",

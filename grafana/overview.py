@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from grafana import events, promql
 from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, lines, page, ranking, value
-from grafana.panels import none_is_good, thresholds
+from grafana.panels import AnyPanel, none_is_good, thresholds
 from grafana.promql import (
     ALIAS,
     RESPONSES,
@@ -26,7 +26,7 @@ UID = "django-overview"
 _GOOD_SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 
 
-def _summary() -> list[dashboard.Panel]:
+def _summary() -> list[AnyPanel]:
     return [
         value(
             "Requests",
@@ -73,7 +73,7 @@ def _summary() -> list[dashboard.Panel]:
     ]
 
 
-def _requests() -> list[dashboard.Panel]:
+def _requests() -> list[AnyPanel]:
     by_class = by_status_class("rate", SITE)
     return [
         lines(
@@ -103,7 +103,7 @@ def _requests() -> list[dashboard.Panel]:
     ]
 
 
-def _database() -> list[dashboard.Panel]:
+def _database() -> list[AnyPanel]:
     duration = "sqllogs_query_duration_seconds"
     connected = f"min by (alias) (sqllogs_database_up{{{ALIAS}}})"
     return [
@@ -186,7 +186,7 @@ def _database() -> list[dashboard.Panel]:
     ]
 
 
-def _cache() -> list[dashboard.Panel]:
+def _cache() -> list[AnyPanel]:
     kinds = (("A", "_hits", "hits"), ("B", "_misses", "misses"), ("C", "_fail", "failures"))
     return [
         lines(
@@ -212,7 +212,7 @@ def _cache() -> list[dashboard.Panel]:
     ]
 
 
-def _security_and_jobs() -> list[dashboard.Panel]:
+def _security_and_jobs() -> list[AnyPanel]:
     jobs = "sqllogs_jobs_total"
     return [
         ranking(

@@ -10,11 +10,15 @@ from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueGrap
 from grafana_foundation_sdk.models.dashboard import (
     DataTransformerConfig,
     DynamicConfigValue,
+    Panel,
     Threshold,
     ThresholdsMode,
 )
 
 from grafana.infinity import DATASOURCE
+
+AnyPanel = Builder[Panel]
+"""What the library's builders of panels have in common."""
 
 NO_RECORDS = "No query in this time range matches the filters"
 

@@ -7,6 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from grafana import events, promql
 from grafana.metric_panels import SQL_OF_ROUTE, Column, lines, page, ranking, shares
+from grafana.panels import AnyPanel
 from grafana.promql import (
     LATENCY,
     REQUESTS,
@@ -27,7 +28,7 @@ _EACH = "view, method"
 _QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
 
 
-def _shares() -> list[dashboard.Panel]:
+def _shares() -> list[AnyPanel]:
     return [
         shares(
             "Requests by view",
@@ -53,7 +54,7 @@ def _shares() -> list[dashboard.Panel]:
     ]
 
 
-def _course() -> list[dashboard.Panel]:
+def _course() -> list[AnyPanel]:
     requests = rate(REQUESTS, VIEW_METHOD, _EACH)
     legend = "{{view}} {{method}}"
     day, hour = (rate(REQUESTS, VIEW_METHOD, _EACH, over) for over in ("[1d]", "[1h]"))
@@ -124,7 +125,7 @@ def _course() -> list[dashboard.Panel]:
     ]
 
 
-def _sql() -> list[dashboard.Panel]:
+def _sql() -> list[AnyPanel]:
     def mean(metric: str) -> str:
         return f"({rate(f'{metric}_sum', VIEW, 'view')}) / ({rate(f'{metric}_count', VIEW, 'view')} > 0)"
 

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from grafana import events, promql
 from grafana.metric_panels import BY_VIEW, SQL_OF_ROUTE, Column, lines, page, ranking, shares, value
-from grafana.panels import none_is_good, thresholds
+from grafana.panels import AnyPanel, none_is_good, thresholds
 from grafana.promql import (
     LATENCY,
     REQUESTS,
@@ -33,7 +33,7 @@ _SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 _QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
 
 
-def _summary() -> list[dashboard.Panel]:
+def _summary() -> list[AnyPanel]:
     return [
         value("Requests", "Requests that reached a view, a second.", "reqps", rate(REQUESTS, VIEW_METHOD)),
         value(
@@ -94,7 +94,7 @@ def _summary() -> list[dashboard.Panel]:
     ]
 
 
-def _success() -> list[dashboard.Panel]:
+def _success() -> list[AnyPanel]:
     answers = rate(RESPONSES, VIEW_METHOD)
     wells = rate(RESPONSES, VIEW_METHOD + ', status=~"[23].."')
     return [
@@ -132,7 +132,7 @@ def _success() -> list[dashboard.Panel]:
     ]
 
 
-def _views(title: str, about: str, labels: str) -> list[dashboard.Panel]:
+def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
     """Return answers and latencies of some of the views: the admin's, or all others."""
     classes = by_status_class("rate", labels)
     return [
@@ -163,7 +163,7 @@ def _views(title: str, about: str, labels: str) -> list[dashboard.Panel]:
     ]
 
 
-def _rankings() -> list[dashboard.Panel]:
+def _rankings() -> list[AnyPanel]:
     exceptions = "django_http_exceptions_total_by"
     return [
         ranking(
