@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 
+from sqllogs import guard
 from sqllogs.cursor_methods import METHODS, Method
 from sqllogs.record import Fetch
 
@@ -28,12 +29,17 @@ class WatchedCursor(CursorWrapper):
     sqllogs_fetch: Fetch | None = None
     """Of the statement sent last."""
     sqllogs_wrapper: Method
+    sqllogs_delegated: frozenset[str]
+    """The methods that stand for what Django delegates to the driver."""
 
-    def __init_subclass__(cls) -> None:
-        """Step aside for what a subclass itself delegates: debug-toolbar's refuses it within templates."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Step aside for a class that delegates in its own way; debug-toolbar's refuses to, for templates."""
+        super().__init_subclass__(**kwargs)
         if cls.__getattr__ is not CursorWrapper.__getattr__:
-            for name in METHODS.keys() - vars(CursorWrapper).keys():
-                setattr(cls, name, property())  # raises AttributeError, upon which Python asks __getattr__
+            for name in cls.sqllogs_delegated:
+                owner = next(base for base in cls.__mro__ if name in vars(base))
+                if "sqllogs_delegated" in vars(owner):
+                    setattr(cls, name, property())  # raises AttributeError, upon which __getattr__ is asked
 
     def __del__(self) -> None:
         if self.sqllogs_fetch is not None:
@@ -64,9 +70,13 @@ class Watch(dict[type, type]):
     def __call__(self, cursor: Any) -> Any:
         """Return the same cursor, watched if it is one of Django's."""
         kind = type(cursor)
-        watched = self[kind]
-        if watched is not kind:
-            cursor.__class__ = watched
+        try:
+            watched = self[kind]
+            if watched is not kind:
+                cursor.__class__ = watched
+        except Exception as exc:  # a class with a metaclass or a layout of its own
+            self[kind] = kind
+            guard.fault("cursor", exc)
         return cursor
 
     def __missing__(self, kind: type) -> type:
@@ -78,8 +88,12 @@ class Watch(dict[type, type]):
     def _subclass(self, kind: type) -> type:
         if not issubclass(kind, CursorWrapper) or issubclass(kind, WatchedCursor):
             return kind
-        body = {name: _own(kind, name) if hasattr(kind, name) else _delegated(name) for name in METHODS}
-        body |= {"__slots__": (), "__module__": __name__, "sqllogs_wrapper": staticmethod(self._wrapper)}
+        delegated = frozenset(name for name in METHODS if not hasattr(kind, name))
+        body = {name: _delegated(name) if name in delegated else _own(kind, name) for name in METHODS}
+        body |= {"__slots__": (), "__module__": __name__, "sqllogs_delegated": delegated}
+        body["sqllogs_wrapper"] = staticmethod(self._wrapper)
+        if hasattr(kind, "__del__"):
+            body["__del__"] = kind.__del__
         return type(kind.__name__, (WatchedCursor, kind), body)
 
 

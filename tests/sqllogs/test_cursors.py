@@ -305,6 +305,42 @@ def test_subclass_that_refuses_what_is_delegated_still_does(connection):
         plain.close()
 
 
+def test_class_that_delegates_and_ends_in_its_own_way_goes_on_doing_so(connection):
+    class Own(CursorWrapper):
+        ended = []
+
+        def fetchall(self):
+            return ["all", *self.cursor.fetchall()]
+
+        def __getattr__(self, name):
+            return lambda *args: name
+
+        def __del__(self):
+            self.ended.append(self.db.alias)
+
+    connection.make_cursor = lambda cursor: Own(cursor, connection)
+    with watching(connection) as kept:
+        cursor = connection.cursor()
+        cursor.execute(NUMBERS)
+        assert (cursor.fetchmany(2), cursor.close()) == ("fetchmany", "close")
+        assert len(cursor.fetchall()) == 6
+        assert kept[0].fetch.rows == 6
+        del cursor
+    assert Own.ended == [ALIAS]
+    del connection.make_cursor
+
+
+def test_class_that_cannot_be_watched_is_left_alone_and_noted_once():
+    class Final(CursorWrapper):
+        def __init_subclass__(cls):
+            raise TypeError("final")
+
+    watch, before = Watch(print), guard.faults["cursor"]
+    for _ in range(3):
+        assert type(watch(Final(None, None))) is Final
+    assert guard.faults["cursor"] == before + 1
+
+
 def test_queryset_fetches_as_before(connection, kept):
     with connection.schema_editor() as editor:
         editor.create_model(Thing)
