@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Count
 
 from sqllogs.queries.figures import Figures, Records, fetch, parts
-from sqllogs.queries.records import VARIABLES_MAX, Ring, live, statements
+from sqllogs.queries.records import VARIABLES_MAX, Ring, live, since, statements
 from sqllogs.rows import StatementRow
 
 GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "host")
@@ -60,7 +60,7 @@ def groups(filtered: Records, ring: Ring, group_by: str) -> tuple[list[Group], f
 
 
 def newest(filtered: Records, ring: Ring) -> Records:
-    return live(filtered, ring).filter(seq__gt=ring.seq - NEWEST_ROWS)
+    return since(filtered, ring, ring.seq - NEWEST_ROWS + 1)
 
 
 def origins(filtered: Records, ring: Ring, group_by: str, wanted: Collection[Value]) -> dict[Value, Origins]:

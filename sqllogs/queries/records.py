@@ -81,6 +81,17 @@ def live(filtered: Records, ring: Ring) -> Records:
     return filtered.filter(seq__gte=ring.oldest, seq__lte=ring.seq)
 
 
+def since(filtered: Records, ring: Ring, first: int) -> Records:
+    """Leave out what is before a number, by the key: the rest of the ring is not read."""
+    first = max(first, ring.oldest)
+    if first > ring.seq:
+        return filtered.none()
+    slots = Q()
+    for run in slot_ranges(first, ring.seq, ring.capacity):
+        slots |= Q(slot__range=run)
+    return filtered.filter(slots, seq__gte=first, seq__lte=ring.seq)
+
+
 def count(filtered: Records, ring: Ring, cap: int) -> int:
     """Count up to `cap` records."""
     return live(filtered, ring)[:cap].count()

@@ -4,7 +4,7 @@ The page of traces is chosen by one scan; what else is said of them is read for
 the page alone. Runs in the reader's thread.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from django.db.models import Count, Max, Min, Sum
 
 from sqllogs.models import SQLLog
 from sqllogs.queries.figures import Records, as_time, fetch
-from sqllogs.queries.records import VARIABLES_MAX, Ring, live
+from sqllogs.queries.records import VARIABLES_MAX, Ring, live, since
 
 LAST = (
     "seq", "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release",
@@ -33,8 +33,7 @@ class Unit(NamedTuple):
     total_ms: float
     statements: int
     """Different ones."""
-    time: datetime
-    """Of the first query."""
+    first_seq: int
     last_seq: int
 
     @property
@@ -59,16 +58,17 @@ def units(filtered: Records, ring: Ring) -> list[Unit]:
         .order_by()
         .values("trace_id")
         .annotate(
-            queries=Count("slot"),
+            queries=Count("*"),
             errors=Count("error"),
             total_ms=Sum("duration_ms"),
             statements=Count("fingerprint", distinct=True),
-            first=Min("time"),
+            # Numbers, not times: these are texts to SQLite, and sorted along.
+            first_seq=Min("seq"),
             last_seq=Max("seq"),
         )
-        .values_list("trace_id", "queries", "errors", "total_ms", "statements", "first", "last_seq")
+        .values_list(*Unit._fields)
     )
-    return [Unit._make((*row[:5], as_time(row[5]), row[6])) for row in fetch(found)]
+    return [Unit._make(row) for row in fetch(found)]
 
 
 def times(ring: Ring, seqs: Iterable[int]) -> dict[int, datetime]:
@@ -89,12 +89,13 @@ def last_records(ring: Ring, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
     return found
 
 
-def worst_repeats(filtered: Records, ring: Ring, trace_ids: Iterable[str]) -> dict[str, Repeat]:
+def worst_repeats(filtered: Records, ring: Ring, units: Sequence[Unit]) -> dict[str, Repeat]:
     """Return, for each of some traces, what was sent most often from one line."""
     worst: dict[str, Repeat] = {}
-    for chosen in chunks(list(trace_ids)):
+    first = min((unit.first_seq for unit in units), default=0)
+    for chosen in chunks([unit.trace_id for unit in units]):
         found = (
-            live(filtered, ring)
+            since(filtered, ring, first)
             .filter(trace_id__in=chosen)
             .order_by()
             .values("trace_id", "span_id", "fingerprint", "call_site")

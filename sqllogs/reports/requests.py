@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest
@@ -58,7 +58,7 @@ class Requests(Answer):
 
 
 ORDERINGS: dict[str, Callable[[Unit], Any]] = {
-    "time": lambda unit: unit.time,
+    "time": lambda unit: unit.first_seq,
     "queries": lambda unit: unit.queries,
     "errors": lambda unit: unit.errors,
     "total_ms": lambda unit: unit.total_ms,
@@ -82,7 +82,8 @@ def read_requests(request: HttpRequest, scope: Scope, page: Slice) -> Requests:
 
 def _rows(scope: Scope, shown: list[Unit]) -> list[RequestRow]:
     last = queries.last_records(scope.ring, [unit.last_seq for unit in shown])
-    worst = queries.worst_repeats(scope.records, scope.ring, [unit.trace_id for unit in shown])
+    worst = queries.worst_repeats(scope.records, scope.ring, shown)
+    begins = queries.times(scope.ring, [unit.first_seq for unit in shown])
     texts = queries.statements({repeat.fingerprint for repeat in worst.values()}) if scope.with_text else {}
     rows = []
     for unit in shown:
@@ -91,9 +92,8 @@ def _rows(scope: Scope, shown: list[Unit]) -> list[RequestRow]:
         rows.append(
             RequestRow(
                 **_names(last.get(unit.last_seq)),
-                **_times(unit, last.get(unit.last_seq)),
+                **_times(unit, begins.get(unit.first_seq) or scope.begin, last.get(unit.last_seq)),
                 trace_id=unit.trace_id,
-                time=rfc3339(unit.time),
                 queries=unit.queries,
                 errors=unit.errors,
                 total_ms=unit.total_ms,
@@ -115,11 +115,11 @@ def _names(last: dict[str, Any] | None) -> dict[str, Any]:
     return {name: last[name] if last else None for name in NAMES}
 
 
-def _times(unit: Unit, last: dict[str, Any] | None) -> dict[str, Any]:
+def _times(unit: Unit, begin: datetime, last: dict[str, Any] | None) -> dict[str, Any]:
     if last is None:
-        return {"elapsed_ms": None, "share_percent": None}
+        return {"time": rfc3339(begin), "elapsed_ms": None, "share_percent": None}
     end = as_time(last["time"]) + timedelta(milliseconds=last["duration_ms"])
     # Of queries that ran at once, the last one sent need not be the last to end.
-    elapsed_ms = max((end - unit.time) / timedelta(milliseconds=1), 0.0)
+    elapsed_ms = max((end - begin) / timedelta(milliseconds=1), 0.0)
     share_percent = min(100.0, 100 * unit.total_ms / elapsed_ms) if elapsed_ms else 100.0
-    return {"elapsed_ms": elapsed_ms, "share_percent": share_percent}
+    return {"time": rfc3339(begin), "elapsed_ms": elapsed_ms, "share_percent": share_percent}

@@ -48,6 +48,11 @@ class Scope:
         )
 
     @property
+    def begin(self) -> datetime:
+        """When the ring begins: about then was what has been overwritten while an answer is made."""
+        return self.oldest or self.now
+
+    @property
     def span(self) -> "Span":
         """The span of an answer from the ring."""
         since, until = self.asked["from"], self.asked["to"]

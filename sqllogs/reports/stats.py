@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -39,8 +38,7 @@ class StatsRow:
     max_ms: float | None
     rows: int | None
     """Rows returned or changed, where the driver told."""
-    last_seen: str | None
-    """None where it has been overwritten meanwhile."""
+    last_seen: str
     route: str | None
     """The route with the most calls, lately."""
     call_sites: list[str]
@@ -137,6 +135,7 @@ class _Rows:
         wanted = [group.group for group in shown]
         self._origins = queries.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
         seqs = [group.last_seq for group in shown if isinstance(group, queries.Group)]
+        self._begin = scope.begin
         self._times = queries.times(scope.ring, seqs)
         self._texts: Mapping[str, StatementRow] = {}
         if self._of_statements:
@@ -157,12 +156,11 @@ class _Rows:
 
     def _fields(self, group: Group) -> dict[str, Any]:
         origins = self._origins.get(group.group, NO_ORIGINS)
-        last_seen: datetime | None
         if isinstance(group, statistics.Figures):
             top_route, last_seen = group.top_route, group.last_seen
         else:
             top_route = next((route for route, _ in origins.routes.most_common(1)), None)
-            last_seen = self._times.get(group.last_seq)
+            last_seen = self._times.get(group.last_seq) or self._begin
         return {
             "group": group.group,
             "calls": group.calls,
@@ -176,7 +174,7 @@ class _Rows:
             "p99_ms": group.p99_ms,
             "max_ms": group.max_ms,
             "rows": group.rows,
-            "last_seen": rfc3339(last_seen) if last_seen else None,
+            "last_seen": rfc3339(last_seen),
             "route": top_route,
             "call_sites": [site for site, _ in origins.call_sites.most_common(CALL_SITES_MAX)],
             "repeats": self._worst.get(group.group, 0),
