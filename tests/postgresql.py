@@ -74,10 +74,11 @@ class Cluster:
         address = {"HOST": self.host, "PORT": self.port, "USER": self.user}
         return {"ENGINE": "django.db.backends.postgresql", "NAME": database, **address}
 
-    def create_database(self, name: str) -> dict[str, Any]:
-        """Make an empty database, in place of one of that name; return its entry for Django's DATABASES."""
-        for line in ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "CREATE DATABASE {}"):
-            self.execute(sql.SQL(line).format(sql.Identifier(name)))
+    def create_database(self, name: str, template: str = "template1") -> dict[str, Any]:
+        """Make a copy of a template, in place of a database of that name; return its entry for DATABASES."""
+        names = sql.Identifier(name), sql.Identifier(template)
+        for line in ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "CREATE DATABASE {} TEMPLATE {}"):
+            self.execute(sql.SQL(line).format(*names))
         return self.settings_dict(name)
 
     def execute(self, statement: Any, *parameters: Any, database: str = "postgres") -> list[tuple[Any, ...]]:

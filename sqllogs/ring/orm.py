@@ -17,7 +17,7 @@ from sqllogs.ring.connecting import borrowed, open_connection
 from sqllogs.ring.store import COLUMNS, Head, Part, ProcessRow, newest
 from sqllogs.statistics import durations
 from sqllogs.statistics.counting import StatisticRow, coarser
-from sqllogs.statistics.resolution import MINUTE_S
+from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 
 CHUNK_ROWS = 200
 """Rows named in one statement; a key of three columns is three variables."""
@@ -111,7 +111,7 @@ class ORMStore:
                 .order_by("time")
             )
             first_s = minutes.values_list("time", flat=True).first()
-            end_s = before_s if first_s is None else min(first_s + MINUTE_S, before_s)
+            end_s = before_s if first_s is None else min(floor_to(first_s, HOUR_S) + HOUR_S, before_s)
             due = minutes.filter(time__lt=end_s).values_list(*StatisticRow._fields)
             self._add_in_chunks(coarser(StatisticRow(*values) for values in due))
             row.until_s = end_s

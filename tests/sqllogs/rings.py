@@ -1,7 +1,9 @@
 """Fixtures: an empty, migrated ring in a database of its own, on SQLite and on PostgreSQL."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,13 +37,46 @@ def ring_database(request: pytest.FixtureRequest, tmp_path: Any) -> dict[str, An
     return postgresql.create_database("ring")
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a migrated ring is copied from, by vendor, as soon as a test has needed one."""
+    return {"folder": tmp_path_factory.mktemp("migrated")}
+
+
 @pytest.fixture
-def ring_alias(ring_database: dict[str, Any], settings: Any, django_db_blocker: Any) -> Iterator[str]:
+def ring_alias(
+    ring_database: dict[str, Any],
+    migrated: dict[str, Any],
+    request: pytest.FixtureRequest,
+    settings: Any,
+    django_db_blocker: Any,
+) -> Iterator[str]:
     """The alias of an empty, migrated ring of 100 rows, named by SQLLOGS and free to use."""
     settings.SQLLOGS = {"DATABASE": ALIAS, "CAPACITY_ROWS": 100}
-    with django_db_blocker.unblock(), database(ALIAS, ring_database):
+    with django_db_blocker.unblock():
+        if "sqlite" in ring_database["ENGINE"]:
+            path = migrated.get("sqlite") or migrated.setdefault("sqlite", _sqlite(migrated["folder"]))
+            shutil.copy(path, ring_database["NAME"])
+        else:
+            cluster = request.getfixturevalue("postgresql")
+            name = migrated.get("postgresql") or migrated.setdefault("postgresql", _postgresql(cluster))
+            cluster.create_database(ring_database["NAME"], name)
+        with database(ALIAS, ring_database):
+            yield ALIAS
+
+
+def _sqlite(folder: Path) -> Path:
+    path = folder / "ring.sqlite3"
+    with database(ALIAS, {"ENGINE": "django.db.backends.sqlite3", "NAME": path}):
         call_command("migrate", database=ALIAS, verbosity=0)
-        yield ALIAS
+    return path
+
+
+def _postgresql(cluster: Any) -> str:
+    name = "migrated_ring"
+    with database(ALIAS, cluster.create_database(name)):
+        call_command("migrate", database=ALIAS, verbosity=0)
+    return name
 
 
 def seqs(alias: str) -> list[int]:

@@ -11,9 +11,11 @@ from django.db import connections
 
 from sqllogs.models import RingHead, SQLLog
 from sqllogs.resolver import Resolver
+from sqllogs.statistics.resolution import MINUTE_S
 from tests.servers import ROOT
 from tests.sqllogs.recording import is_balanced, recording
 from tests.sqllogs.rings import ALIAS, database, seqs
+from tests.sqllogs.statistics_of import counted, expected
 from tests.sqllogs.test_writer import wait_until
 
 EXIT_MAX_S = 4.5
@@ -214,6 +216,7 @@ def test_only_the_record_that_the_store_refuses_is_dropped(
     refused = {"rejected": 1} if connections[ring_alias].vendor in refusing else {}
     assert tallies.dropped == refused
     assert SQLLog.objects.using(ring_alias).count() == tallies.stored == 41 - len(refused)
+    assert counted(ring_alias, MINUTE_S) == expected(SQLLog.objects.using(ring_alias), MINUTE_S)
     assert is_balanced(tallies)
 
 
@@ -232,6 +235,7 @@ def test_batch_is_stored_once_when_its_commit_is_not_confirmed(application, ring
     assert (tallies.captured, tallies.stored, tallies.queued) == (30, 30, 0)
     assert seqs(ring_alias) == list(range(1, 31))
     assert RingHead.objects.using(ring_alias).get().seq == 30
+    assert counted(ring_alias, MINUTE_S) == expected(SQLLog.objects.using(ring_alias), MINUTE_S)
 
 
 def cut_after_the_second_commit(recorder, postgresql):

@@ -71,7 +71,7 @@ def ring(request, ring_alias, monkeypatch):
 
 
 def test_calls_are_counted_through_minute_hour_and_day(ring, ring_alias):
-    records = write(ring, spread(300)) + write(ring, spread(300))
+    records = write(ring, spread(200)) + write(ring, spread(200))
     assert_counted(ring_alias, records, [MINUTE_S])
     assert Statistic.objects.using(ring_alias).exclude(resolution_s=MINUTE_S).count() == 0
     roll_up(ring)
@@ -102,7 +102,7 @@ def test_roll_up_in_small_steps_is_the_same(ring, ring_alias, monkeypatch):
     steps = 1
     while ring._store.roll_up(LATER_S):
         steps += 1
-    assert steps > 10
+    assert steps > 5
     assert_counted(ring_alias, records)
 
 
@@ -189,12 +189,12 @@ def test_old_minutes_go_and_their_calls_stay_in_hours(ring, ring_alias, monkeypa
 
 
 def test_rows_over_the_bound_go_oldest_first(ring, ring_alias, settings):
-    settings.SQLLOGS = {**settings.SQLLOGS, "STATISTICS_ROWS_MAX": 1000, "STATISTICS_MINUTE_DAYS": 30}
-    records = write(ring, spread(900))
+    settings.SQLLOGS = {**settings.SQLLOGS, "STATISTICS_ROWS_MAX": 400, "STATISTICS_MINUTE_DAYS": 30}
+    records = write(ring, spread(300, timedelta(minutes=21)))
     roll_up(ring)
     tidied(ring, int(NOON.timestamp()) + 5 * DAY_S)
     rows = Statistic.objects.using(ring_alias).values_list("resolution_s", "time")
-    assert len(rows) <= 1000
+    assert len(rows) <= 400
     newest_s = max(int(record.time.timestamp()) for record in records)
     for resolution_s in RESOLUTIONS_S:
         assert max(time_s for found_s, time_s in rows if found_s == resolution_s) > newest_s - resolution_s
