@@ -11,7 +11,18 @@ import tempfile
 
 from benchmarks.report import machine
 
-PARTS = ("capture", "statement", "writer", "size", "listing", "aggregates", "memory", "burst", "startup")
+PARTS = (
+    "capture",
+    "statement",
+    "writer",
+    "size",
+    "listing",
+    "aggregates",
+    "month",
+    "memory",
+    "burst",
+    "startup",
+)
 
 
 def main(parts: list[str]) -> int:

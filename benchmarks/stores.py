@@ -65,9 +65,10 @@ def _empty(vendor: str) -> Iterator[dict[str, Any]]:
         yield cluster.create_database("ring")
 
 
-def recorder() -> Recorder:
+def recorder(**changes: Any) -> Recorder:
     """Return a recorder into the ring that SQLLOGS names; its own thread is never started."""
-    return Recorder(replace(conf.load(), buffer_rows=WITHOUT_BOUND, buffer_bytes=WITHOUT_BOUND))
+    bounds = {"buffer_rows": WITHOUT_BOUND, "buffer_bytes": WITHOUT_BOUND}
+    return Recorder(replace(conf.load(), **bounds, **changes))
 
 
 def fill(recording: Recorder, rows: int) -> None:
