@@ -91,9 +91,10 @@ class Keeper:
 
     @staticmethod
     def _headers(case):
-        # The token stays the right one: what wrong ones are told is no matter of parameters.
+        # The token stays the right one: what wrong ones are told is no matter of parameters. A wrong
+        # host is refused by Django itself.
         made = {name: value for name, value in (case.headers or {}).items() if value.isascii()}
-        return {name: value for name, value in made.items() if name.lower() != "authorization"}
+        return {name: value for name, value in made.items() if name.lower() not in ("authorization", "host")}
 
 
 def ask_made_up(keeper, operation, mode, cases):
