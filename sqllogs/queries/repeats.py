@@ -5,14 +5,15 @@ the reader's thread.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Avg, Count, Max, Min, Sum
+from django.db.models import Count, Max, Min, Sum
 
 from sqllogs import conf
+from sqllogs.models import SQLLog
 from sqllogs.queries.figures import Records, as_time, fetch
 from sqllogs.queries.groups import newest
 from sqllogs.queries.records import Ring, live, statements
@@ -21,7 +22,17 @@ from sqllogs.repeats import Repetition, Rules
 from sqllogs.rows import StatementRow
 
 _KEYS = ("trace_id", "span_id", "fingerprint", "call_site")
-_FIGURES = ("times", "total_ms", "first", "last", "rows_each", "length", "a_route", "a_view", "a_group")
+_FIGURES = ("times", "total_ms", "first_seq", "last_seq", "a_group")
+
+
+class _End(NamedTuple):
+    """What is read of the first and the last record of a repetition."""
+
+    time: datetime
+    rows: int | None
+    sql_length: int
+    route: str | None
+    view: str | None
 
 
 class Found(NamedTuple):
@@ -68,7 +79,7 @@ class Suspect:
 
 def suspects(filtered: Records, ring: Ring) -> list[Suspect]:
     """Return the suspects among all matching records, in no particular order."""
-    texts, found = _found(live(filtered, ring), "view")
+    texts, found = _found(live(filtered, ring), ring, "fingerprint")
     made: dict[tuple[str, str | None], Suspect] = {}
     for one in found:
         key = (one.fingerprint, one.call_site)
@@ -82,7 +93,7 @@ def suspects(filtered: Records, ring: Ring) -> list[Suspect]:
 def worst_by_group(filtered: Records, ring: Ring, column: str) -> dict[Any, int]:
     """Return how often, lately and at worst, one line of one unit of work has sent a group's statement."""
     worst: dict[Any, int] = {}
-    for one in _found(newest(filtered, ring), column)[1]:
+    for one in _found(newest(filtered, ring), ring, column)[1]:
         worst[one.group] = max(worst.get(one.group, 0), one.times)
     return worst
 
@@ -100,24 +111,44 @@ def tables_of(filtered: Records, ring: Ring, trace_ids: Iterable[str]) -> dict[s
     return seen
 
 
-def _found(records: Records, group: str) -> tuple[dict[str, StatementRow], list[Found]]:
+def _found(records: Records, ring: Ring, group: str) -> tuple[dict[str, StatementRow], list[Found]]:
     settings = conf.load()
     rows = list(fetch(_repeated(records, group, settings.n_plus_one_threshold)))
     texts = statements({row[2] for row in rows})
+    ends = _ends(ring, {seq for row in rows for seq in row[6:8]})
     rules = Rules(settings)
     found = []
-    for trace_id, _, fingerprint, call_site, times, total_ms, first, last, rows_each, length, *rest in rows:
-        statement = texts.get(fingerprint)
-        repetition = Repetition(
-            times=times,
-            span_s=(as_time(last) - as_time(first)).total_seconds(),
-            rows_each=None if rows_each is None else float(rows_each),
-            characters_each=float(length),
-        )
-        # Of a statement without a text nobody can say that it is not meant.
-        if statement is not None and rules.is_suspect(statement, call_site, repetition):
-            found.append(Found(trace_id, fingerprint, call_site, times, total_ms, as_time(last), *rest))
+    for trace_id, _, fingerprint, call_site, times, total_ms, first_seq, last_seq, value in rows:
+        statement, first, last = texts.get(fingerprint), ends.get(first_seq), ends.get(last_seq)
+        # Of a statement without a text, or one that is just being overwritten, nobody can say what is meant.
+        if statement is None or first is None or last is None:
+            continue
+        if rules.is_suspect(statement, call_site, _repetition(times, first, last)):
+            one = (trace_id, fingerprint, call_site, times, total_ms, last.time, last.route, last.view, value)
+            found.append(Found(*one))
     return texts, found
+
+
+def _repetition(times: int, first: _End, last: _End) -> Repetition:
+    """Judge by the first and the last one: averages of all would be sorted along through the whole ring."""
+    rows = [end.rows for end in (first, last) if end.rows is not None]
+    return Repetition(
+        times=times,
+        span_s=(last.time - first.time).total_seconds(),
+        rows_each=sum(rows) / len(rows) if rows else None,
+        characters_each=(first.sql_length + last.sql_length) / 2,
+    )
+
+
+def _ends(ring: Ring, seqs: Collection[int]) -> dict[int, _End]:
+    """Look records up by their numbers."""
+    found: dict[int, _End] = {}
+    for chosen in chunks([seq % ring.capacity for seq in seqs]):
+        for seq, time, *rest in fetch(
+            SQLLog.objects.filter(slot__in=chosen).values_list("seq", *_End._fields)
+        ):
+            found[seq] = _End(as_time(time), *rest)
+    return found
 
 
 def _repeated(records: Records, group: str, threshold: int) -> Any:
@@ -128,14 +159,10 @@ def _repeated(records: Records, group: str, threshold: int) -> Any:
         .order_by()
         .values(*keys)
         .annotate(
-            times=Count("slot"),
+            times=Count("*"),
             total_ms=Sum("duration_ms"),
-            first=Min("time"),
-            last=Max("time"),
-            rows_each=Avg("rows"),
-            length=Avg("sql_length"),
-            a_route=Max("route"),
-            a_view=Max("view"),
+            first_seq=Min("seq"),
+            last_seq=Max("seq"),
             a_group=Max(group),
         )
         .filter(times__gte=threshold)
