@@ -4,6 +4,7 @@ import math
 import random
 from collections import defaultdict
 from datetime import datetime, timedelta
+from importlib import import_module
 from secrets import token_hex
 
 import pytest
@@ -246,3 +247,13 @@ def test_trace_that_is_not_there_is_empty_and_one_that_cannot_be_is_not_found():
     fill(3)
     assert get(f"traces/{'c' * 32}/")["results"] == []
     assert reader().get("/sql-logs/traces/xyz/").status_code == 404
+
+
+@both_databases
+def test_origins_are_told_by_the_newest_records_and_by_all_for_a_group_without(monkeypatch):
+    monkeypatch.setattr(import_module("sqllogs.queries.groups"), "NEWEST_ROWS", 3)
+    routes = [{"route": "a/"}] * 4 + [{"route": "b/"}] * 3
+    put({"fingerprint": "e" * 16, "route": "old/", "call_site": "old.py:1 f"}, *routes)
+    rows = {row["group"][0]: row for row in get("stats/")["results"]}
+    assert (rows["f"]["route"], rows["f"]["calls"]) == ("b/", 7)
+    assert (rows["e"]["route"], rows["e"]["call_sites"]) == ("old/", ["old.py:1 f"])

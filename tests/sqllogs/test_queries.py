@@ -7,7 +7,7 @@ from sqllogs import queries
 from sqllogs.filters import of_statements
 from sqllogs.models import SQLLog, Statement
 from sqllogs.queries import Ordering, Place, Ring, Window
-from sqllogs.queries.records import _runs
+from sqllogs.queries.records import _runs, since
 from sqllogs.rows import COLUMNS
 from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, row
 
@@ -150,3 +150,23 @@ def test_count_ends_at_its_cap():
 
 def test_ring_before_its_first_record_is_empty():
     assert Ring(seq=0, capacity=0).oldest == 1
+
+
+@ring_db
+@pytest.mark.parametrize("last", [7, 10, 19, 25])
+def test_records_since_a_number_are_found_over_the_end_of_the_slots(last):
+    fill(last, capacity=10)
+    ring = queries.ring()
+    for first in range(last + 2):
+        found = since(SQLLog.objects.all(), ring, first).values_list("seq", flat=True)
+        assert sorted(found) == list(range(max(first, ring.oldest), last + 1))
+
+
+@ring_db
+def test_repeated_lines_are_read_of_their_ends_alone(django_assert_num_queries):
+    unit = {"trace_id": "a" * 32, "span_id": "b" * 16}
+    put(*[unit | {"rows": 1}] * 20)
+    put_statement(sql="SELECT x FROM t WHERE id = ?")
+    with django_assert_num_queries(3, using="sqllogs"):  # the scan, the texts, the ends
+        (suspect,) = queries.suspects(SQLLog.objects.all(), Ring(seq=20, capacity=100))
+    assert (suspect.calls, suspect.requests) == (20, 1)
