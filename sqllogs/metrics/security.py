@@ -5,6 +5,7 @@ prometheus_client's counters will do.
 """
 
 import logging
+from functools import cache
 from logging import LogRecord
 
 SECURITY = "django.security"
@@ -39,14 +40,16 @@ class SecurityEvents(logging.Handler):
             self.handleError(record)
 
 
+@cache
+def _events() -> SecurityEvents:
+    return SecurityEvents()  # one for the process: a counter of a name can be made once
+
+
 def install() -> None:
-    """Listen, once; without prometheus_client nobody would hear of it."""
+    """Listen, once, also after logging was configured anew; without prometheus_client nobody would hear."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
         return
-    if any(isinstance(handler, SecurityEvents) for handler in logging.getLogger(SECURITY).handlers):
-        return
-    events = SecurityEvents()
     for name in (SECURITY, "django.request"):
-        logging.getLogger(name).addHandler(events)
+        logging.getLogger(name).addHandler(_events())  # which does nothing a second time

@@ -231,6 +231,7 @@ def test_every_documented_metric_is_there_or_has_had_no_cause(site):
         "django_db_new_connection_errors_total",
         "sqllogs_exported_total",
         "sqllogs_faults_total",
+        "sqllogs_sampled_out_total",
     }
 
 

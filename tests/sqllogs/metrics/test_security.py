@@ -31,6 +31,12 @@ urlpatterns = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _listening():
+    """Another test may have configured logging, which takes handlers off."""
+    security.install()
+
+
 @pytest.fixture
 def client(settings):
     settings.ROOT_URLCONF = __name__
@@ -75,3 +81,15 @@ def test_handlers_are_installed_once():
     before = list(logging.getLogger(security.SECURITY).handlers)
     security.install()
     assert logging.getLogger(security.SECURITY).handlers == before
+
+
+def test_events_are_heard_again_after_logging_was_configured_anew(client):
+    logger = logging.getLogger(security.SECURITY)
+    handlers, logger.handlers = logger.handlers, []
+    try:
+        security.install()
+        before = count("csrf")
+        client.post("/host")
+        assert count("csrf") == before + 1
+    finally:
+        logger.handlers = handlers
