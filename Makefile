@@ -34,6 +34,9 @@ fuzz: export FUZZ_CASES ?= 11000
 openapi: environment ## Describe the API anew, in sqllogs/openapi.json and docs/openapi.yaml
 	UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/sqllogs/test_openapi.py
 
+panels: environment programs ## List what every panel of the dashboards shows of a running site
+	@.venv/bin/python -m tests.grafana.listing
+
 bench: ## Measure speed and memory, the peers beside (BENCH="capture size" for some)
 	@$(PYTHON) -m core.virtualenv benchmarks/requirements.txt
 	.venv/bin/python -m benchmarks $(BENCH)

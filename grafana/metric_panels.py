@@ -15,11 +15,11 @@ from grafana_foundation_sdk.models.common import (
     StackingMode,
     TooltipDisplayMode,
 )
-from grafana_foundation_sdk.models.dashboard import DashboardLinkType
+from grafana_foundation_sdk.models.dashboard import DashboardLinkType, DynamicConfigValue
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues
 
 from grafana import promql
-from grafana.panels import link, neutral, prop, transformation
+from grafana.panels import COUNT, link, neutral, prop, transformation
 
 TAG = "django"
 """Of every dashboard: the links in their heads go by it."""
@@ -42,8 +42,8 @@ class Column:
     """A column of a ranking: one instant query, whose value belongs to the row's label."""
 
     title: str
-    unit: str
     expression: str
+    unit: str = COUNT
 
 
 def value(
@@ -57,7 +57,7 @@ def value(
     width: int = 4,
 ) -> stat.Panel:
     """Return one figure with its course behind it."""
-    return (
+    panel = (
         stat.Panel()
         .title(title)
         .description(about)
@@ -72,6 +72,8 @@ def value(
         .height(4)
         .span(width)
     )
+    # An increase is extrapolated to the range's ends: 45.4 events where there were 44.
+    return panel.decimals(0) if unit == COUNT else panel
 
 
 def lines(
@@ -112,10 +114,8 @@ def lines(
     return panel.override_by_regexp("/.*/", [prop("links", links)]) if links else panel
 
 
-def shares(
-    title: str, about: str, unit: str, expression: str, legend: str, *, width: int = 8
-) -> piechart.Panel:
-    """Return how a whole is shared."""
+def shares(title: str, about: str, expression: str, legend: str, *, width: int = 8) -> piechart.Panel:
+    """Return how a whole, something counted, is shared."""
     legends = (
         piechart.PieChartLegendOptions()
         .show_legend(True)
@@ -131,7 +131,8 @@ def shares(
         .datasource(promql.DATASOURCE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .legend(legends)
-        .unit(unit)
+        .unit(COUNT)
+        .decimals(0)
         .no_value("Nothing in this time range")
         .height(8)
         .span(width)
@@ -147,7 +148,7 @@ def ranking(
     empty: str = "None in this time range",
     width: int = 12,
 ) -> table.Panel:
-    """Return a table with a row for each value of a label, the largest of the first column first."""
+    """Return a table with a row for each value of a label that the first column has, the largest first."""
     refs = "ABCDEFGH"
     # One query names its only column "Value"; of several each has its own.
     names = ["Value"] if len(columns) == 1 else [f"Value #{ref}" for ref in refs[: len(columns)]]
@@ -159,8 +160,8 @@ def ranking(
         .description(about)
         .targets(
             [
-                promql.now(column.expression, ref=ref, as_table=True)
-                for ref, column in zip(refs, columns, strict=False)
+                promql.now(expression, ref=ref, as_table=True)
+                for ref, expression in zip(refs, _of_the_first(columns, label), strict=False)
             ]
         )
         .datasource(promql.DATASOURCE)
@@ -180,8 +181,21 @@ def ranking(
         .span(width)
     )
     for column in columns:
-        panel.override_by_name(column.title, [prop("unit", column.unit)])
+        panel.override_by_name(column.title, _cells(column))
     return panel.override_by_name(head, [prop("links", links)]) if links else panel
+
+
+def _of_the_first(columns: Sequence[Column], label: str) -> list[str]:
+    """Keep the other columns to the labels of the first, or each of them would bring rows of its own."""
+    first, *others = (column.expression for column in columns)
+    return [first, *(f"({other}) and on ({label}) ({first})" for other in others)]
+
+
+def _cells(column: Column) -> list[DynamicConfigValue]:
+    """Return unit and empty word of a column; the panel's own word is for no rows at all."""
+    if column.unit == COUNT:
+        return [prop("unit", COUNT), prop("decimals", 0), prop("noValue", "0")]
+    return [prop("unit", column.unit), prop("noValue", "-")]
 
 
 def page(title: str, uid: str, about: str) -> dashboard.Dashboard:

@@ -30,7 +30,6 @@ def _shares() -> list[AnyPanel]:
         shares(
             "Writes by kind",
             f"Inserts, updates and deletes in the time range. {_NOT_BULK}",
-            "short",
             whole,
             "{{kind}}",
             width=6,
@@ -39,7 +38,6 @@ def _shares() -> list[AnyPanel]:
             shares(
                 f"{kind.capitalize()} by model",
                 f"The 20 models with most {kind} in the time range.",
-                "short",
                 ranked(increase(_metric(kind), MODEL, "model")),
                 "{{model}}",
                 width=6,
@@ -71,7 +69,6 @@ def _rankings() -> list[AnyPanel]:
             "model",
             Column(
                 title=kind.capitalize(),
-                unit="short",
                 expression=ranked(increase(_metric(kind), MODEL, "model")),
             ),
             width=8,

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from grafana import events, promql
 from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, lines, page, ranking, value
-from grafana.panels import AnyPanel, none_is_good, thresholds
+from grafana.panels import COUNT, AnyPanel, none_is_good, thresholds
 from grafana.promql import (
     ALIAS,
     RESPONSES,
@@ -87,10 +87,9 @@ def _requests() -> list[AnyPanel]:
             "Views by requests",
             "Views with the most answers in the time range, with their server errors and p95.",
             "view",
-            Column(title="Requests", unit="short", expression=ranked(increase(RESPONSES, SITE, "view"))),
+            Column(title="Requests", expression=ranked(increase(RESPONSES, SITE, "view"))),
             Column(
                 title="5xx",
-                unit="short",
                 expression=increase(RESPONSES, SITE + ', status=~"5.."', "view"),
             ),
             Column(
@@ -118,14 +117,14 @@ def _database() -> list[AnyPanel]:
         value(
             "Migrations applied",
             "Migrations that the databases have.",
-            "short",
+            COUNT,
             f"max(django_migrations_applied_total{{{SITE}}})",
             empty="not told",
         ),
         value(
             "Migrations to apply",
             "Migrations of the code that a database lacks: the site may fail until they are applied.",
-            "short",
+            COUNT,
             f"max(django_migrations_unapplied_total{{{SITE}}})",
             colors=none_is_good(),
             empty="not told",
@@ -133,7 +132,7 @@ def _database() -> list[AnyPanel]:
         value(
             "Failed statements",
             "Statements that raised an exception, in the time range.",
-            "short",
+            COUNT,
             f"sum(increase(django_db_errors_total{{{ALIAS}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
@@ -179,7 +178,6 @@ def _database() -> list[AnyPanel]:
             "type",
             Column(
                 title="Errors",
-                unit="short",
                 expression=ranked(increase("django_db_errors_total", ALIAS, "type")),
             ),
         ),
@@ -219,10 +217,8 @@ def _security_and_jobs() -> list[AnyPanel]:
             "Background jobs",
             "Management commands and tasks that ended in the time range, after the first one of each name.",
             "name",
-            Column(title="Ended", unit="short", expression=ranked(increase(jobs, SITE, "name"))),
-            Column(
-                title="Failed", unit="short", expression=increase(jobs, SITE + ', outcome="error"', "name")
-            ),
+            Column(title="Ended", expression=ranked(increase(jobs, SITE, "name"))),
+            Column(title="Failed", expression=increase(jobs, SITE + ', outcome="error"', "name")),
             Column(
                 title="p95",
                 unit="s",
@@ -230,7 +226,6 @@ def _security_and_jobs() -> list[AnyPanel]:
             ),
             Column(
                 title="Statements",
-                unit="short",
                 expression=increase("sqllogs_job_queries_total", SITE, "name"),
             ),
         ),
@@ -240,7 +235,6 @@ def _security_and_jobs() -> list[AnyPanel]:
             "event",
             Column(
                 title="Events",
-                unit="short",
                 expression=ranked(increase("django_security_events_total", SITE, "event")),
             ),
         ),

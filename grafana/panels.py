@@ -20,6 +20,9 @@ from grafana.infinity import DATASOURCE
 AnyPanel = Builder[Panel]
 """What the library's builders of panels have in common."""
 
+COUNT = "locale"
+"""Unit of what is counted: 2,346 rather than 2.35 K."""
+
 NO_RECORDS = "No query in this time range matches the filters"
 
 
@@ -58,7 +61,7 @@ def figure(
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.VALUE)
         .thresholds(neutral())
-        .unit("short")
+        .unit(COUNT)
         .no_value("none")
         .height(4)
         .span(4)
@@ -94,6 +97,8 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
         )
         .unit("none")
         .no_value(NO_RECORDS)
+        # Or each cell without a value would say that there is nothing at all.
+        .override_by_regexp("/.*/", [prop("noValue", "")])
         .inspect(True)
         .span(24)
     )

@@ -58,9 +58,9 @@ def success(labels: str, bad_status: str, by: str = "") -> str:
 
 
 def quantile(share: float, metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
-    """Return a quantile of a histogram."""
+    """Return a quantile of a histogram; what had no observation is left out, not NaN."""
     groups = f"le, {by}" if by else "le"
-    return f"histogram_quantile({share}, sum by ({groups}) (rate({metric}_bucket{{{labels}}}{over})))"
+    return f"histogram_quantile({share}, sum by ({groups}) (rate({metric}_bucket{{{labels}}}{over}))) >= 0"
 
 
 def ratio(part: str, whole: str) -> str:

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from grafana import events, promql
 from grafana.metric_panels import BY_VIEW, SQL_OF_ROUTE, Column, lines, page, ranking, shares, value
-from grafana.panels import AnyPanel, none_is_good, thresholds
+from grafana.panels import COUNT, AnyPanel, none_is_good, thresholds
 from grafana.promql import (
     LATENCY,
     REQUESTS,
@@ -28,6 +28,7 @@ from grafana.promql import (
 UID = "django-requests-overview"
 
 _FAILED = VIEW_METHOD + ', status=~"5.."'
+_BAD = VIEW_METHOD + ', status=~"[45].."'
 _REFUSED = VIEW_METHOD + ', status=~"4.."'
 _SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 _QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
@@ -51,7 +52,7 @@ def _summary() -> list[AnyPanel]:
             colors=thresholds(*_SHARE),
         ),
         value(
-            "p95",
+            "p95 of requests",
             "95 % of the answers took no longer.",
             "s",
             quantile(0.95, LATENCY, VIEW_METHOD),
@@ -66,28 +67,25 @@ def _summary() -> list[AnyPanel]:
         value(
             "Exceptions",
             "Exceptions that no view has caught, in the time range.",
-            "short",
+            COUNT,
             f"sum(increase(django_http_exceptions_total_by_view_total{{{VIEW}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
         shares(
             "Requests by method",
             "How the requests of the time range are shared by HTTP method.",
-            "short",
             increase(REQUESTS, VIEW_METHOD, "method"),
             "{{method}}",
         ),
         shares(
             "Answers by status class",
             "How the answers of the time range are shared.",
-            "short",
             by_status_class("increase", VIEW_METHOD, over=promql.RANGE),
             "{{class}}",
         ),
         shares(
             "Traffic by view",
             "The ten views with the most requests in the time range.",
-            "short",
             ranked(increase(REQUESTS, VIEW_METHOD, "view"), 10),
             "{{view}}",
         ),
@@ -148,7 +146,7 @@ def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
             f"Latency of {title}",
             f"Requests of {about} in the time range, and how long they took.",
             "view",
-            Column(title="Requests", unit="short", expression=ranked(increase(RESPONSES, labels, "view"))),
+            Column(title="Requests", expression=ranked(increase(RESPONSES, labels, "view"))),
             *(
                 Column(
                     title=f"p{share * 100:g}",
@@ -168,19 +166,18 @@ def _rankings() -> list[AnyPanel]:
     return [
         ranking(
             "Views by errors",
-            "Views with the most 5xx in the time range, beside their 4xx.",
+            "Views with the most 4xx and 5xx in the time range.",
             "view",
-            Column(title="5xx", unit="short", expression=ranked(increase(RESPONSES, _FAILED, "view"))),
-            Column(title="4xx", unit="short", expression=increase(RESPONSES, _REFUSED, "view")),
+            Column(title="Errors", expression=ranked(increase(RESPONSES, _BAD, "view"))),
+            Column(title="5xx", expression=increase(RESPONSES, _FAILED, "view")),
+            Column(title="4xx", expression=increase(RESPONSES, _REFUSED, "view")),
             links=BY_VIEW,
         ),
         ranking(
             "Views by count",
             "Views with the most answers in the time range.",
             "view",
-            Column(
-                title="Answers", unit="short", expression=ranked(increase(RESPONSES, VIEW_METHOD, "view"))
-            ),
+            Column(title="Answers", expression=ranked(increase(RESPONSES, VIEW_METHOD, "view"))),
             links=BY_VIEW,
         ),
         ranking(
@@ -189,7 +186,6 @@ def _rankings() -> list[AnyPanel]:
             "view",
             Column(
                 title="Exceptions",
-                unit="short",
                 expression=ranked(increase(f"{exceptions}_view_total", VIEW, "view")),
             ),
             links=BY_VIEW,
@@ -200,20 +196,16 @@ def _rankings() -> list[AnyPanel]:
             "type",
             Column(
                 title="Exceptions",
-                unit="short",
                 expression=ranked(increase(f"{exceptions}_type_total", SITE, "type")),
             ),
         ),
         ranking(
             "Templates",
             "Templates of TemplateResponses in the time range; of all views.",
-            "templatename",
+            "template",
             Column(
                 title="Answers",
-                unit="short",
-                expression=ranked(
-                    increase("django_http_responses_total_by_templatename_total", SITE, "templatename")
-                ),
+                expression=ranked(_templates()),
             ),
             empty="No TemplateResponse in this time range",
         ),
@@ -228,17 +220,24 @@ def _rankings() -> list[AnyPanel]:
             ),
             Column(
                 title="Statements",
-                unit="short",
                 expression=increase("sqllogs_request_queries_sum", VIEW, "route"),
             ),
             Column(
                 title="With an N+1",
-                unit="short",
                 expression=increase("sqllogs_requests_repeating_total", VIEW, "route"),
             ),
             links=SQL_OF_ROUTE,
         ),
     ]
+
+
+def _templates() -> str:
+    """Return answers by template; django-prometheus tells some as text of a list, and some as None."""
+    metric = "django_http_responses_total_by_templatename_total"
+    told = f'increase({metric}{{{SITE}, templatename!="None"}}{promql.RANGE})'
+    plain = f'label_replace({told}, "template", "$1", "templatename", "(.*)")'
+    first = f"""label_replace({plain}, "template", "$1", "templatename", "\\\\['(.*?)'.*")"""
+    return f"sum by (template) ({first})"
 
 
 def build() -> dashboard.Dashboard:

@@ -160,7 +160,7 @@ def build() -> dashboard.Dashboard:
         ("Now", (_count(), _p95(), _slowest(), _failed(), _health())),
         ("Duration and frequency", (*figures.graphs(), *metrics.load())),
         ("Each of the newest", (_duration(),)),
-        ("Statements", (figures.statements(), _slow_statements())),
+        ("Statements", (figures.statements(), figures.groups(), _slow_statements())),
         ("N+1 and requests", (figures.repeats(_TRACE_LINKS), figures.requests(_TRACE_LINKS))),
         ("Records", (_errors(), _newest())),
         ("The log itself", metrics.log()),

@@ -18,8 +18,8 @@ from grafana.panels import link, prop
 
 _BY = "${by}"
 
-_STATEMENTS = (
-    "group", "load_percent", "calls", "total_ms", "mean_ms", "p95_ms", "max_ms", "errors", "repeats", "rows",
+_FIGURES = (
+    "load_percent", "calls", "total_ms", "mean_ms", "p95_ms", "max_ms", "errors", "repeats", "rows",
     "route", "last_seen",
 )  # fmt: skip
 _SUSPECTS = (
@@ -30,6 +30,7 @@ _REQUESTS = (
     "time", "method", "route", "queries", "duplicates", "worst_repeat", "total_ms", "share_percent",
     "errors", "status", "trace_id",
 )  # fmt: skip
+_STATEMENT = [link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True)]
 _MILLISECONDS = ("total_ms", "mean_ms", "p95_ms", "max_ms")
 
 
@@ -42,7 +43,8 @@ def _series(title: str, about: str, figure: str, unit: str) -> timeseries.Panel:
     )
     legend = common.VizLegendOptions().show_legend(True)
     legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
-    return panels.graph(title, about, query).unit(unit).min(0).legend(legend)
+    graph = panels.graph(title, about, query).unit(unit).min(0).legend(legend)
+    return graph.display_name("${__field.labels.group}")  # without the figure's name before each
 
 
 def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
@@ -66,28 +68,31 @@ def graphs() -> list[timeseries.Panel]:
 def statements() -> table.Panel:
     """Return the statements by their share of the load."""
     about = (
-        "The 100 groups with the most time, by what Group by names. A fingerprint is one statement, whatever "
-        "its values; repeats is how often one line of one request sent it at worst."
+        "The 100 statements with the most time, each whatever its values; repeats is how often one line of "
+        "one request sent it at worst."
     )
-    query = Query(
-        path="stats/",
-        columns=columns(*_STATEMENTS),
-        params=variables.FILTERS | {"group_by": _BY, "limit": "100"},
+    names = ("sql", *_FIGURES, "fingerprint")
+    panel = _by_load("Statements by load", about, "fingerprint", names)
+    return panel.override_by_name("sql", [prop("custom.width", 420)]).override_by_name(
+        "fingerprint", [prop("links", _STATEMENT)]
     )
-    links = [
-        link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True),
-        link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True),
-    ]
-    panel = panels.listing("Groups by load", about, query, _STATEMENTS)
+
+
+def groups() -> table.Panel:
+    """Return the same of what the variable `by` names."""
+    about = "The 100 groups with the most time, by what Group by names; repeats are those of one statement."
+    panel = _by_load(f"Load by {_BY}", about, _BY, ("group", *_FIGURES))
+    records = [link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True)]
+    return panel.override_by_name("group", [prop("links", records), prop("custom.width", 300)])
+
+
+def _by_load(title: str, about: str, by: str, names: tuple[str, ...]) -> table.Panel:
+    params = variables.FILTERS | {"group_by": by, "limit": "100"}
+    panel = panels.listing(title, about, Query(path="stats/", columns=columns(*names), params=params), names)
     for name in _MILLISECONDS:
         panel.override_by_name(name, [prop("unit", "ms")])
-    return (
-        panel.override_by_name("group", [prop("links", links), prop("custom.width", 300)])
-        .override_by_name(
-            "load_percent", [prop("unit", "percent"), prop("custom.cellOptions", {"type": "gauge"})]
-        )
-        .height(10)
-    )
+    gauge = [prop("unit", "percent"), prop("custom.cellOptions", {"type": "gauge"})]
+    return panel.override_by_name("load_percent", gauge).height(10)
 
 
 def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
@@ -97,14 +102,11 @@ def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
         "the most time first, and what to do about each."
     )
     query = Query(path="repeats/", columns=columns(*_SUSPECTS), params=variables.FILTERS | {"limit": "50"})
-    statement = [
-        link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True)
-    ]
     return (
         panels.listing("N+1 suspects", about, query, _SUSPECTS)
         .override_by_name("sql", [prop("custom.width", 420)])
         .override_by_name("total_ms", [prop("unit", "ms")])
-        .override_by_name("fingerprint", [prop("links", statement)])
+        .override_by_name("fingerprint", [prop("links", _STATEMENT)])
         .override_by_name("trace_id", [prop("links", trace_links)])
         .no_value("No N+1 suspect in this time range")
         .height(8)

@@ -6,7 +6,7 @@ Of all databases and views of the sites chosen: the filters of the SQL log are n
 from grafana_foundation_sdk.builders import stat, timeseries
 
 from grafana.metric_panels import SQL_OF_ALIAS, lines, value
-from grafana.panels import none_is_good, thresholds
+from grafana.panels import COUNT, none_is_good, thresholds
 from grafana.promql import SITE, over_time, quantile, rate
 
 _DURATION = "sqllogs_query_duration_seconds"
@@ -71,19 +71,19 @@ def log() -> list[stat.Panel | timeseries.Panel]:
         value(
             "Dropped",
             "Records lost on purpose in the time range, for any reason.",
-            "short",
+            COUNT,
             f"sum(increase(sqllogs_dropped_total{{{SITE}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
         value(
             "Waiting",
             "Records that wait in memory, of all processes.",
-            "short",
+            COUNT,
             f"sum(sqllogs_queue_rows{{{SITE}}})",
         ),
         value(
             "Memory",
-            "Upper bound of the memory that they hold.",
+            "Upper bound of the memory that waiting records hold, of all processes.",
             "bytes",
             f"sum(sqllogs_queue_bytes{{{SITE}}})",
         ),

@@ -98,11 +98,12 @@ def _text(name: str, label: str, about: str) -> dashboard.TextBoxVariable:
 
 def _by() -> dashboard.CustomVariable:
     """Choose what the graphs are grouped by; as in the API, one of them always."""
-    chosen = VariableOption(selected=True, text="fingerprint", value="fingerprint")
+    # A view's name in a legend says more than a fingerprint; statements have a table of their own.
+    chosen = VariableOption(selected=True, text="view", value="view")
     return (
         dashboard.CustomVariable("by")
         .label("Group by")
-        .description("What the graphs and the first table are grouped by.")
+        .description("What the graphs and the table Load are grouped by; a fingerprint is a statement.")
         .values("fingerprint,route,view,operation,table,alias,kind,release,host")
         .current(chosen)
     )

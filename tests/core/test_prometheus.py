@@ -3,30 +3,18 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
-import requests
 import yaml
-from django.urls import resolve
 
 from tests.grafana.infinity import dashboards
 from tests.grafana.promql import expressions, filled
-from tests.ports import free_port
-from tests.prometheus import CONFIGURATION, Prometheus
-from tests.servers import ROOT, Server
-from transactions.traffic import MIX, Traffic
+from tests.monitored import monitored, workers
+from tests.prometheus import CONFIGURATION
+from tests.servers import ROOT
 
-RATE, TRAFFIC_S = 20, 4
-CRASHES = 40
-"""More than one in ten seconds of the five minutes that the alert looks at."""
-ANSWERED = "sum by (view) (django_http_responses_total_by_status_view_method_total)"
-UNCOUNTED = {"home:index", "home:healthz"}
-"""Asked for by the generator and by the fixtures as well."""
 GROUPS = [
     group
     for path in sorted((CONFIGURATION / "rules").glob("*.yml"))
@@ -48,125 +36,10 @@ NO_CAUSE = {
 METRIC = re.compile(r"\b(?:django|sqllogs)_\w+")
 
 
-class Site:
-    """gunicorn, Prometheus and what has been sent, by view."""
-
-    def __init__(self, server, prometheus, token):
-        self.server = server
-        self.prometheus = prometheus
-        self.token = token
-        self.sent = Counter()
-        self.earlier = self.pids() - set(workers(server.process.pid))
-        """Processes of before, whose figures the site's first process has set to zero."""
-
-    def pids(self):
-        return {one["pid"] for one in self.read_log("health/")["processes"]}
-
-    def ask(self, method, path):
-        response = requests.request(method, self.server.url + path, timeout=30)
-        self.sent[resolve(path.partition("?")[0]).view_name] += 1
-        return response
-
-    def write(self):
-        """Send the form that writes, as the page does."""
-        with requests.Session() as session:
-            session.get(self.server.url, timeout=30)
-            headers = {"X-CSRFToken": session.cookies["csrftoken"]}
-            path = "/transactions/bulk-write/"
-            assert session.post(self.server.url + path, headers=headers, timeout=30).ok
-        self.sent[resolve(path).view_name] += 1
-
-    def run_traffic(self):
-        """Send the generator's mix; every request must be answered, or nobody could tell its count."""
-        traffic = Traffic(self.server.url, RATE)
-        traffic.run(TRAFFIC_S)
-        for path, outcomes in traffic.tally._outcomes.items():
-            assert all(outcome.isdecimal() for outcome in outcomes), outcomes
-            self.sent[resolve(path).view_name] += outcomes.total()
-
-    def answered(self):
-        return {
-            view: count
-            for view, count in self.prometheus.by("view", ANSWERED).items()
-            if view in self.sent and view not in UNCOUNTED
-        }
-
-    def expected(self):
-        return {view: count for view, count in self.sent.items() if view not in UNCOUNTED}
-
-    def wait_for_counts(self):
-        self.prometheus.wait(lambda: self.answered() == self.expected())
-        return self.answered()
-
-    def read_log(self, path=""):
-        headers = {"Authorization": f"Bearer {self.token}"}
-        return requests.get(f"{self.server.url}/sql-logs/{path}", headers=headers, timeout=30).json()
-
-
-def manage(environment, *arguments):
-    command = [sys.executable, "manage.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def prepared(environment):
-    """Migrate, fill, and return a token."""
-    manage(environment, "migrate", "-v0")
-    manage(environment, "migrate", "-v0", "--database=sqllogs")
-    manage(environment, "generate_transactions", "--count=300")
-    return manage(environment, "sqllogs", "token", "create", "prometheus")
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    port = free_port()
-    environment = os.environ | {
-        "DATA_DIR": str(folder),
-        "DJANGO_SETTINGS_MODULE": "core.settings",
-        "METRICS_PORT": str(port),
-    }
-    token = prepared(environment)
-    gunicorn = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--workers=3", "--no-control-socket")
-    server = Server(gunicorn, environment, folder / "server.log")
-    try:
-        server.wait("/healthz")
-        with Prometheus(folder, port) as prometheus:
-            site = Site(server, prometheus, token)
-            work(environment)
-            send(site)
-            work(environment)
-            yield site
-    finally:
-        server.stop()
-
-
-SAVE = """
-from transactions.models import Category
-category = Category.objects.create(name="saved and deleted")
-category.save()
-category.delete()
-"""
-
-
-def work(environment):
-    """Run jobs beside the running site, one of which saves and deletes through a model."""
-    manage(environment, "showmigrations")
-    manage(environment, "shell", "-c", SAVE)
-
-
-def send(site):
-    """Send each kind of request once, and more when Prometheus has seen it: a rate is between two scrapes."""
-    for _, method, path in (*MIX, (1, "GET", "/admin/login/")):
-        site.ask(method, path)
-    site.wait_for_counts()
-    time.sleep(3)  # for the figures of requests, which are counted two seconds after their end
-    for _, method, path in (*MIX, (1, "GET", "/admin/login/")):
-        site.ask(method, path)
-    site.run_traffic()
-    for _ in range(CRASHES):
-        site.ask("GET", "/transactions/crashing/")
-    site.write()
+    with monitored(tmp_path_factory.mktemp("site")) as found:
+        yield found
 
 
 def test_target_is_up_under_our_labels(site):
@@ -284,7 +157,3 @@ def test_no_count_is_lost_when_a_worker_is_killed(site):
     for _ in range(30):
         assert site.ask("GET", "/transactions/fast/").status_code == 200
     assert site.wait_for_counts() == site.expected()
-
-
-def workers(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -69,6 +69,21 @@ def test_panel_without_data_says_so(panel):
     assert panel["fieldConfig"]["defaults"]["noValue"]
 
 
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "table"])
+def test_cell_without_a_value_does_not_say_that_the_table_is_empty(panel):
+    """Grafana shows a panel's noValue in each such cell, unless the column has one of its own."""
+    own = {
+        override["matcher"]["options"]
+        for override in panel["fieldConfig"]["overrides"]
+        if any(one["id"] == "noValue" for one in override["properties"])
+    }
+    (names,) = (
+        step["options"]["renameByName"] for step in panel["transformations"] if step["id"] == "organize"
+    )
+    figures = {name for original, name in names.items() if original.startswith("Value")}
+    assert "/.*/" in own or (figures and figures <= own)
+
+
 @pytest.mark.parametrize("panel", PANELS)
 def test_targets_of_a_panel_have_names_of_their_own(panel):
     refs = [target["refId"] for target in panel["targets"]]
