@@ -40,11 +40,17 @@ class Answer:
 
 
 class Grafana:
-    """A Grafana at an address."""
+    """A Grafana at an address; a context manager, which closes its connections."""
 
     def __init__(self, url: str, session: "requests.Session") -> None:
         self.url = url.rstrip("/")
         self._session = session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._session.close()
 
     @classmethod
     def from_environment(cls, url: str) -> Self:

@@ -106,3 +106,13 @@ def test_no_dashboard_waits_for_an_input():
     assert not any(
         "${DS_" in str(dashboard) or "__inputs" in dashboard for dashboard in dashboards().values()
     )
+
+
+def test_readme_copies_the_rules_beside_prometheus_own_file():
+    """Where its rule_files look for them: by a path relative to it."""
+    text = (ROOT / "README.md").read_text()
+    copies = [line for line in text.splitlines() if "grafana/prometheus/prometheus.yml" in line]
+    assert len(copies) == 2  # Debian and Homebrew
+    assert all("cp -r" in line and "grafana/prometheus/rules" in line for line in copies)
+    assert text.count("--enable-feature=exemplar-storage") == 2
+    assert read("prometheus/prometheus.yml")["rule_files"] == ["rules/*.yml"]

@@ -78,7 +78,8 @@ def _outcomes(options: dict[str, Any]) -> Iterator[Outcome]:
     if options["push"]:
         # First all that can be wrong here, so that nothing is sent by halves.
         found = objects(texts)
-        yield from push(Grafana.from_environment(_checked(options["push"])), found)
+        with Grafana.from_environment(_checked(options["push"])) as grafana:
+            yield from push(grafana, found)
 
 
 def _values(options: dict[str, Any]) -> Values:
