@@ -15,6 +15,8 @@ from sqllogs.models import RingHead
 from sqllogs.ring.store import COLUMNS, KEY_TABLE, LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE
 
 CHUNK_ROWS = 10_000
+BUSY_TIMEOUT_MS = 60_000
+"""SQLite serves nobody in turn: this waits longer than a writer does."""
 MOVED_TABLE = "sqllogs_moved"
 _OTHERS = ", ".join(f'"{column}"' for column in COLUMNS if column != "slot")
 
@@ -27,6 +29,7 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
     if capacity_rows < 1:
         raise ValueError(f"A ring of {capacity_rows} rows keeps nothing; give 1 or more.")
     alias = conf.load().database
+    _be_patient(alias)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         head = _lock_head(alias, capacity_rows)
         oldest = head.seq - min(head.capacity, capacity_rows)
@@ -55,6 +58,7 @@ def clear() -> Iterator[tuple[int, int]]:
     Yield rows done and in all. Events are kept: a deploy that was forgotten would be told a second time.
     """
     alias = conf.load().database
+    _be_patient(alias)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         _lock_head(alias, conf.load().capacity_rows)
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
@@ -64,6 +68,13 @@ def clear() -> Iterator[tuple[int, int]]:
             _empty(alias, table)
         yield total, total
     _give_space_back(alias)
+
+
+def _be_patient(alias: str) -> None:
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def _lock_head(alias: str, capacity_rows: int) -> RingHead:

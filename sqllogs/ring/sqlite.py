@@ -5,12 +5,13 @@ its turn instead of failing half-way.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from sqllogs.ring.adding import Dialect, roll_up
-from sqllogs.ring.connecting import open_connection
+from sqllogs.ring.connecting import BUSY_TIMEOUT_S, open_connection
 from sqllogs.ring.raw import RawStore
 from sqllogs.ring.store import (
     COLUMNS,
@@ -32,12 +33,12 @@ from sqllogs.statistics import durations
 from sqllogs.statistics.counting import StatisticRow, coarser
 
 PRAGMAS = (
-    "journal_mode = WAL",
     "synchronous = NORMAL",  # a power cut can lose the last batches, never the file
     "cache_size = -8192",  # KiB
     "wal_autocheckpoint = 4000",  # pages; measured best for batches of 2,000
     "journal_size_limit = 67108864",
 )
+BUSY_PAUSE_S = 0.005
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
@@ -56,8 +57,13 @@ class SQLiteStore(RawStore):
     def __init__(self, alias: str) -> None:
         self._connection = open_connection(alias)
         self._raw: sqlite3.Connection = self._connection.connection
-        for pragma in PRAGMAS:
-            self._raw.execute(f"PRAGMA {pragma}").fetchall()
+        try:
+            _write_ahead(self._raw)
+            for pragma in PRAGMAS:
+                self._raw.execute(f"PRAGMA {pragma}").fetchall()
+        except BaseException:
+            self.close()
+            raise
         self._raw.create_function("sqllogs_merged", 2, durations.merged, deterministic=True)
 
     @contextmanager
@@ -130,6 +136,20 @@ class SQLiteStore(RawStore):
             for key_id in ids
         )
         return {row[0] for row in found if row is not None}
+
+
+def _write_ahead(raw: sqlite3.Connection) -> None:
+    """Put the file into WAL mode, where it stays; wait for other connections, which SQLite here does not."""
+    give_up_at_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at_s:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _process_values(process: ProcessRow) -> tuple[object, ...]:

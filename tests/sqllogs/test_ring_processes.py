@@ -1,14 +1,18 @@
 """Processes that wrap one ring together leave exactly its newest rows, on SQLite and on PostgreSQL."""
 
 import json
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from threading import Timer
 
 import pytest
+from django.db import connections
 
 from sqllogs.models import Process, RingHead, SQLLog
 from sqllogs.ring import clear, resize
+from sqllogs.ring.sqlite import SQLiteStore
 from tests.servers import ROOT
 
 PROCESSES = 4
@@ -108,3 +112,36 @@ def test_ring_is_resized_and_emptied_while_four_processes_write(ring_alias, ring
             list(resize(capacity))
             list(clear())
     assert_exact(ring_alias, 600)
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("lock", ["SHARED", "RESERVED"])
+def test_first_connection_waits_until_it_can_switch_to_write_ahead(ring_alias, ring_database, lock):
+    """While another reads or writes a file that is not in WAL mode, SQLite refuses to switch at once."""
+    busy = sqlite3.connect(ring_database["NAME"], isolation_level=None, check_same_thread=False)
+    with closing(busy):
+        busy.execute("BEGIN IMMEDIATE" if lock == "RESERVED" else "BEGIN")
+        busy.execute(f"SELECT * FROM {RingHead._meta.db_table}").fetchall()
+        free = Timer(0.2, busy.execute, ["COMMIT"])
+        free.start()
+        try:
+            SQLiteStore(ring_alias).close()
+        finally:
+            free.join()
+    with closing(sqlite3.connect(ring_database["NAME"])) as later:
+        assert later.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("change", [lambda: resize(5), clear], ids=["resize", "clear"])
+def test_change_of_the_ring_waits_longer_than_its_alias_would(ring_alias, ring_database, change):
+    connections[ring_alias].settings_dict["OPTIONS"]["timeout"] = 0
+    busy = sqlite3.connect(ring_database["NAME"], isolation_level=None, check_same_thread=False)
+    with closing(busy):
+        busy.execute("BEGIN IMMEDIATE")
+        free = Timer(0.2, busy.execute, ["COMMIT"])
+        free.start()
+        try:
+            list(change())
+        finally:
+            free.join()
