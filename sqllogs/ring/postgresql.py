@@ -31,14 +31,15 @@ from sqllogs.ring.store import (
 )
 from sqllogs.statistics.counting import StatisticRow, coarser
 
-_BEGIN = (
+BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; "
-    f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = "
+    f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = local"
 )
-BEGIN = _BEGIN + "local"
-"""What is told as stored is on the server's disk; its replicas are not waited for."""
-BEGIN_RESERVE = _BEGIN + "off"
-"""A block that a crash forgets is reserved again, and on the disk before what is written into it."""
+"""What is told as stored is on the server's disk; its replicas are not waited for.
+
+So is what is reserved: a block that a crash forgets would be given out again while its batch is
+held for a retry, and one would overwrite the other.
+"""
 BATCH_TABLE = "sqllogs_batch"
 CREATE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS {BATCH_TABLE} (LIKE {LOG_TABLE}) ON COMMIT DELETE ROWS"
 COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
@@ -75,8 +76,8 @@ class PostgreSQLStore(RawStore):
         self._raw.prepare_threshold = None  # pgbouncer hands the next transaction to another session
 
     @contextmanager
-    def _transaction(self, begin: str = BEGIN) -> Iterator[None]:
-        self._raw.execute(begin)
+    def _transaction(self) -> Iterator[None]:
+        self._raw.execute(BEGIN)
         try:
             yield
             self._raw.execute("COMMIT")
@@ -86,7 +87,7 @@ class PostgreSQLStore(RawStore):
             raise
 
     def reserve(self, count: int, capacity_rows: int) -> int:
-        with self._transaction(BEGIN_RESERVE):
+        with self._transaction():
             last_seq: int = self._raw.execute(
                 f"INSERT INTO {HEAD_TABLE} AS head (id, seq, capacity, epoch) VALUES (1, %s, %s, 0) "
                 "ON CONFLICT (id) DO UPDATE SET seq = head.seq + excluded.seq RETURNING seq",

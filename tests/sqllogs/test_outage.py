@@ -3,14 +3,18 @@
 import subprocess
 import sys
 import time
+from threading import current_thread
 
 import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from sqllogs import conf
+from sqllogs.errors import StoreUnavailableError
 from sqllogs.models import RingHead, SQLLog
 from sqllogs.resolver import Resolver
+from sqllogs.ring import Ring, writing
 from sqllogs.statistics.resolution import MINUTE_S
 from tests.servers import ROOT
 from tests.sqllogs.recording import is_balanced, recording
@@ -18,22 +22,18 @@ from tests.sqllogs.rings import ALIAS, database, seqs
 from tests.sqllogs.statistics_of import counted, expected
 from tests.sqllogs.test_writer import wait_until
 
-EXIT_MAX_S = 4.5
-"""For a store that does not answer: 3 s of waiting, and the interpreter's own end on a busy machine."""
+EXIT_MAX_S = 30
+"""It waits for 3 s; for the answer of a server that is frozen it would wait for ever."""
 
 
 @pytest.fixture
 def application(tmp_path, django_db_blocker):
-    """An application on SQLite: called with a number, it sends that many queries and tells the slowest."""
+    """An application on SQLite: called with a number, it sends that many queries."""
 
     def ask(count, statement="SELECT 1"):
-        slowest_s = 0.0
         with connections["application"].cursor() as cursor:
             for _ in range(count):
-                started_s = time.monotonic()
                 cursor.execute(statement)
-                slowest_s = max(slowest_s, time.monotonic() - started_s)
-        return slowest_s
 
     settings_dict = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "application.sqlite3"}
     with django_db_blocker.unblock(), database("application", settings_dict):
@@ -54,16 +54,24 @@ on_sqlite = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
 
 @on_postgresql
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_nothing_is_lost_while_the_store_is_away(end, application, ring_alias, fragile_postgresql):
+def test_nothing_is_lost_while_the_store_is_away(
+    end, application, ring_alias, fragile_postgresql, monkeypatch
+):
     with recording(ring_alias, flush_interval_s=0.02, capacity_rows=100_000) as recorder:
+        tried_in = set()
+        connect = writing._open_store
+        monkeypatch.setattr(
+            writing, "_open_store", lambda alias: tried_in.add(current_thread().name) or connect(alias)
+        )
         for _ in range(3):
             application(500)
             time.sleep(0.05)
         getattr(fragile_postgresql, end)()
         away_until_s = time.monotonic() + 2
         while time.monotonic() < away_until_s:
-            assert application(100) < 0.5
+            application(100)
             time.sleep(0.05)
+        assert tried_in == {"sqllogs-writer"}  # the application's thread neither tries nor waits
         assert recorder.delivery.tallies().queued
         fragile_postgresql.start()
         wait_until(lambda: recorder.delivery.tallies().stored == recorder.buffer.captured.value, timeout_s=10)
@@ -72,6 +80,19 @@ def test_nothing_is_lost_while_the_store_is_away(end, application, ring_alias, f
     assert tallies.captured > 1500
     assert is_balanced(tallies)
     assert len(seqs(ring_alias)) == tallies.stored
+
+
+@on_postgresql
+def test_reserved_block_is_not_given_out_again_after_a_crash(ring_alias, fragile_postgresql):
+    """A batch that holds it is tried again, and must not meet another's."""
+    ring = Ring(conf.load())
+    first = ring.reserve(10)
+    fragile_postgresql.kill()
+    fragile_postgresql.start()
+    with pytest.raises(StoreUnavailableError):  # on the connection that the crash has cut
+        ring.reserve(10)
+    assert ring.reserve(10) == first + 10
+    ring.close()
 
 
 @on_sqlite
@@ -115,11 +136,8 @@ if {connected}:
     assert recorder.flush()
 print("ready", flush=True)
 sys.stdin.readline()
-started_s = time.monotonic()
 ask(5_000)
-asked_s = time.monotonic() - started_s
 {then}
-print(asked_s, time.monotonic() - started_s)
 """
 
 
@@ -150,11 +168,8 @@ def test_process_ends_in_time_when_the_store_does_not_answer(
     try:
         assert process.stdout.readline() == "ready\n"
         cluster.pause()
-        started_s = time.monotonic()
-        told, complaint = process.communicate("go\n", timeout=12)
-        asked_s, done_s = map(float, told.split())
-        assert asked_s < 1
-        assert time.monotonic() - started_s - done_s * ("sleep" in then) < EXIT_MAX_S
+        _, complaint = process.communicate("go\n", timeout=EXIT_MAX_S)
+        assert process.returncode == 0
         assert "5000 SQL log records" in complaint
     finally:
         process.kill()
