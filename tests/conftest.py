@@ -22,6 +22,8 @@ def pytest_configure():
     """End as after a Ctrl-C when SIGTERM comes, so that nothing that a fixture has started is left."""
     os.environ["METRICS_PORT"] = "0"  # no server of the tests takes the port of a real site
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What a shell runs in its background ignores Ctrl-C, and programs inherit that; ours are sent one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 

@@ -193,7 +193,7 @@ PROJECT = {
         DJANGO_SETTINGS_MODULE = settings
         pythonpath = .
         python_files = tests.py
-        addopts = -p sqllogs.pytest_plugin --nomigrations
+        addopts = -p sqllogs.pytest_plugin -p no:schemathesis --nomigrations
     """,
     "shop/__init__.py": "",
     "shop/tests.py": """
