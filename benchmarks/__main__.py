@@ -21,6 +21,7 @@ PARTS = (
     "month",
     "memory",
     "burst",
+    "fleet",
     "startup",
 )
 
