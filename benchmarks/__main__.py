@@ -17,6 +17,7 @@ PARTS = (
     "writer",
     "size",
     "listing",
+    "growth",
     "aggregates",
     "month",
     "memory",
