@@ -32,6 +32,9 @@ class SQLLog(models.Model):
     sqlstate = models.CharField(max_length=5, null=True, help_text="SQLSTATE of the error, if told.")
     trace_id = models.CharField(max_length=32, null=True, help_text="W3C trace id, 32 hex digits.")
     span_id = models.CharField(max_length=16, null=True, help_text="W3C span id, 16 hex digits.")
+    unit_id = models.CharField(
+        max_length=16, null=True, help_text="The unit of work, whatever spans are within it, 16 hex digits."
+    )
     sampled = models.BooleanField(help_text="The trace is kept by the tracing backend.")
     request_id = models.CharField(max_length=64, null=True, help_text="The X-Request-ID header.")
     kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")

@@ -73,6 +73,7 @@ def _fields(record: Record, statement: Statement) -> dict[str, Value]:
         "in_transaction": record.in_transaction,
         "error": record.error,
         "sqlstate": record.sqlstate,
+        "unit_id": record.unit_id,
         "request_id": record.request_id,
         "kind": record.kind,
         "route": record.route,

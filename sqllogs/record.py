@@ -95,6 +95,7 @@ class Record(NamedTuple):
     sqlstate: str | None
     trace_id: str | None
     span_id: str | None
+    unit_id: str | None
     sampled: bool
     request_id: str | None
     kind: str

@@ -61,6 +61,7 @@ class _Origin(NamedTuple):
 
     trace_id: str | None
     span_id: str | None
+    unit_id: str | None
     sampled: bool
     request_id: str | None
     kind: str
@@ -144,7 +145,9 @@ class Resolver:
 
 def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
     trace = tracing.of(unit, span)
-    ids = (trace.trace_hex, trace.span_hex, trace.sampled)
+    # A unit's own id: spans that the application opens within it have others. Outside of one it is the span.
+    unit_id = trace.span_hex if unit is None else f"{unit.span_id:016x}"
+    ids = (trace.trace_hex, trace.span_hex, unit_id, trace.sampled)
     if unit is None:
         return _Origin(*ids, None, "thread", None, None, None, None, False)
     route, view = unit.destination()

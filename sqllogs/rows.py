@@ -12,8 +12,8 @@ Row = tuple[Any, ...]
 
 COLUMNS = (
     "seq", "time", "duration_ms", "execute_ms", "fetch_ms", "rows", "sql_length", "fingerprint", "alias",
-    "vendor", "many", "in_transaction", "error", "sqlstate", "trace_id", "span_id", "sampled", "request_id",
-    "kind", "route", "view", "method", "status", "call_site", "release", "host", "pid",
+    "vendor", "many", "in_transaction", "error", "sqlstate", "trace_id", "span_id", "unit_id", "sampled",
+    "request_id", "kind", "route", "view", "method", "status", "call_site", "release", "host", "pid",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class Record(TypedDict):
     sqlstate: str | None
     trace_id: str | None
     span_id: str | None
+    unit_id: str | None
     sampled: bool
     request_id: str | None
     kind: str
@@ -65,7 +66,7 @@ def record(row: Row, statement: StatementRow | None, *, with_text: bool) -> Reco
     """Return the record of a row; of a statement whose text is not kept, only the fingerprint is known."""
     (
         seq, time, duration_ms, execute_ms, fetch_ms, rows, sql_length, fingerprint, alias,
-        vendor, many, in_transaction, error, sqlstate, trace_id, span_id, sampled, request_id,
+        vendor, many, in_transaction, error, sqlstate, trace_id, span_id, unit_id, sampled, request_id,
         kind, route, view, method, status, call_site, release, host, pid,
     ) = row  # fmt: skip
     return {
@@ -88,6 +89,7 @@ def record(row: Row, statement: StatementRow | None, *, with_text: bool) -> Reco
         "sqlstate": sqlstate,
         "trace_id": trace_id,
         "span_id": span_id,
+        "unit_id": unit_id,
         "sampled": bool(sampled),
         "request_id": request_id,
         "kind": kind,

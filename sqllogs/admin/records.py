@@ -50,7 +50,7 @@ class SQLLogAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at
             ("kind", "method", "status"), ("route", "view"), "call_site", ("request_id", "release"),
             ("host", "pid"),
         )}),
-        ("Trace", {"fields": (("whole_trace", "span_id", "sampled"),)}),
+        ("Trace", {"fields": (("whole_trace", "span_id", "unit_id", "sampled"),)}),
     )  # fmt: skip
     readonly_fields = ("whole_statement", "sent_at", "operation", "tables", "whole_trace")
 

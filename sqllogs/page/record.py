@@ -28,7 +28,7 @@ GROUPS = {
         ("Kind", "kind", ""), ("Method", "method", ""), ("Route", "route", ""), ("View", "view", ""),
         ("Status", "status", ""), ("Call site", "call_site", ""), ("Request", "request_id", ""),
         ("Release", "release", ""), ("Host", "host", ""), ("Process", "pid", ""), ("Trace", "trace_id", ""),
-        ("Span", "span_id", ""), ("Trace is kept", "sampled", ""),
+        ("Span", "span_id", ""), ("Unit of work", "unit_id", ""), ("Trace is kept", "sampled", ""),
     ),
     "Statement": (
         ("Fingerprint", "fingerprint", ""), ("Operation", "operation", ""), ("Database", "alias", ""),

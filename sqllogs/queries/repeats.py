@@ -21,7 +21,7 @@ from sqllogs.queries.units import chunks
 from sqllogs.repeats import Repetition, Rules
 from sqllogs.rows import StatementRow
 
-_KEYS = ("trace_id", "span_id", "fingerprint", "call_site")
+_KEYS = ("unit_id", "fingerprint", "call_site")
 _FIGURES = ("times", "total_ms", "first_seq", "last_seq", "a_group")
 
 
@@ -31,6 +31,7 @@ class _End(NamedTuple):
     time: datetime
     rows: int | None
     sql_length: int
+    trace_id: str
     route: str | None
     view: str | None
 
@@ -114,18 +115,18 @@ def tables_of(filtered: Records, ring: Ring, trace_ids: Iterable[str]) -> dict[s
 def _found(records: Records, ring: Ring, group: str) -> tuple[dict[str, StatementRow], list[Found]]:
     settings = conf.load()
     rows = list(fetch(_repeated(records, group, settings.n_plus_one_threshold)))
-    texts = statements({row[2] for row in rows})
-    ends = _ends(ring, {seq for row in rows for seq in row[6:8]})
+    texts = statements({row[1] for row in rows})
+    ends = _ends(ring, {seq for row in rows for seq in row[5:7]})
     rules = Rules(settings)
     found = []
-    for trace_id, _, fingerprint, call_site, times, total_ms, first_seq, last_seq, value in rows:
+    for _, fingerprint, call_site, times, total_ms, first_seq, last_seq, value in rows:
         statement, first, last = texts.get(fingerprint), ends.get(first_seq), ends.get(last_seq)
         # Of a statement without a text, or one that is just being overwritten, nobody can say what is meant.
         if statement is None or first is None or last is None:
             continue
         if rules.is_suspect(statement, call_site, _repetition(times, first, last)):
-            one = (trace_id, fingerprint, call_site, times, total_ms, last.time, last.route, last.view, value)
-            found.append(Found(*one))
+            repeated = (fingerprint, call_site, times, total_ms)
+            found.append(Found(last.trace_id, *repeated, last.time, last.route, last.view, value))
     return texts, found
 
 
@@ -155,7 +156,7 @@ def _repeated(records: Records, group: str, threshold: int) -> Any:
     keys = dict.fromkeys((*_KEYS, group))
     return (
         # A statement that fails is sent again on purpose, and executemany is a remedy already.
-        records.filter(trace_id__isnull=False, error__isnull=True, many=False, repeats_allowed=False)
+        records.filter(unit_id__isnull=False, error__isnull=True, many=False, repeats_allowed=False)
         .order_by()
         .values(*keys)
         .annotate(

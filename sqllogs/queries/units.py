@@ -98,7 +98,7 @@ def worst_repeats(filtered: Records, ring: Ring, units: Sequence[Unit]) -> dict[
             since(filtered, ring, first)
             .filter(trace_id__in=chosen)
             .order_by()
-            .values("trace_id", "span_id", "fingerprint", "call_site")
+            .values("trace_id", "unit_id", "fingerprint", "call_site")
             .annotate(times=Count("slot"))
             .filter(times__gt=1)
             .values_list("trace_id", "fingerprint", "call_site", "times")

@@ -73,11 +73,11 @@ def trace_of(trace_id: str, page: Page, span: Span) -> Trace:
 
 def _units(trace_id: str, records: list[Record]) -> Iterator[TraceSpan]:
     """Make a span of each unit of work, as long as its queries: of the rest of it nothing is known."""
-    by_span: dict[str | None, list[Record]] = {}
+    by_unit: dict[str | None, list[Record]] = {}
     for record in records:
-        by_span.setdefault(record["span_id"], []).append(record)
-    for span_id, members in by_span.items():
-        if span_id is None:
+        by_unit.setdefault(record["unit_id"], []).append(record)
+    for unit_id, members in by_unit.items():
+        if unit_id is None:
             continue
         first, last = members[0], members[-1]
         begin_ms = _epoch_ms(first["time"])
@@ -85,7 +85,7 @@ def _units(trace_id: str, records: list[Record]) -> Iterator[TraceSpan]:
         where = last["route"] or last["view"] or last["kind"]
         yield TraceSpan(
             traceID=trace_id,
-            spanID=span_id,
+            spanID=unit_id,
             parentSpanID=None,
             operationName=f"{last['method']} {where}" if last["method"] else where,
             serviceName=last["kind"],
@@ -101,7 +101,7 @@ def _query(trace_id: str, record: Record) -> TraceSpan:
     return TraceSpan(
         traceID=trace_id,
         spanID=f"{record['id']:016x}",
-        parentSpanID=record["span_id"],
+        parentSpanID=record["unit_id"],
         operationName=" ".join(words[:3]),
         serviceName=f"{record['vendor']} {record['alias']}",
         startTime=_epoch_ms(record["time"]),

@@ -46,8 +46,9 @@ COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
 COPY = f"COPY {BATCH_TABLE} ({COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
 COPY_TYPES = (
     "int4", "int8", "timestamptz", "float8", "float8", "float8", "int8", "varchar", "int4", "varchar",
-    "varchar", "varchar", "bool", "bool", "varchar", "varchar", "varchar", "varchar", "bool", "varchar",
-    "varchar", "varchar", "varchar", "varchar", "int2", "bool", "varchar", "varchar", "varchar", "int4",
+    "varchar", "varchar", "bool", "bool", "varchar", "varchar", "varchar", "varchar", "varchar", "bool",
+    "varchar", "varchar", "varchar", "varchar", "varchar", "int2", "bool", "varchar", "varchar", "varchar",
+    "int4",
 )  # fmt: skip
 LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
 STATEMENT_UPSERT = statement_upsert("%s")

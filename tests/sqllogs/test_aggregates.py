@@ -176,7 +176,7 @@ def test_answer_says_since_when_it_is_complete():
 @both_databases
 @pytest.mark.parametrize("path", ["stats/", "series/", "requests/", "repeats/"])
 def test_filters_choose_what_is_added_up(path):
-    trace = {"trace_id": "a" * 32, "span_id": "b" * 16}
+    trace = {"trace_id": "a" * 32, "unit_id": "b" * 16}
     put(*[{"alias": "other", **trace}] * 6, {"alias": "default", **trace})
     put_statement(sql="SELECT x FROM t WHERE id = ?")
     counted = {"stats/": "calls", "series/": "calls", "requests/": "queries", "repeats/": "calls"}[path]
@@ -201,7 +201,7 @@ def test_page_past_the_end_is_empty_and_links_meet_each_group_once():
 
 @both_databases
 def test_requests_tell_what_each_trace_has_queried():
-    one, two = {"trace_id": "1" * 32, "span_id": "a" * 16}, {"trace_id": "2" * 32, "span_id": "b" * 16}
+    one, two = {"trace_id": "1" * 32, "unit_id": "a" * 16}, {"trace_id": "2" * 32, "unit_id": "b" * 16}
     put(
         {**one, "duration_ms": 100, "call_site": "a.py:1 f"},
         {**two, "duration_ms": 5, "error": "DataError"},
@@ -226,7 +226,7 @@ def test_requests_tell_what_each_trace_has_queried():
 
 @both_databases
 def test_trace_has_its_queries_in_order_and_as_spans():
-    trace = {"trace_id": "1".zfill(32), "span_id": "a" * 16, "route": "a/", "method": "GET"}
+    trace = {"trace_id": "1".zfill(32), "unit_id": "a" * 16, "route": "a/", "method": "GET"}
     put({**trace, "time": BEGINNING + timedelta(seconds=9)}, {**trace, "error": "DataError"}, {})
     put_statement(tables="t")
     body = get("traces/1/")

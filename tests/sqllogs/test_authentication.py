@@ -124,7 +124,7 @@ def test_staff_with_the_permission_may_read_all_but_the_text():
 
 @pytest.mark.parametrize("path", LISTS)
 def test_no_other_answer_tells_the_text_either(path):
-    unit = {"trace_id": "a" * 32, "span_id": "b" * 16, "error": None}
+    unit = {"trace_id": "a" * 32, "unit_id": "b" * 16, "error": None}
     put(*[unit] * 6, unit | {"error": "DataError"})
     put_statement(sql="SELECT secret FROM t WHERE id = ?")
     answer = staff("view_sqllog").get(URL + path)

@@ -33,7 +33,7 @@ SETTINGS = settings(
 
 def populate():
     """Fill a ring beyond its end, with what each operation has to tell."""
-    unit = {"trace_id": "a" * 32, "span_id": "b" * 16, "route": "a/", "view": "v.a", "method": "GET"}
+    unit = {"trace_id": "a" * 32, "unit_id": "b" * 16, "route": "a/", "view": "v.a", "method": "GET"}
     repeated = unit | {"call_site": "a.py:1 f", "fingerprint": "a" * 16}
     odd = {"view": "=1+1", "route": "^é{1,2}/(?P<id>\\d+)/$", "error": "DataError", "rows": None}
     put(*[repeated] * 60, *[odd] * 20, *[{"duration_ms": 1e9, "rows": 2**62, "release": "1"}] * 40)

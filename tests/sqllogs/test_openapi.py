@@ -23,6 +23,7 @@ URL = "/sql-logs/"
 UNIT = {
     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "span_id": "00f067aa0ba902b7",
+    "unit_id": "00f067aa0ba902b7",
     "call_site": "shop/views.py:42 orders",
     "route": "orders/",
     "view": "shop.views.orders",

@@ -84,6 +84,7 @@ def test_record_arrives_with_its_fields_and_their_conventional_twins(receiver):
         "vendor": "sqlite",
         "many": False,
         "in_transaction": False,
+        "unit_id": f"{0xDEF:016x}",
         "request_id": "r-1",
         "kind": "request",
         "route": "items/",

@@ -29,7 +29,7 @@ def loop(db):
     put_statement("a" * 16, "SELECT id FROM app_author WHERE id = ? LIMIT ?", tables="app_author")
     put_statement("b" * 16, "SELECT id FROM app_book", tables="app_book")
     request = {
-        "trace_id": TRACE, "span_id": "c" * 16, "route": "books/", "view": "app.views.books", "method": "GET",
+        "trace_id": TRACE, "unit_id": "c" * 16, "route": "books/", "view": "app.views.books", "method": "GET",
         "status": 200, "sampled": True,
     }  # fmt: skip
     put(
@@ -188,8 +188,8 @@ def test_empty_tab_says_so(browser, tab, expected):
 def test_hostile_text_is_text(browser, path):
     put_statement("a" * 16, sql=f"SELECT '{HOSTILE}' FROM a WHERE b = ?", tables=HOSTILE)
     hostile = dict.fromkeys(("route", "view", "call_site", "alias", "kind", "method"), HOSTILE)
-    hostile["fingerprint"] = "a" * 16
-    put(*[{**hostile, "trace_id": TRACE, "error": None if path in TABS else HOSTILE}] * 9)
+    hostile |= {"fingerprint": "a" * 16, "trace_id": TRACE, "unit_id": "c" * 16}
+    put(*[{**hostile, "error": None if path in TABS else HOSTILE}] * 9)
     for query in ("", f"?view={HOSTILE}"):
         page = Page(browser.get(URL + path + query))
         assert HOSTILE[:14] in page.words

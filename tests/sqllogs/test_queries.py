@@ -164,7 +164,7 @@ def test_records_since_a_number_are_found_over_the_end_of_the_slots(last):
 
 @ring_db
 def test_repeated_lines_are_read_of_their_ends_alone(django_assert_num_queries):
-    unit = {"trace_id": "a" * 32, "span_id": "b" * 16}
+    unit = {"trace_id": "a" * 32, "unit_id": "b" * 16}
     put(*[unit | {"rows": 1}] * 20)
     put_statement(sql="SELECT x FROM t WHERE id = ?")
     with django_assert_num_queries(3, using="sqllogs"):  # the scan, the texts, the ends

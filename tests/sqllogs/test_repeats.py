@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.apps import apps
 from django.db import connections
+from opentelemetry.sdk.trace import TracerProvider
 
 from sqllogs.context import unit_of_work
 from tests.sqllogs import loops
@@ -13,7 +14,7 @@ from tests.sqllogs.recording import recording
 from tests.sqllogs.rings import database
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
-UNIT = {"trace_id": "a" * 32, "span_id": "b" * 16, "call_site": "a.py:1 f"}
+UNIT = {"trace_id": "a" * 32, "unit_id": "b" * 16, "call_site": "a.py:1 f"}
 ONE = "SELECT x FROM t WHERE id = ?"
 
 
@@ -52,9 +53,33 @@ def test_bad_loops_are_told_with_their_remedy_and_meant_ones_are_not(ring_alias,
     assert found == {loop.__name__: remedy for loop, remedy in loops.BAD.items()}
 
 
+@pytest.mark.django_db
+def test_spans_within_a_unit_hide_no_repetition_and_tasks_of_one_trace_make_none(ring_alias):
+    tracer = TracerProvider().get_tracer("test")
+
+    def loop(times):
+        with unit_of_work("task", f"{times} times"), connections["default"].cursor() as cursor:
+            for _ in range(times):
+                with tracer.start_as_current_span("step"):
+                    cursor.execute("SELECT 1")
+
+    with recording(ring_alias) as recorder:
+        with tracer.start_as_current_span("of one trace"):
+            for times in (4, 5, 4):
+                loop(times)
+        assert recorder.writer.flush(10)
+    assert [(row["view"], row["calls"], row["requests"]) for row in rows()] == [("5 times", 5, 1)]
+    (request,) = reader("requests").get("/sql-logs/requests/").json()["results"]
+    assert (request["queries"], request["worst_repeat"]) == (13, 5)
+    spans = reader("trace").get(f"/sql-logs/traces/{request['trace_id']}/").json()["spans"]
+    units = [span for span in spans if span["parentSpanID"] is None]
+    assert [span["operationName"] for span in units] == ["4 times", "5 times", "4 times"]
+    assert {span["parentSpanID"] for span in spans} == {None, *(span["spanID"] for span in units)}
+
+
 @both_databases
 def test_row_adds_up_all_requests_that_are_hit():
-    other = UNIT | {"trace_id": "c" * 32}
+    other = UNIT | {"trace_id": "c" * 32, "unit_id": "c" * 16}
     put(*[UNIT | {"duration_ms": 2}] * 5, *[other | {"duration_ms": 1, "route": "b/"}] * 7)
     put_statement(sql=ONE, tables="t")
     (row,) = rows()
@@ -70,10 +95,10 @@ def test_row_adds_up_all_requests_that_are_hit():
     "records",
     [
         [UNIT] * 4,
-        [UNIT | {"trace_id": None}] * 9,  # a plain thread
+        [UNIT | {"trace_id": None, "unit_id": None}] * 9,  # a plain thread
         [UNIT | {"many": True}] * 9,
         [UNIT | {"error": "OperationalError"}] * 9,
-        [UNIT | {"span_id": f"{number:016x}"} for number in range(9)],  # tasks of one trace
+        [UNIT | {"unit_id": f"{number:016x}"} for number in range(9)],  # tasks of one trace
         [UNIT | {"call_site": f"a.py:{number} f"} for number in range(9)],
         [UNIT | {"time": BEGINNING + timedelta(seconds=2 * number)} for number in range(9)],  # polling
     ],

@@ -48,7 +48,7 @@ def test_time_and_duration_are_exact_to_the_microsecond():
 
 def test_query_outside_any_unit_is_of_kind_thread():
     resolved = record()
-    assert (resolved.kind, resolved.trace_id, resolved.view) == ("thread", None, None)
+    assert (resolved.kind, resolved.trace_id, resolved.unit_id) == ("thread", None, None)
     assert (resolved.release, resolved.pid) == ("1.2.3", os.getpid())
 
 
@@ -56,7 +56,8 @@ def test_unit_gives_trace_route_and_request():
     unit = UnitOfWork("request", trace_id=0xABC, span_id=0xDEF, method="GET", request_id="r-1")
     unit.route, unit.view, unit.status = "items/", "shop.views.items", 200
     resolved = record(unit=unit)
-    assert (resolved.trace_id, resolved.span_id) == (f"{0xABC:032x}", f"{0xDEF:016x}")
+    ids = (resolved.trace_id, resolved.span_id, resolved.unit_id)
+    assert ids == (f"{0xABC:032x}", f"{0xDEF:016x}", f"{0xDEF:016x}")
     assert (resolved.route, resolved.view, resolved.method, resolved.status) == (
         "items/",
         "shop.views.items",
@@ -67,11 +68,14 @@ def test_unit_gives_trace_route_and_request():
 
 
 def test_current_span_names_the_span_of_the_query():
+    unit = UnitOfWork("request", span_id=0xDEF)
     with TracerProvider().get_tracer("test").start_as_current_span("inner") as span:
-        resolved = record(span=span, unit=UnitOfWork("request"))
+        resolved = record(span=span, unit=unit)
+        alone = record(span=span)
     context = span.get_span_context()
     assert (resolved.trace_id, resolved.span_id) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
     assert resolved.sampled
+    assert (resolved.unit_id, alone.unit_id) == (f"{0xDEF:016x}", alone.span_id)
 
 
 def test_each_query_of_a_batch_has_its_own_unit():

@@ -12,7 +12,7 @@ URL = "/sql-logs/fingerprints/"
 
 
 def test_statement_has_figures_origins_and_samples():
-    unit = {"trace_id": "a" * 32, "span_id": "b" * 16, "call_site": "a.py:1 f", "route": "a/", "release": "1"}
+    unit = {"trace_id": "a" * 32, "unit_id": "b" * 16, "call_site": "a.py:1 f", "route": "a/", "release": "1"}
     put(
         *[unit | {"duration_ms": 3.0}] * 6,
         {"call_site": "b.py:2 g", "duration_ms": 50.0, "error": "DataError"},

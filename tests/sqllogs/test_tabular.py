@@ -22,7 +22,7 @@ PATHS = (
     "events/",
 )
 PATHS += (f"traces/{'a' * 32}/",)
-UNIT = {"trace_id": "a" * 32, "span_id": "b" * 16}
+UNIT = {"trace_id": "a" * 32, "unit_id": "b" * 16}
 
 
 def get(path, format, **parameters):
