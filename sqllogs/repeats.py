@@ -1,12 +1,15 @@
 """Tell an N+1 from a loop that is meant.
 
 Pure rules on normalised statements, as the ORM writes them; used by
-`sqllogs.queries.repeats` in the reader's thread.
+`sqllogs.queries.repeats` in the reader's thread, by `sqllogs.metrics.units` in
+the writer's and by `sqllogs.testing` in a test's.
 """
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from sqllogs.conf import Conf
 from sqllogs.rows import StatementRow
@@ -22,17 +25,63 @@ _BEYOND = re.compile(r" (?:<|>|<=|>=) \(?\?")
 _COLUMNS = re.compile(r"\AINSERT [^(]*\(([^)]*)\) VALUES ")
 
 
+JUDGED = {"error__isnull": True, "many": False, "repeats_allowed": False}
+"""The same as `is_judged`, for the ring."""
+
+
+class Sent(Protocol):
+    """What is asked of a record, whether it is to be judged."""
+
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def many(self) -> bool: ...
+    @property
+    def repeats_allowed(self) -> bool: ...
+
+
+class End(Protocol):
+    """What is asked of the first and of the last record of a repetition."""
+
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def sql_length(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repetition:
-    """How one line of one unit of work has sent one statement."""
+    """How one line of one unit of work has sent one statement.
+
+    It is told by the first and the last record: averages of all would be sorted along through
+    the whole ring, and a metric or a test must not judge otherwise than the ring.
+    """
 
     times: int
-    span_s: float
-    """From the first to the last."""
-    rows_each: float | None
-    """Rows returned or changed, on average, where the driver told."""
-    characters_each: float
-    """Length as sent, on average."""
+    first: End
+    last: End
+
+    @property
+    def span_s(self) -> float:
+        return abs((self.last.time - self.first.time).total_seconds())
+
+    @property
+    def rows_each(self) -> float | None:
+        """Rows returned or changed, where the driver told."""
+        rows = [end.rows for end in (self.first, self.last) if end.rows is not None]
+        return sum(rows) / len(rows) if rows else None
+
+    @property
+    def characters_each(self) -> float:
+        """Length as sent."""
+        return (self.first.sql_length + self.last.sql_length) / 2
+
+
+def is_judged(sent: Sent) -> bool:
+    """Leave out what fails and is sent again, executemany, which is a remedy already, and what is allowed."""
+    return sent.error is None and not sent.many and not sent.repeats_allowed
 
 
 class Rules:

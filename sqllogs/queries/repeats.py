@@ -18,7 +18,7 @@ from sqllogs.queries.figures import Records, as_time, fetch
 from sqllogs.queries.groups import newest
 from sqllogs.queries.records import Ring, live, statements
 from sqllogs.queries.units import chunks
-from sqllogs.repeats import Repetition, Rules
+from sqllogs.repeats import JUDGED, Repetition, Rules
 from sqllogs.rows import StatementRow
 
 _KEYS = ("unit_id", "fingerprint", "call_site")
@@ -124,21 +124,10 @@ def _found(records: Records, ring: Ring, group: str) -> tuple[dict[str, Statemen
         # Of a statement without a text, or one that is just being overwritten, nobody can say what is meant.
         if statement is None or first is None or last is None:
             continue
-        if rules.is_suspect(statement, call_site, _repetition(times, first, last)):
+        if rules.is_suspect(statement, call_site, Repetition(times=times, first=first, last=last)):
             repeated = (fingerprint, call_site, times, total_ms)
             found.append(Found(last.trace_id, *repeated, last.time, last.route, last.view, value))
     return texts, found
-
-
-def _repetition(times: int, first: _End, last: _End) -> Repetition:
-    """Judge by the first and the last one: averages of all would be sorted along through the whole ring."""
-    rows = [end.rows for end in (first, last) if end.rows is not None]
-    return Repetition(
-        times=times,
-        span_s=(last.time - first.time).total_seconds(),
-        rows_each=sum(rows) / len(rows) if rows else None,
-        characters_each=(first.sql_length + last.sql_length) / 2,
-    )
 
 
 def _ends(ring: Ring, seqs: Collection[int]) -> dict[int, _End]:
@@ -155,8 +144,7 @@ def _ends(ring: Ring, seqs: Collection[int]) -> dict[int, _End]:
 def _repeated(records: Records, group: str, threshold: int) -> Any:
     keys = dict.fromkeys((*_KEYS, group))
     return (
-        # A statement that fails is sent again on purpose, and executemany is a remedy already.
-        records.filter(unit_id__isnull=False, error__isnull=True, many=False, repeats_allowed=False)
+        records.filter(unit_id__isnull=False, **JUDGED)
         .order_by()
         .values(*keys)
         .annotate(

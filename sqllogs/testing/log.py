@@ -6,11 +6,12 @@ in the test's own.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from sqllogs.call_site import CallSites
 from sqllogs.conf import load
 from sqllogs.record import Captured
-from sqllogs.repeats import Rules
+from sqllogs.repeats import Rules, is_judged
 from sqllogs.rows import StatementRow
 from sqllogs.statement import Statements
 from sqllogs.testing import messages, tap
@@ -49,7 +50,7 @@ class QueryLog:
     def repeats(self, times: int = REPEATS_FROM) -> list[Group]:
         """The groups of at least `times` queries within one unit of work, but for loops that are meant."""
         rules = Rules(replace(load(), n_plus_one_threshold=times))
-        judged = [query for query in self.queries if not _is_exempt(query)]
+        judged = [query for query in self.queries if is_judged(query)]
         return [group for group in _grouped(judged, per_unit=True) if _is_suspect(rules, group)]
 
     def take(self, captured: Captured) -> None:
@@ -86,7 +87,7 @@ class QueryLog:
             operation=statement.operation,
             tables=statement.tables,
             alias=captured.alias,
-            time_ns=captured.time_ns,
+            time=datetime.fromtimestamp(captured.time_ns / 1e9, UTC),
             duration_ms=captured.execute_ns // 1000 / 1000,
             rows=captured.rowcount if captured.rowcount >= 0 else None,
             sql_length=captured.sql_length if captured.sql_length >= 0 else len(captured.sql),
@@ -95,12 +96,6 @@ class QueryLog:
             call_site=None if code is None else self._call_sites.name(code, captured.lasti),
             unit=captured.unit,
         )
-
-
-def _is_exempt(query: Query) -> bool:
-    """Tell what is repeated on purpose: see `sqllogs.queries.repeats`, where the ring is asked the same."""
-    is_allowed = query.unit is not None and query.unit.repeats_allowed
-    return is_allowed or query.many or query.error is not None
 
 
 def _is_suspect(rules: Rules, group: Group) -> bool:

@@ -1,6 +1,7 @@
 """What a `QueryLog` is made of."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqllogs.context import UnitOfWork
 from sqllogs.repeats import Repetition
@@ -17,8 +18,8 @@ class Query:
     """SELECT, INSERT, ..."""
     tables: tuple[str, ...]
     alias: str
-    time_ns: int
-    """When it was sent, nanoseconds since the epoch."""
+    time: datetime
+    """When it was sent, UTC."""
     duration_ms: float
     rows: int | None
     sql_length: int
@@ -31,6 +32,10 @@ class Query:
     """`path/file.py:line function` of the application, the test included."""
     unit: UnitOfWork | None
     """The request, command or task that it belongs to."""
+
+    @property
+    def repeats_allowed(self) -> bool:
+        return self.unit is not None and self.unit.repeats_allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +55,7 @@ class Group:
     @property
     def repetition(self) -> Repetition:
         """What tells an N+1 from a loop that is meant."""
-        rows = [query.rows for query in self.queries if query.rows is not None]
-        return Repetition(
-            times=self.times,
-            span_s=(self.queries[-1].time_ns - self.first.time_ns) / 1e9,
-            rows_each=sum(rows) / len(rows) if rows else None,
-            characters_each=sum(query.sql_length for query in self.queries) / self.times,
-        )
+        return Repetition(times=self.times, first=self.first, last=self.queries[-1])
 
     @property
     def total_ms(self) -> float:

@@ -38,8 +38,8 @@ def unit():
     return made
 
 
-def send(requests, made, *statements):
-    batch = Resolver(Conf()).batch([captured(sql=sql, unit=made) for sql in statements])
+def send(requests, made, *statements, **changes):
+    batch = Resolver(Conf()).batch([captured(sql=sql, unit=made, **changes) for sql in statements])
     for record in batch.records:
         requests.add(record, batch.statements[record.fingerprint], made)
 
@@ -88,6 +88,28 @@ def test_loop_that_is_meant_is_no_n_plus_one(requests):
     send(requests, made, *["SELECT a FROM b WHERE c IN (1, 2)"] * 20, *["COMMIT"] * 20)
     requests.close_all()
     assert counted(requests, REQUESTS_REPEATING) == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("SELECT a FROM b WHERE c = 1", {"error": ValueError}),
+        ("UPDATE b SET a = 1 WHERE c = 1", {"many": True}),
+    ],
+)
+def test_what_the_ring_leaves_out_is_no_n_plus_one(requests, sql, changes):
+    send(requests, unit(), *[sql] * 20, **changes)
+    requests.close_all()
+    assert counted(requests, REQUESTS_REPEATING) == {}
+
+
+@pytest.mark.parametrize(("rows", "seen"), [((50, 50), {}), ((0, 0), {LABELS: 1}), ((1, 1), {LABELS: 1})])
+def test_pages_are_told_by_the_rows_of_the_first_and_the_last(requests, rows, seen):
+    made = unit()
+    for rowcount in (rows[0], *[10] * 3, rows[1]):
+        send(requests, made, "SELECT a FROM b LIMIT 1 OFFSET 1", rowcount=rowcount)
+    requests.close_all()
+    assert counted(requests, REQUESTS_REPEATING) == seen
 
 
 def test_different_statements_are_no_n_plus_one(requests):
