@@ -16,7 +16,10 @@ pytestmark = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
 
 NOW = ("begin", "end", "calls_per_s")
 """What differs from one moment to the next."""
-LOOP = {"trace_id": "a" * 32, "call_site": "shop/views.py:4 f", "route": "basket/", "duration_ms": 2.0}
+LOOP = {
+    "trace_id": "a" * 32, "unit_id": "b" * 16, "call_site": "shop/views.py:4 f", "route": "basket/",
+    "duration_ms": 2.0,
+}  # fmt: skip
 
 
 @pytest.fixture
