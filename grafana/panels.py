@@ -38,8 +38,8 @@ def neutral() -> dashboard.ThresholdsConfig:
 
 
 def slow() -> dashboard.ThresholdsConfig:
-    """Return the colours of a query's duration in milliseconds."""
-    return thresholds((None, "green"), (100.0, "orange"), (1000.0, "red"))
+    """Return the colours of a query's duration in milliseconds: red from the default of SLOW_MS on."""
+    return thresholds((None, "green"), (100.0, "orange"), (500.0, "red"))
 
 
 def none_is_good() -> dashboard.ThresholdsConfig:

@@ -71,8 +71,8 @@ class Conf:
     trace_url: str = ""
     """Link to a trace in its viewer, `{trace_id}` in it is filled in."""
 
-    slow_log_ms: float = 500.0
-    """From this duration on a query has a line in the log, logger `sqllogs.slow`, milliseconds."""
+    slow_ms: float = 500.0
+    """From this duration on a query is slow, in the log, filters, colours and samples, milliseconds."""
 
     metrics_port: int = 0
     """Port of this machine at which Prometheus finds the site's metrics; 0 is none."""
@@ -104,7 +104,7 @@ _MINIMA: dict[str, float] = {
     "BUFFER_ROWS": 1,
     "BUFFER_BYTES": 64 * 1024,
     "N_PLUS_ONE_THRESHOLD": 2,
-    "SLOW_LOG_MS": 0,
+    "SLOW_MS": 0,
     "METRICS_PORT": 0,
     "OTLP_SHARE": 0,
     "SAMPLE": 0,

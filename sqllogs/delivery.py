@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from sqllogs import guard, sampling
+from sqllogs import guard
 from sqllogs.buffer import Buffer
 from sqllogs.errors import RejectedRowsError
 from sqllogs.pulse import Pulse
-from sqllogs.record import SLOW_MS
 from sqllogs.resolver import Batch, Resolver
 from sqllogs.ring import Ring, Tallies
+from sqllogs.sampling import ALL, Sample
 from sqllogs.sinks import Sinks
 from sqllogs.unfinished import Unfinished
 
@@ -35,13 +35,13 @@ class Delivery:
         make_resolver: Callable[[], Resolver],
         sinks: Sinks,
         *,
-        share: float = 1.0,
+        sample: Sample = ALL,
     ) -> None:
         self._buffer = buffer
         self._ring = ring
         self._make_resolver = make_resolver
         self._sinks = sinks
-        self._share = share
+        self._sample = sample
         self._resolver: Resolver | None = None
         self._held: list[tuple[int | None, Batch]] = []
         """The batch under way, in parts if it was refused, each with its first number once reserved."""
@@ -96,7 +96,7 @@ class Delivery:
         self._muted += len(ready) - len(heard)
         batch = self._resolver.batch(heard)
         self._sinks.take(batch)
-        kept, left = sampling.split(batch.records, self._share, SLOW_MS)
+        kept, left = self._sample.split(batch.records)
         return replace(batch, records=kept, sampled_out=left) if left else batch
 
     def pulse_sinks(self, flush_s: float | None) -> None:

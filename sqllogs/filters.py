@@ -14,10 +14,9 @@ from django.db.models.functions import Concat
 from django.http import QueryDict
 from django_filters import Filter
 
-from sqllogs import parameters
+from sqllogs import conf, parameters
 from sqllogs.api_errors import ParameterError
 from sqllogs.models import SQLLog, Statement
-from sqllogs.record import SLOW_MS
 
 Records = QuerySet[SQLLog]
 
@@ -81,14 +80,15 @@ class Instant(Filter):
 
 
 class Slow(Filter):
-    """Slow or not, by SLOW_MS."""
+    """Slow or not, by the setting SLOW_MS."""
 
     field_class = parameters.SwitchField
 
     def filter(self, qs: Records, value: bool | None) -> Records:
         if value is None:
             return qs
-        return qs.filter(duration_ms__gte=SLOW_MS) if value else qs.filter(duration_ms__lt=SLOW_MS)
+        slow_ms = conf.load().slow_ms
+        return qs.filter(duration_ms__gte=slow_ms) if value else qs.filter(duration_ms__lt=slow_ms)
 
 
 class Error(Values):

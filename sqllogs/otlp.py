@@ -11,12 +11,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from threading import Event, Thread
 
-from sqllogs import guard, sampling
+from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.errors import SQLLogsError
 from sqllogs.otlp_http import NO_ANSWER, THREAD, Exporter, HTTPExporter
 from sqllogs.record import Record
 from sqllogs.resolver import Batch
+from sqllogs.sampling import Sample
 from sqllogs.statement import Statement
 from sqllogs.tracing import untraced
 
@@ -44,6 +45,7 @@ class OTLPSink:
 
     def __init__(self, conf: Conf, make_exporter: Callable[[str], Exporter]) -> None:
         self._conf = conf
+        self._sample = Sample(conf.otlp_share, conf.slow_ms)
         self._make_exporter = make_exporter
         self._queue: deque[tuple[Record, Statement, str]] = deque()
         self._held: list[tuple[Record, Statement, str]] = []
@@ -68,7 +70,7 @@ class OTLPSink:
 
     def take(self, batch: Batch) -> None:
         for record in batch.records:
-            if not self._is_chosen(record):
+            if not self._sample.has(record):
                 self._left_out += 1
             elif len(self._queue) >= QUEUE_ROWS:
                 self._queue_full += 1
@@ -92,10 +94,6 @@ class OTLPSink:
         self._unsent += len(self._queue) + len(self._held)
         self._queue.clear()
         self._held = []
-
-    def _is_chosen(self, record: Record) -> bool:
-        """Choose whole traces, and every slow or failing query."""
-        return sampling.is_chosen(record, self._conf.otlp_share, self._conf.slow_log_ms)
 
     def _run(self) -> None:
         with untraced():  # its requests are nobody's, and what is logged on the way is not sent in turn
@@ -137,7 +135,7 @@ class OTLPSink:
         if self._exporter is None:
             from sqllogs.otlp_records import LogRecords
 
-            self._records = LogRecords(release=self._conf.release, slow_ms=self._conf.slow_log_ms)
+            self._records = LogRecords(release=self._conf.release, slow_ms=self._conf.slow_ms)
             self._exporter = self._make_exporter(self._conf.otlp)
         status = self._exporter.export([self._records.of(*one) for one in self._held])
         if 200 <= status < 400:

@@ -40,10 +40,6 @@ class Fetch:
         self.done = True
 
 
-SLOW_MS = 500.0
-"""From this duration on a statement is slow, milliseconds."""
-
-
 class Captured(NamedTuple):
     """What the execute wrapper leaves in the buffer; nothing in it is resolved yet."""
 

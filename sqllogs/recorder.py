@@ -21,6 +21,7 @@ from sqllogs.context import finished
 from sqllogs.metrics import connecting, exporter
 from sqllogs.overrides import Overrides
 from sqllogs.record import Captured
+from sqllogs.sampling import Sample
 
 EXIT_TIMEOUT_S = 3.0
 """How long the end of a process waits, at most, for a store that does not answer."""
@@ -51,7 +52,11 @@ class Recorder:
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.ring = Ring(settings)
         self.delivery = Delivery(
-            self.buffer, self.ring, lambda: Resolver(settings), Sinks(settings), share=settings.sample
+            self.buffer,
+            self.ring,
+            lambda: Resolver(settings),
+            Sinks(settings),
+            sample=Sample(settings.sample, settings.slow_ms),
         )
         self.writer = Writer(
             self.buffer, self.ring, self.delivery, flush_interval_s=settings.flush_interval_s

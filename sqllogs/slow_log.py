@@ -84,7 +84,7 @@ class SlowLog:
 
 
 def make(conf: Conf) -> SlowLog:
-    return SlowLog(conf.slow_log_ms)
+    return SlowLog(conf.slow_ms)
 
 
 def _write(record: Record, sql: str, left_out: str = "") -> None:

@@ -10,10 +10,9 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from sqllogs import parameters
+from sqllogs import conf, parameters
 from sqllogs.filters import SQLLogFilter
 from sqllogs.models import SQLLog, Statement
-from sqllogs.record import SLOW_MS
 
 CONTAINED = ("view", "route", "call_site")
 EQUAL = ("fingerprint", "trace_id", "request_id")
@@ -49,8 +48,12 @@ class Duration(Choice):
         ("1", "1 ms or longer"),
         ("10", "10 ms or longer"),
         ("100", "100 ms or longer"),
-        (f"{SLOW_MS:.0f}", f"Slow: {SLOW_MS:.0f} ms or longer"),
     )
+
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> tuple[tuple[str, str], ...]:
+        slow = f"{conf.load().slow_ms:g}"
+        choices = dict(self.choices_) | {slow: f"Slow: {slow} ms or longer"}
+        return tuple(sorted(choices.items(), key=lambda choice: float(choice[0])))
 
 
 class Outcome(Choice):

@@ -9,7 +9,6 @@ from datetime import datetime
 from math import ceil, log10
 
 from sqllogs.page.wording import clock, day, milliseconds
-from sqllogs.record import SLOW_MS
 from sqllogs.rows import Record
 
 LINES_MS = (0.01, 0.1, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -74,7 +73,7 @@ class Chart:
     end: str
 
 
-def chart(records: Iterable[Record]) -> Chart | None:
+def chart(records: Iterable[Record], slow_ms: float) -> Chart | None:
     """Return the chart of some records; None for fewer than two, which show no course of things."""
     by_time = sorted(records, key=lambda record: record["time"])
     if len(by_time) < 2:
@@ -87,7 +86,7 @@ def chart(records: Iterable[Record]) -> Chart | None:
         Dot(
             x=f"{100 * (instant - began) / took:.2f}",
             y=f"{100 * (top - log10(duration)) / (top - bottom):.2f}",
-            kind=kind(record),
+            kind=kind(record, slow_ms),
             record=record,
             told=f"{milliseconds(duration)} ms at {clock(record['time'])}",
         )
@@ -105,8 +104,8 @@ def _instant(record: Record) -> str:
     return f"{day(record['time'])} {clock(record['time'])}"
 
 
-def kind(record: Record) -> str:
+def kind(record: Record, slow_ms: float) -> str:
     """Say what a record stands out by."""
     if record["error"] is not None:
         return "failed"
-    return "slow" if record["duration_ms"] >= SLOW_MS else "plain"
+    return "slow" if record["duration_ms"] >= slow_ms else "plain"

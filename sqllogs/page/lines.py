@@ -10,7 +10,7 @@ from math import log10
 from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
-from sqllogs import conf
+from sqllogs.conf import Conf
 from sqllogs.page import figures
 from sqllogs.page.links import Links
 from sqllogs.page.wording import clock, day, emphasized, excerpt, milliseconds
@@ -44,11 +44,12 @@ class Line:
     """The trace in its viewer."""
 
 
-def line(record: Record, links: Links) -> Line:
+def line(record: Record, links: Links, settings: Conf) -> Line:
+    """Lay out a record; the settings are read once for a page, not for each line."""
     duration_ms = record["duration_ms"]
     return Line(
         record=record,
-        kind=figures.kind(record),
+        kind=figures.kind(record, settings.slow_ms),
         url=f"{links.home}{record['id']}/",  # a thousand calls of reverse() take 50 ms
         day=day(record["time"]),
         clock=clock(record["time"]),
@@ -57,12 +58,12 @@ def line(record: Record, links: Links) -> Line:
         sql=emphasized(excerpt(record["sql"])) if record["sql"] is not None else None,
         links={name: links.adding(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]
         slower=links.adding("min_ms", f"{duration_ms:.4g}"),
-        trace=trace_url(record),
+        trace=trace_url(record, settings),
     )
 
 
-def trace_url(record: Record) -> str | None:
-    template, trace_id = conf.load().trace_url, record["trace_id"]
+def trace_url(record: Record, settings: Conf) -> str | None:
+    template, trace_id = settings.trace_url, record["trace_id"]
     # A trace that is not sampled is in no viewer.
     if not (template and trace_id and record["sampled"]):
         return None

@@ -12,6 +12,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from rest_framework.request import Request
 
+from sqllogs import conf
 from sqllogs.authentication import VIEW_TEXT
 from sqllogs.page.lines import Line, curl, line
 from sqllogs.page.links import Links
@@ -51,7 +52,7 @@ class Fact:
 def detail_page(request: Request, record: Record, *, with_text: bool) -> Mapping[str, Any]:
     """Return what record.html shows."""
     links = Links(reverse("sqllogs:list"), QueryDict())  # of its own, and of no list one has come from
-    shown = line(record, links)
+    shown = line(record, links, conf.load())
     return {
         "line": shown,
         "record": record,

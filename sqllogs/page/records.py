@@ -10,6 +10,7 @@ from typing import Any
 from django.http import QueryDict
 from rest_framework.request import Request
 
+from sqllogs import conf
 from sqllogs.page import figures
 from sqllogs.page.heads import Column, heads
 from sqllogs.page.lines import line
@@ -32,14 +33,15 @@ COLUMNS = (
 def list_page(request: Request, page: Page, *, with_text: bool) -> Mapping[str, Any]:
     """Return what records.html shows."""
     links = Links(request.path, request.query_params)
+    settings = conf.load()
     ordering = _ordering(request.query_params)
     around = tab(request, links, page, with_text=with_text, records=page.results)
     return around | {
         "title": "Queries",
-        "lines": [line(record, links) for record in page.results],
+        "lines": [line(record, links, settings) for record in page.results],
         "heads": heads(links, COLUMNS, ordering, NEWEST_FIRST),
         "figures": figures.figures(page.results),
-        "chart": figures.chart(page.results),
+        "chart": figures.chart(page.results, settings.slow_ms),
         # What comes in belongs on top only where the newest is there.
         "may_follow": around["first_page"] is None and ordering == NEWEST_FIRST,
     }

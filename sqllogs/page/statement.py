@@ -11,6 +11,7 @@ from typing import Any
 from django.urls import reverse
 from rest_framework.request import Request
 
+from sqllogs import conf
 from sqllogs.authentication import VIEW_TEXT
 from sqllogs.page.form import Chip, chips
 from sqllogs.page.lines import Line, curl, line
@@ -77,4 +78,5 @@ def _places(origins: Sequence[Origin], records: Links, name: str, total_ms: floa
 
 
 def _lines(records: Sequence[Any], links: Links) -> list[Line]:
-    return [line(record, links) for record in records]
+    settings = conf.load()
+    return [line(record, links, settings) for record in records]

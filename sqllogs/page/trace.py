@@ -13,6 +13,7 @@ from typing import Any
 from django.http import QueryDict
 from rest_framework.request import Request
 
+from sqllogs import conf
 from sqllogs.authentication import VIEW_TEXT
 from sqllogs.page.lines import Line, curl, line, trace_url
 from sqllogs.page.links import Links
@@ -34,7 +35,7 @@ class Step:
 
 def trace_page(request: Request, trace: Trace, *, with_text: bool) -> Mapping[str, Any]:
     """Return what trace.html shows."""
-    records = trace.results
+    records, settings = trace.results, conf.load()
     links = Links(request.path, QueryDict())
     links = links.at(links.home)
     begins_ms = [datetime.fromisoformat(record["time"]).timestamp() * 1000 for record in records]
@@ -44,11 +45,11 @@ def trace_page(request: Request, trace: Trace, *, with_text: bool) -> Mapping[st
     times = Counter(record["fingerprint"] for record in records)
     return {
         "trace": trace,
-        "origin": line(records[-1], links) if records else None,
+        "origin": line(records[-1], links, settings) if records else None,
         "elapsed_ms": elapsed_ms if records else None,
         "steps": [
             Step(
-                line=line(record, links),
+                line=line(record, links, settings),
                 after_ms=begin_ms - began_ms,
                 begin=f"{100 * (begin_ms - began_ms) / elapsed_ms:.2f}",
                 length=f"{100 * record['duration_ms'] / elapsed_ms:.2f}",
@@ -57,7 +58,7 @@ def trace_page(request: Request, trace: Trace, *, with_text: bool) -> Mapping[st
             for begin_ms, record in zip(begins_ms, records, strict=True)
         ],
         "repeated": sum(times.values()) - len(times),
-        "viewer": next((url for record in records if (url := trace_url(record))), None),
+        "viewer": next((url for record in records if (url := trace_url(record, settings))), None),
         "as_list": links.plain(trace_id=trace.trace_id, ordering="id"),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,

@@ -5,12 +5,13 @@ from typing import Any
 
 from django.utils import timezone
 
+from sqllogs import conf
 from sqllogs.brief import brief
-from sqllogs.record import SLOW_MS
 from sqllogs.rows import Record
 from sqllogs.terminal.table import Column
 
-NOTICEABLE_MS = SLOW_MS / 5
+NOTICEABLE = 0.2
+"""Share of what is slow from which on a duration is coloured."""
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -19,9 +20,10 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def by_duration(duration_ms: float | None) -> str:
     """Return the style of a duration."""
-    if duration_ms is None or duration_ms < NOTICEABLE_MS:
+    slow_ms = conf.load().slow_ms
+    if duration_ms is None or duration_ms < NOTICEABLE * slow_ms:
         return ""
-    return "red" if duration_ms >= SLOW_MS else "yellow"
+    return "red" if duration_ms >= slow_ms else "yellow"
 
 
 def clock(time: str) -> str:

@@ -64,7 +64,10 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "to": (_TIME, "End of the range, which does not belong to it."),
     "min_ms": (_MS, "At least this duration."),
     "max_ms": (_MS, "At most this duration."),
-    "slow": ({"type": "string", "enum": ["true", "false", ""]}, "500 ms or longer, or less."),
+    "slow": (
+        {"type": "string", "enum": ["true", "false", ""]},
+        "SLOW_MS (500) or longer, or less.",
+    ),
     "error": (_VALUES, "true, false, or classes of exceptions."),
     "alias": (_VALUES, "Aliases in DATABASES; several values by comma, here and below."),
     "vendor": (_VALUES, "Vendors: sqlite, postgresql, ..."),

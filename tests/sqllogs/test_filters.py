@@ -7,9 +7,9 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from sqllogs.api_errors import ParameterError
+from sqllogs.conf import Conf
 from sqllogs.filters import SQLLogFilter
 from sqllogs.parameters import InstantField, escaped
-from sqllogs.record import SLOW_MS
 from tests.sqllogs.factories import BEGINNING, put, put_statement
 
 RECORDS = (
@@ -21,7 +21,7 @@ RECORDS = (
         "route": "a/",
         "view": "a.A",
     },
-    {"duration_ms": SLOW_MS, "alias": "other", "vendor": "postgresql", "kind": "task", "view": "b,c"},
+    {"duration_ms": Conf().slow_ms, "alias": "other", "vendor": "postgresql", "kind": "task", "view": "b,c"},
     {"duration_ms": 20.0, "error": "IntegrityError", "trace_id": "0" * 30 + "ab", "request_id": "r-1"},
     {"duration_ms": 30.0, "error": "DataError", "call_site": "shop/views.py:42 items", "release": "1.0"},
     {"duration_ms": 40.0, "fingerprint": "00000000000000aa", "host": "web-2"},

@@ -2,15 +2,16 @@
 
 import pytest
 
-from sqllogs import sampling
 from sqllogs.models import Process, SQLLog
 from sqllogs.queries import statistics
 from sqllogs.queries.statistics import Where
-from sqllogs.record import SLOW_MS
 from sqllogs.resolver import Batch
+from sqllogs.sampling import Sample
 from tests.sqllogs.fake_ring import balanced
 from tests.sqllogs.recording import recording
 from tests.sqllogs.test_resolver import captured, record
+
+SLOW_MS = 500.0
 
 
 def of_trace(number, **changes):
@@ -19,20 +20,20 @@ def of_trace(number, **changes):
 
 def test_share_is_of_whole_traces_and_every_process_chooses_alike():
     traces = [number * 2**64 // 1000 for number in range(1000)]
-    chosen = [number for number in traces if sampling.is_chosen(of_trace(number), 0.3, SLOW_MS)]
+    chosen = [number for number in traces if Sample(0.3, SLOW_MS).has(of_trace(number))]
     assert len(chosen) == 300
-    assert chosen == [number for number in traces if sampling.is_chosen(of_trace(number), 0.3, SLOW_MS)]
+    assert chosen == [number for number in traces if Sample(0.3, SLOW_MS).has(of_trace(number))]
 
 
 def test_slow_and_failing_records_are_always_kept():
     last = 2**64 - 1
-    assert not sampling.is_chosen(of_trace(last), 0.5, SLOW_MS)
-    assert sampling.is_chosen(of_trace(last, duration_ms=SLOW_MS), 0.5, SLOW_MS)
-    assert sampling.is_chosen(of_trace(last, error="ValueError"), 0.0, SLOW_MS)
+    assert not Sample(0.5, SLOW_MS).has(of_trace(last))
+    assert Sample(0.5, SLOW_MS).has(of_trace(last, duration_ms=SLOW_MS))
+    assert Sample(0.0, SLOW_MS).has(of_trace(last, error="ValueError"))
 
 
 def test_records_without_a_trace_are_kept_by_chance():
-    kept = sum(sampling.is_chosen(record(), 0.5, SLOW_MS) for _ in range(1000))
+    kept = sum(Sample(0.5, SLOW_MS).has(record()) for _ in range(1000))
     assert 350 < kept < 650
 
 
@@ -61,7 +62,7 @@ def test_what_is_sampled_out_is_counted_and_accounted_for(ring_alias):
 
 
 def test_account_of_a_refused_batch_with_a_sample_adds_up(way):
-    way.delivery._share = 0.0
+    way.delivery._sample = Sample(0.0, SLOW_MS)
     way.ring.poison = {99}
     for number in range(21):
         way.put(1, error=ValueError if number % 4 == 0 else None, sql_length=99 if number == 8 else 5)
