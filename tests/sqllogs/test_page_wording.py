@@ -88,7 +88,7 @@ def record(seconds, duration_ms, error=None):
 
 
 def test_chart_is_logarithmic_from_the_oldest_to_the_newest():
-    shown = chart([record(20, 100.0), record(10, 10.0), record(0, 1.0)])
+    shown = chart([record(20, 100.0), record(10, 10.0), record(0, 1.0)], slow_ms=50.0)
     assert [dot.x for dot in shown.dots] == ["0.00", "50.00", "100.00"]
     low, middle, high = (float(dot.y) for dot in shown.dots)
     assert low > middle > high
@@ -97,7 +97,7 @@ def test_chart_is_logarithmic_from_the_oldest_to_the_newest():
 
 
 def test_one_record_makes_no_chart():
-    assert chart([record(0, 1.0)]) is None
+    assert chart([record(0, 1.0)], slow_ms=50.0) is None
 
 
 def test_figures_of_nothing_are_none():
