@@ -21,9 +21,10 @@ def woken(monkeypatch):
     return calls
 
 
-def test_connection_is_counted(woken, django_db_blocker):
-    memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    with django_db_blocker.unblock(), database("counted", memory):
+def test_connection_is_counted(woken, tmp_path, django_db_blocker):
+    # In a file: Django never closes a database in memory.
+    somewhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "x.sqlite3"}
+    with django_db_blocker.unblock(), database("counted", somewhere):
         connections["counted"].ensure_connection()
     assert connecting.counts() == {TRIED: 1}
     assert woken == []
