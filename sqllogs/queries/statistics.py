@@ -151,7 +151,8 @@ def _points(totals: dict[tuple[int, str | None], Total], kept: set[str | None]) 
 
 def _asked(where: Where, oldest: Oldest) -> tuple[int, int]:
     """Return the range in whole seconds, outward; open ends are the first call and this moment."""
-    since_s = int(where.since.timestamp()) if where.since else oldest.complete_since_s or 0
+    # No row is of before the epoch, and no step of time begins before the year 1.
+    since_s = max(0, int(where.since.timestamp())) if where.since else oldest.complete_since_s or 0
     until_s = (
         ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else int(time.time()) + 1
     )

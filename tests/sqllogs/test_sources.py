@@ -114,3 +114,11 @@ def test_share_of_load_is_of_the_whole_though_tables_overlap():
     put_statement("e" * 16, tables="x,y")
     rows = {row["group"]: row["load_percent"] for row in get("stats/", group_by="table")["results"]}
     assert rows == {"x": pytest.approx(100 / 3), "y": pytest.approx(100 / 3), None: pytest.approx(200 / 3)}
+
+
+@pytest.mark.parametrize("end", [END, "0001-01-01T00:00:01"])
+@pytest.mark.parametrize(("path", "step"), [("series/", {"step": "7d"}), ("series/", {}), ("stats/", {})])
+def test_beginning_of_the_calendar_is_a_time_too(path, step, end):
+    put_statistics({})
+    found = get(path, source="statistics", to=end, **{"from": "0001-01-01"}, **step)
+    assert found["source"] == "statistics"
