@@ -56,6 +56,7 @@ class SQLLog(models.Model):
         permissions = [
             ("view_sqllog_text", "Can view the SQL text"),
             ("explain_sqllog", "Can explain a statement"),
+            ("review_sqllog", "Can review statements"),
         ]
 
     def __str__(self) -> str:
@@ -73,10 +74,33 @@ class Statement(models.Model):
     last_seen = models.DateTimeField(help_text="To the hour; the oldest make room for new ones.")
 
     class Meta:
+        verbose_name = "slow query"  # as the admin calls it, which lists statements by their share of load
+        verbose_name_plural = "Slow queries"
         default_permissions = ()
 
     def __str__(self) -> str:
         return self.sql[:80]
+
+
+class Review(models.Model):
+    """What somebody has decided about a statement; kept when the statement's text is not."""
+
+    class Status(models.TextChoices):
+        OPEN = "open", "Open"
+        REVIEWED = "reviewed", "Reviewed"
+        IGNORED = "ignored", "Ignored"
+
+    fingerprint = models.CharField(max_length=16, primary_key=True, help_text="16 hex digits.")
+    status = models.CharField(max_length=16, choices=Status.choices)
+    by = models.CharField(max_length=150, help_text="Username: users may be in another database.")
+    at = models.DateTimeField(help_text="When, UTC.")
+    note = models.TextField(blank=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint} {self.status} by {self.by}"
 
 
 class RingHead(models.Model):

@@ -56,6 +56,7 @@ def clear() -> Iterator[tuple[int, int]]:
     """Delete all records, statement texts and statistics; numbers go on where they were.
 
     Yield rows done and in all. Events are kept: a deploy that was forgotten would be told a second time.
+    Reviews are too: nobody could make them again.
     """
     alias = conf.load().database
     _be_patient(alias)

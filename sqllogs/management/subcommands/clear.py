@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from sqllogs import ring
 from sqllogs.management.subcommands import progress
 
-HELP = "Delete all records, statement texts and statistics; tokens and events are kept."
+HELP = "Delete all records, statement texts and statistics; tokens, events and reviews are kept."
 
 
 def add_arguments(parser: CommandParser) -> None:
