@@ -29,9 +29,18 @@ FILTERS = {
     "duration, many match": "min_ms=0.041",
     "duration, none match": "min_ms=1000",
     "one view": "view=shop.views.view_7",
+    "no such route": "route=nowhere",
     "one trace": "trace_id={trace_id}",
+    "one request": "request_id=request-40",
+    "one statement": "fingerprint={fingerprint}",
     "text": "search=shop_table_77",
+    "table": "table=shop_table_77",
+    "call site": "call_site=views_7.py",
+    "failed": "error=true",
+    "view, duration and text": "view=shop.views.view_7&min_ms=0.044&search=shop_table_7",
     "slowest first": "ordering=-duration_ms",
+    "slowest first of one view": "ordering=-duration_ms&view=shop.views.view_7",
+    "most rows first": "ordering=-rows",
 }
 
 
@@ -51,10 +60,10 @@ def _measured(capacity: int) -> list[tuple[object, ...]]:
         speeds = [_write(recording) for _ in range(max(1, capacity // ROWS_AT_ONCE))]
         recording.ring.close()
         headers = {"Authorization": f"Bearer {tokens.create('growth')}"}
-        trace_id = SQLLog.objects.filter(slot=capacity // 2).values_list("trace_id", flat=True)[0]
+        ids = SQLLog.objects.filter(slot=capacity // 2).values("trace_id", "fingerprint")[0]
         view = RecordList.as_view()
         lists = [
-            (name, _list_ms(view, f"/?limit=100&{query.format(trace_id=trace_id)}", headers))
+            (name, _list_ms(view, f"/?limit=100&{query.format(**ids)}", headers))
             for name, query in FILTERS.items()
         ]
     goals = capacity == CAPACITIES[-1]

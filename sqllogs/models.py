@@ -11,7 +11,8 @@ class SQLLog(models.Model):
 
     There is no secondary index: each costs the writer as much as the row
     itself, while a scan of 100,000 narrow rows takes 10-30 ms, and newest
-    first is the order of the slots (see `sqllogs.queries`).
+    first is the order of the slots (see `sqllogs.queries`). A larger ring
+    has `BlockColumn`.
     """
 
     slot = models.IntegerField(primary_key=True, help_text="Place in the ring, 0 to capacity - 1.")
@@ -116,6 +117,24 @@ class RingHead(models.Model):
 
     def __str__(self) -> str:
         return f"{self.seq} of {self.capacity}"
+
+
+class BlockColumn(models.Model):
+    """One column of a block of records, in a ring too large to be scanned; see `sqllogs.blocks`."""
+
+    pk = models.CompositePrimaryKey("name", "block")
+    name = models.CharField(max_length=16, help_text="Of the column of SQLLog.")
+    block = models.BigIntegerField(help_text="Which block, counted from 0 from the first record on.")
+    low = models.FloatField(null=True, help_text="Least value, of numbers and times.")
+    high = models.FloatField(null=True, help_text="Greatest value, of numbers and times.")
+    values = models.BinaryField(help_text="Distinct names as JSON, or numbers, little-endian.")
+    codes = models.BinaryField(help_text="Which name each record has, where there are several.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} of block {self.block}"
 
 
 class Process(models.Model):

@@ -3,24 +3,19 @@
 Fed with what `sqllogs.ring` writes; runs in the reader's thread.
 """
 
+from sqllogs.blocks import UNKNOWN
 from sqllogs.queries.events import events
 from sqllogs.queries.figures import Figures
 from sqllogs.queries.groups import Group, Origins, Values, groups, origins
+from sqllogs.queries.places import Ordering, Place, Records, Ring, Window, ring
 from sqllogs.queries.processes import PROCESSES_MAX, Totals, latest_processes, totals
 from sqllogs.queries.records import (
-    UNKNOWN,
-    Ordering,
-    Place,
-    Records,
-    Ring,
-    Window,
     count,
     count_after,
     count_all,
     oldest_record,
     one,
     records,
-    ring,
     rows,
     statements,
 )

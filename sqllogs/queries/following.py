@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqllogs.models import SQLLog
-from sqllogs.queries.records import Ordering, Place, Records, Ring, Window, ring, rows, slot_ranges
+from sqllogs.queries.places import Ordering, Place, Records, Ring, Window, ring
+from sqllogs.queries.records import rows
 from sqllogs.rows import Row
+from sqllogs.slots import slot_ranges
 
 PATIENCE_S = 30.0
 """How long a reserved number is waited for; a writer that was killed never writes its block."""

@@ -4,101 +4,37 @@ Newest first is read without sorting: it is the order of the slots, from the
 newest record's down to 0, then from the last slot on.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import NamedTuple
 
-from django.db.models import F, FloatField, Q, QuerySet, Value
+from django.db.models import F, FloatField, Q, Value
 from django.db.models.functions import Coalesce
 
-from sqllogs.models import RingHead, SQLLog, Statement
+from sqllogs import blocks
+from sqllogs.blocks import UNKNOWN
+from sqllogs.models import SQLLog, Statement
+from sqllogs.queries.index import Index
+from sqllogs.queries.places import Ordering, Place, Records, Ring, Window, live, numbers
 from sqllogs.rows import COLUMNS, Record, Row, StatementRow, record
+from sqllogs.slots import slot_ranges
 
-Records = QuerySet[SQLLog]
-
-FINGERPRINT = COLUMNS.index("fingerprint")
+SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
 
 VARIABLES_MAX = 900
 """In one statement; SQLite before 3.32 takes 999."""
 
-UNKNOWN = -1.0
-"""What NULL counts as where records are ordered by a column."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ring:
-    """How far the ring has been written, at the moment of reading."""
-
-    seq: int
-    """The last number given out, 0 before the first."""
-    capacity: int
-    """Slots; 0 before the first record."""
-
-    @property
-    def oldest(self) -> int:
-        """The lowest number that can be in the ring; what a slot holds below it is stale."""
-        return max(1, self.seq - self.capacity + 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ordering:
-    """By a column, and by number where that is equal."""
-
-    column: str = "seq"
-    descending: bool = True
-
-    def flipped(self) -> "Ordering":
-        return Ordering(column=self.column, descending=not self.descending)
-
-
-class Place(NamedTuple):
-    """A place between two records: behind this one, in the order asked for."""
-
-    seq: int
-    value: float | None = None
-    """What the record has in the column ordered by, if that is not its number."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """The part of the records that is to be read."""
-
-    ordering: Ordering
-    limit: int
-    after: Place | None = None
-    offset: int = 0
-
-
-def ring() -> Ring:
-    found = RingHead.objects.filter(id=1).values_list("seq", "capacity").first()
-    seq, capacity = found or (0, 0)
-    return Ring(seq=seq, capacity=capacity)
-
-
-def live(filtered: Records, ring: Ring) -> Records:
-    """Leave out what slots still hold from before, and what has been written since `ring` was read."""
-    return filtered.filter(seq__gte=ring.oldest, seq__lte=ring.seq)
-
-
-def since(filtered: Records, ring: Ring, first: int) -> Records:
-    """Leave out what is before a number, by the key: the rest of the ring is not read."""
-    first = max(first, ring.oldest)
-    if first > ring.seq:
-        return filtered.none()
-    slots = Q()
-    for run in slot_ranges(first, ring.seq, ring.capacity):
-        slots |= Q(slot__range=run)
-    return filtered.filter(slots, seq__gte=first, seq__lte=ring.seq)
-
 
 def count(filtered: Records, ring: Ring, cap: int) -> int:
     """Count up to `cap` records."""
+    if (index := _index(filtered, ring)) is not None:
+        return index.count(ring.oldest, ring.seq, cap)
     return live(filtered, ring)[:cap].count()
 
 
 def count_after(place: Place, filtered: Records, ring: Ring, ordering: Ordering, cap: int) -> int:
     """Count up to `cap` records behind one, by number: the rest of a scan that a page has begun."""
+    if (index := _index(filtered, ring)) is not None:
+        return index.count(*numbers(ring, ordering, place), cap)
     counted = 0
     for run in _runs(filtered, ring, ordering, place):
         if counted < cap:
@@ -108,8 +44,11 @@ def count_after(place: Place, filtered: Records, ring: Ring, ordering: Ordering,
 
 def rows(filtered: Records, ring: Ring, window: Window) -> list[Row]:
     """Read a window of the records that a filter has chosen."""
-    in_order = _by_number if window.ordering.column == "seq" else _by_value
-    return in_order(filtered, ring, window)
+    if window.ordering.column == "seq":
+        index = _index(filtered, ring)
+        return _numbered(index.by_number(window), ring) if index else _by_number(filtered, ring, window)
+    index = Index.of(filtered, ring) if window.ordering.column in blocks.NUMBERS else None
+    return _numbered(index.by_value(window), ring) if index else _by_value(filtered, ring, window)
 
 
 def records(found: Iterable[Row], *, with_text: bool) -> list[Record]:
@@ -137,10 +76,18 @@ def oldest_record(ring: Ring) -> Record | None:
     return found[0] if found else None
 
 
-def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
-    """Return the one or two runs of slots that hold the numbers from `first` to `last`, oldest first."""
-    low, high = first % capacity, last % capacity
-    return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]
+def _index(filtered: Records, ring: Ring) -> Index | None:
+    """Return the index of a large ring where there is something to look for."""
+    return Index.of(filtered, ring) if filtered.query.where else None
+
+
+def _numbered(seqs: Sequence[int], ring: Ring) -> list[Row]:
+    """Return the records of some numbers in their order, but for what has been overwritten meanwhile."""
+    found: dict[int, Row] = {}
+    for first in range(0, len(seqs), VARIABLES_MAX):
+        slots = [seq % ring.capacity for seq in seqs[first : first + VARIABLES_MAX]]
+        found |= {row[SEQ]: row for row in _fetch(SQLLog.objects.filter(slot__in=slots))}
+    return [found[seq] for seq in seqs if seq in found]
 
 
 def _by_number(filtered: Records, ring: Ring, window: Window) -> list[Row]:
@@ -159,17 +106,13 @@ def _by_number(filtered: Records, ring: Ring, window: Window) -> list[Row]:
 
 def _runs(filtered: Records, ring: Ring, ordering: Ordering, after: Place | None) -> list[Records]:
     """Return the records behind a place as one or two runs of slots, in order."""
-    oldest, newest = ring.oldest, ring.seq
-    if after is not None and ordering.descending:
-        newest = min(newest, after.seq - 1)
-    elif after is not None:
-        oldest = max(oldest, after.seq + 1)
-    if newest < oldest:
+    first, last = numbers(ring, ordering, after)
+    if last < first:
         return []
-    ranges = slot_ranges(oldest, newest, ring.capacity)
+    ranges = slot_ranges(first, last, ring.capacity)
     ordered = filtered.order_by("-slot" if ordering.descending else "slot")
     return [
-        ordered.filter(slot__range=slots, seq__gte=oldest, seq__lte=newest)
+        ordered.filter(slot__range=slots, seq__gte=first, seq__lte=last)
         for slots in (reversed(ranges) if ordering.descending else ranges)
     ]
 

@@ -16,7 +16,8 @@ from sqllogs import conf
 from sqllogs.models import SQLLog
 from sqllogs.queries.figures import Records, as_time, fetch
 from sqllogs.queries.groups import newest
-from sqllogs.queries.records import Ring, live, statements
+from sqllogs.queries.places import Ring, live
+from sqllogs.queries.records import statements
 from sqllogs.queries.units import chunks
 from sqllogs.repeats import JUDGED, Repetition, Rules
 from sqllogs.rows import StatementRow

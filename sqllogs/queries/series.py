@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from sqllogs.queries.figures import Bucket, Figures, Part, Records, parts
 from sqllogs.queries.groups import Value, Values, column
-from sqllogs.queries.records import Ring, live
+from sqllogs.queries.places import Ring, live
 
 OTHER = ("other", "all others")
 """What the line of all groups below the top is called; the second where a group has the first name."""

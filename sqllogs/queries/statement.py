@@ -6,7 +6,8 @@ from typing import NamedTuple
 from sqllogs.models import Statement
 from sqllogs.queries.figures import Figures, Part, Records, parts
 from sqllogs.queries.groups import Group, Value
-from sqllogs.queries.records import Ordering, Ring, Window, live, records, rows
+from sqllogs.queries.places import Ordering, Ring, Window, live
+from sqllogs.queries.records import records, rows
 from sqllogs.rows import Record
 
 SAMPLES = 5

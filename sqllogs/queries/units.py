@@ -13,7 +13,8 @@ from django.db.models import Count, Max, Min, Sum
 
 from sqllogs.models import SQLLog
 from sqllogs.queries.figures import Records, as_time, fetch
-from sqllogs.queries.records import VARIABLES_MAX, Ring, live, since
+from sqllogs.queries.places import Ring, live, since
+from sqllogs.queries.records import VARIABLES_MAX
 
 LAST = (
     "seq", "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release",

@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db.models import Count, Max, Sum
 
 from sqllogs.models import Process, RingHead, SQLLog
-from sqllogs.queries.records import Ring, live
+from sqllogs.queries.places import Ring, live
 
 
 def version() -> str:

@@ -26,6 +26,8 @@ CHUNK_ROWS = 200
 class ORMStore:
     """See `sqllogs.ring.store.Store`."""
 
+    has_index = False  # texts may compare otherwise there than in an index
+
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._connection = open_connection(alias)
@@ -151,6 +153,15 @@ class ORMStore:
             unique_fields=[key] if targeted else None,
             update_fields=[name for name in rows[0] if name not in {key, keep}],
         )
+
+    def block_columns(self, block: int, head: Head) -> list[Sequence[Any]] | None:
+        return None
+
+    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: Head) -> bool:
+        return False
+
+    def indexed_blocks(self) -> set[int]:
+        return set()
 
     def count_statements(self) -> int:
         with self._transaction():

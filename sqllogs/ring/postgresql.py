@@ -20,6 +20,7 @@ from sqllogs.ring.store import (
     NEW_EPOCH,
     ROLL_UP_TABLE,
     STATISTIC_TABLE,
+    Head,
     Part,
     key_upsert,
     log_upsert,
@@ -96,25 +97,27 @@ class PostgreSQLStore(RawStore):
             ).fetchone()[0]
             return last_seq - count + 1
 
+    def _head_for_writing(self) -> Head:
+        # Goes together with other writers' reserving, but not with a resize.
+        query = f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
+        return Head(*self._raw.execute(query).fetchone())
+
     def write(self, part: Part) -> bool:
         with self._transaction():
-            # Goes together with other writers' reserving, but not with a resize.
-            capacity, epoch = self._raw.execute(
-                f"SELECT capacity, epoch FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
-            ).fetchone()
-            if epoch != part.epoch:
+            head = self._head_for_writing()
+            if head.epoch != part.epoch:
                 return False
             values = process_values(part.process)
             # A transaction of this process that was lost, but is still under way, is waited for here.
             if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
                 self._raw.execute(PROCESS_UPSERT, values)
                 return True
-            first_seq, records = newest(part.first_seq, part.records, capacity)
+            first_seq, records = newest(part.first_seq, part.records, head.capacity)
             self._raw.execute(CREATE_BATCH)
             with self._raw.cursor().copy(COPY) as copy:
                 copy.set_types(COPY_TYPES)
                 for seq, record in enumerate(records, first_seq):
-                    copy.write_row((seq % capacity, seq, *record))
+                    copy.write_row((seq % head.capacity, seq, *record))
             self._raw.execute(LOG_UPSERT)
             if part.statements:
                 self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)

@@ -1,19 +1,32 @@
 """What the two stores that speak to their driver do alike."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqllogs import events
+from sqllogs import blocks, events
 from sqllogs.models import Event
 from sqllogs.ring.adding import Dialect
 from sqllogs.ring.connecting import borrowed
-from sqllogs.ring.store import HEAD_TABLE, KEY_TABLE, ROLL_UP_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, Head
+from sqllogs.ring.store import (
+    BLOCK_TABLE,
+    HEAD_TABLE,
+    KEY_TABLE,
+    ROLL_UP_TABLE,
+    STATEMENT_TABLE,
+    STATISTIC_TABLE,
+    Head,
+    block_insert,
+    block_rows,
+)
+from sqllogs.slots import slot_ranges
 
 
 class RawStore:
     """See `sqllogs.ring.store.Store`."""
 
     dialect: Dialect
+    has_index = True
     _connection: Any
     """Django's connection."""
     _raw: Any
@@ -30,6 +43,36 @@ class RawStore:
     def head(self) -> Head:
         row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
         return Head(*row) if row else Head(0, 0, 0)
+
+    def _head_for_writing(self) -> Head:
+        """Return the head as it stays until the transaction ends."""
+        return self.head()
+
+    def block_columns(self, block: int, head: Head) -> list[Sequence[Any]] | None:
+        first = blocks.first_of(block)
+        numbers = first, first + blocks.ROWS - 1
+        rows = [
+            row
+            for slots in slot_ranges(*numbers, head.capacity)
+            for row in self._raw.execute(block_rows(self.dialect.placeholder), (*slots, *numbers))
+        ]
+        return list(zip(*rows, strict=True)) if len(rows) == blocks.ROWS else None
+
+    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: Head) -> bool:
+        rows = list(blocks.encoded(block, columns))
+        mark = self.dialect.placeholder
+        overwritten = f"DELETE FROM {BLOCK_TABLE} WHERE name = {mark} AND block < {mark}"
+        oldest = blocks.block_of(max(1, head.seq - head.capacity))
+        with self._transaction():
+            if self._head_for_writing().epoch != head.epoch:
+                return False
+            self._raw.cursor().executemany(block_insert(mark), rows)
+            self._raw.cursor().executemany(overwritten, [(name, oldest) for name in blocks.COLUMNS])
+        return True
+
+    def indexed_blocks(self) -> set[int]:
+        found = f"SELECT block FROM {BLOCK_TABLE} WHERE name = {self.dialect.placeholder}"
+        return {row[0] for row in self._raw.execute(found, (blocks.COLUMNS[0],))}
 
     def count_statements(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {STATEMENT_TABLE}"))

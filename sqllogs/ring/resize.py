@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from django.db import connections, transaction
 from django.db.models import F
 
-from sqllogs import conf
-from sqllogs.models import RingHead
-from sqllogs.ring.store import COLUMNS, KEY_TABLE, LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE
+from sqllogs import blocks, conf
+from sqllogs.models import BlockColumn, RingHead
+from sqllogs.ring.store import BLOCK_TABLE, COLUMNS, KEY_TABLE, LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE
 
 CHUNK_ROWS = 10_000
 BUSY_TIMEOUT_MS = 60_000
@@ -48,6 +48,9 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
             )
             yield min(first + CHUNK_ROWS - 1 - oldest, total), total
         cursor.execute(f"DROP TABLE {MOVED_TABLE}")
+        # What was overwritten of a block before is not there in a larger ring either.
+        kept = blocks.whole(head.seq, min(head.capacity, capacity_rows))
+        BlockColumn.objects.using(alias).filter(block__lt=kept.start).delete()
         RingHead.objects.using(alias).update(capacity=capacity_rows)
     _give_space_back(alias)
 
@@ -65,7 +68,7 @@ def clear() -> Iterator[tuple[int, int]]:
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
         total = cursor.fetchone()[0]
         yield 0, total
-        for table in (LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
+        for table in (LOG_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
             _empty(alias, table)
         yield total, total
     _give_space_back(alias)

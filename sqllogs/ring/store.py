@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs import blocks
+from sqllogs.models import (
+    BlockColumn,
+    Event,
+    Process,
+    RingHead,
+    RollUp,
+    SQLLog,
+    Statement,
+    Statistic,
+    StatisticKey,
+)
 from sqllogs.record import Record
 from sqllogs.statistics.counting import StatisticRow
 from sqllogs.statistics.keys import KeyRow, KeyStore
@@ -93,6 +104,21 @@ class Store(KeyStore, UpkeepStore, Protocol):
     def prune_statements(self, unseen_since: datetime) -> int:
         """Delete texts that no record of the ring needs any more; return how many."""
 
+    has_index: bool
+    """Large rings are indexed here; else the three methods that follow do nothing."""
+
+    def block_columns(self, block: int, head: Head) -> list[Sequence[Any]] | None:
+        """Read the columns of a block's records; None while these are not complete."""
+
+    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: Head) -> bool:
+        """Keep a block's columns and let go of overwritten ones.
+
+        Return False, and keep nothing, when the ring has another epoch than `head` by now.
+        """
+
+    def indexed_blocks(self) -> set[int]:
+        """Return the blocks whose columns are kept."""
+
     def keep_event(self, event: Event) -> None:
         """Store an event unless its key is there already."""
 
@@ -121,6 +147,7 @@ def upsert(
 
 LOG_TABLE = SQLLog._meta.db_table
 STATEMENT_TABLE = Statement._meta.db_table
+BLOCK_TABLE = BlockColumn._meta.db_table
 HEAD_TABLE = RingHead._meta.db_table
 PROCESS_TABLE = Process._meta.db_table
 KEY_TABLE = StatisticKey._meta.db_table
@@ -130,6 +157,21 @@ STATISTIC_TABLE = Statistic._meta.db_table
 
 def log_upsert(source: str) -> str:
     return upsert(LOG_TABLE, COLUMNS, source, "slot", only_if=f"excluded.seq > {LOG_TABLE}.seq")
+
+
+def block_rows(placeholder: str) -> str:
+    """Return the SELECT of a block's columns (slots from, to, numbers from, to), by slot."""
+    columns = ", ".join(f'"{name}"' for name in blocks.COLUMNS)
+    return (
+        f"SELECT {columns} FROM {LOG_TABLE} WHERE slot BETWEEN {placeholder} AND {placeholder} "
+        f"AND seq BETWEEN {placeholder} AND {placeholder} ORDER BY slot"
+    )
+
+
+def block_insert(placeholder: str) -> str:
+    columns = ", ".join(f'"{name}"' for name in blocks.ColumnRow._fields)
+    values = _values(blocks.ColumnRow._fields, placeholder)
+    return f"INSERT INTO {BLOCK_TABLE} ({columns}) {values} ON CONFLICT DO NOTHING"
 
 
 def statement_upsert(placeholder: str) -> str:

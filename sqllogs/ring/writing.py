@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,8 +20,10 @@ from django.db import connections
 from sqllogs import events, guard, release
 from sqllogs.conf import Conf
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
+from sqllogs.record import Record
 from sqllogs.resolver import Batch
-from sqllogs.ring.store import Part, ProcessRow, StatementRow, Store
+from sqllogs.ring.indexing import Indexing
+from sqllogs.ring.store import Head, Part, ProcessRow, StatementRow, Store
 from sqllogs.statement import Statement
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts
@@ -72,9 +74,11 @@ class Ring:
         """The hour at which a statement's text was last written by this process."""
         self._keys = Keys(conf.statistics_keys_max)
         self._upkeep = Upkeep(conf)
+        self._indexing = Indexing()
         self._release = release.current(conf)
         self._deployed = False
-        self._epoch = -1
+        self._head = Head(0, 0, -1)
+        """As it was before the last batch was written."""
         self._pruned_at_s = -PRUNE_INTERVAL_S
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
@@ -102,6 +106,7 @@ class Ring:
         self._keys.learn(part.keys)
         self._note_deploy()
         self._keep_up()
+        self._index(first_seq, batch.records)
 
     def _note_deploy(self) -> None:
         """Note this process's release, once, unless another has."""
@@ -122,6 +127,14 @@ class Ring:
         except SQLLogsError as exc:
             guard.fault("statistics", exc)
 
+    def _index(self, first_seq: int, records: Sequence[Record]) -> None:
+        """Take a step of the index of a large ring."""
+        try:
+            with self._guarded() as store:
+                self._indexing.step(store, self._head, first_seq, records)
+        except SQLLogsError as exc:
+            guard.fault("index", exc)
+
     def _counted(self, batch: Batch) -> Counts:
         if not self._conf.statistics_rows_max:
             return {}
@@ -141,7 +154,7 @@ class Ring:
             keys=keys,
             statistics=counting.rows(counts, ids),
             process=self._process_row(batch.part, tallies),
-            epoch=self._epoch,
+            epoch=self._head.epoch,
         )
 
     def close(self) -> None:
@@ -181,11 +194,11 @@ class Ring:
 
     def _heed_epoch(self, store: Store) -> None:
         """Forget what is stored when some of it has been deleted."""
-        epoch = store.head().epoch
-        if epoch != self._epoch:
+        head = store.head()
+        if head.epoch != self._head.epoch:
             self._known.clear()
             self._keys.forget()
-            self._epoch = epoch
+        self._head = head
 
     def _new_statements(self, store: Store, statements: dict[str, Statement]) -> list[StatementRow]:
         """Return the texts to write: not known yet, or not for an hour; in key order, as locks are taken."""

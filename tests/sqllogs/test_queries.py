@@ -7,7 +7,8 @@ from sqllogs import queries
 from sqllogs.filters import of_statements
 from sqllogs.models import SQLLog, Statement
 from sqllogs.queries import Ordering, Place, Ring, Window
-from sqllogs.queries.records import _runs, since
+from sqllogs.queries.places import since
+from sqllogs.queries.records import _runs
 from sqllogs.rows import COLUMNS
 from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, row
 

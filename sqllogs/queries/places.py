@@ -1,0 +1,91 @@
+"""Where in the ring a reader is, and which part of it he wants. Used by all of `sqllogs.queries`."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.db.models import Q, QuerySet
+
+from sqllogs.models import RingHead, SQLLog
+from sqllogs.slots import slot_ranges
+
+Records = QuerySet[SQLLog]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """How far the ring has been written, at the moment of reading."""
+
+    seq: int
+    """The last number given out, 0 before the first."""
+    capacity: int
+    """Slots; 0 before the first record."""
+
+    @property
+    def oldest(self) -> int:
+        """The lowest number that can be in the ring; what a slot holds below it is stale."""
+        return max(1, self.seq - self.capacity + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordering:
+    """By a column, and by number where that is equal."""
+
+    column: str = "seq"
+    descending: bool = True
+
+    def flipped(self) -> "Ordering":
+        return Ordering(column=self.column, descending=not self.descending)
+
+
+class Place(NamedTuple):
+    """A place between two records: behind this one, in the order asked for."""
+
+    seq: int
+    value: float | None = None
+    """What the record has in the column ordered by, if that is not its number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The part of the records that is to be read."""
+
+    ordering: Ordering
+    limit: int
+    after: Place | None = None
+    offset: int = 0
+
+
+def ring() -> Ring:
+    found = RingHead.objects.filter(id=1).values_list("seq", "capacity").first()
+    seq, capacity = found or (0, 0)
+    return Ring(seq=seq, capacity=capacity)
+
+
+def live(filtered: Records, ring: Ring) -> Records:
+    """Leave out what slots still hold from before, and what has been written since `ring` was read."""
+    return filtered.filter(seq__gte=ring.oldest, seq__lte=ring.seq)
+
+
+def since(filtered: Records, ring: Ring, first: int) -> Records:
+    """Leave out what is before a number, by the key: the rest of the ring is not read."""
+    return between(filtered, ring, max(first, ring.oldest), ring.seq)
+
+
+def between(filtered: Records, ring: Ring, first: int, last: int) -> Records:
+    """Choose the numbers from `first` to `last`, by the key, of those that can be in the ring."""
+    if first > last:
+        return filtered.none()
+    slots = Q()
+    for run in slot_ranges(first, last, ring.capacity):
+        slots |= Q(slot__range=run)
+    return filtered.filter(slots, seq__gte=first, seq__lte=last)
+
+
+def numbers(ring: Ring, ordering: Ordering, after: Place | None) -> tuple[int, int]:
+    """Return the first and the last number that are behind a place in an order by number."""
+    oldest, newest = ring.oldest, ring.seq
+    if after is not None and ordering.descending:
+        newest = min(newest, after.seq - 1)
+    elif after is not None:
+        oldest = max(oldest, after.seq + 1)
+    return oldest, newest
