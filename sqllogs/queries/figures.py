@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
+from django.db import connections
 from django.db.models import (
     Aggregate,
     BigIntegerField,
@@ -28,6 +29,9 @@ from django.db.models import (
 from sqllogs.models import SQLLog
 
 Records = QuerySet[SQLLog]
+
+JOINING_VENDORS = frozenset({"sqlite", "postgresql"})
+"""These hand all values of a group over as one; others would cut it short, so the reader joins rows."""
 
 ROWS_MAX = 2**63 - 1
 """What JSON's writer takes; more rows are as many."""
@@ -149,6 +153,11 @@ class Figures:
             return None
         rank = -(-percent * len(self._sorted_us) // 100)
         return self._sorted_us[rank - 1] / 1000
+
+
+def joins(rows: QuerySet[Any, Any]) -> bool:
+    """Tell whether the database joins values, or is to hand over row by row."""
+    return connections[rows.db].vendor in JOINING_VENDORS
 
 
 def parts(records: Records, *keys: str, more: bool = True) -> Iterator[Part]:

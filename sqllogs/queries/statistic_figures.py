@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from sqllogs.queries.statistic_rows import Sums
 from sqllogs.statistics import durations
 
 SHARES = (0.5, 0.95, 0.99)
@@ -51,45 +52,24 @@ class Total:
 
     def __init__(self) -> None:
         self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
-        self.durations: durations.Durations = {}
+        self.durations: list[bytes] = []
         self.routes: dict[str, int] = {}
 
-    def add(
-        self,
-        calls: int,
-        errors: int,
-        rows: int,
-        total_us: int,
-        max_us: int,
-        last_seen: int,
-        packed: bytes,
-        *,
-        route: str | None = None,
-    ) -> None:
+    def add(self, sums: Sums, *, route: str | None = None) -> None:
         # PostgreSQL's sum of bigint is numeric.
-        self.calls += int(calls)
-        self.errors += int(errors)
-        self.rows += int(rows)
-        self.total_us += int(total_us)
-        self.max_us = max(self.max_us, max_us)
-        self.last_seen = max(self.last_seen, last_seen)
-        durations.add(self.durations, bytes(packed))
+        self.calls += int(sums.calls)
+        self.errors += int(sums.errors)
+        self.rows += int(sums.rows)
+        self.total_us += int(sums.total_us)
+        self.max_us = max(self.max_us, sums.max_us)
+        self.last_seen = max(self.last_seen, sums.last_seen)
+        self.durations.append(sums.durations)
         if route is not None:
-            self.routes[route] = self.routes.get(route, 0) + int(calls)
-
-    def join(self, other: "Total") -> None:
-        self.add(
-            other.calls,
-            other.errors,
-            other.rows,
-            other.total_us,
-            other.max_us,
-            other.last_seen,
-            durations.packed(other.durations),
-        )
+            self.routes[route] = self.routes.get(route, 0) + int(sums.calls)
 
     def figures(self, group: str | None) -> Figures:
-        p50_us, p95_us, p99_us = durations.percentiles_us(self.durations, SHARES, self.max_us)
+        calls = durations.calls_by_range(b"".join(self.durations))
+        p50_us, p95_us, p99_us = durations.percentiles_us(calls, SHARES, self.max_us)
         return Figures(
             group=group,
             calls=self.calls,

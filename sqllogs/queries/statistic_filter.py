@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat
 
-from sqllogs.models import Statement, Statistic
+from sqllogs.models import Statement, Statistic, StatisticKey
 
 SUPPORTED = frozenset(
     {
@@ -50,15 +50,20 @@ class Where:
         since, until = cleaned.get("from"), cleaned.get("to")
         return cls(since=since, until=until, search=cleaned.get("search") or "", **values)
 
-    def narrow(self, statistics: QuerySet[Statistic]) -> QuerySet[Statistic]:
-        """Leave what is not asked for out, but for the time, which is a matter of resolution."""
+    def narrow(self, statistics: QuerySet[Statistic], keys: Q | None = None) -> QuerySet[Statistic]:
+        """Leave what is not asked for out, but for the time, which is a matter of resolution.
+
+        Keys are chosen first: to look each row's key up takes twice as long as all the rest.
+        """
+        wanted = keys or Q()
         for name in _OF_KEY:
             if values := getattr(self, name):
-                statistics = statistics.filter(**{f"key__{name}__in": values})
-        if not (self.operation or self.table or self.search):
+                wanted &= Q(**{f"{name}__in": values})
+        if self.operation or self.table or self.search:
+            wanted &= Q(fingerprint__in=self._statements().using(statistics.db).values("fingerprint"))
+        if not wanted:
             return statistics
-        chosen = self._statements().using(statistics.db).values("fingerprint")
-        return statistics.filter(key__fingerprint__in=chosen)
+        return statistics.filter(key__in=StatisticKey.objects.using(statistics.db).filter(wanted))
 
     def _statements(self) -> QuerySet[Statement]:
         statements = Statement.objects.alias(listed=Concat(Value(","), "tables", Value(",")))

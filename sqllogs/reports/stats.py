@@ -115,10 +115,7 @@ def _of_ring(scope: Scope, group_by: str) -> tuple[Sequence[Group], float, Span]
 def _of_statistics(scope: Scope, group_by: str) -> tuple[Sequence[Group], float, Span]:
     answer = statistics.aggregate(source.where(scope), group_by)
     span = source.span(scope, answer.since, answer.until, answer.complete_since)
-    total_ms = sum(group.total_ms for group in answer.groups)
-    if group_by == "table":  # where a statement counts in each of its tables, but once in the total
-        total_ms = sum(one.total_ms for one in statistics.aggregate(source.where(scope), None).groups)
-    return answer.groups, total_ms, span
+    return answer.groups, answer.total_ms, span
 
 
 class _Rows:

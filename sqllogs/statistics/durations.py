@@ -6,8 +6,8 @@ counts are added by joining them; `packed` makes one count of each range again.
 Used by the writer and by the readers.
 """
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import ceil
 from struct import Struct
@@ -41,8 +41,12 @@ def packed(durations: Mapping[int, int]) -> bytes:
 
 def add(durations: Durations, more: bytes) -> None:
     """Add packed counts; bytes that are none of ours are ignored, as a fault must not stop the writer."""
-    for number, count in _PAIR.iter_unpack(more[: len(more) // _PAIR.size * _PAIR.size]):
+    for number, count in _pairs(more):
         durations[number] = durations.get(number, 0) + count
+
+
+def _pairs(packed: bytes) -> Iterator[tuple[int, int]]:
+    return _PAIR.iter_unpack(packed[: len(packed) // _PAIR.size * _PAIR.size])
 
 
 def merged(one: bytes, other: bytes) -> bytes:
@@ -53,18 +57,25 @@ def merged(one: bytes, other: bytes) -> bytes:
     return packed(durations)
 
 
-def percentiles_us(durations: Durations, shares: Sequence[float], max_us: int) -> list[float]:
-    """Return the nearest-rank percentiles for shares between 0 and 1; 0 of no calls."""
-    ranges = sorted(durations)
-    upto = list(accumulate(durations[number] for number in ranges))
-    return [_percentile_us(ranges, upto, share, max_us) for share in shares]
+def calls_by_range(packed: bytes) -> list[int]:
+    """Return the calls of each range: what `add` does, in half of the time where there is much to add."""
+    ranges, upper, lowest = packed[::5], packed[1::5] + packed[2::5] + packed[3::5], packed[4::5]
+    # Where no count is above 255, its lowest byte is all of it, and no tuple need be made.
+    is_low = upper == bytes(len(upper))
+    calls = [0] * (RANGE_MAX + 1)
+    for number, count in zip(ranges, lowest, strict=False) if is_low else _pairs(packed):
+        calls[number] += count
+    return calls
 
 
-def _percentile_us(ranges: list[int], upto: list[int], share: float, max_us: int) -> float:
-    if not upto:
+def percentiles_us(calls: Sequence[int], shares: Sequence[float], max_us: int) -> list[float]:
+    """Return the nearest-rank percentiles of `calls_by_range`, for shares between 0 and 1; 0 of no calls."""
+    upto = list(accumulate(calls))
+    return [_percentile_us(upto, share, max_us) for share in shares]
+
+
+def _percentile_us(upto: list[int], share: float, max_us: int) -> float:
+    number = bisect_left(upto, max(1, ceil(share * upto[-1] - 1e-9)))
+    if number == 0 or not upto[-1]:
         return 0.0
-    rank = max(1, ceil(share * upto[-1] - 1e-9))
-    for number, calls in zip(ranges, upto, strict=True):
-        if calls >= rank and number < RANGE_MAX:
-            return min(GROWTH ** (number - 0.5), max_us) if number else 0.0
-    return float(max_us)
+    return float(max_us) if number >= RANGE_MAX else min(GROWTH ** (number - 0.5), max_us)

@@ -48,8 +48,7 @@ def test_percentiles_are_within_five_percent_of_exact_ones(values_us, parts):
             number = durations.range_of(value_us)
             counted[number] = counted.get(number, 0) + 1
         packed = durations.merged(packed, durations.packed(counted))
-    found = {}
-    durations.add(found, packed)
+    found = durations.calls_by_range(packed)
     exact = sorted(values_us)
     for share, told_us in zip(SHARES, durations.percentiles_us(found, SHARES, exact[-1]), strict=True):
         rank = max(1, -int(-share * len(exact) // 1))
@@ -62,13 +61,22 @@ def test_counts_beyond_32_bits_are_packed_too():
     assert found == {3: 2**33 + 5}
 
 
+@given(st.lists(st.tuples(st.integers(0, 255), st.integers(1, 300) | st.integers(1, 2**34))))
+def test_reader_adds_up_what_the_writer_does(pairs):
+    packed = b"".join(durations.packed({number: count}) for number, count in pairs)
+    found = {}
+    durations.add(found, packed)
+    assert found == {number: calls for number, calls in enumerate(durations.calls_by_range(packed)) if calls}
+
+
 @pytest.mark.parametrize("torn", [b"\1", b"abcdefg", b"\0" * 11])
 def test_torn_bytes_are_no_fault(torn):
     assert durations.add({}, torn) is None
+    assert len(durations.calls_by_range(torn)) == 256
 
 
 def test_no_calls_have_no_percentiles():
-    assert durations.percentiles_us({}, SHARES, 0) == [0.0] * len(SHARES)
+    assert durations.percentiles_us(durations.calls_by_range(b""), SHARES, 0) == [0.0] * len(SHARES)
 
 
 def times_of(*moments):

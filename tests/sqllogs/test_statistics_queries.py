@@ -1,6 +1,9 @@
 """Statistics are read by group and by time, from the coarsest rows that hold the range exactly."""
 
+import itertools
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 
@@ -96,6 +99,81 @@ def test_series_gives_others_as_one():
         (NOON, "other", True, 1.0),
         (at(minutes=1), "other", True, 2.0),
     ]
+
+
+def put_of_many_groups():
+    put_statement("1" * 16, tables="a")
+    put_statement("2" * 16, tables="b,c")
+    put_statement("3" * 16, tables="c", operation="UPDATE")
+    put_statistics(
+        *(
+            {
+                "time": at(minutes=17 * number),
+                "duration_ms": float(number),
+                "fingerprint": str(number % 4) * 16,  # that of 0 has no text
+                "route": [None, "a/", "b/", "c/"][number % 4],
+                "view": None if number % 3 else "views.a",
+            }
+            for number in range(1, 60)
+        )
+    )
+
+
+def folded(points, top):
+    """Add all groups but the top up, one by one: calls and sum by time and group."""
+    totals = Counter()
+    for point in points:
+        totals[point.figures.group] += point.figures.total_ms
+    kept = {group for group, _ in totals.most_common(top)}
+    sums = defaultdict(Counter)
+    for point in points:
+        of = (point.figures.group, False) if point.figures.group in kept else ("other", True)
+        sums[point.time, of].update(calls=point.figures.calls, total_ms=point.figures.total_ms)
+    return dict(sums)
+
+
+@pytest.mark.parametrize("variables_max", [900, 0])  # so many are told apart from the others
+def test_top_and_others_are_what_all_groups_add_up_to(variables_max, monkeypatch):
+    monkeypatch.setattr(import_module("sqllogs.queries.statistic_lines"), "VARIABLES_MAX", variables_max)
+    put_of_many_groups()
+    for group_by, top in itertools.product(GROUPS, (1, 2)):
+        found = {
+            (point.time, (point.figures.group, point.is_other)): Counter(
+                calls=point.figures.calls, total_ms=point.figures.total_ms
+            )
+            for point in statistics.series(Where(), 3600, group_by, top).points
+        }
+        assert found == folded(statistics.series(Where(), 3600, group_by, 100).points, top)
+
+
+def test_figures_are_the_same_where_the_reader_joins_durations(monkeypatch):
+    put_of_many_groups()
+
+    def read():
+        of_groups = [statistics.aggregate(Where(), group_by).groups for group_by in (None, *GROUPS)]
+        return of_groups, [
+            statistics.series(Where(), 3600, group_by, 1).points for group_by in (None, *GROUPS)
+        ]
+
+    joined = read()
+    monkeypatch.setattr(import_module("sqllogs.queries.figures"), "JOINING_VENDORS", frozenset())
+    assert read() == joined
+
+
+def test_others_have_percentiles_of_their_own():
+    put_statistics(
+        {"time": NOON, "route": "slow/", "duration_ms": 900.0},
+        *({"time": NOON, "route": f"{number}/", "duration_ms": float(number)} for number in range(1, 101)),
+    )
+    _, others = statistics.series(Where(), 60, "route", top=1).points
+    assert others.figures.p50_ms == pytest.approx(50, rel=0.05)
+    assert others.figures.max_ms == 100.0
+
+
+def test_total_has_each_call_once_though_tables_overlap():
+    put_of_many_groups()
+    answer = statistics.aggregate(Where(), "table")
+    assert answer.total_ms == sum(range(1, 60)) < sum(group.total_ms for group in answer.groups)
 
 
 @pytest.mark.parametrize("step_s", [60, 300, 3600, 7200, 86400, 7 * 86400])
