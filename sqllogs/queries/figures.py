@@ -4,6 +4,7 @@ Made by the queries beside, in the reader's thread, from what a database has
 added up; parts of a group can be added together.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ class DurationsText(Aggregate):
     """All durations of a group as one text, whole microseconds by comma.
 
     An exact percentile is made of it in a fifth of the time of a window function. Databases
-    that cut such a text short have none of it: their percentiles are unknown.
+    that would cut such a text short have none of it: there the reader makes it, see `parts`.
     """
 
     output_field = TextField()
@@ -165,11 +166,21 @@ def parts(records: Records, *keys: str, more: bool = True) -> Iterator[Part]:
     sums = _SUMS | _MORE if more else _SUMS
     found = records.order_by().values(*keys).annotate(**sums).values_list(*keys, *sums)
     width = len(keys)
+    texts = {} if joins(records) else _joined(records, keys)
     for row in fetch(found):
         calls, errors, total_ms, max_ms, durations, *rest = row[width:]
+        durations = durations or texts.get(row[:width])
         rows, last_seq = rest or (None, 0)
         rows = None if rows is None else min(int(rows), ROWS_MAX)
         yield Part(row[:width], calls, errors, total_ms or 0.0, max_ms or 0.0, durations, rows, last_seq)
+
+
+def _joined(records: Records, keys: tuple[str, ...]) -> dict[tuple[Any, ...], str]:
+    """Make here what `DurationsText` is; of keys that a collation takes for one it has those of one."""
+    found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for *key, duration_ms in fetch(records.order_by().values_list(*keys, "duration_ms")):
+        found[tuple(key)].append(str(int(duration_ms * 1000 + 0.5)))
+    return {key: ",".join(texts) for key, texts in found.items()}
 
 
 def fetch(queryset: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:

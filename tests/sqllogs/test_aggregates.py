@@ -109,6 +109,18 @@ def test_stats_of_statements_name_text_route_and_call_sites(records):
     assert set(row["call_sites"]) == {"a.py:1 f", "b.py:2 g"}
 
 
+def test_figures_are_the_same_where_the_reader_joins_durations(records, monkeypatch):
+    asked = [(path, {"group_by": group_by}) for path in ("stats/", "series/") for group_by in GROUPS]
+    end = (BEGINNING + timedelta(minutes=6)).isoformat()
+
+    def read():
+        return [get(path, to=end, **more)["results"] for path, more in [*asked, ("series/", {})]]
+
+    joined = read()
+    monkeypatch.setattr(import_module("sqllogs.queries.figures"), "JOINING_VENDORS", frozenset())
+    assert read() == joined
+
+
 def test_series_are_those_of_a_loop_without_a_gap(records):
     body = get("series/", step="1m", to=(BEGINNING + timedelta(minutes=6)).isoformat())
     members = defaultdict(list)
