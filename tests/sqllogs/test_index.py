@@ -75,6 +75,7 @@ def records(count, chance, first=0):
             release="2026.1",
             host=chance.choice(["web-1", "web-2"]),
             pid=1,
+            unit_id=None,
         )
 
 
