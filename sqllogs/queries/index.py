@@ -59,8 +59,11 @@ class Index:
                 break
         return min(counted, cap)
 
-    def by_number(self, window: Window) -> list[int]:
-        """Return the numbers of a window, in its order."""
+    def window(self, window: Window) -> list[int]:
+        """Return the numbers of a window, in an order by number or by one of blocks.NUMBERS."""
+        return self._by_number(window) if window.ordering.column == "seq" else self._by_value(window)
+
+    def _by_number(self, window: Window) -> list[int]:
         descending = window.ordering.descending
         behind = numbers(self._ring, window.ordering, window.after)
         found = (
@@ -70,8 +73,7 @@ class Index:
         )
         return list(islice(found, window.offset, window.offset + window.limit))
 
-    def by_value(self, window: Window) -> list[int]:
-        """Return the numbers of a window in an order by one of blocks.NUMBERS."""
+    def _by_value(self, window: Window) -> list[int]:
         name, sign = window.ordering.column, 1 if window.ordering.descending else -1
         extremes = self._extremes.of(name)
 

@@ -15,10 +15,14 @@ from sqllogs.blocks import UNKNOWN
 from sqllogs.models import SQLLog, Statement
 from sqllogs.queries.index import Index
 from sqllogs.queries.places import Ordering, Place, Records, Ring, Window, live, numbers
+from sqllogs.queries.places import ring as current
 from sqllogs.rows import COLUMNS, Record, Row, StatementRow, record
 from sqllogs.slots import slot_ranges
 
 SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
+
+ATTEMPTS = 3
+"""At a page whose records are being overwritten."""
 
 VARIABLES_MAX = 900
 """In one statement; SQLite before 3.32 takes 999."""
@@ -44,11 +48,18 @@ def count_after(place: Place, filtered: Records, ring: Ring, ordering: Ordering,
 
 def rows(filtered: Records, ring: Ring, window: Window) -> list[Row]:
     """Read a window of the records that a filter has chosen."""
-    if window.ordering.column == "seq":
-        index = _index(filtered, ring)
-        return _numbered(index.by_number(window), ring) if index else _by_number(filtered, ring, window)
-    index = Index.of(filtered, ring) if window.ordering.column in blocks.NUMBERS else None
-    return _numbered(index.by_value(window), ring) if index else _by_value(filtered, ring, window)
+    found: list[Row] = []
+    for _ in range(ATTEMPTS):
+        index = _index(filtered, ring, window.ordering.column)
+        if index is None:
+            in_order = _by_number if window.ordering.column == "seq" else _by_value
+            return in_order(filtered, ring, window)
+        seqs = index.window(window)
+        found = _numbered(seqs, ring)
+        if len(found) == len(seqs):
+            break
+        ring = current()  # some have been overwritten since it was read, and a short page would be the last
+    return found
 
 
 def records(found: Iterable[Row], *, with_text: bool) -> list[Record]:
@@ -76,9 +87,10 @@ def oldest_record(ring: Ring) -> Record | None:
     return found[0] if found else None
 
 
-def _index(filtered: Records, ring: Ring) -> Index | None:
-    """Return the index of a large ring where there is something to look for."""
-    return Index.of(filtered, ring) if filtered.query.where else None
+def _index(filtered: Records, ring: Ring, column: str = "seq") -> Index | None:
+    """Return the index of a large ring where there is something to look for that it knows."""
+    needed = filtered.query.where if column == "seq" else column in blocks.NUMBERS
+    return Index.of(filtered, ring) if needed else None
 
 
 def _numbered(seqs: Sequence[int], ring: Ring) -> list[Row]:

@@ -13,6 +13,7 @@ from sqllogs import blocks, conf, queries
 from sqllogs.filters import SQLLogFilter
 from sqllogs.models import BlockColumn, RingHead, SQLLog
 from sqllogs.queries import Ordering, Place, Window
+from sqllogs.queries.index import Index
 from sqllogs.record import Record
 from sqllogs.resolver import Batch
 from sqllogs.ring import Ring, Tallies, clear, resize, writing
@@ -199,6 +200,23 @@ def test_records_that_do_not_match_are_not_read(large, writing_process):
         # By slots that are named, or of the one block at each end of the ring.
         assert all('"slot" IN' in sql or '"slot" BETWEEN' in sql for sql in of_records), of_records
         assert sum('"slot" BETWEEN' in sql for sql in of_records) <= 6
+
+
+def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, writing_process, monkeypatch):
+    write_all(writing_process, 9_000)
+    whole = Index.window
+
+    def overtaken(index, window):
+        found = whole(index, window)
+        monkeypatch.setattr(Index, "window", whole)
+        write_all(writing_process, 5_000, seed=11)
+        return found
+
+    monkeypatch.setattr(Index, "window", overtaken)
+    window = Window(ordering=Ordering(column="duration_ms"), limit=500)
+    found = [row[0] for row in queries.rows(SQLLog.objects.all(), queries.ring(), window)]
+    assert len(found) == len(set(found)) == 500
+    assert min(found) > 5_000
 
 
 def test_what_only_sql_understands_is_scanned(large, writing_process):
