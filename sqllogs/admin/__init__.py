@@ -1,6 +1,6 @@
-"""The SQL log in the Django admin, to be read only; a module for each model.
+"""The SQL log in the Django admin: records to be read, statements to be reviewed; a module for each model.
 
 Imported by the admin alone, where there is one.
 """
 
-from sqllogs.admin import records  # noqa: F401  (registers its model)
+from sqllogs.admin import records, statements  # noqa: F401  (register their models)

@@ -9,11 +9,12 @@ from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from sqllogs.admin import reading
+from sqllogs.admin.addresses import page
 from sqllogs.admin.filters import FILTERS, search
 from sqllogs.admin.quiet import told_when_down, unrecorded
 from sqllogs.models import SQLLog
@@ -108,7 +109,7 @@ class SQLLogAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at
         return reading.one(object_id, with_text=reading.may_read_text(request))
 
     def view_on_site(self, log: SQLLog) -> str | None:
-        return _page("detail", log.seq)
+        return page("detail", log.seq)
 
     @admin.display(description="Time, UTC", ordering="seq")
     def sent_at(self, log: SQLLog) -> SafeString:
@@ -156,15 +157,7 @@ class SQLLogAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at
 
 def _to_trace(log: SQLLog, text: str) -> str:
     """Lead to the queries of the same trace on the page."""
-    url = _page("list")
+    url = page("list")
     if not (text and url):
         return text
     return format_html('<a href="{}?trace_id={}&amp;ordering=id">{}</a>', url, log.trace_id, text)
-
-
-def _page(name: str, *args: Any) -> str | None:
-    """Return an address of the page, if its URLs are included."""
-    try:
-        return reverse(f"sqllogs:{name}", args=args)
-    except NoReverseMatch:
-        return None

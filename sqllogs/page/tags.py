@@ -21,8 +21,15 @@ def in_address(value: str) -> str:
 
 
 @register.filter
+def percent(value: float) -> str:
+    return f"{value:.1f}"
+
+
+@register.filter
 def number(value: float | None) -> str:
     """Write a count with commas, or one with a fraction shortly."""
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) or value >= 100 else f"{value:,.3g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"

@@ -21,7 +21,7 @@ from sqllogs.queries.records import (
 )
 from sqllogs.queries.repeats import suspects, tables_of, worst_by_group
 from sqllogs.queries.series import OTHER, Line, series
-from sqllogs.queries.statement import breakdown, samples, statement
+from sqllogs.queries.statement import breakdown, is_counted, samples, statement
 from sqllogs.queries.units import last_records, times, units, worst_repeats
 from sqllogs.queries.version import has_records_between, version
 
@@ -47,6 +47,7 @@ __all__ = [
     "events",
     "groups",
     "has_records_between",
+    "is_counted",
     "last_records",
     "latest_processes",
     "oldest_record",

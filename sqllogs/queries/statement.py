@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqllogs.models import Statement
+from sqllogs.models import Statement, StatisticKey
 from sqllogs.queries.figures import Figures, Part, Records, parts
 from sqllogs.queries.groups import Group, Value
 from sqllogs.queries.places import Ordering, Ring, Window, live
@@ -24,6 +24,11 @@ class Breakdown(NamedTuple):
 
 def statement(fingerprint: str) -> Statement | None:
     return Statement.objects.filter(fingerprint=fingerprint).first()
+
+
+def is_counted(fingerprint: str) -> bool:
+    """Tell whether statistics know a statement, at whatever time."""
+    return StatisticKey.objects.filter(fingerprint=fingerprint).exists()
 
 
 def breakdown(filtered: Records, ring: Ring) -> Breakdown:

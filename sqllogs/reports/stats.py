@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest
 
@@ -84,7 +84,7 @@ ORDERINGS = {
     "p99_ms": "p99_ms",
     "max_ms": "max_ms",
     "rows": "rows",
-    "last_seen": "last_seen",  # of the ring, the number tells the order
+    "last_seen": "last_seen",
 }
 DEFAULT_ORDERING = "-total_ms"
 
@@ -93,42 +93,67 @@ def read_stats(
     request: HttpRequest, scope: Scope, group_by: str, page: Slice, chosen: Source = "ring"
 ) -> Stats:
     """Add up what matches and return the page asked for; one beyond the last is empty."""
-    groups, total_ms, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, group_by)
-    name = "last_seq" if (chosen, page.column) == ("ring", "last_seen") else ORDERINGS[page.column]
-    shown = page.cut(groups, attrgetter(name))
-    rows = _Rows(scope, span, group_by, shown, total_ms)
+    found = read_groups(scope, group_by, chosen)
+    value = last_seen if page.column == "last_seen" else attrgetter(ORDERINGS[page.column])
+    shown = page.cut(found.groups, value)
     return Stats(
-        **head(span),
+        **head(found.span),
         group_by=group_by,
-        count=len(groups),
-        next=page.next_url(request, len(groups)),
+        count=len(found.groups),
+        next=page.next_url(request, len(found.groups)),
         previous=page.previous_url(request),
-        results=[rows.row(group) for group in shown],
+        results=rows(scope, found, group_by, shown, worst(scope, group_by) if shown else {}),
     )
 
 
-def _of_ring(scope: Scope, group_by: str) -> tuple[Sequence[Group], float, Span]:
+class Grouped(NamedTuple):
+    """All that matches, added up by group; more about some of them is looked up by `rows`."""
+
+    groups: Sequence[Group]
+    total_ms: float
+    span: Span
+
+
+def last_seen(group: Group) -> Any:
+    """Return what tells which of some groups, of one source, was seen last."""
+    return group.last_seen if isinstance(group, statistics.Figures) else group.last_seq
+
+
+def read_groups(scope: Scope, group_by: str, chosen: Source) -> Grouped:
+    """Add up what matches, in no particular order."""
+    return (_of_ring if chosen == "ring" else _of_statistics)(scope, group_by)
+
+
+def rows(
+    scope: Scope, found: Grouped, group_by: str, shown: Sequence[Group], worst: Mapping[Value, int]
+) -> list[StatsRow | StatementStatsRow]:
+    """Return the rows of some of the groups; `worst` are their repeats."""
+    made = _Rows(scope, found, group_by, shown, worst)
+    return [made.row(group) for group in shown]
+
+
+def _of_ring(scope: Scope, group_by: str) -> Grouped:
     groups, total_ms = queries.groups(scope.records, scope.ring, group_by)
-    return groups, total_ms, scope.span
+    return Grouped(groups, total_ms, scope.span)
 
 
-def _of_statistics(scope: Scope, group_by: str) -> tuple[Sequence[Group], float, Span]:
+def _of_statistics(scope: Scope, group_by: str) -> Grouped:
     answer = statistics.aggregate(source.where(scope), group_by)
     span = source.span(scope, answer.since, answer.until, answer.complete_since)
-    return answer.groups, answer.total_ms, span
+    return Grouped(answer.groups, answer.total_ms, span)
 
 
 class _Rows:
     """Makes rows of groups, with what is looked up for all of a page at once."""
 
     def __init__(
-        self, scope: Scope, span: Span, group_by: str, shown: Sequence[Group], total_ms: float
+        self, scope: Scope, found: Grouped, group_by: str, shown: Sequence[Group], worst: Mapping[Value, int]
     ) -> None:
-        self._span = span
+        self._span = found.span
         self._with_text = scope.with_text
-        self._total_ms = total_ms
+        self._total_ms = found.total_ms
         self._of_statements = group_by == "fingerprint"
-        self._worst = _worst(scope, group_by) if shown else {}
+        self._worst = worst
         wanted = [group.group for group in shown]
         self._origins = queries.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
         seqs = [group.last_seq for group in shown if isinstance(group, queries.Group)]
@@ -178,11 +203,12 @@ class _Rows:
         }
 
 
-def _worst(scope: Scope, group_by: str) -> dict[Value, int]:
+def worst(scope: Scope, group_by: str) -> dict[Value, int]:
+    """Return how often, lately and at worst, one line of one unit of work has sent a group's statement."""
     found = queries.worst_by_group(scope.records, scope.ring, column(group_by))
     values = queries.Values(group_by, found)
-    worst: dict[Value, int] = {}
+    times_of: dict[Value, int] = {}
     for key, times in found.items():
         for value in values[key]:
-            worst[value] = max(worst.get(value, 0), times)
-    return worst
+            times_of[value] = max(times_of.get(value, 0), times)
+    return times_of

@@ -1,0 +1,162 @@
+"""Slow queries: statements by their share of the load, each with a page of its own.
+
+Reads by `sqllogs.admin.statement_list` and `sqllogs.admin.statement_page`, in the reader's
+thread. Nothing is changed but reviews.
+"""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, re_path, reverse
+
+from sqllogs import reviews
+from sqllogs.admin import actions, choices, columns, statement_page
+from sqllogs.admin.choices import DEFAULT_RANGE
+from sqllogs.admin.quiet import told_when_down, unrecorded
+from sqllogs.admin.reading import may_read_text
+from sqllogs.admin.statement_list import StatementChangeList
+from sqllogs.authentication import VIEW
+from sqllogs.models import Review, Statement
+from sqllogs.parameters import VALUE_MAX_CHARACTERS, InstantField
+from sqllogs.reports.dossier import Dossier, is_known, read_dossier
+from sqllogs.reports.scope import head
+
+FINGERPRINT = "(?P<fingerprint>[0-9a-f]{16})"
+NOTE_MAX_CHARACTERS = 10_000
+
+
+@admin.register(Statement)
+class StatementAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+    """A list of computed rows and a page of each; statements cannot be added, changed or deleted."""
+
+    actions = actions.ACTIONS  # type: ignore[assignment]  # they take computed rows, not a queryset
+    list_display = columns.COLUMNS
+    list_display_links = (columns.statement,)
+    list_filter = choices.FILTERS
+    list_per_page = 50
+    preserve_filters = False  # of these the time is handed on by the changelist
+    search_fields = ("sql",)  # what makes the admin show its search; the changelist searches by itself
+    search_help_text = "Words of a statement, or a table where its text is not for you; or a fingerprint."
+    show_facets = admin.ShowFacets.NEVER
+
+    class Media:
+        css = {"all": ("sqllogs/admin.css",)}
+        js = ("sqllogs/admin.js",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
+        return request.user.has_perm(VIEW)
+
+    def has_review_permission(self, request: HttpRequest) -> bool:
+        """Tell who may run the actions that ask for `review`."""
+        return request.user.has_perm(reviews.PERMISSION)
+
+    def get_urls(self) -> list[URLPattern]:
+        views = {
+            "changelist": (r"^$", self.changelist_view),
+            "change": (rf"^{FINGERPRINT}/change/$", self.statement_view),
+            "review": (rf"^{FINGERPRINT}/review/$", self.review_view),
+        }
+        return unrecorded(
+            re_path(pattern, self.admin_site.admin_view(view), name=f"sqllogs_statement_{name}")
+            for name, (pattern, view) in views.items()
+        )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StatementChangeList]:
+        return StatementChangeList
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return lookup in {choice.parameter_name for choice in choices.FILTERS}
+
+    @told_when_down
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        values = getattr(response, "context_data", None) or {}
+        if "cl" in values:
+            span = head(values["cl"].statements.found.span)
+            values.update(title="Slow queries", span=span, with_text=may_read_text(request))
+            # Under its own name the admin's template would load translations for it: see admin.js.
+            values["ticked_form"] = values.pop("action_form")
+        return response
+
+    @told_when_down
+    def statement_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
+        return self._statement(request, self._dossier(request, fingerprint))
+
+    @told_when_down
+    def review_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
+        """Note a decision, and show the statement again."""
+        if request.method == "POST":
+            _demand(self.has_view_permission(request) and self.has_review_permission(request))
+            if not is_known(fingerprint):
+                raise Http404
+            form = ReviewForm(request.POST)
+            if form.is_valid():
+                actions.decide(self, request, [fingerprint], **form.cleaned_data)
+            else:
+                wrong = " ".join(str(message) for found in form.errors.values() for message in found)
+                self.message_user(request, f"Nothing is changed: {wrong}", messages.ERROR)
+        return _again(request, fingerprint)
+
+    def _dossier(self, request: HttpRequest, fingerprint: str) -> Dossier:
+        _demand(self.has_view_permission(request))
+        found = read_dossier(request, fingerprint, _begin(request), with_text=may_read_text(request))
+        if found is None:
+            raise Http404
+        return found
+
+    def _statement(self, request: HttpRequest, dossier: Dossier) -> HttpResponse:
+        values = statement_page.values(dossier, _begin(request), with_text=may_read_text(request))
+        context = {
+            **self.admin_site.each_context(request),
+            **values,
+            "opts": self.opts,
+            "original": dossier.fingerprint,
+            "has_view_permission": True,
+            "media": self.media,
+            "may_review": self.has_review_permission(request),
+            "note_max": NOTE_MAX_CHARACTERS,
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/sqllogs/statement/statement.html", context)
+
+
+class ReviewForm(forms.Form):
+    """What is decided about one statement."""
+
+    status = forms.ChoiceField(choices=Review.Status.choices)
+    note = forms.CharField(max_length=NOTE_MAX_CHARACTERS, required=False)
+
+
+def _demand(is_allowed: bool) -> None:
+    if not is_allowed:
+        raise PermissionDenied
+
+
+def _begin(request: HttpRequest) -> str:
+    """Return the time chosen; what is no time is as if absent."""
+    begin = request.GET.get("from", "")[:VALUE_MAX_CHARACTERS]
+    try:
+        InstantField().clean(begin)
+    except ValidationError:
+        return DEFAULT_RANGE
+    return begin
+
+
+def _again(request: HttpRequest, fingerprint: str) -> HttpResponse:
+    address = reverse("admin:sqllogs_statement_change", args=[fingerprint])
+    return HttpResponseRedirect(address + statement_page.range_query(_begin(request)))

@@ -1,0 +1,1 @@
+"""What templates of the host project's engine may load: those of the admin."""
