@@ -21,6 +21,27 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
 
+def start(arguments, environment, log_path):
+    """Run Python in a process group of its own, which writes to a file."""
+    with log_path.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def kill(process):
+    """End what is left of its group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 class Server:
     """A server that has been started, in a process group of its own."""
 
@@ -29,17 +50,8 @@ class Server:
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"
         self._log_path = log_path
-        command = [sys.executable, *(argument.format(**vars(self)) for argument in arguments)]
-        with log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        filled_in = [argument.format(**vars(self)) for argument in arguments]
+        self.process = start(filled_in, environment, log_path)
 
     @property
     def output(self):
@@ -61,9 +73,7 @@ class Server:
             self.process.send_signal(signum)
             self.process.wait(STOP_TIMEOUT_S)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            kill(self.process)
         return self.output
 
 

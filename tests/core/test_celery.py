@@ -2,26 +2,18 @@
 
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from contextlib import suppress
 
 import pytest
-from celery import Celery
 
 from sqllogs.models import SQLLog
-from tests.core.celery_project import broker
+from tests.celery_worker import NAME, TIMEOUT_S, sending, working
 from tests.core.traffic import make_site
 from tests.receiver import receiving
-from tests.servers import ROOT
 from tests.sqllogs.rings import database
 
-NAME = "tests.core.celery_project"
 TASKS = 40
-TIMEOUT_S = 60.0
 CONSUMER = 5
 """Kind of a span: it runs what was sent by a queue."""
 LINE = re.compile(r"\[.+\] WARNING \[work:\d+\] \[trace_id=(\w{32}) span_id=(\w{16})\] \[work\] task (\d+)")
@@ -35,47 +27,30 @@ def worked(tmp_path_factory, django_db_blocker):
         make_site(folder)
         log_file = folder / "webapp.log"
         environment = os.environ | {
-            "BROKER_FOLDER": str(folder),
             "DATA_DIR": str(folder),
             "DJANGO_SETTINGS_MODULE": "core.settings",
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
         }
-        command = [sys.executable, "-m", "celery", "-A", NAME, "worker", "--concurrency=2"]
-        with (folder / "output.txt").open("wb") as output:
-            worker = subprocess.Popen(
-                [*command, "--without-gossip", "--without-mingle"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            send(folder)
+        with working(folder, environment) as worker:
+            send_all(folder)
             until_s = time.monotonic() + TIMEOUT_S
             while len(lines(log_file)) < TASKS and worker.poll() is None and time.monotonic() < until_s:
                 time.sleep(0.1)
             worker.terminate()
             worker.wait(TIMEOUT_S)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-        assert len(lines(log_file)) == TASKS, (folder / "output.txt").read_text()
+        assert len(lines(log_file)) == TASKS, (folder / "worker.log").read_text()
         settings_dict = {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "sqllogs.sqlite3"}
         with database("left", settings_dict) as alias:
             rows = list(SQLLog.objects.using(alias).filter(kind="task"))
         yield receiver, rows, lines(log_file)
 
 
-def send(folder):
+def send_all(folder):
     """Send the tasks, the even ones from a caller that has a trace already."""
-    with Celery("sender", set_as_current=False, fixups=[]) as sender:
-        sender.conf.update(broker(folder))
+    with sending(folder) as send:
         for number in range(TASKS):
             traced = {"traceparent": f"00-{number + 1:032x}-{number + 1:016x}-01"} if number % 2 == 0 else {}
-            sender.send_task(f"{NAME}.work", [number], headers=traced)
+            send("work", number, headers=traced)
 
 
 def lines(path):

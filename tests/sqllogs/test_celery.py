@@ -1,27 +1,20 @@
 """A Celery task is a unit of work; a worker loses none of its statements, and tells its metrics."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
 
 import pytest
 import requests
-from celery import Celery, signals
+from celery import signals
 
 from sqllogs import celery as ours
 from sqllogs import context
 from sqllogs.context import current
 from sqllogs.models import SQLLog
+from tests.celery_worker import NAME, TIMEOUT_S, sending, working
 from tests.ports import free_port
-from tests.servers import ROOT
 from tests.sqllogs.test_servers import assert_all_stored
-
-NAME = "tests.sqllogs.celery_project"
-TIMEOUT_S = 60.0
 
 
 @pytest.fixture
@@ -40,38 +33,16 @@ def settings_module():
 
 
 @pytest.fixture
-def worker(tmp_path, site, port, settings_module, monkeypatch):
-    """Start a worker with a pool of two."""
-    monkeypatch.setenv("BROKER_FOLDER", str(tmp_path))
-    environment = site | {
-        "BROKER_FOLDER": str(tmp_path),
-        "METRICS_PORT": str(port),
-        "DJANGO_SETTINGS_MODULE": settings_module,
-    }
-    command = [sys.executable, "-m", "celery", "-A", NAME, "worker", "--concurrency=2", "--without-gossip"]
-    with (tmp_path / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--without-mingle", "--loglevel=WARNING"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    yield process
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def worker(tmp_path, site, port, settings_module):
+    environment = site | {"METRICS_PORT": str(port), "DJANGO_SETTINGS_MODULE": settings_module}
+    with working(tmp_path, environment, "--loglevel=WARNING") as process:
+        yield process
 
 
 @pytest.fixture
 def send(tmp_path, worker):
-    from tests.sqllogs.celery_project import broker
-
-    with Celery("sender", set_as_current=False, fixups=[]) as sender:
-        sender.conf.update(broker(tmp_path))
-        yield lambda task, *arguments: sender.send_task(f"{NAME}.{task}", arguments)
+    with sending(tmp_path) as send:
+        yield send
 
 
 def scrape(port):

@@ -1,4 +1,4 @@
-"""A Celery application with one task, run by the worker of test_celery.py; its broker is a folder."""
+"""A Celery application with tasks, run by the workers of `tests.celery_worker`; its broker is a folder."""
 
 import logging
 import os
@@ -32,11 +32,29 @@ if "BROKER_FOLDER" in os.environ:
 
 
 @app.task
-def work(number):
-    """Send three statements and log one line."""
+def ask(count, done=None):
+    """Send statements; a file tells when the last of them is done."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        for _ in range(3):
-            cursor.execute(f"SELECT 1 AS asked_{number}")
+        for _ in range(count):
+            cursor.execute("SELECT 1 AS asked")
+    if done is not None:
+        Path(done).touch()
+
+
+@app.task
+def work(number):
+    """Send three statements and log one line."""
+    ask(3)
     logger.warning("task %s", number)
+
+
+@app.task
+def fail():
+    raise ZeroDivisionError
+
+
+@app.task
+def rest():
+    """Send no statement at all."""
