@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from sqllogs.models import SQLLog
 from sqllogs.ring.adding import NAMES, Dialect, roll_up
 from sqllogs.ring.connecting import STATEMENT_TIMEOUT_MS, open_connection
 from sqllogs.ring.raw import RawStore
@@ -45,12 +46,17 @@ BATCH_TABLE = "sqllogs_batch"
 CREATE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS {BATCH_TABLE} (LIKE {LOG_TABLE}) ON COMMIT DELETE ROWS"
 COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
 COPY = f"COPY {BATCH_TABLE} ({COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
-COPY_TYPES = (
-    "int4", "int8", "timestamptz", "float8", "float8", "float8", "int8", "varchar", "int4", "varchar",
-    "varchar", "varchar", "bool", "bool", "varchar", "varchar", "varchar", "varchar", "varchar", "bool",
-    "varchar", "varchar", "varchar", "varchar", "varchar", "int2", "bool", "varchar", "varchar", "varchar",
-    "int4",
-)  # fmt: skip
+TYPES = {
+    "BigIntegerField": "int8",
+    "BooleanField": "bool",
+    "CharField": "varchar",
+    "DateTimeField": "timestamptz",
+    "FloatField": "float8",
+    "IntegerField": "int4",
+    "SmallIntegerField": "int2",
+}
+"""A binary COPY converts nothing: what is sent must have its column's own type."""
+COPY_TYPES = tuple(TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS)
 LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
 STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s", once=False)
