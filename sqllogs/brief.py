@@ -1,16 +1,18 @@
 """Cut a normalised statement to a width, so that what tells it apart is left.
 
-Feeds the terminal's tables and the messages of `sqllogs.testing`.
+Feeds the terminal's tables and the messages of `sqllogs.testing`; page and admin count the
+columns that it finds.
 """
 
 import re
+from typing import NamedTuple
 
 ELLIPSIS = "…"
 WORD_MAX = 16
 """A part of a word that is longer is left; else it goes with the rest of the word."""
 
-_LIST = re.compile(r"\A(SELECT|INSERT INTO [^ (]+\()(?: ?DISTINCT)? ?")
-_NESTING = re.compile(r"[(\[)\]]|, |(?<![\w.])FROM\b|\"[^\"]*\"")
+_LIST = re.compile(r"\A(?:SELECT (?:DISTINCT )?|INSERT INTO [^ (]+ ?\()")
+_NESTING = re.compile(r"[(\[)\]]|, | FROM\b|\"[^\"]*\"|`[^`]*`")
 
 
 def brief(sql: str, width: int) -> str:
@@ -37,20 +39,38 @@ def cut(text: str, width: int) -> str:
     return f"{head}{ELLIPSIS}{tail}"
 
 
-def _with_columns(sql: str, count: int) -> str:
-    """Leave none or one of the columns that are selected or inserted."""
+class Columns(NamedTuple):
+    """Where a statement lists its columns."""
+
+    begin: int
+    second: int
+    end: int
+    number: int
+
+
+def columns(sql: str) -> Columns | None:
+    """Find what is selected or inserted, if that is more than one column."""
     start = _LIST.match(sql)
     if start is None:
-        return sql
-    end_of_list = ")" if start[0].endswith("(") else "FROM"
-    depth, first = 0, None
+        return None
+    end_of_list = ")" if "(" in start[0] else " FROM"
+    depth, second, number = 0, 0, 1
     for found in _NESTING.finditer(sql, start.end()):
         piece = found[0]
-        if piece == end_of_list and depth == 0:
-            kept = first if count else start.end()
-            end = found.start() - (piece == "FROM")
-            return sql if first is None else f"{sql[:kept]}{ELLIPSIS}{sql[end:]}"
-        depth += (piece in "([") - (piece in ")]")
-        if piece == ", " and depth == 0 and first is None:
-            first = found.end()
-    return sql
+        if piece == ", ":
+            if depth == 0:
+                second = second or found.end()
+                number += 1
+        elif piece == end_of_list and depth == 0:
+            return Columns(start.end(), second, found.start(), number) if second else None
+        else:
+            depth += (piece in "([") - (piece in ")]")
+    return None
+
+
+def _with_columns(sql: str, count: int) -> str:
+    """Leave none or one of the columns."""
+    found = columns(sql)
+    if found is None:
+        return sql
+    return f"{sql[: found.second if count else found.begin]}{ELLIPSIS}{sql[found.end :]}"

@@ -8,6 +8,8 @@ import re
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from sqllogs.brief import columns
+
 EXCERPT_CHARACTERS = 280
 COLUMNS_CHARACTERS = 60
 """A list of columns that is longer is only counted."""
@@ -21,8 +23,6 @@ _KEYWORDS = (
 )
 # A quoted name is one piece, so that a column called "order" stays a name.
 _PIECES = re.compile(rf"""("[^"]*"|`[^`]*`)|\b({"|".join(_KEYWORDS.split())})\b""", re.IGNORECASE | re.ASCII)
-_SELECT = re.compile(r"SELECT (?:DISTINCT )?", re.ASCII)
-_NESTED = re.compile(r"[(),]| FROM ", re.ASCII)
 _CLAUSE = re.compile(
     r"(?<=\s)(?<!DELETE )((?:FROM|WHERE|GROUP BY|HAVING|ORDER BY|LIMIT|VALUES|SET|UNION|RETURNING|ON CONFLICT"
     r"|(?:(?:LEFT|RIGHT|FULL)(?: OUTER)?|INNER|CROSS) JOIN)\b)|\"[^\"]*\"|`[^`]*`|[()]",
@@ -31,23 +31,11 @@ _CLAUSE = re.compile(
 
 
 def excerpt(sql: str) -> str:
-    """Return the telling part of a statement: without a long list of columns, and cut."""
-    sql = _without_columns(sql)
+    """Return the telling part of a statement: a long list of columns is counted, and the rest is cut."""
+    found = columns(sql)
+    if found is not None and found.end - found.begin > COLUMNS_CHARACTERS:
+        sql = f"{sql[: found.begin]}… {found.number} columns{sql[found.end :]}"
     return sql if len(sql) <= EXCERPT_CHARACTERS else f"{sql[:EXCERPT_CHARACTERS].rstrip()} …"
-
-
-def _without_columns(sql: str) -> str:
-    begin = _SELECT.match(sql)
-    if begin is None:
-        return sql
-    columns, depth = 1, 0
-    for piece in _NESTED.finditer(sql, begin.end()):
-        depth += {"(": 1, ")": -1}.get(piece[0], 0)
-        columns += piece[0] == "," and depth == 0
-        if piece[0] == " FROM " and depth == 0:
-            is_long = columns > 1 and piece.start() - begin.end() > COLUMNS_CHARACTERS
-            return f"{begin[0]}… {columns} columns{sql[piece.start() :]}" if is_long else sql
-    return sql
 
 
 def in_lines(sql: str) -> str:

@@ -19,6 +19,8 @@ COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
         (f"SELECT DISTINCT {COLUMNS} FROM a", "SELECT DISTINCT … 8 columns FROM a"),
         # A function's arguments and its own FROM are no columns.
         (f"SELECT EXTRACT(day FROM x, y), {COLUMNS} FROM a", "SELECT … 9 columns FROM a"),
+        (f'SELECT "a FROM b, c", {COLUMNS} FROM a', "SELECT … 9 columns FROM a"),
+        (f"INSERT INTO a ({COLUMNS}) VALUES (?)", "INSERT INTO a (… 8 columns) VALUES (?)"),
         # One long expression tells more than its number.
         (f"SELECT MAX({COLUMNS}) FROM a", f"SELECT MAX({COLUMNS}) FROM a"),
         ("SELECT id, name FROM app_author", "SELECT id, name FROM app_author"),
