@@ -16,6 +16,7 @@ from grafana.promql import (
     increase,
     over_time,
     quantile,
+    quantiles,
     ranked,
     rate,
     success,
@@ -160,10 +161,7 @@ def _database() -> list[AnyPanel]:
             "Duration of statements",
             "Half, 95 % and 99 % took no longer. The points are statements with their traces.",
             "s",
-            *(
-                over_time(quantile(share, duration, ALIAS), f"p{share * 100:g}", ref=ref, exemplars=True)
-                for ref, share in (("A", 0.5), ("B", 0.95), ("C", 0.99))
-            ),
+            *quantiles(duration, ALIAS),
         ),
         lines(
             "Database reachable",

@@ -84,6 +84,17 @@ def over_time(
     return _query(expression, ref).legend_format(legend).range().exemplar(exemplars)
 
 
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+def quantiles(metric: str, labels: str) -> list[prometheus.Dataquery]:
+    """Ask for lines of half, 95 % and 99 % of a histogram."""
+    return [
+        over_time(quantile(share, metric, labels), f"p{share * 100:g}", ref=ref, exemplars=True)
+        for ref, share in zip("ABC", QUANTILES, strict=True)
+    ]
+
+
 def now(expression: str, legend: str = "", *, ref: str = "A", as_table: bool = False) -> prometheus.Dataquery:
     """Ask for the value at the end of the range."""
     query = _query(expression, ref).legend_format(legend or "__auto").instant()

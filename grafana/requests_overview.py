@@ -19,6 +19,7 @@ from grafana.promql import (
     increase,
     over_time,
     quantile,
+    quantiles,
     ranked,
     rate,
     ratio,
@@ -31,7 +32,6 @@ _FAILED = VIEW_METHOD + ', status=~"5.."'
 _BAD = VIEW_METHOD + ', status=~"[45].."'
 _REFUSED = VIEW_METHOD + ', status=~"4.."'
 _SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
-_QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
 
 
 def _summary() -> list[AnyPanel]:
@@ -115,10 +115,7 @@ def _success() -> list[AnyPanel]:
             "Time to answer",
             "Half, 95 % and 99 % of the answers took no longer.",
             "s",
-            *(
-                over_time(quantile(share, LATENCY, VIEW_METHOD), f"p{share * 100:g}", ref=ref, exemplars=True)
-                for ref, share in _QUANTILES
-            ),
+            *quantiles(LATENCY, VIEW_METHOD),
         ),
         lines(
             "Requests by method",
@@ -153,7 +150,7 @@ def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
                     unit="s",
                     expression=quantile(share, LATENCY, labels, "view", over=promql.RANGE),
                 )
-                for _, share in _QUANTILES
+                for share in promql.QUANTILES
             ),
             links=BY_VIEW,
             empty="No requests",

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import stat, timeseries
 
 from grafana.metric_panels import SQL_OF_ALIAS, lines, value
 from grafana.panels import COUNT, none_is_good, thresholds
-from grafana.promql import SITE, over_time, quantile, rate
+from grafana.promql import SITE, over_time, quantile, quantiles, rate
 
 _DURATION = "sqllogs_query_duration_seconds"
 
@@ -19,10 +19,7 @@ def load() -> list[timeseries.Panel]:
             "Duration, from Prometheus",
             "Half, 95 % and 99 % took no longer. The points are statements with their traces.",
             "s",
-            *(
-                over_time(quantile(share, _DURATION, SITE), f"p{share * 100:g}", ref=ref, exemplars=True)
-                for ref, share in (("A", 0.5), ("B", 0.95), ("C", 0.99))
-            ),
+            *quantiles(_DURATION, SITE),
         ),
         lines(
             "Statements by database, from Prometheus",
