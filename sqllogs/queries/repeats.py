@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 from django.db.models import Count, Max, Min, Sum
 
 from sqllogs import conf
-from sqllogs.models import SQLLog
 from sqllogs.queries.figures import Records, as_time, fetch
 from sqllogs.queries.groups import newest
 from sqllogs.queries.places import Ring, live
 from sqllogs.queries.records import statements
-from sqllogs.queries.units import chunks
+from sqllogs.queries.units import by_number, chunks
 from sqllogs.repeats import JUDGED, Repetition, Rules
 from sqllogs.rows import StatementRow
 
@@ -133,13 +132,8 @@ def _found(records: Records, ring: Ring, group: str) -> tuple[dict[str, Statemen
 
 def _ends(ring: Ring, seqs: Collection[int]) -> dict[int, _End]:
     """Look records up by their numbers."""
-    found: dict[int, _End] = {}
-    for chosen in chunks([seq % ring.capacity for seq in seqs]):
-        for seq, time, *rest in fetch(
-            SQLLog.objects.filter(slot__in=chosen).values_list("seq", *_End._fields)
-        ):
-            found[seq] = _End(as_time(time), *rest)
-    return found
+    found = by_number(ring, seqs, *_End._fields)
+    return {seq: _End(as_time(time), *rest) for seq, time, *rest in found}
 
 
 def _repeated(records: Records, group: str, threshold: int) -> Any:

@@ -17,12 +17,9 @@ from sqllogs.queries.places import Ring, live, since
 from sqllogs.queries.records import VARIABLES_MAX
 
 LAST = (
-    "seq", "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release",
-    "host",
+    "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release", "host",
 )  # fmt: skip
 """What is read from a trace's last record: status and route are known best there."""
-
-ORDERINGS = ("time", "queries", "errors", "total_ms", "duplicates")
 
 
 class Unit(NamedTuple):
@@ -74,20 +71,18 @@ def units(filtered: Records, ring: Ring) -> list[Unit]:
 
 def times(ring: Ring, seqs: Iterable[int]) -> dict[int, datetime]:
     """Return when records were sent, by their numbers; one that has been overwritten is left out."""
-    found: dict[int, datetime] = {}
-    for chosen in chunks([seq % ring.capacity for seq in seqs]):
-        rows = fetch(SQLLog.objects.filter(slot__in=chosen).values_list("seq", "time"))
-        found.update((seq, as_time(time)) for seq, time in rows)
-    return found
+    return {seq: as_time(time) for seq, time in by_number(ring, seqs, "time")}
 
 
 def last_records(ring: Ring, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Look the last records of traces up by their numbers."""
-    found: dict[int, dict[str, Any]] = {}
+    return {seq: dict(zip(LAST, values, strict=True)) for seq, *values in by_number(ring, seqs, *LAST)}
+
+
+def by_number(ring: Ring, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Look records up: number and columns of each; what has been overwritten has another number by now."""
     for chosen in chunks([seq % ring.capacity for seq in seqs]):
-        for row in fetch(SQLLog.objects.filter(slot__in=chosen).values_list(*LAST)):
-            found[row[0]] = dict(zip(LAST, row, strict=True))
-    return found
+        yield from fetch(SQLLog.objects.filter(slot__in=chosen).values_list("seq", *columns))
 
 
 def worst_repeats(filtered: Records, ring: Ring, units: Sequence[Unit]) -> dict[str, Repeat]:
