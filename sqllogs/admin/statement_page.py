@@ -11,7 +11,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from sqllogs import parameters
+from sqllogs import parameters, plans
 from sqllogs.admin.addresses import page
 from sqllogs.admin.choices import DEFAULT_RANGE, RANGES
 from sqllogs.models import Review
@@ -84,6 +84,8 @@ def values(dossier: Dossier, begin: str, *, with_text: bool) -> Mapping[str, Any
         "suspects": [(row, page("trace", row.trace_id)) for row in dossier.suspects],
         "status": review.status if review else str(Review.Status.OPEN.value),
         "reviewed_at": rfc3339(review.at) if review else "",
+        "is_explained": operation in plans.READING,
+        "aliases": [part.label for part in dossier.origins["alias"]],
         "on_page": page("fingerprint", dossier.fingerprint),
     }
 

@@ -13,13 +13,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, re_path, reverse
 
-from sqllogs import reviews
+from sqllogs import plans, reviews
 from sqllogs.admin import actions, choices, columns, statement_page
 from sqllogs.admin.choices import DEFAULT_RANGE
 from sqllogs.admin.quiet import told_when_down, unrecorded
 from sqllogs.admin.reading import may_read_text
 from sqllogs.admin.statement_list import StatementChangeList
 from sqllogs.authentication import VIEW
+from sqllogs.errors import PlanError
 from sqllogs.models import Review, Statement
 from sqllogs.parameters import VALUE_MAX_CHARACTERS, InstantField
 from sqllogs.reports.dossier import Dossier, is_known, read_dossier
@@ -68,6 +69,7 @@ class StatementAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic
             "changelist": (r"^$", self.changelist_view),
             "change": (rf"^{FINGERPRINT}/change/$", self.statement_view),
             "review": (rf"^{FINGERPRINT}/review/$", self.review_view),
+            "explain": (rf"^{FINGERPRINT}/explain/$", self.explain_view),
         }
         return unrecorded(
             re_path(pattern, self.admin_site.admin_view(view), name=f"sqllogs_statement_{name}")
@@ -112,6 +114,23 @@ class StatementAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic
                 self.message_user(request, f"Nothing is changed: {wrong}", messages.ERROR)
         return _again(request, fingerprint)
 
+    @told_when_down
+    def explain_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
+        """Show the statement with its plan, or with the reason why there is none."""
+        if request.method != "POST":
+            return _again(request, fingerprint)
+        _demand(_may_explain(request))
+        dossier = self._dossier(request, fingerprint)
+        alias = request.POST.get("alias", "")
+        ran_on = {part.label for part in dossier.origins["alias"]}
+        try:
+            found: dict[str, Any] = {
+                "plan": plans.explain(fingerprint, alias=alias if alias in ran_on else "")
+            }
+        except PlanError as exc:
+            found = {"plan_error": str(exc)}
+        return self._statement(request, dossier, **found)
+
     def _dossier(self, request: HttpRequest, fingerprint: str) -> Dossier:
         _demand(self.has_view_permission(request))
         found = read_dossier(request, fingerprint, _begin(request), with_text=may_read_text(request))
@@ -119,17 +138,20 @@ class StatementAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic
             raise Http404
         return found
 
-    def _statement(self, request: HttpRequest, dossier: Dossier) -> HttpResponse:
+    def _statement(self, request: HttpRequest, dossier: Dossier, **found: Any) -> HttpResponse:
         values = statement_page.values(dossier, _begin(request), with_text=may_read_text(request))
         context = {
             **self.admin_site.each_context(request),
             **values,
+            **found,
             "opts": self.opts,
             "original": dossier.fingerprint,
             "has_view_permission": True,
             "media": self.media,
             "may_review": self.has_review_permission(request),
+            "may_explain": _may_explain(request),
             "note_max": NOTE_MAX_CHARACTERS,
+            "timeout_s": plans.TIMEOUT_S,
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/sqllogs/statement/statement.html", context)
@@ -145,6 +167,11 @@ class ReviewForm(forms.Form):
 def _demand(is_allowed: bool) -> None:
     if not is_allowed:
         raise PermissionDenied
+
+
+def _may_explain(request: HttpRequest) -> bool:
+    """A plan names columns and conditions, so the text's permission is asked for too."""
+    return plans.may_explain(request.user) and may_read_text(request)
 
 
 def _begin(request: HttpRequest) -> str:

@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from django.http import QueryDict
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from sqllogs import parameters
 from sqllogs.filters import SQLLogFilter
 
 PLACE = ("cursor", "offset")
 """Where one is in a list; a list with another filter begins at its beginning."""
+
+
+def in_admin(fingerprint: str) -> str | None:
+    """Return where a statement is reviewed and explained, if the project has the admin."""
+    try:
+        return reverse("admin:sqllogs_statement_change", args=[fingerprint])
+    except NoReverseMatch:
+        return None
 
 
 class Links:

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from sqllogs import conf
 from sqllogs.authentication import VIEW_TEXT
 from sqllogs.page.lines import Line, curl, line
-from sqllogs.page.links import Links
+from sqllogs.page.links import Links, in_admin
 from sqllogs.page.wording import emphasized, in_lines, milliseconds
 from sqllogs.rows import Record
 
@@ -62,6 +62,7 @@ def detail_page(request: Request, record: Record, *, with_text: bool) -> Mapping
         "text_permission": VIEW_TEXT,
         "groups": _groups(record, shown, links),
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
+        "in_admin": in_admin(record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
         "around": links.plain(cursor=str(record["id"] + 10), limit="20"),
         "as_json": f"{request.path}?format=json",

@@ -15,7 +15,7 @@ from sqllogs import conf
 from sqllogs.authentication import VIEW_TEXT
 from sqllogs.page.form import Chip, chips
 from sqllogs.page.lines import Line, curl, line
-from sqllogs.page.links import Links
+from sqllogs.page.links import Links, in_admin
 from sqllogs.page.wording import emphasized, in_lines
 from sqllogs.reports.statement import Origin, StatementAnswer
 
@@ -59,6 +59,7 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         ],
         "suspects": [(row, reverse("sqllogs:trace", args=[row.trace_id])) for row in answer.repeats],
         "records": records.setting(),
+        "in_admin": in_admin(answer.fingerprint),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "as_json": links.shaped("json"),

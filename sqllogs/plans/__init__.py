@@ -14,7 +14,7 @@ from sqllogs import queries
 from sqllogs.context import muted
 from sqllogs.errors import PlanError
 from sqllogs.models import SQLLog, Statement
-from sqllogs.plans.databases import EXPLAINERS, connected
+from sqllogs.plans.databases import EXPLAINERS, TIMEOUT_MS, connected
 from sqllogs.plans.preparable import preparable
 from sqllogs.queries import Ordering, Window
 from sqllogs.rows import Record
@@ -22,8 +22,14 @@ from sqllogs.rows import Record
 PERMISSION = "sqllogs.explain_sqllog"
 """Whoever offers plans to users asks for it; those who may run commands need none."""
 
+READING = frozenset(["SELECT", "VALUES"])
+"""Explained for whoever asks."""
+
 CHANGING = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
 """Explained only on request; not run, and rolled back, even then."""
+
+TIMEOUT_S = TIMEOUT_MS // 1000
+"""For which PostgreSQL is given to plan; SQLite waits for nobody to do so."""
 
 GENERIC_NOTE = "Planned for no particular values: its estimates of rows can be far from those of a real run."
 
@@ -87,7 +93,7 @@ def _newest(fingerprint: str) -> Record | None:
 def _refuse(operation: str, *, may_change: bool) -> None:
     if operation in CHANGING and not may_change:
         raise PlanError(f"It is no SELECT but {_article(operation)}; that is explained only on request.")
-    if operation not in CHANGING and operation not in ("SELECT", "VALUES"):
+    if operation not in CHANGING | READING:
         raise PlanError(f"There is no plan of {_article(operation)}.")
 
 

@@ -1,23 +1,30 @@
-"""One of the slow queries: figures, places, samples, releases, what is decided about it."""
+"""One of the slow queries: figures, places, samples, releases, what is decided about it, its plan."""
 
 import re
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import connections
 
 from sqllogs import reviews
 from sqllogs.models import Review
 from tests.sqllogs.factories import put, put_statement, put_statistics
 from tests.sqllogs.pages import Page
+from tests.sqllogs.rings import ALIAS
 from tests.sqllogs.slow_queries import (
+    EVERYTHING,
+    HOSTILE,
     URL,
     A,
     B,
     C,
     admin,
     ago,
+    login,
     put_calls,
     staff,
     three,
+    told,
     words,
 )
 
@@ -87,7 +94,7 @@ def test_time_since_the_review_is_compared_with_that_before(admin):
 
 
 def test_statement_that_nobody_knows_is_not_found(admin, three):
-    for path in ("change", "review"):
+    for path in ("change", "explain", "review"):
         assert admin.get(f"{URL}{'e' * 16}/{path}/", follow=True).status_code == 404
         assert path == "change" or admin.post(f"{URL}{'e' * 16}/{path}/").status_code == 404
 
@@ -138,3 +145,79 @@ def test_deciding_takes_its_permission(three):
     assert "<form" not in page.partition('id="content-main"')[2]
     assert "wait for the index" in page
     assert client.get(f"{URL}{A}/review/")["Location"] == f"{URL}{A}/change/"
+
+
+# ---- Plans.
+
+
+@pytest.fixture
+def of_ring(ring_alias, db):
+    """A statement on the ring's own database, with its text and a call."""
+    put_statement(A, "SELECT seq FROM sqllogs_sqllog WHERE slot = ?", tables="sqllogs_sqllog")
+    put_calls({"fingerprint": A, "alias": ring_alias})
+    return {"sqlite": "SEARCH sqllogs_sqllog", "postgresql": "Index Scan"}[connections[ring_alias].vendor]
+
+
+def explained(client, **data):
+    answer = client.post(f"{URL}{A}/explain/?from=now-1w", data)
+    assert answer.status_code == 200
+    return told(answer.text.partition('<section id="explained">')[2])
+
+
+def test_plan_is_shown_with_what_to_bear_in_mind(of_ring):
+    text = explained(login(User.objects.create_superuser("admin")))
+    assert text.startswith(f"Plan on {ALIAS}")
+    assert of_ring in text
+    assert "Planned for no particular values" in text
+
+
+@on_sqlite
+def test_plan_is_asked_where_the_statement_has_run_and_nowhere_else(ring_alias, db):
+    put_statement(A, "SELECT seq FROM sqllogs_sqllog WHERE slot = ?")
+    put_calls({"fingerprint": A, "alias": "gone"}, {"fingerprint": A, "alias": ring_alias})
+    client = login(User.objects.create_superuser("admin"))
+    options = Page(client.get(f"{URL}{A}/change/")).all("option")
+    assert len(options) == 2
+    assert explained(client, alias="gone").startswith("Plan There is no database 'gone' in DATABASES here.")
+    assert explained(client, alias="default").startswith(f"Plan on {ALIAS}")  # the newest record tells
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ({"sql": "SELECT missing FROM sqllogs_sqllog"}, "cannot explain it without its values: .*missing"),
+        ({"sql": "SELECT …"}, "too long to be kept whole"),
+        ({"sql": f"SELECT {HOSTILE}"}, "cannot explain it"),
+        ({"sql": "DELETE FROM sqllogs_sqllog", "operation": "DELETE"}, "no SELECT but a DELETE"),
+    ],
+)
+@on_sqlite
+def test_why_there_is_no_plan_is_said_in_words(ring_alias, db, statement, reason):
+    put_statement(A, **statement)
+    put_calls({"fingerprint": A, "alias": ring_alias})
+    client = login(User.objects.create_superuser("admin"))
+    assert re.search(reason, explained(client))
+    assert HOSTILE not in client.post(f"{URL}{A}/explain/").text
+
+
+def test_plan_is_not_offered_of_what_changes_data(admin, three):
+    assert ">Explain</button>" in admin.get(f"{URL}{A}/change/").text
+    assert ">Explain</button>" not in admin.get(f"{URL}{C}/change/").text
+    assert "Only a SELECT is explained here." in words(admin, f"{C}/change/")
+
+
+@pytest.mark.parametrize("missing", ["view_sqllog", "view_sqllog_text", "explain_sqllog"])
+def test_plan_takes_three_permissions(three, missing):
+    client = staff(*(name for name in EVERYTHING if name != missing))
+    assert client.post(f"{URL}{A}/explain/").status_code == 403
+    assert ">Explain</button>" not in client.get(f"{URL}{A}/change/").text
+
+
+def test_plan_is_for_those_with_the_permissions(three):
+    client = staff("view_sqllog", "view_sqllog_text", "explain_sqllog")
+    assert ">Explain</button>" in client.get(f"{URL}{A}/change/").text
+    assert "app_author" in explained(client)
+
+
+def test_address_of_a_plan_leads_back_to_the_statement(admin, three):
+    assert admin.get(f"{URL}{A}/explain/?from=now-1h")["Location"] == f"{URL}{A}/change/?from=now-1h"

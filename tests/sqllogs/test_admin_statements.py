@@ -231,7 +231,8 @@ def test_nothing_is_for_those_without_the_permission_to_read(three, codenames):
     for path in ("", f"{A}/change/"):
         assert client.get(URL + path).status_code == 403
     assert run(client, "export_csv", A).status_code == 403
-    assert client.post(f"{URL}{A}/review/", {"status": "ignored"}).status_code == 403
+    for path in ("explain", "review"):
+        assert client.post(f"{URL}{A}/{path}/", {"status": "ignored"}).status_code == 403
     assert reviews.decided() == {}
     assert "Slow queries" not in client.get("/admin/").text
 
@@ -239,7 +240,7 @@ def test_nothing_is_for_those_without_the_permission_to_read(three, codenames):
 def test_strangers_are_asked_to_log_in(three):
     for path in ("", f"{A}/change/"):
         assert Client().get(URL + path)["Location"].startswith("/admin/login/")
-    for path in ("", f"{A}/review/"):
+    for path in ("", f"{A}/review/", f"{A}/explain/"):
         assert Client().post(URL + path)["Location"].startswith("/admin/login/")
 
 
@@ -256,7 +257,7 @@ def test_text_is_for_those_with_the_permission(three):
     assert "SELECT name" not in run(client, "export_csv", A).text
 
 
-@pytest.mark.parametrize("path", ["", f"{A}/review/"])
+@pytest.mark.parametrize("path", ["", f"{A}/review/", f"{A}/explain/"])
 def test_posts_take_a_csrf_token(admin, three, path):
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.get())
@@ -292,13 +293,15 @@ def test_ring_that_cannot_be_read_is_told(admin, settings):
     settings.SQLLOGS = {"DATABASE": "nowhere"}
     for path in ("", f"{A}/change/"):
         assert admin.get(URL + path).status_code == 503
-    assert admin.post(f"{URL}{A}/review/", {"status": "open"}).status_code == 503
+    for path in (f"{A}/review/", f"{A}/explain/"):
+        assert admin.post(URL + path, {"status": "open"}).status_code == 503
 
 
 def test_answers_are_kept_by_nobody(admin, three):
     for path in ("", f"{A}/change/"):
         assert "no-store" in admin.get(URL + path)["Cache-Control"]
     assert "no-store" in run(admin, "export_csv", A)["Cache-Control"]
+    assert "no-store" in admin.post(f"{URL}{A}/explain/")["Cache-Control"]
 
 
 @pytest.mark.parametrize("path", ["", f"{A}/change/"])
@@ -320,6 +323,7 @@ def test_reviewing_leaves_no_record(ring_alias, db):
         assert shown(client) == [A]
         assert "Calls 5" in words(client, f"{A}/change/")
         client.post(f"{URL}{A}/review/", {"status": "reviewed"})
+        assert 'class="plan"' in client.post(f"{URL}{A}/explain/").text
         run(client, "mark_ignored", A)
         run(client, "export_csv", A)
         client.get(f"{URL}{'e' * 16}/change/")

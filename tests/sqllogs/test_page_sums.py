@@ -102,6 +102,14 @@ def test_suspects_have_their_remedy_and_their_worst_example(browser, loop):
     assert page.links("lead") == [f"{URL}traces/{TRACE}/"]
 
 
+@pytest.mark.parametrize("path", [f"fingerprints/{'a' * 16}/", "3/"])
+def test_statement_leads_to_the_admin_where_there_is_one(browser, loop, settings, path):
+    address = f"/admin/sqllogs/statement/{'a' * 16}/change/"
+    assert address in look(browser, path).links()
+    settings.ROOT_URLCONF = "tests.sqllogs.urls_without_admin"
+    assert address not in look(browser, path).links()
+
+
 def test_statement_has_its_figures_places_and_samples(browser, loop):
     page = look(browser, f"fingerprints/{'a' * 16}/?method=GET&min_ms=0")
     text = words(page)
