@@ -25,6 +25,7 @@ from sqllogs import tokens, views  # noqa: E402
 from sqllogs.models import RollUp, Statement, Statistic, StatisticKey  # noqa: E402
 from sqllogs.queries import statistics  # noqa: E402
 from sqllogs.queries.statistics import Where  # noqa: E402
+from sqllogs.reports.reviewed import MARKS, Statements  # noqa: E402
 from sqllogs.statistics import durations  # noqa: E402
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, floor_to  # noqa: E402
 
@@ -80,6 +81,7 @@ def _ways() -> dict[str, Callable[[], object]]:
         "stats/?group_by=table": lambda: _answer(stats, f"{asked}&group_by=table", headers),
         "series/?group_by=fingerprint": lambda: _answer(series, f"{asked}&group_by=fingerprint", headers),
         "series/?group_by=table": lambda: _answer(series, f"{asked}&group_by=table", headers),
+        "all of the admin's list": _slow_queries,
         "ORM aggregate over hours, no percentiles": _orm,
     }
 
@@ -90,6 +92,14 @@ def _answer(view: Callable[..., Any], path: str, headers: dict[str, str]) -> byt
     if response.status_code != 200:
         raise RuntimeError(content.decode())
     return content
+
+
+def _slow_queries() -> object:
+    """Read what the admin shows of the 50 statements with most load, and the shares in its filters."""
+    statements = Statements({"from": str(BEGIN_S)}, {}, with_text=True)
+    shown = sorted(statements.left(), key=lambda group: -group.total_ms)[:50]
+    shares = [statements.shares(name) for name in (*MARKS, "operation", "alias", "route")]
+    return statements.rows(shown), statements.courses(shown), shares
 
 
 def _fill() -> None:
