@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from sqllogs.record import Record
 from sqllogs.ring.adding import Dialect, roll_up
 from sqllogs.ring.connecting import BUSY_TIMEOUT_S, open_connection
 from sqllogs.ring.raw import RawStore
@@ -29,6 +30,7 @@ from sqllogs.ring.store import (
     prune,
     statement_upsert,
 )
+from sqllogs.seconds import by_second
 from sqllogs.statistics import durations
 from sqllogs.statistics.counting import StatisticRow, coarser
 
@@ -96,14 +98,8 @@ class SQLiteStore(RawStore):
                 self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
                 return True
             first_seq, records = newest(part.first_seq, part.records, head.capacity)
-            self._raw.executemany(
-                LOG_UPSERT,
-                # A generator: executemany lets other threads run between two rows.
-                (
-                    (seq % head.capacity, seq, str(record[0])[:-6], *record[1:])
-                    for seq, record in enumerate(records, first_seq)
-                ),
-            )
+            # A generator: executemany lets other threads run between two rows.
+            self._raw.executemany(LOG_UPSERT, _rows(first_seq, records, head.capacity))
             self._raw.executemany(
                 STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
             )
@@ -136,6 +132,17 @@ class SQLiteStore(RawStore):
             for key_id in ids
         )
         return {row[0] for row in found if row is not None}
+
+
+def _rows(first_seq: int, records: Sequence[Record], capacity: int) -> Iterator[tuple[object, ...]]:
+    seq = first_seq
+    for second, run in by_second(records):
+        beginning = str(second)[:-6]
+        for record in run:
+            microsecond = record.time.microsecond
+            time = f"{beginning}.{microsecond:06}" if microsecond else beginning
+            yield (seq % capacity, seq, time, *record[1:])
+            seq += 1
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:

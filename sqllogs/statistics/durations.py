@@ -22,7 +22,8 @@ Durations = dict[int, int]
 """Calls by range."""
 
 
-_BEGINS_US = [GROWTH**number for number in range(RANGE_MAX)]
+_BEGINS_US = [ceil(GROWTH**number) for number in range(RANGE_MAX)]
+"""Rounded up, which is the same to whole microseconds, and compared twice as fast."""
 
 
 def range_of(duration_us: int) -> int:

@@ -61,6 +61,14 @@ def test_wrapped_ring_holds_the_newest_rows_in_their_slots(any_ring, ring_alias)
     assert all(row.slot == row.seq % 100 for row in SQLLog.objects.using(ring_alias))
 
 
+@pytest.mark.parametrize("microsecond", [0, 1, 999_999])
+def test_time_is_kept_as_django_keeps_it(any_ring, ring_alias, microsecond):
+    time = datetime(2026, 1, 31, 23, 59, 59, microsecond, UTC)
+    record = batch(1).records[0]._replace(time=time)
+    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=next(PARTS)), TALLIES)
+    assert SQLLog.objects.using(ring_alias).get(time=time).time == time
+
+
 def test_record_comes_back_as_it_was(any_ring, ring_alias):
     full = captured(
         rowcount=3, error=ValueError, sqlstate="23505", many=True, in_transaction=True, sql_hash="0" * 16

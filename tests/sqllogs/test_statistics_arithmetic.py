@@ -135,6 +135,19 @@ def test_method_that_a_client_made_up_is_no_key_of_its_own():
     assert counting.key_of(record()._replace(method="FOO")).method == counting.OTHER_METHOD
 
 
+def test_methods_that_clients_made_up_count_together():
+    made_up = [record()._replace(method=method) for method in ("FOO", "BAR", "FOO")]
+    assert [found.calls for found in counting.count(made_up).values()] == [3]
+
+
+def test_newest_call_of_a_minute_is_told_whatever_their_order():
+    base = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
+    calls = [record()._replace(time=base + timedelta(seconds=second)) for second in (3, 60, 9, 5)]
+    found = counting.count(calls)
+    assert [one.calls for one in found.values()] == [3, 1]
+    assert [one.last_seen - int(base.timestamp()) for one in found.values()] == [9, 60]
+
+
 moments = st.integers(DAY, DAY + 5 * DAY_S)
 
 
