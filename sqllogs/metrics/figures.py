@@ -52,12 +52,20 @@ class Origin(NamedTuple):
 
 
 class Histogram:
-    __slots__ = ("counts", "exemplars", "sum")
+    __slots__ = ("buckets", "counts", "exemplars", "sum")
 
-    def __init__(self, size: int) -> None:
-        self.counts = [0] * size
+    def __init__(self, buckets: tuple[float, ...]) -> None:
+        self.buckets = buckets
+        self.counts = [0] * (len(buckets) + 1)
         self.sum = 0.0
-        self.exemplars: list[Exemplar | None] = [None] * size
+        self.exemplars: list[Exemplar | None] = [None] * len(self.counts)
+
+    def observe(self, value: float) -> int:
+        """Count a value; return the index of its bucket."""
+        bucket = bisect_left(self.buckets, value)
+        self.counts[bucket] += 1
+        self.sum += value
+        return bucket
 
 
 class Figures:
@@ -78,9 +86,7 @@ class Figures:
     def observe(self, family: Family, labels: Labels, value: float, origin: Origin | None = None) -> None:
         """Count a value; `origin` makes it the exemplar of its bucket, until the next one comes."""
         histogram = self.histogram(family, labels)
-        bucket = bisect_left(family.buckets, value)
-        histogram.counts[bucket] += 1
-        histogram.sum += value
+        bucket = histogram.observe(value)
         if origin is not None:
             histogram.exemplars[bucket] = Exemplar(origin.trace_id, value, origin.time_s)
 
@@ -89,7 +95,7 @@ class Figures:
         found = series.get(labels)
         if found is None:
             labels = self._room(family, labels)
-            found = series.get(labels) or series.setdefault(labels, Histogram(len(family.buckets) + 1))
+            found = series.get(labels) or series.setdefault(labels, Histogram(family.buckets))
         return found  # type: ignore[no-any-return]
 
     def _room(self, family: Family, labels: Labels) -> Labels:
@@ -132,7 +138,7 @@ class Figures:
         counts, total, exemplars = packed
         if len(counts) != len(family.buckets) + 1:
             return
-        histogram = self._series[family.name].setdefault(labels, Histogram(len(counts)))
+        histogram = self._series[family.name].setdefault(labels, Histogram(family.buckets))
         histogram.sum += total
         for index, count in enumerate(counts):
             histogram.counts[index] += count

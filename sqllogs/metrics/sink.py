@@ -5,7 +5,7 @@ its figures to this process's file, which `sqllogs.metrics.collector` sums up wi
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import connecting, families, figures, slots
-from sqllogs.metrics.figures import Figures, Origin, Snapshot
+from sqllogs.metrics.figures import Exemplar, Figures, Histogram, Snapshot
 from sqllogs.metrics.units import Requests
 from sqllogs.pulse import Pulse
 from sqllogs.record import Record
@@ -23,6 +23,8 @@ from sqllogs.ring import Tallies
 from sqllogs.statement import Statement
 
 PUBLISH_S = 1.0
+PORTION_ROWS = 3 * YIELD_ROWS
+"""Counted between two yields of the interpreter's lock: no longer than to resolve `YIELD_ROWS`."""
 FILE = "sqllogs-{}.json"
 
 latest: Snapshot = {}
@@ -49,10 +51,11 @@ class MetricsSink:
 
     def take(self, batch: Batch) -> None:
         self._place()
-        for number, (record, unit) in enumerate(zip(batch.records, batch.units, strict=True), 1):
-            self._count(record, batch.statements[record.fingerprint], unit)
-            if number % YIELD_ROWS == 0:
+        for start in range(0, len(batch.records), PORTION_ROWS):
+            if start:
                 time.sleep(0)  # as the resolver does, for the application's threads
+            portion = slice(start, start + PORTION_ROWS)
+            self._count(batch.records[portion], batch.units[portion], batch.statements)
         self._is_changed |= bool(batch.records)
 
     def pulse(self, pulse: Pulse) -> None:
@@ -74,33 +77,50 @@ class MetricsSink:
             self._path = slots.slots.folder / FILE.format(slots.slots.slot())
             self._figures.absorb(figures.read(self._path), gauges=False)
 
-    def _count(self, record: Record, statement: Statement, unit: UnitOfWork | None) -> None:
-        seconds = record.duration_ms / 1000
-        by_operation = (record.alias, statement.operation)
-        origin = Origin(record.trace_id, record.time.timestamp()) if record.trace_id else None
-        self._figures.observe(families.QUERY_DURATION, by_operation, seconds, origin)
-        if record.rows:
-            self._figures.add(families.QUERY_ROWS, by_operation, record.rows)
-        if record.error is not None:
-            by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
-            self._figures.add(families.QUERY_ERRORS, by_error, 1)
-        if unit is not None and unit.kind == "request":
-            self._requests.add(record, statement, unit)
-        elif unit is not None:
-            job = (unit.kind, unit.view or "")
-            self._figures.add(families.JOB_QUERIES, job, 1)
-            self._figures.add(families.JOB_SQL, job, seconds)
-        if self._with_django_db:
-            self._count_django_db(record, seconds)
+    def _count(
+        self, records: list[Record], units: list[UnitOfWork | None], statements: dict[str, Statement]
+    ) -> None:
+        """Count what goes under the same labels together."""
+        by_operation: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
+        by_unit: defaultdict[UnitOfWork | None, list[Record]] = defaultdict(list)
+        for record, unit in zip(records, units, strict=True):
+            operation = statements[record.fingerprint].operation
+            by_operation[record.alias, record.vendor, operation].append(record)
+            by_unit[unit].append(record)
+        for (alias, vendor, operation), alike in by_operation.items():
+            self._count_queries((alias, operation), alike)
+            if self._with_django_db:
+                self._count_django_db((alias, vendor), alike)
+        for unit, alike in by_unit.items():
+            if unit is not None:
+                self._count_unit(unit, alike, statements)
 
-    def _count_django_db(self, record: Record, seconds: float) -> None:
-        where = (record.alias, record.vendor)
-        self._figures.add(families.DB_EXECUTE, where, 1)
-        self._figures.observe(families.DB_DURATION, where, seconds)
-        if record.many:
-            self._figures.add(families.DB_EXECUTE_MANY, where, 1)
-        if record.error is not None:
-            self._figures.add(families.DB_ERRORS, (*where, record.error), 1)
+    def _count_queries(self, labels: tuple[str, str], records: list[Record]) -> None:
+        _observe(self._figures.histogram(families.QUERY_DURATION, labels), records)
+        if rows := sum(record.rows for record in records if record.rows):
+            self._figures.add(families.QUERY_ROWS, labels, rows)
+        for record in records:
+            if record.error is not None:
+                by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
+                self._figures.add(families.QUERY_ERRORS, by_error, 1)
+
+    def _count_unit(self, unit: UnitOfWork, records: list[Record], statements: dict[str, Statement]) -> None:
+        if unit.kind == "request":
+            self._requests.add(unit, records, statements)
+            return
+        job = (unit.kind, unit.view or "")
+        self._figures.add(families.JOB_QUERIES, job, len(records))
+        self._figures.add(families.JOB_SQL, job, sum(record.duration_ms for record in records) / 1000)
+
+    def _count_django_db(self, where: tuple[str, str], records: list[Record]) -> None:
+        self._figures.add(families.DB_EXECUTE, where, len(records))
+        durations = self._figures.histogram(families.DB_DURATION, where)
+        for record in records:
+            durations.observe(record.duration_ms / 1000)
+            if record.many:
+                self._figures.add(families.DB_EXECUTE_MANY, where, 1)
+            if record.error is not None:
+                self._figures.add(families.DB_ERRORS, (*where, record.error), 1)
 
     def _take_jobs(self) -> None:
         while finished:
@@ -155,6 +175,18 @@ class MetricsSink:
         latest = self._figures.snapshot()
         if self._path is not None:
             figures.write(self._path, latest)
+
+
+def _observe(durations: Histogram, records: list[Record]) -> None:
+    """Count durations; the last record of each bucket that has a trace is its exemplar."""
+    newest: dict[int, tuple[str, Record]] = {}
+    for record in records:
+        bucket = durations.observe(record.duration_ms / 1000)
+        if record.trace_id:
+            newest[bucket] = record.trace_id, record
+    for bucket, (trace_id, record) in newest.items():
+        exemplar = Exemplar(trace_id, record.duration_ms / 1000, record.time.timestamp())
+        durations.exemplars[bucket] = exemplar
 
 
 def _outcomes(tallies: Tallies) -> Iterator[tuple[str, int]]:

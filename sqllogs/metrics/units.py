@@ -4,7 +4,7 @@ Called by `sqllogs.metrics.sink`, in the writer's thread.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -63,19 +63,20 @@ class _Open:
         self.trace_id: str | None = None
         self.last_s = 0.0
 
-    def add(self, record: Record, statement: Statement, now_s: float) -> None:
-        self.queries += 1
-        self.duration_ms += record.duration_ms
-        self.trace_id = record.trace_id or self.trace_id
+    def add(self, records: list[Record], statements: Mapping[str, Statement], now_s: float) -> None:
         self.last_s = now_s
-        if not is_judged(record):
-            return
-        key = (record.fingerprint, record.call_site)
-        place = self.places.get(key)
-        if place is None and len(self.places) < PLACES_MAX:
-            place = self.places[key] = _Place(statement, record)
-        if place is not None:
-            place.add(record)
+        self.queries += len(records)
+        for record in records:
+            self.duration_ms += record.duration_ms
+            self.trace_id = record.trace_id or self.trace_id
+            if not is_judged(record):
+                continue
+            key = (record.fingerprint, record.call_site)
+            place = self.places.get(key)
+            if place is None and len(self.places) < PLACES_MAX:
+                place = self.places[key] = _Place(statements[record.fingerprint], record)
+            if place is not None:
+                place.add(record)
 
     def is_repeating(self, rules: Rules) -> bool:
         return any(
@@ -98,14 +99,14 @@ class Requests:
         """By identity: a trace id may be that of several requests. The unit is kept, so it stays unique."""
         self._places = 0
 
-    def add(self, record: Record, statement: Statement, unit: UnitOfWork) -> None:
+    def add(self, unit: UnitOfWork, records: list[Record], statements: Mapping[str, Statement]) -> None:
         found = self._open.get(id(unit))
         if found is None:
             if len(self._open) >= OPEN_MAX or self._places >= PLACES_MAX_IN_ALL:
                 self._close(next(iter(self._open)))
             found = self._open[id(unit)] = _Open(unit)
         before = len(found.places)
-        found.add(record, statement, self._clock())
+        found.add(records, statements, self._clock())
         self._places += len(found.places) - before
 
     def close_over(self) -> bool:

@@ -55,6 +55,25 @@ def test_statement_is_counted_by_alias_and_operation_with_its_trace(one):
     assert series(one, families.DB_EXECUTE) == {("default", "sqlite"): 2}
 
 
+def test_batch_of_several_portions_is_counted_whole(one):
+    request, job = UnitOfWork("request"), UnitOfWork("task", view="nightly")
+    count = 2 * sink.PORTION_ROWS + 10
+    one.take(batch(*({"unit": job if number % 2 else request, "rowcount": 1} for number in range(count))))
+    one.close(1.0)
+    assert sum(series(one, families.QUERY_DURATION)["default", "SELECT"].counts) == count
+    assert sum(series(one, families.DB_DURATION)["default", "sqlite"].counts) == count
+    assert series(one, families.QUERY_ROWS) == {("default", "SELECT"): count}
+    assert series(one, families.JOB_QUERIES) == {("task", "nightly"): count // 2}
+    assert series(one, families.REQUEST_QUERIES)["<unnamed view>", ""].sum == count // 2
+
+
+def test_exemplar_of_a_bucket_is_its_last_record_with_a_trace(one):
+    first, last = UnitOfWork("request", trace_id=0xABC), UnitOfWork("request", trace_id=0xDEF)
+    one.take(batch({"unit": first}, {"unit": last}, {}))
+    exemplars = series(one, families.QUERY_DURATION)["default", "SELECT"].exemplars
+    assert [found.trace_id for found in exemplars if found] == [f"{0xDEF:032x}"]
+
+
 def test_records_over_otlp_are_counted_by_outcome_from_the_beginning(shared):
     one = MetricsSink(Conf(otlp="http://h"), with_django_db=False)
     assert set(series(one, families.EXPORTED).values()) == {0}

@@ -40,8 +40,7 @@ def unit():
 
 def send(requests, made, *statements, **changes):
     batch = Resolver(Conf()).batch([captured(sql=sql, unit=made, **changes) for sql in statements])
-    for record in batch.records:
-        requests.add(record, batch.statements[record.fingerprint], made)
+    requests.add(made, batch.records, batch.statements)
 
 
 def counted(requests, family):
