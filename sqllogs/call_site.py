@@ -13,7 +13,10 @@ from types import CodeType
 import django
 
 from sqllogs.conf import Conf
+from sqllogs.statement import text_of
 
+MAX_CHARACTERS = 300
+"""Of a name."""
 FILES_MAX = 10_000
 SITES_MAX = 10_000
 
@@ -72,4 +75,4 @@ class CallSites:
     def _resolve(self, code: CodeType, lasti: int) -> str:
         path = os.path.realpath(code.co_filename).removeprefix(self._root)
         line = next((line for start, end, line in code.co_lines() if start <= lasti < end), None)
-        return f"{path}:{line or code.co_firstlineno} {code.co_qualname}"
+        return text_of(f"{path}:{line or code.co_firstlineno} {code.co_qualname}")[:MAX_CHARACTERS]

@@ -5,6 +5,8 @@ Written by `sqllogs.ring` in the writer's thread, read by `sqllogs.queries`.
 
 from django.db import models
 
+from sqllogs.call_site import MAX_CHARACTERS
+
 
 class SQLLog(models.Model):
     """One executed statement, in a fixed slot: `slot = seq % capacity`.
@@ -44,7 +46,7 @@ class SQLLog(models.Model):
     method = models.CharField(max_length=16, null=True, help_text="HTTP method.")
     status = models.SmallIntegerField(null=True, help_text="HTTP status, when known at the flush.")
     repeats_allowed = models.BooleanField(default=False, help_text="Repeated on purpose: no N+1.")
-    call_site = models.CharField(max_length=300, null=True, help_text="path/file.py:line function")
+    call_site = models.CharField(max_length=MAX_CHARACTERS, null=True, help_text="path/file.py:line function")
     release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
     host = models.CharField(max_length=255, help_text="Name of the machine.")
     pid = models.IntegerField(help_text="Process id.")

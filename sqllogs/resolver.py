@@ -7,7 +7,7 @@ left in the buffer; what it returns goes to the sinks.
 import os
 import socket
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import sleep
 from typing import Any, NamedTuple
 
@@ -22,8 +22,6 @@ from sqllogs.statement import Statement, Statements, text_of
 YIELD_ROWS = 50
 """The interpreter's lock is given up this often. Otherwise a thread of the application that
 wants it waits for the switch interval, and again: 22 ms at worst were measured, 0.5 ms are left."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _LENGTHS = {
     field.name: field.max_length for field in SQLLog._meta.fields if getattr(field, "max_length", None)
@@ -117,8 +115,8 @@ class Resolver:
             # SQLite and server-side cursors tell no count, psycopg counts rows that nobody fetches.
             rowcount = max(rowcount, fetch.rows)
             error, sqlstate = fetch.error or (error, sqlstate)
-        return Record(
-            EPOCH + timedelta(microseconds=time_ns // 1000),
+        values = (
+            datetime.fromtimestamp(time_ns // 1000 / 1e6, UTC),  # a float tells microseconds until 2106
             duration_ms,
             execute_ms,
             fetch_ms,
@@ -133,14 +131,12 @@ class Resolver:
             None if error is None else error.__name__[:100],
             sqlstate,
             *origin,
-            None if code is None else self._call_site(code, lasti),
+            None if code is None else self._call_sites.name(code, lasti),
             self._release,
             self._host,
             self._pid,
         )
-
-    def _call_site(self, code: Any, lasti: int) -> str | None:
-        return _text(self._call_sites.name(code, lasti), "call_site")
+        return Record._make(values)  # two thirds of the time of a call with 28 arguments
 
 
 def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
 from sqllogs.conf import Conf
@@ -44,6 +46,12 @@ def test_time_and_duration_are_exact_to_the_microsecond():
     resolved = record()
     assert resolved.time == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
     assert (resolved.duration_ms, resolved.execute_ms, resolved.fetch_ms) == (1.234, 1.234, None)
+
+
+@given(st.integers(0, 4_200_000_000 * 10**9))
+def test_time_is_cut_to_the_microsecond_in_any_year(time_ns):
+    whole = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_ns // 1000)
+    assert record(time_ns=time_ns).time == whole
 
 
 def test_query_outside_any_unit_is_of_kind_thread():
