@@ -81,7 +81,8 @@ class Upkeep:
     def tidy(self, store: UpkeepStore, now_s: int) -> Iterator[None]:
         """Delete what is too old, then what is too much, oldest first; yield after each chunk."""
         rolled_up_s = store.rolled_up_s()
-        minutes_s = now_s - self._conf.statistics_minute_days * DAY_S
+        # An hour more: minutes are known to be complete from the first full hour of them on.
+        minutes_s = now_s - self._conf.statistics_minute_days * DAY_S - HOUR_S
         # Never a minute that is not yet in its hour.
         yield from _delete(store, MINUTE_S, min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S)))
         days_s = floor_to(now_s - self._conf.statistics_hour_days * DAY_S, DAY_S)

@@ -182,10 +182,20 @@ def test_old_minutes_go_and_their_calls_stay_in_hours(ring, ring_alias, monkeypa
     now = NOON + timedelta(days=1, hours=10)
     tidied(ring, int(now.timestamp()))
     minutes = Statistic.objects.using(ring_alias).filter(resolution_s=MINUTE_S)
-    assert min(minutes.values_list("time", flat=True)) >= int((NOON + timedelta(hours=10)).timestamp())
+    assert min(minutes.values_list("time", flat=True)) >= int((NOON + timedelta(hours=9)).timestamp())
     assert_counted(ring_alias, records, [HOUR_S, DAY_S])
     tidied(ring, LATER_S + 90 * DAY_S)
     assert Statistic.objects.using(ring_alias).count() == 0
+
+
+def test_last_day_is_read_by_minutes_to_its_beginning(ring, ring_alias):
+    write(ring, spread(400))
+    roll_up(ring)
+    now = NOON + timedelta(days=1, hours=10, minutes=12)
+    tidied(ring, int(now.timestamp()))
+    since = now - timedelta(days=1)
+    answer = statistics.aggregate(Where(since=since, until=now))
+    assert answer.since == since  # no call was in the first minute of the hour in which it is
 
 
 def test_rows_over_the_bound_go_oldest_first(ring, ring_alias, settings):
