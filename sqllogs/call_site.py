@@ -7,6 +7,7 @@ serves `sqllogs.writer` in its own.
 import os
 import site
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType
 
@@ -37,16 +38,7 @@ _LIBRARIES = tuple(
 _DIRECTORIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
-class ApplicationFiles(dict[str, bool]):
-    """Say by `files[co_filename]` whether it is application code; a dict, so that a hit is one C call."""
-
-    def __missing__(self, filename: str) -> bool:
-        if len(self) >= FILES_MAX:
-            self.clear()
-        answer = self[filename] = is_application(filename)
-        return answer
-
-
+@lru_cache(maxsize=FILES_MAX)
 def is_application(filename: str) -> bool:
     """Return False for the standard library, installed packages, Django, this package and generated code."""
     if filename.startswith("<"):

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from sqllogs import guard
-from sqllogs.call_site import ApplicationFiles
+from sqllogs.call_site import FILES_MAX, is_application
 from sqllogs.context import current
 from sqllogs.cursors import WatchedCursor
 from sqllogs.record import Fetch, sqlstate
@@ -23,6 +23,9 @@ SQL_MAX_CHARACTERS = 65_536
 
 FRAMES_MAX = 64
 """How far up the stack the call site is looked for."""
+
+FRAMES_BELOW = 2
+"""Between the wrapper and who asks a cursor: Django's two, or two of `sqllogs.cursor_methods`."""
 
 ExecuteWrapper = Callable[..., Any]
 
@@ -40,7 +43,7 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
     open until the garbage collector comes by.
     """
     get_unit = current.get
-    application_files = ApplicationFiles()
+    libraries: set[str] = set()
 
     def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         unit = get_unit()
@@ -59,7 +62,7 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
         finally:
             execute_ns = perf_counter_ns() - started_ns
             try:
-                frame = _application_frame(sys._getframe(1), application_files) if call_site else None
+                frame = _application_frame(libraries) if call_site else None
                 sql_length, sql_hash = -1, None
                 if type(sql) is not str or len(sql) > SQL_MAX_CHARACTERS:
                     sql, sql_length, sql_hash = _shorten(sql, connection)
@@ -96,11 +99,26 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
     return sqllogs_wrapper
 
 
-def _application_frame(frame: FrameType | None, application_files: ApplicationFiles) -> FrameType | None:
-    """Return the nearest frame of application code, if there is one."""
+def _application_frame(libraries: set[str]) -> FrameType | None:
+    """Return the nearest frame of application code, if there is one; note the libraries on the way.
+
+    Each frame that is looked at costs as much as all else done with it: the interpreter makes an
+    object of it first.
+    """
+    try:
+        frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
+    except ValueError:  # a thread that was started in the cursor's own method
+        return None
     for _ in range(FRAMES_MAX):
-        if frame is None or application_files[frame.f_code.co_filename]:
-            return frame
+        if frame is None:
+            return None
+        filename = frame.f_code.co_filename
+        if filename not in libraries:
+            if is_application(filename):
+                return frame
+            if len(libraries) >= FILES_MAX:
+                libraries.clear()
+            libraries.add(filename)
         frame = frame.f_back
     return None
 

@@ -6,11 +6,11 @@ execute wrapper, which Django does not do. `self` is a `sqllogs.cursors.WatchedC
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqllogs import guard
 from sqllogs.record import Fetch
@@ -21,20 +21,37 @@ Method = Callable[..., Any]
 _END = object()
 
 
-def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[Method], Method]:
+class Beneath(NamedTuple):
+    """What a watched method calls, found anew at each call.
+
+    Not a function that passes its arguments on: to pack and unpack them once more takes as
+    long as a fetch of one row.
+    """
+
+    method: Callable[[Any], Method]
+    """By the cursor."""
+    errors: Callable[[Any], AbstractContextManager[Any]]
+    """By the cursor, what Django runs a fetch in."""
+
+
+def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[Beneath], Method]:
     """Watch what fetches; `count` tells the rows of its result."""
 
-    def around(call: Method) -> Method:
+    def around(beneath: Beneath) -> Method:
+        method, errors = beneath
+
         def fetching(self: Any, *args: Any, **kwargs: Any) -> Any:
             fetch = self.sqllogs_fetch
-            if fetch is None:
-                return call(self, *args, **kwargs)
             started_ns = perf_counter_ns()
             try:
-                found = call(self, *args, **kwargs)
+                with errors(self):
+                    found = method(self)(*args, **kwargs)
             except BaseException as exc:
-                fetch.fail(perf_counter_ns() - started_ns, exc)
+                if fetch is not None:
+                    fetch.fail(perf_counter_ns() - started_ns, exc)
                 raise
+            if fetch is None:
+                return found
             fetch_ns = perf_counter_ns() - started_ns
             try:
                 fetch.add(fetch_ns, count(found))
@@ -48,14 +65,14 @@ def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[M
     return around
 
 
-def _close(call: Method) -> Method:
+def _close(beneath: Beneath) -> Method:
     def close(self: Any) -> Any:
         fetch = self.sqllogs_fetch
         if fetch is None or fetch.done:
-            return call(self)
+            return beneath.method(self)()
         started_ns = perf_counter_ns()
         try:
-            return call(self)
+            return beneath.method(self)()
         finally:
             if fetch.rows >= 0:  # of a server-side cursor it is a statement, CLOSE
                 fetch.add(perf_counter_ns() - started_ns, 0)
@@ -64,10 +81,11 @@ def _close(call: Method) -> Method:
     return close
 
 
-def _iterate(call: Method) -> Method:
+def _iterate(beneath: Beneath) -> Method:
     def iterate(self: Any) -> Iterator[Any]:
         fetch = self.sqllogs_fetch
-        return call(self) if fetch is None else _timed(call(self), fetch)
+        rows = beneath.method(self)()
+        return rows if fetch is None else _timed(rows, fetch)
 
     return iterate
 
@@ -92,11 +110,11 @@ def _timed(rows: Iterator[Any], fetch: Fetch) -> Iterator[Any]:
     fetch.done = True
 
 
-def _stream(call: Method) -> Method:
+def _stream(beneath: Beneath) -> Method:
     """psycopg 3: the statement is sent when its first row is asked for."""
 
     def stream(self: Any, query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        rows = call(self, query, *args, **kwargs)
+        rows = beneath.method(self)(query, *args, **kwargs)
         first = self.sqllogs_send(query, lambda: next(rows, _END))
         found: Iterator[Any] = iter(()) if first is _END else chain((first,), rows)
         fetch = self.sqllogs_fetch
@@ -105,13 +123,13 @@ def _stream(call: Method) -> Method:
     return stream
 
 
-def _copy(call: Method) -> Method:
+def _copy(beneath: Beneath) -> Method:
     """psycopg 3: a COPY lasts as long as its block, for the server too."""
 
     @contextmanager
     def copy(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         with ExitStack() as stack:
-            copying = call(self, statement, *args, **kwargs)
+            copying = beneath.method(self)(statement, *args, **kwargs)
 
             def begin() -> tuple[Any, int]:
                 # The clock is read in here: the server's goes on while the wrapper notes the statement.
@@ -131,41 +149,43 @@ def _copy(call: Method) -> Method:
     return copy
 
 
-def _copy_expert(call: Method) -> Method:
+def _copy_expert(beneath: Beneath) -> Method:
     def copy_expert(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.sqllogs_send(sql, partial(call, self, sql, *args, **kwargs))
+        return self.sqllogs_send(sql, partial(beneath.method(self), sql, *args, **kwargs))
 
     return copy_expert
 
 
-def _copying(direction: str, columns_at: int) -> Callable[[Method], Method]:
+def _copying(direction: str, columns_at: int) -> Callable[[Beneath], Method]:
     """psycopg 2: copy_from() and copy_to() write their statement themselves."""
 
-    def around(call: Method) -> Method:
+    def around(beneath: Beneath) -> Method:
         def copying(self: Any, file: Any, table: Any, *args: Any, **kwargs: Any) -> Any:
             columns = args[columns_at] if len(args) > columns_at else kwargs.get("columns")
             names = f"({', '.join(map(str, columns))})" if isinstance(columns, (list, tuple)) else ""
             sql = f'COPY "{table}"{names} {direction} WITH DELIMITER AS %s NULL AS %s'
-            return self.sqllogs_send(sql, partial(call, self, file, table, *args, **kwargs))
+            return self.sqllogs_send(sql, partial(beneath.method(self), file, table, *args, **kwargs))
 
         return copying
 
     return around
 
 
-def _callproc(call: Method) -> Method:
+def _callproc(beneath: Beneath) -> Method:
     def callproc(self: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
         verb = "SELECT * FROM" if self.db.vendor == "postgresql" else "CALL"
         quotes = isinstance(name, str) and self.db.Database.__name__ == "psycopg"
         quoted = self.db.ops.quote_name(name) if quotes else text_of(name)
         params = args[0] if args else kwargs.get("params")
         places = ", ".join(["%s"] * len(params)) if isinstance(params, (list, tuple)) else ""
-        return self.sqllogs_send(f"{verb} {quoted}({places})", partial(call, self, name, *args, **kwargs))
+        return self.sqllogs_send(
+            f"{verb} {quoted}({places})", partial(beneath.method(self), name, *args, **kwargs)
+        )
 
     return callproc
 
 
-METHODS: dict[str, Callable[[Method], Method]] = {
+METHODS: dict[str, Callable[[Beneath], Method]] = {
     "fetchone": _fetching(lambda row: row is not None),
     "fetchmany": _fetching(len),
     "fetchall": _fetching(len, last=True),
@@ -179,4 +199,4 @@ METHODS: dict[str, Callable[[Method], Method]] = {
     "copy_to": _copying("TO stdout", 2),
     "stream": _stream,
 }
-"""By the names of Django and the drivers; each makes a method out of the one that it calls."""
+"""By the names of Django and the drivers; each makes a method out of the one beneath it."""

@@ -8,13 +8,16 @@ to programs and drivers `cursor.cursor` is the driver's own, whose type counts.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
+from operator import attrgetter
+from types import MethodType
 from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
-from sqllogs.cursor_methods import METHODS, Method
+from sqllogs.cursor_methods import METHODS, Beneath, Method
 from sqllogs.record import Fetch
 
 CLASSES_MAX = 64
@@ -60,29 +63,32 @@ class WatchedCursor(CursorWrapper):
         return self.sqllogs_wrapper(lambda *args: run(), sql, None, False, context)
 
 
-class Watch(dict[type, type]):
-    """Turn cursors into watched ones, for one execute wrapper; a dict, so that a hit is one C call."""
+class Watch:
+    """Turn cursors into watched ones, for one execute wrapper."""
 
     def __init__(self, wrapper: Method) -> None:
-        super().__init__()
         self._wrapper = wrapper
+        self._classes: dict[type, type] = {}
 
-    def __call__(self, cursor: Any) -> Any:
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def watch(self, cursor: Any) -> Any:
         """Return the same cursor, watched if it is one of Django's."""
         kind = type(cursor)
         try:
-            watched = self[kind]
+            watched = self._classes.get(kind) or self._learn(kind)
             if watched is not kind:
                 cursor.__class__ = watched
         except Exception as exc:  # a class with a metaclass or a layout of its own
-            self[kind] = kind
+            self._classes[kind] = kind
             guard.fault("cursor", exc)
         return cursor
 
-    def __missing__(self, kind: type) -> type:
+    def _learn(self, kind: type) -> type:
         if len(self) >= CLASSES_MAX:
-            self.clear()
-        watched = self[kind] = self._subclass(kind)
+            self._classes.clear()
+        watched = self._classes[kind] = self._subclass(kind)
         return watched
 
     def _subclass(self, kind: type) -> type:
@@ -99,31 +105,20 @@ class Watch(dict[type, type]):
 
 def _own(kind: type, name: str) -> Method:
     """Watch a method that a class has itself."""
-
-    def call(self: WatchedCursor, *args: Any, **kwargs: Any) -> Any:
-        return getattr(kind, name)(self, *args, **kwargs)
-
-    return METHODS[name](call)
+    return METHODS[name](Beneath(lambda self: MethodType(getattr(kind, name), self), nullcontext))
 
 
 def _delegated(name: str) -> Any:
     """Watch what Django delegates to the driver, in the way it does that."""
-
-    def call_wrapped(self: WatchedCursor, *args: Any, **kwargs: Any) -> Any:
-        with self.db.wrap_database_errors:
-            return getattr(self.cursor, name)(*args, **kwargs)
-
-    def call(self: WatchedCursor, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.cursor, name)(*args, **kwargs)
-
+    find = attrgetter(f"cursor.{name}")
     if name in CursorWrapper.WRAP_ERROR_ATTRS:
-        return METHODS[name](call_wrapped)
-    method = METHODS[name](call)
+        return METHODS[name](Beneath(find, attrgetter("db.wrap_database_errors")))
+    method = METHODS[name](Beneath(find, nullcontext))
     if name == "close":
         return method
 
     def bound(self: WatchedCursor) -> Method:
-        getattr(self.cursor, name)  # not every driver has it
+        find(self)  # not every driver has it
         return partial(method, self)
 
     return property(bound)

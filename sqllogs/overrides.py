@@ -9,6 +9,7 @@ collector comes by.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -30,76 +31,73 @@ class Overrides:
 
     def __init__(self, wrapper: Callable[..., Any]) -> None:
         self.wrapper = wrapper
-        self.watch = Watch(wrapper)
+        self.watch = Watch(wrapper).watch
 
     def install(self, connection: Any) -> None:
         """Put on what is missing, over what somebody else has put there."""
-        for name, kind in OVERRIDES.items():
-            if not self._owns(vars(connection).get(name)):
-                setattr(connection, name, kind(self, connection, name))
+        for name, call in OVERRIDES.items():
+            if self._ours(connection, name) is None:
+                beneath = vars(connection).get(name)
+                setattr(connection, name, partial(call, _Override(self, ref(connection), name, beneath)))
 
     def uninstall(self, connection: Any) -> None:
         """Take off what is ours; what has been covered stays, and passes all calls on."""
         for name in OVERRIDES:
-            override = vars(connection).get(name)
-            if not self._owns(override):
+            override = self._ours(connection, name)
+            if override is None:
                 continue
             if override.beneath is None:
                 delattr(connection, name)
             else:
                 setattr(connection, name, override.beneath)
 
-    def _owns(self, method: Any) -> bool:
-        return isinstance(method, _Override) and method.owner is self
+    def _ours(self, connection: Any, name: str) -> "_Override | None":
+        method = vars(connection).get(name)
+        override = method.args[0] if isinstance(method, partial) and method.args else None
+        return override if isinstance(override, _Override) and override.owner is self else None
 
 
+@dataclass(frozen=True, slots=True)
 class _Override:
-    """In place of one method of one connection."""
+    """What stands in place of one method of one connection: a partial with this as its argument.
 
-    __slots__ = ("_connection", "_name", "beneath", "owner")
+    An object that is called itself is called by way of three functions of the interpreter's.
+    """
 
-    def __init__(self, owner: Overrides, connection: Any, name: str) -> None:
-        self.owner = owner
-        self.beneath = vars(connection).get(name)
-        """What somebody else has put there before; None stands for the class's own method."""
-        self._connection = ref(connection)
-        self._name = name
-
-
-class _MakeCursor(_Override):
-    __slots__ = ()
-
-    def __call__(self, cursor: Any) -> Any:
-        connection = self._connection()
-        if self.beneath is None:
-            return self.owner.watch(getattr(type(connection), self._name)(connection, cursor))
-        return self.owner.watch(self.beneath(cursor))
+    owner: Overrides
+    connection: Callable[[], Any]
+    name: str
+    beneath: Callable[..., Any] | None
+    """What somebody else has put there before; None stands for the class's own method."""
 
 
-class _EndTransaction(_Override):
-    __slots__ = ()
-
-    def __call__(self) -> Any:
-        connection: Any = self._connection()
-        end = self.beneath or partial(getattr(type(connection), self._name), connection)
-        state = vars(connection)
-        recorded = self.owner.wrapper in connection.execute_wrappers and BUSY not in state
-        if not recorded or not _has_begun(connection):
-            return end()
-        state[BUSY] = True
-        try:
-            return self.owner.wrapper(
-                lambda *args: end(), ENDINGS[self._name], None, False, _context(connection)
-            )
-        finally:
-            state.pop(BUSY, None)
+def _make_cursor(override: _Override, cursor: Any) -> Any:
+    connection = override.connection()
+    if override.beneath is None:
+        return override.owner.watch(getattr(type(connection), override.name)(connection, cursor))
+    return override.owner.watch(override.beneath(cursor))
 
 
-OVERRIDES: dict[str, type[_Override]] = {
-    "make_cursor": _MakeCursor,
-    "make_debug_cursor": _MakeCursor,
-    "_commit": _EndTransaction,
-    "_rollback": _EndTransaction,
+def _end_transaction(override: _Override) -> Any:
+    connection = override.connection()
+    end = override.beneath or partial(getattr(type(connection), override.name), connection)
+    state = vars(connection)
+    wrapper = override.owner.wrapper
+    recorded = wrapper in connection.execute_wrappers and BUSY not in state
+    if not recorded or not _has_begun(connection):
+        return end()
+    state[BUSY] = True
+    try:
+        return wrapper(lambda *args: end(), ENDINGS[override.name], None, False, _context(connection))
+    finally:
+        state.pop(BUSY, None)
+
+
+OVERRIDES: dict[str, Callable[..., Any]] = {
+    "make_cursor": _make_cursor,
+    "make_debug_cursor": _make_cursor,
+    "_commit": _end_transaction,
+    "_rollback": _end_transaction,
 }
 ENDINGS = {"_commit": "COMMIT", "_rollback": "ROLLBACK"}
 

@@ -9,7 +9,7 @@ import rest_framework
 
 import sqllogs
 from sqllogs import call_site
-from sqllogs.call_site import ApplicationFiles, CallSites, is_application
+from sqllogs.call_site import CallSites, is_application
 from sqllogs.conf import Conf
 
 
@@ -34,12 +34,12 @@ def test_application_is_application(path):
     assert is_application(path)
 
 
-def test_files_are_looked_at_once_and_forgotten_when_too_many(monkeypatch):
-    monkeypatch.setattr(call_site, "FILES_MAX", 3)
-    files = ApplicationFiles()
-    for number in range(10):
-        assert files[f"/srv/shop/{number}.py"]
-    assert len(files) <= 3
+def test_files_are_looked_at_once_and_forgotten_when_too_many():
+    is_application.cache_clear()
+    for _ in range(3):
+        assert is_application("/srv/shop/views.py")
+    assert is_application.cache_info().misses == 1
+    assert is_application.cache_info().maxsize == call_site.FILES_MAX
 
 
 def test_names_of_code_that_is_gone_are_not_given_to_new_code():

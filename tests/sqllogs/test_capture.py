@@ -2,8 +2,12 @@
 
 import gc
 import weakref
+from _thread import start_new_thread
+from queue import SimpleQueue
 
 import pytest
+from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from sqllogs import capture, guard
 from sqllogs.context import muted, unit_of_work
@@ -46,11 +50,31 @@ def test_result_is_passed_on_and_the_query_captured():
     assert captured.execute_ns > 0
 
 
-def test_call_site_is_the_nearest_application_frame():
-    _, [captured] = run()
-    assert captured.code is run.__code__
-    _, [captured] = run(call_site=False)
-    assert captured.code is None
+def ask(connection):
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (n integer)")
+        cursor.executemany("INSERT INTO t VALUES (%s)", [(1,), (2,)])
+
+
+@pytest.mark.parametrize(("call_site", "code"), [(True, ask.__code__), (False, None)])
+def test_call_site_is_the_nearest_application_frame(django_db_blocker, call_site, code):
+    kept = []
+    connection = DatabaseWrapper({**connections["default"].settings_dict, "NAME": ":memory:"})
+    capture.install(capture.execute_wrapper(kept.append, call_site=call_site), connection)
+    with django_db_blocker.unblock():
+        ask(connection)
+        connection.close()
+    assert [Captured(*item).code for item in kept] == [code, code]
+
+
+def test_cursor_that_a_thread_begins_with_has_no_call_site(django_db_blocker):
+    kept = SimpleQueue()
+    connection = DatabaseWrapper({**connections["default"].settings_dict, "NAME": ":memory:"})
+    connection.inc_thread_sharing()
+    capture.install(capture.execute_wrapper(kept.put, call_site=True), connection)
+    with django_db_blocker.unblock():
+        start_new_thread(connection.cursor().execute, ("SELECT 1",))
+        assert Captured(*kept.get(timeout=10)).code is None
 
 
 @pytest.mark.parametrize("exception", [ValueError, KeyboardInterrupt, SystemExit])

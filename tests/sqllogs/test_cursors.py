@@ -216,6 +216,19 @@ def test_failing_procedure_and_copy_are_recorded_with_their_sqlstate(on_postgres
     assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.done) == (None, 2, True)
 
 
+def copy_and_stream(cursor):
+    cursor.callproc("now")
+    with cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
+        list(copy)
+    assert list(cursor.stream("SELECT 1")) == [(1,)]
+
+
+def test_call_site_of_procedure_copy_and_stream_is_who_asks_the_cursor(on_postgresql):
+    with watching(on_postgresql) as kept, on_postgresql.cursor() as cursor:
+        copy_and_stream(cursor)
+    assert [captured.code for captured in kept] == [copy_and_stream.__code__] * 3
+
+
 def test_muted_copy_adds_nothing_to_the_statement_before(on_postgresql):
     with watching(on_postgresql) as kept, on_postgresql.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -276,14 +289,14 @@ def test_what_is_no_cursor_of_djangos_is_left_alone():
     watch = Watch(print)
     for thing in (object(), 5, type("Cursor", (), {})()):
         kind = type(thing)
-        assert watch(thing) is thing
+        assert watch.watch(thing) is thing
         assert type(thing) is kind
 
 
 def test_classes_made_for_each_cursor_do_not_add_up():
     watch = Watch(print)
     for _ in range(1000):
-        watched = watch(type("Own", (CursorWrapper,), {})(None, None))
+        watched = watch.watch(type("Own", (CursorWrapper,), {})(None, None))
         assert isinstance(watched, WatchedCursor)
     assert len(watch) <= 64
 
@@ -337,7 +350,7 @@ def test_class_that_cannot_be_watched_is_left_alone_and_noted_once():
 
     watch, before = Watch(print), guard.faults["cursor"]
     for _ in range(3):
-        assert type(watch(Final(None, None))) is Final
+        assert type(watch.watch(Final(None, None))) is Final
     assert guard.faults["cursor"] == before + 1
 
 
