@@ -28,9 +28,6 @@ COMPARED = ("time", "duration_ms")
 NEEDLES_MAX = 10
 """Values that are looked for in a block's names as they are stored, before these are taken apart."""
 
-FEW = 64
-"""Records of a block that are looked at one by one."""
-
 Name = str | None
 
 
@@ -126,9 +123,7 @@ class Number:
         values = self._values.get(block)
         if values is None:  # the block has been overwritten meanwhile
             return 0
-        if blocks.size(among) > FEW:
-            return among & int.from_bytes(bytes(map(self._meets, values)), "little")
-        return sum(1 << 8 * place for place in blocks.places(among) if self._meets(values[place]))
+        return blocks.passing(among, values, self._meets)
 
 
 class Named:

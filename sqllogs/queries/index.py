@@ -5,7 +5,9 @@ newest above all, are scanned by SQL. Used by `sqllogs.queries.records`, in the 
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from math import inf
 
@@ -90,9 +92,12 @@ class Index:
         best: list[tuple[float, float]] = []
         possible = self._possible(self._ring.oldest, self._ring.seq)
         for chunk in _chunks(sorted(possible, key=promise, reverse=True)):
-            if len(best) == want and promise(chunk[0]) < best[-1]:
-                break
-            valued = ((sign * value, sign * seq) for value, seq in self._valued(name, chunk))
+            beyond: Callable[[float], bool] | None = None
+            if len(best) == want:
+                if promise(chunk[0]) < best[-1]:
+                    break
+                beyond = partial(operator.le if sign > 0 else operator.ge, sign * best[-1][0])
+            valued = ((sign * value, sign * seq) for value, seq in self._valued(name, chunk, beyond))
             best = heapq.nlargest(want, [*best, *(one for one in valued if one < behind)])
         return [int(sign * seq) for _, seq in best[window.offset :]]
 
@@ -131,8 +136,10 @@ class Index:
         last = min(begin + blocks.ROWS - 1, self._ring.seq)
         return between(self._filtered, self._ring, max(begin, self._ring.oldest), last)
 
-    def _valued(self, name: str, chunk: Sequence[int]) -> Iterator[tuple[float, int]]:
-        """Yield value and number of the records of some blocks that match."""
+    def _valued(
+        self, name: str, chunk: Sequence[int], beyond: Callable[[float], bool] | None
+    ) -> Iterator[tuple[float, int]]:
+        """Yield value and number of the records of some blocks that match, or beyond what is found."""
         self._load(chunk)
         indexed = [block for block in chunk if block in self._indexed]
         columns = {
@@ -146,6 +153,8 @@ class Index:
             elif block in columns:
                 begin, values = blocks.first_of(block), columns[block]
                 records = blocks.between(self._records(block), block, self._ring.oldest, self._ring.seq)
+                if beyond is not None:
+                    records = blocks.passing(records, values, beyond)
                 for place in blocks.places(records):
                     yield values[place], begin + place
 
