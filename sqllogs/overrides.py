@@ -38,7 +38,8 @@ class Overrides:
         for name, call in OVERRIDES.items():
             if self._ours(connection, name) is None:
                 beneath = vars(connection).get(name)
-                setattr(connection, name, partial(call, _Override(self, ref(connection), name, beneath)))
+                override = _Override(self, ref(connection), name, beneath, _context(connection))
+                setattr(connection, name, partial(call, override))
 
     def uninstall(self, connection: Any) -> None:
         """Take off what is ours; what has been covered stays, and passes all calls on."""
@@ -69,6 +70,8 @@ class _Override:
     name: str
     beneath: Callable[..., Any] | None
     """What somebody else has put there before; None stands for the class's own method."""
+    context: dict[str, Any]
+    """The execute wrapper's for the end of a transaction."""
 
 
 def _make_cursor(override: _Override, cursor: Any) -> Any:
@@ -88,7 +91,7 @@ def _end_transaction(override: _Override) -> Any:
         return end()
     state[BUSY] = True
     try:
-        return wrapper(lambda *args: end(), ENDINGS[override.name], None, False, _context(connection))
+        return wrapper(lambda *args: end(), ENDINGS[override.name], None, False, override.context)
     finally:
         state.pop(BUSY, None)
 
@@ -103,7 +106,7 @@ ENDINGS = {"_commit": "COMMIT", "_rollback": "ROLLBACK"}
 
 
 def _context(connection: Any) -> dict[str, Any]:
-    """Return the wrapper's context for the end of a transaction: Django has left the atomic block by now."""
+    """Return the wrapper's context for any end of a transaction: Django has left the atomic block by then."""
     within = SimpleNamespace(alias=connection.alias, vendor=connection.vendor, in_atomic_block=True)
     return {"connection": within, "cursor": NO_CURSOR}
 
