@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict
 
 Row = tuple[Any, ...]
-"""The values of COLUMNS as the driver gives them: no field's converter has seen them."""
+"""The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
 
 COLUMNS = (
     "seq", "time", "duration_ms", "execute_ms", "fetch_ms", "rows", "sql_length", "fingerprint", "alias",
@@ -71,7 +71,7 @@ def record(row: Row, statement: StatementRow | None, *, with_text: bool) -> Reco
     ) = row  # fmt: skip
     return {
         "id": seq,
-        "time": rfc3339(time),
+        "time": time if isinstance(time, str) else rfc3339(time),
         "duration_ms": duration_ms,
         "execute_ms": execute_ms,
         "fetch_ms": fetch_ms,
@@ -106,6 +106,6 @@ def record(row: Row, statement: StatementRow | None, *, with_text: bool) -> Reco
 
 def rfc3339(time: datetime) -> str:
     """Return a time with six digits of a second; a naive one is UTC already, as SQLite keeps it."""
-    if time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
-    return f"{time.isoformat(timespec='microseconds')}Z"
+    if time.tzinfo not in (None, UTC):
+        time = time.astimezone(UTC)
+    return f"{time.isoformat(timespec='microseconds')[:26]}Z"

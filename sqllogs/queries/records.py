@@ -6,8 +6,10 @@ newest record's down to 0, then from the last slot on.
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
-from django.db.models import F, FloatField, Q, Value
+from django.db import connections
+from django.db.models import F, FloatField, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 
 from sqllogs import blocks
@@ -145,9 +147,31 @@ def _key(column: str) -> Coalesce:
     return Coalesce(F(column), Value(UNKNOWN), output_field=FloatField())
 
 
+class _Written(Func):
+    """A time as RFC 3339 has it; to make a `datetime` of it and a text of that takes four times as long."""
+
+    arity = 1
+    output_field = TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        # A whole second is kept without its fraction.
+        template = "replace(substr(%(expressions)s || '.000000', 1, 26), ' ', 'T') || 'Z'"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+
+_READ = {"time": _Written("time")}
+"""How columns are read that are not read as they are, where the database can."""
+
+
 def _fetch(queryset: Records) -> list[Row]:
     # Without the fields' converters, which take as long as the query itself.
-    compiler = queryset.values_list(*COLUMNS).query.get_compiler(using=queryset.db)
+    read = _READ if connections[queryset.db].vendor in ("sqlite", "postgresql") else {}
+    chosen = queryset.values_list(*(read.get(name, name) for name in COLUMNS))
+    compiler = chosen.query.get_compiler(using=queryset.db)
     return list(chain.from_iterable(compiler.execute_sql()))
 
 

@@ -1,5 +1,7 @@
 """The ring is read in order, without a sort, and without what slots still hold from before."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 from django.db import connections
 
@@ -9,7 +11,7 @@ from sqllogs.models import SQLLog, Statement
 from sqllogs.queries import Ordering, Place, Ring, Window
 from sqllogs.queries.places import since
 from sqllogs.queries.records import _runs
-from sqllogs.rows import COLUMNS
+from sqllogs.rows import COLUMNS, rfc3339
 from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, row
 
 ring_db = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -73,6 +75,23 @@ def test_rows_written_after_the_head_was_read_are_not_shown():
     window = Window(ordering=NEWEST_FIRST, limit=100)
     found = [one[0] for one in queries.rows(SQLLog.objects.all(), ring, window)]
     assert found == list(range(20, 11, -1))
+
+
+def test_times_are_written_with_six_digits_in_utc(ring_alias):
+    moments = (
+        datetime(2026, 1, 31, 12, tzinfo=UTC),
+        datetime(2026, 1, 31, 12, 0, 0, 40, tzinfo=UTC),
+        datetime(2026, 3, 29, 3, 30, 59, 999_999, tzinfo=timezone(timedelta(hours=2))),
+    )
+    put(*({"time": moment} for moment in moments))
+    found = queries.rows(SQLLog.objects.all(), queries.ring(), Window(ordering=OLDEST_FIRST, limit=9))
+    times = [one["time"] for one in queries.records(found, with_text=False)]
+    assert times == [
+        "2026-01-31T12:00:00.000000Z",
+        "2026-01-31T12:00:00.000040Z",
+        "2026-03-29T01:30:59.999999Z",
+    ]
+    assert times == [rfc3339(moment) for moment in moments]
 
 
 @pytest.mark.parametrize("ordering", [NEWEST_FIRST, OLDEST_FIRST])
