@@ -19,7 +19,7 @@ from django.db.models.sql import Query
 from django.db.models.sql.where import AND, OR, WhereNode
 
 from sqllogs import blocks
-from sqllogs.blocks import NAMES
+from sqllogs.blocks import NAMES, NUMBERS
 from sqllogs.models import BlockColumn
 
 COMPARED = ("time", "duration_ms")
@@ -44,18 +44,17 @@ class Condition(Protocol):
         """Return those of a set of a block's records that meet it."""
 
 
-class Extremes:
-    """The least and the greatest value of each number in each indexed block."""
+Extremes = dict[str, dict[int, tuple[float, float]]]
+"""By name of a number, the least and the greatest value in each indexed block."""
 
-    def __init__(self, alias: str) -> None:
-        self._alias = alias
-        self._known: dict[str, dict[int, tuple[float, float]]] = {}
 
-    def of(self, name: str) -> dict[int, tuple[float, float]]:
-        if name not in self._known:
-            rows: Any = BlockColumn.objects.using(self._alias).filter(name=name)
-            self._known[name] = {row[0]: row[1:] for row in rows.values_list("block", "low", "high")}
-        return self._known[name]
+def extremes(alias: str) -> Extremes:
+    """Read them all at once: a block that is overwritten meanwhile would else be in some of them."""
+    rows: Any = BlockColumn.objects.using(alias).filter(name__in=NUMBERS)
+    found: Extremes = {name: {} for name in NUMBERS}
+    for name, block, low, high in rows.values_list("name", "block", "low", "high"):
+        found[name][block] = low, high
+    return found
 
 
 class Every:
@@ -98,7 +97,7 @@ class Number:
 
     def __init__(self, name: str, meets: Callable[[float], bool], extremes: Extremes, alias: str) -> None:
         self._name, self._meets = name, meets
-        self._extremes = extremes.of(name)
+        self._extremes = extremes[name]
         self._alias = alias
         self._values: dict[int, array[float]] = {}
 

@@ -33,7 +33,7 @@ class Index:
         self._ring = ring
         self._condition = condition
         self._extremes = extremes
-        self._indexed = extremes.of("time").keys()
+        self._indexed = extremes["time"].keys()
 
     @classmethod
     def of(cls, filtered: Records, ring: Ring) -> "Index | None":
@@ -41,9 +41,9 @@ class Index:
         connection = connections[filtered.db]
         if not blocks.is_indexed(ring.capacity) or connection.vendor not in ("sqlite", "postgresql"):
             return None
-        extremes = Extremes(filtered.db)
+        extremes = conditions.extremes(filtered.db)
         whole = blocks.whole(ring.seq, ring.capacity)
-        if not whole or len(extremes.of("time").keys() & set(whole)) < INDEXED_SHARE_MIN * len(whole):
+        if not whole or len(extremes["time"].keys() & set(whole)) < INDEXED_SHARE_MIN * len(whole):
             return None
         try:
             where = filtered.query.where
@@ -77,7 +77,7 @@ class Index:
 
     def _by_value(self, window: Window) -> list[int]:
         name, sign = window.ordering.column, 1 if window.ordering.descending else -1
-        extremes = self._extremes.of(name)
+        extremes = self._extremes[name]
 
         def promise(block: int) -> tuple[float, float]:
             """Return the best that a block can have; of one that is not indexed that is not known."""

@@ -219,6 +219,21 @@ def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, wri
     assert min(found) > 5_000
 
 
+def test_blocks_that_go_while_they_are_read_are_no_fault(large, writing_process):
+    write_all(writing_process, 9_000)
+    ring = queries.ring()
+    for query in ("view=shop.views.view_3", "min_ms=0.041", "min_ms=0.041&error=false"):
+        index = Index.of(SQLLogFilter.of(QueryDict(query)).qs, ring)
+        gone = BlockColumn.objects.using(large).filter(block__lt=2)
+        kept = list(gone)
+        gone.delete()
+        for ordering in (Ordering(), Ordering(column="duration_ms")):
+            found = index.window(Window(ordering=ordering, limit=CAPACITY_ROWS))
+            assert found
+            assert min(found) > 2 * blocks.ROWS
+        BlockColumn.objects.using(large).bulk_create(kept)
+
+
 def test_what_only_sql_understands_is_scanned(large, writing_process):
     write_all(writing_process, 10_000)
     filtered = SQLLog.objects.exclude(view="shop.views.view_3").filter(pid=1)
