@@ -148,6 +148,8 @@ class Graph:
     top: int
     step_s: int | None
     """None leaves it to the range."""
+    whole_steps: bool = True
+    """Whether the first step of statistics has calls from before the range too."""
 
     @classmethod
     def of(cls, query: QueryDict) -> "Graph":
@@ -165,9 +167,13 @@ class Graph:
         range_s = max(1.0, (until - since).total_seconds())
         if self.step_s is not None and range_s / self.step_s <= BUCKETS_MAX:
             return self.step_s
-        least_s = range_s / (BUCKETS if self.step_s is None else BUCKETS_MAX)
-        last = STEPS_S[-1]
-        return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
+        return step_of(range_s, BUCKETS if self.step_s is None else BUCKETS_MAX)
+
+
+def step_of(range_s: float, buckets: int) -> int:
+    """Return the shortest of the steps, or of so many weeks, that makes about so many buckets of a range."""
+    least_s, last = range_s / buckets, STEPS_S[-1]
+    return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
 
 
 def read(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:

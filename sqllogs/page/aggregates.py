@@ -4,7 +4,7 @@ Fed by `sqllogs.reports` through the renderer, feeds statements.html, requests.h
 and repeats.html. Runs in the reader's thread and queries nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
 from sqllogs.aggregation import Slice
+from sqllogs.page.bars import Charted, bars, sums
 from sqllogs.page.heads import Column, heads
 from sqllogs.page.links import Links
 from sqllogs.page.tab import tab
 from sqllogs.page.wording import emphasized, excerpt
 from sqllogs.reports import repeats, requests, stats
+from sqllogs.reports.series import Series
 
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")
 GROUPS = (
@@ -81,8 +83,9 @@ class Grouping:
     is_current: bool
 
 
-def stats_page(request: Request, page: stats.Stats, *, with_text: bool) -> Mapping[str, Any]:
+def stats_page(request: Request, charted: Charted[stats.Stats], *, with_text: bool) -> Mapping[str, Any]:
     """Return what statements.html shows."""
+    page, course = charted
     links = Links(request.path, request.query_params)
     records = links.at(links.home)
     labels = {name: label for label, name in GROUPS}
@@ -91,9 +94,11 @@ def stats_page(request: Request, page: stats.Stats, *, with_text: bool) -> Mappi
         Column(labels[page.group_by], column.css, "group") if column.css == "statement" else column
         for column in STATS_COLUMNS
     ]
-    return tab(request, links, page, with_text=with_text) | {
+    around = tab(request, links, page, with_text=with_text) | _over_time(course, links)
+    return around | {
         "title": "Statements",
         "unit": UNITS[page.group_by],
+        "counted": UNITS[page.group_by].capitalize(),
         "lines": [
             Line(
                 row=row,
@@ -116,13 +121,18 @@ def stats_page(request: Request, page: stats.Stats, *, with_text: bool) -> Mappi
     }
 
 
-def requests_page(request: Request, page: requests.Requests, *, with_text: bool) -> Mapping[str, Any]:
+def requests_page(
+    request: Request, charted: Charted[requests.Requests], *, with_text: bool
+) -> Mapping[str, Any]:
     """Return what requests.html shows."""
+    page, course = charted
     links = Links(request.path, request.query_params)
     ordering = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING).ordering
-    return tab(request, links, page, with_text=with_text) | {
+    around = tab(request, links, page, with_text=with_text) | _over_time(course, links)
+    return around | {
         "title": "Requests",
         "unit": "requests, commands and tasks",
+        "counted": "Requests",
         "lines": [
             Line(
                 row=row,
@@ -143,6 +153,7 @@ def repeats_page(request: Request, page: repeats.Repeats, *, with_text: bool) ->
     ordering = Slice.of(request.query_params, repeats.ORDERINGS, repeats.DEFAULT_ORDERING).ordering
     return tab(request, links, page, with_text=with_text) | {
         "title": "N+1",
+        "figures": _together(page.results),
         "unit": f"statements that one line sends {page.threshold} times or more in a request",
         "lines": [
             Line(
@@ -154,6 +165,21 @@ def repeats_page(request: Request, page: repeats.Repeats, *, with_text: bool) ->
             for row in page.results
         ],
         "heads": heads(links, REPEATS_COLUMNS, ordering, repeats.DEFAULT_ORDERING),
+    }
+
+
+def _over_time(course: Series | None, links: Links) -> dict[str, Any]:
+    if course is None:
+        return {}
+    return {"sums": sums(course.results), "bars": bars(course, links)}
+
+
+def _together(rows: Sequence[repeats.RepeatRow]) -> dict[str, Any]:
+    """Return the figures of the suspects that are shown."""
+    return {
+        "calls": sum(row.calls for row in rows),
+        "total_ms": sum(row.total_ms for row in rows),
+        "times_max": max((row.times_max for row in rows), default=0),
     }
 
 

@@ -84,11 +84,6 @@ def round_up(value: float) -> float:
 
 def _bar(number: int, count: int, point: Point, top: float) -> Bar:
     height, failed = 100 * point.calls / top, 100 * point.errors / top
-    told = [f"{_instant(point)}: {point.calls:,} calls"]
-    if point.errors:
-        told.append(f"{point.errors:,} failed")
-    if point.mean_ms is not None:
-        told.append(f"mean {milliseconds(point.mean_ms)} ms, p95 {milliseconds(point.p95_ms)} ms")
     return Bar(
         x=f"{100 * number / count:.2f}",
         width=f"{80 / count:.2f}",
@@ -96,8 +91,18 @@ def _bar(number: int, count: int, point: Point, top: float) -> Bar:
         height=f"{height:.2f}",
         failed_y=f"{100 - failed:.2f}",
         failed_height=f"{failed:.2f}" if point.errors else "",
-        told=", ".join(told),
+        told=told(point),
     )
+
+
+def told(point: Point) -> str:
+    """Say all of a step in a line."""
+    parts = [f"{_instant(point)}: {point.calls:,} calls"]
+    if point.errors:
+        parts.append(f"{point.errors:,} failed")
+    if point.mean_ms is not None:
+        parts.append(f"mean {milliseconds(point.mean_ms)} ms, p95 {milliseconds(point.p95_ms)} ms")
+    return ", ".join(parts)
 
 
 def _path(values: Sequence[float | None], top: float, height: float = 100) -> str:

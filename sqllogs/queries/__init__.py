@@ -22,7 +22,7 @@ from sqllogs.queries.records import (
 from sqllogs.queries.repeats import suspects, tables_of, worst_by_group
 from sqllogs.queries.series import OTHER, Line, series
 from sqllogs.queries.statement import breakdown, is_counted, samples, statement
-from sqllogs.queries.units import last_records, times, units, worst_repeats
+from sqllogs.queries.units import last_records, of_units, times, units, worst_repeats
 from sqllogs.queries.version import has_records_between, version
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "is_counted",
     "last_records",
     "latest_processes",
+    "of_units",
     "oldest_record",
     "one",
     "origins",

@@ -89,11 +89,14 @@ def aggregate(where: Where, group_by: str | None = "fingerprint") -> Answer:
     )
 
 
-def series(where: Where, step_s: int, group_by: str | None = None, top: int = 10) -> Series:
+def series(
+    where: Where, step_s: int, group_by: str | None = None, top: int = 10, *, whole_steps: bool = True
+) -> Series:
     """Return figures for each step of time and each of the `top` groups, and for all others as one."""
     oldest = _oldest()
     since_s, until_s = _asked(where, oldest)
-    since_s, step_s = _aligned(since_s, step_s, oldest)
+    first_s, step_s = _aligned(since_s, step_s, oldest)
+    since_s = first_s if whole_steps else oldest.outward(since_s, until_s)[0]
     coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
     planned = reads(where, spans(since_s, until_s, oldest), group_by, top)
     totals: dict[tuple[int, Line], Total] = {}

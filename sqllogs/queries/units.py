@@ -48,11 +48,15 @@ class Repeat:
     call_site: str | None
 
 
+def of_units(filtered: Records) -> Records:
+    """Leave out the records without a trace, which belong to no unit of work."""
+    return filtered.filter(trace_id__isnull=False)
+
+
 def units(filtered: Records, ring: Ring) -> list[Unit]:
-    """Add all matching records up by trace; those without one belong to no unit of work."""
+    """Add all matching records up by trace."""
     found = (
-        live(filtered, ring)
-        .filter(trace_id__isnull=False)
+        live(of_units(filtered), ring)
         .order_by()
         .values("trace_id")
         .annotate(

@@ -14,7 +14,7 @@ from typing import Any
 from django.http import QueryDict
 
 from sqllogs import reviews
-from sqllogs.aggregation import STEPS_S, Graph
+from sqllogs.aggregation import Graph, step_of
 from sqllogs.filters import SQLLogFilter
 from sqllogs.models import Review
 from sqllogs.reports import series, source, stats
@@ -144,8 +144,7 @@ class Statements:
 
     @property
     def _step_s(self) -> int:
-        least_s = max(self.found.span.seconds / COURSE_STEPS, MINUTE_S)
-        return next((step_s for step_s in STEPS_S if step_s >= least_s), STEPS_S[-1])
+        return max(step_of(self.found.span.seconds, COURSE_STEPS), MINUTE_S)
 
 
 def _status(statements: Statements, group: Group | StatementStatsRow) -> str:

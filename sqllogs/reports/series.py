@@ -7,12 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqllogs import queries
-from sqllogs.aggregation import Graph
+from sqllogs.aggregation import Graph, step_of
 from sqllogs.queries import statistics
 from sqllogs.queries.groups import Value
 from sqllogs.reports import source
 from sqllogs.reports.scope import Answer, Scope, Source, Span, head
 from sqllogs.rows import rfc3339
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
+
+BARS = 60
+"""About so many steps, at most, show the course of an answer."""
+_FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
+"""Up to how long a time of statistics is shown by rows of which length; a longer one is by those of days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,16 @@ def read_series(scope: Scope, graph: Graph, chosen: Source = "ring") -> Series:
     )
 
 
+def read_course(scope: Scope, answer: Answer) -> Series:
+    """Add up over time what an answer is about, from where the answer was made from, in few steps."""
+    range_s = (datetime.fromisoformat(answer.end) - datetime.fromisoformat(answer.begin)).total_seconds()
+    step_s = step_of(range_s, BARS)
+    if answer.source == "statistics":
+        step_s = max(step_s, next((step_s for upto_s, step_s in _FINEST_S if range_s <= upto_s), DAY_S))
+    graph = Graph(group_by=None, top=1, step_s=step_s, whole_steps=False)
+    return read_series(scope, graph, answer.source)
+
+
 def _of_ring(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, Span]:
     span = scope.span
     step_s = graph.step_for(span.begin, span.end)
@@ -75,7 +91,7 @@ def _of_statistics(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, 
     since = where.since or statistics.complete_since() or scope.now
     until = where.until or scope.now
     step_s = graph.step_for(since, until) if graph.step_s else statistics.auto_step_s(since, until)
-    answer = statistics.series(where, step_s, graph.group_by, graph.top)
+    answer = statistics.series(where, step_s, graph.group_by, graph.top, whole_steps=graph.whole_steps)
     lines: dict[tuple[str | None, bool], queries.Line[statistics.Figures]] = {}
     for time, figures, is_other in answer.points:
         line = lines.setdefault((figures.group, is_other), queries.Line(value=figures.group))

@@ -4,6 +4,7 @@ Runs in the reader's thread; the answers are made by `sqllogs.reports`.
 """
 
 import math
+from dataclasses import replace
 
 from django.core.exceptions import ValidationError
 from rest_framework import exceptions
@@ -15,6 +16,7 @@ from sqllogs import aggregation, parameters, queries, revalidation
 from sqllogs.aggregation import PAGE, Graph, Slice
 from sqllogs.filters import SQLLogFilter
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
+from sqllogs.page.bars import Charted
 from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.page.statement import statement_page
 from sqllogs.page.trace import trace_page
@@ -23,7 +25,9 @@ from sqllogs.paging import Paging
 from sqllogs.queries import statistics
 from sqllogs.renderers import ORJSONRenderer
 from sqllogs.reports import events, repeats, requests, series, source, statement, stats, traces
+from sqllogs.reports.requests import Requests
 from sqllogs.reports.scope import Scope, Source
+from sqllogs.reports.stats import Stats
 from sqllogs.views.base import FORMAT, TABLES, TABLES_AND_PAGE, SQLLogsView
 
 
@@ -56,6 +60,12 @@ class AggregateView(SQLLogsView):
         else:
             self.revalidate(scope.ring, facts, edges=edges)
 
+    def with_course(self, scope: Scope, answer: Stats | Requests) -> Response:
+        """Answer; a page has the course over time as well, which programs find at `series/`."""
+        if not self.is_for_browser:
+            return Response(answer)
+        return Response(Charted(answer, series.read_course(scope, answer) if answer.results else None))
+
 
 class StatsView(AggregateView):
     """Figures by statement, or by what `group_by` names."""
@@ -71,7 +81,7 @@ class StatsView(AggregateView):
         page = Slice.of(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
         chosen = source.choose(scope, aggregation.source(query), group_by)
         self.revalidate_scope(scope, chosen)
-        return Response(stats.read_stats(request._request, scope, group_by, page, chosen))
+        return self.with_course(scope, stats.read_stats(request._request, scope, group_by, page, chosen))
 
 
 class SeriesView(AggregateView):
@@ -100,7 +110,8 @@ class RequestsView(AggregateView):
         scope = self.scope(request)
         page = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
         self.revalidate_scope(scope)
-        return Response(requests.read_requests(request._request, scope, page))
+        answer = requests.read_requests(request._request, scope, page)
+        return self.with_course(replace(scope, records=queries.of_units(scope.records)), answer)
 
 
 class RepeatsView(AggregateView):

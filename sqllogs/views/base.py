@@ -64,6 +64,11 @@ class SQLLogsView(APIView):
     def reader(self) -> Reader:
         return cast(Reader, self.request.auth)  # MayRead has let no one else in
 
+    @property
+    def is_for_browser(self) -> bool:
+        """Tell whether the answer becomes a page."""
+        return bool(self.request.accepted_renderer.format == PageRenderer.format)
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         begun_ns = perf_counter_ns()
         with muted():
@@ -105,7 +110,7 @@ class SQLLogsView(APIView):
 
     def revalidate(self, ring: Ring, *facts: object, edges: tuple[datetime, ...]) -> None:
         """Raise NotModifiedError if the reader has the answer already; else its tag goes with it."""
-        if self.request.accepted_renderer.format == PageRenderer.format:
+        if self.is_for_browser:
             return
         format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
         found = revalidation.validator(self.request._request, format, with_text, facts, edges=edges)

@@ -27,7 +27,7 @@ def url(live_server, settings):
 
 
 def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
-    for path in ("", "60/", "?min_ms=abc", "stats/", "requests/"):
+    for path in ("", "60/", "?min_ms=abc", "stats/", "requests/", "repeats/", "stats/?route=nowhere/"):
         visit = chromium.visit(url + path)
         refused = [line for line in visit.console if "status of 400" not in line]
         assert refused == [], path
@@ -63,7 +63,8 @@ def test_live_tail_shows_what_comes_in(chromium, url):
     assert ">Pause</button>" in visit.dom
 
 
-def test_style_is_light_and_dark(chromium, url, tmp_path):
-    light = chromium.screenshot(url, tmp_path / "light.png").read_bytes()
-    dark = chromium.screenshot(url, tmp_path / "dark.png", dark=True).read_bytes()
+@pytest.mark.parametrize("path", ["", "stats/"])
+def test_style_is_light_and_dark(chromium, url, tmp_path, path):
+    light = chromium.screenshot(url + path, tmp_path / "light.png").read_bytes()
+    dark = chromium.screenshot(url + path, tmp_path / "dark.png", dark=True).read_bytes()
     assert light != dark

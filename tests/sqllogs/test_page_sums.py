@@ -8,7 +8,9 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
 from sqllogs import tokens, views
-from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, reader
+from sqllogs.models import SQLLog
+from sqllogs.reports import series
+from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, put_statistics, reader
 from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -190,6 +192,102 @@ def test_empty_tab_says_so(browser, tab, expected):
     assert expected in look(browser, tab).words
     assert "Nothing matches" in look(browser, f"{tab}?route=nowhere/").words
     assert "ends here" in look(browser, f"{tab}?offset=500").words
+
+
+CHARTED = ("stats/", "requests/")
+
+
+def bars(page):
+    """Return the links of the chart's bars."""
+    return [found["href"] for found in page.all("a", tabindex="-1")]
+
+
+def hits(client, link):
+    """Return the number of records of a bar's time."""
+    query = urlsplit(link).query
+    return client.get(f"{URL}?{query}&format=json").json()["count"]
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_figures_sum_up_all_that_matches_not_the_page_alone(browser, loop, tab):
+    text = words(look(browser, f"{tab}?limit=1"))
+    assert "2 Queries9 Failed1 In queries16.0 ms Mean1.78 ms Longest2.00 ms" in text
+    assert "1 Queries7 Failed0 In queries14.0 ms" in words(look(browser, f"{tab}?min_ms=2"))
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_bars_lead_to_their_part_of_the_time(browser, tab):
+    put(*[{"time": BEGINNING + timedelta(seconds=second), "trace_id": TRACE} for second in (0, 10, 11, 50)])
+    begin, end = "2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z"
+    page = look(browser, f"{tab}?from={begin}&to={end}&min_ms=1&ordering=-total_ms&offset=0")
+    links = bars(page)
+    assert [hits(browser, link.replace("ordering=-total_ms", "")) for link in links] == [1, 1, 1, 1]
+    query = parse_qs(urlsplit(links[1]).query)
+    assert query == {
+        "from": ["2026-01-31T12:00:10Z"],
+        "to": ["2026-01-31T12:00:11Z"],
+        "min_ms": ["1"],
+        "ordering": ["-total_ms"],
+    }
+    assert not bars(look(browser, links[1].removeprefix(URL)))
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_bar_at_an_end_of_the_range_leads_to_no_more_than_it_shows(browser, tab):
+    times = [BEGINNING + timedelta(seconds=second) for second in range(0, 600, 5)]
+    put(*[{"time": time, "trace_id": TRACE} for time in times], capacity=200)
+    links = bars(look(browser, f"{tab}?from=2026-01-31T12:00:03Z&to=2026-01-31T12:09:33Z"))
+    assert parse_qs(urlsplit(links[0]).query)["from"] == ["2026-01-31T12:00:03Z"]
+    assert parse_qs(urlsplit(links[-1]).query)["to"] == ["2026-01-31T12:09:33Z"]
+    assert sum(hits(browser, link) for link in links) == 114
+
+
+def test_requests_leave_out_the_time_of_queries_that_belong_to_none(browser):
+    put({"trace_id": TRACE, "duration_ms": 2.0}, {"kind": "thread", "duration_ms": 5.0})
+    assert "Queries1 Failed0 In queries2.00 ms" in words(look(browser, "requests/"))
+    assert "Queries2 Failed0 In queries7.00 ms" in words(look(browser, "stats/"))
+
+
+def test_statements_of_statistics_have_their_course_from_there(browser):
+    times = [BEGINNING + timedelta(minutes=minute) for minute in (0, 90, 95)]
+    put_statistics(*[{"time": time, "duration_ms": 3.0} for time in times])
+    page = look(browser, "stats/?source=statistics&from=2026-01-31T12:00:00Z&to=2026-01-31T14:00:00Z")
+    assert "Queries3 Failed0 In queries9.00 ms" in words(page)
+    assert [parse_qs(urlsplit(link).query)["from"] for link in bars(page)] == [
+        [f"2026-01-31T{time}Z"] for time in ("12:00:00", "13:30:00", "13:34:00")
+    ]
+    assert all("source=statistics" in link for link in bars(page))
+
+
+def test_figures_of_statistics_are_those_of_the_list(browser):
+    put_statistics(*[{"time": BEGINNING + timedelta(hours=hours, minutes=45)} for hours in range(200)])
+    page = look(browser, "stats/?source=statistics&from=2026-02-01T14:30:00Z&to=2026-02-08T00:00:00Z")
+    assert "Queries154 Failed0" in words(page)
+    assert "154 1.00 1.0" in words(page)
+    assert parse_qs(urlsplit(bars(page)[0]).query)["from"] == ["2026-02-01T14:30:00Z"]
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("query", ["", "?route=nowhere/", "?offset=500"])
+def test_empty_tab_has_no_figures_and_no_chart(browser, loop, tab, query):
+    if not query:
+        SQLLog.objects.all().delete()
+    page = look(browser, tab + query)
+    assert not page.all("dl")
+    assert not page.all("svg")
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_programs_get_no_course_and_wait_for_none(browser, loop, tab, monkeypatch):
+    monkeypatch.delattr(series, "read_course")
+    assert browser.get(f"{URL}{tab}?format=json").status_code == 200
+    assert browser.get(f"{URL}{tab}?format=csv").status_code == 200
+
+
+def test_suspects_that_are_shown_are_summed_up(browser, loop):
+    assert "Suspects1 Shown1 Their queries7 In queries14.0 ms At worst7 times" in words(
+        look(browser, "repeats/")
+    )
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -45,6 +45,15 @@ def test_each_way_to_group_counts_every_call(group_by):
     assert sum(point.figures.calls for point in points) == 2
 
 
+@pytest.mark.parametrize(("whole_steps", "calls"), [(True, 4), (False, 2)])
+def test_first_step_has_what_was_before_the_range_or_not(whole_steps, calls):
+    put_statistics(*({"time": at(minutes=minute)} for minute in (1, 29, 30, 70)))
+    answer = statistics.series(Where(since=at(minutes=30, seconds=5)), 3600, whole_steps=whole_steps)
+    assert sum(point.figures.calls for point in answer.points) == calls
+    assert answer.points[0].time == NOON
+    assert answer.since == (NOON if whole_steps else at(minutes=30))
+
+
 def test_statement_on_two_tables_counts_in_both():
     put_statement(tables="a,b")
     put_statistics({"time": NOON})
