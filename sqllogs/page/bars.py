@@ -30,6 +30,8 @@ class Sums:
 
     calls: int
     total: str
+    unit: str
+    """Of the total: ms, or s where it is long."""
     mean: str
     max: str
     failed: int
@@ -85,13 +87,16 @@ class _Scale:
 TOTAL_FOOT, CALLS_FOOT = 44, 100
 HEIGHT, HEIGHT_MIN = 44, 1.5
 """Percent of the chart that a bar takes."""
+SECONDS_FROM_MS = 1_000_000
+"""A total of so much would not fit on a phone beside two other figures."""
 
 
 def sums(points: Sequence[Point]) -> Sums:
     calls, total_ms = sum(point.calls for point in points), sum(point.total_ms for point in points)
     return Sums(
         calls=calls,
-        total=milliseconds(total_ms),
+        total=f"{total_ms / 1_000:,.0f}" if total_ms >= SECONDS_FROM_MS else milliseconds(total_ms),
+        unit="s" if total_ms >= SECONDS_FROM_MS else "ms",
         mean=milliseconds(total_ms / calls) if calls else "-",
         max=milliseconds(max((point.max_ms or 0.0 for point in points), default=0.0)) if calls else "-",
         failed=sum(point.errors for point in points),

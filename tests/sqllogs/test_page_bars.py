@@ -64,5 +64,10 @@ def test_bar_of_before_the_oldest_record_leads_to_its_own_time():
 
 def test_sums_are_of_all_steps():
     found = bars.sums([point(0, 3, 1, 6.0, max_ms=4.0), point(1, 0), point(2, 1, 0, 10.0, max_ms=10.0)])
-    assert found == bars.Sums(calls=4, total="16.0", mean="4.00", max="10.0", failed=1)
-    assert bars.sums([]) == bars.Sums(calls=0, total="0.000", mean="-", max="-", failed=0)
+    assert found == bars.Sums(calls=4, total="16.0", unit="ms", mean="4.00", max="10.0", failed=1)
+    assert bars.sums([]) == bars.Sums(calls=0, total="0.000", unit="ms", mean="-", max="-", failed=0)
+
+
+def test_long_total_is_told_in_seconds():
+    found = bars.sums([point(0, 3, total_ms=171_483_494.0, max_ms=9_000.0)])
+    assert (found.total, found.unit, found.max) == ("171,483", "s", "9,000")
