@@ -6,14 +6,14 @@ that can read only; what it does is rolled back.
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error as DatabaseAPIError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sqllogs.plans.preparable import Preparable
-from sqllogs.ring.connecting import open_connection
+from sqllogs.ring.connecting import close_connection, open_connection
 
 TIMEOUT_MS = 3_000
 GENERIC_PLAN_FROM = 160_000
@@ -28,8 +28,11 @@ Lines = tuple[str, ...]
 @contextmanager
 def connected(alias: str) -> Iterator[BaseDatabaseWrapper]:
     """Connect to the database of an alias, beside the connection that the caller may be using."""
-    with closing(open_connection(alias)) as connection:
+    connection = open_connection(alias)
+    try:
         yield connection
+    finally:
+        close_connection(connection)
 
 
 def sqlite(connection: BaseDatabaseWrapper, statement: Preparable) -> Lines:

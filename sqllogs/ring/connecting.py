@@ -53,6 +53,14 @@ def open_connection(alias: str) -> BaseDatabaseWrapper:
     return connection
 
 
+def close_connection(connection: BaseDatabaseWrapper) -> None:
+    """Close what `open_connection` has opened; Django itself leaves one to a SQLite in memory open."""
+    driver = connection.connection
+    connection.close()
+    if connection.connection is not None:
+        driver.close()
+
+
 @contextmanager
 def borrowed(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
     """Let the ORM use a connection of ours, in this thread, for a block."""

@@ -13,7 +13,7 @@ from django.db.models import F, Max, Min, Model, Q
 
 from sqllogs import events
 from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
-from sqllogs.ring.connecting import borrowed, open_connection
+from sqllogs.ring.connecting import borrowed, close_connection, open_connection
 from sqllogs.ring.store import COLUMNS, Head, Part, ProcessRow, newest
 from sqllogs.statistics import durations
 from sqllogs.statistics.counting import StatisticRow, coarser
@@ -224,4 +224,4 @@ class ORMStore:
             return deleted
 
     def close(self) -> None:
-        self._connection.close()
+        close_connection(self._connection)

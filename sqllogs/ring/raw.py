@@ -7,7 +7,7 @@ from typing import Any
 from sqllogs import blocks, events
 from sqllogs.models import Event
 from sqllogs.ring.adding import Dialect
-from sqllogs.ring.connecting import borrowed
+from sqllogs.ring.connecting import borrowed, close_connection
 from sqllogs.ring.store import (
     BLOCK_TABLE,
     HEAD_TABLE,
@@ -128,4 +128,4 @@ class RawStore:
             events.keep(event, self._connection.alias)
 
     def close(self) -> None:
-        self._connection.close()
+        close_connection(self._connection)

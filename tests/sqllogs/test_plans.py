@@ -1,6 +1,7 @@
 """Plans without values: on both databases, over what the ORM sends; read only, rolled back, timed out."""
 
 import re
+import sqlite3
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -299,3 +300,11 @@ def test_permission_is_one_of_its_own(db):
     assert plans.may_explain(user)
     user.is_active = False
     assert not plans.may_explain(user)
+
+
+def test_connection_is_closed_to_a_database_in_memory_too(db):
+    with databases.connected("default") as connection:
+        assert connection.is_in_memory_db()
+        driver = connection.connection
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
