@@ -12,6 +12,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from sqllogs import capture, guard
 from sqllogs.context import muted, unit_of_work
 from sqllogs.record import Captured, sqlstate
+from sqllogs.ring.connecting import close_connection
 
 
 class Connection:
@@ -50,6 +51,15 @@ def test_result_is_passed_on_and_the_query_captured():
     assert captured.execute_ns > 0
 
 
+@pytest.fixture
+def in_memory(django_db_blocker):
+    """A connection to a database of its own."""
+    connection = DatabaseWrapper({**connections["default"].settings_dict, "NAME": ":memory:"})
+    with django_db_blocker.unblock():
+        yield connection
+    close_connection(connection)
+
+
 def ask(connection):
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE t (n integer)")
@@ -57,24 +67,19 @@ def ask(connection):
 
 
 @pytest.mark.parametrize(("call_site", "code"), [(True, ask.__code__), (False, None)])
-def test_call_site_is_the_nearest_application_frame(django_db_blocker, call_site, code):
+def test_call_site_is_the_nearest_application_frame(in_memory, call_site, code):
     kept = []
-    connection = DatabaseWrapper({**connections["default"].settings_dict, "NAME": ":memory:"})
-    capture.install(capture.execute_wrapper(kept.append, call_site=call_site), connection)
-    with django_db_blocker.unblock():
-        ask(connection)
-        connection.close()
+    capture.install(capture.execute_wrapper(kept.append, call_site=call_site), in_memory)
+    ask(in_memory)
     assert [Captured(*item).code for item in kept] == [code, code]
 
 
-def test_cursor_that_a_thread_begins_with_has_no_call_site(django_db_blocker):
+def test_cursor_that_a_thread_begins_with_has_no_call_site(in_memory):
     kept = SimpleQueue()
-    connection = DatabaseWrapper({**connections["default"].settings_dict, "NAME": ":memory:"})
-    connection.inc_thread_sharing()
-    capture.install(capture.execute_wrapper(kept.put, call_site=True), connection)
-    with django_db_blocker.unblock():
-        start_new_thread(connection.cursor().execute, ("SELECT 1",))
-        assert Captured(*kept.get(timeout=10)).code is None
+    in_memory.inc_thread_sharing()
+    capture.install(capture.execute_wrapper(kept.put, call_site=True), in_memory)
+    start_new_thread(in_memory.cursor().execute, ("SELECT 1",))
+    assert Captured(*kept.get(timeout=10)).code is None
 
 
 @pytest.mark.parametrize("exception", [ValueError, KeyboardInterrupt, SystemExit])
