@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sqllogs.models import BlockColumn
-
 ROWS = 2_048
 """Records in a block: numbers 1 to ROWS are in block 0."""
 
@@ -167,6 +165,3 @@ def size(records: int) -> int:
 
 def is_indexed(capacity: int) -> bool:
     return capacity >= INDEXED_FROM_ROWS
-
-
-TABLE = BlockColumn._meta.db_table

@@ -11,7 +11,7 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from sqllogs.models import Review
-from sqllogs.queries.units import chunks
+from sqllogs.queries.places import chunks
 
 PERMISSION = "sqllogs.review_sqllog"
 BY_MAX_CHARACTERS = 150

@@ -13,8 +13,8 @@ from typing import Any
 from django.db.models import Count
 
 from sqllogs.queries.figures import Figures, Records, fetch, parts
-from sqllogs.queries.places import Ring, live, since
-from sqllogs.queries.records import VARIABLES_MAX, statements
+from sqllogs.queries.places import VARIABLES_MAX, Ring, live, since
+from sqllogs.queries.records import statements
 from sqllogs.rows import StatementRow
 
 GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "host")

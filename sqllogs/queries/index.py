@@ -39,7 +39,7 @@ class Index:
     def of(cls, filtered: Records, ring: Ring) -> "Index | None":
         """Return None for a ring that is small or hardly indexed, and for what only SQL understands."""
         connection = connections[filtered.db]
-        if not blocks.is_indexed(ring.capacity) or connection.vendor not in ("sqlite", "postgresql"):
+        if not blocks.is_indexed(ring.capacity):
             return None
         extremes = conditions.extremes(filtered.db)
         whole = blocks.whole(ring.seq, ring.capacity)

@@ -1,7 +1,8 @@
 """Where in the ring a reader is, and which part of it he wants. Used by all of `sqllogs.queries`."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import Q, QuerySet
 
@@ -9,6 +10,9 @@ from sqllogs.models import RingHead, SQLLog
 from sqllogs.slots import slot_ranges
 
 Records = QuerySet[SQLLog]
+
+VARIABLES_MAX = 900
+"""In one statement; SQLite before 3.32 takes 999."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,18 @@ def between(filtered: Records, ring: Ring, first: int, last: int) -> Records:
     for run in slot_ranges(first, last, ring.capacity):
         slots |= Q(slot__range=run)
     return filtered.filter(slots, seq__gte=first, seq__lte=last)
+
+
+def holding(ring: Ring, seqs: Iterable[int]) -> Iterator[Records]:
+    """Choose the slots of some numbers, by the key; what has been overwritten has another number by now."""
+    for slots in chunks([seq % ring.capacity for seq in seqs]):
+        yield SQLLog.objects.filter(slot__in=slots)
+
+
+def chunks(values: list[Any]) -> Iterator[list[Any]]:
+    """Cut what is asked for into as much as one statement can name."""
+    for first in range(0, len(values), VARIABLES_MAX):
+        yield values[first : first + VARIABLES_MAX]
 
 
 def numbers(ring: Ring, ordering: Ordering, after: Place | None) -> tuple[int, int]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from django.db import connections
 from django.db.models import F, FloatField, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 
@@ -16,7 +15,17 @@ from sqllogs import blocks
 from sqllogs.blocks import UNKNOWN
 from sqllogs.models import SQLLog, Statement
 from sqllogs.queries.index import Index
-from sqllogs.queries.places import Ordering, Place, Records, Ring, Window, live, numbers
+from sqllogs.queries.places import (
+    Ordering,
+    Place,
+    Records,
+    Ring,
+    Window,
+    chunks,
+    holding,
+    live,
+    numbers,
+)
 from sqllogs.queries.places import ring as current
 from sqllogs.rows import COLUMNS, Record, Row, StatementRow, record
 from sqllogs.slots import slot_ranges
@@ -25,9 +34,6 @@ SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
 
 ATTEMPTS = 3
 """At a page whose records are being overwritten."""
-
-VARIABLES_MAX = 900
-"""In one statement; SQLite before 3.32 takes 999."""
 
 
 def count(filtered: Records, ring: Ring, cap: int) -> int:
@@ -97,10 +103,7 @@ def _index(filtered: Records, ring: Ring, column: str = "seq") -> Index | None:
 
 def _numbered(seqs: Sequence[int], ring: Ring) -> list[Row]:
     """Return the records of some numbers in their order, but for what has been overwritten meanwhile."""
-    found: dict[int, Row] = {}
-    for first in range(0, len(seqs), VARIABLES_MAX):
-        slots = [seq % ring.capacity for seq in seqs[first : first + VARIABLES_MAX]]
-        found |= {row[SEQ]: row for row in _fetch(SQLLog.objects.filter(slot__in=slots))}
+    found = {row[SEQ]: row for chosen in holding(ring, seqs) for row in _fetch(chosen)}
     return [found[seq] for seq in seqs if seq in found]
 
 
@@ -153,6 +156,8 @@ class _Written(Func):
     arity = 1
     output_field = TextField()
 
+    template = "%(expressions)s"  # elsewhere it is left as it is
+
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
         # A whole second is kept without its fraction.
         template = "replace(substr(%(expressions)s || '.000000', 1, 26), ' ', 'T') || 'Z'"
@@ -163,24 +168,20 @@ class _Written(Func):
         return self.as_sql(compiler, connection, template=template, **extra)
 
 
-_READ = {"time": _Written("time")}
-"""How columns are read that are not read as they are, where the database can."""
+_READ = tuple(_Written("time") if name == "time" else name for name in COLUMNS)
 
 
 def _fetch(queryset: Records) -> list[Row]:
     # Without the fields' converters, which take as long as the query itself.
-    read = _READ if connections[queryset.db].vendor in ("sqlite", "postgresql") else {}
-    chosen = queryset.values_list(*(read.get(name, name) for name in COLUMNS))
-    compiler = chosen.query.get_compiler(using=queryset.db)
+    compiler = queryset.values_list(*_READ).query.get_compiler(using=queryset.db)
     return list(chain.from_iterable(compiler.execute_sql()))
 
 
 def statements(fingerprints: Iterable[str]) -> dict[str, StatementRow]:
     """Return the texts that are kept, by fingerprint."""
-    wanted = sorted(fingerprints)
     found: dict[str, StatementRow] = {}
-    for first in range(0, len(wanted), VARIABLES_MAX):
-        chosen = Statement.objects.filter(fingerprint__in=wanted[first : first + VARIABLES_MAX])
+    for wanted in chunks(sorted(fingerprints)):
+        chosen = Statement.objects.filter(fingerprint__in=wanted)
         for row in chosen.values_list(*StatementRow._fields):
             found[row[0]] = StatementRow(*row)
     return found

@@ -15,9 +15,9 @@ from django.db.models import Count, Max, Min, Sum
 from sqllogs import conf
 from sqllogs.queries.figures import Records, as_time, fetch
 from sqllogs.queries.groups import newest
-from sqllogs.queries.places import Ring, live
+from sqllogs.queries.places import Ring, chunks, live
 from sqllogs.queries.records import statements
-from sqllogs.queries.units import by_number, chunks
+from sqllogs.queries.units import by_number
 from sqllogs.repeats import JUDGED, Repetition, Rules
 from sqllogs.rows import StatementRow
 

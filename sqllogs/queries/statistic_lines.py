@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from sqllogs.models import Statement
 from sqllogs.queries.groups import OF_STATEMENT
-from sqllogs.queries.records import VARIABLES_MAX
+from sqllogs.queries.places import VARIABLES_MAX
 from sqllogs.queries.statistic_filter import Where
 from sqllogs.queries.statistic_rows import totals_us
 from sqllogs.statistics.resolution import Span

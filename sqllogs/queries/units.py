@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Min, Sum
 
-from sqllogs.models import SQLLog
 from sqllogs.queries.figures import Records, as_time, fetch
-from sqllogs.queries.places import Ring, live, since
-from sqllogs.queries.records import VARIABLES_MAX
+from sqllogs.queries.places import Ring, chunks, holding, live, since
 
 LAST = (
     "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release", "host",
@@ -85,8 +83,8 @@ def last_records(ring: Ring, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
 
 def by_number(ring: Ring, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
     """Look records up: number and columns of each; what has been overwritten has another number by now."""
-    for chosen in chunks([seq % ring.capacity for seq in seqs]):
-        yield from fetch(SQLLog.objects.filter(slot__in=chosen).values_list("seq", *columns))
+    for chosen in holding(ring, seqs):
+        yield from fetch(chosen.values_list("seq", *columns))
 
 
 def worst_repeats(filtered: Records, ring: Ring, units: Sequence[Unit]) -> dict[str, Repeat]:
@@ -107,9 +105,3 @@ def worst_repeats(filtered: Records, ring: Ring, units: Sequence[Unit]) -> dict[
             if trace_id not in worst or times > worst[trace_id].times:
                 worst[trace_id] = Repeat(times=times, fingerprint=fingerprint, call_site=call_site)
     return worst
-
-
-def chunks(values: list[Any]) -> Iterator[list[Any]]:
-    """Cut what is asked for into as much as one statement can name."""
-    for first in range(0, len(values), VARIABLES_MAX):
-        yield values[first : first + VARIABLES_MAX]

@@ -77,9 +77,7 @@ def read_dossier(request: HttpRequest, fingerprint: str, begin: str, *, with_tex
         whole=whole,
         points=reader.points(),
         origins={name: reader.parts(name)[:ORIGINS_MAX] for name in ORIGINS} | {"call_site": reader.places()},
-        releases=sorted(
-            reader.parts("release"), key=lambda part: stats.last_seen(part.figures), reverse=True
-        ),
+        releases=reader.releases(),
         around_review=reader.around(review.at) if review and span.begin < review.at < span.end else [],
         samples=queries.samples(scope.records, scope.ring, with_text=False),
         suspects=repeats.read_repeats(request, scope, page).results,
