@@ -17,8 +17,8 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.db.models import Avg, Count, Max, Min, Sum  # noqa: E402
 from django.db.models.functions import TruncSecond  # noqa: E402
-from django.test import RequestFactory  # noqa: E402
 
+from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.samples import captured  # noqa: E402
@@ -75,32 +75,32 @@ def _ways(headers: dict[str, str]) -> dict[str, Ways]:
     series = views.SeriesView.as_view()
     return {
         "stats/": (
-            lambda: _answer(stats, "/", headers),
+            lambda: answer(stats, "/", headers),
             lambda: list(SQLLog.objects.values("fingerprint").annotate(**FIGURES)),
             lambda: _exact("fingerprint"),
         ),
         "stats/?group_by=view": (
-            lambda: _answer(stats, "/?group_by=view", headers),
+            lambda: answer(stats, "/?group_by=view", headers),
             lambda: list(SQLLog.objects.values("view").annotate(**FIGURES)),
             lambda: _exact("view"),
         ),
         "series/": (
-            lambda: _answer(series, "/?step=1s", headers),
+            lambda: answer(series, "/?step=1s", headers),
             lambda: list(SQLLog.objects.values(second=TruncSecond("time")).annotate(**FIGURES)),
             lambda: _exact(TruncSecond("time")),
         ),
         "series/?group_by=view": (
-            lambda: _answer(series, "/?step=1s&group_by=view", headers),
+            lambda: answer(series, "/?step=1s&group_by=view", headers),
             lambda: list(SQLLog.objects.values("view", second=TruncSecond("time")).annotate(**FIGURES)),
             lambda: _exact("view", TruncSecond("time")),
         ),
         "requests/": (
-            lambda: _answer(views.RequestsView.as_view(), "/", headers),
+            lambda: answer(views.RequestsView.as_view(), "/", headers),
             lambda: list(SQLLog.objects.values("trace_id").annotate(begin=Min("time"), **FIGURES)),
             lambda: _exact("trace_id"),
         ),
         "repeats/": (
-            lambda: _answer(views.RepeatsView.as_view(), "/", headers),
+            lambda: answer(views.RepeatsView.as_view(), "/", headers),
             lambda: list(
                 SQLLog.objects.values("trace_id", "fingerprint", "call_site")
                 .annotate(**FIGURES)
@@ -128,14 +128,6 @@ def _fill() -> None:
         recording.buffer.put(cast(Captured, (record[0], execute_ns, *record[2:])))
     recording.delivery.write_all()
     recording.ring.close()
-
-
-def _answer(view: Callable[..., Any], path: str, headers: dict[str, str]) -> bytes:
-    response = view(RequestFactory(headers=headers).get(path))
-    content: bytes = response.content
-    if response.status_code != 200:
-        raise RuntimeError(content.decode())
-    return content
 
 
 if __name__ == "__main__":

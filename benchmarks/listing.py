@@ -14,12 +14,12 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
-from django.test import RequestFactory  # noqa: E402
 from rest_framework import serializers  # noqa: E402
 from rest_framework.generics import ListAPIView  # noqa: E402
 from rest_framework.pagination import LimitOffsetPagination  # noqa: E402
 from rest_framework.renderers import JSONRenderer  # noqa: E402
 
+from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_least, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, fill, recorder, ring  # noqa: E402
@@ -88,8 +88,8 @@ def _measured(vendor: str) -> list[tuple[object, ...]]:
         headers = {"Authorization": f"Bearer {tokens.create('benchmark')}"}
         ours, theirs = RecordList.as_view(), SerializedList.as_view()
         ways: dict[str, Callable[[], bytes]] = {
-            "sqllogs": lambda: _answer(ours, f"/?{FILTERS}&limit={LIMIT}", headers),
-            "ModelSerializer, JSONRenderer": lambda: _answer(theirs, f"/?{FILTERS}", {}),
+            "sqllogs": lambda: answer(ours, f"/?{FILTERS}&limit={LIMIT}", headers),
+            "ModelSerializer, JSONRenderer": lambda: answer(theirs, f"/?{FILTERS}", {}),
         }
         sizes = {name: len(way()) for name, way in ways.items()}
         rounds = [{name: timed(way, 1).wall_us / 1000 for name, way in ways.items()} for _ in range(ROUNDS)]
@@ -105,14 +105,6 @@ def _measured(vendor: str) -> list[tuple[object, ...]]:
         )
         for name, took_ms in times_ms.items()
     ]
-
-
-def _answer(view: Callable[..., Any], path: str, headers: dict[str, str]) -> bytes:
-    response = view(RequestFactory(headers=headers).get(path))
-    content: bytes = response.render().content
-    if response.status_code != 200:
-        raise RuntimeError(content.decode())
-    return content
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import django
 
@@ -16,8 +15,8 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.db.models import Max, Sum  # noqa: E402
-from django.test import RequestFactory  # noqa: E402
 
+from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.stores import ALIAS, fill, recorder, ring  # noqa: E402
@@ -77,21 +76,13 @@ def _ways() -> dict[str, Callable[[], object]]:
         "series of the top 10 statements, by day": lambda: statistics.series(where, DAY_S, "fingerprint"),
         "series of all, by hour": lambda: statistics.series(where, HOUR_S),
         "series of the top 10 statements, by hour": lambda: statistics.series(where, HOUR_S, "fingerprint"),
-        "stats/": lambda: _answer(stats, asked, headers),
-        "stats/?group_by=table": lambda: _answer(stats, f"{asked}&group_by=table", headers),
-        "series/?group_by=fingerprint": lambda: _answer(series, f"{asked}&group_by=fingerprint", headers),
-        "series/?group_by=table": lambda: _answer(series, f"{asked}&group_by=table", headers),
+        "stats/": lambda: answer(stats, asked, headers),
+        "stats/?group_by=table": lambda: answer(stats, f"{asked}&group_by=table", headers),
+        "series/?group_by=fingerprint": lambda: answer(series, f"{asked}&group_by=fingerprint", headers),
+        "series/?group_by=table": lambda: answer(series, f"{asked}&group_by=table", headers),
         "all of the admin's list": _slow_queries,
         "ORM aggregate over hours, no percentiles": _orm,
     }
-
-
-def _answer(view: Callable[..., Any], path: str, headers: dict[str, str]) -> bytes:
-    response = view(RequestFactory(headers=headers).get(path))
-    content: bytes = response.content
-    if response.status_code != 200:
-        raise RuntimeError(content.decode())
-    return content
 
 
 def _slow_queries() -> object:

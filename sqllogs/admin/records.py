@@ -17,12 +17,13 @@ from sqllogs.admin import reading
 from sqllogs.admin.addresses import page
 from sqllogs.admin.filters import FILTERS, search
 from sqllogs.admin.quiet import told_when_down, unrecorded
+from sqllogs.admin.readonly import ReadOnlyAdmin
 from sqllogs.models import SQLLog
 from sqllogs.page.wording import emphasized, excerpt, in_lines, milliseconds
 
 
 @admin.register(SQLLog)
-class SQLLogAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class SQLLogAdmin(ReadOnlyAdmin):
     """Nothing can be added, changed or deleted; what a statement says is for who may read it."""
 
     actions = None
@@ -37,7 +38,6 @@ class SQLLogAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at
         "Words of a statement, of a view, route or call site; or a trace id, request id or fingerprint."
     )
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
     fieldsets = (
         (None, {"fields": ("whole_statement",)}),
         ("How it went", {"fields": (
@@ -54,18 +54,6 @@ class SQLLogAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at
         ("Trace", {"fields": (("whole_trace", "span_id", "unit_id", "sampled"),)}),
     )  # fmt: skip
     readonly_fields = ("whole_statement", "sent_at", "operation", "tables", "whole_trace")
-
-    class Media:
-        css = {"all": ("sqllogs/admin.css",)}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: SQLLog | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: SQLLog | None = None) -> bool:
-        return False
 
     def get_urls(self) -> list[URLPattern]:
         return unrecorded(super().get_urls())

@@ -18,6 +18,7 @@ from sqllogs.admin import actions, choices, columns, statement_page
 from sqllogs.admin.choices import DEFAULT_RANGE
 from sqllogs.admin.quiet import told_when_down, unrecorded
 from sqllogs.admin.reading import may_read_text
+from sqllogs.admin.readonly import ReadOnlyAdmin
 from sqllogs.admin.statement_list import StatementChangeList
 from sqllogs.authentication import VIEW
 from sqllogs.errors import PlanError
@@ -31,7 +32,7 @@ NOTE_MAX_CHARACTERS = 10_000
 
 
 @admin.register(Statement)
-class StatementAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+class StatementAdmin(ReadOnlyAdmin):
     """A list of computed rows and a page of each; statements cannot be added, changed or deleted."""
 
     actions = actions.ACTIONS  # type: ignore[assignment]  # they take computed rows, not a queryset
@@ -42,20 +43,9 @@ class StatementAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic
     preserve_filters = False  # of these the time is handed on by the changelist
     search_fields = ("sql",)  # what makes the admin show its search; the changelist searches by itself
     search_help_text = "Words of a statement, or a table where its text is not for you; or a fingerprint."
-    show_facets = admin.ShowFacets.NEVER
 
     class Media:
-        css = {"all": ("sqllogs/admin.css",)}
         js = ("sqllogs/admin.js",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
-        return False
 
     def has_view_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
         return request.user.has_perm(VIEW)

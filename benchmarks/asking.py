@@ -1,0 +1,15 @@
+"""Ask a view for its answer, in this process, from the URL to the last byte."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.test import RequestFactory
+
+
+def answer(view: Callable[..., Any], path: str, headers: dict[str, str]) -> bytes:
+    """Return what it says; raise RuntimeError where that is no 200."""
+    response = view(RequestFactory(headers=headers).get(path))
+    content: bytes = response.render().content
+    if response.status_code != 200:
+        raise RuntimeError(content.decode())
+    return content
