@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from sqllogs import blocks, conf, queries
 from sqllogs.filters import SQLLogFilter
 from sqllogs.models import BlockColumn, RingHead, SQLLog
-from sqllogs.queries import Ordering, Place, Window
+from sqllogs.queries import Ordering, Place, Window, index
 from sqllogs.queries.index import Index
 from sqllogs.record import Record
 from sqllogs.resolver import Batch
@@ -103,6 +103,9 @@ def large(ring_alias, settings, monkeypatch):
     """The alias of an empty ring that counts as large."""
     settings.SQLLOGS = {"DATABASE": ring_alias, "CAPACITY_ROWS": CAPACITY_ROWS, "STATISTICS_ROWS_MAX": 0}
     monkeypatch.setattr(blocks, "INDEXED_FROM_ROWS", CAPACITY_ROWS)
+    # Of the few blocks here, portions of one and two, so that there are several.
+    monkeypatch.setattr(index, "CHUNK_BLOCKS", 1)
+    monkeypatch.setattr(index, "CHUNK_BLOCKS_MAX", 2)
     return ring_alias
 
 
@@ -206,8 +209,8 @@ def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, wri
     write_all(writing_process, 9_000)
     whole = Index.window
 
-    def overtaken(index, window):
-        found = whole(index, window)
+    def overtaken(self, window):
+        found = whole(self, window)
         monkeypatch.setattr(Index, "window", whole)
         write_all(writing_process, 5_000, seed=11)
         return found
@@ -223,12 +226,12 @@ def test_blocks_that_go_while_they_are_read_are_no_fault(large, writing_process)
     write_all(writing_process, 9_000)
     ring = queries.ring()
     for query in ("view=shop.views.view_3", "min_ms=0.041", "min_ms=0.041&error=false"):
-        index = Index.of(SQLLogFilter.of(QueryDict(query)).qs, ring)
+        read_before = Index.of(SQLLogFilter.of(QueryDict(query)).qs, ring)
         gone = BlockColumn.objects.using(large).filter(block__lt=2)
         kept = list(gone)
         gone.delete()
         for ordering in (Ordering(), Ordering(column="duration_ms")):
-            found = index.window(Window(ordering=ordering, limit=CAPACITY_ROWS))
+            found = read_before.window(Window(ordering=ordering, limit=CAPACITY_ROWS))
             assert found
             assert min(found) > 2 * blocks.ROWS
         BlockColumn.objects.using(large).bulk_create(kept)
