@@ -13,10 +13,11 @@ demo: ## Run the site with traffic on http://127.0.0.1:8000 (PORT, DEMO_SECONDS)
 test: environment programs ## Run all tests (PYTEST_ADDOPTS)
 	.venv/bin/python -m pytest
 
-check: environment ## Lint, check types, settings and migrations
+check: environment ## Lint, check types, imports, settings and migrations
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	@mkdir -p $(DATA_DIR)
 	.venv/bin/python manage.py check --fail-level WARNING
 	.venv/bin/python manage.py makemigrations --check --dry-run
@@ -28,11 +29,11 @@ matrix: environment programs ## Run the app's tests on other Pythons and Djangos
 	@.venv/bin/python -m tests.matrix
 
 fuzz: environment programs ## Ask the API what schemathesis makes up, on both databases (FUZZ_CASES)
-	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/test_fuzz.py
+	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/api/test_fuzz.py
 fuzz: export FUZZ_CASES ?= 11000
 
 openapi: environment ## Describe the API anew, in sqllogs/openapi.json and docs/openapi.yaml
-	UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/sqllogs/test_openapi.py
+	UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/sqllogs/api/test_openapi.py
 
 panels: environment programs ## List what every panel of the dashboards shows of a running site
 	@.venv/bin/python -m tests.grafana.listing

@@ -23,7 +23,7 @@ from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, recorder, ring  # noqa: E402
-from sqllogs import tokens, views  # noqa: E402
+from sqllogs.api import tokens, views  # noqa: E402
 from sqllogs.models import SQLLog  # noqa: E402
 from sqllogs.record import Captured  # noqa: E402
 

@@ -31,22 +31,22 @@ def main() -> None:
     for thread in threads:
         thread.join()
     burst_s = time.perf_counter() - started_s
-    at_end = recorder.delivery.tallies()
+    at_end = recorder.delivery.counts()
     recorder.writer.stop(60.0)
     drained_s = time.perf_counter() - started_s - burst_s
-    tallies = recorder.delivery.tallies()
+    counts = recorder.delivery.counts()
     in_ring = RingHead.objects.get().seq
-    accounted = tallies.stored + sum(tallies.dropped.values()) + tallies.queued
-    kept = tallies.captured == QUERIES == accounted and in_ring == tallies.stored
+    accounted = counts.stored + sum(counts.dropped.values()) + counts.queued
+    kept = counts.captured == QUERIES == accounted and in_ring == counts.stored
     table(
         f"Burst of {QUERIES:,} queries by {THREADS} threads",
         ("queries/s", "captured", "stored", "dropped", "queued at its end", "drained after s", "goal"),
         [
             (
                 QUERIES / burst_s,
-                tallies.captured,
-                tallies.stored,
-                ", ".join(f"{reason} {count:,}" for reason, count in tallies.dropped.items()) or "none",
+                counts.captured,
+                counts.stored,
+                ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.items()) or "none",
                 at_end.queued,
                 drained_s,
                 f"captured = stored + dropped + queued: {'met' if kept else 'NOT met'}",

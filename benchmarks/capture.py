@@ -20,9 +20,9 @@ from django.test import RequestFactory  # noqa: E402
 from benchmarks import peers  # noqa: E402
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import Cost, Measure, added, timed  # noqa: E402
-from sqllogs.buffer import Buffer  # noqa: E402
-from sqllogs.capture import execute_wrapper  # noqa: E402
+from sqllogs.capture.wrapper import execute_wrapper  # noqa: E402
 from sqllogs.conf import Conf  # noqa: E402
+from sqllogs.pipeline.buffer import Buffer  # noqa: E402
 
 STUB_QUERIES = 10_000
 STUB_ROUNDS = 15

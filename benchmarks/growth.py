@@ -14,9 +14,9 @@ from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_least, at_most, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.stores import fill, recorder, ring  # noqa: E402
-from sqllogs import tokens  # noqa: E402
+from sqllogs.api import tokens  # noqa: E402
+from sqllogs.api.views import RecordList  # noqa: E402
 from sqllogs.models import SQLLog  # noqa: E402
-from sqllogs.views import RecordList  # noqa: E402
 
 CAPACITIES = (10_000, 100_000, 1_000_000)
 ROWS_AT_ONCE = 50_000

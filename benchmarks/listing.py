@@ -23,10 +23,10 @@ from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_least, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, fill, recorder, ring  # noqa: E402
-from sqllogs import tokens  # noqa: E402
-from sqllogs.filters import SQLLogFilter  # noqa: E402
+from sqllogs.api import tokens  # noqa: E402
+from sqllogs.api.views import RecordList  # noqa: E402
 from sqllogs.models import SQLLog, Statement  # noqa: E402
-from sqllogs.views import RecordList  # noqa: E402
+from sqllogs.read.filters import SQLLogFilter  # noqa: E402
 
 CAPACITY_ROWS = 100_000
 LIMIT = 1_000
@@ -61,7 +61,7 @@ class SerializedList(ListAPIView[SQLLog]):
     authentication_classes = permission_classes = ()
 
     def get_queryset(self) -> Any:
-        return SQLLogFilter.of(self.request.GET).qs.order_by("-seq")
+        return SQLLogFilter.from_query(self.request.GET).qs.order_by("-seq")
 
     def get_serializer_context(self) -> dict[str, Any]:
         texts = dict(Statement.objects.values_list("fingerprint", "sql"))

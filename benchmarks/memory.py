@@ -13,11 +13,11 @@ from django.db.backends.utils import CursorWrapper  # noqa: E402
 
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.samples import QUERIES_PER_UNIT  # noqa: E402
-from sqllogs.buffer import Buffer  # noqa: E402
-from sqllogs.capture import execute_wrapper  # noqa: E402
+from sqllogs.capture.cursors import Watch  # noqa: E402
+from sqllogs.capture.wrapper import execute_wrapper  # noqa: E402
 from sqllogs.conf import Conf  # noqa: E402
 from sqllogs.context import UnitOfWork, current  # noqa: E402
-from sqllogs.cursors import Watch  # noqa: E402
+from sqllogs.pipeline.buffer import Buffer  # noqa: E402
 
 CASES = (
     ("100 characters", "x", 100),

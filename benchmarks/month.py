@@ -20,12 +20,12 @@ from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.stores import ALIAS, fill, recorder, ring  # noqa: E402
-from sqllogs import tokens, views  # noqa: E402
+from sqllogs.api import tokens, views  # noqa: E402
 from sqllogs.models import RollUp, Statement, Statistic, StatisticKey  # noqa: E402
-from sqllogs.queries import statistics  # noqa: E402
-from sqllogs.queries.statistics import Where  # noqa: E402
-from sqllogs.reports.reviewed import MARKS, Statements  # noqa: E402
-from sqllogs.statistics import durations  # noqa: E402
+from sqllogs.read import statistics  # noqa: E402
+from sqllogs.read.reviews import DERIVED_FILTERS, ReviewList  # noqa: E402
+from sqllogs.read.statistics_rows import Where  # noqa: E402
+from sqllogs.statistics import histogram  # noqa: E402
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, floor_to  # noqa: E402
 
 STATEMENTS = 500
@@ -87,10 +87,10 @@ def _ways() -> dict[str, Callable[[], object]]:
 
 def _slow_queries() -> object:
     """Read what the admin shows of the 50 statements with most load, and the shares in its filters."""
-    statements = Statements({"from": str(BEGIN_S)}, {}, with_text=True)
-    shown = sorted(statements.left(), key=lambda group: -group.total_ms)[:50]
-    shares = [statements.shares(name) for name in (*MARKS, "operation", "alias", "route")]
-    return statements.rows(shown), statements.courses(shown), shares
+    statements = ReviewList({"from": str(BEGIN_S)}, {}, with_text=True)
+    shown = sorted(statements.matching(), key=lambda group: -group.total_ms)[:50]
+    shares = [statements.load_by_value(name) for name in (*DERIVED_FILTERS, "operation", "alias", "route")]
+    return statements.rows(shown), statements.sparklines(shown), shares
 
 
 def _fill() -> None:
@@ -121,7 +121,7 @@ def _rows(length_s: int, time_s: int) -> Iterator[Statistic]:
         counts = {40 + key_id % 50 + step: 1 + random.randrange(20) for step in range(12)}
         yield Statistic(
             resolution_s=length_s, time=time_s, key_id=key_id, calls=sum(counts.values()), errors=0, rows=5,
-            total_us=1_000_000, max_us=90_000, last_seen=time_s, durations=durations.packed(counts),
+            total_us=1_000_000, max_us=90_000, last_seen=time_s, durations=histogram.packed(counts),
         )  # fmt: skip
 
 

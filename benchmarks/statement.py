@@ -15,8 +15,8 @@ from django.db.models import Count, Exists, F, OuterRef, Q  # noqa: E402
 
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import timed  # noqa: E402
-from sqllogs import statement  # noqa: E402
-from sqllogs.statement import Statements, scan  # noqa: E402
+from sqllogs.sql import normalize  # noqa: E402
+from sqllogs.sql.normalize import StatementScanner, scan  # noqa: E402
 
 ROUNDS = 15
 REPEATS = 200
@@ -57,14 +57,14 @@ def statements() -> list[str]:
 
 def cost(texts: Sequence[str]) -> None:
     """Print what the scan of a statement costs by how much of it is known."""
-    cached = Statements().scan
+    cached = StatementScanner().scan
     serial = iter(range(10**9))
 
     def each(call: Callable[[str], object]) -> Callable[[], object]:
         return lambda: [call(text) for _ in range(REPEATS) for text in texts]
 
     def new(text: str) -> object:
-        statement._described.cache_clear()
+        normalize._described.cache_clear()
         return scan(text, "sqlite")
 
     ours = {

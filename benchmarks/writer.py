@@ -16,12 +16,13 @@ from benchmarks.report import at_least, at_most, table  # noqa: E402
 from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, Database, fill, recorder, ring  # noqa: E402
 from sqllogs import conf  # noqa: E402
-from sqllogs.delivery import BATCH_ROWS  # noqa: E402
 from sqllogs.models import SQLLog  # noqa: E402
+from sqllogs.pipeline.delivery import BATCH_ROWS  # noqa: E402
+from sqllogs.pipeline.resolver import Resolver  # noqa: E402
+from sqllogs.pipeline.sinks import Sinks  # noqa: E402
+from sqllogs.record import Batch  # noqa: E402
 from sqllogs.recorder import Recorder  # noqa: E402
-from sqllogs.resolver import Batch, Resolver  # noqa: E402
-from sqllogs.ring.store import COLUMNS  # noqa: E402
-from sqllogs.sinks import Sinks  # noqa: E402
+from sqllogs.storage.store import COLUMNS  # noqa: E402
 
 CAPACITY_ROWS = 50_000
 ROUNDS = 3
@@ -54,7 +55,7 @@ def _measured(vendor: str) -> list[tuple[object, ...]]:
     with ring(vendor, CAPACITY_ROWS) as database:
         recording = recorder()
         plain, alone = recorder(statistics_rows_max=0), recorder(statistics_rows_max=0)
-        alone.delivery._sinks = Sinks(conf.load(), ())
+        alone.delivery._sinks = Sinks([])
         for one in (recording, plain, alone):
             _write(one, CAPACITY_ROWS)
         ways: dict[str, Callable[[], Speed]] = {

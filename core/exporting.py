@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from opentelemetry import _logs, context, trace
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -24,11 +24,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from core.telemetry import Signal
 from sqllogs import recorder
 from sqllogs.log_lines import extras, trace_of
 
 logger = logging.getLogger(__name__)
+
+Signal = Literal["traces", "logs"]
 
 SERVICE = "somesite"
 """Where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES has a name."""

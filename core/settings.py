@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from core.env import envbool, envint, envlist
 from core.telemetry import exports
-from sqllogs.metrics.slots import share
+from sqllogs.metrics.multiprocess import share
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR)
@@ -43,7 +43,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "sqllogs.middleware.SQLLogsMiddleware",
-    "sqllogs.metrics.requests.PrometheusBeforeMiddleware",
+    "sqllogs.metrics.django_prometheus.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -52,7 +52,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "sqllogs.metrics.requests.PrometheusAfterMiddleware",
+    "sqllogs.metrics.django_prometheus.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "core.urls"
@@ -147,7 +147,7 @@ PROMETHEUS_LATENCY_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
     float("inf"),
 )
-CACHES = {"default": {"BACKEND": "sqllogs.metrics.cache.LocMemCache"}}
+CACHES = {"default": {"BACKEND": "sqllogs.metrics.django_prometheus.LocMemCache"}}
 
 REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",

@@ -5,13 +5,15 @@ Without an endpoint the SDK is not even imported.
 """
 
 import os
-from typing import Literal
+from typing import TYPE_CHECKING
 
-Signal = Literal["traces", "logs"]
-SIGNALS: tuple[Signal, ...] = ("traces", "logs")
+if TYPE_CHECKING:
+    from core.exporting import Signal
+
+SIGNALS: "tuple[Signal, ...]" = ("traces", "logs")
 
 
-def exports(signal: Signal) -> bool:
+def exports(signal: "Signal") -> bool:
     """Return whether a signal has an endpoint, and is not switched off.
 
     See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/

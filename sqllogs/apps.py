@@ -1,5 +1,7 @@
 """Start capturing when Django is ready."""
 
+import sys
+
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
@@ -10,10 +12,16 @@ class SQLLogsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sqllogs import checks, events, recorder  # noqa: F401
-        from sqllogs.metrics import security
+        from sqllogs import checks, recorder  # noqa: F401
+        from sqllogs.metrics import instruments
+        from sqllogs.storage import events
 
-        recorder.install()
-        security.install()
-        # One app of all, or each would note the same run.
-        post_migrate.connect(events.note_migrations, sender=self, dispatch_uid="sqllogs")
+        instruments.install_security_events()
+        if not recorder.install():
+            return
+        if "celery" in sys.modules:  # importing it costs a project without tasks a tenth of a second
+            from sqllogs import celery
+
+            celery.install()
+        # One app of all, or each would record the same run.
+        post_migrate.connect(events.record_migrations, sender=self, dispatch_uid="sqllogs")

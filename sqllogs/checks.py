@@ -12,8 +12,9 @@ from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from sqllogs import conf, otlp
-from sqllogs.metrics import slots
+from sqllogs import conf
+from sqllogs.metrics import multiprocess
+from sqllogs.otel import otlp
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
 ROUTER = "sqllogs.routers.SQLLogsRouter"
@@ -135,11 +136,11 @@ def check_buffer() -> Iterator[CheckMessage]:
 
 
 def check_metrics() -> Iterator[CheckMessage]:
-    if conf.load().metrics_port and slots.slots is None:
+    if conf.load().metrics_port and multiprocess.slots is None:
         yield Warning(
             "SQLLOGS['METRICS_PORT'] is set, and no folder of metrics is shared: nothing is served there.",
-            hint='Add share(BASE_DIR / "prometheus") to the settings, from sqllogs.metrics.slots; it takes '
-            "prometheus_client and a folder that can be written.",
+            hint='Add share(BASE_DIR / "prometheus"), from sqllogs.metrics.multiprocess, to the settings. '
+            "It needs prometheus_client and a writable folder.",
             id="sqllogs.W030",
         )
 

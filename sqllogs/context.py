@@ -1,16 +1,28 @@
 """The unit of work that a query belongs to: a request, a command, a task.
 
-Filled by `sqllogs.middleware` and `sqllogs.commands` in the caller's thread;
-`sqllogs.capture` keeps a reference with each query, `sqllogs.writer` reads it.
+Filled by `sqllogs.middleware` and `sqllogs.context` in the caller's thread;
+`sqllogs.capture.wrapper` keeps a reference with each query, `sqllogs.pipeline.writer` reads it.
+
+Say in the code that queries are repeated on purpose.
+
+Runs in the caller's thread; the mark goes with each record, and readers heed it.
+
+Give each management command a unit of work.
+
+Django has no signal for a command's start, so `BaseCommand.execute` is wrapped,
+once. A command called within another unit of work stays a part of it.
 """
 
 import secrets
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager
+from contextvars import ContextVar, Token
+from functools import wraps
 from time import perf_counter_ns
 from typing import Any
+
+from asgiref.sync import iscoroutinefunction
 
 
 class UnitOfWork:
@@ -53,7 +65,7 @@ class UnitOfWork:
         self.request: Any = None
         """The HttpRequest while it is being answered: its resolver_match is read late."""
         self.counts: Any = None
-        """What its span is told at its end, `sqllogs.span_counts`; None where none is recorded."""
+        """What its span is told at its end, `sqllogs.otel.spans`; None where none is recorded."""
         self.muted = False
         """Nothing of this unit is recorded, not even what is in the buffer already."""
         self.ended = False
@@ -123,3 +135,79 @@ def muted() -> Iterator[None]:
         yield
     finally:
         current.reset(token)
+
+
+class _Repeating(UnitOfWork):
+    """The same unit of work, as queries see it that are repeated on purpose.
+
+    An object of its own, so that capture has nothing more to look at. It holds nothing: all is
+    asked of, and told to, the unit that it stands for, also what becomes known later.
+    """
+
+    __slots__ = ("_unit",)
+    repeats_allowed = True
+
+    _unit: UnitOfWork
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        object.__setattr__(self, "_unit", unit)
+
+    @property
+    def muted(self) -> bool:  # type: ignore[override]
+        return self._unit.muted  # capture asks at each query: a fifth of the way by __getattr__
+
+    @property
+    def whole(self) -> UnitOfWork:
+        return self._unit.whole
+
+    def __getattr__(self, name: str) -> Any:  # a slot that was never set comes here too
+        return getattr(self._unit, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._unit, name, value)
+
+
+class repeats_allowed(ContextDecorator):
+    """Tell no N+1 of what a block or a function, sync or async, repeats; it is recorded as ever."""
+
+    def __enter__(self) -> None:
+        # In a plain thread, or a test, the block becomes a unit of its own.
+        unit = current.get() or UnitOfWork("thread")
+        self._token: Token[UnitOfWork | None] = current.set(_Repeating(unit))
+
+    def __exit__(self, *exc_info: object) -> None:
+        current.reset(self._token)
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        if not iscoroutinefunction(function):
+            return super().__call__(function)
+
+        @wraps(function)
+        async def repeating(*args: Any, **kwargs: Any) -> Any:
+            with repeats_allowed():
+                return await function(*args, **kwargs)
+
+        return repeating
+
+    def _recreate_cm(self) -> "repeats_allowed":
+        return repeats_allowed()  # calls within calls, and in other threads, have tokens of their own
+
+
+def install_command_units() -> None:
+    """Wrap `BaseCommand.execute`; a second call does nothing."""
+    # Imported late: a test run that only loads the pytest plugin pays for no part of Django.
+    from django.core.management.base import BaseCommand
+
+    original = BaseCommand.execute
+    if getattr(original, "sqllogs", False):
+        return
+
+    @wraps(original)
+    def execute(self: Any, *args: Any, **options: Any) -> Any:
+        if current.get() is not None:
+            return original(self, *args, **options)
+        with unit_of_work("command", self.__module__.rpartition(".")[2]):
+            return original(self, *args, **options)
+
+    execute.sqllogs = True  # type: ignore[attr-defined]
+    BaseCommand.execute = execute  # type: ignore[method-assign]

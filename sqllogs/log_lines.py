@@ -10,7 +10,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
-from sqllogs.tracing import NO_TRACE, Trace, here
+from sqllogs.otel.tracing import NO_TRACE, TraceContext, here
 
 FORMAT = (
     "[%(asctime)s] %(levelname)s [%(name)s:%(lineno)d] "
@@ -24,11 +24,11 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "ta
 Value = str | bool | int | float
 
 
-def trace_of(record: logging.LogRecord) -> Trace:
+def trace_of(record: logging.LogRecord) -> TraceContext:
     """Return the trace that a record brings along, else the one of this moment or of its request."""
     brought = vars(record)
     try:
-        return Trace(
+        return TraceContext(
             int(brought["trace_id"], 16), int(brought["span_id"], 16), bool(brought.get("sampled", False))
         )
     except (KeyError, TypeError, ValueError):

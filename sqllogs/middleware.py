@@ -1,6 +1,6 @@
 """Give each request a unit of work, and tell the caller its trace id.
 
-Runs in the request's thread or task; `sqllogs.capture` refers to the unit from
+Runs in the request's thread or task; `sqllogs.capture.wrapper` refers to the unit from
 every query, also from those that a streaming response sends after the
 middleware has returned.
 """
@@ -15,8 +15,8 @@ from django.http.response import HttpResponseBase
 
 from sqllogs import recorder
 from sqllogs.context import UnitOfWork, current
-from sqllogs.span_counts import SpanCounts
-from sqllogs.tracing import NO_TRACE, Trace, of, span_here
+from sqllogs.otel.spans import SpanCounts
+from sqllogs.otel.tracing import NO_TRACE, TraceContext, span_here, trace_of_span
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""
@@ -61,7 +61,7 @@ class SQLLogsMiddleware:
 def begin(request: HttpRequest) -> UnitOfWork:
     """Return the unit of a request, with the trace it belongs to."""
     span = span_here()
-    trace_id, span_id, sampled = of(None, span) or _callers_trace(request)
+    trace_id, span_id, sampled = trace_of_span(None, span) or _callers_trace(request)
     unit = UnitOfWork(
         "request",
         trace_id=trace_id,
@@ -74,7 +74,7 @@ def begin(request: HttpRequest) -> UnitOfWork:
     if span is not None and span.is_recording():
         unit.counts = SpanCounts(span)
     # For log lines that come when the unit is over; not the unit, that would be a cycle.
-    request.sqllogs_trace = Trace(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]
+    request.sqllogs_trace = TraceContext(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]
     return unit
 
 
@@ -96,13 +96,13 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _callers_trace(request: HttpRequest) -> Trace:
+def _callers_trace(request: HttpRequest) -> TraceContext:
     """Return the trace that the caller names; zeros where a new one must be made."""
     found = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     if found is None:
         return NO_TRACE
     # The span id there is the caller's; a new one stands for this unit.
-    return Trace(int(found[1], 16), 0, bool(int(found[3], 16) & 1))
+    return TraceContext(int(found[1], 16), 0, bool(int(found[3], 16) & 1))
 
 
 def _keep(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[bytes]:

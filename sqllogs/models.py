@@ -1,11 +1,12 @@
 """The tables of the ring's database.
 
-Written by `sqllogs.ring` in the writer's thread, read by `sqllogs.queries`.
+Written by `sqllogs.storage` in the writer's thread, read by `sqllogs.read`.
 """
 
 from django.db import models
 
-from sqllogs.call_site import MAX_CHARACTERS
+MAX_CHARACTERS = 300
+"""Of a name."""
 
 
 class SQLLog(models.Model):
@@ -13,7 +14,7 @@ class SQLLog(models.Model):
 
     There is no secondary index: each costs the writer as much as the row
     itself, while a scan of 100,000 narrow rows takes 10-30 ms, and newest
-    first is the order of the slots (see `sqllogs.queries`). A larger ring
+    first is the order of the slots (see `sqllogs.read`). A larger ring
     has `BlockColumn`.
     """
 
@@ -122,7 +123,7 @@ class RingHead(models.Model):
 
 
 class BlockColumn(models.Model):
-    """One column of a block of records, in a ring too large to be scanned; see `sqllogs.blocks`."""
+    """One column of a block of records, in a ring too large to be scanned; see `sqllogs.storage.blocks`."""
 
     pk = models.CompositePrimaryKey("name", "block")
     name = models.CharField(max_length=16, help_text="Of the column of SQLLog.")
@@ -278,3 +279,7 @@ class Token(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+VIEW = "sqllogs.view_sqllog"
+VIEW_TEXT = "sqllogs.view_sqllog_text"

@@ -64,9 +64,9 @@ def sql_log() -> Iterator["QueryLog"]:
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Be ready before the first test that asks, so that no connection that a thread keeps is older."""
     if any(_asks(item) for item in session.items):
-        from sqllogs.testing import tap
+        from sqllogs.testing import log
 
-        tap.connect()
+        log.connect()
 
 
 def _asks(item: pytest.Item) -> bool:
@@ -84,9 +84,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         if marker is None:
             return (yield)
-        from sqllogs.testing.holding import held
+        from sqllogs.testing.enforcement import enforce
 
-        with held(item.nodeid, *marker.args, **marker.kwargs):
+        with enforce(item.nodeid, *marker.args, **marker.kwargs):
             return (yield)
     except AssertionError as exc:
         if type(exc).__name__ != "OverBudgetError":
@@ -100,7 +100,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send along, from a worker of pytest-xdist too, what a test has left of its budget."""
     report = yield
-    if report.when == "call" and (holding := sys.modules.get("sqllogs.testing.holding")):
+    if report.when == "call" and (holding := sys.modules.get("sqllogs.testing.enforcement")):
         # An attribute of a report is sent along with it.
         report.sqllogs_slack = holding.slack.pop(item.nodeid, None)  # type: ignore[attr-defined]
     return report

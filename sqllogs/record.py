@@ -3,13 +3,23 @@
 Both are named tuples, not dataclasses: `Captured` is made as a plain tuple in
 the caller's thread, and a `Record` is handed to executemany and COPY as it is.
 What comes after a query is captured, its rows, is added to its `Fetch`.
+
+How the writer is, told to the sinks that ask for it after each of its rounds.
+
+Choose which records are kept: whole traces by a share, and every slow or failing one.
+
+Used by `sqllogs.pipeline.delivery` and `sqllogs.otel.otlp` in the writer's thread. All
+processes choose alike, for it is the trace id that decides.
 """
 
+import random
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqllogs.context import UnitOfWork
+from sqllogs.sql.normalize import ScannedStatement
 
 
 class Fetch:
@@ -72,6 +82,18 @@ class Captured(NamedTuple):
     """Where the cursor notes what it fetches; None where nothing is watched."""
 
 
+# Where fields stand in a captured query. It is a plain tuple: making a named one costs the caller
+# twice as much.
+EXECUTE_NS: Final = 1
+SQL: Final = 2
+VENDOR: Final = 6
+UNIT: Final = 12
+SPAN: Final = 13
+CODE: Final = 14
+LASTI: Final = 15
+FETCH: Final = 16
+
+
 class Record(NamedTuple):
     """A stored query: the columns of `SQLLog` but slot and seq, in the table's order."""
 
@@ -110,3 +132,89 @@ def sqlstate(error: BaseException) -> str | None:
     """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, SQLite none."""
     cause = error.__cause__ or error
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessCounts:
+    """What a process has done so far: captured == stored + sampled_out + sum(dropped) + queued."""
+
+    captured: int
+    stored: int
+    dropped: dict[str, int]
+    queued: int
+    oldest_ns: int = 0
+    """When the oldest query drained last had been executed, since the epoch; 0 when there was none."""
+    sampled_out: int = 0
+    """Records that only the statistics count."""
+    exported: dict[str, int] = field(default_factory=dict)
+    """Records that were to be sent elsewhere as well, by what became of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterStatus:
+    counts: ProcessCounts
+    queue_bytes: int
+    """Upper bound of the memory that waiting records hold."""
+    lag_s: float
+    """Age of the oldest record that waits."""
+    flush_s: float | None
+    """How long the round took, if it wrote anything."""
+
+
+YIELD_ROWS = 50
+"""The interpreter's lock is given up this often. Otherwise a thread of the application that
+wants it waits for the switch interval, and again: 22 ms at worst were measured, 0.5 ms are left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one flush hands to the sinks."""
+
+    records: list[Record]
+    statements: dict[str, ScannedStatement]
+    """The statements of these records by fingerprint."""
+    units: list[UnitOfWork | None] = field(default_factory=list)
+    """The unit of work of each record, in their order."""
+    sampled_out: list[Record] = field(default_factory=list)
+    """Records that statistics count and the ring does not keep."""
+    part: int = 0
+    """Its number, counted up by the delivery as it is written: no number is written twice."""
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.sampled_out)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Return two parts, neither of them empty, of a batch of two or more."""
+        kept, left = len(self.records) // 2, -(-len(self.sampled_out) // 2)
+        return (
+            replace(self, records=self.records[:kept], sampled_out=self.sampled_out[:left], part=0),
+            replace(self, records=self.records[kept:], sampled_out=self.sampled_out[left:], part=0),
+        )
+
+
+class Sample(NamedTuple):
+    """A share of traces, and all that is slow or fails."""
+
+    share: float
+    slow_ms: float
+
+    def has(self, record: Record) -> bool:
+        if self.share >= 1 or record.error is not None or record.duration_ms >= self.slow_ms:
+            return True
+        if record.trace_id is None:
+            return random.random() < self.share  # noqa: S311
+        # Its lower half, as OpenTelemetry's own sampler has it.
+        return int(record.trace_id[16:], 16) < self.share * 2**64
+
+    def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
+        """Return the records to keep and those only to count."""
+        if self.share >= 1:
+            return records, []
+        kept: list[Record] = []
+        left: list[Record] = []
+        for record in records:
+            (kept if self.has(record) else left).append(record)
+        return kept, left
+
+
+ALL = Sample(1.0, 0.0)

@@ -6,22 +6,25 @@ the child starts with a buffer, a writer and figures of its own.
 
 import atexit
 import logging
-import multiprocessing
 import multiprocessing.util
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.signals import connection_created
 
-from sqllogs import capture, commands, conf
-from sqllogs.buffer import Buffer
+from sqllogs import conf, context
+from sqllogs.capture import wrapper
+from sqllogs.capture.connection import Overrides
 from sqllogs.context import finished
-from sqllogs.metrics import connecting, exporter
-from sqllogs.overrides import Overrides
-from sqllogs.record import Captured
-from sqllogs.sampling import Sample
+from sqllogs.metrics import exporter, instruments
+from sqllogs.pipeline.buffer import Buffer
+from sqllogs.record import UNIT, Captured, Sample
+
+if TYPE_CHECKING:
+    from sqllogs.pipeline.sinks import Sink
 
 EXIT_TIMEOUT_S = 3.0
 """How long the end of a process waits, at most, for a store that does not answer."""
@@ -36,17 +39,17 @@ class Recorder:
         self._settings = settings
         self._inherited: list[Any] = []
         self.metrics_port = settings.metrics_port
-        self.wrapper = capture.execute_wrapper(self._put, call_site=settings.call_site)
+        self.wrapper = wrapper.execute_wrapper(self._put, call_site=settings.call_site)
         self.overrides = Overrides(self.wrapper) if settings.capture_fetch else None
         self._begin()
 
     def _begin(self) -> None:
         # Imported late: models can be only when the apps are loaded.
-        from sqllogs.delivery import Delivery
-        from sqllogs.resolver import Resolver
-        from sqllogs.ring import Ring
-        from sqllogs.sinks import Sinks
-        from sqllogs.writer import Writer
+        from sqllogs.pipeline.delivery import Delivery
+        from sqllogs.pipeline.resolver import Resolver
+        from sqllogs.pipeline.sinks import Sinks
+        from sqllogs.pipeline.writer import Writer
+        from sqllogs.storage.ring import Ring
 
         settings = self._settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
@@ -55,7 +58,7 @@ class Recorder:
             self.buffer,
             self.ring,
             lambda: Resolver(settings),
-            Sinks(settings),
+            Sinks(make_sinks(settings)),
             sample=Sample(settings.sample, settings.slow_ms),
         )
         self.writer = Writer(
@@ -66,7 +69,7 @@ class Recorder:
         self.buffer.put(captured)
         if not self.writer.started:
             self.writer.start()
-        unit = captured[12]
+        unit = captured[UNIT]
         if unit is not None and unit.counts is not None:
             unit.counts.add(captured)
 
@@ -81,7 +84,7 @@ class Recorder:
     def after_fork_in_parent(self) -> None:
         self.writer.resume()
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave the parent's records to the parent, after a fork."""
         # Never freed: where `pause` came in vain it has a connection still, whose end would be the parent's.
         self._inherited.append(self.ring)
@@ -91,7 +94,7 @@ class Recorder:
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
         """Install wrapper and overrides; a reconnect and a borrow from a pool come here again."""
         if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
-            capture.install(self.wrapper, connection)
+            wrapper.install(self.wrapper, connection)
             if self.overrides is not None:
                 self.overrides.install(connection)
 
@@ -104,30 +107,38 @@ class Recorder:
         """Stop capturing on this thread's connections and on new ones."""
         connection_created.disconnect(dispatch_uid="sqllogs")
         for connection in connections.all(initialized_only=True):
-            capture.uninstall(self.wrapper, connection)
+            wrapper.uninstall(self.wrapper, connection)
             if self.overrides is not None:
                 self.overrides.uninstall(connection)
+
+
+def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
+    """Yield the sinks that the settings ask for, in the order in which each gets a batch."""
+    from sqllogs.metrics import sink as metrics
+    from sqllogs.otel import otlp, spans
+    from sqllogs.pipeline import slow_log
+
+    for make in (slow_log.make, metrics.make, spans.make, otlp.make):
+        sink = make(settings)
+        if sink is not None:
+            yield sink
 
 
 recorder: Recorder | None = None
 """The one of this process; None while capturing is off."""
 
 
-def install() -> None:
-    """Start capturing, unless the settings or a test runner say otherwise."""
+def install() -> bool:
+    """Start capturing unless the settings or a test runner say otherwise; return True if it is started."""
     global recorder
     settings = conf.load()
     enabled = not _under_test() if settings.enabled is None else settings.enabled
     if not enabled or recorder is not None:
-        return
+        return False
     recorder = Recorder(settings)
     recorder.install()
-    commands.install()
-    connecting.install(wake)
-    if "celery" in sys.modules:  # to import it would cost those a tenth of a second who have no tasks
-        from sqllogs import celery
-
-        celery.install()
+    context.install_command_units()
+    instruments.install_connection_counts(wake)
     atexit.register(close)
     if multiprocessing.parent_process() is not None:
         _close_with_multiprocessing(recorder)
@@ -135,8 +146,9 @@ def install() -> None:
     os.register_at_fork(
         before=recorder.before_fork,
         after_in_parent=recorder.after_fork_in_parent,
-        after_in_child=recorder.begin_anew,
+        after_in_child=recorder.reset_after_fork,
     )
+    return True
 
 
 def wake() -> None:
@@ -164,7 +176,7 @@ def close() -> None:
     logger.log(
         logging.INFO if recorder.writer.store_unready else logging.WARNING,
         "%s SQL log records of process %s could not be stored before its end.",
-        recorder.delivery.tallies().queued,
+        recorder.delivery.counts().queued,
         os.getpid(),
     )
 

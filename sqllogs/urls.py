@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from sqllogs import views
+from sqllogs.api import views
 
 app_name = "sqllogs"
 urlpatterns = [

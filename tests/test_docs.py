@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sqllogs import conf
-from sqllogs.filters import SQLLogFilter
-from sqllogs.management.subcommands import SUBCOMMANDS
-from sqllogs.paging import PARAMETERS
-from sqllogs.rows import Record
+from sqllogs.cli import SUBCOMMANDS
+from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.pagination import PARAMETERS
+from sqllogs.read.records import RecordJSON
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,7 +40,7 @@ def test_every_setting_has_its_row_and_default():
 
 
 def test_every_field_of_the_record_has_its_row():
-    assert table("What is recorded") == list(Record.__annotations__)
+    assert table("What is recorded") == list(RecordJSON.__annotations__)
 
 
 def test_every_parameter_of_the_list_has_its_row():

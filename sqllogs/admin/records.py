@@ -1,25 +1,124 @@
 """The records: a list and each one, newest first.
 
-Reads by `sqllogs.admin.reading`, in the reader's thread.
+Reads by `sqllogs.admin.records`, in the reader's thread.
+
+Read records for the admin as model instances, page by page, without counting or sorting the whole ring.
+
+Feeds `sqllogs.admin.records`, reads by `sqllogs.read` in the reader's thread.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+from typing import Any, cast
 
 from django.contrib import admin
-from django.core.paginator import Paginator
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sqllogs.admin import reading
-from sqllogs.admin.addresses import page
-from sqllogs.admin.filters import FILTERS, search
-from sqllogs.admin.quiet import told_when_down, unrecorded
-from sqllogs.admin.readonly import ReadOnlyAdmin
+from sqllogs.admin import read_only
+from sqllogs.admin.read_only import ReadOnlyAdmin, answer_503_when_unavailable, page, unrecorded
+from sqllogs.admin.record_filters import FILTERS, search
 from sqllogs.models import SQLLog
-from sqllogs.page.wording import emphasized, excerpt, in_lines, milliseconds
+from sqllogs.page.formatting import milliseconds
+from sqllogs.read import records as read_records
+from sqllogs.read import ring as read_ring
+from sqllogs.read.pagination import COUNT_MAX
+from sqllogs.read.records import COLUMNS, RecordJSON, count, rows
+from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
+from sqllogs.sql.format import break_lines, excerpt, highlight_keywords
+
+ORDERINGS = ("seq", "duration_ms", "rows")
+"""Columns that the list can be ordered by."""
+
+
+def one(object_id: str, *, with_text: bool) -> SQLLog | None:
+    """Return a record by its number; its slot will hold another one some day."""
+    if not (object_id.isascii() and object_id.isdecimal() and len(object_id) <= 18):
+        return None
+    ring = read_ring.ring()
+    record = read_records.one(ring, int(object_id), with_text=with_text)
+    return _instances([record], ring)[0] if record else None
+
+
+def _instances(records: Iterable[RecordJSON], ring: RingSnapshot) -> list[SQLLog]:
+    """Return records as the admin wants them, with `sql`, `operation` and `tables` of their statements."""
+    return [_instance(dict(record), ring) for record in records]
+
+
+def _instance(record: dict[str, Any], ring: RingSnapshot) -> SQLLog:
+    seq = record["id"]
+    known = {name: record[name] for name in COLUMNS if name not in ("seq", "time")}
+    log = SQLLog(slot=seq % ring.capacity, seq=seq, time=datetime.fromisoformat(record["time"]), **known)
+    for name in ("sql", "operation", "tables"):
+        setattr(log, name, record[name])
+    return log
+
+
+class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
+    """Pages of what is in the ring now, as far as records are counted."""
+
+    with_text = False
+
+    @cached_property
+    def ring(self) -> RingSnapshot:
+        return read_ring.ring()
+
+    @cached_property
+    def counted(self) -> int:
+        return count(self.records, self.ring, COUNT_MAX + 1)
+
+    @property
+    def records(self) -> Records:
+        return cast(Records, self.object_list).order_by()
+
+    @cached_property
+    def count(self) -> int:
+        return min(self.counted, COUNT_MAX)
+
+    @property
+    def is_capped(self) -> bool:
+        return self.counted > COUNT_MAX
+
+    def page(self, number: int | str) -> "Page[SQLLog]":
+        number = self.validate_number(number)
+        window = Window(
+            ordering=self._ordering, limit=int(self.per_page), offset=(number - 1) * int(self.per_page)
+        )
+        records = read_records.records(rows(self.records, self.ring, window), with_text=self.with_text)
+        return Page(_instances(records, self.ring), number, self)
+
+    @property
+    def _ordering(self) -> Ordering:
+        """Return the first column that the admin has ordered by; the others are its own."""
+        ordered: Any = self.object_list
+        for name in map(str, ordered.query.order_by):
+            if name.removeprefix("-") in ORDERINGS:
+                return Ordering(column=name.removeprefix("-"), descending=name.startswith("-"))
+        return Ordering()
+
+
+class RecordChangeList(ChangeList):
+    """The list as its paginator reads it, with addresses by number instead of slot."""
+
+    paginator: RecordPaginator
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.multi_page:  # a queryset, which would be read while the template is filled in
+            self.result_list = self.paginator.page(1).object_list
+
+    def url_for_result(self, result: Any) -> str:
+        return reverse(
+            f"admin:{self.opts.app_label}_{self.opts.model_name}_change",
+            args=(result.seq,),
+            current_app=self.model_admin.admin_site.name,
+        )
 
 
 @admin.register(SQLLog)
@@ -58,7 +157,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         return unrecorded(super().get_urls())
 
-    @told_when_down
+    @answer_503_when_unavailable
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -68,24 +167,24 @@ class SQLLogAdmin(ReadOnlyAdmin):
             values["subtitle"] = f"the first {values['cl'].result_count:,} that match"
         return response
 
-    @told_when_down
+    @answer_503_when_unavailable
     def change_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
         return super().change_view(*args, **kwargs)
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[reading.RecordChangeList]:
-        return reading.RecordChangeList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordChangeList]:
+        return RecordChangeList
 
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[SQLLog], per_page: int, *args: Any, **kwargs: Any
     ) -> "Paginator[SQLLog]":
-        paginator = reading.RecordPaginator(queryset, per_page)
-        paginator.with_text = reading.may_read_text(request)
+        paginator = RecordPaginator(queryset, per_page)
+        paginator.with_text = read_only.may_read_text(request)
         return paginator
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[SQLLog], search_term: str
     ) -> tuple[QuerySet[SQLLog], bool]:
-        return search(queryset, search_term, with_text=reading.may_read_text(request)), False
+        return search(queryset, search_term, with_text=read_only.may_read_text(request)), False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         # By default each field can be asked by each lookup, slow and malformed regular expressions too.
@@ -94,7 +193,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> SQLLog | None:
-        return reading.one(object_id, with_text=reading.may_read_text(request))
+        return one(object_id, with_text=read_only.may_read_text(request))
 
     def view_on_site(self, log: SQLLog) -> str | None:
         return page("detail", log.seq)
@@ -112,13 +211,15 @@ class SQLLogAdmin(ReadOnlyAdmin):
     def statement(self, log: Any) -> SafeString:
         text = f"{log.operation or ''} {', '.join(log.tables)}" if log.sql is None else excerpt(log.sql)
         error = " ".join(filter(None, (log.error, log.sqlstate)))
-        return format_html('<code class="sql">{}</code> <b class="error">{}</b>', emphasized(text), error)
+        return format_html(
+            '<code class="sql">{}</code> <b class="error">{}</b>', highlight_keywords(text), error
+        )
 
     @admin.display(description="Statement", empty_value="The text is not kept, or not for you to read.")
     def whole_statement(self, log: Any) -> SafeString | None:
         if log.sql is None:
             return None
-        return format_html('<pre class="sql">{}</pre>', emphasized(in_lines(log.sql)))
+        return format_html('<pre class="sql">{}</pre>', highlight_keywords(break_lines(log.sql)))
 
     @admin.display(description="Where from")
     def where_from(self, log: SQLLog) -> SafeString:

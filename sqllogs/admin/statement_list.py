@@ -1,27 +1,38 @@
 """A changelist of statements, whose figures are computed: there is no queryset beneath it.
 
-Feeds `sqllogs.admin.statements`, reads by `sqllogs.reports.reviewed` in the reader's thread.
+Feeds `sqllogs.admin.statements`, reads by `sqllogs.read.reviews` in the reader's thread.
+
+The columns of the slow queries: what is told of a statement in the list.
+
+Fed with the rows of `sqllogs.read.reviews`; each is a function that the admin calls.
 """
 
 from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 from typing import Any, cast
 
+from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import InvalidPage, Paginator
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
-from sqllogs import parameters
-from sqllogs.admin.choices import DEFAULT_RANGE, SHARED, Choice
-from sqllogs.admin.reading import may_read_text
-from sqllogs.api_errors import ParameterError
-from sqllogs.models import Statement
-from sqllogs.page import graph
-from sqllogs.reports.reviewed import MARKS, Statements
-from sqllogs.reports.stats import Group, last_seen
+from sqllogs.admin.read_only import may_read_text
+from sqllogs.admin.statement_filters import DEFAULT_RANGE, SHARED, ReviewListFilter
+from sqllogs.errors import ParameterError
+from sqllogs.models import Review, Statement
+from sqllogs.page import charts
+from sqllogs.page.charts import SPARKLINE_HEIGHT
+from sqllogs.page.formatting import clock, day, milliseconds, number, percent
+from sqllogs.read import parameters
+from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
+from sqllogs.read.stats import StatsGroup, last_seen
+from sqllogs.sql.format import excerpt, highlight_keywords
+from sqllogs.statistics.counting import OTHER_KEY
 
 DEFAULT_ORDERING = "-total_ms"
 ORDERINGS: dict[str, Callable[[Any], Any]] = {
@@ -32,10 +43,10 @@ ORDERINGS: dict[str, Callable[[Any], Any]] = {
 """What the columns are ordered by."""
 
 
-class Computed(list[Group]):
+class Computed(list[StatsGroup]):
     """What the admin takes for a queryset when an action is run."""
 
-    def __init__(self, statements: Statements, groups: Iterable[Group]) -> None:
+    def __init__(self, statements: ReviewList, groups: Iterable[StatsGroup]) -> None:
         super().__init__(groups)
         self.statements = statements
 
@@ -52,22 +63,24 @@ class Computed(list[Group]):
 class StatementChangeList(ChangeList):
     """One row for each statement, ordered by load."""
 
-    statements: Statements
+    statements: ReviewList
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         if hasattr(self, "queryset"):
             return self.queryset  # of an action: what has been read for this request
         self.filter_specs, self.has_filters, _, _, self.has_active_filters = self.get_filters(request)
         self.clear_all_filters_qs = self.get_query_string(remove=list(self.get_filters_params()))
-        asked = {str(spec.parameter_name): spec.asked() for spec in cast(list[Choice], self.filter_specs)}
+        asked = {
+            str(spec.parameter_name): spec.asked() for spec in cast(list[ReviewListFilter], self.filter_specs)
+        }
         on = {name: value for name, value in asked.items() if value is not None}
-        marks = {name: on.pop(name) for name in MARKS if name in on}
+        marks = {name: on.pop(name) for name in DERIVED_FILTERS if name in on}
         with_text = may_read_text(request)
         try:
-            self.statements = Statements(on | self._searched(with_text), marks, with_text=with_text)
+            self.statements = ReviewList(on | self._searched(with_text), marks, with_text=with_text)
         except ParameterError as exc:
             raise IncorrectLookupParameters from exc
-        return Computed(self.statements, self._ordered(self.statements.left()))
+        return Computed(self.statements, self._ordered(self.statements.matching()))
 
     def _searched(self, with_text: bool) -> dict[str, str]:
         """Return what is searched for as a filter; without the permission for text, tables are found."""
@@ -81,7 +94,7 @@ class StatementChangeList(ChangeList):
     def _get_default_ordering(self) -> list[str]:
         return [DEFAULT_ORDERING]
 
-    def _ordered(self, groups: list[Group]) -> list[Group]:
+    def _ordered(self, groups: list[StatsGroup]) -> list[StatsGroup]:
         """Sort by the columns asked for, the unknown below all others; by load where these are equal."""
         groups.sort(key=attrgetter("total_ms"), reverse=True)
         for column, direction in reversed(self.get_ordering_field_columns().items()):
@@ -106,12 +119,13 @@ class StatementChangeList(ChangeList):
         self.show_admin_actions = bool(shown)
         # All that is read is read here: what is read while a template is filled in nobody mutes or guards.
         self.result_list = self._instances(shown)
-        self.shares = {name: self.statements.shares(name) for name in SHARED}
+        self.shares = {name: self.statements.load_by_value(name) for name in SHARED}
 
-    def _instances(self, shown: list[Group]) -> Any:
-        courses = self.statements.courses(shown)
+    def _instances(self, shown: list[StatsGroup]) -> Any:
+        sparklines = self.statements.sparklines(shown)
         return [
-            _instance(row, graph.course(courses.get(row.group, []))) for row in self.statements.rows(shown)
+            _instance(row, charts.sparkline(sparklines.get(row.group, [])))
+            for row in self.statements.rows(shown)
         ]
 
     def url_for_result(self, result: Any) -> str:
@@ -139,3 +153,94 @@ def _known_first(value: Callable[[Any], Any]) -> Callable[[Any], tuple[bool, Any
 
 def _is_fingerprint(text: str | None) -> bool:
     return text is not None and len(text) == 16 and not set(text.lower()) - set("0123456789abcdef")
+
+
+NO_ROOM = "All statements that had no room of their own in the statistics"
+
+
+@admin.display(description="Load", ordering="total_ms")
+def share_of_load(statement: Any) -> SafeString:
+    share = percent(statement.row.load_percent)
+    return format_html(
+        '{} <small>%</small><svg class="share" aria-hidden="true"><rect width="{}%" height="100%" rx="1.5"/>'
+        "</svg>{}",
+        share,
+        share,
+        _sparkline(statement.course),
+    )
+
+
+def _sparkline(path: str) -> SafeString | str:
+    if not path:
+        return ""
+    return format_html(
+        '<svg class="course" viewBox="0 -1 100 {}" preserveAspectRatio="none" role="img" '
+        'aria-label="Its course over the time chosen"><path d="{}"/></svg>',
+        SPARKLINE_HEIGHT + 2,
+        path,
+    )
+
+
+@admin.display(description="Statement")
+def statement(statement: Any) -> SafeString:
+    row: ReviewedRow = statement.row
+    repeated = format_html('<b class="tag slow">N+1: {} times</b> ', row.repeats) if row.repeats else ""
+    places = ((place,) for place in (row.route, *row.call_sites[:1]) if place)
+    return format_html("{} {}{}", _text(row), repeated, format_html_join(" ", "<small>{}</small>", places))
+
+
+def _text(row: ReviewedRow) -> SafeString:
+    if row.sql is not None:
+        return format_html('<code class="sql">{}</code>', highlight_keywords(excerpt(row.sql)))
+    if row.fingerprint == OTHER_KEY.fingerprint:
+        return format_html("{}", NO_ROOM)
+    told = " on ".join(filter(None, (row.operation, ", ".join(row.tables))))
+    return format_html('<code class="sql">{}</code>', told or row.fingerprint)
+
+
+@admin.display(description="Calls", ordering="calls")
+def calls(statement: Any) -> str:
+    return number(statement.row.calls)
+
+
+@admin.display(description="Mean ms", ordering="mean_ms")
+def mean(statement: Any) -> str:
+    return milliseconds(statement.row.mean_ms)
+
+
+@admin.display(description="p95 ms", ordering="p95_ms")
+def p95(statement: Any) -> str:
+    return milliseconds(statement.row.p95_ms)
+
+
+@admin.display(description="Max ms", ordering="max_ms")
+def longest(statement: Any) -> str:
+    return milliseconds(statement.row.max_ms)
+
+
+@admin.display(description="Rows/call", ordering="rows_per_call")
+def rows_each(statement: Any) -> str:
+    return number(statement.row.rows_per_call)
+
+
+@admin.display(description="Errors", ordering="errors")
+def errors(statement: Any) -> SafeString | str:
+    failed = statement.row.errors
+    return format_html('<b class="error">{}</b>', number(failed)) if failed else "0"
+
+
+@admin.display(description="Last seen", ordering="last_seen")
+def seen(statement: Any) -> SafeString:
+    time = statement.row.last_seen
+    return format_html("{} <small>{}</small>", clock(time)[:8], day(time))
+
+
+@admin.display(description="Review")
+def review(statement: Any) -> SafeString:
+    row: ReviewedRow = statement.row
+    told = (row.reviewed_by, day(row.reviewed_at)) if row.reviewed_by and row.reviewed_at else ()
+    by = format_html_join("", " <small>{}</small>", ((part,) for part in told))
+    return format_html('<span class="status {}">{}</span>{}', row.status, Review.Status(row.status).label, by)
+
+
+COLUMNS = (share_of_load, statement, calls, mean, p95, longest, rows_each, errors, seen, review)

@@ -1,6 +1,6 @@
 """Grafana's HTTP API: one session, one way to ask, errors in words.
 
-Fed by `sqllogs.grafana.pushing`. Credentials come from the environment alone and are never told;
+Fed by `sqllogs.grafana.push`. Credentials come from the environment alone and are never told;
 requests is imported here only, at the first use.
 """
 
@@ -23,7 +23,7 @@ _CREDENTIALS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GrafanaResponse:
     status: int
     body: Any
     """What the JSON holds, None if there is none."""
@@ -64,7 +64,7 @@ class Grafana:
         session.auth = _authorize(_authorization())
         return cls(url, session)
 
-    def ask(self, method: str, *path: str, body: object = None) -> Answer:
+    def ask(self, method: str, *path: str, body: object = None) -> GrafanaResponse:
         """Send a request; raise ProvisioningError where no other one could succeed either."""
         import requests
 
@@ -108,14 +108,14 @@ def _authorize(value: str) -> Any:
     return add
 
 
-def _answer(response: "requests.Response") -> Answer:
+def _answer(response: "requests.Response") -> GrafanaResponse:
     try:
         body = response.json()
     except ValueError:
         body = None
     told = body.get("message") if isinstance(body, dict) else None
     words = str(told or response.reason or "no reason given").rstrip(".") + "."
-    return Answer(status=response.status_code, body=body, words=words)
+    return GrafanaResponse(status=response.status_code, body=body, words=words)
 
 
 def _cause(exc: BaseException) -> str:

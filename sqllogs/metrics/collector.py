@@ -1,30 +1,41 @@
 """Everything there is to tell Prometheus, as one registry.
 
 Fed by the files of all processes that share a folder, or by this process alone where none is
-shared, and by `sqllogs.metrics.facts`; feeds the exporter and the view, in their threads.
+shared, and by `sqllogs.metrics.collector`; feeds the exporter and the view, in their threads.
+
+What is true now: migrations, databases, the ring. Asked when Prometheus asks, not at start-up.
+
+A thread of its own asks the databases; a collector waits for it for a moment and tells what was
+last known, so that a database that hangs does not make the whole target look down.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
 from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
-from sqllogs.metrics import figures, slots
-from sqllogs.metrics.facts import MIGRATIONS, Facts
+from sqllogs import guard
+from sqllogs.context import muted
+from sqllogs.metrics import multiprocess, values
 from sqllogs.metrics.families import DJANGO_DB, OWN
-from sqllogs.metrics.figures import Family, Figures, Histogram, Labels
-from sqllogs.metrics.slots import Slots
+from sqllogs.metrics.multiprocess import Slots
+from sqllogs.metrics.values import Family, Histogram, Labels, MetricValues
+from sqllogs.read.health import ring_health
 
 FILE = "sqllogs-{}.json"
-
 
 collecting = Lock()
 """Held while there is something to tell; a fork waits for it."""
@@ -43,24 +54,24 @@ class SiteRegistry(CollectorRegistry):
 def registry() -> CollectorRegistry:
     """Return what the site tells: of all processes if they share a folder, else of this one."""
     made = SiteRegistry(auto_describe=False)
-    shared = slots.slots
+    shared = multiprocess.slots
     if shared is None:
-        made.register(_OfRegistry())
+        made.register(_RegistryCollector())
     else:
-        made.register(OfClientFiles(shared))
-        made.register(OfFigureFiles(shared))
+        made.register(ClientFilesCollector(shared))
+        made.register(ValueFilesCollector(shared))
     made.register(Facts())
     return made
 
 
-class _OfRegistry(Collector):
+class _RegistryCollector(Collector):
     """prometheus_client's own, of this process; the writer's figures are among them."""
 
     def collect(self) -> Iterable[Metric]:
         return (metric for metric in REGISTRY.collect() if metric.name not in MIGRATIONS)
 
 
-class OfClientFiles(Collector):
+class ClientFilesCollector(Collector):
     """What prometheus_client's metrics in all processes have written, summed."""
 
     def __init__(self, shared: Slots) -> None:
@@ -68,17 +79,19 @@ class OfClientFiles(Collector):
 
     def collect(self) -> Iterable[Metric]:
         live = self._shared.live()
-        files = [str(path) for path in self._shared.folder.glob("*.db") if not _is_of_dead(path, live)]
+        files = [
+            str(path) for path in self._shared.folder.glob("*.db") if not _belongs_to_dead_process(path, live)
+        ]
         merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return (metric for metric in merged if metric.name not in MIGRATIONS)
 
 
-def _is_of_dead(path: Path, live: set[int]) -> bool:
+def _belongs_to_dead_process(path: Path, live: set[int]) -> bool:
     """A live gauge ends with its process; all else stays."""
     return path.name.startswith("gauge_live") and int(path.stem.rpartition("_")[2]) not in live
 
 
-class OfFigureFiles(Collector):
+class ValueFilesCollector(Collector):
     """The figures of the writers of all processes, summed, with their newest exemplars."""
 
     def __init__(self, shared: Slots) -> None:
@@ -86,28 +99,26 @@ class OfFigureFiles(Collector):
 
     def collect(self) -> Iterator[Metric]:
         live = self._shared.live()
-        total = Figures((*OWN, *DJANGO_DB))
+        total = MetricValues((*OWN, *DJANGO_DB))
         for path in sorted(self._shared.folder.glob(FILE.format("*"))):
             is_live = int(path.stem.rpartition("-")[2]) in live
-            total.absorb(figures.read(path), gauges=is_live)
+            total.absorb(values.read(path), gauges=is_live)
         yield from metrics(total)
         processes = Metric("sqllogs_processes", "Live processes that share the folder of metrics.", "gauge")
         processes.add_sample("sqllogs_processes", {}, len(live))
         yield processes
 
 
-class OfProcess(Collector):
+class ProcessCollector(Collector):
     """The figures of this process's writer."""
 
     def collect(self) -> Iterator[Metric]:
-        from sqllogs.metrics import sink
-
-        total = Figures((*OWN, *DJANGO_DB))
-        total.absorb(sink.latest)
+        total = MetricValues((*OWN, *DJANGO_DB))
+        total.absorb(values.latest)
         yield from metrics(total)
 
 
-def metrics(total: Figures) -> Iterator[Metric]:
+def metrics(total: MetricValues) -> Iterator[Metric]:
     """Return figures as prometheus_client's exposition takes them; a family without series is left out."""
     for family in total.families.values():
         series = total.series(family)
@@ -139,3 +150,92 @@ def _add_histogram(metric: Metric, family: Family, named: dict[str, str], value:
         metric.add_sample(f"{family.name}_bucket", {**named, "le": le}, count, exemplar=exemplar)
     metric.add_sample(f"{family.name}_count", named, count)
     metric.add_sample(f"{family.name}_sum", named, value.sum)
+
+
+AGE_MAX_S = 10.0
+"""Younger facts are told again."""
+WAIT_S = 2.0
+"""How long a scrape waits for fresh ones."""
+STALE_S = 60.0
+"""Older facts are not told: whom nobody could ask for so long may be any way."""
+
+APPLIED = "django_migrations_applied_total"
+UNAPPLIED = "django_migrations_unapplied_total"
+MIGRATIONS = {APPLIED, UNAPPLIED}
+"""django-prometheus has the same, frozen at start-up; hers are left out."""
+
+asking = Lock()
+"""Held while databases are asked; a fork waits for it, if not for long."""
+
+
+class Facts(Collector):
+    """Gauges of the databases, for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._asking: Thread | None = None
+        self._known: list[GaugeMetricFamily] = []
+        self._asked_at_s = -STALE_S
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        with self._lock:
+            due = time.monotonic() - self._asked_at_s >= AGE_MAX_S
+            if due and (self._asking is None or not self._asking.is_alive()):
+                self._asking = Thread(target=self._ask, name="sqllogs-facts", daemon=True)
+                self._asking.start()
+            asking = self._asking
+        if due and asking is not None:
+            asking.join(WAIT_S)
+        if time.monotonic() - self._asked_at_s < STALE_S:
+            yield from self._known
+
+    def _ask(self) -> None:
+        try:
+            with asking, muted():
+                self._known = [*_databases(), *_ring()]
+            self._asked_at_s = time.monotonic()
+        except Exception as exc:
+            guard.fault("facts", exc)
+        finally:
+            connections.close_all()  # this thread's own
+
+
+def _databases() -> Iterator[GaugeMetricFamily]:
+    applied = GaugeMetricFamily(APPLIED, "Applied migrations by database connection.", labels=["connection"])
+    unapplied = GaugeMetricFamily(
+        UNAPPLIED, "Unapplied migrations by database connection.", labels=["connection"]
+    )
+    up = GaugeMetricFamily("sqllogs_database_up", "A connection could be made.", labels=["alias"])
+    for alias in connections:
+        connection = connections[alias]
+        if connection.vendor == "unknown":  # DATABASES = {} has a dummy
+            continue
+        try:
+            done, due = _migrations(connection)
+        except DatabaseError:  # which is what `up` tells
+            up.add_metric([alias], float(connection.connection is not None))
+            continue
+        up.add_metric([alias], 1)
+        applied.add_metric([alias], done)
+        unapplied.add_metric([alias], due)
+    return iter((applied, unapplied, up))
+
+
+def _migrations(connection: BaseDatabaseWrapper) -> tuple[int, int]:
+    """Return how many migrations are applied, and how many `migrate` would apply."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return len(executor.loader.applied_migrations), len(plan)
+
+
+def _ring() -> Iterator[GaugeMetricFamily]:
+    try:
+        ring = ring_health()
+    except DatabaseError:  # as the database's `up`, or its migrations, tell
+        return
+    yield GaugeMetricFamily("sqllogs_ring_rows", "Records in the ring.", ring.rows)
+    yield GaugeMetricFamily("sqllogs_ring_capacity_rows", "Slots of the ring.", ring.capacity)
+    if ring.oldest_age_s is not None:
+        yield GaugeMetricFamily(
+            "sqllogs_ring_oldest_age_seconds", "Age of the oldest record in the ring.", ring.oldest_age_s
+        )

@@ -12,7 +12,7 @@ import time
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from sqllogs.metrics import slots
+from sqllogs.metrics import multiprocess
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -33,7 +33,7 @@ FORK_TIMEOUT_S = 1.0
 leave the child with an import or a lock that never ends."""
 
 
-class Exporter:
+class MetricsServer:
     """The one thread of this process that serves, or waits for its turn to."""
 
     def __init__(self, port: int, busy: "tuple[Lock, ...]") -> None:
@@ -82,7 +82,7 @@ class Exporter:
         self._paused = []
 
     def _run(self) -> None:
-        shared = slots.slots
+        shared = multiprocess.slots
         if shared is None:
             return  # a system check says so
         while (left_s := self._not_before_s - time.monotonic()) > 0:
@@ -123,20 +123,20 @@ def _is_ours(lock: int) -> bool:
     return True
 
 
-exporter: Exporter | None = None
+exporter: MetricsServer | None = None
 """That of this process; None where it is no server, or no port is set."""
 
 
 def serve(port: int) -> None:
     """Serve or wait for a turn, in a thread; called when a server, or Celery's worker, is ready to work."""
     global exporter
-    if not port or slots.slots is None:
+    if not port or multiprocess.slots is None:
         return
     if exporter is None:
         # Imported here and not in the thread: see FORK_TIMEOUT_S.
-        from sqllogs.metrics import collector, facts
+        from sqllogs.metrics import collector
 
-        exporter = Exporter(port, (collector.collecting, facts.asking))
+        exporter = MetricsServer(port, (collector.collecting, collector.asking))
         os.register_at_fork(
             before=exporter.before_fork,
             after_in_parent=exporter.after_fork_in_parent,

@@ -3,7 +3,7 @@
 Filled by `sqllogs.metrics.sink`, read by `sqllogs.metrics.collector`.
 """
 
-from sqllogs.metrics.figures import Family
+from sqllogs.metrics.values import Family
 
 SQL_BUCKETS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),

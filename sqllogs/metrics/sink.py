@@ -1,6 +1,6 @@
 """Count each record for Prometheus.
 
-A sink: fed with every batch and pulse in the writer's thread. At most once a second it writes
+A sink: fed with every batch and the writer status in the writer's thread. At most once a second it writes
 its figures to this process's file, which `sqllogs.metrics.collector` sums up with the others'.
 """
 
@@ -12,23 +12,17 @@ from pathlib import Path
 from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, finished
-from sqllogs.metrics import connecting, families, figures, slots
-from sqllogs.metrics.figures import Exemplar, Figures, Histogram, Snapshot
-from sqllogs.metrics.units import Requests
-from sqllogs.pulse import Pulse
-from sqllogs.record import Record
-from sqllogs.repeats import Rules
-from sqllogs.resolver import YIELD_ROWS, Batch
-from sqllogs.ring import Tallies
-from sqllogs.statement import Statement
+from sqllogs.metrics import families, instruments, multiprocess, values
+from sqllogs.metrics.open_requests import OpenRequests
+from sqllogs.metrics.values import Exemplar, Histogram, MetricValues
+from sqllogs.record import YIELD_ROWS, Batch, ProcessCounts, Record, WriterStatus
+from sqllogs.sql.n_plus_one import Rules
+from sqllogs.sql.normalize import ScannedStatement
 
 PUBLISH_S = 1.0
 PORTION_ROWS = 3 * YIELD_ROWS
 """Counted between two yields of the interpreter's lock: no longer than to resolve `YIELD_ROWS`."""
 FILE = "sqllogs-{}.json"
-
-latest: Snapshot = {}
-"""The figures of this process, for a reader in any of its threads."""
 
 
 class MetricsSink:
@@ -36,8 +30,8 @@ class MetricsSink:
 
     def __init__(self, conf: Conf, *, with_django_db: bool) -> None:
         self._with_django_db = with_django_db
-        self._figures = Figures(families.OWN + families.DJANGO_DB * with_django_db)
-        self._requests = Requests(self._figures, Rules(conf))
+        self._figures = MetricValues(families.OWN + families.DJANGO_DB * with_django_db)
+        self._requests = OpenRequests(self._figures, Rules(conf))
         self._path: Path | None = None
         self._is_changed = False
         self._published_s = 0.0
@@ -49,7 +43,7 @@ class MetricsSink:
         for outcome in families.EXPORT_OUTCOMES if conf.otlp else ():
             self._figures.add(families.EXPORTED, (outcome,), 0)
 
-    def take(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         self._place()
         for start in range(0, len(batch.records), PORTION_ROWS):
             if start:
@@ -58,11 +52,11 @@ class MetricsSink:
             self._count(batch.records[portion], batch.units[portion], batch.statements)
         self._is_changed |= bool(batch.records)
 
-    def pulse(self, pulse: Pulse) -> None:
+    def set_status(self, status: WriterStatus) -> None:
         self._place()
         self._is_changed |= self._requests.close_over()
         self._take_jobs()
-        self._take_pulse(pulse)
+        self._set_status(status)
         self._publish()
 
     def close(self, timeout_s: float) -> None:
@@ -73,12 +67,12 @@ class MetricsSink:
 
     def _place(self) -> None:
         """Find this process's file, not before there is something to count: a fork may come first."""
-        if self._path is None and slots.slots is not None:
-            self._path = slots.slots.folder / FILE.format(slots.slots.slot())
-            self._figures.absorb(figures.read(self._path), gauges=False)
+        if self._path is None and multiprocess.slots is not None:
+            self._path = multiprocess.slots.folder / FILE.format(multiprocess.slots.slot())
+            self._figures.absorb(values.read(self._path), gauges=False)
 
     def _count(
-        self, records: list[Record], units: list[UnitOfWork | None], statements: dict[str, Statement]
+        self, records: list[Record], units: list[UnitOfWork | None], statements: dict[str, ScannedStatement]
     ) -> None:
         """Count what goes under the same labels together."""
         by_operation: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
@@ -104,7 +98,9 @@ class MetricsSink:
                 by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
                 self._figures.add(families.QUERY_ERRORS, by_error, 1)
 
-    def _count_unit(self, unit: UnitOfWork, records: list[Record], statements: dict[str, Statement]) -> None:
+    def _count_unit(
+        self, unit: UnitOfWork, records: list[Record], statements: dict[str, ScannedStatement]
+    ) -> None:
         if unit.kind == "request":
             self._requests.add(unit, records, statements)
             return
@@ -130,14 +126,14 @@ class MetricsSink:
             self._figures.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9)
             self._is_changed = True
 
-    def _take_pulse(self, pulse: Pulse) -> None:
-        tallies = pulse.tallies
+    def _set_status(self, status: WriterStatus) -> None:
+        counts = status.counts
         now: dict[tuple[str, ...], int] = {
-            (families.CAPTURED.name,): tallies.captured,
-            (families.STORED.name,): tallies.stored,
-            (families.SAMPLED_OUT.name,): tallies.sampled_out,
-            **{(families.DROPPED.name, reason): lost for reason, lost in tallies.dropped.items()},
-            **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(tallies)},
+            (families.CAPTURED.name,): counts.captured,
+            (families.STORED.name,): counts.stored,
+            (families.SAMPLED_OUT.name,): counts.sampled_out,
+            **{(families.DROPPED.name, reason): lost for reason, lost in counts.dropped.items()},
+            **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(counts)},
             **self._counted_elsewhere(),
         }
         for key, count in now.items():
@@ -145,36 +141,35 @@ class MetricsSink:
             if (more := count - self._seen[key]) > 0:
                 self._seen[key] = count
                 self._add(key, more)
-        self._set(families.QUEUE_ROWS, tallies.queued)
-        self._set(families.QUEUE_BYTES, pulse.queue_bytes)
-        self._set(families.LAG, round(pulse.lag_s, 3))
-        if pulse.flush_s is not None:
-            self._figures.observe(families.FLUSH, (), pulse.flush_s)
+        self._set(families.QUEUE_ROWS, counts.queued)
+        self._set(families.QUEUE_BYTES, status.queue_bytes)
+        self._set(families.LAG, round(status.lag_s, 3))
+        if status.flush_s is not None:
+            self._figures.observe(families.FLUSH, (), status.flush_s)
             self._is_changed = True
 
     def _counted_elsewhere(self) -> dict[tuple[str, ...], int]:
         faults = {(families.FAULTS.name, place): count for place, count in guard.faults.items()}
-        return faults | (connecting.counts() if self._with_django_db else {})
+        return faults | (instruments.counts() if self._with_django_db else {})
 
     def _add(self, key: tuple[str, ...], more: int) -> None:
         self._figures.add(self._figures.families[key[0]], key[1:], more)
         self._is_changed = True
 
-    def _set(self, family: figures.Family, value: float) -> None:
+    def _set(self, family: values.Family, value: float) -> None:
         if self._figures.series(family).get(()) != value:
             self._figures.set(family, (), value)
             self._is_changed = True
 
     def _publish(self, *, now: bool = False) -> None:
-        global latest
         now_s = time.monotonic()
         if not self._is_changed or not (now or now_s - self._published_s >= PUBLISH_S):
             return
         self._is_changed = False
         self._published_s = now_s
-        latest = self._figures.snapshot()
+        values.latest = self._figures.snapshot()
         if self._path is not None:
-            figures.write(self._path, latest)
+            values.write(self._path, values.latest)
 
 
 def _observe(durations: Histogram, records: list[Record]) -> None:
@@ -189,9 +184,9 @@ def _observe(durations: Histogram, records: list[Record]) -> None:
         durations.exemplars[bucket] = exemplar
 
 
-def _outcomes(tallies: Tallies) -> Iterator[tuple[str, int]]:
+def _outcomes(counts: ProcessCounts) -> Iterator[tuple[str, int]]:
     """Yield how many records ended how on their way to OTLP; those that wait have not yet."""
-    return ((name, count) for name, count in tallies.exported.items() if name in families.EXPORT_OUTCOMES)
+    return ((name, count) for name, count in counts.exported.items() if name in families.EXPORT_OUTCOMES)
 
 
 def make(conf: Conf) -> MetricsSink | None:
@@ -200,19 +195,19 @@ def make(conf: Conf) -> MetricsSink | None:
         from prometheus_client import REGISTRY
     except ImportError:
         return None
-    if slots.slots is None:
+    if multiprocess.slots is None:
         _register(REGISTRY)
-    return MetricsSink(conf, with_django_db=connecting.is_ours())
+    return MetricsSink(conf, with_django_db=instruments.is_ours())
 
 
 def _register(registry: object) -> None:
     """Show the figures wherever this process shows prometheus_client's own; once."""
     global _registered
     if not _registered:
-        from sqllogs.metrics.collector import OfProcess
+        from sqllogs.metrics.collector import ProcessCollector
 
         _registered = True
-        registry.register(OfProcess())  # type: ignore[attr-defined]
+        registry.register(ProcessCollector())  # type: ignore[attr-defined]
 
 
 _registered = False

@@ -12,9 +12,9 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from sqllogs.api.base_view import SQLLogsView
+from sqllogs.api.renderers import ORJSONRenderer
 from sqllogs.metrics.collector import registry
-from sqllogs.renderers import ORJSONRenderer
-from sqllogs.views.base import SQLLogsView
 
 
 class _Text(ORJSONRenderer):

@@ -6,7 +6,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
-# Adds two packed counts of durations: sqllogs.statistics.durations.merged for PostgreSQL.
+# Adds two packed counts of durations: sqllogs.statistics.histogram.merged for PostgreSQL.
 MERGED = """
 CREATE OR REPLACE FUNCTION sqllogs_merged(one bytea, other bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(

@@ -1,6 +1,6 @@
 """Lay out what records add up to: statements, requests, N+1 suspects.
 
-Fed by `sqllogs.reports` through the renderer, feeds statements.html, requests.html
+Fed by `sqllogs.read` through the renderer, feeds statements.html, requests.html
 and repeats.html. Runs in the reader's thread and queries nothing.
 """
 
@@ -12,14 +12,13 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
-from sqllogs.aggregation import Slice
-from sqllogs.page.bars import Charted, bars, sums
-from sqllogs.page.heads import Column, heads
-from sqllogs.page.links import Links
-from sqllogs.page.tab import tab
-from sqllogs.page.wording import emphasized, excerpt
-from sqllogs.reports import repeats, requests, stats
-from sqllogs.reports.series import Series
+from sqllogs.page.charts import Charted, series_totals, time_bars
+from sqllogs.page.form import tab
+from sqllogs.page.links import Links, TableColumn, table_headers
+from sqllogs.read import n_plus_one, requests, stats
+from sqllogs.read.pagination import OffsetPage
+from sqllogs.read.series import SeriesAnswer
+from sqllogs.sql.format import excerpt, highlight_keywords
 
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")
 GROUPS = (
@@ -30,40 +29,40 @@ GROUPS = (
 UNITS = {name: f"{label.lower()}s" for label, name in GROUPS}
 
 STATS_COLUMNS = (
-    Column("Load", "load number", "load_percent"),
-    Column("Statement", "statement"),
-    Column("Calls", "number", "calls"),
-    Column("Mean ms", "number", "mean_ms"),
-    Column("p95 ms", "number", "p95_ms"),
-    Column("Max ms", "number", "max_ms"),
-    Column("Total ms", "number", "total_ms"),
-    Column("Rows", "number", "rows"),
-    Column("Errors", "number", "errors"),
-    Column("Last seen", "time", "last_seen"),
+    TableColumn("Load", "load number", "load_percent"),
+    TableColumn("Statement", "statement"),
+    TableColumn("Calls", "number", "calls"),
+    TableColumn("Mean ms", "number", "mean_ms"),
+    TableColumn("p95 ms", "number", "p95_ms"),
+    TableColumn("Max ms", "number", "max_ms"),
+    TableColumn("Total ms", "number", "total_ms"),
+    TableColumn("Rows", "number", "rows"),
+    TableColumn("Errors", "number", "errors"),
+    TableColumn("Last seen", "time", "last_seen"),
 )
 REQUESTS_COLUMNS = (
-    Column("Time, UTC", "time", "time"),
-    Column("Request", "origin"),
-    Column("Queries", "number", "queries"),
-    Column("Repeated", "number", "duplicates"),
-    Column("Errors", "number", "errors"),
-    Column("In queries ms", "number", "total_ms"),
-    Column("Elapsed ms", "number"),
-    Column("Sent most often", "statement"),
+    TableColumn("Time, UTC", "time", "time"),
+    TableColumn("Request", "origin"),
+    TableColumn("Queries", "number", "queries"),
+    TableColumn("Repeated", "number", "duplicates"),
+    TableColumn("Errors", "number", "errors"),
+    TableColumn("In queries ms", "number", "total_ms"),
+    TableColumn("Elapsed ms", "number"),
+    TableColumn("Sent most often", "statement"),
 )
 REPEATS_COLUMNS = (
-    Column("Statement", "statement"),
-    Column("Times each", "number", "times_per_request"),
-    Column("At worst", "number", "times_max"),
-    Column("Requests", "number", "requests"),
-    Column("Calls", "number", "calls"),
-    Column("Total ms", "number", "total_ms"),
-    Column("Last seen", "time", "last_seen"),
+    TableColumn("Statement", "statement"),
+    TableColumn("Times each", "number", "times_per_request"),
+    TableColumn("At worst", "number", "times_max"),
+    TableColumn("Requests", "number", "requests"),
+    TableColumn("Calls", "number", "calls"),
+    TableColumn("Total ms", "number", "total_ms"),
+    TableColumn("Last seen", "time", "last_seen"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TableRow:
     """One row of an answer."""
 
     row: Any
@@ -83,24 +82,26 @@ class Grouping:
     is_current: bool
 
 
-def stats_page(request: Request, charted: Charted[stats.Stats], *, with_text: bool) -> Mapping[str, Any]:
+def stats_page(
+    request: Request, charted: Charted[stats.StatsAnswer], *, with_text: bool
+) -> Mapping[str, Any]:
     """Return what statements.html shows."""
     page, course = charted
     links = Links(request.path, request.query_params)
     records = links.at(links.home)
     labels = {name: label for label, name in GROUPS}
-    ordering = Slice.of(request.query_params, stats.ORDERINGS, stats.DEFAULT_ORDERING).ordering
+    ordering = OffsetPage.from_query(request.query_params, stats.ORDERINGS, stats.DEFAULT_ORDERING).ordering
     columns = [
-        Column(labels[page.group_by], column.css, "group") if column.css == "statement" else column
+        TableColumn(labels[page.group_by], column.css, "group") if column.css == "statement" else column
         for column in STATS_COLUMNS
     ]
-    around = tab(request, links, page, with_text=with_text) | _over_time(course, links)
+    around = tab(request, links, page, with_text=with_text) | _time_bars(course, links)
     return around | {
         "title": "Statements",
         "unit": UNITS[page.group_by],
         "counted": UNITS[page.group_by].capitalize(),
         "lines": [
-            Line(
+            TableRow(
                 row=row,
                 sql=_excerpt(getattr(row, "sql", None)),
                 url=_destination(page.group_by, row.group, records),
@@ -117,24 +118,26 @@ def stats_page(request: Request, charted: Charted[stats.Stats], *, with_text: bo
             )
             for label, name in GROUPS
         ],
-        "heads": heads(links, columns, ordering, stats.DEFAULT_ORDERING),
+        "heads": table_headers(links, columns, ordering, stats.DEFAULT_ORDERING),
     }
 
 
 def requests_page(
-    request: Request, charted: Charted[requests.Requests], *, with_text: bool
+    request: Request, charted: Charted[requests.RequestsAnswer], *, with_text: bool
 ) -> Mapping[str, Any]:
     """Return what requests.html shows."""
     page, course = charted
     links = Links(request.path, request.query_params)
-    ordering = Slice.of(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING).ordering
-    around = tab(request, links, page, with_text=with_text) | _over_time(course, links)
+    ordering = OffsetPage.from_query(
+        request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING
+    ).ordering
+    around = tab(request, links, page, with_text=with_text) | _time_bars(course, links)
     return around | {
         "title": "Requests",
         "unit": "requests, commands and tasks",
         "counted": "Requests",
         "lines": [
-            Line(
+            TableRow(
                 row=row,
                 sql=_excerpt(row.worst_sql),
                 url=reverse("sqllogs:trace", args=[row.trace_id]),
@@ -142,21 +145,23 @@ def requests_page(
             )
             for row in page.results
         ],
-        "heads": heads(links, REQUESTS_COLUMNS, ordering, requests.DEFAULT_ORDERING),
+        "heads": table_headers(links, REQUESTS_COLUMNS, ordering, requests.DEFAULT_ORDERING),
     }
 
 
-def repeats_page(request: Request, page: repeats.Repeats, *, with_text: bool) -> Mapping[str, Any]:
+def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text: bool) -> Mapping[str, Any]:
     """Return what repeats.html shows."""
     links = Links(request.path, request.query_params)
     records = links.at(links.home)
-    ordering = Slice.of(request.query_params, repeats.ORDERINGS, repeats.DEFAULT_ORDERING).ordering
+    ordering = OffsetPage.from_query(
+        request.query_params, n_plus_one.ORDERINGS, n_plus_one.DEFAULT_ORDERING
+    ).ordering
     return tab(request, links, page, with_text=with_text) | {
         "title": "N+1",
-        "figures": _together(page.results),
+        "figures": _totals(page.results),
         "unit": f"statements that one line sends {page.threshold} times or more in a request",
         "lines": [
-            Line(
+            TableRow(
                 row=row,
                 sql=_excerpt(row.sql),
                 url=_destination("fingerprint", row.fingerprint, records),
@@ -164,17 +169,17 @@ def repeats_page(request: Request, page: repeats.Repeats, *, with_text: bool) ->
             )
             for row in page.results
         ],
-        "heads": heads(links, REPEATS_COLUMNS, ordering, repeats.DEFAULT_ORDERING),
+        "heads": table_headers(links, REPEATS_COLUMNS, ordering, n_plus_one.DEFAULT_ORDERING),
     }
 
 
-def _over_time(course: Series | None, links: Links) -> dict[str, Any]:
+def _time_bars(course: SeriesAnswer | None, links: Links) -> dict[str, Any]:
     if course is None:
         return {}
-    return {"sums": sums(course.results), "bars": bars(course, links)}
+    return {"sums": series_totals(course.results), "bars": time_bars(course, links)}
 
 
-def _together(rows: Sequence[repeats.RepeatRow]) -> dict[str, Any]:
+def _totals(rows: Sequence[n_plus_one.RepeatRow]) -> dict[str, Any]:
     """Return the figures of the suspects that are shown."""
     return {
         "calls": sum(row.calls for row in rows),
@@ -193,7 +198,7 @@ def _destination(group_by: str, value: Any, records: Links) -> str:
 
 
 def _excerpt(sql: str | None) -> SafeString | None:
-    return emphasized(excerpt(sql)) if sql is not None else None
+    return highlight_keywords(excerpt(sql)) if sql is not None else None
 
 
 def _links(row: Any, links: Links) -> dict[str, str]:

@@ -2,15 +2,23 @@
 
 Fed with the query string as it is, so that a value which makes no sense can be
 corrected where it was typed, and with what a page shows, for suggestions.
+
+What all tabs have in common: the filters, the way on and back, the same as JSON.
+
+Feeds the module of each tab, for tab.html.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from sqllogs import parameters
-from sqllogs.filters import SQLLogFilter, Values
-from sqllogs.page.links import Links
-from sqllogs.rows import Record
+from rest_framework.request import Request
+
+from sqllogs.models import VIEW_TEXT
+from sqllogs.page.links import Links, curl
+from sqllogs.read import parameters
+from sqllogs.read.filters import SQLLogFilter, ValuesFilter
+from sqllogs.read.records import RecordJSON
 
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")
 """Always in sight; the others are unfolded."""
@@ -58,7 +66,7 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
+class TimeRange:
     """The time up to now, as a filter."""
 
     label: str
@@ -73,7 +81,7 @@ class FilterForm:
     others: list[Field]
     kept: dict[str, str]
     """What is no filter and stays."""
-    ranges: list[Range]
+    ranges: list[TimeRange]
     chips: list[Chip]
     unfolded: bool
     clear: str
@@ -81,7 +89,7 @@ class FilterForm:
 
 
 def filter_form(
-    links: Links, records: Iterable[Record] = (), *, with_text: bool = True, wrong: str | None = None
+    links: Links, records: Iterable[RecordJSON] = (), *, with_text: bool = True, wrong: str | None = None
 ) -> FilterForm:
     """Return the filters of a list; `wrong` is the one that cannot be understood."""
     records = list(records)
@@ -101,7 +109,7 @@ def filter_form(
     )
 
 
-def _field(name: str, on: Mapping[str, str], records: list[Record], wrong: str | None) -> Field:
+def _field(name: str, on: Mapping[str, str], records: list[RecordJSON], wrong: str | None) -> Field:
     value = on.get(name, "")[:SHOWN_MAX_CHARACTERS]
     choices: Sequence[tuple[str, str]] = CHOICES.get(name, ())
     if choices and value not in {choice for choice, _ in choices}:
@@ -118,7 +126,7 @@ def _field(name: str, on: Mapping[str, str], records: list[Record], wrong: str |
     )
 
 
-def _suggestions(name: str, records: list[Record]) -> list[str]:
+def _suggestions(name: str, records: list[RecordJSON]) -> list[str]:
     """Return the values that the page shows; to ask the ring for all of them would be a scan."""
     if name == "table":
         found = {table for record in records for table in record["tables"]}
@@ -127,16 +135,16 @@ def _suggestions(name: str, records: list[Record]) -> list[str]:
     return [parameters.escaped(value) for value in sorted(found)[:SUGGESTIONS_MAX]]
 
 
-def _ranges(links: Links) -> list[Range]:
+def _ranges(links: Links) -> list[TimeRange]:
     current = None if "to" in links.on else links.on.get("from")
     return [
-        Range(
+        TimeRange(
             label="All",
             url=links.setting(**{"from": None, "to": None}),
             is_on=not {"from", "to"} & {*links.on},
         ),
         *(
-            Range(label=label, url=links.setting(**{"from": begin, "to": None}), is_on=current == begin)
+            TimeRange(label=label, url=links.setting(**{"from": begin, "to": None}), is_on=current == begin)
             for label, begin in RANGES
         ),
     ]
@@ -149,7 +157,7 @@ def chips(links: Links) -> list[Chip]:
 
 def _chips(name: str, links: Links) -> list[Chip]:
     filter_ = SQLLogFilter.base_filters[name]
-    several = isinstance(filter_, Values)
+    several = isinstance(filter_, ValuesFilter)
     values = parameters.separated(links.on[name]) if several else [links.on[name]]
     told = dict(CHOICES.get(name, ()))
     made = []
@@ -160,3 +168,29 @@ def _chips(name: str, links: Links) -> list[Chip]:
             Chip(label=str(filter_.label), value=told.get(value, value)[:SHOWN_MAX_CHARACTERS], url=url)
         )
     return made
+
+
+class Listed(Protocol):
+    """A page of any list."""
+
+    @property
+    def next(self) -> str | None: ...
+
+    @property
+    def previous(self) -> str | None: ...
+
+
+def tab(
+    request: Request, links: Links, page: Listed, *, with_text: bool, records: Sequence[RecordJSON] = ()
+) -> dict[str, Any]:
+    """Return what tab.html shows around a list; `records` suggest values of the filters."""
+    return {
+        "page": page,
+        "form": filter_form(links, records, with_text=with_text),
+        "with_text": with_text,
+        "text_permission": VIEW_TEXT,
+        "first_page": links.setting() if "cursor" in links.on or "offset" in links.on else None,
+        "as_json": links.shaped("json"),
+        "as_csv": links.shaped("csv"),
+        "curl": curl(request),
+    }

@@ -1,16 +1,25 @@
 """Make the addresses that a page links to: the same list, with one thing changed.
 
 Fed with the query string of the request, feeds every other module of the page.
+
+Name the pages that stand beside each other.
+
+Make the heads of a table's columns, of which some order it.
+
+Fed by the module of each page, feeds heads.html.
 """
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from django.http import QueryDict
 from django.urls import NoReverseMatch, reverse
+from rest_framework.request import Request
 
-from sqllogs import parameters
-from sqllogs.filters import SQLLogFilter
+from sqllogs.read import parameters
+from sqllogs.read.filters import SQLLogFilter
 
 PLACE = ("cursor", "offset")
 """Where one is in a list; a list with another filter begins at its beginning."""
@@ -80,3 +89,78 @@ class Links:
 
     def _write(self, query: Mapping[str, str]) -> str:
         return f"{self.path}?{urlencode(query)}" if query else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    label: str
+    css: str
+    ordering: str = ""
+    """Name that the API orders by; empty where it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableHeader:
+    label: str
+    css: str
+    url: str
+    sorted: str
+    """ascending, descending or none."""
+
+
+def table_headers(
+    links: Links, columns: Iterable[TableColumn], ordering: str, default: str
+) -> list[TableHeader]:
+    """Return the heads of a list that is ordered by `ordering`, and by `default` if nothing is said."""
+    name, is_descending = ordering.removeprefix("-"), ordering.startswith("-")
+    made = []
+    for column in columns:
+        is_sorted = column.ordering == name
+        # The first click shows what one looks for: the newest, the slowest, the most.
+        turned = column.ordering if is_sorted and is_descending else f"-{column.ordering}"
+        made.append(
+            TableHeader(
+                label=column.label,
+                css=column.css,
+                url=links.setting(ordering=None if turned == default else turned) if column.ordering else "",
+                sorted=("descending" if is_descending else "ascending") if is_sorted else "none",
+            )
+        )
+    return made
+
+
+def curl(request: Request) -> str:
+    """Return the line that reads the same as JSON with a token."""
+    query = request.query_params.copy()
+    query.pop("format", None)
+    address = request.build_absolute_uri(f"{request.path}?{query.urlencode()}" if query else request.path)
+    return f'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" {shlex.quote(address)}'
+
+
+TABS = (
+    ("Queries", "sqllogs:list"),
+    ("Statements", "sqllogs:stats"),
+    ("Requests", "sqllogs:requests"),
+    ("N+1", "sqllogs:repeats"),
+)
+"""Label and URL name, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tab:
+    label: str
+    url: str
+    is_current: bool
+
+
+def paths() -> list[str]:
+    """Return the addresses that take the filters."""
+    return [reverse(name) for _, name in TABS]
+
+
+def tabs(links: Links) -> list[Tab]:
+    """Return the tabs under the filters that are on; the current one is that of the address."""
+    return [
+        Tab(label=label, url=links.at(path).setting(), is_current=links.path == path)
+        for (label, _), path in zip(TABS, paths(), strict=True)
+    ]

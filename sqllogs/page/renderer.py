@@ -2,22 +2,33 @@
 
 Fed by the views, which say by their `page` what to show; runs in the reader's
 thread after everything has been read. A view without a page is JSON alone.
+
+Fill in the templates of the page.
+
+An engine of our own: the page works in a project without TEMPLATES, and no context
+processor of the host's sends queries of its own for it. Used in the reader's thread.
+
+Tell a reader in a browser what went wrong, in the words of the JSON.
+
+Fed with the answer of `sqllogs.api.errors`, feeds error.html.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from django.template import Context, Engine
 from django.templatetags.static import static
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 from sqllogs import __version__
-from sqllogs.page.engine import fill_in
-from sqllogs.page.errors import error_page
-from sqllogs.page.links import Links
-from sqllogs.page.tabs import tabs
+from sqllogs.page.form import filter_form
+from sqllogs.page.links import Links, paths, tabs
 
 STYLE = "sqllogs/page.css"
 
@@ -84,3 +95,53 @@ def _origin(url: str) -> str:
     """Return where static files come from, if that is another host."""
     parts = urlsplit(url)
     return f" {parts.scheme or 'https'}://{parts.netloc}" if parts.netloc else ""
+
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+@cache
+def _engine() -> Engine:
+    return Engine(dirs=[str(TEMPLATES)], builtins=["django.templatetags.static", "sqllogs.page.formatting"])
+
+
+def fill_in(template: str, values: Mapping[str, Any]) -> str:
+    # Ids are part of addresses: they must not get the host project's thousands separator.
+    return str(_engine().get_template(f"sqllogs/{template}").render(Context(dict(values), use_l10n=False)))
+
+
+TITLES = {
+    400: "This cannot be looked up",
+    401: "Log in to read the SQL log",
+    403: "You may not read this",
+    404: "There is no such record",
+    503: "The SQL log does not answer",
+}
+
+
+def error_page(
+    request: Request, status: int, error: Mapping[str, Any], *, with_text: bool | None
+) -> Mapping[str, Any]:
+    """Return what error.html shows; `with_text` is None for one who is no reader."""
+    # Only one who may read is shown what the form can ask for.
+    is_filter = with_text is not None and error["field"] is not None and request.path in paths()
+    links = Links(request.path, request.query_params)
+    form = filter_form(links, with_text=bool(with_text), wrong=error["field"]) if is_filter else None
+    return {
+        "title": TITLES.get(status, "This did not work"),
+        "status": status,
+        "error": error,
+        "form": form,
+        "login": _login(request) if status == 401 else None,
+        "retry": request.get_full_path() if status == 503 else None,
+        "is_known": with_text is not None,
+    }
+
+
+def _login(request: Request) -> str | None:
+    """Return the admin's login, if the project has an admin."""
+    try:
+        login = reverse("admin:login")
+    except NoReverseMatch:
+        return None
+    return f"{login}?{urlencode({'next': request.get_full_path()})}"

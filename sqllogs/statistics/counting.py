@@ -1,19 +1,22 @@
 """Count the calls of a batch by key and time.
 
-Runs in the writer's thread, fed by `sqllogs.ring` with each batch; what it
+Runs in the writer's thread, fed by `sqllogs.storage` with each batch; what it
 returns is added to the tables by the stores, in the order given.
+
+Know which keys are stored, and say which of a batch are to be stored with it.
+
+One for each `sqllogs.storage.Ring`, in the writer's thread.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sqllogs.record import Record
-from sqllogs.seconds import by_second
-from sqllogs.statistics.durations import add, packed, range_of
-from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, floor_to
+from sqllogs.statistics.histogram import add, packed, range_of
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, by_second, floor_to
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 ROWS_MAX = 1 << 40
@@ -44,7 +47,7 @@ class Key(NamedTuple):
 
 
 OTHER_ID = 0
-OTHER = Key(*["other"] * len(Key._fields))
+OTHER_KEY = Key(*["other"] * len(Key._fields))
 """What has no room of its own counts here, so that totals stay exact."""
 
 
@@ -72,7 +75,7 @@ class Count:
         self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
         self.durations: dict[int, int] = {}
 
-    def take(self, record: Record, time_s: int) -> None:
+    def add_record(self, record: Record, time_s: int) -> None:
         duration_us = round(record.duration_ms * 1000)
         self.calls += 1
         self.total_us += duration_us
@@ -140,7 +143,6 @@ def key_of(record: Record) -> Key:
 Counts = dict[tuple[int, Key], Count]
 """By minute and key."""
 
-
 _identity = itemgetter(*map(Record._fields.index, Key._fields))
 """What a record's key is made of; to make the key itself takes five times as long."""
 
@@ -157,7 +159,7 @@ def count(records: Iterable[Record]) -> Counts:
             found = known.get(identity)
             if found is None:
                 found = known[identity] = counts.setdefault((minute_s, key_of(record)), Count())
-            found.take(record, time_s)
+            found.add_record(record, time_s)
     return counts
 
 
@@ -184,3 +186,81 @@ def coarser(minutes: Iterable[StatisticRow]) -> list[StatisticRow]:
             at = (resolution_s, row.time - row.time % resolution_s, row.key_id)
             cells.setdefault(at, Count()).add(row)
     return [cells[at].row(*at) for at in sorted(cells)]
+
+
+class KeyRow(NamedTuple):
+    """A row of `StatisticKey`."""
+
+    id: int
+    fingerprint: str
+    alias: str
+    vendor: str
+    kind: str
+    route: str | None
+    view: str | None
+    method: str | None
+    release: str | None
+    last_seen: int
+
+
+class KeyStore(Protocol):
+    """What is asked of a store."""
+
+    def count_keys(self) -> int:
+        """Return how many keys are stored."""
+
+    def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        """Return those of some ids that are stored."""
+
+
+class Keys:
+    """For one thread. A key is written once an hour, so that unused ones can be told."""
+
+    def __init__(self, keys_max: int) -> None:
+        self._keys_max = keys_max
+        self._known: dict[Key, tuple[int, int]] = {}
+        """Id, and hour of the last writing."""
+
+    def forget(self) -> None:
+        self._known.clear()
+
+    def identify(
+        self, keys: Iterable[Key], now_s: int, store: KeyStore
+    ) -> tuple[dict[Key, int], list[KeyRow]]:
+        """Return the ids of those keys that have one, and the rows to write, in order of id.
+
+        A key without an id has no room of its own: it counts as OTHER.
+        """
+        hour_s = floor_to(now_s, HOUR_S)
+        ids: dict[Key, int] = {}
+        due: dict[int, Key] = {}
+        for key in keys:
+            key_id, written_s = self._known.get(key) or (key.id, -1)
+            ids[key] = key_id
+            if written_s != hour_s:
+                due[key_id] = key
+        if due:
+            refused = self._refused(due, store)
+            for key_id in refused:
+                del ids[due.pop(key_id)]
+            if refused:
+                due[OTHER_ID] = OTHER_KEY
+        return ids, [KeyRow(key_id, *due[key_id], hour_s) for key_id in sorted(due)]
+
+    def learn(self, written: Iterable[KeyRow]) -> None:
+        """Note what has been committed."""
+        if len(self._known) > 2 * self._keys_max:
+            self._known.clear()
+        for row in written:
+            self._known[Key(*row[1:-1])] = (row.id, row.last_seen)
+
+    def _refused(self, due: dict[int, Key], store: KeyStore) -> list[int]:
+        """Return those for which there is no room."""
+        new = [key_id for key_id, key in due.items() if key not in self._known]
+        if not new:
+            return []
+        room = self._keys_max - store.count_keys()
+        if len(new) <= room:
+            return []
+        stored = store.stored_keys(new)
+        return [key_id for key_id in new if key_id not in stored][max(room, 0) :]

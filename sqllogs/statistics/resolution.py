@@ -2,10 +2,18 @@
 
 All of it is arithmetic with seconds since the epoch, which know neither time
 zones nor daylight saving time. Used by writer and readers.
+
+Cut records into runs of one second, because what is made of a time is alike for all of it.
+
+Used in the writer's thread, by statistics and by the ring in SQLite.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+
+from sqllogs.record import Record
 
 MINUTE_S = 60
 HOUR_S = 3_600
@@ -17,7 +25,7 @@ NEVER_S = 1 << 62
 """Later than any row."""
 
 
-class Span(NamedTuple):
+class ResolutionSpan(NamedTuple):
     """Rows of one resolution whose time is from `since_s` on and before `until_s`."""
 
     resolution_s: int
@@ -83,23 +91,42 @@ def ceil_to(time_s: int, length_s: int) -> int:
     return -(-time_s // length_s) * length_s
 
 
-def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[Span]:
+def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[ResolutionSpan]:
     """Cut a range, widened by `outward`, into as few rows as hold it, none longer than `coarsest_s`."""
     lengths = [length_s for length_s in RESOLUTIONS_S if length_s <= coarsest_s]
     return _cut(*oldest.outward(since_s, until_s), oldest.rolled_up_s, lengths)
 
 
-def _cut(since_s: int, until_s: int, rolled_up_s: int, lengths_s: list[int]) -> list[Span]:
+def _cut(since_s: int, until_s: int, rolled_up_s: int, lengths_s: list[int]) -> list[ResolutionSpan]:
     if since_s >= until_s:
         return []
     *finer_s, length_s = lengths_s
     if not finer_s:
-        return [Span(length_s, since_s, until_s)]
+        return [ResolutionSpan(length_s, since_s, until_s)]
     first_s, last_s = ceil_to(since_s, length_s), floor_to(min(until_s, rolled_up_s), length_s)
     if first_s >= last_s:
         return _cut(since_s, until_s, rolled_up_s, finer_s)
     return [
         *_cut(since_s, first_s, rolled_up_s, finer_s),
-        Span(length_s, first_s, last_s),
+        ResolutionSpan(length_s, first_s, last_s),
         *_cut(last_s, until_s, rolled_up_s, finer_s),
     ]
+
+
+SECOND = timedelta(seconds=1)
+
+
+def by_second(records: Iterable[Record]) -> Iterator[tuple[datetime, list[Record]]]:
+    """Yield the beginning of a second, in UTC, and records of it; it comes again where order is broken."""
+    run: list[Record] = []
+    begin = end = datetime.min.replace(tzinfo=UTC)
+    for record in records:
+        if not begin <= record.time < end:
+            if run:
+                yield begin, run
+            begin = datetime.fromtimestamp(int(record.time.timestamp()), UTC)
+            end = begin + SECOND
+            run = []
+        run.append(record)
+    if run:
+        yield begin, run

@@ -1,5 +1,5 @@
 """`{% load sqllogs %}`: numbers and times as on the page, whatever the host project's formats are."""
 
-from sqllogs.page.tags import register
+from sqllogs.page.formatting import register
 
 __all__ = ["register"]

@@ -4,14 +4,13 @@ Under a test runner nothing is recorded unless it is asked for here; what is
 recorded stays in memory. `sqllogs.pytest_plugin` adds the fixture and options of pytest.
 """
 
-from sqllogs.testing.assertions import assert_max_queries, assert_no_repeats
-from sqllogs.testing.holding import query_budget
-from sqllogs.testing.log import QueryLog, record_queries
-from sqllogs.testing.query import Group, Query
+from sqllogs.testing.enforcement import query_budget
+from sqllogs.testing.log import QueryLog, assert_max_queries, assert_no_repeats, record_queries
+from sqllogs.testing.query import Query, QueryGroup
 
 __all__ = [
-    "Group",
     "Query",
+    "QueryGroup",
     "QueryLog",
     "assert_max_queries",
     "assert_no_repeats",

@@ -1,21 +1,36 @@
 """The queries of a block or a test, in memory.
 
-Fed by `sqllogs.testing.tap` in the threads that query; read by the assertions
+Fed by `sqllogs.testing.log` in the threads that query; read by the assertions
 in the test's own.
+
+Hand each query of a test to the logs that are open.
+
+The wrapper is the one of `sqllogs.capture.wrapper`; behind it is a list in memory in
+place of the buffer, so there is no thread and no database. It runs in the
+thread of the query.
+
+Blocks that fail when they query too much.
+
+They run in the test's thread, around the code under test.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
-from sqllogs.call_site import CallSites
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.signals import connection_created
+
+from sqllogs import conf
+from sqllogs.capture import wrapper
+from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import load
-from sqllogs.record import Captured
-from sqllogs.repeats import Rules, is_judged
-from sqllogs.rows import StatementRow
-from sqllogs.statement import Statements
-from sqllogs.testing import messages, tap
-from sqllogs.testing.query import Group, Query
+from sqllogs.record import UNIT, Captured
+from sqllogs.sql.n_plus_one import Rules, is_judged
+from sqllogs.sql.normalize import StatementInfo, StatementScanner
+from sqllogs.testing import messages
+from sqllogs.testing.query import Query, QueryGroup
 
 REPEATS_FROM = 3
 """The same statement from the same line this often is a repeat. Tests have few rows: five would miss
@@ -32,7 +47,7 @@ class QueryLog:
 
     def __init__(self) -> None:
         self._captured: list[Captured] = []
-        self._statements = Statements()
+        self._statements = StatementScanner()
         self._call_sites = CallSites(load())
 
     def __len__(self) -> int:
@@ -43,17 +58,17 @@ class QueryLog:
         """All in order, but those that only begin and end transactions."""
         return [query for query in self._all() if query.operation not in TRANSACTION_CONTROL]
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[QueryGroup]:
         """The queries by statement, database and line, those that came most often first."""
         return _grouped(self.queries, per_unit=False)
 
-    def repeats(self, times: int = REPEATS_FROM) -> list[Group]:
+    def repeats(self, times: int = REPEATS_FROM) -> list[QueryGroup]:
         """The groups of at least `times` queries within one unit of work, but for loops that are meant."""
         rules = Rules(replace(load(), n_plus_one_threshold=times))
         judged = [query for query in self.queries if is_judged(query)]
         return [group for group in _grouped(judged, per_unit=True) if _is_suspect(rules, group)]
 
-    def take(self, captured: Captured) -> None:
+    def receive(self, captured: Captured) -> None:
         """Keep a query, in the thread that has sent it."""
         self._captured.append(captured)
 
@@ -75,7 +90,7 @@ class QueryLog:
 
     def _all(self) -> Iterator[Query]:
         for captured in self._captured.copy():
-            if captured[12] is None or not captured[12].muted:
+            if captured[UNIT] is None or not captured[UNIT].muted:
                 yield self._query(Captured._make(captured))
 
     def _query(self, captured: Captured) -> Query:
@@ -98,18 +113,18 @@ class QueryLog:
         )
 
 
-def _is_suspect(rules: Rules, group: Group) -> bool:
+def _is_suspect(rules: Rules, group: QueryGroup) -> bool:
     first = group.first
-    statement = StatementRow(first.fingerprint, first.sql, first.operation, ",".join(first.tables))
+    statement = StatementInfo(first.fingerprint, first.sql, first.operation, ",".join(first.tables))
     return rules.is_suspect(statement, first.call_site, group.repetition)
 
 
-def _grouped(queries: list[Query], *, per_unit: bool) -> list[Group]:
+def _grouped(queries: list[Query], *, per_unit: bool) -> list[QueryGroup]:
     groups: dict[tuple[object, ...], list[Query]] = {}
     for query in queries:
         key = (query.fingerprint, query.alias, query.call_site, id(query.unit) if per_unit else None)
         groups.setdefault(key, []).append(query)
-    found = [Group(queries=tuple(members)) for members in groups.values()]
+    found = [QueryGroup(queries=tuple(members)) for members in groups.values()]
     return sorted(found, key=lambda group: -group.times)
 
 
@@ -121,13 +136,13 @@ class Recording:
         self._log = QueryLog()
 
     def __enter__(self) -> QueryLog:
-        tap.open_to(self._log.take)
+        subscribe(self._log.receive)
         return self._log
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         # No @contextmanager: pytest would show a line of contextlib in place of the test's own.
         __tracebackhide__ = True
-        tap.close_to(self._log.take)
+        unsubscribe(self._log.receive)
         if raised is None and self._check is not None:
             self._check(self._log)
 
@@ -135,3 +150,68 @@ class Recording:
 def record_queries() -> Recording:
     """Keep the queries of a block, of this thread and of all others; nothing is asserted."""
     return Recording()
+
+
+def assert_max_queries(limit: int) -> Recording:
+    """Fail with a list of the block's queries if there are more than `limit`."""
+
+    def check(log: QueryLog) -> None:
+        __tracebackhide__ = True
+        log.assert_max_queries(limit)
+
+    return Recording(check)
+
+
+def assert_no_repeats(times: int = REPEATS_FROM) -> Recording:
+    """Fail if a line of the block sends one statement `times` times or more in one unit of work."""
+
+    def check(log: QueryLog) -> None:
+        __tracebackhide__ = True
+        log.assert_no_repeats(times)
+
+    return Recording(check)
+
+
+_subscribers: list[Callable[[Captured], None]] = []
+
+
+def subscribe(receive: Callable[[Captured], None]) -> None:
+    """Let `receive` have every query from now on, of all threads."""
+    connect()
+    _subscribers.append(receive)
+
+
+def unsubscribe(receive: Callable[[Captured], None]) -> None:
+    _subscribers.remove(receive)
+
+
+def connect() -> None:
+    """Get ready on the connections of this thread and on all new ones.
+
+    It stays so: a thread that a test leaves behind keeps its connection, and the
+    next test must see it. While no log is open, a query passes straight through.
+    """
+    connection_created.connect(_on_connection_created, dispatch_uid="sqllogs.testing")
+    for connection in connections.all(initialized_only=True):
+        _on_connection_created(connection)
+
+
+def _on_connection_created(connection: Any, **kwargs: Any) -> None:
+    if connection.alias != conf.load().database or connection.alias == DEFAULT_DB_ALIAS:
+        wrapper.install(_tap, connection)
+
+
+def _put(captured: Captured) -> None:
+    for receive in _subscribers.copy():
+        receive(captured)
+
+
+_wrapper = wrapper.execute_wrapper(_put, call_site=True)
+
+
+def _tap(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    return (_wrapper if _subscribers else _pass)(execute, sql, params, many, context)
+
+
+def _pass(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    return execute(sql, params, many, context)

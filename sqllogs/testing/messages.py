@@ -5,24 +5,24 @@ Pure text, with remedies by the application's models; feeds the assertions of `s
 
 from collections.abc import Collection, Iterator, Sequence
 
-from sqllogs.brief import brief
-from sqllogs.remedies import Remedies
+from sqllogs.sql.format import truncate_sql
+from sqllogs.sql.remedies import Remedies
 from sqllogs.testing.budget import UPDATE_VARIABLE, Budget, kind
-from sqllogs.testing.query import Group
+from sqllogs.testing.query import QueryGroup
 
 GROUPS_SHOWN = 20
 SQL_SHOWN = 200
 """Characters of a statement."""
 
 
-def too_many(groups: Sequence[Group], limit: int) -> str:
+def too_many(groups: Sequence[QueryGroup], limit: int) -> str:
     """Return the message for more queries than a limit allows."""
     count = sum(group.times for group in groups)
     head = f"{plural(count, 'query', 'queries')}, and {limit} at most {_are(limit)} allowed."
     return "\n".join([head, "", *_listed(groups, _tables(groups))])
 
 
-def repeated(groups: Sequence[Group], others: Sequence[Group]) -> str:
+def repeated(groups: Sequence[QueryGroup], others: Sequence[QueryGroup]) -> str:
     """Return the message for lines that send one statement again and again."""
     what = "A statement is" if len(groups) == 1 else f"{len(groups)} statements are"
     return "\n".join(
@@ -30,7 +30,7 @@ def repeated(groups: Sequence[Group], others: Sequence[Group]) -> str:
     )
 
 
-def over_budget(test: str, groups: Sequence[Group], spent: Budget, allowed: Budget) -> str:
+def over_budget(test: str, groups: Sequence[QueryGroup], spent: Budget, allowed: Budget) -> str:
     """Return the message for a test that sends more than its budget: what has changed, and by whom."""
     count, limit = sum(spent.values()), sum(allowed.values())
     more = {what for what, times in spent.items() if times > allowed.get(what, 0)}
@@ -49,7 +49,7 @@ def over_budget(test: str, groups: Sequence[Group], spent: Budget, allowed: Budg
     )
 
 
-def no_budget(test: str, groups: Sequence[Group]) -> str:
+def no_budget(test: str, groups: Sequence[QueryGroup]) -> str:
     """Return the message for a test that has no line in the budget file yet."""
     count = sum(group.times for group in groups)
     head = f"{test} has no budget yet; it has sent {plural(count, 'query', 'queries')}. {UPDATE_HINT}"
@@ -79,12 +79,12 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _listed(groups: Sequence[Group], seen: Collection[str]) -> Iterator[str]:
+def _listed(groups: Sequence[QueryGroup], seen: Collection[str]) -> Iterator[str]:
     width = len(f"{max((group.times for group in groups), default=1):,}")
     indent = " " * (width + 3)
     remedies = Remedies()
     for group in groups[:GROUPS_SHOWN]:
-        yield f"{group.times:>{width},} x {brief(group.first.sql, SQL_SHOWN)}"
+        yield f"{group.times:>{width},} x {truncate_sql(group.first.sql, SQL_SHOWN)}"
         yield f"{indent}{_where(group)}"
         if group.times > 1 and (advice := _advice(remedies, group, seen)):
             yield f"{indent}-> {advice}"
@@ -93,7 +93,7 @@ def _listed(groups: Sequence[Group], seen: Collection[str]) -> Iterator[str]:
         yield f"... and {sum(group.times for group in rest):,} more of {len(rest):,} other statements."
 
 
-def _advice(remedies: Remedies, group: Group, seen: Collection[str]) -> str | None:
+def _advice(remedies: Remedies, group: QueryGroup, seen: Collection[str]) -> str | None:
     query = group.first
     if query.operation == "SELECT" and "?" not in query.sql:
         return "It is the same each time: ask once, before the loop."
@@ -101,11 +101,11 @@ def _advice(remedies: Remedies, group: Group, seen: Collection[str]) -> str | No
     return remedy.advice if remedy is not None else None
 
 
-def _tables(groups: Sequence[Group]) -> set[str]:
+def _tables(groups: Sequence[QueryGroup]) -> set[str]:
     return {table for group in groups for table in group.first.tables}
 
 
-def _where(group: Group) -> str:
+def _where(group: QueryGroup) -> str:
     first = group.first
     place = f"from {first.call_site}" if first.call_site else "from no line of the application"
     unit = first.unit

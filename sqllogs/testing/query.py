@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqllogs.context import UnitOfWork
-from sqllogs.repeats import Repetition
+from sqllogs.sql.n_plus_one import Repetition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class QueryGroup:
     """Queries with the same statement from the same line."""
 
     queries: tuple[Query, ...]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.test import Client
 
-from sqllogs import tokens
+from sqllogs.api import tokens
 from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.record import Record
 from sqllogs.statistics import counting

@@ -2,13 +2,13 @@
 
 import pytest
 
-from sqllogs.buffer import Buffer
 from sqllogs.conf import Conf
-from sqllogs.delivery import Delivery
 from sqllogs.errors import RejectedRowsError
-from sqllogs.resolver import Resolver
-from sqllogs.sinks import Sinks
-from tests.sqllogs.test_resolver import captured
+from sqllogs.pipeline.buffer import Buffer
+from sqllogs.pipeline.delivery import Delivery
+from sqllogs.pipeline.resolver import Resolver
+from sqllogs.pipeline.sinks import Sinks
+from tests.sqllogs.pipeline.test_resolver import captured
 
 
 class FakeRing:
@@ -20,7 +20,7 @@ class FakeRing:
         self.fault_after_writing = None
         self.poison = ()
         self.seq = 0
-        self.tallies = None
+        self.counts = None
         self.closed = 0
 
     def reserve(self, count):
@@ -29,7 +29,7 @@ class FakeRing:
         self.seq += count
         return self.seq - count + 1
 
-    def write(self, first_seq, batch, tallies):
+    def write(self, first_seq, batch, counts):
         if self.fault:
             raise self.fault
         if any(record.sql_length in self.poison for record in batch.records):
@@ -38,7 +38,7 @@ class FakeRing:
         if self.fault_after_writing:
             fault, self.fault_after_writing = self.fault_after_writing, None
             raise fault
-        self.tallies = tallies
+        self.counts = counts
 
     def close(self):
         self.closed += 1
@@ -52,7 +52,7 @@ class FakeSink:
         self.fault = None
         self.closed = 0
 
-    def take(self, batch):
+    def add(self, batch):
         self.records += batch.records
         if self.fault:
             raise self.fault
@@ -70,9 +70,9 @@ class Way:
         self.ring = FakeRing()
         self.buffer = Buffer(rows_max=1000, bytes_max=1 << 30)
         self.sink = FakeSink()
-        sinks = Sinks(Conf(), (lambda conf: self.sink, lambda conf: None))
+        sinks = Sinks([self.sink])
         self.delivery = Delivery(self.buffer, self.ring, lambda: Resolver(Conf()), sinks)
-        self.tallies = self.delivery.tallies
+        self.counts = self.delivery.counts
 
     def put(self, count, **changes):
         for _ in range(count):
@@ -88,6 +88,6 @@ def way():
     return Way()
 
 
-def balanced(tallies):
-    accounted = tallies.stored + tallies.sampled_out + sum(tallies.dropped.values()) + tallies.queued
-    return tallies.captured == accounted
+def balanced(counts):
+    accounted = counts.stored + counts.sampled_out + sum(counts.dropped.values()) + counts.queued
+    return counts.captured == accounted

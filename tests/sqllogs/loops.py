@@ -1,4 +1,4 @@
-"""Loops over the database, bad ones and ones that are meant; feeds tests/sqllogs/test_repeats.py."""
+"""Loops over the database, bad ones and ones that are meant; feeds tests/sqllogs/read/test_n_plus_one.py."""
 
 from contextlib import suppress
 

@@ -18,16 +18,17 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from sqllogs import __version__, urls, views
-from sqllogs.aggregation import SOURCES, TOP_MAX
-from sqllogs.filters import SQLLogFilter
-from sqllogs.health import Health
+from sqllogs import __version__, urls
+from sqllogs.api import views
 from sqllogs.models import SQLLog
-from sqllogs.pagination import Page
-from sqllogs.paging import LIMIT_MAX, OFFSET_MAX, ORDERINGS
-from sqllogs.queries.groups import GROUPS
-from sqllogs.reports import events, repeats, requests, series, statement, stats, traces
-from sqllogs.rows import Record
+from sqllogs.read import events, n_plus_one, requests, series, statement, stats, traces
+from sqllogs.read.aggregates import GROUPS
+from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.health import Health
+from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
+from sqllogs.read.parameters import SOURCES
+from sqllogs.read.records import RecordJSON
+from sqllogs.read.series import TOP_MAX
 
 TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time"}
 """Texts of these names are times."""
@@ -35,15 +36,15 @@ TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "o
 # Each operation: what it answers, and the orderings it has.
 ANSWERS: dict[Any, tuple[Any, Any]] = {
     views.RecordList: (Page, ORDERINGS),
-    views.RecordDetail: (Record, ()),
+    views.RecordDetail: (RecordJSON, ()),
     views.HealthView: (Health, ()),
-    views.StatsView: (stats.Stats, stats.ORDERINGS),
-    views.SeriesView: (series.Series, ()),
-    views.RequestsView: (requests.Requests, requests.ORDERINGS),
-    views.RepeatsView: (repeats.Repeats, repeats.ORDERINGS),
-    views.TraceView: (traces.Trace, ()),
+    views.StatsView: (stats.StatsAnswer, stats.ORDERINGS),
+    views.SeriesView: (series.SeriesAnswer, ()),
+    views.RequestsView: (requests.RequestsAnswer, requests.ORDERINGS),
+    views.RepeatsView: (n_plus_one.RepeatsAnswer, n_plus_one.ORDERINGS),
+    views.TraceView: (traces.TraceAnswer, ()),
     views.FingerprintView: (statement.StatementAnswer, ()),
-    views.EventsView: (events.Events, events.ORDERINGS),
+    views.EventsView: (events.EventsAnswer, events.ORDERINGS),
 }
 IDS = {
     "id": (r"^[0-9]{1,18}$", "Number of a record."),
@@ -264,10 +265,11 @@ def of_type(kind: Any, components: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": of_type(arguments[0], components)}
     if origin is dict:
         return {"type": "object", "additionalProperties": of_type(arguments[1], components)}
-    if kind.__name__ not in components:
-        components[kind.__name__] = {}  # so that it can name itself
-        components[kind.__name__] = _of_class(kind, components)
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+    name = kind.__name__.removesuffix("Answer").removesuffix("JSON")  # StatsAnswer is `Stats` to a client
+    if name not in components:
+        components[name] = {}  # so that it can name itself
+        components[name] = _of_class(kind, components)
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:

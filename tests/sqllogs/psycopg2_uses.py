@@ -1,4 +1,4 @@
-"""What programs do with psycopg 2's own cursor beneath Django's; feeds tests/sqllogs/test_cursors.py."""
+"""What programs do with psycopg 2's own cursor; feeds tests/sqllogs/capture/test_cursors.py."""
 
 import io
 from contextlib import suppress

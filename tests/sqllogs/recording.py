@@ -11,8 +11,8 @@ from django.db import connection
 
 from sqllogs.conf import Conf
 from sqllogs.models import SQLLog, Statement
+from sqllogs.record import ProcessCounts
 from sqllogs.recorder import Recorder
-from sqllogs.ring import Tallies
 
 CLOSE_TIMEOUT_S = 3.0
 
@@ -42,9 +42,9 @@ def texts(recorder: Recorder, ring_alias: str) -> list[str]:
     return [kept[row.fingerprint] for row in rows]
 
 
-def is_balanced(tallies: Tallies) -> bool:
-    accounted = tallies.stored + tallies.sampled_out + sum(tallies.dropped.values()) + tallies.queued
-    return tallies.captured == accounted
+def is_balanced(counts: ProcessCounts) -> bool:
+    accounted = counts.stored + counts.sampled_out + sum(counts.dropped.values()) + counts.queued
+    return counts.captured == accounted
 
 
 def forget_connection() -> None:

@@ -72,13 +72,13 @@ def shown(client, query=""):
     return re.findall(rf'href="{URL}([0-9a-f]{{16}})/change/', answer.text)
 
 
-def told(page):
+def visible_text(page):
     """Return the text of a page, its cells apart."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
 def words(client, query=""):
-    return told(client.get(URL + query).text)
+    return visible_text(client.get(URL + query).text)
 
 
 def run(client, action, *fingerprints, query="", **more):

@@ -2,7 +2,7 @@
 
 SQLite tells by its trace callback, PostgreSQL by log_statement=all. Both sides
 are compared in the form in which statements are kept. Feeds
-tests/sqllogs/test_statement_matrix.py, for psycopg 2 by way of tests/sqllogs/psycopg2_process.py.
+tests/sqllogs/capture/test_statement_matrix.py, for psycopg 2 by way of tests/sqllogs/psycopg2_process.py.
 """
 
 import re
@@ -77,7 +77,7 @@ def application(driver: str, settings_dict: dict[str, Any], sent: Sent) -> Itera
 
 def compare(app: Any, ring_alias: str, _log_path: Path | None = None, **settings: Any) -> tuple[Found, Found]:
     """Run all kinds; return what was sent and is not recorded, and what is recorded and was not sent."""
-    from sqllogs.statement import scan
+    from sqllogs.sql.normalize import scan
     from tests.sqllogs.recording import recording, texts
     from tests.sqllogs.statement_kinds import DRIVERS, KINDS
 

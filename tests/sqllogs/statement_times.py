@@ -1,6 +1,6 @@
 """Slow statements of every kind, with the time that PostgreSQL's own log gives them and the one recorded.
 
-Feeds tests/sqllogs/test_statement_times.py, for psycopg 2 by way of tests/sqllogs/psycopg2_process.py.
+Feeds tests/sqllogs/capture/test_statement_times.py, for psycopg 2 through tests/sqllogs/psycopg2_process.py.
 """
 
 import io

@@ -26,7 +26,7 @@ urlpatterns = [path("sql-logs/", include("sqllogs.urls"))]
 call_command("migrate", database="sqllogs", verbosity=0)
 
 from django.test import Client
-from sqllogs import tokens
+from sqllogs.api import tokens
 for value in (tokens.create("x"), "wrong", ""):
     headers = {"Authorization": f"Bearer {value}"} if value else {}
     for url in ("", "1/", "health/"):

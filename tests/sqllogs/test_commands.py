@@ -4,7 +4,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from sqllogs import commands
+from sqllogs import context
 from sqllogs.context import current, unit_of_work
 
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 @pytest.fixture
 def hook(monkeypatch):
     monkeypatch.setattr(BaseCommand, "execute", BaseCommand.execute)
-    commands.install()
+    context.install_command_units()
 
 
 @pytest.mark.usefixtures("hook")
@@ -40,5 +40,5 @@ def test_command_called_in_a_unit_belongs_to_it():
 @pytest.mark.usefixtures("hook")
 def test_hook_is_installed_once():
     once = BaseCommand.execute
-    commands.install()
+    context.install_command_units()
     assert BaseCommand.execute is once

@@ -16,11 +16,11 @@ import requests
 from django.core.management import call_command
 from django.db.models import Sum
 
-from sqllogs.delivery import BATCH_ROWS
 from sqllogs.models import Process, RingHead, SQLLog, Statement
+from sqllogs.pipeline.delivery import BATCH_ROWS
 from tests.servers import ROOT
+from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.rings import database
-from tests.sqllogs.test_writer import wait_until
 
 GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--workers=2")
 UVICORN = ("-m", "uvicorn", "core.asgi:application", "--port={port}")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqllogs import capture
-from sqllogs.overrides import Overrides
+from sqllogs.capture import wrapper as capture_wrapper
+from sqllogs.capture.connection import Overrides
 from sqllogs.record import Captured
 
 
@@ -23,12 +23,12 @@ class Kept(list[Captured]):
 @contextmanager
 def watching(connection: Any) -> Iterator[Kept]:
     kept = Kept()
-    wrapper = capture.execute_wrapper(kept.put, call_site=True)
+    wrapper = capture_wrapper.execute_wrapper(kept.put, call_site=True)
     overrides = Overrides(wrapper)
-    capture.install(wrapper, connection)
+    capture_wrapper.install(wrapper, connection)
     overrides.install(connection)
     try:
         yield kept
     finally:
-        capture.uninstall(wrapper, connection)
+        capture_wrapper.uninstall(wrapper, connection)
         overrides.uninstall(connection)

@@ -14,11 +14,8 @@ from django.urls import NoReverseMatch, reverse
 from sqllogs import conf
 from sqllogs.errors import ProvisioningError
 from sqllogs.grafana.api import Grafana
-from sqllogs.grafana.files import rendered, write
-from sqllogs.grafana.objects import objects
-from sqllogs.grafana.outcome import Outcome, State
-from sqllogs.grafana.pushing import push
-from sqllogs.grafana.values import Values
+from sqllogs.grafana.files import ProvisionResult, ProvisionState, ProvisionValues, rendered, write
+from sqllogs.grafana.push import objects, push
 
 _VALUES = (
     ("--url", "the SQL log as Grafana reaches it [%(default)s]"),
@@ -59,19 +56,19 @@ class Command(BaseCommand):
         try:
             for outcome in _outcomes(options):
                 self._tell(outcome)
-                failed += outcome.state is State.FAILED
+                failed += outcome.state is ProvisionState.FAILED
         except ProvisioningError as exc:
             raise CommandError(str(exc)) from exc
         if failed:
             raise CommandError(f"{failed} failed.")
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: ProvisionResult) -> None:
         line = f"{outcome.state:9}  {outcome.kind:11}  {outcome.name}"
         line = f"{line}: {outcome.words}" if outcome.words else line
-        self.stdout.write(line, self.style.ERROR if outcome.state is State.FAILED else None)
+        self.stdout.write(line, self.style.ERROR if outcome.state is ProvisionState.FAILED else None)
 
 
-def _outcomes(options: dict[str, Any]) -> Iterator[Outcome]:
+def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
     texts = rendered(_values(options))
     if options["output"]:
         yield from write(options["output"], texts)
@@ -82,12 +79,12 @@ def _outcomes(options: dict[str, Any]) -> Iterator[Outcome]:
             yield from push(grafana, found)
 
 
-def _values(options: dict[str, Any]) -> Values:
-    given = {name: options[name] or "" for name in Values.__slots__}
+def _values(options: dict[str, Any]) -> ProvisionValues:
+    given = {name: options[name] or "" for name in ProvisionValues.__slots__}
     given["browser_url"] = given["browser_url"] or given["url"]
     for name in ("url", "browser_url"):  # Infinity joins an address and a path as they are
         given[name] = given[name].rstrip("/") + "/"
-    return Values(**given)
+    return ProvisionValues(**given)
 
 
 def _checked(url: str) -> str:

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs SUBCOMMAND`: each is a module of `sqllogs.management.subcommands`.
+"""`manage.py sqllogs SUBCOMMAND`: each is a module of `sqllogs.cli`.
 
 None of its queries is recorded.
 """
@@ -11,11 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseAPIError
 
 from sqllogs import conf
-from sqllogs.api_errors import ParameterError
+from sqllogs.cli import SUBCOMMANDS
+from sqllogs.cli.options import complaint
 from sqllogs.context import muted
-from sqllogs.errors import SQLLogsError
-from sqllogs.management.subcommands import SUBCOMMANDS
-from sqllogs.terminal.options import complaint
+from sqllogs.errors import ParameterError, SQLLogsError
 
 INTERRUPTED = 130
 """What a shell expects of a program that a Ctrl-C has ended."""

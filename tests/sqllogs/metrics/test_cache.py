@@ -4,7 +4,7 @@ import pytest
 from django.core.cache.backends import locmem
 from prometheus_client import REGISTRY
 
-from sqllogs.metrics.cache import CountedCache, LocMemCache
+from sqllogs.metrics.django_prometheus import CountedCache, LocMemCache
 
 
 @pytest.fixture

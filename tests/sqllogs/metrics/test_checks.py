@@ -3,14 +3,14 @@
 import pytest
 from django.test import override_settings
 
-from sqllogs.metrics import slots
+from sqllogs.metrics import multiprocess
 from tests.sqllogs.test_checks import found
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
 def test_port_without_a_shared_folder_is_told(monkeypatch):
-    monkeypatch.setattr(slots, "slots", None)
+    monkeypatch.setattr(multiprocess, "slots", None)
     with override_settings(SQLLOGS={"METRICS_PORT": 9110}):
         assert "share(" in found()["sqllogs.W030"].hint
 

@@ -4,11 +4,11 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
-from sqllogs.metrics import figures
-from sqllogs.metrics.collector import FILE, OfClientFiles, OfFigureFiles, SiteRegistry
+from sqllogs.metrics import values
+from sqllogs.metrics.collector import FILE, ClientFilesCollector, SiteRegistry, ValueFilesCollector
 from sqllogs.metrics.families import LAG, OWN, QUERY_DURATION
-from sqllogs.metrics.figures import Figures, Origin
-from sqllogs.metrics.slots import Slots
+from sqllogs.metrics.multiprocess import Slots
+from sqllogs.metrics.values import MetricValues, ObservationContext
 
 
 @pytest.fixture
@@ -19,16 +19,16 @@ def shared(tmp_path):
 
 
 def put(shared, slot, *, lag_s, trace_id, time_s):
-    one = Figures(OWN)
-    one.observe(QUERY_DURATION, ("default", "SELECT"), 0.0002, Origin(trace_id, time_s))
+    one = MetricValues(OWN)
+    one.observe(QUERY_DURATION, ("default", "SELECT"), 0.0002, ObservationContext(trace_id, time_s))
     one.set(LAG, (), lag_s)
-    figures.write(shared.folder / FILE.format(slot), one.snapshot())
+    values.write(shared.folder / FILE.format(slot), one.snapshot())
 
 
 def exposed(shared, encode):
     registry = SiteRegistry(auto_describe=False)
-    registry.register(OfClientFiles(shared))
-    registry.register(OfFigureFiles(shared))
+    registry.register(ClientFilesCollector(shared))
+    registry.register(ValueFilesCollector(shared))
     return encode(registry).decode()
 
 

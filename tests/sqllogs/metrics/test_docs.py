@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sqllogs.metrics import facts
+from sqllogs.metrics import collector
 from sqllogs.metrics.families import DJANGO_DB, OWN
 
 TEXT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
@@ -20,6 +20,6 @@ def test_family_is_told_with_its_type_and_labels(family):
     assert labels == ", ".join(family.labels)
 
 
-@pytest.mark.parametrize("name", sorted(facts.MIGRATIONS))
+@pytest.mark.parametrize("name", sorted(collector.MIGRATIONS))
 def test_gauge_of_the_migrations_is_told(name):
     assert name in ROWS

@@ -6,8 +6,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from sqllogs.metrics import facts
-from sqllogs.metrics.facts import APPLIED, UNAPPLIED, Facts
+from sqllogs.metrics import collector as metrics_collector
+from sqllogs.metrics.collector import APPLIED, UNAPPLIED, Facts
 from tests.sqllogs.rings import database
 
 
@@ -25,11 +25,11 @@ class OwnConnections:
 
 
 @pytest.fixture
-def told(monkeypatch, django_db_blocker):
+def facts_of(monkeypatch, django_db_blocker):
     """Ask anew each time; give the values of one alias by metric."""
-    monkeypatch.setattr(facts, "connections", OwnConnections())
-    monkeypatch.setattr(facts, "AGE_MAX_S", 0.0)
-    monkeypatch.setattr(facts, "WAIT_S", 60.0)
+    monkeypatch.setattr(metrics_collector, "connections", OwnConnections())
+    monkeypatch.setattr(metrics_collector, "AGE_MAX_S", 0.0)
+    monkeypatch.setattr(metrics_collector, "WAIT_S", 60.0)
     collector = Facts()
 
     def values(alias):
@@ -44,32 +44,32 @@ def told(monkeypatch, django_db_blocker):
         yield values
 
 
-def test_migrations_are_told_as_they_are_now(told, ring_alias):
-    before = told(ring_alias)
+def test_migrations_are_told_as_they_are_now(facts_of, ring_alias):
+    before = facts_of(ring_alias)
     assert before[UNAPPLIED] == 0
     assert before[APPLIED] > 0
     call_command("migrate", "sqllogs", "zero", database=ring_alias, verbosity=0)
-    after = told(ring_alias)
+    after = facts_of(ring_alias)
     assert after[UNAPPLIED] > 0
     assert after[APPLIED] == before[APPLIED] - after[UNAPPLIED]
 
 
-def test_ring_is_told(told, ring_alias):
-    assert told(ring_alias)["sqllogs_ring_rows"] == 0
-    assert "sqllogs_ring_oldest_age_seconds" not in told(ring_alias)
+def test_ring_is_told(facts_of, ring_alias):
+    assert facts_of(ring_alias)["sqllogs_ring_rows"] == 0
+    assert "sqllogs_ring_oldest_age_seconds" not in facts_of(ring_alias)
 
 
-def test_database_that_is_away_is_down_and_the_others_are_told(told, ring_alias, tmp_path):
+def test_database_that_is_away_is_down_and_the_others_are_told(facts_of, ring_alias, tmp_path):
     nowhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "nowhere" / "x.sqlite3"}
     with database("away", nowhere):
-        assert told("away")["sqllogs_database_up"] == 0
-        assert UNAPPLIED not in told("away")
-        assert told(ring_alias)["sqllogs_database_up"] == 1
+        assert facts_of("away")["sqllogs_database_up"] == 0
+        assert UNAPPLIED not in facts_of("away")
+        assert facts_of(ring_alias)["sqllogs_database_up"] == 1
 
 
-def test_ring_without_tables_has_no_gauges_and_the_rest_is_told(told, ring_alias):
+def test_ring_without_tables_has_no_gauges_and_the_rest_is_told(facts_of, ring_alias):
     call_command("migrate", "sqllogs", "zero", database=ring_alias, verbosity=0)
-    found = told(ring_alias)
+    found = facts_of(ring_alias)
     assert "sqllogs_ring_rows" not in found
     assert found["sqllogs_database_up"] == 1
 
@@ -82,9 +82,9 @@ def test_scrape_does_not_wait_for_a_database_that_hangs(monkeypatch):
         answer.wait(60)
         return iter(())
 
-    monkeypatch.setattr(facts, "_databases", databases)
-    monkeypatch.setattr(facts, "_ring", lambda: iter(()))
-    monkeypatch.setattr(facts, "WAIT_S", 0.01)
+    monkeypatch.setattr(metrics_collector, "_databases", databases)
+    monkeypatch.setattr(metrics_collector, "_ring", lambda: iter(()))
+    monkeypatch.setattr(metrics_collector, "WAIT_S", 0.01)
     collector = Facts()
     assert list(collector.collect()) == []
     assert hanging.is_set()
@@ -97,9 +97,9 @@ def test_scrape_does_not_wait_for_a_database_that_hangs(monkeypatch):
 
 def test_facts_are_told_again_for_some_seconds_and_left_out_when_they_are_old(monkeypatch):
     asked = []
-    monkeypatch.setattr(facts, "_databases", lambda: iter(asked.append(1) or ["fact"]))
-    monkeypatch.setattr(facts, "_ring", lambda: iter(()))
-    monkeypatch.setattr(facts, "WAIT_S", 60.0)
+    monkeypatch.setattr(metrics_collector, "_databases", lambda: iter(asked.append(1) or ["fact"]))
+    monkeypatch.setattr(metrics_collector, "_ring", lambda: iter(()))
+    monkeypatch.setattr(metrics_collector, "WAIT_S", 60.0)
     collector = Facts()
     assert [list(collector.collect()) for _ in range(3)] == [["fact"]] * 3
     assert len(asked) == 1
@@ -107,6 +107,6 @@ def test_facts_are_told_again_for_some_seconds_and_left_out_when_they_are_old(mo
     def failing():
         raise ZeroDivisionError
 
-    monkeypatch.setattr(facts, "_databases", failing)
-    collector._asked_at_s -= facts.STALE_S
+    monkeypatch.setattr(metrics_collector, "_databases", failing)
+    collector._asked_at_s -= metrics_collector.STALE_S
     assert list(collector.collect()) == []

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import path
 from prometheus_client import REGISTRY
 
-from sqllogs.metrics import security
+from sqllogs.metrics import instruments
 
 
 def refusing(request):
@@ -34,7 +34,7 @@ urlpatterns = [
 @pytest.fixture(autouse=True)
 def _listening():
     """Another test may have configured logging, which takes handlers off."""
-    security.install()
+    instruments.install_security_events()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def client(settings):
 
 def count(event):
     # Made first: it may go on from where another process of this folder, which has left its slot, ended.
-    security._events()._events.labels(event)
+    instruments._events()._events.labels(event)
     return REGISTRY.get_sample_value("django_security_events_total", {"event": event})
 
 
@@ -73,23 +73,23 @@ def test_plain_error_is_no_security_event(client):
 
 def test_kinds_of_events_are_bounded():
     before = count("other")
-    for number in range(security.EVENTS_MAX + 5):
+    for number in range(instruments.EVENTS_MAX + 5):
         logging.getLogger(f"django.security.Made{number}").warning("made up")
     assert count("other") >= before + 5
-    assert count(f"Made{security.EVENTS_MAX + 4}") == 0
+    assert count(f"Made{instruments.EVENTS_MAX + 4}") == 0
 
 
 def test_handlers_are_installed_once():
-    before = list(logging.getLogger(security.SECURITY).handlers)
-    security.install()
-    assert logging.getLogger(security.SECURITY).handlers == before
+    before = list(logging.getLogger(instruments.SECURITY).handlers)
+    instruments.install_security_events()
+    assert logging.getLogger(instruments.SECURITY).handlers == before
 
 
 def test_events_are_heard_again_after_logging_was_configured_anew(client):
-    logger = logging.getLogger(security.SECURITY)
+    logger = logging.getLogger(instruments.SECURITY)
     handlers, logger.handlers = logger.handlers, []
     try:
-        security.install()
+        instruments.install_security_events()
         before = count("csrf")
         client.post("/host")
         assert count("csrf") == before + 1

@@ -5,35 +5,34 @@ import pytest
 from sqllogs import context, guard
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
-from sqllogs.metrics import connecting, families, figures, sink, slots
+from sqllogs.metrics import families, instruments, multiprocess, sink, values
+from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.sink import MetricsSink
-from sqllogs.metrics.slots import Slots
-from sqllogs.pulse import Pulse
-from sqllogs.resolver import Resolver
-from sqllogs.ring import Tallies
-from tests.sqllogs.test_resolver import captured
+from sqllogs.pipeline.resolver import Resolver
+from sqllogs.record import ProcessCounts, WriterStatus
+from tests.sqllogs.pipeline.test_resolver import captured
 
 
 def batch(*changes):
     return Resolver(Conf()).batch([captured(**one) for one in changes])
 
 
-def pulse(*, captured=0, stored=0, queued=0, flush_s=None, **dropped):
-    tallies = Tallies(captured=captured, stored=stored, dropped=dropped, queued=queued)
-    return Pulse(tallies=tallies, queue_bytes=queued * 1024, lag_s=0.25 * queued, flush_s=flush_s)
+def writer_status(*, captured=0, stored=0, queued=0, flush_s=None, **dropped):
+    counts = ProcessCounts(captured=captured, stored=stored, dropped=dropped, queued=queued)
+    return WriterStatus(counts=counts, queue_bytes=queued * 1024, lag_s=0.25 * queued, flush_s=flush_s)
 
 
 @pytest.fixture
 def shared(tmp_path, monkeypatch):
     made = Slots(tmp_path)
-    monkeypatch.setattr(slots, "slots", made)
+    monkeypatch.setattr(multiprocess, "slots", made)
     return made
 
 
 @pytest.fixture
 def one(shared, monkeypatch):
     monkeypatch.setattr(sink, "PUBLISH_S", 0.0)
-    monkeypatch.setattr(sink, "latest", {})
+    monkeypatch.setattr(values, "latest", {})
     context.finished.clear()
     return MetricsSink(Conf(), with_django_db=True)
 
@@ -44,7 +43,7 @@ def series(one, family):
 
 def test_statement_is_counted_by_alias_and_operation_with_its_trace(one):
     unit = UnitOfWork("request", trace_id=0xABC)
-    one.take(batch({"unit": unit}, {"sql": "UPDATE x SET y = 1", "rowcount": 7, "unit": unit}))
+    one.add(batch({"unit": unit}, {"sql": "UPDATE x SET y = 1", "rowcount": 7, "unit": unit}))
     counted = series(one, families.QUERY_DURATION)
     assert {labels: value.counts[4] for labels, value in counted.items()} == {
         ("default", "SELECT"): 1,
@@ -58,7 +57,7 @@ def test_statement_is_counted_by_alias_and_operation_with_its_trace(one):
 def test_batch_of_several_portions_is_counted_whole(one):
     request, job = UnitOfWork("request"), UnitOfWork("task", view="nightly")
     count = 2 * sink.PORTION_ROWS + 10
-    one.take(batch(*({"unit": job if number % 2 else request, "rowcount": 1} for number in range(count))))
+    one.add(batch(*({"unit": job if number % 2 else request, "rowcount": 1} for number in range(count))))
     one.close(1.0)
     assert sum(series(one, families.QUERY_DURATION)["default", "SELECT"].counts) == count
     assert sum(series(one, families.DB_DURATION)["default", "sqlite"].counts) == count
@@ -69,7 +68,7 @@ def test_batch_of_several_portions_is_counted_whole(one):
 
 def test_exemplar_of_a_bucket_is_its_last_record_with_a_trace(one):
     first, last = UnitOfWork("request", trace_id=0xABC), UnitOfWork("request", trace_id=0xDEF)
-    one.take(batch({"unit": first}, {"unit": last}, {}))
+    one.add(batch({"unit": first}, {"unit": last}, {}))
     exemplars = series(one, families.QUERY_DURATION)["default", "SELECT"].exemplars
     assert [found.trace_id for found in exemplars if found] == [f"{0xDEF:032x}"]
 
@@ -78,31 +77,33 @@ def test_records_over_otlp_are_counted_by_outcome_from_the_beginning(shared):
     one = MetricsSink(Conf(otlp="http://h"), with_django_db=False)
     assert set(series(one, families.EXPORTED).values()) == {0}
     for sent in (5, 8):
-        tallies = Tallies(captured=9, stored=9, dropped={}, queued=0, exported={"sent": sent, "queued": 1})
-        one.pulse(Pulse(tallies=tallies, queue_bytes=0, lag_s=0.0, flush_s=None))
+        counts = ProcessCounts(
+            captured=9, stored=9, dropped={}, queued=0, exported={"sent": sent, "queued": 1}
+        )
+        one.set_status(WriterStatus(counts=counts, queue_bytes=0, lag_s=0.0, flush_s=None))
     counted = {labels: value for labels, value in series(one, families.EXPORTED).items() if value}
     assert counted == {("sent",): 8}  # what waits has not ended yet
 
 
 @pytest.mark.parametrize(("sqlstate", "told"), [("23505", "23"), (None, "none")])
 def test_error_is_counted_by_class_of_exception_and_of_sqlstate(one, sqlstate, told):
-    one.take(batch({"error": ValueError, "sqlstate": sqlstate}))
+    one.add(batch({"error": ValueError, "sqlstate": sqlstate}))
     assert series(one, families.QUERY_ERRORS) == {("default", "ValueError", told): 1}
     assert series(one, families.DB_ERRORS) == {("default", "sqlite", "ValueError"): 1}
 
 
 def test_executemany_is_counted_as_such(one):
-    one.take(batch({"many": True}, {}))
+    one.add(batch({"many": True}, {}))
     assert series(one, families.DB_EXECUTE_MANY) == {("default", "sqlite"): 1}
 
 
 def test_job_is_counted_when_it_has_ended_and_its_statements_before(one):
     with context.unit_of_work("task", "nightly") as unit:
-        one.take(batch({"unit": unit}, {"unit": unit}))
-        one.pulse(pulse())
+        one.add(batch({"unit": unit}, {"unit": unit}))
+        one.set_status(writer_status())
         assert series(one, families.JOBS) == {}
         assert series(one, families.JOB_QUERIES) == {("task", "nightly"): 2}
-    one.pulse(pulse())
+    one.set_status(writer_status())
     assert series(one, families.JOBS) == {("task", "nightly", "ok"): 1}
     assert sum(series(one, families.JOB_DURATION)["task", "nightly"].counts) == 1
 
@@ -119,13 +120,13 @@ def test_job_is_counted_when_it_has_ended_and_its_statements_before(one):
 def test_job_that_raises_has_failed_unless_it_exits_with_nothing_to_complain_of(one, error, outcome):
     with pytest.raises(type(error)), context.unit_of_work("command", "x"):
         raise error
-    one.pulse(pulse())
+    one.set_status(writer_status())
     assert series(one, families.JOBS) == {("command", "x", outcome): 1}
 
 
 def test_account_of_the_writer_is_told(one):
-    one.pulse(pulse(captured=10, stored=7, queued=1, buffer_rows=2, flush_s=0.02))
-    one.pulse(pulse(captured=12, stored=10, queued=0, buffer_rows=2))
+    one.set_status(writer_status(captured=10, stored=7, queued=1, buffer_rows=2, flush_s=0.02))
+    one.set_status(writer_status(captured=12, stored=10, queued=0, buffer_rows=2))
     assert series(one, families.CAPTURED) == {(): 12}
     assert series(one, families.STORED) == {(): 10}
     lost = {("buffer_rows",): 2, ("buffer_bytes",): 0, ("rejected",): 0}
@@ -137,7 +138,7 @@ def test_account_of_the_writer_is_told(one):
 
 def test_counter_does_not_go_down_when_a_muted_query_is_taken_out(one):
     for captured_now in (5, 4, 6):
-        one.pulse(pulse(captured=captured_now))
+        one.set_status(writer_status(captured=captured_now))
     assert series(one, families.CAPTURED) == {(): 6}
 
 
@@ -145,22 +146,22 @@ def test_faults_and_connections_of_before_are_not_counted(one, monkeypatch):
     """As in a forked child: they are its parent's."""
     guard.faults["before"] += 3
     monkeypatch.setattr(
-        connecting, "counts", lambda: {(families.DB_CONNECTIONS.name, "default", "sqlite"): 4}
+        instruments, "counts", lambda: {(families.DB_CONNECTIONS.name, "default", "sqlite"): 4}
     )
     later = MetricsSink(Conf(), with_django_db=True)
     guard.faults["before"] += 1
-    later.pulse(pulse())
+    later.set_status(writer_status())
     assert series(later, families.FAULTS) == {("before",): 1}
     assert series(later, families.DB_CONNECTIONS) == {}
 
 
 def test_next_process_of_a_slot_goes_on_counting(one, shared):
-    one.take(batch({}))
-    one.pulse(pulse(captured=1, stored=1, queued=1))
+    one.add(batch({}))
+    one.set_status(writer_status(captured=1, stored=1, queued=1))
     one.close(1.0)
     following = MetricsSink(Conf(), with_django_db=True)
-    following.take(batch({}, {}))
-    following.pulse(pulse(captured=2, stored=2))
+    following.add(batch({}, {}))
+    following.set_status(writer_status(captured=2, stored=2))
     assert series(following, families.STORED) == {(): 3}
     assert series(following, families.DB_EXECUTE) == {("default", "sqlite"): 3}
     assert series(following, families.QUEUE_ROWS) == {(): 0}
@@ -169,29 +170,29 @@ def test_next_process_of_a_slot_goes_on_counting(one, shared):
 def test_file_is_written_once_a_second_and_at_the_end(one, shared, monkeypatch):
     monkeypatch.setattr(sink, "PUBLISH_S", 1e9)
     one._published_s = 0.0
-    one.pulse(pulse(captured=1))
+    one.set_status(writer_status(captured=1))
     path = shared.folder / sink.FILE.format(shared.slot())
     assert not path.exists()
     one.close(1.0)
-    assert figures.read(path)["sqllogs_captured"] == [[[], 1]]
+    assert values.read(path)["sqllogs_captured"] == [[[], 1]]
 
 
 def test_nothing_is_written_while_nothing_changes(one, shared):
-    one.pulse(pulse(captured=1))
+    one.set_status(writer_status(captured=1))
     path = shared.folder / sink.FILE.format(shared.slot())
     path.unlink()
-    one.pulse(pulse(captured=1))
+    one.set_status(writer_status(captured=1))
     assert not path.exists()
 
 
 def test_folder_that_is_gone_is_a_fault_and_not_the_hosts(one, shared, way):
-    from sqllogs.sinks import Sinks
+    from sqllogs.pipeline.sinks import Sinks
 
-    sinks = Sinks(Conf(), (lambda conf: one,))
+    sinks = Sinks([one])
     one._place()
     one._path = shared.folder / "gone" / "sqllogs-0.json"
     before = guard.faults["MetricsSink"]
-    sinks.pulse(pulse(captured=1))
+    sinks.set_status(writer_status(captured=1))
     assert guard.faults["MetricsSink"] == before + 1
 
 

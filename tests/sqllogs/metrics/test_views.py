@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from sqllogs.metrics.facts import Facts
+from sqllogs.metrics.collector import Facts
 from tests.sqllogs.factories import reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])

@@ -1,0 +1,93 @@
+"""Answer every error of the API in one shape: {"error": {"code", "message", "field"}}.
+
+Called by the views of this package in the reader's thread, and by no other
+view: the host project's own exception handler is left alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import Error as DatabaseAPIError
+from django.http import Http404
+from django.utils.connection import ConnectionDoesNotExist
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+
+from sqllogs import conf, guard
+from sqllogs.errors import ForbiddenParameterError, ParameterError, StoreUnavailableError
+
+_MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
+"""How SQLite, PostgreSQL and MySQL say it."""
+
+
+class UnavailableError(exceptions.APIException):
+    """The ring's database, or that of the accounts, did not answer."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "store_unavailable"
+
+
+def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Return the answer to an exception; None for a fault of ours, which the host is to see."""
+    if isinstance(exc, ParameterError):
+        forbidden = isinstance(exc, ForbiddenParameterError)
+        code = status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_400_BAD_REQUEST
+        return _response(code, exc.code, exc.message, field=exc.field)
+    known = _as_api_exception(exc)
+    if known is None:
+        return None
+    return _response(known.status_code, _code(known), _message(known), headers=_headers(known))
+
+
+def _response(
+    status_code: int, code: str, message: str, *, field: str | None = None, headers: Any = None
+) -> Response:
+    error = {"code": code, "message": message, "field": field}
+    return Response({"error": error}, status=status_code, headers=headers)
+
+
+def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
+    if isinstance(exc, exceptions.APIException):
+        return exc
+    if isinstance(exc, Http404):
+        return exceptions.NotFound(str(exc) or None)
+    if isinstance(exc, PermissionDenied):
+        return exceptions.PermissionDenied()
+    if isinstance(exc, SuspiciousOperation):
+        return exceptions.ParseError("The request is malformed.")
+    if isinstance(exc, (DatabaseAPIError, ConnectionDoesNotExist)):
+        guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
+        return UnavailableError(_remedy(exc))
+    return None
+
+
+def _remedy(exc: Exception) -> str:
+    """Name the class of the error only: a driver's message tells hosts, users and values."""
+    alias = conf.load().database
+    if isinstance(exc, ConnectionDoesNotExist):
+        return f"DATABASES has no {alias!r}, where the SQL log is kept; see `manage.py check`."
+    if any(words in str(exc) for words in _MISSING_TABLE):
+        return f"The SQL log's tables are missing; run `manage.py migrate --database {alias}`."
+    return (
+        f"The SQL log cannot be read now ({type(exc).__name__}); see that database {alias!r} is up "
+        "and reachable. The reason is in the server's log."
+    )
+
+
+def _code(exc: exceptions.APIException) -> str:
+    codes = exc.get_codes()
+    return codes if isinstance(codes, str) else exc.default_code
+
+
+def _message(exc: exceptions.APIException) -> str:
+    return exc.detail if isinstance(exc.detail, str) else str(exc.default_detail)
+
+
+def _headers(exc: exceptions.APIException) -> dict[str, str]:
+    headers = {}
+    if auth_header := getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if wait_s := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(wait_s)
+    return headers

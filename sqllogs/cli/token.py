@@ -1,0 +1,66 @@
+"""`manage.py sqllogs token create|list|revoke`: who may read the API without a login."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand, CommandParser
+
+from sqllogs.api import tokens
+from sqllogs.models import Token
+
+HELP = "Make, list and revoke the bearer tokens of the API."
+DIGEST_SHOWN = 8
+COLUMNS = ("name", "created_at", "last_used_at", "revoked_at", "digest")
+
+
+def add_arguments(parser: CommandParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|revoke")
+    create = actions.add_parser("create", help="make a token and print it, this once")
+    create.add_argument("name", metavar="NAME", help="who will use it; two may be active under one name")
+    create.add_argument("--token", metavar="VALUE", help="take this value instead of a random one")
+    create.add_argument("--replace", action="store_true", help="revoke the others of that name")
+    listing = actions.add_parser("list", help="show all tokens, but not their values: they are not kept")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    revoke = actions.add_parser("revoke", help="let a token read no more")
+    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument("--digest", metavar="PREFIX", default="", help="only the one that `list` shows so")
+
+
+def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
+    {"create": _create, "list": _list, "revoke": _revoke}[options["action"]](command, options)
+
+
+def _create(command: BaseCommand, options: Mapping[str, Any]) -> None:
+    token = tokens.create(options["name"], options["token"], replace=options["replace"])
+    command.stdout.write(token)
+    if options["token"] is None and command.stderr.isatty():
+        command.stderr.write("Keep it: it is not stored and cannot be shown again.", style_func=str)
+
+
+def _list(command: BaseCommand, options: Mapping[str, Any]) -> None:
+    found = Token.objects.order_by("name", "created_at")
+    if options["json"]:
+        rows = [dict(zip(COLUMNS, _values(token), strict=True)) for token in found]
+        command.stdout.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+        return
+    header = [column.removesuffix("_at").replace("_", " ") for column in COLUMNS]
+    lines = [header, *([_cell(value) for value in _values(token)] for token in found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        command.stdout.write("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def _values(token: Token) -> tuple[str | datetime | None, ...]:
+    digest = token.digest[:DIGEST_SHOWN]
+    return token.name, token.created_at, token.last_used_at, token.revoked_at, digest
+
+
+def _cell(value: str | datetime | None) -> str:
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value or "-"
+
+
+def _revoke(command: BaseCommand, options: Mapping[str, Any]) -> None:
+    revoked = tokens.revoke(options["name"], options["digest"])
+    command.stdout.write(f"{revoked} token{'s' if revoked > 1 else ''} revoked.")

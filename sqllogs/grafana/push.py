@@ -1,0 +1,208 @@
+"""Datasources, folder and dashboards, sent through Grafana's HTTP API: each found by its uid, so that a
+second time changes nothing.
+
+Fed by `sqllogs.grafana.push`, feeds the report of `manage.py provision_grafana`.
+
+The objects of Grafana's API that the provisioning files describe.
+
+Fed by the texts of `sqllogs.grafana.files`, feeds `sqllogs.grafana.push`. PyYAML is imported here
+only: writing the files takes none.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqllogs.errors import ProvisioningError
+from sqllogs.grafana.api import Grafana, GrafanaResponse
+from sqllogs.grafana.files import DATASOURCES, ProvisionResult, ProvisionState
+
+_PROVIDER = "provisioning/dashboards/django.yml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datasource:
+    definition: dict[str, Any]
+    secrets: dict[str, str]
+    correlations: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    datasources: list[Datasource]
+    folder_uid: str
+    folder_title: str
+    dashboards: list[dict[str, Any]]
+
+
+def objects(texts: Mapping[str, str]) -> Objects:
+    """Read the texts as Grafana does; raise ProvisioningError when a secret is not in the environment."""
+    (provider,) = _yaml(texts[_PROVIDER])["providers"]
+    return Objects(
+        datasources=[_provisioned_datasource(one) for one in _yaml(texts[DATASOURCES])["datasources"]],
+        folder_uid=provider["folderUid"],
+        folder_title=provider["folder"],
+        dashboards=[json.loads(text) for path, text in texts.items() if path.startswith("dashboards/")],
+    )
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as exc:
+        raise ProvisioningError("--push needs PyYAML: `pip install requests PyYAML`.") from exc
+    return yaml.safe_load(text)
+
+
+def _provisioned_datasource(given: dict[str, Any]) -> Datasource:
+    secrets = given.pop("secureJsonData", {})
+    correlations = given.pop("correlations", [])
+    del given["editable"]  # of files alone: what came by the API can be edited
+    return Datasource(
+        definition=_unescaped(given),
+        secrets={name: _from_environment(value.removeprefix("$")) for name, value in secrets.items()},
+        correlations=_unescaped(correlations),
+    )
+
+
+def _unescaped(value: Any) -> Any:
+    """Return what is in a file, where `$$` is a dollar, as the API wants it."""
+    if isinstance(value, dict):
+        return {key: _unescaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_unescaped(one) for one in value]
+    return value.replace("$$", "$") if isinstance(value, str) else value
+
+
+def _from_environment(name: str) -> str:
+    if value := os.environ.get(name):
+        return value
+    raise ProvisioningError(
+        f"{name} is not set: the token with which Grafana reads the SQL log. "
+        f"`export {name}=$(python manage.py sqllogs token create grafana)` makes one."
+    )
+
+
+MESSAGE = "manage.py provision_grafana"
+_HINTS = {
+    403: "Datasources take the role Admin, folder and dashboards Editor.",
+    409: "One that is there already is used with --prometheus-uid, --loki-uid, --tempo-uid.",
+    412: "It was changed by somebody else at the same time, or another one has its name.",
+}
+
+
+def push(grafana: Grafana, objects: Objects) -> Iterator[ProvisionResult]:
+    """Send everything and tell of each what became of it; raise ProvisioningError if nothing can succeed."""
+    for datasource in objects.datasources:
+        yield _datasource(grafana, datasource)
+        for correlation in datasource.correlations:
+            yield _correlation(grafana, datasource.definition["uid"], correlation)
+    yield _folder(grafana, objects.folder_uid, objects.folder_title)
+    for dashboard in objects.dashboards:
+        yield _dashboard(grafana, dashboard, objects.folder_uid)
+
+
+def _datasource(grafana: Grafana, datasource: Datasource) -> ProvisionResult:
+    ours, kind = datasource.definition, "datasource"
+    body = ours | {"secureJsonData": datasource.secrets}
+    found = grafana.ask("GET", "datasources", "uid", ours["uid"])
+    if found.missing:
+        return _result(
+            kind, ours["name"], ProvisionState.CREATED, grafana.ask("POST", "datasources", body=body)
+        )
+    if not found.ok:
+        return _failed(kind, ours["name"], found)
+    same = _within(ours, found.body)
+    if same and not datasource.secrets:
+        return ProvisionResult(kind=kind, name=ours["name"], state=ProvisionState.UNCHANGED)
+    # Grafana tells no secret, so nobody knows whether it has this one: it is sent each time.
+    body |= {"version": found.body.get("version")}
+    sent = grafana.ask("PUT", "datasources", "uid", ours["uid"], body=body)
+    state, words = (
+        (ProvisionState.UNCHANGED, "its token was sent anew") if same else (ProvisionState.UPDATED, "")
+    )
+    return _result(kind, ours["name"], state, sent, words)
+
+
+def _correlation(grafana: Grafana, uid: str, ours: dict[str, Any]) -> ProvisionResult:
+    path = ("datasources", "uid", uid, "correlations")
+    found = grafana.ask("GET", *path)
+    if not (found.ok or found.missing):  # without any there is 404
+        return _failed("correlation", ours["label"], found)
+    there = found.body if isinstance(found.body, list) else []
+    theirs = next((one for one in there if one.get("label") == ours["label"]), None)
+    if theirs is None:
+        return _result(
+            "correlation", ours["label"], ProvisionState.CREATED, grafana.ask("POST", *path, body=ours)
+        )
+    if _within(ours, theirs):
+        return ProvisionResult(kind="correlation", name=ours["label"], state=ProvisionState.UNCHANGED)
+    sent = grafana.ask("PATCH", *path, theirs["uid"], body=ours)
+    return _result("correlation", ours["label"], ProvisionState.UPDATED, sent)
+
+
+def _folder(grafana: Grafana, uid: str, title: str) -> ProvisionResult:
+    found = grafana.ask("GET", "folders", uid)
+    if found.missing:
+        body = {"uid": uid, "title": title}
+        return _result("folder", title, ProvisionState.CREATED, grafana.ask("POST", "folders", body=body))
+    if not found.ok:
+        return _failed("folder", title, found)
+    return ProvisionResult(
+        kind="folder", name=title, state=ProvisionState.UNCHANGED
+    )  # under whatever title it has by now
+
+
+def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> ProvisionResult:
+    found = grafana.ask("GET", "dashboards", "uid", ours["uid"])
+    if not (found.ok or found.missing):
+        return _failed("dashboard", ours["title"], found)
+    version = None if found.missing else found.body["dashboard"].get("version")
+    if found.ok and _within(ours, found.body["dashboard"]) and _is_in(folder_uid, found):
+        return ProvisionResult(kind="dashboard", name=ours["title"], state=ProvisionState.UNCHANGED)
+    body = {
+        # With the version that was read and without overwriting, a change of the meantime is a refusal.
+        "dashboard": ours | {"id": None, "version": version},
+        "folderUid": folder_uid,
+        "overwrite": False,
+        "message": MESSAGE,
+    }
+    sent = grafana.ask("POST", "dashboards", "db", body=body)
+    if found.missing:
+        return _result("dashboard", ours["title"], ProvisionState.CREATED, sent)
+    return _result(
+        "dashboard", ours["title"], ProvisionState.UPDATED, sent, f"version {version} is in its history"
+    )
+
+
+def _is_in(folder_uid: str, found: GrafanaResponse) -> bool:
+    return bool(found.body.get("meta", {}).get("folderUid") == folder_uid)
+
+
+def _within(ours: Any, theirs: Any) -> bool:
+    """Return whether all of ours is there as we have it; Grafana adds values of its own."""
+    if isinstance(ours, dict):
+        return isinstance(theirs, dict) and all(
+            key in theirs and _within(value, theirs[key]) for key, value in ours.items()
+        )
+    if isinstance(ours, list):
+        same_length = isinstance(theirs, list) and len(ours) == len(theirs)
+        return same_length and all(map(_within, ours, theirs))
+    return bool(ours == theirs)
+
+
+def _result(
+    kind: str, name: str, state: ProvisionState, sent: GrafanaResponse, words: str = ""
+) -> ProvisionResult:
+    return (
+        ProvisionResult(kind=kind, name=name, state=state, words=words)
+        if sent.ok
+        else _failed(kind, name, sent)
+    )
+
+
+def _failed(kind: str, name: str, answer: GrafanaResponse) -> ProvisionResult:
+    words = " ".join(filter(None, (f"{answer.status}: {answer.words}", _HINTS.get(answer.status))))
+    return ProvisionResult(kind=kind, name=name, state=ProvisionState.FAILED, words=words)

@@ -1,0 +1,106 @@
+"""Count what no execute wrapper sees: attempts to connect, and what Django logs about security.
+
+`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE; it runs in the caller's thread,
+at each connect and never at a query. A handler on Django's security loggers runs in the request's
+thread. Read by `sqllogs.metrics.sink`; needs neither django-prometheus nor DRF.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache, wraps
+from logging import LogRecord
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from sqllogs.metrics.families import DB_CONNECTION_ERRORS, DB_CONNECTIONS
+from sqllogs.pipeline.buffer import Tally
+
+_tallies: dict[tuple[str, str, str], Tally] = {}
+
+
+def install_connection_counts(wake: Callable[[], None]) -> None:
+    """Wrap; `wake` is called after a failure, so that it is told though no query can follow."""
+    original = BaseDatabaseWrapper.connect
+    if getattr(original, "sqllogs", False):
+        return
+
+    @wraps(original)
+    def connect(self: BaseDatabaseWrapper) -> Any:
+        _add(DB_CONNECTIONS.name, self)
+        try:
+            return original(self)
+        except Exception:
+            _add(DB_CONNECTION_ERRORS.name, self)
+            wake()
+            raise
+
+    connect.sqllogs = True  # type: ignore[attr-defined]
+    BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]
+
+
+def counts() -> dict[tuple[str, ...], int]:
+    """Return how many there were since the process began, by metric, alias and vendor."""
+    return {key: tally.value for key, tally in list(_tallies.items())}
+
+
+def is_ours() -> bool:
+    """Tell whether the names django_db_* are wanted, and not used by one of django-prometheus' engines."""
+    engines = (str(database.get("ENGINE", "")) for database in settings.DATABASES.values())
+    wanted = apps.is_installed("django_prometheus")
+    return wanted and not any(engine.startswith("django_prometheus.") for engine in engines)
+
+
+def _add(name: str, connection: BaseDatabaseWrapper) -> None:
+    key = (name, connection.alias, connection.vendor)
+    tally = _tallies.get(key) or _tallies.setdefault(key, Tally())
+    tally.add()
+
+
+SECURITY = "django.security"
+REFUSALS = {401: "unauthorized", 403: "forbidden"}
+EVENTS_MAX = 50
+OTHER_EVENT = "other"
+
+
+class SecurityEvents(logging.Handler):
+    """Never writes anything, so it changes nothing of how the host logs."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter
+
+        super().__init__(logging.WARNING)
+        self._events = Counter("django_security_events", "Security events by kind.", ["event"])
+        self._known: set[str] = set()
+
+    def emit(self, record: LogRecord) -> None:
+        if record.name.startswith(SECURITY):
+            event = record.name.removeprefix(SECURITY).lstrip(".") or OTHER_EVENT
+        else:
+            event = REFUSALS.get(getattr(record, "status_code", 0), "")
+        if not event:
+            return
+        if event not in self._known:
+            event = event if len(self._known) < EVENTS_MAX else OTHER_EVENT
+            self._known.add(event)
+        try:
+            self._events.labels(event).inc()
+        except Exception:
+            self.handleError(record)
+
+
+@cache
+def _events() -> SecurityEvents:
+    return SecurityEvents()  # one for the process: a counter of a name can be made once
+
+
+def install_security_events() -> None:
+    """Listen, once, also after logging was configured anew; without prometheus_client nobody would hear."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        return
+    for name in (SECURITY, "django.request"):
+        logging.getLogger(name).addHandler(_events())  # which does nothing a second time

@@ -1,0 +1,177 @@
+"""Counters, histograms and gauges as plain numbers, and the file that a process keeps them in.
+
+Written by one thread, the writer's, without a lock; read by others as a `Snapshot`, which is
+never changed once it is made. prometheus_client's own values would do, were it not that they
+have no exemplars in multiprocess mode, and share one lock with the threads of the application.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+Labels = tuple[str, ...]
+Snapshot = dict[str, list[Any]]
+"""By family: the series, each as labels and what `_packed` makes of it."""
+
+OTHER_LABEL = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Family:
+    """All series of one name."""
+
+    name: str
+    """Without `_total`, as prometheus_client has it."""
+    kind: Literal["counter", "histogram", "sum", "max"]
+    """The last two are gauges: how they add up over processes."""
+    help: str
+    labels: tuple[str, ...] = ()
+    fixed: int = 0
+    """Labels, from the left, that keep their value when there are too many series."""
+    series_max: int = 200
+    """What comes after so many has `other` for its labels that are not fixed."""
+    buckets: tuple[float, ...] = ()
+
+
+class Exemplar(NamedTuple):
+    trace_id: str
+    value: float
+    time_s: float
+
+
+class ObservationContext(NamedTuple):
+    """What a value belongs to."""
+
+    trace_id: str
+    time_s: float
+
+
+class Histogram:
+    __slots__ = ("buckets", "counts", "exemplars", "sum")
+
+    def __init__(self, buckets: tuple[float, ...]) -> None:
+        self.buckets = buckets
+        self.counts = [0] * (len(buckets) + 1)
+        self.sum = 0.0
+        self.exemplars: list[Exemplar | None] = [None] * len(self.counts)
+
+    def observe(self, value: float) -> int:
+        """Count a value; return the index of its bucket."""
+        bucket = bisect_left(self.buckets, value)
+        self.counts[bucket] += 1
+        self.sum += value
+        return bucket
+
+
+class MetricValues:
+    """The series of some families."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self.families = {family.name: family for family in families}
+        self._series: dict[str, dict[Labels, Any]] = {name: {} for name in self.families}
+
+    def add(self, family: Family, labels: Labels, amount: float) -> None:
+        series = self._series[family.name]
+        labels = labels if labels in series else self._room(family, labels)
+        series[labels] = series.get(labels, 0) + amount
+
+    def set(self, family: Family, labels: Labels, value: float) -> None:
+        self._series[family.name][self._room(family, labels)] = value
+
+    def observe(
+        self, family: Family, labels: Labels, value: float, origin: ObservationContext | None = None
+    ) -> None:
+        """Count a value; `origin` makes it the exemplar of its bucket, until the next one comes."""
+        histogram = self.histogram(family, labels)
+        bucket = histogram.observe(value)
+        if origin is not None:
+            histogram.exemplars[bucket] = Exemplar(origin.trace_id, value, origin.time_s)
+
+    def histogram(self, family: Family, labels: Labels) -> Histogram:
+        series = self._series[family.name]
+        found = series.get(labels)
+        if found is None:
+            labels = self._room(family, labels)
+            found = series.get(labels) or series.setdefault(labels, Histogram(family.buckets))
+        return found  # type: ignore[no-any-return]
+
+    def _room(self, family: Family, labels: Labels) -> Labels:
+        """Return the labels to count under."""
+        series = self._series[family.name]
+        if labels in series or len(series) < family.series_max:
+            return labels
+        kept = labels[: family.fixed]
+        collapsed = kept + (OTHER_LABEL,) * (len(labels) - len(kept))
+        if collapsed in series or len(series) < 2 * family.series_max:
+            return collapsed
+        return (OTHER_LABEL,) * len(labels)
+
+    def series(self, family: Family) -> dict[Labels, Any]:
+        return self._series[family.name]
+
+    def snapshot(self) -> Snapshot:
+        return {
+            name: [(labels, _packed(value)) for labels, value in series.items()]
+            for name, series in self._series.items()
+            if series
+        }
+
+    def absorb(self, snapshot: Snapshot, *, gauges: bool = True) -> None:
+        """Add another process's figures; what is not known here, or of other buckets, is left out."""
+        for name, series in snapshot.items():
+            family = self.families.get(name)
+            if family is None or (not gauges and family.kind in ("sum", "max")):
+                continue
+            for labels, packed in series:
+                if len(labels) == len(family.labels):
+                    self._absorb(family, tuple(labels), packed)
+
+    def _absorb(self, family: Family, labels: Labels, packed: Any) -> None:
+        if family.kind != "histogram":
+            before = self._series[family.name].get(labels, 0)
+            added = max(before, packed) if family.kind == "max" else before + packed
+            self._series[family.name][labels] = added
+            return
+        counts, total, exemplars = packed
+        if len(counts) != len(family.buckets) + 1:
+            return
+        histogram = self._series[family.name].setdefault(labels, Histogram(family.buckets))
+        histogram.sum += total
+        for index, count in enumerate(counts):
+            histogram.counts[index] += count
+        for index, values in exemplars:
+            known, found = histogram.exemplars[index], Exemplar(*values)
+            if known is None or known.time_s < found.time_s:
+                histogram.exemplars[index] = found
+
+
+def _packed(value: Any) -> Any:
+    if not isinstance(value, Histogram):
+        return value
+    exemplars = [(index, tuple(found)) for index, found in enumerate(value.exemplars) if found is not None]
+    return (tuple(value.counts), value.sum, exemplars)
+
+
+def write(path: Path, snapshot: Snapshot) -> None:
+    """Replace a process's file; a reader finds the old one or the new one, whole. Raise OSError."""
+    new = path.with_suffix(".new")
+    new.write_bytes(orjson.dumps(snapshot))
+    os.replace(new, path)
+
+
+def read(path: Path) -> Snapshot:
+    """Return what a process has written, nothing where there is no such file or it is no snapshot."""
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+latest: Snapshot = {}
+"""The figures of this process, for a reader in any of its threads."""

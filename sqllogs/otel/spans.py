@@ -1,0 +1,111 @@
+"""Make a span of each record whose request's span is kept: no driver is instrumented for it.
+
+A sink, in the writer's thread; needs OpenTelemetry's API, and is silent without
+its SDK. Spans are begun and ended there with the times of the query.
+
+Count a request's queries for its span, where somebody records that span.
+
+Fed by `sqllogs.recorder` in the thread that queries; read by `sqllogs.middleware`
+when the request is answered. What a streamed body asks later is not in it.
+"""
+
+from time import sleep
+from typing import Any
+
+from sqllogs.conf import Conf
+from sqllogs.otel.attributes import Attributes, Value, began_ns, known, summary
+from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
+from sqllogs.sql.normalize import ScannedStatement
+
+try:
+    from opentelemetry import trace
+except ImportError:
+    trace = None  # type: ignore[assignment]
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
+
+
+class QuerySpans:
+    """For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._tracer = trace.get_tracer("sqllogs", schema_url=SCHEMA_URL)
+        self._attributes = Attributes()
+
+    def add(self, batch: Batch) -> None:
+        for number, record in enumerate(batch.records, 1):
+            if record.sampled and record.trace_id is not None and record.span_id is not None:
+                self._write(record, batch.statements[record.fingerprint], record.trace_id, record.span_id)
+            if number % YIELD_ROWS == 0:
+                sleep(0)
+
+    def close(self, timeout_s: float) -> None:
+        """Do nothing: the SDK sends what it was given."""
+
+    def _write(self, record: Record, statement: ScannedStatement, trace_id: str, span_id: str) -> None:
+        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+        parent = trace.SpanContext(int(trace_id, 16), int(span_id, 16), False, flags)
+        start_ns = began_ns(record)
+        span = self._tracer.start_span(
+            summary(statement),
+            context=trace.set_span_in_context(trace.NonRecordingSpan(parent)),
+            kind=trace.SpanKind.CLIENT,
+            attributes=self._attributes.of_record(record, statement) | _own(record, statement),
+            start_time=start_ns,
+        )
+        if record.error is not None:
+            span.set_status(trace.StatusCode.ERROR, record.error)
+        span.end(start_ns + int(record.duration_ms * 1e6))
+
+
+def _own(record: Record, statement: ScannedStatement) -> dict[str, Value]:
+    """Return the text, and what the conventions have no name for."""
+    fields: dict[str, Value | None] = {
+        "db.query.text": statement.sql,
+        "sqllogs.read.records": record.rows,
+        "sqllogs.fingerprint": record.fingerprint,
+        "sqllogs.alias": record.alias,
+        "sqllogs.in_transaction": record.in_transaction,
+        "sqllogs.kind": record.kind,
+        "sqllogs.view": record.view,
+    }
+    return known(fields)
+
+
+def make(conf: Conf) -> QuerySpans | None:
+    return QuerySpans() if conf.query_spans and trace is not None else None
+
+
+SITES_MAX = 1_000
+"""Statements told apart in a request, each at its line; beyond it only the known ones are counted on."""
+
+
+class SpanCounts:
+    """Not locked: where threads share a request, a count may lag behind by some."""
+
+    __slots__ = ("_execute_ns", "_queries", "_sites", "_span")
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+        self._queries = self._execute_ns = 0
+        self._sites: dict[int, int] = {}
+
+    def add(self, captured: Captured) -> None:
+        self._queries += 1
+        self._execute_ns += captured[EXECUTE_NS]
+        # Hashes, not texts: nothing of the statements is kept here. The code object by its id,
+        # because hashing one walks its bytecode.
+        site = hash((captured[SQL], id(captured[CODE]), captured[LASTI]))
+        count = self._sites.get(site, 0)
+        if count or len(self._sites) < SITES_MAX:
+            self._sites[site] = count + 1
+
+    def tell(self) -> None:
+        """Put the counts on the span, which has not ended yet."""
+        self._span.set_attributes(
+            {
+                "sqllogs.read": self._queries,
+                "sqllogs.execute_ms": self._execute_ns // 1000 / 1000,
+                "sqllogs.sql.n_plus_one": max(self._sites.values(), default=0),
+            }
+        )

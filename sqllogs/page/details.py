@@ -1,0 +1,226 @@
+"""Lay out the page of one record.
+
+Fed by `sqllogs.read` through the renderer, feeds record.html. Runs in the
+reader's thread and queries nothing.
+
+Lay out all there is of one statement: figures, where it comes from, samples.
+
+Fed by `sqllogs.read.statement` through the renderer, feeds statement.html. Runs
+in the reader's thread and queries nothing.
+
+Lay out one trace: its queries in order, each where it was in time.
+
+Fed by `sqllogs.read.traces` through the renderer, feeds trace.html. Runs in
+the reader's thread and queries nothing.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.http import QueryDict
+from django.urls import reverse
+from rest_framework.request import Request
+
+from sqllogs import conf
+from sqllogs.models import VIEW_TEXT
+from sqllogs.page.form import Chip, chips
+from sqllogs.page.formatting import milliseconds
+from sqllogs.page.links import Links, curl, in_admin
+from sqllogs.page.records import RecordRow, record_row, trace_url
+from sqllogs.read.records import RecordJSON
+from sqllogs.read.statement import CallOrigin, StatementAnswer
+from sqllogs.read.traces import TraceAnswer
+from sqllogs.sql.format import break_lines, highlight_keywords
+
+FACT_GROUPS = {
+    "How it went": (
+        ("Time", "time", "UTC"), ("Duration", "duration_ms", "ms"), ("Execute", "execute_ms", "ms"),
+        ("Fetch", "fetch_ms", "ms"), ("Rows", "rows", ""), ("Error", "error", ""),
+        ("SQLSTATE", "sqlstate", ""), ("In a transaction", "in_transaction", ""),
+    ),
+    "Where from": (
+        ("Kind", "kind", ""), ("Method", "method", ""), ("Route", "route", ""), ("View", "view", ""),
+        ("Status", "status", ""), ("Call site", "call_site", ""), ("Request", "request_id", ""),
+        ("Release", "release", ""), ("Host", "host", ""), ("Process", "pid", ""), ("Trace", "trace_id", ""),
+        ("Span", "span_id", ""), ("Unit of work", "unit_id", ""), ("Trace is kept", "sampled", ""),
+    ),
+    "Statement": (
+        ("Fingerprint", "fingerprint", ""), ("Operation", "operation", ""), ("Database", "alias", ""),
+        ("Vendor", "vendor", ""), ("Sent as", "sql_length", "characters"), ("By executemany", "many", ""),
+    ),
+}  # fmt: skip
+"""Fields of the detail page: label, name, unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One field of a record."""
+
+    label: str
+    value: Any
+    url: str = ""
+    note: str = ""
+
+
+def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Mapping[str, Any]:
+    """Return what record.html shows."""
+    links = Links(reverse("sqllogs:list"), QueryDict())  # of its own, and of no list one has come from
+    shown = record_row(record, links, conf.load())
+    return {
+        "line": shown,
+        "record": record,
+        "sql": highlight_keywords(break_lines(record["sql"])) if record["sql"] is not None else None,
+        "is_cut": record["sql"] is not None and record["sql_length"] > len(record["sql"]) + 64,
+        "with_text": with_text,
+        "text_permission": VIEW_TEXT,
+        "groups": _fact_groups(record, shown, links),
+        "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
+        "in_admin": in_admin(record["fingerprint"]),
+        "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
+        "around": links.plain(cursor=str(record["id"] + 10), limit="20"),
+        "as_json": f"{request.path}?format=json",
+        "curl": curl(request),
+    }
+
+
+def _fact_groups(record: RecordJSON, shown: RecordRow, links: Links) -> list[tuple[str, list[Fact]]]:
+    """Return the fields of a record, in groups; those that are not known are left out."""
+    groups = {
+        title: [
+            Fact(label=label, value=_format_value(name, record), url=shown.links.get(name, ""), note=note)
+            for label, name, note in fields
+            if record[name] not in (None, "")  # type: ignore[literal-required]
+        ]
+        for title, fields in FACT_GROUPS.items()
+    }
+    groups["Statement"] += [
+        Fact(label="Table", value=table, url=links.plain(table=table)) for table in record["tables"]
+    ]
+    return [(title, facts) for title, facts in groups.items() if facts]
+
+
+def _format_value(name: str, record: RecordJSON) -> Any:
+    value = record[name]  # type: ignore[literal-required]
+    if name == "time":
+        return value[:-1].replace("T", " ")
+    if name.endswith("_ms"):
+        return milliseconds(value)
+    return value if not isinstance(value, bool) else "yes" if value else "no"
+
+
+ORIGINS = (
+    ("Call sites", "call_sites", "call_site"), ("Routes", "routes", "route"),
+    ("Releases", "releases", "release"), ("Databases", "aliases", "alias"),
+)  # fmt: skip
+"""Title, field of the answer, filter."""
+SAMPLES = ("slowest", "newest", "failing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginRow:
+    """Where a part of the calls comes from."""
+
+    origin: CallOrigin
+    url: str
+    """The records from there; empty where the place is not known."""
+    share: float
+    """Percent of the statement's time."""
+
+
+def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return what statement.html shows."""
+    links = Links(request.path, request.query_params)
+    records = links.at(links.home)
+    records = records.narrowed(fingerprint=answer.fingerprint)
+    on: list[Chip] = chips(links)
+    return {
+        "answer": answer,
+        "sql": highlight_keywords(break_lines(answer.sql)) if answer.sql is not None else None,
+        "chips": on,
+        "without_filters": links.plain(),
+        "places": [
+            (title, _origin_rows(getattr(answer, field), records, name, answer.total_ms))
+            for title, field, name in ORIGINS
+            if any(origin.value for origin in getattr(answer, field))
+        ],
+        "samples": [
+            (name, lines)
+            for name in SAMPLES
+            if (lines := _record_rows(getattr(answer.samples, name), records))
+        ],
+        "suspects": [(row, reverse("sqllogs:trace", args=[row.trace_id])) for row in answer.repeats],
+        "records": records.setting(),
+        "in_admin": in_admin(answer.fingerprint),
+        "with_text": with_text,
+        "text_permission": VIEW_TEXT,
+        "as_json": links.shaped("json"),
+        "curl": curl(request),
+    }
+
+
+def _origin_rows(
+    origins: Sequence[CallOrigin], records: Links, name: str, total_ms: float
+) -> list[OriginRow]:
+    return [
+        OriginRow(
+            origin=origin,
+            url=records.adding(name, origin.value) if origin.value else "",
+            share=100 * origin.total_ms / total_ms if total_ms else 0.0,
+        )
+        for origin in origins
+    ]
+
+
+def _record_rows(records: Sequence[Any], links: Links) -> list[RecordRow]:
+    settings = conf.load()
+    return [record_row(record, links, settings) for record in records]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStep:
+    """One query of a trace; places are percent of its length."""
+
+    line: RecordRow
+    after_ms: float
+    """Since the first query was sent."""
+    begin: str
+    length: str
+    times: int
+    """How often the trace sends this statement."""
+
+
+def trace_page(request: Request, trace: TraceAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return what trace.html shows."""
+    records, settings = trace.results, conf.load()
+    links = Links(request.path, QueryDict())
+    links = links.at(links.home)
+    begins_ms = [datetime.fromisoformat(record["time"]).timestamp() * 1000 for record in records]
+    began_ms = min(begins_ms, default=0.0)
+    ends_ms = (begin + record["duration_ms"] for begin, record in zip(begins_ms, records, strict=True))
+    elapsed_ms = max(max(ends_ms, default=0.0) - began_ms, 0.001)
+    times = Counter(record["fingerprint"] for record in records)
+    return {
+        "trace": trace,
+        "origin": record_row(records[-1], links, settings) if records else None,
+        "elapsed_ms": elapsed_ms if records else None,
+        "steps": [
+            TraceStep(
+                line=record_row(record, links, settings),
+                after_ms=begin_ms - began_ms,
+                begin=f"{100 * (begin_ms - began_ms) / elapsed_ms:.2f}",
+                length=f"{100 * record['duration_ms'] / elapsed_ms:.2f}",
+                times=times[record["fingerprint"]],
+            )
+            for begin_ms, record in zip(begins_ms, records, strict=True)
+        ],
+        "repeated": sum(times.values()) - len(times),
+        "viewer": next((url for record in records if (url := trace_url(record, settings))), None),
+        "as_list": links.plain(trace_id=trace.trace_id, ordering="id"),
+        "with_text": with_text,
+        "text_permission": VIEW_TEXT,
+        "as_json": f"{request.path}?format=json",
+        "curl": curl(request),
+    }

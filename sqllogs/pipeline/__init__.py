@@ -1,0 +1,1 @@
+"""Buffer captured queries, resolve them and deliver them, in the writer's thread."""

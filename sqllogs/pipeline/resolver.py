@@ -1,0 +1,134 @@
+"""Turn captured queries into records.
+
+Fed by `sqllogs.pipeline.writer`, in the writer's thread, with what `sqllogs.capture.wrapper`
+left in the buffer; what it returns goes to the sinks.
+"""
+
+import os
+import socket
+from datetime import UTC, datetime
+from time import sleep
+from typing import Any, NamedTuple
+
+from sqllogs.capture.call_site import CallSites
+from sqllogs.conf import Conf
+from sqllogs.context import UnitOfWork
+from sqllogs.models import SQLLog
+from sqllogs.otel import tracing
+from sqllogs.record import SPAN, SQL, UNIT, VENDOR, YIELD_ROWS, Batch, Captured, Record
+from sqllogs.sql.normalize import ScannedStatement, StatementScanner, text_of
+from sqllogs.storage import events
+
+_LENGTHS = {
+    field.name: field.max_length for field in SQLLog._meta.fields if getattr(field, "max_length", None)
+}
+
+
+class _Origin(NamedTuple):
+    """The part of a record that all queries of a unit of work under one span share."""
+
+    trace_id: str | None
+    span_id: str | None
+    unit_id: str | None
+    sampled: bool
+    request_id: str | None
+    kind: str
+    route: str | None
+    view: str | None
+    method: str | None
+    status: int | None
+    repeats_allowed: bool
+
+
+class Resolver:
+    """For one thread."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._statements = StatementScanner()
+        self._call_sites = CallSites(conf)
+        self._release = _text(events.current_release(conf), "release")
+        self._host = _text(socket.gethostname(), "host") or ""
+        self._pid = os.getpid()
+
+    def batch(self, drained: list[Captured]) -> Batch:
+        """Resolve what was drained. Queries of muted units must be left out before."""
+        statements: dict[str, ScannedStatement] = {}
+        records = []
+        units: list[UnitOfWork | None] = []
+        unit: UnitOfWork | None = None
+        span: Any = None
+        origin, whole = _origin(None, None), None
+        for captured in drained:
+            if captured[UNIT] is not unit or captured[SPAN] is not span:
+                # Queries come in runs of one unit; its names are made once for a run.
+                unit, span = captured[UNIT], captured[SPAN]
+                origin = _origin(unit, span)
+                whole = None if unit is None else unit.whole
+            statement = self._statements.scan(captured[SQL], captured[VENDOR])
+            statements[statement.fingerprint] = statement
+            units.append(whole)
+            records.append(self._record(captured, statement.fingerprint, origin))
+            if len(records) % YIELD_ROWS == 0:
+                sleep(0)
+        return Batch(records=records, statements=statements, units=units)
+
+    def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
+        (
+            time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
+            rowcount, error, sqlstate, _, _, code, lasti, fetch,
+        ) = captured  # fmt: skip
+        execute_ms = duration_ms = execute_ns // 1000 / 1000
+        fetch_ms = None
+        if fetch is not None and fetch.rows >= 0:
+            fetch_ms = fetch.fetch_ns // 1000 / 1000
+            duration_ms = (execute_ns + fetch.fetch_ns) // 1000 / 1000
+            # SQLite and server-side cursors tell no count, psycopg counts rows that nobody fetches.
+            rowcount = max(rowcount, fetch.rows)
+            error, sqlstate = fetch.error or (error, sqlstate)
+        values = (
+            datetime.fromtimestamp(time_ns // 1000 / 1e6, UTC),  # a float tells microseconds until 2106
+            duration_ms,
+            execute_ms,
+            fetch_ms,
+            rowcount if rowcount >= 0 else None,
+            fingerprint,
+            sql_length if sql_length >= 0 else len(sql),
+            sql_hash,
+            alias[:64],
+            vendor[:16],
+            many,
+            in_transaction,
+            None if error is None else error.__name__[:100],
+            sqlstate,
+            *origin,
+            None if code is None else self._call_sites.name(code, lasti),
+            self._release,
+            self._host,
+            self._pid,
+        )
+        return Record._make(values)  # two thirds of the time of a call with 28 arguments
+
+
+def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
+    trace = tracing.trace_of_span(unit, span)
+    # A unit's own id: spans that the application opens within it have others. Outside of one it is the span.
+    unit_id = trace.span_hex if unit is None else f"{unit.span_id:016x}"
+    ids = (trace.trace_hex, trace.span_hex, unit_id, trace.sampled)
+    if unit is None:
+        return _Origin(*ids, None, "thread", None, None, None, None, False)
+    route, view = unit.destination()
+    return _Origin(
+        *ids,
+        _text(unit.request_id, "request_id"),
+        unit.kind[:16],
+        _text(route, "route"),
+        _text(view, "view"),
+        _text(unit.method, "method"),
+        unit.status,
+        unit.repeats_allowed,
+    )
+
+
+def _text(value: str | None, column: str) -> str | None:
+    """Clean a text that the host gave, and cut it to its column; empty is None."""
+    return text_of(value)[: _LENGTHS[column]] or None if value else None

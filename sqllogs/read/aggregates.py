@@ -1,0 +1,300 @@
+"""What a group of statements has in common: how many, how long, how spread.
+
+Made by the queries beside, in the reader's thread, from what a database has
+added up; parts of a group can be added together.
+
+Add the ring up by statement, view, alias or what else records have in common.
+
+One scan for the figures, short ones of the newest records for where they come from
+and for repeats: sorting the whole ring by these as well would double the time.
+Runs in the reader's thread.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, NamedTuple
+
+from django.db import connections
+from django.db.models import (
+    Aggregate,
+    BigIntegerField,
+    Count,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    Func,
+    Max,
+    QuerySet,
+    Sum,
+    TextField,
+    Value,
+)
+
+from sqllogs.models import SQLLog
+from sqllogs.read.records import statements
+from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, in_ring, since
+from sqllogs.sql.normalize import StatementInfo
+
+Records = QuerySet[SQLLog]
+
+JOINING_VENDORS = frozenset({"sqlite", "postgresql"})
+"""These hand all values of a group over as one; others would cut it short, so the reader joins rows."""
+
+ROWS_MAX = 2**63 - 1
+"""What JSON's writer takes; more rows are as many."""
+
+
+class DurationsText(Aggregate):
+    """All durations of a group as one text, whole microseconds by comma.
+
+    An exact percentile is made of it in a fifth of the time of a window function. Databases
+    that would cut such a text short have none of it: there the reader makes it, see `parts`.
+    """
+
+    output_field = TextField()
+    template = "MAX(NULL)"
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = "GROUP_CONCAT(CAST(%(expressions)s * 1000 + 0.5 AS INTEGER))"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = "STRING_AGG((%(expressions)s * 1000)::bigint::text, ',')"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+
+class Bucket(Func):
+    """The number of steps of so many seconds from the epoch to a time."""
+
+    output_field = BigIntegerField()
+    arity = 1
+    template = "FLOOR(EXTRACT(EPOCH FROM %(expressions)s) / %(step_s)s)"
+
+    def __init__(self, time: str, *, step_s: int) -> None:
+        super().__init__(F(time), step_s=step_s)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER) / %(step_s)s"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = "UNIX_TIMESTAMP(%(expressions)s) DIV %(step_s)s"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+
+class AggregatePart(NamedTuple):
+    """What a database has added up, under the keys asked for."""
+
+    keys: tuple[Any, ...]
+    calls: int
+    errors: int
+    total_ms: float
+    max_ms: float
+    durations: str | None
+    rows: int | None = None
+    last_seq: int = 0
+
+
+_SUMS: dict[str, Aggregate] = {
+    "sum_calls": Count("*"),
+    "sum_errors": Count("error"),
+    "sum_duration_ms": Sum("duration_ms"),
+    "max_duration_ms": Max("duration_ms"),
+    "durations": DurationsText("duration_ms", output_field=TextField()),
+}
+# Each further column is sorted along, which costs SQLite some 10 ms in 100,000 records; a time, as text, 20.
+_MORE: dict[str, Aggregate] = {
+    # As floats: a sum beyond 64 bits is an error on SQLite.
+    "sum_rows": Sum(ExpressionWrapper(F("rows") * Value(1.0), output_field=FloatField())),
+    "last_seq": Max("seq"),
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """The figures of one group; unknown ones are None."""
+
+    calls: int = 0
+    errors: int = 0
+    total_ms: float = 0.0
+    max_ms: float | None = None
+    rows: int | None = None
+    last_seq: int = 0
+    """Number of the newest record."""
+    _durations: list[str] = field(default_factory=list)
+    _sorted_us: list[int] = field(default_factory=list)
+
+    def add(self, part: AggregatePart) -> None:
+        self.calls += part.calls
+        self.errors += part.errors
+        self.total_ms += part.total_ms
+        self.max_ms = max(self.max_ms or 0.0, part.max_ms)
+        if part.rows is not None:
+            self.rows = min((self.rows or 0) + part.rows, ROWS_MAX)
+        self.last_seq = max(self.last_seq, part.last_seq)
+        if part.durations:
+            self._durations.append(part.durations)
+
+    @property
+    def mean_ms(self) -> float | None:
+        return self.total_ms / self.calls if self.calls else None
+
+    @property
+    def p50_ms(self) -> float | None:
+        return self._percentile_ms(50)
+
+    @property
+    def p95_ms(self) -> float | None:
+        return self._percentile_ms(95)
+
+    @property
+    def p99_ms(self) -> float | None:
+        return self._percentile_ms(99)
+
+    def _percentile_ms(self, percent: int) -> float | None:
+        """Return the duration that so many calls do not exceed, exact to the microsecond."""
+        if self._durations:
+            self._sorted_us = sorted([*self._sorted_us, *map(int, ",".join(self._durations).split(","))])
+            self._durations = []
+        if not self._sorted_us:
+            return None
+        rank = -(-percent * len(self._sorted_us) // 100)
+        return self._sorted_us[rank - 1] / 1000
+
+
+def joins(rows: QuerySet[Any, Any]) -> bool:
+    """Tell whether the database joins values, or is to hand over row by row."""
+    return connections[rows.db].vendor in JOINING_VENDORS
+
+
+def parts(records: Records, *keys: str, more: bool = True) -> Iterator[AggregatePart]:
+    """Add records up by columns, of which one may be annotated; rows and last number only with `more`."""
+    sums = _SUMS | _MORE if more else _SUMS
+    found = records.order_by().values(*keys).annotate(**sums).values_list(*keys, *sums)
+    width = len(keys)
+    texts = {} if joins(records) else _joined(records, keys)
+    for row in fetch(found):
+        calls, errors, total_ms, max_ms, durations, *rest = row[width:]
+        durations = durations or texts.get(row[:width])
+        rows, last_seq = rest or (None, 0)
+        rows = None if rows is None else min(int(rows), ROWS_MAX)
+        yield AggregatePart(
+            row[:width], calls, errors, total_ms or 0.0, max_ms or 0.0, durations, rows, last_seq
+        )
+
+
+def _joined(records: Records, keys: tuple[str, ...]) -> dict[tuple[Any, ...], str]:
+    """Make here what `DurationsText` is; of keys that a collation takes for one it has those of one."""
+    found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for *key, duration_ms in fetch(records.order_by().values_list(*keys, "duration_ms")):
+        found[tuple(key)].append(str(int(duration_ms * 1000 + 0.5)))
+    return {key: ",".join(texts) for key, texts in found.items()}
+
+
+def fetch(queryset: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:
+    """Return rows without the fields' converters, which take as long as the query itself."""
+    compiler = queryset.query.get_compiler(using=queryset.db)
+    return chain.from_iterable(compiler.execute_sql() or ())
+
+
+def as_time(value: Any) -> datetime:
+    """Return what a database has for a time: SQLite a text of UTC, when it has been computed."""
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "host")
+"""What can be grouped by."""
+
+OF_STATEMENT = ("operation", "table")
+"""These stand with the statement's text, so records are added up by fingerprint first."""
+
+NEWEST_ROWS = 10_000
+"""Records that are looked at beside a scan of the whole ring."""
+
+GroupValue = str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Group(Figures):
+    """All matching records with one value of what is grouped by."""
+
+    group: GroupValue
+
+
+@dataclass(slots=True, kw_only=True)
+class Origins:
+    """Where the records of a group lately came from, by number of calls."""
+
+    routes: Counter[str] = field(default_factory=Counter)
+    call_sites: Counter[str] = field(default_factory=Counter)
+
+
+def group_column(group_by: str) -> str:
+    """Return the ring's column that stands for a group."""
+    return "fingerprint" if group_by in OF_STATEMENT else group_by
+
+
+def groups(filtered: Records, ring: RingSnapshot, group_by: str) -> tuple[list[Group], float]:
+    """Add all matching records up, in no particular order; return their total time beside."""
+    found = list(parts(in_ring(filtered, ring), group_column(group_by)))
+    value_of = GroupValues(group_by, {part.keys[0] for part in found})
+    made: dict[GroupValue, Group] = {}
+    for part in found:
+        for value in value_of[part.keys[0]]:
+            (made.get(value) or made.setdefault(value, Group(group=value))).add(part)
+    return list(made.values()), sum(part.total_ms for part in found)
+
+
+def newest(filtered: Records, ring: RingSnapshot) -> Records:
+    return since(filtered, ring, ring.seq - NEWEST_ROWS + 1)
+
+
+def origins(
+    filtered: Records, ring: RingSnapshot, group_by: str, wanted: Collection[GroupValue]
+) -> dict[GroupValue, Origins]:
+    """Tell where groups come from: by the newest records, or by all where these have none of a group."""
+    key = group_column(group_by)
+    found = _origins(newest(filtered, ring), key, group_by)
+    missing = sorted(value for value in wanted if value is not None and value not in found)[:VARIABLES_MAX]
+    if missing and group_by not in OF_STATEMENT:
+        found |= _origins(in_ring(filtered, ring).filter(**{f"{key}__in": missing}), key, group_by)
+    return found
+
+
+def _origins(records: Records, key: str, group_by: str) -> dict[GroupValue, Origins]:
+    keys = dict.fromkeys((key, "route", "call_site"))
+    counted = records.order_by().values(*keys).annotate(calls=Count("slot"))
+    rows = list(fetch(counted.values_list(key, "route", "call_site", "calls")))
+    value_of = GroupValues(group_by, {row[0] for row in rows})
+    made: dict[GroupValue, Origins] = {}
+    for found, route, call_site, calls in rows:
+        for value in value_of[found]:
+            one = made.get(value) or made.setdefault(value, Origins())
+            if route:
+                one.routes[route] += calls
+            if call_site:
+                one.call_sites[call_site] += calls
+    return made
+
+
+class GroupValues:
+    """The values of a group that a column's value belongs to: a statement can name several tables."""
+
+    def __init__(self, group_by: str, found: Iterable[Any]) -> None:
+        self._of_statement = group_by in OF_STATEMENT
+        self._several = group_by == "table"
+        self._statements: Mapping[str, StatementInfo] = statements(found) if self._of_statement else {}
+
+    def __getitem__(self, key: Any) -> tuple[GroupValue, ...]:
+        if not self._of_statement:
+            return (key,)
+        statement = self._statements.get(key)
+        if statement is None:
+            return (None,)
+        if not self._several:
+            return (statement.operation,)
+        return tuple(statement.tables.split(",")) if statement.tables else (None,)

@@ -1,0 +1,181 @@
+"""Say how the SQL log is: how full, how far behind, what was lost.
+
+Reads by `sqllogs.read`, in the reader's thread; feeds `health/` and its command.
+
+Read what the recording processes tell of themselves.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from django.db.models import Max, Sum
+from django.utils import timezone
+
+from sqllogs.models import Process
+from sqllogs.read import records
+from sqllogs.read import ring as read_ring
+
+ALIVE_WITHIN = timedelta(seconds=30)
+"""A process that captures writes its figures every ten seconds at the latest."""
+LAG_MAX_MS = 10_000.0
+EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingHealth:
+    rows: int
+    capacity: int
+    fill_percent: float
+    seq: int
+    """Number of the newest record, which is how many there have been."""
+    oldest_time: str | None
+    oldest_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessHealth:
+    host: str
+    pid: int
+    started_at: datetime
+    updated_at: datetime
+    alive: bool
+    """It has written lately; an idle process does not, and is well."""
+    captured: int
+    stored: int
+    sampled_out: int
+    """Records that only the statistics count."""
+    dropped: dict[str, int]
+    exported: dict[str, int]
+    """Records that were to be sent over OTLP too, by outcome; empty where none are."""
+    queued: int
+    lag_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Totals are over all processes since the log began; `queued` and `lag_ms` over those alive."""
+
+    status: Literal["ok", "degraded"]
+    reasons: list[str]
+    ring: RingHealth
+    captured: int
+    stored: int
+    sampled_out: int
+    """Records that only the statistics count."""
+    dropped: dict[str, int]
+    dropped_total: int
+    exported: dict[str, int]
+    queued: int
+    lag_ms: float
+    """Of the process that is furthest behind."""
+    updated_at: datetime | None
+    processes: list[ProcessHealth]
+
+
+def health() -> Health:
+    now = timezone.now()
+    processes = [_process(found, now) for found in latest_processes()]
+    alive = [process for process in processes if process.alive]
+    reasons = [reason for process in alive for reason in _complaints(process)]
+    totals = process_totals()
+    return Health(
+        status="degraded" if reasons else "ok",
+        reasons=reasons,
+        ring=ring_health(),
+        captured=totals.captured,
+        stored=totals.stored,
+        sampled_out=totals.sampled_out,
+        dropped=totals.dropped,
+        dropped_total=sum(totals.dropped.values()),
+        exported=totals.exported,
+        queued=sum(process.queued for process in alive),
+        lag_ms=max((process.lag_ms for process in alive), default=0.0),
+        updated_at=totals.updated_at,
+        processes=processes,
+    )
+
+
+def ring_health() -> RingHealth:
+    now = timezone.now()
+    ring = read_ring.ring()
+    rows = records.count_all(ring)
+    oldest = records.oldest_record(ring)
+    return RingHealth(
+        rows=rows,
+        capacity=ring.capacity,
+        fill_percent=round(100 * rows / ring.capacity, 1) if ring.capacity else 0.0,
+        seq=ring.seq,
+        oldest_time=oldest["time"] if oldest else None,
+        oldest_age_s=(now - datetime.fromisoformat(oldest["time"])).total_seconds() if oldest else None,
+    )
+
+
+def _process(found: Process, now: datetime) -> ProcessHealth:
+    return ProcessHealth(
+        host=found.host,
+        pid=found.pid,
+        started_at=found.started_at,
+        updated_at=found.updated_at,
+        alive=now - found.updated_at <= ALIVE_WITHIN,
+        captured=found.captured,
+        stored=found.stored,
+        sampled_out=found.sampled_out,
+        dropped=found.dropped,
+        exported=found.exported,
+        queued=found.queued,
+        lag_ms=found.lag_ms,
+    )
+
+
+def _complaints(process: ProcessHealth) -> Iterator[str]:
+    who = f"process {process.pid} on {process.host}"
+    for reason, lost in process.dropped.items():
+        yield f"{who} has dropped {lost} records since it started ({reason})"
+    for outcome in EXPORT_LOSSES & process.exported.keys():
+        yield f"{who} has not sent {process.exported[outcome]} records over OTLP ({outcome})"
+    if process.lag_ms > LAG_MAX_MS:
+        yield f"{who} is {process.lag_ms / 1000:.1f} s behind"
+
+
+PROCESSES_MAX = 100
+"""Processes that are told of one by one, those first that wrote last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What all processes together have done."""
+
+    captured: int
+    stored: int
+    sampled_out: int
+    dropped: dict[str, int]
+    exported: dict[str, int]
+    updated_at: datetime | None
+
+
+def latest_processes() -> list[Process]:
+    return list(Process.objects.order_by("-updated_at")[:PROCESSES_MAX])
+
+
+def process_totals() -> Totals:
+    """Add up all processes that have ever written."""
+    sums = Process.objects.aggregate(Sum("captured"), Sum("stored"), Sum("sampled_out"), Max("updated_at"))
+    return Totals(
+        captured=sums["captured__sum"] or 0,
+        stored=sums["stored__sum"] or 0,
+        sampled_out=sums["sampled_out__sum"] or 0,
+        dropped=_added_up("dropped"),
+        exported=_added_up("exported"),
+        updated_at=sums["updated_at__max"],
+    )
+
+
+def _added_up(column: str) -> dict[str, int]:
+    """Return the sums of counts that a column has by reason or outcome."""
+    counts: Counter[str] = Counter()
+    for found in Process.objects.exclude(**{column: {}}).values_list(column, flat=True):
+        counts.update(found)
+    return dict(counts)

@@ -1,0 +1,286 @@
+"""Say which page is asked for: ordering, limit, and offset or cursor.
+
+Fed by a view's parameters, feeds `sqllogs.read.pagination`. A cursor names a record,
+not a distance, so pages neither repeat nor skip one while new ones come in.
+
+Cut what a filter has chosen into pages.
+
+Fed with what `sqllogs.read.pagination` has been asked for, reads by `sqllogs.read` in
+the reader's thread, feeds JSON and page.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, QueryDict
+
+from sqllogs.errors import ParameterError
+from sqllogs.read import parameters, records
+from sqllogs.read import ring as read_ring
+from sqllogs.read.parameters import clean_parameters
+from sqllogs.read.records import COLUMNS, RecordJSON, Row
+from sqllogs.read.ring import Ordering, Position, Records, RingSnapshot, Window
+from sqllogs.storage.blocks import UNKNOWN
+
+LIMIT = 100
+LIMIT_MAX = 1_000
+OFFSET_MAX = 10_000
+
+ORDERINGS = {
+    "id": "seq",
+    "time": "seq",  # numbers are given out in time's order, but for what a flush interval mixes
+    "duration_ms": "duration_ms",
+    "execute_ms": "execute_ms",
+    "rows": "rows",
+    "sql_length": "sql_length",
+}
+PARAMETERS = ("ordering", "limit", "offset", "cursor")
+
+_CURSOR = re.compile(r"(-?)(\d{1,18})(?:~(-?[0-9.e+-]{1,25}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a page begins: `<id>`, or `<id>~<value>` in an order by value.
+
+    With `-` before it, it is where the page before ends.
+    """
+
+    place: Position
+    backward: bool = False
+
+    def __str__(self) -> str:
+        value = "" if self.place.value is None else f"~{self.place.value!r}"
+        return f"{'-' if self.backward else ''}{self.place.seq}{value}"
+
+    @classmethod
+    def read(cls, text: str) -> "Cursor":
+        """Raise ValueError for a text that is no cursor."""
+        found = _CURSOR.fullmatch(text)
+        if found is None:
+            raise ValueError(text)
+        value = None if found[3] is None else float(found[3])
+        if value is not None and abs(value) > 2**53:
+            raise ValueError(text)
+        return cls(place=Position(int(found[2]), value), backward=bool(found[1]))
+
+
+class CursorField(forms.CharField):
+    def clean(self, value: str | None) -> Cursor | None:
+        text = super().clean(value)
+        try:
+            return Cursor.read(text) if text else None
+        except ValueError:
+            raise ValidationError("Give the next_cursor of another answer as it is.") from None
+
+
+class RecordOrderingField(forms.CharField):
+    def clean(self, value: str | None) -> Ordering:
+        text = super().clean(value) or "-id"
+        column = ORDERINGS.get(text.removeprefix("-"))
+        if column is None:
+            raise ValidationError(f"Give one of {', '.join(ORDERINGS)}, with - before it for descending.")
+        return Ordering(column=column, descending=text.startswith("-"))
+
+
+class PageForm(forms.Form):
+    """The parameters of a page."""
+
+    limit = forms.IntegerField(min_value=1, max_value=LIMIT_MAX, required=False)
+    offset = forms.IntegerField(min_value=0, max_value=OFFSET_MAX, required=False)
+    cursor = CursorField(required=False)
+    ordering = RecordOrderingField(required=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CursorPage:
+    """Which page is asked for."""
+
+    ordering: Ordering
+    limit: int
+    offset: int
+    cursor: Cursor | None
+
+    @classmethod
+    def from_query(cls, query: QueryDict) -> "CursorPage":
+        """Read a query string, whatever else it says; raise ParameterError."""
+        form = PageForm(parameters.given(query, PARAMETERS))
+        for name, messages in form.errors.items():
+            raise ParameterError(name, f"{name}: {messages[0]}")
+        data = form.cleaned_data
+        cursor, ordering = data["cursor"], data["ordering"]
+        if cursor and data["offset"] is not None:
+            raise ParameterError("offset", "Give cursor or offset, not both.")
+        if cursor and (cursor.place.value is None) != (ordering.column == "seq"):
+            raise ParameterError("cursor", "The cursor belongs to another ordering.")
+        limit = data["limit"] or LIMIT
+        return cls(ordering=ordering, limit=limit, offset=data["offset"] or 0, cursor=cursor)
+
+    @property
+    def window(self) -> Window:
+        """The records to read: one more than the page has, which tells whether another page follows."""
+        backward = self.cursor is not None and self.cursor.backward
+        return Window(
+            ordering=self.ordering.flipped() if backward else self.ordering,
+            limit=self.limit + 1,
+            after=self.cursor.place if self.cursor else None,
+            offset=self.offset,
+        )
+
+    def cursor_at(self, row: Row, *, backward: bool = False) -> Cursor:
+        """Return the cursor of the page behind a row, or before it."""
+        value = None
+        if self.ordering.column != "seq":
+            found = row[COLUMNS.index(self.ordering.column)]
+            value = float(UNKNOWN if found is None else found)
+        return Cursor(place=Position(row[0], value), backward=backward)
+
+
+PAGE = ("ordering", "limit", "offset")
+
+AnyRow = TypeVar("AnyRow")
+
+
+class OrderingField(forms.CharField):
+    """One of an allow-list, with - before it for descending."""
+
+    def __init__(self, *, names: Collection[str], default: str) -> None:
+        super().__init__(required=False)
+        self._names, self._default = names, default
+
+    def clean(self, value: str | None) -> str:
+        text = super().clean(value) or self._default
+        if text.removeprefix("-") not in self._names:
+            raise ValidationError(f"Give one of {', '.join(self._names)}, with - before it for descending.")
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffsetPage:
+    """The part of an ordered list that is asked for."""
+
+    ordering: str
+    limit: int
+    offset: int
+
+    @classmethod
+    def from_query(cls, query: QueryDict, names: Collection[str], default: str) -> "OffsetPage":
+        """Read a query string; raise ParameterError."""
+        data = clean_parameters(
+            query,
+            ordering=OrderingField(names=names, default=default),
+            limit=forms.IntegerField(min_value=1, max_value=LIMIT_MAX, required=False),
+            offset=forms.IntegerField(min_value=0, max_value=OFFSET_MAX, required=False),
+        )
+        return cls(ordering=data["ordering"], limit=data["limit"] or LIMIT, offset=data["offset"] or 0)
+
+    @property
+    def column(self) -> str:
+        return self.ordering.removeprefix("-")
+
+    @property
+    def is_descending(self) -> bool:
+        return self.ordering.startswith("-")
+
+    def cut(self, rows: Iterable[AnyRow], value: Callable[[AnyRow], Any]) -> list[AnyRow]:
+        """Sort rows by a value, the unknown below all others, and cut the page out."""
+
+        def key(row: AnyRow) -> tuple[bool, Any]:
+            found = value(row)
+            return found is not None, found
+
+        ordered = sorted(rows, key=key, reverse=self.is_descending)
+        return ordered[self.offset : self.offset + self.limit]
+
+    def next_url(self, request: HttpRequest, count: int) -> str | None:
+        offset = self.offset + self.limit
+        return self._url(request, offset) if offset < count and offset <= OFFSET_MAX else None
+
+    def previous_url(self, request: HttpRequest) -> str | None:
+        return self._url(request, max(0, self.offset - self.limit)) if self.offset else None
+
+    def _url(self, request: HttpRequest, offset: int) -> str:
+        query = request.GET.copy()
+        query["offset"] = str(offset)
+        return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+
+
+COUNT_MAX = 10_000
+"""Records are counted up to here; to count more would take longer than to read the page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The answer of a list, in the order of its JSON."""
+
+    count: int
+    count_is_capped: bool
+    """There are more than `count`."""
+    next: str | None
+    previous: str | None
+    next_cursor: str | None
+    results: list[RecordJSON]
+
+
+def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, with_text: bool) -> Page:
+    """Read the page that is asked for; one beyond the last is empty."""
+    ring = read_ring.ring()
+    rows = records.rows(filtered, ring, paging.window)
+    shown, there_is_more = rows[: paging.limit], len(rows) > paging.limit
+    if paging.cursor is not None and paging.cursor.backward:
+        if not there_is_more:  # the beginning is reached: that is the first page, and a full one
+            return read_page(request, filtered, replace(paging, cursor=None), with_text=with_text)
+        shown.reverse()
+    count = _count(filtered, ring, paging, rows)
+    following = str(paging.cursor_at(shown[-1])) if there_is_more else None
+    return Page(
+        count=min(count, COUNT_MAX),
+        count_is_capped=count > COUNT_MAX,
+        next=_next(request, paging, following),
+        previous=_previous(request, paging, shown),
+        next_cursor=following,
+        results=records.records(shown, with_text=with_text),
+    )
+
+
+def _count(filtered: Records, ring: RingSnapshot, paging: CursorPage, rows: list[Row]) -> int:
+    """Count up to one more than COUNT_MAX, without scanning again what the page has been read from."""
+    if paging.cursor is not None or (paging.offset and not rows):
+        return records.count(filtered, ring, COUNT_MAX + 1)
+    seen = paging.offset + len(rows)
+    if len(rows) <= paging.limit or seen > COUNT_MAX:
+        return seen
+    if paging.ordering.column != "seq":
+        return records.count(filtered, ring, COUNT_MAX + 1)
+    last = Position(rows[-1][0])
+    return seen + records.count_after(last, filtered, ring, paging.ordering, COUNT_MAX + 1 - seen)
+
+
+def _next(request: HttpRequest, paging: CursorPage, following: str | None) -> str | None:
+    if following is None:
+        return None
+    offset = paging.offset + paging.limit
+    if paging.offset and offset <= OFFSET_MAX:
+        return _url(request, offset=str(offset))
+    return _url(request, cursor=following)
+
+
+def _previous(request: HttpRequest, paging: CursorPage, shown: list[Row]) -> str | None:
+    if paging.offset:
+        return _url(request, offset=str(max(0, paging.offset - paging.limit)))
+    if paging.cursor is None or not shown:
+        return None
+    return _url(request, cursor=str(paging.cursor_at(shown[0], backward=True)))
+
+
+def _url(request: HttpRequest, **changes: str) -> str:
+    """Return the address of the same list at another place."""
+    query = request.GET.copy()
+    for name in ("cursor", "offset"):
+        query.pop(name, None)
+    query.update(changes)
+    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")

@@ -1,0 +1,287 @@
+"""Read records out of the ring.
+
+Newest first is read without sorting: it is the order of the slots, from the
+newest record's down to 0, then from the last slot on.
+
+Make the record of the contract out of a row of the ring and its statement.
+
+Fed by `sqllogs.read` with raw rows, feeds JSON and page. Runs in the
+reader's thread. A serializer and model instances would take seven times as long.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, TypedDict
+
+from django.db.models import F, FloatField, Func, Q, TextField, Value
+from django.db.models.functions import Coalesce
+
+from sqllogs.models import SQLLog, Statement
+from sqllogs.read.block_index import Index
+from sqllogs.read.ring import (
+    Ordering,
+    Position,
+    Records,
+    RingSnapshot,
+    Window,
+    at_seqs,
+    chunks,
+    in_ring,
+    numbers,
+)
+from sqllogs.read.ring import ring as current
+from sqllogs.sql.normalize import StatementInfo
+from sqllogs.storage import blocks
+from sqllogs.storage.blocks import UNKNOWN, slot_ranges
+
+Row = tuple[Any, ...]
+"""The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
+
+COLUMNS = (
+    "seq", "time", "duration_ms", "execute_ms", "fetch_ms", "rows", "sql_length", "fingerprint", "alias",
+    "vendor", "many", "in_transaction", "error", "sqlstate", "trace_id", "span_id", "unit_id", "sampled",
+    "request_id", "kind", "route", "view", "method", "status", "call_site", "release", "host", "pid",
+)  # fmt: skip
+
+
+class RecordJSON(TypedDict):
+    """One executed statement under the names of the API; see the model's help texts for units."""
+
+    id: int
+    time: str
+    duration_ms: float
+    execute_ms: float
+    fetch_ms: float | None
+    rows: int | None
+    sql: str | None
+    sql_length: int
+    fingerprint: str
+    operation: str | None
+    tables: list[str]
+    alias: str
+    vendor: str
+    many: bool
+    in_transaction: bool
+    error: str | None
+    sqlstate: str | None
+    trace_id: str | None
+    span_id: str | None
+    unit_id: str | None
+    sampled: bool
+    request_id: str | None
+    kind: str
+    route: str | None
+    view: str | None
+    method: str | None
+    status: int | None
+    call_site: str | None
+    release: str | None
+    host: str
+    pid: int
+
+
+def record_json(row: Row, statement: StatementInfo | None, *, with_text: bool) -> RecordJSON:
+    """Return the record of a row; of a statement whose text is not kept, only the fingerprint is known."""
+    (
+        seq, time, duration_ms, execute_ms, fetch_ms, rows, sql_length, fingerprint, alias,
+        vendor, many, in_transaction, error, sqlstate, trace_id, span_id, unit_id, sampled, request_id,
+        kind, route, view, method, status, call_site, release, host, pid,
+    ) = row  # fmt: skip
+    return {
+        "id": seq,
+        "time": time if isinstance(time, str) else rfc3339(time),
+        "duration_ms": duration_ms,
+        "execute_ms": execute_ms,
+        "fetch_ms": fetch_ms,
+        "rows": rows,
+        "sql": statement.sql if statement is not None and with_text else None,
+        "sql_length": sql_length,
+        "fingerprint": fingerprint,
+        "operation": statement.operation if statement is not None else None,
+        "tables": statement.tables.split(",") if statement is not None and statement.tables else [],
+        "alias": alias,
+        "vendor": vendor,
+        "many": bool(many),
+        "in_transaction": bool(in_transaction),
+        "error": error,
+        "sqlstate": sqlstate,
+        "trace_id": trace_id,
+        "span_id": span_id,
+        "unit_id": unit_id,
+        "sampled": bool(sampled),
+        "request_id": request_id,
+        "kind": kind,
+        "route": route,
+        "view": view,
+        "method": method,
+        "status": status,
+        "call_site": call_site,
+        "release": release,
+        "host": host,
+        "pid": pid,
+    }
+
+
+def rfc3339(time: datetime) -> str:
+    """Return a time with six digits of a second; a naive one is UTC already, as SQLite keeps it."""
+    if time.tzinfo not in (None, UTC):
+        time = time.astimezone(UTC)
+    return f"{time.isoformat(timespec='microseconds')[:26]}Z"
+
+
+SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
+
+ATTEMPTS = 3
+"""At a page whose records are being overwritten."""
+
+
+def count(filtered: Records, ring: RingSnapshot, cap: int) -> int:
+    """Count up to `cap` records."""
+    if (index := _index(filtered, ring)) is not None:
+        return index.count(ring.oldest, ring.seq, cap)
+    return in_ring(filtered, ring)[:cap].count()
+
+
+def count_after(place: Position, filtered: Records, ring: RingSnapshot, ordering: Ordering, cap: int) -> int:
+    """Count up to `cap` records behind one, by number: the rest of a scan that a page has begun."""
+    if (index := _index(filtered, ring)) is not None:
+        return index.count(*numbers(ring, ordering, place), cap)
+    counted = 0
+    for run in _runs(filtered, ring, ordering, place):
+        if counted < cap:
+            counted += run[: cap - counted].count()
+    return counted
+
+
+def rows(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
+    """Read a window of the records that a filter has chosen."""
+    found: list[Row] = []
+    for _ in range(ATTEMPTS):
+        index = _index(filtered, ring, window.ordering.column)
+        if index is None:
+            in_order = _by_number if window.ordering.column == "seq" else _by_value
+            return in_order(filtered, ring, window)
+        seqs = index.window(window)
+        found = _numbered(seqs, ring)
+        if len(found) == len(seqs):
+            break
+        ring = current()  # some have been overwritten since it was read, and a short page would be the last
+    return found
+
+
+def records(found: Iterable[Row], *, with_text: bool) -> list[RecordJSON]:
+    """Return rows with their statements, each of which is fetched once."""
+    found = list(found)
+    texts = statements({row[FINGERPRINT] for row in found})
+    return [record_json(row, texts.get(row[FINGERPRINT]), with_text=with_text) for row in found]
+
+
+def one(ring: RingSnapshot, seq: int, *, with_text: bool) -> RecordJSON | None:
+    """Look a record up by its number, if it is (still) in the ring."""
+    if not ring.oldest <= seq <= ring.seq:
+        return None
+    found = records(_fetch(SQLLog.objects.filter(slot=seq % ring.capacity, seq=seq)), with_text=with_text)
+    return found[0] if found else None
+
+
+def count_all(ring: RingSnapshot) -> int:
+    return in_ring(SQLLog.objects.all(), ring).count()
+
+
+def oldest_record(ring: RingSnapshot) -> RecordJSON | None:
+    window = Window(ordering=Ordering(descending=False), limit=1)
+    found = records(rows(SQLLog.objects.all(), ring, window), with_text=False)
+    return found[0] if found else None
+
+
+def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index | None:
+    """Return the index of a large ring where there is something to look for that it knows."""
+    needed = filtered.query.where if column == "seq" else column in blocks.NUMBERS
+    return Index.for_filters(filtered, ring) if needed else None
+
+
+def _numbered(seqs: Sequence[int], ring: RingSnapshot) -> list[Row]:
+    """Return the records of some numbers in their order, but for what has been overwritten meanwhile."""
+    found = {row[SEQ]: row for chosen in at_seqs(ring, seqs) for row in _fetch(chosen)}
+    return [found[seq] for seq in seqs if seq in found]
+
+
+def _by_number(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
+    found: list[Row] = []
+    skip = window.offset
+    for run in _runs(filtered, ring, window.ordering, window.after):
+        want = window.limit - len(found)
+        read = _fetch(run[skip : skip + want])
+        # Only a run that has been skipped as a whole has to be counted for that.
+        skip = 0 if read or not skip else skip - run[:skip].count()
+        found += read
+        if len(found) == window.limit:
+            break
+    return found
+
+
+def _runs(filtered: Records, ring: RingSnapshot, ordering: Ordering, after: Position | None) -> list[Records]:
+    """Return the records behind a place as one or two runs of slots, in order."""
+    first, last = numbers(ring, ordering, after)
+    if last < first:
+        return []
+    ranges = slot_ranges(first, last, ring.capacity)
+    ordered = filtered.order_by("-slot" if ordering.descending else "slot")
+    return [
+        ordered.filter(slot__range=slots, seq__gte=first, seq__lte=last)
+        for slots in (reversed(ranges) if ordering.descending else ranges)
+    ]
+
+
+def _by_value(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
+    descending = window.ordering.descending
+    ordered = in_ring(filtered, ring).alias(key=_key(window.ordering.column))
+    if window.after is not None:
+        seq, value = window.after
+        beyond = "lt" if descending else "gt"
+        ordered = ordered.filter(Q(**{f"key__{beyond}": value}) | Q(**{"key": value, f"seq__{beyond}": seq}))
+    names = ("-key", "-seq") if descending else ("key", "seq")
+    return _fetch(ordered.order_by(*names)[window.offset : window.offset + window.limit])
+
+
+def _key(column: str) -> Coalesce:
+    # The databases do not agree on where NULL belongs; unknown is below all that is known.
+    return Coalesce(F(column), Value(UNKNOWN), output_field=FloatField())
+
+
+class _Written(Func):
+    """A time as RFC 3339 has it; to make a `datetime` of it and a text of that takes four times as long."""
+
+    arity = 1
+    output_field = TextField()
+
+    template = "%(expressions)s"  # elsewhere it is left as it is
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        # A whole second is kept without its fraction.
+        template = "replace(substr(%(expressions)s || '.000000', 1, 26), ' ', 'T') || 'Z'"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+
+_READ = tuple(_Written("time") if name == "time" else name for name in COLUMNS)
+
+
+def _fetch(queryset: Records) -> list[Row]:
+    # Without the fields' converters, which take as long as the query itself.
+    compiler = queryset.values_list(*_READ).query.get_compiler(using=queryset.db)
+    return list(chain.from_iterable(compiler.execute_sql()))
+
+
+def statements(fingerprints: Iterable[str]) -> dict[str, StatementInfo]:
+    """Return the texts that are kept, by fingerprint."""
+    found: dict[str, StatementInfo] = {}
+    for wanted in chunks(sorted(fingerprints)):
+        chosen = Statement.objects.filter(fingerprint__in=wanted)
+        for row in chosen.values_list(*StatementInfo._fields):
+            found[row[0]] = StatementInfo(*row)
+    return found

@@ -1,0 +1,279 @@
+"""Figures by time and group: the points of `series/`.
+
+Add the ring up by time and group: the points of a graph.
+
+One scan; times without calls are filled in, so that a gap is seen as one. Runs
+in the reader's thread.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import QueryDict
+
+from sqllogs.read import aggregates, statistics, statistics_rows
+from sqllogs.read.aggregates import (
+    GROUPS,
+    AggregatePart,
+    Bucket,
+    Figures,
+    GroupValue,
+    GroupValues,
+    Records,
+    group_column,
+    parts,
+)
+from sqllogs.read.parameters import ChoiceField, clean_parameters
+from sqllogs.read.records import rfc3339
+from sqllogs.read.ring import RingSnapshot, in_ring
+from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
+
+TOP, TOP_MAX = 10, 20
+
+STEPS_S = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 604_800,
+)  # fmt: skip
+BUCKETS = 200
+"""How many a graph has, at most, where no step is given."""
+BUCKETS_MAX = 1_000
+"""A step that would make more is widened."""
+
+_STEP = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)?", re.ASCII)
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+STEP_MAX_S = 366 * 86_400
+
+
+class StepField(forms.CharField):
+    """A length of time in whole seconds: 30, 30s, 5m, 1h, 1d."""
+
+    def clean(self, value: str | None) -> int | None:
+        text = super().clean(value)
+        if text in ("", "auto"):
+            return None
+        found = _STEP.fullmatch(text)
+        seconds = int(found[1]) * _UNITS_S[found[2] or "s"] if found else 0
+        if not 0 < seconds <= STEP_MAX_S:
+            raise ValidationError("Give a step of time as 30s, 5m, 1h or 1d.")
+        return max(1, round(seconds))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """The lines that are asked for."""
+
+    group_by: str | None
+    top: int
+    step_s: int | None
+    """None leaves it to the range."""
+    whole_steps: bool = True
+    """Whether the first step of statistics has calls from before the range too."""
+
+    @classmethod
+    def from_query(cls, query: QueryDict) -> "Graph":
+        """Read a query string; raise ParameterError."""
+        data = clean_parameters(
+            query,
+            group_by=ChoiceField(names=GROUPS),
+            top=forms.IntegerField(min_value=1, max_value=TOP_MAX, required=False),
+            step=StepField(required=False),
+        )
+        return cls(group_by=data["group_by"], top=data["top"] or TOP, step_s=data["step"])
+
+    def step_for(self, since: datetime, until: datetime) -> int:
+        """Return the step in seconds: as asked for if it does not make too many points."""
+        range_s = max(1.0, (until - since).total_seconds())
+        if self.step_s is not None and range_s / self.step_s <= BUCKETS_MAX:
+            return self.step_s
+        return step_of(range_s, BUCKETS if self.step_s is None else BUCKETS_MAX)
+
+
+def step_of(range_s: float, buckets: int) -> int:
+    """Return the shortest of the steps, or of so many weeks, that makes about so many buckets of a range."""
+    least_s, last = range_s / buckets, STEPS_S[-1]
+    return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
+
+
+OTHER_SERIES = ("other", "all others")
+"""What the line of all groups below the top is called; the second where a group has the first name."""
+
+AnyFigures = TypeVar("AnyFigures")
+
+
+@dataclass(slots=True, kw_only=True)
+class GroupSeries(Generic[AnyFigures]):
+    """The points of one group."""
+
+    value: GroupValue
+    total_ms: float = 0.0
+    points: dict[int, AnyFigures] = field(default_factory=dict)
+    """By bucket: steps since the epoch."""
+
+
+def _add(line: GroupSeries[Figures], part: AggregatePart) -> None:
+    bucket = int(part.keys[0])
+    line.total_ms += part.total_ms
+    (line.points.get(bucket) or line.points.setdefault(bucket, Figures())).add(part)
+
+
+def series(
+    filtered: Records, ring: RingSnapshot, *, step_s: int, group_by: str | None, top: int
+) -> list[GroupSeries[Figures]]:
+    """Return the lines of the `top` groups by total time, and one for all others."""
+    records = in_ring(filtered, ring).annotate(bucket=Bucket("time", step_s=step_s))
+    keys = ("bucket",) if group_by is None else ("bucket", group_column(group_by))
+    found = list(parts(records, *keys, more=False))
+    if group_by is None:
+        line: GroupSeries[Figures] = GroupSeries(value=None)
+        for part in found:
+            _add(line, part)
+        return [line]
+    return _top(found, GroupValues(group_by, {part.keys[1] for part in found}), top)
+
+
+def _top(found: Iterable[AggregatePart], value_of: GroupValues, top: int) -> list[GroupSeries[Figures]]:
+    totals: dict[GroupValue, float] = defaultdict(float)
+    for part in found:
+        for value in value_of[part.keys[1]]:
+            totals[value] += part.total_ms
+    ranked = sorted(totals, key=lambda value: (-totals[value], value or ""))
+    lines: dict[GroupValue, GroupSeries[Figures]] = {
+        value: GroupSeries(value=value) for value in ranked[:top]
+    }
+    others: GroupSeries[Figures] = GroupSeries(value=next(name for name in OTHER_SERIES if name not in lines))
+    for value, part in _by_value(found, value_of):
+        _add(lines.get(value, others), part)
+    return [*lines.values(), *([others] if others.points else [])]
+
+
+def _by_value(
+    found: Iterable[AggregatePart], value_of: GroupValues
+) -> Iterator[tuple[GroupValue, AggregatePart]]:
+    for part in found:
+        for value in value_of[part.keys[1]]:
+            yield value, part
+
+
+BARS = 60
+"""About so many steps, at most, show the course of an answer."""
+_FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
+"""Up to how long a time of statistics is shown by rows of which length; a longer one is by those of days."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPoint:
+    """All calls in one step of time; durations in milliseconds, None where there was no call."""
+
+    time: str
+    """Begin of the step, a multiple of it since the epoch."""
+    calls: int
+    errors: int
+    total_ms: float
+    mean_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPoint(SeriesPoint):
+    """All calls of one group in one step of time."""
+
+    group: GroupValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesAnswer(Answer):
+    """The answer of `series/`, in the order of its JSON."""
+
+    group_by: str | None
+    step_s: int
+    results: list[SeriesPoint | GroupPoint]
+    """In the order of time; within a step, the group with the highest total first."""
+
+
+NO_CALLS = aggregates.Figures()
+AnyLine = GroupSeries[aggregates.Figures] | GroupSeries[statistics_rows.StatisticsAggregate]
+
+
+def read_series(scope: Scope, graph: Graph, chosen: Source = "ring") -> SeriesAnswer:
+    """Add up what matches; steps without a call are filled in from the begin to the end."""
+    lines, step_s, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, graph)
+    return SeriesAnswer(
+        **head(span),
+        group_by=graph.group_by,
+        step_s=step_s,
+        results=list(_points(span, lines, step_s, is_grouped=graph.group_by is not None)),
+    )
+
+
+def read_sparkline(scope: Scope, answer: Answer) -> SeriesAnswer:
+    """Add up over time what an answer is about, from where the answer was made from, in few steps."""
+    range_s = (datetime.fromisoformat(answer.end) - datetime.fromisoformat(answer.begin)).total_seconds()
+    step_s = step_of(range_s, BARS)
+    if answer.source == "statistics":
+        step_s = max(step_s, next((step_s for upto_s, step_s in _FINEST_S if range_s <= upto_s), DAY_S))
+    graph = Graph(group_by=None, top=1, step_s=step_s, whole_steps=False)
+    return read_series(scope, graph, answer.source)
+
+
+def _of_ring(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, TimeSpan]:
+    span = scope.span
+    step_s = graph.step_for(span.begin, span.end)
+    lines = series(scope.records, scope.ring, step_s=step_s, group_by=graph.group_by, top=graph.top)
+    return lines, step_s, span
+
+
+def _of_statistics(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, TimeSpan]:
+    where = statistics_filter(scope)
+    since = where.since or statistics.complete_since() or scope.now
+    until = where.until or scope.now
+    step_s = graph.step_for(since, until) if graph.step_s else statistics.auto_step_s(since, until)
+    answer = statistics.series(where, step_s, graph.group_by, graph.top, whole_steps=graph.whole_steps)
+    lines: dict[tuple[str | None, bool], GroupSeries[statistics_rows.StatisticsAggregate]] = {}
+    for time, figures, is_other in answer.points:
+        line = lines.setdefault((figures.group, is_other), GroupSeries(value=figures.group))
+        line.points[int(time.timestamp()) // answer.step_s] = figures
+        line.total_ms += figures.total_ms
+    others = lines.get((statistics.OTHER_LINE, True))
+    if others is not None and (statistics.OTHER_LINE, False) in lines:
+        others.value = OTHER_SERIES[1]
+    ranked = sorted(lines.values(), key=lambda line: (line is others, -line.total_ms))
+    return ranked, answer.step_s, time_span(scope, answer.since, answer.until, answer.complete_since)
+
+
+def _points(
+    span: TimeSpan, lines: Sequence[AnyLine], step_s: int, *, is_grouped: bool
+) -> Iterator[SeriesPoint]:
+    if span.complete_since is None:
+        return
+    first = int(span.begin.timestamp()) // step_s
+    after = math.ceil(span.end.timestamp() / step_s)  # the end itself does not belong to it
+    steps = {*range(first, after), *(bucket for line in lines for bucket in line.points)}
+    for bucket in sorted(steps):
+        time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))
+        for line in lines:
+            fields = _fields(time, line.points.get(bucket, NO_CALLS))
+            yield GroupPoint(**fields, group=line.value) if is_grouped else SeriesPoint(**fields)
+
+
+def _fields(time: str, figures: aggregates.Figures | statistics_rows.StatisticsAggregate) -> dict[str, Any]:
+    return {
+        "time": time,
+        "calls": figures.calls,
+        "errors": figures.errors,
+        "total_ms": figures.total_ms,
+        "mean_ms": figures.mean_ms,
+        "p50_ms": figures.p50_ms,
+        "p95_ms": figures.p95_ms,
+        "p99_ms": figures.p99_ms,
+        "max_ms": figures.max_ms,
+    }

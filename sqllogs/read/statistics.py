@@ -1,0 +1,251 @@
+"""Read the statistics: figures by group, and by group and time.
+
+A range is some runs of rows of one resolution, five at most: of a month, some
+minutes and hours, the days between, and hours and minutes again. Each run is
+one query, of a series two: the top by their groups, and all others together.
+Counts, sums and maxima are exact, percentiles within 5 %. Fed with what
+`sqllogs.statistics` counts; runs in the reader's thread.
+
+Say which rows of statistics are read together, and in which lines of a series they count.
+
+Planned for `sqllogs.read.statistics`, in the reader's thread, by sums alone: the
+durations of all that is not among the top are then added up by the database, by time.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain, product
+from typing import Any, NamedTuple
+
+from django.db.models import Min, Q
+
+from sqllogs.models import RollUp, Statement, Statistic
+from sqllogs.read.aggregates import OF_STATEMENT
+from sqllogs.read.ring import VARIABLES_MAX
+from sqllogs.read.statistics_rows import StatisticsAggregate, StatisticsPoint, Total, Where, rows, totals_us
+from sqllogs.statistics.resolution import (
+    DAY_S,
+    HOUR_S,
+    MINUTE_S,
+    RESOLUTIONS_S,
+    Oldest,
+    ResolutionSpan,
+    ceil_to,
+    floor_to,
+    spans,
+)
+
+_STEPS_S = ((3 * HOUR_S, MINUTE_S), (12 * HOUR_S, 300), (36 * HOUR_S, 900), (10 * DAY_S, HOUR_S))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsGroups:
+    """Figures by group, those first that took most time."""
+
+    groups: list[StatisticsAggregate]
+    total_ms: float
+    """Of all calls, each of them once."""
+    since: datetime
+    """What is counted began here: the time asked for, or before it, where the row that holds it begins."""
+    until: datetime
+    complete_since: datetime | None
+    """Calls before this are not, or no longer, counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsSeries:
+    """Figures by time and group; a time without a call has no point."""
+
+    points: list[StatisticsPoint]
+    step_s: int
+    """As asked for, or more, where finer rows are no longer kept."""
+    since: datetime
+    until: datetime
+    complete_since: datetime | None
+
+
+def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsGroups:
+    """Return the figures of each group; of None, those of all calls as one."""
+    oldest = _oldest()
+    since_s, until_s = _asked(where, oldest)
+    read = (*group_columns(group_by), "key__route") if group_by == "fingerprint" else group_columns(group_by)
+    labels_of = labels(group_by)
+    totals: dict[str | None, Total] = {}
+    total_us = 0
+    for span in spans(since_s, until_s, oldest):
+        for key, sums in rows(where, span, *read):
+            total_us += int(sums.total_us)
+            for label in labels_of(key[0] if key else None):
+                total = totals.get(label) or totals.setdefault(label, Total())
+                total.add(sums, route=key[1] if len(key) > 1 else None)
+    groups = sorted(totals.items(), key=lambda item: -item[1].total_us)
+    since_s, until_s = oldest.outward(since_s, until_s)
+    return StatisticsGroups(
+        groups=[total.figures(label) for label, total in groups],
+        total_ms=total_us / 1000,
+        since=_datetime(since_s),
+        until=_datetime(until_s),
+        complete_since=_complete_since(oldest),
+    )
+
+
+def series(
+    where: Where, step_s: int, group_by: str | None = None, top: int = 10, *, whole_steps: bool = True
+) -> StatisticsSeries:
+    """Return figures for each step of time and each of the `top` groups, and for all others as one."""
+    oldest = _oldest()
+    since_s, until_s = _asked(where, oldest)
+    first_s, step_s = _aligned(since_s, step_s, oldest)
+    since_s = first_s if whole_steps else oldest.outward(since_s, until_s)[0]
+    coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
+    planned = reads(where, spans(since_s, until_s, oldest), group_by, top)
+    totals: dict[tuple[int, SeriesKey], Total] = {}
+    for read, span in product(planned, spans(since_s, until_s, oldest, coarsest_s)):
+        # By time alone nothing need be sorted, since that is how rows are kept; there may be some more.
+        names = ("step", *read.columns) if read.columns else ("time",)
+        for (time_s, *value), sums in rows(where, span, *names, keys=read.keys, step_s=step_s):
+            for line in read.lines(*value):
+                at = floor_to(time_s, step_s), line
+                (totals.get(at) or totals.setdefault(at, Total())).add(sums)
+    points = [
+        StatisticsPoint(_datetime(time_s), total.figures(line.group), line.is_other)
+        for (time_s, line), total in totals.items()
+    ]
+    return StatisticsSeries(
+        points=sorted(points, key=lambda point: (point.time, point.is_other, -point.figures.total_ms)),
+        step_s=step_s,
+        since=_datetime(since_s),
+        until=_datetime(oldest.outward(since_s, until_s)[1]),
+        complete_since=_complete_since(oldest),
+    )
+
+
+def complete_since() -> datetime | None:
+    """Return from when on every call is counted; None before the first."""
+    return _complete_since(_oldest())
+
+
+def auto_step_s(since: datetime, until: datetime) -> int:
+    """Return a step that makes a readable number of points, and a fast answer, of a range."""
+    range_s = (until - since).total_seconds()
+    return next((step_s for upto_s, step_s in _STEPS_S if range_s <= upto_s), DAY_S)
+
+
+def _asked(where: Where, oldest: Oldest) -> tuple[int, int]:
+    """Return the range in whole seconds, outward; open ends are the first call and this moment."""
+    # No row is of before the epoch, and no step of time begins before the year 1.
+    since_s = max(0, int(where.since.timestamp())) if where.since else oldest.complete_since_s or 0
+    until_s = (
+        ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else int(time.time()) + 1
+    )
+    return since_s, until_s
+
+
+def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
+    """Return where the first step begins, and a step no finer than the rows that are kept from there on."""
+    step_s = ceil_to(max(step_s, MINUTE_S), MINUTE_S)
+    while True:
+        first_s = floor_to(since_s, step_s)
+        kept_s = ceil_to(step_s, oldest.finest_s(first_s))
+        if kept_s == step_s:
+            return first_s, step_s
+        step_s = kept_s
+
+
+def _oldest() -> Oldest:
+    found = {
+        length_s: Statistic.objects.filter(resolution_s=length_s).aggregate(oldest=Min("time"))["oldest"]
+        for length_s in RESOLUTIONS_S
+    }
+    rolled_up_s = RollUp.objects.filter(id=1).values_list("until_s", flat=True).first() or 0
+    return Oldest(minute_s=found[MINUTE_S], hour_s=found[HOUR_S], day_s=found[DAY_S], rolled_up_s=rolled_up_s)
+
+
+def _complete_since(oldest: Oldest) -> datetime | None:
+    return None if oldest.complete_since_s is None else _datetime(oldest.complete_since_s)
+
+
+def _datetime(time_s: int) -> datetime:
+    return datetime.fromtimestamp(time_s, UTC)
+
+
+GROUPS = (
+    "fingerprint", "route", "view", "alias", "vendor", "kind", "method", "release", "operation", "table",
+)  # fmt: skip
+"""What figures can be grouped by. A statement on several tables counts in each of them."""
+
+OTHER_LINE = "other"
+"""The group of all that are not among the top."""
+
+Labels = Callable[[Any], tuple[str | None, ...]]
+
+
+class SeriesKey(NamedTuple):
+    """What the points of a series have in common."""
+
+    group: str | None
+    is_other: bool = False
+
+
+class Read(NamedTuple):
+    """Rows of a series that are read together."""
+
+    columns: tuple[str, ...]
+    keys: Q | None
+    lines: Callable[..., Iterable[SeriesKey]]
+    """The lines that a row counts in, by the value of its column."""
+
+
+_OTHERS = SeriesKey(OTHER_LINE, is_other=True)
+
+
+def group_columns(group_by: str | None) -> tuple[str, ...]:
+    if group_by is None:
+        return ()
+    return (f"key__{'fingerprint' if group_by in OF_STATEMENT else group_by}",)
+
+
+def labels(group_by: str | None) -> Labels:
+    """Return what names the groups that a row counts in, by its first column."""
+    if group_by not in OF_STATEMENT:
+        return lambda value: (value,)
+    found = Statement.objects.values_list("fingerprint", "operation" if group_by == "operation" else "tables")
+    split = {fingerprint: tuple(text.split(",")) if text else (None,) for fingerprint, text in found}
+    return lambda fingerprint: split.get(fingerprint, (None,))
+
+
+def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: int) -> list[Read]:
+    """Plan to read the `top` groups one by one and all others as one; without a group, all as one."""
+    if group_by is None:
+        return [Read((), None, lambda: [SeriesKey(None)])]
+    (column,), labels_of = group_columns(group_by), labels(group_by)
+    sums_us: dict[Any, int] = defaultdict(int)
+    for value, total_us in chain.from_iterable(totals_us(where, span, column) for span in spans):
+        sums_us[value] += total_us
+    kept = _top(sums_us, labels_of, top)
+
+    def lines(value: Any) -> list[SeriesKey]:
+        return [SeriesKey(label) if label in kept else _OTHERS for label in labels_of(value)]
+
+    # A statement on several tables counts among the others as often as it has tables, so it is one of these.
+    apart = [value for value in sums_us if lines(value) != [_OTHERS]]
+    if len(apart) == len(sums_us) or len(apart) > VARIABLES_MAX:
+        return [Read((column,), None, lines)]
+    keys = _having(column.removeprefix("key__"), apart)
+    return [Read((column,), keys, lines), Read((), ~keys, lambda: [_OTHERS])]
+
+
+def _top(sums_us: Mapping[Any, int], labels_of: Labels, top: int) -> set[str | None]:
+    totals_us: dict[str | None, int] = defaultdict(int)
+    for value, sum_us in sums_us.items():
+        for label in labels_of(value):
+            totals_us[label] += sum_us
+    return set(sorted(totals_us, key=lambda label: (-totals_us[label], label or ""))[:top])
+
+
+def _having(column: str, values: Collection[Any]) -> Q:
+    known = Q(**{f"{column}__in": [value for value in values if value is not None]})
+    return known | Q(**{f"{column}__isnull": True}) if None in values else known

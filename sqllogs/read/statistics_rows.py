@@ -1,0 +1,232 @@
+"""Read the rows of one resolution, added up by the database as far as it can.
+
+Used by `sqllogs.read.statistics`, in the reader's thread.
+
+Choose statistics by the filters of the API that they can answer.
+
+Fed by the readers with what `sqllogs.read.filters` has cleaned, narrows the queries
+of `sqllogs.read.statistics`.
+
+Add up rows of statistics, and tell what readers ask for: means, percentiles, maxima.
+
+Used by `sqllogs.read.statistics`, in the reader's thread.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from django.db.models import Aggregate, BinaryField, F, Max, Q, QuerySet, Sum, Value
+from django.db.models.functions import Concat
+
+from sqllogs.models import Statement, Statistic, StatisticKey
+from sqllogs.read.aggregates import fetch, joins
+from sqllogs.statistics import histogram
+from sqllogs.statistics.resolution import MINUTE_S, ResolutionSpan
+
+SUPPORTED = frozenset(
+    {
+        "from", "to", "alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint",
+        "operation", "table", "search",
+    }
+)  # fmt: skip
+"""The filters that statistics answer; any other needs the ring."""
+
+_OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """What is asked for; of several values, any."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    alias: tuple[str, ...] = ()
+    vendor: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
+    route: tuple[str, ...] = ()
+    view: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
+    fingerprint: tuple[str, ...] = ()
+    operation: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    search: str = ""
+
+    @classmethod
+    def from_filters(cls, cleaned: Mapping[str, Any]) -> "Where":
+        """Take the cleaned parameters of a `SQLLogFilter`; see `unsupported` first."""
+        values = {name: tuple(cleaned.get(name) or ()) for name in (*_OF_KEY, "operation", "table")}
+        since, until = cleaned.get("from"), cleaned.get("to")
+        return cls(since=since, until=until, search=cleaned.get("search") or "", **values)
+
+    def narrow(self, statistics: QuerySet[Statistic], keys: Q | None = None) -> QuerySet[Statistic]:
+        """Leave what is not asked for out, but for the time, which is a matter of resolution.
+
+        Keys are chosen first: to look each row's key up takes twice as long as all the rest.
+        """
+        wanted = keys or Q()
+        for name in _OF_KEY:
+            if values := getattr(self, name):
+                wanted &= Q(**{f"{name}__in": values})
+        if self.operation or self.table or self.search:
+            wanted &= Q(fingerprint__in=self._statements().using(statistics.db).values("fingerprint"))
+        if not wanted:
+            return statistics
+        return statistics.filter(key__in=StatisticKey.objects.using(statistics.db).filter(wanted))
+
+    def _statements(self) -> QuerySet[Statement]:
+        statements = Statement.objects.alias(listed=Concat(Value(","), "tables", Value(",")))
+        if self.operation:
+            statements = statements.filter(operation__in=self.operation)
+        if self.search:
+            statements = statements.filter(sql__icontains=self.search)
+        tables = Q()
+        for table in self.table:
+            tables |= Q(listed__icontains=f",{table},")
+        return statements.filter(tables)
+
+
+def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
+    """Name the filters in use that need the ring."""
+    return sorted(
+        name
+        for name, value in cleaned.items()
+        if name not in SUPPORTED and value is not None and value != [] and value != ""
+    )
+
+
+class StatisticsSums(NamedTuple):
+    """Rows that are alike in what is asked for, as one."""
+
+    calls: int
+    errors: int
+    rows: int
+    total_us: int
+    max_us: int
+    last_seen: int
+    durations: bytes
+    """Packed, and not yet one count for each range: see `sqllogs.statistics.histogram`."""
+
+
+Row = tuple[tuple[Any, ...], StatisticsSums]
+"""The columns asked for, and the sums of what has them in common."""
+
+
+class _Joined(Aggregate):
+    """Packed durations one behind the other, which is their sum."""
+
+    function = "string_agg"
+    template = "%(function)s(%(expressions)s, ''::bytea)"
+    output_field = BinaryField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = "CAST(%(function)s(%(expressions)s, '') AS BLOB)"
+        return self.as_sql(compiler, connection, function="group_concat", template=template, **extra)
+
+
+def rows(
+    where: Where, span: ResolutionSpan, *columns: str, keys: Q | None = None, step_s: int = MINUTE_S
+) -> Iterator[Row]:
+    """Add rows up by columns, among which can be `time` and the begin of its `step`.
+
+    Only those of some keys, if these are given.
+    """
+    found = _chosen(where, span, keys).annotate(step=F("time") - F("time") % step_s)
+    if joins(found):
+        sums = (Sum("calls"), Sum("errors"), Sum("rows"), Sum("total_us"), Max("max_us"), Max("last_seen"))
+        found = found.values(*columns).values_list(*columns, *sums, _Joined("durations"))
+    else:
+        found = found.values_list(*columns, *StatisticsSums._fields)
+    width = len(columns)
+    for row in fetch(found):
+        yield row[:width], StatisticsSums._make(row[width:])
+
+
+def totals_us(where: Where, span: ResolutionSpan, column: str) -> Iterator[tuple[Any, int]]:
+    """Yield the total time of each value of a column; without the durations, most of the work."""
+    for value, total_us in fetch(_chosen(where, span).values(column).values_list(column, Sum("total_us"))):
+        yield value, int(total_us)
+
+
+def _chosen(where: Where, span: ResolutionSpan, keys: Q | None = None) -> QuerySet[Statistic, Any]:
+    return where.narrow(Statistic.objects.order_by(), keys).filter(
+        resolution_s=span.resolution_s, time__gte=span.since_s, time__lt=span.until_s
+    )
+
+
+SHARES = (0.5, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsAggregate:
+    """The figures of one group."""
+
+    group: str | None
+    """What the group has in common; None where it is not known, as the route of a command."""
+    calls: int
+    errors: int
+    rows: int
+    """Returned or changed, where the driver told."""
+    total_ms: float
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    last_seen: datetime
+    """To the second."""
+    top_route: str | None
+    """The route with most calls, where statements are the groups."""
+
+
+class StatisticsPoint(NamedTuple):
+    """Figures of a group in one step of time."""
+
+    time: datetime
+    """The step's begin."""
+    figures: StatisticsAggregate
+    is_other: bool = False
+    """Of all groups that are not among the top."""
+
+
+class Total:
+    """A sum under way."""
+
+    __slots__ = ("calls", "durations", "errors", "last_seen", "max_us", "routes", "rows", "total_us")
+
+    def __init__(self) -> None:
+        self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
+        self.durations: list[bytes] = []
+        self.routes: dict[str, int] = {}
+
+    def add(self, sums: StatisticsSums, *, route: str | None = None) -> None:
+        # PostgreSQL's sum of bigint is numeric.
+        self.calls += int(sums.calls)
+        self.errors += int(sums.errors)
+        self.rows += int(sums.rows)
+        self.total_us += int(sums.total_us)
+        self.max_us = max(self.max_us, sums.max_us)
+        self.last_seen = max(self.last_seen, sums.last_seen)
+        self.durations.append(sums.durations)
+        if route is not None:
+            self.routes[route] = self.routes.get(route, 0) + int(sums.calls)
+
+    def figures(self, group: str | None) -> StatisticsAggregate:
+        calls = histogram.calls_by_range(b"".join(self.durations))
+        p50_us, p95_us, p99_us = histogram.percentiles_us(calls, SHARES, self.max_us)
+        return StatisticsAggregate(
+            group=group,
+            calls=self.calls,
+            errors=self.errors,
+            rows=self.rows,
+            total_ms=self.total_us / 1000,
+            mean_ms=self.total_us / 1000 / self.calls if self.calls else 0.0,
+            p50_ms=p50_us / 1000,
+            p95_ms=p95_us / 1000,
+            p99_ms=p99_us / 1000,
+            max_ms=self.max_us / 1000,
+            last_seen=datetime.fromtimestamp(self.last_seen, UTC),
+            top_route=max(self.routes, key=self.routes.__getitem__) if self.routes else None,
+        )

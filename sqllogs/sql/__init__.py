@@ -1,0 +1,1 @@
+"""Understand a statement: normalize, redact, fingerprint, and judge repetitions."""

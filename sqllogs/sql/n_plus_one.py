@@ -1,0 +1,139 @@
+"""Tell an N+1 from a loop that is meant.
+
+Pure rules on normalised statements, as the ORM writes them; used by
+`sqllogs.read.n_plus_one` in the reader's thread, by `sqllogs.metrics.open_requests` in
+the writer's and by `sqllogs.testing` in a test's.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from sqllogs.conf import Conf
+from sqllogs.sql.normalize import StatementInfo
+
+INTERVAL_MAX_S = 1.0
+"""What comes less often than this, on average, is a loop that waits for something."""
+
+_JUDGED = frozenset(["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
+"""Savepoints, COMMIT and SET come in loops as a part of something else."""
+
+_EQUAL = re.compile(r"(?<![<>!]) = \?")
+_BEYOND = re.compile(r" (?:<|>|<=|>=) \(?\?")
+_COLUMNS = re.compile(r"\AINSERT [^(]*\(([^)]*)\) VALUES ")
+
+JUDGED = {"error__isnull": True, "many": False, "repeats_allowed": False}
+"""The same as `is_judged`, for the ring."""
+
+
+class Sent(Protocol):
+    """What is asked of a record, whether it is to be judged."""
+
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def many(self) -> bool: ...
+    @property
+    def repeats_allowed(self) -> bool: ...
+
+
+class End(Protocol):
+    """What is asked of the first and of the last record of a repetition."""
+
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def sql_length(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repetition:
+    """How one line of one unit of work has sent one statement.
+
+    It is told by the first and the last record: averages of all would be sorted along through
+    the whole ring, and a metric or a test must not judge otherwise than the ring.
+    """
+
+    times: int
+    first: End
+    last: End
+
+    @property
+    def span_s(self) -> float:
+        return abs((self.last.time - self.first.time).total_seconds())
+
+    @property
+    def rows_each(self) -> float | None:
+        """Rows returned or changed, where the driver told."""
+        rows = [end.rows for end in (self.first, self.last) if end.rows is not None]
+        return sum(rows) / len(rows) if rows else None
+
+    @property
+    def characters_each(self) -> float:
+        """Length as sent."""
+        return (self.first.sql_length + self.last.sql_length) / 2
+
+
+def is_judged(sent: Sent) -> bool:
+    """Leave out what fails and is sent again, executemany, which is a remedy already, and what is allowed."""
+    return sent.error is None and not sent.many and not sent.repeats_allowed
+
+
+class Rules:
+    """What is a suspect under the settings."""
+
+    def __init__(self, settings: Conf) -> None:
+        self._threshold = settings.n_plus_one_threshold
+        self._ignored = tuple(settings.n_plus_one_ignore)
+
+    def is_suspect(self, statement: StatementInfo, call_site: str | None, repetition: Repetition) -> bool:
+        return (
+            repetition.times >= self._threshold
+            and statement.operation in _JUDGED
+            and repetition.span_s <= INTERVAL_MAX_S * repetition.times
+            and not self._is_ignored(statement.fingerprint, call_site)
+            and not _is_meant(statement, repetition)
+        )
+
+    def _is_ignored(self, fingerprint: str, call_site: str | None) -> bool:
+        names = (fingerprint, call_site or "")
+        return any(fnmatchcase(name, pattern) for pattern in self._ignored for name in names)
+
+
+def _is_meant(statement: StatementInfo, repetition: Repetition) -> bool:
+    sql = statement.sql
+    if statement.operation == "INSERT":
+        return _has_many_rows(sql, repetition)
+    if "SKIP LOCKED" in sql:
+        return True  # a worker that takes from a queue
+    condition = sql.partition(" WHERE ")[2]
+    if " IN (?)" in condition and not _EQUAL.search(condition):
+        return True  # many at once, in portions
+    return statement.operation == "SELECT" and _is_page(sql, repetition)
+
+
+def _has_many_rows(sql: str, repetition: Repetition) -> bool:
+    """Tell bulk_create: its statement has one row of placeholders for each object."""
+    if repetition.rows_each is not None and repetition.rows_each > 1:
+        return True
+    columns = _COLUMNS.match(sql)
+    if columns is None:
+        return False
+    count = columns[1].count(",") + 1
+    # As sent, one row is longer than the normalised text by quotes and the s of each %s;
+    # each further row has all its placeholders.
+    one_row = len(sql) + 2 * (count + 2) + count
+    return repetition.characters_each > one_row + 3 * count
+
+
+def _is_page(sql: str, repetition: Repetition) -> bool:
+    """Tell a page of a longer list from the one row that a loop asks for."""
+    if " LIMIT " not in sql or not (" OFFSET " in sql or (" ORDER BY " in sql and _BEYOND.search(sql))):
+        return False
+    if repetition.rows_each is not None:
+        return repetition.rows_each > 1
+    return not _EQUAL.search(sql)

@@ -1,0 +1,197 @@
+"""Turn a stored text back into one that a database prepares.
+
+Fed by `sqllogs.read.explain` with normalised text. Placeholders and literals are both
+`?` there, positions in GROUP BY and ORDER BY too, and PostgreSQL has an operator
+of that name: which is which is told by what stands before it.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from sqllogs.errors import PlanError
+
+_TOKEN = re.compile(
+    r'"(?:[^"]|"")*"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*|\s+|::|\?[|&](?!\|)|[-+*/<>=~!@#%^&|]+|.',
+    re.DOTALL,
+)
+_OPERAND_FOLLOWS = frozenset(
+    """
+    ALL AND ANY BETWEEN BY CASE DISTINCT ELSE ESCAPE EXCEPT FETCH FILTER FIRST FOR FROM GLOB HAVING ILIKE IN
+    INTERSECT INTO IS LIKE LIMIT NEXT NOT OFFSET ON OR OVER REGEXP RETURNING RLIKE SELECT SET SIMILAR SOME
+    THEN TO UNION USING VALUES WHEN WHERE WITH ZONE
+    """.split()  # noqa: SIM905
+)
+"""After one of these a `?` is a value; after any other word it is PostgreSQL's operator."""
+_TYPED = frozenset(["DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL"])
+"""A literal may follow these, a parameter may not."""
+_AGGREGATES = frozenset(
+    "ARRAY_AGG AVG BOOL_AND BOOL_OR COUNT GROUP_CONCAT JSONB_AGG JSON_AGG MAX MIN STRING_AGG SUM".split()  # noqa: SIM905
+)
+_RESERVED = frozenset(
+    """
+    add analyse asymmetric authorization autoincrement binary check collation column concurrently deferrable
+    freeze grant initially placing symmetric tablesample variadic verbose
+    """.split()  # noqa: SIM905
+)
+"""As names these need the quotes that the stored text has no more."""
+
+ORDER_NOTE = "It orders by a column's position, which is not kept: the likeliest column stands for it."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparable:
+    """A statement with a parameter for each value."""
+
+    pieces: tuple[str, ...]
+    """The text around the parameters, which stand between each two."""
+    notes: tuple[str, ...]
+    """What differs from the statement as it was sent."""
+
+    @property
+    def parameters(self) -> int:
+        return len(self.pieces) - 1
+
+    def numbered(self, casts: dict[int, str]) -> str:
+        """Return the text with $1, $2, ..., and a cast where one is given."""
+        text = self.pieces[0]
+        for number, piece in enumerate(self.pieces[1:], 1):
+            text += f"${number}{casts.get(number, '')}{piece}"
+        return text
+
+    def questioned(self) -> str:
+        """Return the text with question marks."""
+        return "?".join(self.pieces)
+
+
+@dataclass(slots=True)
+class _Item:
+    """A column of a SELECT."""
+
+    alias: bool = False
+    computed: bool = False
+    aggregate: bool = False
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is known of one pair of brackets."""
+
+    items: list[_Item] = field(default_factory=list)
+    listing: bool = False
+    """Within the list of columns."""
+    clause: str = ""
+    group: list[int] = field(default_factory=list)
+    """Positions that a GROUP BY has not named yet."""
+
+
+class _StatementParser:
+    """Goes through a text once."""
+
+    def __init__(self, vendor: str) -> None:
+        self._postgresql = vendor == "postgresql"
+        self._levels = [_Level()]
+        self._before: list[str] = ["", "", ""]
+        """The last parts of the text, without white space."""
+        self._after_operand = False
+        self.pieces = [""]
+        self.notes: list[str] = []
+
+    def read(self, text: str) -> Preparable:
+        for part in _TOKEN.findall(text):
+            if part.isspace():
+                self.pieces[-1] += part
+                continue
+            if part == ";":
+                raise PlanError("It is several statements in one; only a single one can be explained.")
+            self._take(part)
+            self._before = [*self._before[1:], part]
+        return Preparable(pieces=tuple(self.pieces), notes=tuple(dict.fromkeys(self.notes)))
+
+    def _take(self, part: str) -> None:
+        if part[0] == "?":
+            self._question(part)
+        elif part[0] == '"' or part[0].isalpha() or part[0] == "_":
+            self._word(part)
+        else:
+            self._punctuation(part)
+
+    def _question(self, part: str) -> None:
+        if self._after_operand and self._postgresql:
+            self.pieces[-1] += part  # an operator
+            self._after_operand = False
+            return
+        self._after_operand = True
+        if (position := self._position()) is not None:
+            self.pieces[-1] += str(position)
+        elif self._is_typed(word := self._before[-1], self._before[-2]):
+            self.pieces[-1] = self.pieces[-1].rstrip()[: -len(word)]
+            self.pieces.append(f"::{word}")
+        else:
+            self.pieces.append("")
+
+    def _is_typed(self, word: str, before: str) -> bool:
+        return self._postgresql and word.upper() in _TYPED and before not in (".", "::", "AS")
+
+    def _position(self) -> int | None:
+        """Return the column that a GROUP BY or an ORDER BY means, if it is a position that stands there."""
+        # Positions in the ORDER BY of a UNION are in brackets of their own.
+        bracketed = self._before[-2:] == ["BY", "("]
+        level = self._levels[-2 if bracketed else -1]
+        if not bracketed and self._before[-1] not in ("BY", ","):
+            return None
+        if level.clause == "GROUP" and level.group:
+            return level.group.pop(0)
+        if level.clause != "ORDER" or not level.items:
+            return None
+        named = [number for number, item in enumerate(level.items, 1) if item.alias]
+        if len(named) != 1:
+            self.notes.append(ORDER_NOTE)
+        # What has been computed is what an ORM orders by a position most of all.
+        computed = [number for number in named if level.items[number - 1].computed]
+        return (computed or named or [1])[0]
+
+    def _word(self, word: str) -> None:
+        self.pieces[-1] += f'"{word}"' if word in _RESERVED else word
+        self._after_operand = word not in _OPERAND_FOLLOWS and not self._is_typed(word, self._before[-1])
+        level = self._levels[-1]
+        if word == "SELECT":
+            level.items, level.listing, level.clause = [_Item()], True, ""
+        elif word in ("FROM", "WHERE", "UNION", "INTERSECT", "EXCEPT", "HAVING", "LIMIT", "OFFSET", "FOR"):
+            level.listing, level.clause = False, ""
+        elif word in ("GROUP", "ORDER", "PARTITION"):
+            level.listing, level.clause = False, word
+            level.group = [n for n, item in enumerate(level.items, 1) if item.alias and not item.aggregate]
+        elif word == "AS" and level.listing:
+            level.items[-1].alias = True
+        elif word in _AGGREGATES:
+            self._mark_aggregate()
+
+    def _mark_aggregate(self) -> None:
+        for level in reversed(self._levels):
+            if level.items:
+                if level.listing:
+                    level.items[-1].aggregate = True
+                return
+
+    def _punctuation(self, part: str) -> None:
+        # A template that had parameters has its percent signs doubled.
+        self.pieces[-1] += part.replace("%%", "%")
+        self._after_operand = part in (")", "]")
+        if part == "(":
+            if self._levels[-1].listing:
+                self._levels[-1].items[-1].computed = True
+            self._levels.append(_Level())
+        elif part == ")" and len(self._levels) > 1:
+            self._levels.pop()
+        elif part == "," and self._levels[-1].listing:
+            self._levels[-1].items.append(_Item())
+
+
+def preparable(text: str, vendor: str) -> Preparable:
+    """Return a stored text as the database of a vendor can prepare it; raise PlanError."""
+    if text.endswith("…"):
+        raise PlanError("Its text is too long to be kept whole, and half a statement cannot be explained.")
+    if vendor == "postgresql":
+        # A list of one has the type of what it is compared with, where ARRAY[$1] is one of texts.
+        text = text.replace("ARRAY[?]", "?")
+    return _StatementParser(vendor).read(text)

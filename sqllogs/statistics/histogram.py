@@ -1,0 +1,81 @@
+"""Counts of durations in logarithmic ranges, packed into a few bytes; percentiles of them.
+
+Range 0 is what took no microsecond; range n is from 1.1 ** (n - 1) to 1.1 ** n
+microseconds, and is told by its geometric mean: 4.9 % off at most. Two packed
+counts are added by joining them; `packed` makes one count of each range again.
+Used by the writer and by the readers.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from math import ceil
+from struct import Struct
+
+GROWTH = 1.1
+RANGE_MAX = 255
+"""The last range begins at 9 hours, and has no end."""
+
+_PAIR = Struct(">BI")  # range, count
+_COUNT_MAX = 2**32 - 1
+Durations = dict[int, int]
+"""Calls by range."""
+
+_BEGINS_US = [ceil(GROWTH**number) for number in range(RANGE_MAX)]
+"""Rounded up, which is the same to whole microseconds, and compared twice as fast."""
+
+
+def range_of(duration_us: int) -> int:
+    return bisect_right(_BEGINS_US, duration_us)
+
+
+def packed(durations: Mapping[int, int]) -> bytes:
+    pairs = []
+    for number, count in durations.items():
+        while count > _COUNT_MAX:
+            pairs.append(_PAIR.pack(number, _COUNT_MAX))
+            count -= _COUNT_MAX
+        pairs.append(_PAIR.pack(number, count))
+    return b"".join(pairs)
+
+
+def add(durations: Durations, more: bytes) -> None:
+    """Add packed counts; bytes that are none of ours are ignored, as a fault must not stop the writer."""
+    for number, count in _pairs(more):
+        durations[number] = durations.get(number, 0) + count
+
+
+def _pairs(packed: bytes) -> Iterator[tuple[int, int]]:
+    return _PAIR.iter_unpack(packed[: len(packed) // _PAIR.size * _PAIR.size])
+
+
+def merged(one: bytes, other: bytes) -> bytes:
+    """Return the sum of two packed counts."""
+    durations: Durations = {}
+    add(durations, one)
+    add(durations, other)
+    return packed(durations)
+
+
+def calls_by_range(packed: bytes) -> list[int]:
+    """Return the calls of each range: what `add` does, in half of the time where there is much to add."""
+    ranges, upper, lowest = packed[::5], packed[1::5] + packed[2::5] + packed[3::5], packed[4::5]
+    # Where no count is above 255, its lowest byte is all of it, and no tuple need be made.
+    is_low = upper == bytes(len(upper))
+    calls = [0] * (RANGE_MAX + 1)
+    for number, count in zip(ranges, lowest, strict=False) if is_low else _pairs(packed):
+        calls[number] += count
+    return calls
+
+
+def percentiles_us(calls: Sequence[int], shares: Sequence[float], max_us: int) -> list[float]:
+    """Return the nearest-rank percentiles of `calls_by_range`, for shares between 0 and 1; 0 of no calls."""
+    upto = list(accumulate(calls))
+    return [_percentile_us(upto, share, max_us) for share in shares]
+
+
+def _percentile_us(upto: list[int], share: float, max_us: int) -> float:
+    number = bisect_left(upto, max(1, ceil(share * upto[-1] - 1e-9)))
+    if number == 0 or not upto[-1]:
+        return 0.0
+    return float(max_us) if number >= RANGE_MAX else min(GROWTH ** (number - 0.5), max_us)

@@ -1,0 +1,171 @@
+"""The ring in PostgreSQL, over psycopg 3: binary COPY into a temporary table, then one upsert.
+
+Works behind pgbouncer in transaction mode: nothing outlives a transaction but
+the temporary table, which each transaction makes sure of.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqllogs.models import SQLLog
+from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.storage.connection import STATEMENT_TIMEOUT_MS, open_connection
+from sqllogs.storage.sql_store import NAMES, Dialect, RawStore, roll_up
+from sqllogs.storage.store import (
+    COLUMNS,
+    HEAD_TABLE,
+    KEY_TABLE,
+    LOG_TABLE,
+    NEW_EPOCH,
+    ROLL_UP_TABLE,
+    STATISTIC_TABLE,
+    RingState,
+    WritePart,
+    key_upsert,
+    log_upsert,
+    newest,
+    process_upsert,
+    process_values,
+    prune,
+    statement_upsert,
+)
+
+BEGIN = (
+    f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; "
+    f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = local"
+)
+"""What is told as stored is on the server's disk; its replicas are not waited for.
+
+So is what is reserved: a block that a crash forgets would be given out again while its batch is
+held for a retry, and one would overwrite the other.
+"""
+BATCH_TABLE = "sqllogs_batch"
+CREATE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS {BATCH_TABLE} (LIKE {LOG_TABLE}) ON COMMIT DELETE ROWS"
+COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
+COPY = f"COPY {BATCH_TABLE} ({COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
+TYPES = {
+    "BigIntegerField": "int8",
+    "BooleanField": "bool",
+    "CharField": "varchar",
+    "DateTimeField": "timestamptz",
+    "FloatField": "float8",
+    "IntegerField": "int4",
+    "SmallIntegerField": "int2",
+}
+"""A binary COPY converts nothing: what is sent must have its column's own type."""
+COPY_TYPES = tuple(TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS)
+LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
+STATEMENT_UPSERT = statement_upsert("%s")
+PROCESS_UPSERT = process_upsert("%s", once=False)
+PROCESS_UPSERT_ONCE = process_upsert("%s", once=True)
+KEY_UPSERT = key_upsert("%s")
+DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
+COUNTS_TABLE = "sqllogs_counts"
+CREATE_COUNTS = (
+    f"CREATE TEMPORARY TABLE IF NOT EXISTS {COUNTS_TABLE} (LIKE {STATISTIC_TABLE}) ON COMMIT DELETE ROWS"
+)
+COPY_COUNTS = f"COPY {COUNTS_TABLE} ({NAMES}) FROM STDIN (FORMAT BINARY)"
+COUNT_TYPES = ("int4", *["int8"] * 8, "bytea")
+STATISTIC_UPSERT = DIALECT.upsert(f"SELECT {NAMES} FROM {COUNTS_TABLE} ORDER BY resolution_s, time, key_id")
+PRUNE = prune("%s")
+
+
+class PostgreSQLStore(RawStore):
+    """See `sqllogs.storage.store.Store`."""
+
+    dialect = DIALECT
+
+    def __init__(self, alias: str) -> None:
+        self._connection = open_connection(alias)
+        self._raw: Any = self._connection.connection
+        self._raw.prepare_threshold = None  # pgbouncer hands the next transaction to another session
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._raw.execute(BEGIN)
+        try:
+            yield
+            self._raw.execute("COMMIT")
+        except BaseException:
+            if not self._raw.closed:
+                self._raw.execute("ROLLBACK")
+            raise
+
+    def reserve(self, count: int, capacity_rows: int) -> int:
+        with self._transaction():
+            last_seq: int = self._raw.execute(
+                f"INSERT INTO {HEAD_TABLE} AS head (id, seq, capacity, epoch) VALUES (1, %s, %s, 0) "
+                "ON CONFLICT (id) DO UPDATE SET seq = head.seq + excluded.seq RETURNING seq",
+                (count, capacity_rows),
+            ).fetchone()[0]
+            return last_seq - count + 1
+
+    def _head_for_writing(self) -> RingState:
+        # Goes together with other writers' reserving, but not with a resize.
+        query = f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
+        return RingState(*self._raw.execute(query).fetchone())
+
+    def write(self, part: WritePart) -> bool:
+        with self._transaction():
+            head = self._head_for_writing()
+            if head.epoch != part.epoch:
+                return False
+            values = process_values(part.process)
+            # A transaction of this process that was lost, but is still under way, is waited for here.
+            if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
+                self._raw.execute(PROCESS_UPSERT, values)
+                return True
+            first_seq, records = newest(part.first_seq, part.records, head.capacity)
+            self._raw.execute(CREATE_BATCH)
+            with self._raw.cursor().copy(COPY) as copy:
+                copy.set_types(COPY_TYPES)
+                for seq, record in enumerate(records, first_seq):
+                    copy.write_row((seq % head.capacity, seq, *record))
+            self._raw.execute(LOG_UPSERT)
+            if part.statements:
+                self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)
+            if part.keys:
+                self._raw.cursor().executemany(KEY_UPSERT, part.keys)
+            # Last, for other processes wait for the rows that are locked here.
+            self._add(part.statistics)
+            return True
+
+    def _add(self, minutes: Sequence[StatisticRow]) -> None:
+        if not minutes:
+            return
+        # Goes together with other writers, but not with a roll-up.
+        row = self._raw.execute(f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE").fetchone()
+        until_s = row[0] if row else 0
+        self._raw.execute(CREATE_COUNTS)
+        with self._raw.cursor().copy(COPY_COUNTS) as copy:
+            copy.set_types(COUNT_TYPES)
+            for minute in (*minutes, *coarser(minute for minute in minutes if minute.time < until_s)):
+                copy.write_row(minute)
+        self._raw.execute(STATISTIC_UPSERT)
+
+    def roll_up(self, before_s: int) -> bool:
+        with self._transaction():
+            row = self._raw.execute(
+                f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR UPDATE SKIP LOCKED"
+            ).fetchone()
+            if row is None:  # not there yet, or a writer's or another's at the moment
+                self._raw.execute(
+                    f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) "
+                    "ON CONFLICT DO NOTHING"
+                )
+                return True
+            return roll_up(self._raw.execute, DIALECT, row[0], before_s)
+
+    def prune_statements(self, unseen_since: datetime) -> int:
+        with self._transaction():
+            deleted: int = self._raw.execute(PRUNE, [unseen_since] * 2).rowcount
+            if deleted:
+                self._raw.execute(NEW_EPOCH)
+            return deleted
+
+    def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        return {
+            row[0] for row in self._raw.execute(f"SELECT id FROM {KEY_TABLE} WHERE id = ANY(%s)", [list(ids)])
+        }

@@ -1,0 +1,220 @@
+"""What the two stores that speak to their driver do alike.
+
+The SQL that adds to statistics, alike for SQLite and PostgreSQL.
+
+Both have a function `sqllogs_merged` that adds two packed counts of durations:
+in PostgreSQL it is made by a migration, in SQLite by the store. It is called
+only when a row has grown; before that, to join two is to add them.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqllogs.models import Event
+from sqllogs.statistics.counting import StatisticRow
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
+from sqllogs.storage import blocks, events
+from sqllogs.storage.blocks import slot_ranges
+from sqllogs.storage.connection import borrowed, close_connection
+from sqllogs.storage.store import (
+    BLOCK_TABLE,
+    HEAD_TABLE,
+    KEY_TABLE,
+    ROLL_UP_TABLE,
+    STATEMENT_TABLE,
+    STATISTIC_TABLE,
+    RingState,
+    block_insert,
+    block_rows,
+)
+
+ROWS_MAX = 5_000
+"""Minutes that are rolled up in one transaction."""
+
+JOINED_BYTES = 250
+"""Durations are merged when they are longer; those of one statement in an hour seldom are."""
+
+NAMES = ", ".join(StatisticRow._fields)
+
+Execute = Callable[..., Any]
+"""A driver's `execute(statement, values)`, which returns a cursor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """In what the two differ here."""
+
+    placeholder: str
+    blob: str
+    """The type of bytes."""
+    concatenation: str
+    """The aggregate that joins durations."""
+
+    def upsert(self, source: str) -> str:
+        """Return the statement that adds rows, which must come in the order of their key."""
+        joined = f"{STATISTIC_TABLE}.durations || excluded.durations"
+        sums = ", ".join(
+            f"{name} = {STATISTIC_TABLE}.{name} + excluded.{name}"
+            for name in ("calls", "errors", "rows", "total_us")
+        )
+        maxima = ", ".join(
+            f"{name} = CASE WHEN excluded.{name} > {STATISTIC_TABLE}.{name} THEN excluded.{name} "
+            f"ELSE {STATISTIC_TABLE}.{name} END"
+            for name in ("max_us", "last_seen")
+        )
+        return (
+            f"INSERT INTO {STATISTIC_TABLE} ({NAMES}) {source} "
+            f"ON CONFLICT (resolution_s, time, key_id) DO UPDATE SET {sums}, {maxima}, "
+            f"durations = CASE WHEN length({joined}) > {JOINED_BYTES} "
+            f"THEN sqllogs_merged({STATISTIC_TABLE}.durations, excluded.durations) "
+            f"ELSE CAST({joined} AS {self.blob}) END"
+        )
+
+    def roll_up(self, resolution_s: int) -> str:
+        """Return the statement that adds minutes (from, before) to the rows of a coarser resolution."""
+        start = (
+            f"time - time %% {resolution_s}" if self.placeholder == "%s" else f"time - time % {resolution_s}"
+        )
+        nothing = f"CAST('' AS {self.blob})"
+        return self.upsert(
+            f"SELECT {resolution_s}, {start}, key_id, sum(calls), sum(errors), sum(rows), sum(total_us), "
+            f"max(max_us), max(last_seen), sqllogs_merged({self.concatenation}, {nothing}) "
+            f"FROM {STATISTIC_TABLE} "
+            f"WHERE resolution_s = {MINUTE_S} AND time >= {self.placeholder} AND time < {self.placeholder} "
+            "GROUP BY 2, 3 ORDER BY 2, 3"
+        )
+
+    def next_end_s(self, execute: Execute, until_s: int, before_s: int) -> int:
+        """Return the end of the next step from a time on, one minute or as many as have ROWS_MAX rows."""
+        query = (
+            f"SELECT time FROM {STATISTIC_TABLE} "
+            f"WHERE resolution_s = {MINUTE_S} AND time >= {self.placeholder} AND time < {self.placeholder} "
+            f"ORDER BY time LIMIT 1 OFFSET {self.placeholder}"
+        )
+        surplus = execute(query, (until_s, before_s, ROWS_MAX)).fetchone()
+        if surplus is None:
+            return before_s
+        first = execute(query, (until_s, before_s, 0)).fetchone()
+        return max(int(surplus[0]), int(first[0]) + MINUTE_S)
+
+
+def roll_up(execute: Execute, dialect: Dialect, until_s: int, before_s: int) -> bool:
+    """Take one step, in a transaction that has the row of ROLL_UP_TABLE to itself; say if more are left."""
+    if before_s - until_s < MINUTE_S:
+        return False
+    end_s = dialect.next_end_s(execute, until_s, before_s)
+    for resolution_s in (HOUR_S, DAY_S):
+        execute(dialect.roll_up(resolution_s), (until_s, end_s))
+    execute(f"UPDATE {ROLL_UP_TABLE} SET until_s = {dialect.placeholder} WHERE id = 1", (end_s,))
+    return end_s < before_s
+
+
+class RawStore:
+    """See `sqllogs.storage.store.Store`."""
+
+    dialect: Dialect
+    has_index = True
+    _connection: Any
+    """Django's connection."""
+    _raw: Any
+    """The driver's."""
+
+    def _transaction(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        """Return the first value of the first row, if there is one."""
+        row = self._raw.execute(statement, values).fetchone()
+        return row[0] if row else None
+
+    def head(self) -> RingState:
+        row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
+        return RingState(*row) if row else RingState(0, 0, 0)
+
+    def _head_for_writing(self) -> RingState:
+        """Return the head as it stays until the transaction ends."""
+        return self.head()
+
+    def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
+        first = blocks.first_of(block)
+        numbers = first, first + blocks.ROWS - 1
+        rows = [
+            row
+            for slots in slot_ranges(*numbers, head.capacity)
+            for row in self._raw.execute(block_rows(self.dialect.placeholder), (*slots, *numbers))
+        ]
+        return list(zip(*rows, strict=True)) if len(rows) == blocks.ROWS else None
+
+    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
+        rows = list(blocks.encoded(block, columns))
+        mark = self.dialect.placeholder
+        overwritten = f"DELETE FROM {BLOCK_TABLE} WHERE name = {mark} AND block < {mark}"
+        oldest = blocks.block_of(max(1, head.seq - head.capacity))
+        with self._transaction():
+            if self._head_for_writing().epoch != head.epoch:
+                return False
+            self._raw.cursor().executemany(block_insert(mark), rows)
+            self._raw.cursor().executemany(overwritten, [(name, oldest) for name in blocks.COLUMNS])
+        return True
+
+    def indexed_blocks(self) -> set[int]:
+        found = f"SELECT block FROM {BLOCK_TABLE} WHERE name = {self.dialect.placeholder}"
+        return {row[0] for row in self._raw.execute(found, (blocks.COLUMNS[0],))}
+
+    def count_statements(self) -> int:
+        return int(self._one(f"SELECT count(*) FROM {STATEMENT_TABLE}"))
+
+    def count_keys(self) -> int:
+        return int(self._one(f"SELECT count(*) FROM {KEY_TABLE}"))
+
+    def rolled_up_s(self) -> int:
+        return self._one(f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1") or 0
+
+    def count_statistics(self, resolution_s: int) -> int:
+        mark = self.dialect.placeholder
+        return int(
+            self._one(f"SELECT count(*) FROM {STATISTIC_TABLE} WHERE resolution_s = {mark}", resolution_s)
+        )
+
+    def statistic_time_s(self, resolution_s: int, number: int) -> int | None:
+        mark = self.dialect.placeholder
+        found: int | None = self._one(
+            f"SELECT time FROM {STATISTIC_TABLE} WHERE resolution_s = {mark} "
+            f"ORDER BY time LIMIT 1 OFFSET {mark}",
+            resolution_s,
+            number,
+        )
+        return found
+
+    def acquire_cleanup_lease(self, now_s: int, interval_s: int) -> bool:
+        mark = self.dialect.placeholder
+        # One whose clock is ahead must not keep the others from it for long.
+        leased = (
+            f"UPDATE {ROLL_UP_TABLE} SET tidied_at = {mark} "
+            f"WHERE id = 1 AND (tidied_at <= {mark} OR tidied_at > {mark})"
+        )
+        with self._transaction():
+            return bool(self._raw.execute(leased, (now_s, now_s - interval_s, now_s + interval_s)).rowcount)
+
+    def delete_statistics(self, resolution_s: int, before_s: int) -> int:
+        mark = self.dialect.placeholder
+        delete = f"DELETE FROM {STATISTIC_TABLE} WHERE resolution_s = {mark} AND time < {mark}"
+        with self._transaction():
+            return int(self._raw.execute(delete, (resolution_s, before_s)).rowcount)
+
+    def delete_keys(self, before_s: int) -> int:
+        delete = f"DELETE FROM {KEY_TABLE} WHERE last_seen < {self.dialect.placeholder}"
+        with self._transaction():
+            deleted = int(self._raw.execute(delete, (before_s,)).rowcount)
+            if deleted:
+                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
+            return deleted
+
+    def keep_event(self, event: Event) -> None:
+        with borrowed(self._connection, self._connection.alias):
+            events.store_event(event, self._connection.alias)
+
+    def close(self) -> None:
+        close_connection(self._connection)

@@ -1,0 +1,163 @@
+"""The ring in a SQLite file: raw executemany over the driver, one transaction a batch.
+
+WAL lets readers go on while a batch is written, and BEGIN IMMEDIATE waits for
+its turn instead of failing half-way.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqllogs.record import Record
+from sqllogs.statistics import histogram
+from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.statistics.resolution import by_second
+from sqllogs.storage.connection import BUSY_TIMEOUT_S, open_connection
+from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
+from sqllogs.storage.store import (
+    COLUMNS,
+    HEAD_TABLE,
+    KEY_TABLE,
+    NEW_EPOCH,
+    ROLL_UP_TABLE,
+    ProcessRow,
+    WritePart,
+    key_upsert,
+    log_upsert,
+    newest,
+    process_upsert,
+    process_values,
+    prune,
+    statement_upsert,
+)
+
+PRAGMAS = (
+    "synchronous = NORMAL",  # a power cut can lose the last batches, never the file
+    "cache_size = -8192",  # KiB
+    "wal_autocheckpoint = 4000",  # pages; measured best for batches of 2,000
+    "journal_size_limit = 67108864",
+)
+BUSY_PAUSE_S = 0.005
+LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
+STATEMENT_UPSERT = statement_upsert("?")
+PROCESS_UPSERT = process_upsert("?", once=False)
+PROCESS_UPSERT_ONCE = process_upsert("?", once=True)
+KEY_UPSERT = key_upsert("?")
+PRUNE = prune("?")
+DIALECT = Dialect(placeholder="?", blob="BLOB", concatenation="CAST(group_concat(durations, '') AS BLOB)")
+STATISTIC_UPSERT = DIALECT.upsert(f"VALUES ({', '.join('?' * len(StatisticRow._fields))})")
+
+
+class SQLiteStore(RawStore):
+    """See `sqllogs.storage.store.Store`."""
+
+    dialect = DIALECT
+
+    def __init__(self, alias: str) -> None:
+        self._connection = open_connection(alias)
+        self._raw: sqlite3.Connection = self._connection.connection
+        try:
+            _write_ahead(self._raw)
+            for pragma in PRAGMAS:
+                self._raw.execute(f"PRAGMA {pragma}").fetchall()
+        except BaseException:
+            self.close()
+            raise
+        self._raw.create_function("sqllogs_merged", 2, histogram.merged, deterministic=True)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._raw.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._raw.execute("COMMIT")
+        except BaseException:
+            if self._raw.in_transaction:
+                self._raw.execute("ROLLBACK")
+            raise
+
+    def reserve(self, count: int, capacity_rows: int) -> int:
+        with self._transaction():
+            self._raw.execute(
+                f"INSERT INTO {HEAD_TABLE} (id, seq, capacity, epoch) VALUES (1, ?, ?, 0) "
+                "ON CONFLICT (id) DO UPDATE SET seq = seq + excluded.seq",
+                (count, capacity_rows),
+            )
+            return self.head().seq - count + 1
+
+    def write(self, part: WritePart) -> bool:
+        with self._transaction():
+            head = self.head()
+            if head.epoch != part.epoch:
+                return False
+            if self._raw.execute(PROCESS_UPSERT_ONCE, _process_values(part.process)).rowcount < 1:
+                # Written before, but the answer was lost.
+                self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
+                return True
+            first_seq, records = newest(part.first_seq, part.records, head.capacity)
+            # A generator: executemany lets other threads run between two rows.
+            self._raw.executemany(LOG_UPSERT, _rows(first_seq, records, head.capacity))
+            self._raw.executemany(
+                STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
+            )
+            self._raw.executemany(KEY_UPSERT, part.keys)
+            self._add(part.statistics)
+            return True
+
+    def _add(self, minutes: Sequence[StatisticRow]) -> None:
+        until_s = self.rolled_up_s()
+        late = coarser(row for row in minutes if row.time < until_s)
+        self._raw.executemany(STATISTIC_UPSERT, [*minutes, *late])
+
+    def roll_up(self, before_s: int) -> bool:
+        with self._transaction():
+            self._raw.execute(
+                f"INSERT OR IGNORE INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0)"
+            )
+            return roll_up(self._raw.execute, DIALECT, self.rolled_up_s(), before_s)
+
+    def prune_statements(self, unseen_since: datetime) -> int:
+        with self._transaction():
+            deleted = self._raw.execute(PRUNE, [str(unseen_since)[:-6]] * 2).rowcount
+            if deleted:
+                self._raw.execute(NEW_EPOCH)
+            return deleted
+
+    def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        found = (
+            self._raw.execute(f"SELECT id FROM {KEY_TABLE} WHERE id = ?", [key_id]).fetchone()
+            for key_id in ids
+        )
+        return {row[0] for row in found if row is not None}
+
+
+def _rows(first_seq: int, records: Sequence[Record], capacity: int) -> Iterator[tuple[object, ...]]:
+    seq = first_seq
+    for second, run in by_second(records):
+        beginning = str(second)[:-6]
+        for record in run:
+            microsecond = record.time.microsecond
+            time = f"{beginning}.{microsecond:06}" if microsecond else beginning
+            yield (seq % capacity, seq, time, *record[1:])
+            seq += 1
+
+
+def _write_ahead(raw: sqlite3.Connection) -> None:
+    """Put the file into WAL mode, where it stays; wait for other connections, which SQLite here does not."""
+    give_up_at_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at_s:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            return
+
+
+def _process_values(process: ProcessRow) -> tuple[object, ...]:
+    values = process_values(process)
+    return (*values[:3], str(process.started_at)[:-6], str(process.updated_at)[:-6], *values[5:])

@@ -1,0 +1,223 @@
+"""One of the slow queries: figures, places, samples, releases, what is decided about it, its plan."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connections
+
+from sqllogs.models import Review
+from sqllogs.read import reviews
+from tests.sqllogs.factories import put, put_statement, put_statistics
+from tests.sqllogs.pages import Page
+from tests.sqllogs.rings import ALIAS
+from tests.sqllogs.slow_queries import (
+    EVERYTHING,
+    HOSTILE,
+    URL,
+    A,
+    B,
+    C,
+    admin,
+    ago,
+    login,
+    put_calls,
+    staff,
+    three,
+    visible_text,
+    words,
+)
+
+__all__ = ["admin", "three"]
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+on_sqlite = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+
+
+def test_page_has_figures_places_and_samples(admin, three):
+    text = words(admin, f"{B}/change/")
+    for part in (
+        "SELECT on app_book", "SELECT title FROM app_book", "N+1: 6 times", "Calls 6", "Mean 5.00 ms",
+        "100.0 % books/ 6 5.00", "100.0 % app/views.py:7 b 6", "The slowest", "The newest", "dddddddd",
+    ):  # fmt: skip
+        assert part in text
+    links = Page(admin.get(f"{URL}{B}/change/")).links()
+    assert f"/sql-logs/traces/{'d' * 32}/" in links
+    assert f"/sql-logs/fingerprints/{B}/" in links
+    assert "/admin/sqllogs/sqllog/8/change/" in links
+    assert f"/sql-logs/?fingerprint={B}&route=books%2F" in links
+
+
+def test_graph_has_a_bar_for_each_step_and_marks_what_failed(admin, three):
+    page = Page(admin.get(f"{URL}{B}/change/"))
+    assert len(page.all("title")) > 2
+    assert not page.all("rect", **{"class": "failed"})
+    assert Page(admin.get(f"{URL}{C}/change/")).all("rect", **{"class": "failed"})
+
+
+def test_page_is_of_the_time_chosen(admin, three):
+    assert "It has not been called in this time." in words(admin, f"{A}/change/?from=now-5m")
+    assert "Calls 2" in words(admin, f"{A}/change/?from=now-1w")
+    assert "Calls 2" in words(admin, f"{A}/change/?from=yesterday")
+    assert f"{URL}{A}/change/?from=now-1w" in Page(admin.get(f"{URL}?from=now-1w")).links()
+
+
+@pytest.mark.parametrize(
+    "begin", ["now-999999999w", "0001-01-01", "9999-12-31", "now-1d" + "x" * 3000, "All", "%00"]
+)
+def test_any_time_is_answered(admin, three, begin):
+    assert "SELECT on app_author" in words(admin, f"{A}/change/?from={begin}")
+    assert admin.get(f"{URL}?from={begin}", follow=True).status_code == 200
+
+
+def test_releases_are_compared_the_last_one_first(admin):
+    releases = [("1", 10.0, 3), ("2", 15.0, 2), ("3", 15.2, 1)]
+    put_calls(*(
+        {"fingerprint": A, "release": name, "duration_ms": ms, "time": ago(hours=hours)}
+        for name, ms, hours in releases
+    ))  # fmt: skip
+    text = words(admin, f"{A}/change/")
+    assert "Releases compared" in text
+    assert re.search(r"% 3 1 15\.2 same .*% 2 1 15\.0 \+50 % .*% 1 1 10\.0 ", text)
+
+
+def test_time_since_the_review_is_compared_with_that_before(admin):
+    calls = [(20.0, 30), (20.0, 20), (10.0, 5)]
+    put_calls(*(
+        {"fingerprint": A, "duration_ms": ms, "time": ago(minutes=minutes)} for ms, minutes in calls
+    ))  # fmt: skip
+    reviews.decide([A], "reviewed", by="ann")
+    assert "Since the review" not in words(admin, f"{A}/change/")  # there is no call since
+    Review.objects.update(at=ago(minutes=10))
+    text = words(admin, f"{A}/change/")
+    assert re.search(r"20\.0 % Since the review 1 10\.0 -50 % .*80\.0 % Before it 2 20\.0", text)
+
+
+def test_statement_that_nobody_knows_is_not_found(admin, three):
+    for path in ("change", "explain", "review"):
+        assert admin.get(f"{URL}{'e' * 16}/{path}/", follow=True).status_code == 404
+        assert path == "change" or admin.post(f"{URL}{'e' * 16}/{path}/").status_code == 404
+
+
+def test_statement_is_known_by_any_trace_of_it(admin):
+    put({"fingerprint": A, "time": ago(days=9)})
+    put_statistics({"fingerprint": B, "time": ago(days=80)})
+    reviews.decide([C], "ignored", by="ann")
+    put_statement("d" * 16)
+    for fingerprint in (A, B, C, "d" * 16):
+        assert "It has not been called in this time." in words(admin, f"{fingerprint}/change/")
+    assert "The text of this statement is not, or no longer, kept." in words(admin, f"{C}/change/")
+
+
+@pytest.mark.parametrize("path", ["", f"{B}/change/"])
+def test_numbers_of_the_graphs_are_not_those_of_the_hosts_language(admin, three, settings, path):
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    numbers = re.findall(r' (?:width|height|x|y|d)="([^"]*)"', admin.get(URL + path).text)
+    assert numbers
+    assert not [found for found in numbers if "," in found]
+
+
+# ---- Deciding.
+
+
+def test_decision_is_noted_with_a_note(admin, three):
+    answer = admin.post(f"{URL}{A}/review/?from=now-1h", {"status": "ignored", "note": "by night"})
+    assert (answer.status_code, answer["Location"]) == (302, f"{URL}{A}/change/?from=now-1h")
+    review = Review.objects.get()
+    assert (review.pk, review.status, review.by, review.note) == (A, "ignored", "admin", "by night")
+    text = words(admin, f"{A}/change/")
+    for part in ("1 statement is ignored now.", "Ignored by admin", "by night"):
+        assert part in text
+
+
+@pytest.mark.parametrize("data", [{"status": "x"}, {}, {"status": "open", "note": "x" * 10_001}])
+def test_decision_that_is_none_changes_nothing(admin, three, data):
+    admin.post(f"{URL}{A}/review/", data)
+    assert reviews.decided() == {}
+    assert "Nothing is changed:" in words(admin, f"{A}/change/")
+
+
+def test_deciding_takes_its_permission(three):
+    client = staff("view_sqllog")
+    reviews.decide([A], "open", by="ann", note="wait for the index")
+    assert client.post(f"{URL}{A}/review/", {"status": "ignored"}).status_code == 403
+    page = client.get(f"{URL}{A}/change/").text
+    assert "<form" not in page.partition('id="content-main"')[2]
+    assert "wait for the index" in page
+    assert client.get(f"{URL}{A}/review/")["Location"] == f"{URL}{A}/change/"
+
+
+# ---- Plans.
+
+
+@pytest.fixture
+def of_ring(ring_alias, db):
+    """A statement on the ring's own database, with its text and a call."""
+    put_statement(A, "SELECT seq FROM sqllogs_sqllog WHERE slot = ?", tables="sqllogs_sqllog")
+    put_calls({"fingerprint": A, "alias": ring_alias})
+    return {"sqlite": "SEARCH sqllogs_sqllog", "postgresql": "Index Scan"}[connections[ring_alias].vendor]
+
+
+def explained(client, **data):
+    answer = client.post(f"{URL}{A}/explain/?from=now-1w", data)
+    assert answer.status_code == 200
+    return visible_text(answer.text.partition('<section id="explained">')[2])
+
+
+def test_plan_is_shown_with_what_to_bear_in_mind(of_ring):
+    text = explained(login(User.objects.create_superuser("admin")))
+    assert text.startswith(f"Plan on {ALIAS}")
+    assert of_ring in text
+    assert "Planned for no particular values" in text
+
+
+@on_sqlite
+def test_plan_is_asked_where_the_statement_has_run_and_nowhere_else(ring_alias, db):
+    put_statement(A, "SELECT seq FROM sqllogs_sqllog WHERE slot = ?")
+    put_calls({"fingerprint": A, "alias": "gone"}, {"fingerprint": A, "alias": ring_alias})
+    client = login(User.objects.create_superuser("admin"))
+    options = Page(client.get(f"{URL}{A}/change/")).all("option")
+    assert len(options) == 2
+    assert explained(client, alias="gone").startswith("Plan There is no database 'gone' in DATABASES here.")
+    assert explained(client, alias="default").startswith(f"Plan on {ALIAS}")  # the newest record tells
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ({"sql": "SELECT missing FROM sqllogs_sqllog"}, "cannot explain it without its values: .*missing"),
+        ({"sql": "SELECT …"}, "too long to be kept whole"),
+        ({"sql": f"SELECT {HOSTILE}"}, "cannot explain it"),
+        ({"sql": "DELETE FROM sqllogs_sqllog", "operation": "DELETE"}, "no SELECT but a DELETE"),
+    ],
+)
+@on_sqlite
+def test_why_there_is_no_plan_is_said_in_words(ring_alias, db, statement, reason):
+    put_statement(A, **statement)
+    put_calls({"fingerprint": A, "alias": ring_alias})
+    client = login(User.objects.create_superuser("admin"))
+    assert re.search(reason, explained(client))
+    assert HOSTILE not in client.post(f"{URL}{A}/explain/").text
+
+
+def test_plan_is_not_offered_of_what_changes_data(admin, three):
+    assert ">Explain</button>" in admin.get(f"{URL}{A}/change/").text
+    assert ">Explain</button>" not in admin.get(f"{URL}{C}/change/").text
+    assert "Only a SELECT is explained here." in words(admin, f"{C}/change/")
+
+
+@pytest.mark.parametrize("missing", ["view_sqllog", "view_sqllog_text", "explain_sqllog"])
+def test_plan_takes_three_permissions(three, missing):
+    client = staff(*(name for name in EVERYTHING if name != missing))
+    assert client.post(f"{URL}{A}/explain/").status_code == 403
+    assert ">Explain</button>" not in client.get(f"{URL}{A}/change/").text
+
+
+def test_plan_is_for_those_with_the_permissions(three):
+    client = staff("view_sqllog", "view_sqllog_text", "explain_sqllog")
+    assert ">Explain</button>" in client.get(f"{URL}{A}/change/").text
+    assert "app_author" in explained(client)
+
+
+def test_address_of_a_plan_leads_back_to_the_statement(admin, three):
+    assert admin.get(f"{URL}{A}/explain/?from=now-1h")["Location"] == f"{URL}{A}/change/?from=now-1h"

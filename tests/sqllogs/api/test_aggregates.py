@@ -1,0 +1,271 @@
+"""What is added up is what a plain loop over the records finds, on every database."""
+
+import math
+import random
+from collections import defaultdict
+from datetime import datetime, timedelta
+from importlib import import_module
+from secrets import token_hex
+
+import pytest
+
+from sqllogs.read.aggregates import GROUPS
+from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, reader
+
+both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
+TEXTS = {"a" * 16: ("SELECT", ["x", "y"]), "b" * 16: ("INSERT", ["x"]), "c" * 16: (None, [])}
+
+
+def get(path, **parameters):
+    answer = reader(token_hex(4)).get(f"/sql-logs/{path}", parameters)
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def some_records(count):
+    """Make records with all kinds of values; the durations are whole microseconds, as the resolver's are."""
+    chooser = random.Random(7)
+    for seq in range(1, count + 1):
+        yield {
+            "time": BEGINNING + timedelta(seconds=seq * 3, microseconds=chooser.choice((0, 1, 999_999))),
+            "duration_ms": int(chooser.lognormvariate(7, 2)) / 1000,
+            "fingerprint": chooser.choice(list(TEXTS)),
+            "route": chooser.choice((None, "a/", "b/<int:pk>/")),
+            "view": chooser.choice(("v.a", "v.b")),
+            "alias": chooser.choice(("default", "other")),
+            "kind": chooser.choice(("request", "task")),
+            "release": chooser.choice((None, "1.0")),
+            "host": chooser.choice(("web-1", "web-2")),
+            "error": chooser.choice((None, None, "DataError")),
+            "rows": chooser.choice((None, 0, 5)),
+            "call_site": chooser.choice((None, "a.py:1 f", "b.py:2 g")),
+        }
+
+
+@pytest.fixture
+def records(ring_alias):
+    made = list(some_records(90))
+    put(*made)
+    put_statement("a" * 16, "SELECT a", tables="x,y")
+    put_statement("b" * 16, "INSERT b", operation="INSERT", tables="x")
+    return made
+
+
+def values_of(record, group_by):
+    operation, tables = TEXTS[record["fingerprint"]]
+    if group_by == "operation":
+        return [operation]
+    return (tables or [None]) if group_by == "table" else [record[group_by]]
+
+
+def percentile(durations, share):
+    return sorted(durations)[math.ceil(share * len(durations)) - 1]
+
+
+def expected_figures(members):
+    durations = [one["duration_ms"] for one in members]
+    return {
+        "calls": len(members),
+        "errors": sum(one["error"] is not None for one in members),
+        "total_ms": pytest.approx(sum(durations)),
+        "mean_ms": pytest.approx(sum(durations) / len(members)),
+        "p50_ms": percentile(durations, 0.5),
+        "p95_ms": percentile(durations, 0.95),
+        "p99_ms": percentile(durations, 0.99),
+        "max_ms": max(durations),
+    }
+
+
+def test_stats_are_those_of_a_loop_for_every_group(records):
+    total_ms = sum(one["duration_ms"] for one in records)
+    for group_by in GROUPS:
+        members = defaultdict(list)
+        for record in records:
+            for value in values_of(record, group_by):
+                members[value].append(record)
+        body = get("stats/", group_by=group_by)
+        assert (body["count"], body["group_by"], body["source"]) == (len(members), group_by, "ring")
+        found = {row["group"]: row for row in body["results"]}
+        assert set(found) == set(members)
+        for value, row in found.items():
+            figures = expected_figures(members[value])
+            assert {name: row[name] for name in figures} == figures
+            known = [one["rows"] for one in members[value] if one["rows"] is not None]
+            assert row["rows"] == (sum(known) if known else None)
+            assert row["load_percent"] == pytest.approx(100 * row["total_ms"] / total_ms)
+            last_seen = max(one["time"] for one in members[value])
+            assert row["last_seen"] == f"{last_seen:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def test_stats_of_statements_name_text_route_and_call_sites(records):
+    rows = {row["fingerprint"]: row for row in get("stats/")["results"]}
+    row = rows["a" * 16]
+    assert (row["sql"], row["operation"], row["tables"]) == ("SELECT a", "SELECT", ["x", "y"])
+    unknown = rows["c" * 16]
+    assert (unknown["sql"], unknown["operation"], unknown["tables"]) == (None, None, [])
+    members = [one for one in records if one["fingerprint"] == "a" * 16]
+    calls = {route: sum(one["route"] == route for one in members) for route in ("a/", "b/<int:pk>/")}
+    assert calls[row["route"]] == max(calls.values())
+    assert set(row["call_sites"]) == {"a.py:1 f", "b.py:2 g"}
+
+
+def test_figures_are_the_same_where_the_reader_joins_durations(records, monkeypatch):
+    asked = [(path, {"group_by": group_by}) for path in ("stats/", "series/") for group_by in GROUPS]
+    end = (BEGINNING + timedelta(minutes=6)).isoformat()
+
+    def read():
+        return [get(path, to=end, **more)["results"] for path, more in [*asked, ("series/", {})]]
+
+    joined = read()
+    monkeypatch.setattr(import_module("sqllogs.read.aggregates"), "JOINING_VENDORS", frozenset())
+    assert read() == joined
+
+
+def test_series_are_those_of_a_loop_without_a_gap(records):
+    body = get("series/", step="1m", to=(BEGINNING + timedelta(minutes=6)).isoformat())
+    members = defaultdict(list)
+    for record in records:
+        members[record["time"].replace(second=0, microsecond=0)].append(record)
+    times = [datetime.fromisoformat(row["time"]) for row in body["results"]]
+    assert times == [BEGINNING + timedelta(minutes=number) for number in range(6)]
+    for time, row in zip(times, body["results"], strict=True):
+        none = dict.fromkeys(("mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"))
+        figures = (
+            expected_figures(members[time])
+            if members[time]
+            else {"calls": 0, "errors": 0, "total_ms": 0, **none}
+        )
+        assert row == {"time": row["time"], **figures}
+
+
+def test_series_of_groups_have_a_row_for_each_step_and_group(records):
+    end = (BEGINNING + timedelta(minutes=5)).isoformat()
+    for group_by in GROUPS:
+        body = get("series/", step="1m", group_by=group_by, top=1, to=end)
+        totals = defaultdict(float)
+        for record in records:
+            for value in values_of(record, group_by):
+                totals[value] += record["duration_ms"]
+        top = max(totals, key=totals.get)
+        rest = next(name for name in ("other", "all others") if name != top)
+        assert {row["group"] for row in body["results"]} == ({top, rest} if len(totals) > 1 else {top})
+        pairs = [(row["time"], row["group"]) for row in body["results"]]
+        assert len(set(pairs)) == len(pairs)
+        for name in {top, rest}:
+            total_ms = sum(row["total_ms"] for row in body["results"] if row["group"] == name)
+            wanted = totals[top] if name == top else sum(totals.values()) - totals[top]
+            assert total_ms == pytest.approx(wanted)
+
+
+@both_databases
+def test_step_follows_the_range_and_never_makes_too_many_points():
+    fill(90)
+    assert get("series/", to="2026-01-31T12:01:30Z")["step_s"] == 1
+    long = get("series/", **{"from": "2026-01-31T12:00:00Z"})
+    assert len(long["results"]) <= 201
+    wide = get("series/", step="1s")
+    assert wide["step_s"] > 1
+    assert len(wide["results"]) <= 1001
+
+
+@both_databases
+@pytest.mark.parametrize("path", ["stats/", "series/", "requests/", "repeats/", f"traces/{'a' * 32}/"])
+def test_empty_ring_is_an_empty_answer(path):
+    body = get(path)
+    assert (body["results"], body["source"], body["complete_since"]) == ([], "ring", None)
+
+
+@both_databases
+def test_answer_says_since_when_it_is_complete():
+    fill(150, capacity=100)
+    body = get("stats/", **{"from": "2026-01-31T10:00:00Z", "to": "2026-01-31T12:02:30Z"})
+    assert body["complete_since"] == body["begin"] == "2026-01-31T12:00:51.000000Z"
+    assert body["end"] == "2026-01-31T12:02:30.000000Z"
+    (row,) = body["results"]
+    assert row["calls_per_s"] == pytest.approx(99 / 99)  # the end does not belong to it
+
+
+@both_databases
+@pytest.mark.parametrize("path", ["stats/", "series/", "requests/", "repeats/"])
+def test_filters_choose_what_is_added_up(path):
+    trace = {"trace_id": "a" * 32, "unit_id": "b" * 16}
+    put(*[{"alias": "other", **trace}] * 6, {"alias": "default", **trace})
+    put_statement(sql="SELECT x FROM t WHERE id = ?")
+    counted = {"stats/": "calls", "series/": "calls", "requests/": "queries", "repeats/": "calls"}[path]
+    body = get(path, alias="other", to="2026-01-31T13:00:00Z")
+    assert sum(row[counted] for row in body["results"]) == 6
+
+
+@both_databases
+def test_page_past_the_end_is_empty_and_links_meet_each_group_once():
+    put(*({"fingerprint": f"{number:016x}", "duration_ms": number} for number in range(25)))
+    client = reader()
+    url, met = "/sql-logs/stats/?limit=10&ordering=-max_ms", []
+    while url:
+        body = client.get(url).json()
+        met += [row["max_ms"] for row in body["results"]]
+        url = body["next"]
+    assert met == list(range(24, -1, -1))
+    assert body["previous"]
+    past = get("stats/", offset=100)
+    assert (past["count"], past["results"], past["next"]) == (25, [], None)
+
+
+@both_databases
+def test_requests_tell_what_each_trace_has_queried():
+    one, two = {"trace_id": "1" * 32, "unit_id": "a" * 16}, {"trace_id": "2" * 32, "unit_id": "b" * 16}
+    put(
+        {**one, "duration_ms": 100, "call_site": "a.py:1 f"},
+        {**two, "duration_ms": 5, "error": "DataError"},
+        {**one, "duration_ms": 50, "call_site": "a.py:1 f"},
+        {**one, "duration_ms": 250, "fingerprint": "e" * 16, "route": "a/", "method": "GET", "status": 200},
+        {"duration_ms": 1},  # of a plain thread, which is no unit of work
+    )
+    put_statement(sql="SELECT x")
+    body = get("requests/")
+    assert (body["count"], [row["trace_id"][0] for row in body["results"]]) == (2, ["2", "1"])
+    row = body["results"][1]
+    assert row["time"] == "2026-01-31T12:00:01.000000Z"
+    assert (row["route"], row["method"], row["status"]) == ("a/", "GET", 200)
+    assert (row["queries"], row["errors"], row["total_ms"]) == (3, 0, 400)
+    assert row["elapsed_ms"] == pytest.approx(3250)
+    assert row["share_percent"] == pytest.approx(100 * 400 / 3250)
+    assert (row["duplicates"], row["worst_repeat"]) == (1, 2)
+    assert (row["worst_call_site"], row["worst_sql"]) == ("a.py:1 f", "SELECT x")
+    other = body["results"][0]
+    assert (other["errors"], other["worst_repeat"], other["worst_fingerprint"]) == (1, 1, None)
+
+
+@both_databases
+def test_trace_has_its_queries_in_order_and_as_spans():
+    trace = {"trace_id": "1".zfill(32), "unit_id": "a" * 16, "route": "a/", "method": "GET"}
+    put({**trace, "time": BEGINNING + timedelta(seconds=9)}, {**trace, "error": "DataError"}, {})
+    put_statement(tables="t")
+    body = get("traces/1/")
+    assert (body["trace_id"], body["count"], body["errors"]) == ("1".zfill(32), 2, 1)
+    assert [row["id"] for row in body["results"]] == [2, 1]  # by time, whatever was stored first
+    root, *queries = body["spans"]
+    assert (root["spanID"], root["parentSpanID"], root["operationName"]) == ("a" * 16, None, "GET a/")
+    assert root["startTime"] == (BEGINNING + timedelta(seconds=2)).timestamp() * 1000
+    assert root["duration"] == pytest.approx(7001)
+    assert [span["parentSpanID"] for span in queries] == ["a" * 16] * 2
+    assert [span["statusCode"] for span in queries] == [2, 0]
+    assert len({span["spanID"] for span in body["spans"]}) == 3
+    assert queries[0]["operationName"] == "SELECT t"
+
+
+@both_databases
+def test_trace_that_is_not_there_is_empty_and_one_that_cannot_be_is_not_found():
+    fill(3)
+    assert get(f"traces/{'c' * 32}/")["results"] == []
+    assert reader().get("/sql-logs/traces/xyz/").status_code == 404
+
+
+@both_databases
+def test_origins_are_told_by_the_newest_records_and_by_all_for_a_group_without(monkeypatch):
+    monkeypatch.setattr(import_module("sqllogs.read.aggregates"), "NEWEST_ROWS", 3)
+    routes = [{"route": "a/"}] * 4 + [{"route": "b/"}] * 3
+    put({"fingerprint": "e" * 16, "route": "old/", "call_site": "old.py:1 f"}, *routes)
+    rows = {row["group"][0]: row for row in get("stats/")["results"]}
+    assert (rows["f"]["route"], rows["f"]["calls"]) == ("b/", 7)
+    assert (rows["e"]["route"], rows["e"]["call_sites"]) == ("old/", ["old.py:1 f"])

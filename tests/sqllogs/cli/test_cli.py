@@ -1,0 +1,134 @@
+"""`manage.py sqllogs`: tokens, resize and clear."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test import Client
+
+from sqllogs.capture import wrapper
+from sqllogs.models import RingHead, SQLLog, Token
+from tests.sqllogs.factories import fill
+from tests.sqllogs.recording import recording, stored
+
+GIVEN = "a-token-of-the-environment"
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+def run(*arguments, stderr=None):
+    """Run the command; return what it has put out."""
+    stdout = StringIO()
+    call_command("sqllogs", *map(str, arguments), stdout=stdout, stderr=stderr or StringIO())
+    return stdout.getvalue()
+
+
+def test_created_token_is_all_that_is_put_out_and_it_opens_the_api(ring_alias):
+    token = run("token", "create", "grafana").removesuffix("\n")
+    assert Client(headers={"Authorization": f"Bearer {token}"}).get("/sql-logs/").status_code == 200
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_note_for_a_person_goes_to_stderr():
+    stderr = Terminal()
+    assert len(run("token", "create", "grafana", stderr=stderr).split()) == 1
+    assert "cannot be shown again" in stderr.getvalue()
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_given_token_can_be_created_again():
+    for options in ([], [], ["--replace"]):
+        assert run("token", "create", "grafana", "--token", GIVEN, *options) == f"{GIVEN}\n"
+    assert Token.objects.count() == 1
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_refused_token_is_an_error_with_the_remedy():
+    run("token", "create", "grafana")
+    run("token", "create", "grafana")
+    with pytest.raises(CommandError, match="revoke one by"):
+        run("token", "create", "grafana")
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_tokens_are_listed_in_columns_and_as_json():
+    token = run("token", "create", "grafana").strip()
+    run("token", "create", "a-longer-name")
+    run("token", "revoke", "grafana")
+    header, first, second = run("token", "list").splitlines()
+    assert header.split() == ["name", "created", "last", "used", "revoked", "digest"]
+    assert first.index("20") == second.index("20") == header.index("created")
+    (_, listed) = json.loads(run("token", "list", "--json"))
+    assert (listed["name"], listed["last_used_at"]) == ("grafana", None)
+    assert listed["revoked_at"].endswith("Z")
+    assert Token.objects.get(name="grafana").digest.startswith(listed["digest"])
+    assert token not in run("token", "list")
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_revoking_says_how_many():
+    run("token", "create", "grafana")
+    assert run("token", "revoke", "grafana") == "1 token revoked.\n"
+    with pytest.raises(CommandError, match="No such token"):
+        run("token", "revoke", "grafana", "--digest", "00")
+
+
+def test_resize_keeps_the_newest(ring_alias):
+    fill(100)
+    assert "40 records were kept" in run("resize", 40)
+    assert RingHead.objects.get().capacity == SQLLog.objects.count() == 40
+
+
+@pytest.mark.parametrize("rows", [0, -5, 2**31])
+def test_impossible_size_is_refused(rows):
+    with pytest.raises(CommandError, match="from 1 to"):
+        run("resize", "--", rows)
+
+
+def test_clear_asks_first(ring_alias, monkeypatch):
+    fill(100)
+    monkeypatch.setattr("sys.stdin", StringIO())
+    with pytest.raises(CommandError, match="--yes"):
+        run("clear")
+    monkeypatch.setattr("sys.stdin", Terminal("no\n"))
+    with pytest.raises(CommandError, match="Nothing was deleted"):
+        run("clear")
+    assert SQLLog.objects.count() == 100
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    run("clear")
+    assert SQLLog.objects.count() == 0
+
+
+def test_progress_is_drawn_on_a_terminal_alone(ring_alias):
+    fill(100)
+    terminal, pipe = Terminal(), StringIO()
+    assert "100 records were deleted" in run("clear", "--yes", stderr=terminal)
+    assert terminal.getvalue().endswith(f"\r[{'#' * 30}] 100 of 100 rows\n")
+    run("clear", "--yes", stderr=pipe)
+    assert pipe.getvalue() == ""
+
+
+def test_command_leaves_no_record(ring_alias):
+    with recording(ring_alias) as recorder:
+        wrapper.install(recorder.wrapper, connections[ring_alias])  # as where the ring is in `default`
+        run("token", "create", "grafana")
+        run("token", "list")
+        wrapper.uninstall(recorder.wrapper, connections[ring_alias])
+        assert stored(recorder, ring_alias) == []
+
+
+def test_missing_tables_are_named_with_the_remedy(settings, ring_database, django_db_blocker):
+    from tests.sqllogs.rings import database
+
+    settings.SQLLOGS = {"DATABASE": "bare"}
+    with (
+        django_db_blocker.unblock(),
+        database("bare", ring_database),
+        pytest.raises(CommandError, match=r"manage\.py migrate --database bare"),
+    ):
+        run("token", "list")

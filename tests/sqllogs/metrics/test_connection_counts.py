@@ -1,0 +1,60 @@
+"""Attempts to connect are counted, and one that fails wakes the writer to tell of it."""
+
+import pytest
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from sqllogs.metrics import instruments
+from sqllogs.metrics.families import DB_CONNECTION_ERRORS, DB_CONNECTIONS
+from tests.sqllogs.rings import database
+
+TRIED = (DB_CONNECTIONS.name, "counted", "sqlite")
+FAILED = (DB_CONNECTION_ERRORS.name, "counted", "sqlite")
+
+
+@pytest.fixture
+def woken(monkeypatch):
+    calls = []
+    monkeypatch.setattr(BaseDatabaseWrapper, "connect", BaseDatabaseWrapper.connect)
+    monkeypatch.setattr(instruments, "_tallies", {})
+    instruments.install_connection_counts(lambda: calls.append("wake"))
+    return calls
+
+
+def test_connection_is_counted(woken, tmp_path, django_db_blocker):
+    # In a file: Django never closes a database in memory.
+    somewhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "x.sqlite3"}
+    with django_db_blocker.unblock(), database("counted", somewhere):
+        connections["counted"].ensure_connection()
+    assert instruments.counts() == {TRIED: 1}
+    assert woken == []
+
+
+def test_failure_is_counted_told_and_raised(woken, tmp_path, django_db_blocker):
+    nowhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "nowhere" / "x.sqlite3"}
+    with django_db_blocker.unblock(), database("counted", nowhere), pytest.raises(OperationalError):
+        connections["counted"].ensure_connection()
+    assert instruments.counts() == {TRIED: 1, FAILED: 1}
+    assert woken == ["wake"]
+
+
+def test_wrapper_is_installed_once(woken):
+    once = BaseDatabaseWrapper.connect
+    instruments.install_connection_counts(lambda: None)
+    assert BaseDatabaseWrapper.connect is once
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_installed", "ours"),
+    [
+        ("django.db.backends.sqlite3", True, True),
+        ("django_prometheus.db.backends.sqlite3", True, False),
+        ("django.db.backends.sqlite3", False, False),
+    ],
+)
+def test_names_of_django_prometheus_are_ours_unless_its_engine_uses_them(
+    engine, is_installed, ours, monkeypatch, settings
+):
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", engine)
+    monkeypatch.setattr(instruments.apps, "is_installed", lambda name: is_installed)
+    assert instruments.is_ours() is ours

@@ -1,0 +1,54 @@
+"""Databases are called by the names of OpenTelemetry's conventions."""
+
+import pytest
+
+from sqllogs.conf import Conf
+from sqllogs.otel.attributes import Attributes
+from sqllogs.pipeline.resolver import Resolver
+from tests.sqllogs.pipeline.test_resolver import captured
+from tests.sqllogs.rings import database
+
+POSTGRESQL = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "db.example", "PORT": 5433}
+SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/srv/shop/db.sqlite3"}
+
+
+def attributes(**changes):
+    batch = Resolver(Conf()).batch([captured(**changes)])
+    [record] = batch.records
+    return Attributes().of_record(record, batch.statements[record.fingerprint])
+
+
+@pytest.mark.parametrize(
+    ("settings_dict", "named"),
+    [
+        (POSTGRESQL, {"db.namespace": "shop", "server.address": "db.example", "server.port": 5433}),
+        (SQLITE, {"db.namespace": "db.sqlite3"}),  # the file alone, its folder is nobody's business
+    ],
+)
+def test_database_is_named_as_in_the_settings(settings_dict, named):
+    with database("shop", settings_dict):
+        found = attributes(alias="shop")
+    assert {name: found[name] for name in found if name.startswith(("db.namespace", "server."))} == named
+
+
+@pytest.mark.parametrize(
+    ("vendor", "system"),
+    [("sqlite", "sqlite"), ("oracle", "oracle.db"), ("microsoft", "microsoft.sql_server")],
+)
+def test_system_has_the_name_of_the_conventions(vendor, system):
+    assert attributes(vendor=vendor)["db.system.name"] == system
+
+
+def test_alias_that_is_gone_costs_only_its_name():
+    assert "db.namespace" not in attributes(alias="gone")
+
+
+def test_what_is_not_known_is_not_there():
+    found = attributes(sql="")
+    assert "db.operation.name" not in found
+    assert None not in found.values()
+
+
+def test_rows_of_a_select_are_returned_ones():
+    assert attributes(rowcount=3)["db.response.returned_rows"] == 3
+    assert "db.response.returned_rows" not in attributes(sql="DELETE FROM a", rowcount=3)

@@ -1,0 +1,328 @@
+"""The tabs of statements, requests and N+1 suspects, and the page of a trace."""
+
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client, RequestFactory
+
+from sqllogs.api import tokens, views
+from sqllogs.models import SQLLog
+from sqllogs.read import series
+from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, put_statistics, reader
+from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
+TABS = ("stats/", "requests/", "repeats/")
+TRACE = "ab" * 16
+PAGES = (*TABS, f"traces/{TRACE}/", f"fingerprints/{'a' * 16}/")
+
+
+@pytest.fixture
+def browser(db):
+    return reader(Accept=BROWSER)
+
+
+@pytest.fixture
+def loop(db):
+    """A request that asks for its authors one by one, and a command."""
+    put_statement("a" * 16, "SELECT id FROM app_author WHERE id = ? LIMIT ?", tables="app_author")
+    put_statement("b" * 16, "SELECT id FROM app_book", tables="app_book")
+    request = {
+        "trace_id": TRACE, "unit_id": "c" * 16, "route": "books/", "view": "app.views.books", "method": "GET",
+        "status": 200, "sampled": True,
+    }  # fmt: skip
+    put(
+        {"fingerprint": "b" * 16, "call_site": "app/views.py:3 books", "time": BEGINNING, **request},
+        *(
+            {
+                "fingerprint": "a" * 16,
+                "call_site": "app/views.py:5 books, too",
+                "time": BEGINNING + timedelta(milliseconds=10 * number),
+                "duration_ms": 2.0,
+                **request,
+            }
+            for number in range(1, 8)
+        ),
+        {
+            "fingerprint": "b" * 16,
+            "kind": "command",
+            "view": "tidy",
+            "trace_id": "cd" * 16,
+            "error": "DataError",
+        },
+    )
+
+
+def rows(page):
+    """Return the number of rows below the head."""
+    return len(page.all("tr")) - 1
+
+
+def words(page):
+    return " ".join(page.words.split())
+
+
+def test_statements_are_listed_by_their_share_of_the_time(browser, loop):
+    page = look(browser, "stats/")
+    assert rows(page) == 2
+    text = words(page)
+    assert text.index("app_author") < text.index("app_book")
+    assert "87.5 %" in text
+    assert "N+1: 7 times" in text
+    assert f"{URL}fingerprints/{'a' * 16}/" in page.links("sql")
+
+
+@pytest.mark.parametrize(
+    "group_by", ["route", "view", "operation", "table", "alias", "kind", "release", "host"]
+)
+def test_statements_are_added_up_by_what_else_is_asked_for(browser, loop, group_by):
+    page = look(browser, f"stats/?group_by={group_by}&min_ms=0")
+    current = [found["href"] for found in page.all("a") if "aria-current" in found]
+    assert any(f"group_by={group_by}" in link for link in current)
+    for link in page.links("name"):
+        query = parse_qs(urlsplit(link).query)
+        assert query.pop("min_ms") == ["0"]
+        assert list(query) == [group_by]
+        assert rows(look(browser, link.removeprefix(URL))) > 0
+
+
+def test_requests_lead_to_their_traces(browser, loop):
+    page = look(browser, "requests/?ordering=-queries")
+    assert rows(page) == 2
+    assert page.links("name")[0] == f"{URL}traces/{TRACE}/"
+    assert "GET books/ 200" in words(page)
+    assert "7 times app/views.py:5 books, too" in words(page).replace("times", "times ").replace("  ", " ")
+
+
+def test_suspects_have_their_remedy_and_their_worst_example(browser, loop):
+    page = look(browser, "repeats/")
+    assert rows(page) == 1
+    assert "app/views.py:5 books, too" in words(page)
+    assert page.links("lead") == [f"{URL}traces/{TRACE}/"]
+
+
+@pytest.mark.parametrize("path", [f"fingerprints/{'a' * 16}/", "3/"])
+def test_statement_leads_to_the_admin_where_there_is_one(browser, loop, settings, path):
+    address = f"/admin/sqllogs/statement/{'a' * 16}/change/"
+    assert address in look(browser, path).links()
+    settings.ROOT_URLCONF = "tests.sqllogs.urls_without_admin"
+    assert address not in look(browser, path).links()
+
+
+def test_statement_has_its_figures_places_and_samples(browser, loop):
+    page = look(browser, f"fingerprints/{'a' * 16}/?method=GET&min_ms=0")
+    text = words(page)
+    assert "SELECT id FROM app_author WHERE id = ? LIMIT ?" in text
+    assert "Calls7" in text
+    assert "N+1: 7 times" in text
+    assert "The slowest" in text
+    assert "The failing" not in text
+    filters = {"method": ["GET"], "min_ms": ["0"], "fingerprint": ["a" * 16]}
+    records = [parse_qs(urlsplit(link).query) for link in page.links() if urlsplit(link).path == URL]
+    assert filters in records
+    assert filters | {"call_site": [r"app/views.py:5 books\, too"]} in records
+    assert filters | {"route": ["books/"]} in records
+    assert f"{URL}fingerprints/{'a' * 16}/?min_ms=0" in page.links()
+
+
+def test_statement_that_is_not_known_is_told(browser):
+    assert "is known" in look(browser, f"fingerprints/{'e' * 16}/", 404).words
+
+
+def test_trace_shows_each_query_where_it_was_in_time(browser, loop, settings):
+    settings.SQLLOGS = {"TRACE_URL": "https://traces.example/{trace_id}"}
+    page = look(browser, f"traces/{TRACE}/")
+    assert rows(page) == 8
+    bars = page.all("rect")
+    assert [bar["x"] for bar in bars][:2] == ["0.00%", "13.89%"]
+    assert all(float(bar["x"][:-1]) + float(bar["width"][:-1]) <= 100.01 for bar in bars)
+    assert "GET books/ 200" in words(page)
+    assert "First to last72.0 ms Repeated6 Failed0" in words(page)
+    assert f"https://traces.example/{TRACE}" in page.links("button")
+
+
+def test_trace_that_is_not_there_is_an_empty_page(browser):
+    assert "Nothing of this trace" in look(browser, "traces/1/").words
+    assert look(browser, "traces/x/", 404).all("h1")
+
+
+def test_tabs_keep_the_filters_and_nothing_else(browser, loop):
+    page = look(browser, "stats/?route=books/&group_by=view&ordering=-calls&limit=5&offset=0")
+    links = [found["href"] for found in page.all("a") if urlsplit(found["href"]).query == "route=books%2F"]
+    assert links == [f"{URL}{path}?route=books%2F" for path in ("", *TABS)]
+    assert page.all("form")[0]["action"] == f"{URL}stats/"
+    kept = {found["name"]: found["value"] for found in page.all("input", type="hidden")}
+    assert kept == {"ordering": "-calls", "limit": "5", "group_by": "view"}
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_link_of_a_tab_leads_somewhere(browser, loop, tab):
+    page = look(browser, tab)
+    for link in {link for link in page.links() if link.startswith(URL) and "format=" not in link}:
+        headers = {"Accept": "application/json"} if "health" in link else None
+        assert browser.get(link, headers=headers).status_code == 200, link
+    for link in page.links():
+        if "call_site=" in link:
+            assert rows(look(browser, link.removeprefix(URL))) == 1, link
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_heads_order_a_tab(browser, loop, tab):
+    links = [link for link in look(browser, tab).links() if "ordering=" in link]
+    assert len(links) >= 5
+    for link in links:
+        page = look(browser, link.removeprefix(URL))
+        assert [head["aria-sort"] for head in page.all("th") if head.get("aria-sort", "none") != "none"]
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_wrong_value_can_be_corrected_in_its_tab(browser, tab):
+    page = look(browser, f"{tab}?min_ms=abc", 400)
+    assert page.all("form")[0]["action"] == f"{URL}{tab}"
+    assert page.all("input", name="min_ms")[0]["value"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("tab", "expected"), [("stats/", "Nothing"), ("requests/", "Nothing"), ("repeats/", "No N+1")]
+)
+def test_empty_tab_says_so(browser, tab, expected):
+    assert expected in look(browser, tab).words
+    assert "Nothing matches" in look(browser, f"{tab}?route=nowhere/").words
+    assert "ends here" in look(browser, f"{tab}?offset=500").words
+
+
+CHARTED = ("stats/", "requests/")
+
+
+def bars(page):
+    """Return the links of the chart's bars."""
+    return [found["href"] for found in page.all("a", tabindex="-1")]
+
+
+def hits(client, link):
+    """Return the number of records of a bar's time."""
+    query = urlsplit(link).query
+    return client.get(f"{URL}?{query}&format=json").json()["count"]
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_figures_sum_up_all_that_matches_not_the_page_alone(browser, loop, tab):
+    text = words(look(browser, f"{tab}?limit=1"))
+    assert "2 Queries9 Failed1 In queries16.0 ms Mean1.78 ms Longest2.00 ms" in text
+    assert "1 Queries7 Failed0 In queries14.0 ms" in words(look(browser, f"{tab}?min_ms=2"))
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_bars_lead_to_their_part_of_the_time(browser, tab):
+    put(*[{"time": BEGINNING + timedelta(seconds=second), "trace_id": TRACE} for second in (0, 10, 11, 50)])
+    begin, end = "2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z"
+    page = look(browser, f"{tab}?from={begin}&to={end}&min_ms=1&ordering=-total_ms&offset=0")
+    links = bars(page)
+    assert [hits(browser, link.replace("ordering=-total_ms", "")) for link in links] == [1, 1, 1, 1]
+    query = parse_qs(urlsplit(links[1]).query)
+    assert query == {
+        "from": ["2026-01-31T12:00:10Z"],
+        "to": ["2026-01-31T12:00:11Z"],
+        "min_ms": ["1"],
+        "ordering": ["-total_ms"],
+    }
+    assert not bars(look(browser, links[1].removeprefix(URL)))
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_bar_at_an_end_of_the_range_leads_to_no_more_than_it_shows(browser, tab):
+    times = [BEGINNING + timedelta(seconds=second) for second in range(0, 600, 5)]
+    put(*[{"time": time, "trace_id": TRACE} for time in times], capacity=200)
+    links = bars(look(browser, f"{tab}?from=2026-01-31T12:00:03Z&to=2026-01-31T12:09:33Z"))
+    assert parse_qs(urlsplit(links[0]).query)["from"] == ["2026-01-31T12:00:03Z"]
+    assert parse_qs(urlsplit(links[-1]).query)["to"] == ["2026-01-31T12:09:33Z"]
+    assert sum(hits(browser, link) for link in links) == 114
+
+
+def test_requests_leave_out_the_time_of_queries_that_belong_to_none(browser):
+    put({"trace_id": TRACE, "duration_ms": 2.0}, {"kind": "thread", "duration_ms": 5.0})
+    assert "Queries1 Failed0 In queries2.00 ms" in words(look(browser, "requests/"))
+    assert "Queries2 Failed0 In queries7.00 ms" in words(look(browser, "stats/"))
+
+
+def test_statements_of_statistics_have_their_course_from_there(browser):
+    times = [BEGINNING + timedelta(minutes=minute) for minute in (0, 90, 95)]
+    put_statistics(*[{"time": time, "duration_ms": 3.0} for time in times])
+    page = look(browser, "stats/?source=statistics&from=2026-01-31T12:00:00Z&to=2026-01-31T14:00:00Z")
+    assert "Queries3 Failed0 In queries9.00 ms" in words(page)
+    assert [parse_qs(urlsplit(link).query)["from"] for link in bars(page)] == [
+        [f"2026-01-31T{time}Z"] for time in ("12:00:00", "13:30:00", "13:34:00")
+    ]
+    assert all("source=statistics" in link for link in bars(page))
+
+
+def test_figures_of_statistics_are_those_of_the_list(browser):
+    put_statistics(*[{"time": BEGINNING + timedelta(hours=hours, minutes=45)} for hours in range(200)])
+    page = look(browser, "stats/?source=statistics&from=2026-02-01T14:30:00Z&to=2026-02-08T00:00:00Z")
+    assert "Queries154 Failed0" in words(page)
+    assert "154 1.00 1.0" in words(page)
+    assert parse_qs(urlsplit(bars(page)[0]).query)["from"] == ["2026-02-01T14:30:00Z"]
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("query", ["", "?route=nowhere/", "?offset=500"])
+def test_empty_tab_has_no_figures_and_no_chart(browser, loop, tab, query):
+    if not query:
+        SQLLog.objects.all().delete()
+    page = look(browser, tab + query)
+    assert not page.all("dl")
+    assert not page.all("svg")
+
+
+@pytest.mark.parametrize("tab", CHARTED)
+def test_programs_get_no_course_and_wait_for_none(browser, loop, tab, monkeypatch):
+    monkeypatch.delattr(series, "read_sparkline")
+    assert browser.get(f"{URL}{tab}?format=json").status_code == 200
+    assert browser.get(f"{URL}{tab}?format=csv").status_code == 200
+
+
+def test_suspects_that_are_shown_are_summed_up(browser, loop):
+    assert "Suspects1 Shown1 Their queries7 In queries14.0 ms At worst7 times" in words(
+        look(browser, "repeats/")
+    )
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_hostile_text_is_text(browser, path):
+    put_statement("a" * 16, sql=f"SELECT '{HOSTILE}' FROM a WHERE b = ?", tables=HOSTILE)
+    hostile = dict.fromkeys(("route", "view", "call_site", "alias", "kind", "method"), HOSTILE)
+    hostile |= {"fingerprint": "a" * 16, "trace_id": TRACE, "unit_id": "c" * 16}
+    put(*[{**hostile, "error": None if path in TABS else HOSTILE}] * 9)
+    for query in ("", f"?view={HOSTILE}"):
+        page = Page(browser.get(URL + path + query))
+        assert HOSTILE[:14] in page.words
+        assert len(page.all("script")) == 1
+        assert not [found for found in page.all("img") if found["src"] == "x"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_text_is_for_those_with_the_permission(loop, path):
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_sqllog"))
+    client = Client(headers={"Accept": BROWSER})
+    client.force_login(user)
+    page = look(client, path)
+    assert rows(page) > 0
+    assert "SELECT id" not in page.words
+    assert "sqllogs.view_sqllog_text" in page.words
+
+
+@pytest.mark.parametrize(
+    "view", [views.StatsView, views.RequestsView, views.RepeatsView, views.FingerprintView]
+)
+def test_filling_in_a_tab_sends_no_query(loop, django_assert_num_queries, view):
+    token = tokens.create("x")
+    request = RequestFactory().get("/", headers={"Accept": BROWSER, "Authorization": f"Bearer {token}"})
+    names = {"fingerprint": "a" * 16} if view is views.FingerprintView else {}
+    response = view.as_view()(request, **names)
+    for alias in ("default", "sqllogs"):
+        with django_assert_num_queries(0, using=alias):
+            assert "app/views.py" in filled_in(response)

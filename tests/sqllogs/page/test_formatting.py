@@ -1,0 +1,108 @@
+"""What the page writes: statements shortened, in lines and emphasized; durations; the chart's places."""
+
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sqllogs.page.formatting import milliseconds
+from sqllogs.page.records import duration_summary, scatter_chart
+from sqllogs.sql.format import EXCERPT_CHARACTERS, break_lines, excerpt, highlight_keywords
+
+COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (f"SELECT {COLUMNS} FROM app_author WHERE id = ?", "SELECT … 8 columns FROM app_author WHERE id = ?"),
+        (f"SELECT DISTINCT {COLUMNS} FROM a", "SELECT DISTINCT … 8 columns FROM a"),
+        # A function's arguments and its own FROM are no columns.
+        (f"SELECT EXTRACT(day FROM x, y), {COLUMNS} FROM a", "SELECT … 9 columns FROM a"),
+        (f'SELECT "a FROM b, c", {COLUMNS} FROM a', "SELECT … 9 columns FROM a"),
+        (f"INSERT INTO a ({COLUMNS}) VALUES (?)", "INSERT INTO a (… 8 columns) VALUES (?)"),
+        # One long expression tells more than its number.
+        (f"SELECT MAX({COLUMNS}) FROM a", f"SELECT MAX({COLUMNS}) FROM a"),
+        ("SELECT id, name FROM app_author", "SELECT id, name FROM app_author"),
+        (f"SELECT {COLUMNS}", f"SELECT {COLUMNS}"),
+        ("COMMIT", "COMMIT"),
+    ],
+)
+def test_excerpt_counts_a_long_list_of_columns(sql, expected):
+    assert excerpt(sql) == expected
+
+
+def test_excerpt_is_cut():
+    assert len(excerpt("DELETE FROM " + "x" * 1000)) == EXCERPT_CHARACTERS + 2
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "SELECT a FROM b LEFT OUTER JOIN c ON x = y WHERE a IN (SELECT d FROM e WHERE f) LIMIT ?",
+            "SELECT a\nFROM b\nLEFT OUTER JOIN c ON x = y\nWHERE a IN (SELECT d FROM e WHERE f)\nLIMIT ?",
+        ),
+        ("UPDATE a SET b = ? WHERE c = ?", "UPDATE a\nSET b = ?\nWHERE c = ?"),
+        ("DELETE FROM a WHERE b = ?", "DELETE FROM a\nWHERE b = ?"),
+        ('SELECT "x WHERE y" FROM a', 'SELECT "x WHERE y"\nFROM a'),
+    ],
+)
+def test_each_clause_begins_a_line(sql, expected):
+    assert break_lines(sql) == expected
+
+
+def test_keywords_are_emphasized_and_quoted_names_are_not():
+    assert highlight_keywords('select "order" FROM a') == "<b>select</b> &quot;order&quot; <b>FROM</b> a"
+
+
+@given(st.text(st.sampled_from("<>&\"'`() ,abSELECTFROM\n"), max_size=200))
+def test_no_text_becomes_an_element_or_gets_lost(sql):
+    written = str(highlight_keywords(sql))
+    assert unescape(written.replace("<b>", "").replace("</b>", "")) == sql
+    assert "<" not in written.replace("<b>", "").replace("</b>", "")
+
+
+@given(st.text(st.sampled_from('()"` ,WHERE FROM\n'), max_size=200))
+def test_lines_and_excerpt_take_any_text(sql):
+    assert "".join(break_lines(sql).split()) == "".join(sql.split())
+    assert len(excerpt(sql)) <= EXCERPT_CHARACTERS + 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ""),
+        (0.0, "0.000"),
+        (0.0123, "0.012"),
+        (1.234, "1.23"),
+        (12.34, "12.3"),
+        (99.97, "100"),
+        (12345.6, "12,346"),
+    ],
+)
+def test_durations_have_three_digits_that_count(value, expected):
+    assert milliseconds(value) == expected
+
+
+def record(seconds, duration_ms, error=None):
+    return {"time": f"2026-01-31T12:00:{seconds:09.6f}Z", "duration_ms": duration_ms, "error": error}
+
+
+def test_chart_is_logarithmic_from_the_oldest_to_the_newest():
+    shown = scatter_chart([record(20, 100.0), record(10, 10.0), record(0, 1.0)], slow_ms=50.0)
+    assert [dot.x for dot in shown.dots] == ["0.00", "50.00", "100.00"]
+    low, middle, high = (float(dot.y) for dot in shown.dots)
+    assert low > middle > high
+    assert low - middle == pytest.approx(middle - high, abs=0.02)
+    assert [line.told for line in shown.lines] == ["1", "10", "100"]
+
+
+def test_one_record_makes_no_chart():
+    assert scatter_chart([record(0, 1.0)], slow_ms=50.0) is None
+
+
+def test_figures_of_nothing_are_none():
+    nothing = duration_summary([])
+    assert (nothing.shown, nothing.p50, nothing.max, nothing.failed) == (0, "-", "-", 0)

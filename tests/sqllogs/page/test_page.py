@@ -1,0 +1,328 @@
+"""The page: what a browser gets at the address that is JSON for programs."""
+
+from html import unescape
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connections
+from django.test import Client, RequestFactory
+
+from sqllogs.api import tokens
+from sqllogs.api.views import RecordList
+from sqllogs.capture import wrapper
+from sqllogs.page.records import LINKED
+from tests.sqllogs.factories import BROWSER, fill, put, put_statement, reader
+from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
+from tests.sqllogs.recording import recording, stored
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
+EVERY_FIELD = {
+    "alias": "replica", "error": "ValueError", "sqlstate": "22P02", "trace_id": "ab" * 16, "sampled": True,
+    "kind": "request", "route": "a/<int:id>/", "view": "a.views.x, y", "method": "POST", "status": 500,
+    "call_site": r"a/views.py:4 x,\y", "vendor": "postgresql", "release": "1.0, beta", "host": "web-7",
+    "request_id": "r&1=2", "many": True, "in_transaction": True, "rows": 7, "duration_ms": 1234.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def browser(db):
+    return reader(Accept=BROWSER)
+
+
+def shown_ids(page):
+    return [int(row["data-id"]) for row in page.all("tr") if "data-id" in row]
+
+
+def test_browser_sees_the_records_newest_first(browser):
+    put_statement(sql="SELECT name FROM app_author WHERE id = ?")
+    fill(5)
+    page = look(browser)
+    assert shown_ids(page) == [5, 4, 3, 2, 1]
+    assert "SELECT name FROM app_author WHERE id = ?" in page.words
+
+
+@pytest.mark.parametrize("query", ["", "?format=json"])
+def test_json_stays_what_is_not_asked_for_otherwise(browser, query):
+    headers = {"Accept": BROWSER if query else "application/json;q=0.9,text/plain"}
+    assert browser.get(URL + query, headers=headers)["Content-Type"] == "application/json"
+
+
+def test_page_can_be_asked_for_by_format(db):
+    assert reader().get(f"{URL}?format=html")["Content-Type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "query", ["", "1/", "?min_ms=x", "nothing/", "stats/", "requests/", "repeats/", f"traces/{'a' * 32}/"]
+)
+def test_every_page_lets_only_its_own_files_run(browser, query):
+    fill(3)
+    answer = browser.get(URL + query)
+    assert answer["Content-Security-Policy"] == (
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    assert answer["Cache-Control"] == "private, no-store"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    page = Page(answer)
+    assert not page.all("style")
+    assert all(script.get("src") for script in page.all("script"))
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert not [name for name in names if name == "style" or name.startswith("on")]
+
+
+def test_static_files_of_another_host_may_be_loaded(browser, settings):
+    settings.STATIC_URL = "https://cdn.example/static/"
+    policy = browser.get(URL)["Content-Security-Policy"]
+    assert "style-src 'self' https://cdn.example; img-src 'self' https://cdn.example;" in policy
+
+
+def test_every_value_is_a_link_to_a_list_that_has_its_record(browser):
+    put_statement(sql="SELECT 1", tables="one,two")
+    put(EVERY_FIELD)
+    links = [link for link in look(browser).links() if link.startswith(f"{URL}?")]
+    found = {parse_qs(urlsplit(link).query).popitem()[0]: link for link in links if "ordering" not in link}
+    names = ["min_ms", "error", "call_site", "fingerprint", "route", "view", "alias", "trace_id"]
+    for name in names:
+        assert shown_ids(look(browser, found[name].removeprefix(URL))) == [1], found[name]
+
+
+def test_every_fact_of_a_record_is_a_link_to_a_list_that_has_it(browser):
+    put_statement(sql="SELECT 1", tables="one,two")
+    put({}, EVERY_FIELD, {})
+    page = look(browser, "2/")
+    links = [link for link in page.links() if link.startswith(f"{URL}?")]
+    names = {name for link in links for name in parse_qs(urlsplit(link).query)}
+    assert names >= {*LINKED, "table"}
+    for link in links:
+        assert 2 in shown_ids(look(browser, link.removeprefix(URL))), link
+
+
+def test_filters_that_are_on_are_in_the_form_and_can_be_taken_away_one_by_one(browser):
+    put({"route": "a/"}, {"route": "b,c/"}, {"route": "d/", "error": "ValueError"})
+    query = r"?route=a/,b\,c/&min_ms=0.5&error=false&ordering=-duration_ms&search="
+    page = look(browser, query)
+    assert page.all("input", name="route")[0]["value"] == r"a/,b\,c/"
+    assert page.all("option", value="false", selected=None)
+    assert page.all("input", name="ordering", type="hidden")[0]["value"] == "-duration_ms"
+    chips = [
+        parse_qs(urlsplit(found["href"]).query) for found in page.all("a", title="Take this filter away")
+    ]
+    on = {"min_ms": ["0.5"], "error": ["false"], "ordering": ["-duration_ms"]}
+    assert len(chips) == 4
+    assert on | {"route": ["a/"]} in chips
+    assert on | {"route": [r"b\,c/"]} in chips
+    assert {"route": [r"a/,b\,c/"], "min_ms": ["0.5"], "ordering": ["-duration_ms"]} in chips
+
+
+def test_heads_order_the_list_and_turn_it(browser):
+    fill(3, changes={2: {"duration_ms": 9.0}})
+    page = look(browser, "?min_ms=0&cursor=9")
+    by_duration = next(link for link in page.links() if "ordering=-duration_ms" in link)
+    assert parse_qs(urlsplit(by_duration).query) == {"min_ms": ["0"], "ordering": ["-duration_ms"]}
+    page = look(browser, by_duration.removeprefix(URL))
+    assert shown_ids(page) == [2, 3, 1]
+    assert [head["aria-sort"] for head in page.all("th") if "aria-sort" in head] == [
+        "none",
+        "descending",
+        "none",
+    ]
+    assert any("ordering=duration_ms" in link for link in page.links())
+
+
+def test_pages_lead_on_and_back(browser):
+    fill(25)
+    page, seen = look(browser, "?limit=10&min_ms=0"), []
+    while True:
+        seen.append(shown_ids(page))
+        further = page.all("a", rel="next")
+        if not further:
+            break
+        page = Page(browser.get(further[0]["href"]))
+    assert [len(ids) for ids in seen] == [10, 10, 5]
+    back = Page(browser.get(page.all("a", rel="prev")[0]["href"]))
+    assert shown_ids(back) == seen[1]
+    assert f"{URL}?limit=10&min_ms=0" in page.links("button")
+
+
+def test_figures_sum_up_what_is_shown(browser):
+    put(
+        *({"duration_ms": float(number)} for number in range(1, 101)),
+        {"duration_ms": 2000.0, "error": "E"},
+        capacity=200,
+    )
+    words = " ".join(look(browser, "?limit=100").words.split())
+    assert "Match101 Shown100 p5051.0 ms p9596.0 ms Longest2,000 ms Failed1" in words
+
+
+def test_chart_has_a_dot_for_each_record_that_leads_to_it(browser):
+    put({"duration_ms": 0.0}, {"duration_ms": 600.0}, {"error": "E"})
+    page = look(browser)
+    assert [dot["class"] for dot in page.all("circle")] == ["plain", "slow", "failed"]
+    assert all(0 <= float(dot["cx"].rstrip("%")) <= 100 for dot in page.all("circle"))
+    assert f"{URL}2/" in [found["href"] for found in page.all("a", tabindex="-1")]
+
+
+def test_hostile_text_is_text_wherever_it_stands(browser, settings):
+    settings.SQLLOGS = {"TRACE_URL": "https://traces.example/?a=1&id={trace_id}"}
+    put_statement(sql=f"SELECT '{HOSTILE}'", tables=f"{HOSTILE},b")
+    hostile = dict.fromkeys(
+        ("route", "view", "call_site", "error", "release", "host", "kind", "alias"), HOSTILE
+    )
+    put({**hostile, "trace_id": "c" * 32, "sampled": True, "method": "<b>", "request_id": HOSTILE})
+    plain = look(browser)
+    for query in (
+        "",
+        "1/",
+        f"?search={HOSTILE}",
+        f"?{HOSTILE}",
+        f"?min_ms={HOSTILE}",
+        f"{HOSTILE.replace('/', '')}/",
+    ):
+        page = Page(browser.get(URL + query))
+        assert HOSTILE[:14] in unescape(page.words)
+        assert len(page.all("script")) == len(plain.all("script")) == 1
+        assert not [found for found in page.all("img") if found["src"] == "x"]
+
+
+def test_list_of_long_statements_stays_small(browser):
+    put_statement(sql="SELECT " + "x + " * 16_000 + "x")
+    fill(100)
+    assert len(browser.get(URL).content) < 250_000
+
+
+def test_one_record_shows_its_statement_whole_in_lines(browser, settings):
+    settings.SQLLOGS = {"TRACE_URL": "https://traces.example/{trace_id}"}
+    put_statement(sql='SELECT "a" FROM "b" WHERE "c" IN (SELECT "d" FROM "e") ORDER BY "a"', tables="b,e")
+    put(EVERY_FIELD)
+    page = look(browser, "1/")
+    assert 'SELECT "a"\nFROM "b"\nWHERE "c" IN (SELECT "d" FROM "e")\nORDER BY "a"' in page.words
+    assert f"https://traces.example/{'ab' * 16}" in page.links()
+    assert f"{URL}traces/{'ab' * 16}/" in page.links()
+    assert 'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" http://testserver/sql-logs/1/' in page.words
+
+
+def test_host_projects_number_format_changes_no_address(browser, settings):
+    settings.USE_THOUSAND_SEPARATOR = True
+    fill(1234, capacity=3)
+    page = look(browser)
+    assert shown_ids(page) == [1234, 1233, 1232]
+    assert all("," not in link for link in page.links())
+
+
+def test_curl_line_asks_for_the_same_list(browser):
+    words = look(browser, "?route=a'b&format=html").words
+    assert """Bearer $SQLLOGS_TOKEN" 'http://testserver/sql-logs/?route=a%27b'""" in words
+
+
+@pytest.mark.parametrize("tab", ["", "stats/", "requests/", "repeats/"])
+def test_each_tab_leads_to_the_same_as_json_and_csv(browser, tab):
+    fill(3)
+    page = look(browser, f"{tab}?kind=request")
+    for name, media_type in (("json", "application/json"), ("csv", "text/csv")):
+        (link,) = [link for link in page.links() if f"format={name}" in link]
+        assert "kind=request" in link
+        assert browser.get(link)["Content-Type"].startswith(media_type)
+
+
+def test_empty_ring_says_what_to_do(browser):
+    assert "Nothing has been recorded yet" in look(browser).words
+
+
+def test_filters_without_a_match_can_be_taken_away(browser):
+    fill(3)
+    page = look(browser, "?route=nowhere/&limit=5")
+    assert "Nothing matches" in page.words
+    assert f"{URL}?limit=5" in page.links()
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("?min_ms=abc", 400), ("?nonsense=1", 400), ("?cursor=1&offset=2", 400), ("77/", 404)],
+)
+def test_error_is_told_in_the_words_of_the_json(browser, query, status):
+    error = browser.get(URL + query, headers={"Accept": "application/json"}).json()["error"]
+    page = look(browser, query, status)
+    assert error["message"] in page.words
+    assert str(error["field"] or "") in page.words
+
+
+def test_wrong_value_can_be_corrected_where_it_was_typed(browser):
+    page = look(browser, "?min_ms=abc&to=now", 400)
+    (wrong,) = [found for found in page.all("input") if "aria-invalid" in found]
+    assert (wrong["name"], wrong["value"]) == ("min_ms", "abc")
+    assert page.all("input", name="to")[0]["value"] == "now"
+
+
+def test_stranger_is_led_to_the_admins_login():
+    page = look(Client(headers={"Accept": BROWSER}), "?route=a/", 401)
+    assert page.links("primary") == ["/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"]
+    assert not page.all("form")
+    assert not page.all("nav")
+
+
+def test_project_without_admin_has_no_link_to_its_login(settings):
+    settings.ROOT_URLCONF = "tests.sqllogs.urls_without_admin"
+    page = look(Client(headers={"Accept": BROWSER}), "", 401)
+    assert not page.links("primary")
+    assert "sqllogs token create" in page.words
+
+
+@pytest.fixture
+def staff():
+    return User.objects.create_user("staff", is_staff=True)
+
+
+def logged_in(user, *codenames):
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = Client(headers={"Accept": BROWSER})
+    client.force_login(user)
+    return client
+
+
+def test_staff_without_the_permission_is_told_which(staff):
+    page = look(logged_in(staff), "", 403)
+    assert "sqllogs.view_sqllog" in page.words
+    assert not page.all("form")
+
+
+def test_page_works_for_one_who_may_not_read_the_text(staff):
+    put_statement(sql="SELECT secret FROM vault", tables="vault")
+    fill(2)
+    client = logged_in(staff, "view_sqllog")
+    for page in (look(client), look(client, "1/")):
+        assert "secret" not in page.words
+        assert "sqllogs.view_sqllog_text" in page.words
+        assert not page.all("input", name="search")
+    assert "SELECT on vault" in look(client).words
+    assert "takes the permission" in look(client, "?search=x", 403).words
+    assert "SELECT secret FROM vault" in look(logged_in(staff, "view_sqllog", "view_sqllog_text")).words
+
+
+def test_ring_that_cannot_be_read_is_told(browser, settings):
+    settings.SQLLOGS = {"DATABASE": "nowhere"}
+    page = look(browser, "", 503)
+    assert "does not answer" in page.words
+    assert "nowhere" in page.words
+
+
+def test_filling_in_the_page_sends_no_query(django_assert_num_queries):
+    fill(5)
+    token = tokens.create("x")
+    request = RequestFactory().get(URL, headers={"Accept": BROWSER, "Authorization": f"Bearer {token}"})
+    response = RecordList.as_view()(request)
+    for alias in ("default", "sqllogs"):
+        with django_assert_num_queries(0, using=alias):
+            assert "data-id" in filled_in(response)
+
+
+def test_reading_the_page_leaves_no_record(ring_alias):
+    fill(5)
+    client = reader(Accept=BROWSER)
+    with recording(ring_alias) as recorder:
+        wrapper.install(recorder.wrapper, connections[ring_alias])  # as where the ring is in `default`
+        for url in (URL, f"{URL}5/", f"{URL}?x=1"):
+            client.get(url)
+        wrapper.uninstall(recorder.wrapper, connections[ring_alias])
+        assert len(stored(recorder, ring_alias)) == 5

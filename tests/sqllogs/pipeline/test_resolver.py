@@ -1,0 +1,132 @@
+"""A captured query becomes a record that any store takes."""
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+
+from sqllogs.conf import Conf
+from sqllogs.context import UnitOfWork
+from sqllogs.pipeline.resolver import Resolver
+from sqllogs.record import Captured
+
+
+def captured(**changes):
+    plain = Captured(
+        time_ns=1_700_000_000_123_456_789,
+        execute_ns=1_234_567,
+        sql="SELECT 1",
+        sql_length=-1,
+        sql_hash=None,
+        alias="default",
+        vendor="sqlite",
+        many=False,
+        in_transaction=False,
+        rowcount=-1,
+        error=None,
+        sqlstate=None,
+        unit=None,
+        span=None,
+        code=None,
+        lasti=0,
+        fetch=None,
+    )
+    return plain._replace(**changes)
+
+
+def record(**changes):
+    batch = Resolver(Conf(release="1.2.3")).batch([captured(**changes)])
+    return batch.records[0]
+
+
+def test_time_and_duration_are_exact_to_the_microsecond():
+    resolved = record()
+    assert resolved.time == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
+    assert (resolved.duration_ms, resolved.execute_ms, resolved.fetch_ms) == (1.234, 1.234, None)
+
+
+@given(st.integers(0, 4_200_000_000 * 10**9))
+def test_time_is_cut_to_the_microsecond_in_any_year(time_ns):
+    whole = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_ns // 1000)
+    assert record(time_ns=time_ns).time == whole
+
+
+def test_query_outside_any_unit_is_of_kind_thread():
+    resolved = record()
+    assert (resolved.kind, resolved.trace_id, resolved.unit_id) == ("thread", None, None)
+    assert (resolved.release, resolved.pid) == ("1.2.3", os.getpid())
+
+
+def test_unit_gives_trace_route_and_request():
+    unit = UnitOfWork("request", trace_id=0xABC, span_id=0xDEF, method="GET", request_id="r-1")
+    unit.route, unit.view, unit.status = "items/", "shop.views.items", 200
+    resolved = record(unit=unit)
+    ids = (resolved.trace_id, resolved.span_id, resolved.unit_id)
+    assert ids == (f"{0xABC:032x}", f"{0xDEF:016x}", f"{0xDEF:016x}")
+    assert (resolved.route, resolved.view, resolved.method, resolved.status) == (
+        "items/",
+        "shop.views.items",
+        "GET",
+        200,
+    )
+    assert resolved.request_id == "r-1"
+
+
+def test_current_span_names_the_span_of_the_query():
+    unit = UnitOfWork("request", span_id=0xDEF)
+    with TracerProvider().get_tracer("test").start_as_current_span("inner") as span:
+        resolved = record(span=span, unit=unit)
+        alone = record(span=span)
+    context = span.get_span_context()
+    assert (resolved.trace_id, resolved.span_id) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
+    assert resolved.sampled
+    assert (resolved.unit_id, alone.unit_id) == (f"{0xDEF:016x}", alone.span_id)
+
+
+def test_each_query_of_a_batch_has_its_own_unit():
+    first, second = UnitOfWork("request"), UnitOfWork("command", view="migrate")
+    queries = [captured(unit=unit) for unit in (first, second, None, first)]
+    resolved = Resolver(Conf()).batch(queries).records
+    assert [item.kind for item in resolved] == ["request", "command", "thread", "request"]
+    assert resolved[0].trace_id == resolved[3].trace_id != resolved[1].trace_id
+
+
+def test_call_site_names_file_line_and_function():
+    frame = sys._getframe()
+    resolved = record(code=frame.f_code, lasti=frame.f_lasti)
+    line = frame.f_code.co_firstlineno + 2
+    assert resolved.call_site == (
+        f"tests/sqllogs/pipeline/test_resolver.py:{line} test_call_site_names_file_line_and_function"
+    )
+
+
+def test_texts_of_the_host_are_cleaned_and_cut_to_their_columns():
+    unit = UnitOfWork("request", request_id="x" * 500, view="v\x00\ud800" + "x" * 500)
+    resolved = record(unit=unit)
+    assert len(resolved.request_id) == 64
+    assert len(resolved.view) == 200
+    assert "\x00" not in resolved.view
+    resolved.view.encode()
+
+
+def test_error_is_its_class():
+    assert record(error=ValueError, sqlstate="23505").error == "ValueError"
+
+
+def test_rowcount_that_the_driver_does_not_tell_is_none():
+    assert record(rowcount=-1).rows is None
+    assert record(rowcount=0).rows == 0
+
+
+def test_batch_has_each_statement_once():
+    batch = Resolver(Conf()).batch([captured(), captured(), captured(sql="SELECT b FROM t")])
+    assert set(batch.statements) == {item.fingerprint for item in batch.records}
+    assert len(batch.statements) == 2
+
+
+def test_length_before_the_cut_is_kept():
+    assert record(sql_length=5_000_000, sql_hash="0" * 16).sql_length == 5_000_000
+    assert record().sql_length == len("SELECT 1")

@@ -1,0 +1,168 @@
+"""The writer's thread starts once, keeps its interval, backs off, and ends in time."""
+
+import threading
+import time
+
+import pytest
+
+from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
+from sqllogs.pipeline import writer as pipeline_writer
+from sqllogs.pipeline import writer as writer_module
+from sqllogs.pipeline.writer import Writer
+from tests.sqllogs.fake_ring import balanced
+
+
+@pytest.fixture
+def writer(way):
+    made = Writer(way.buffer, way.ring, way.delivery, flush_interval_s=0.01)
+    yield made
+    made.stop(0.1)
+
+
+def wait_until(condition, timeout_s=5.0):
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.005)
+
+
+def test_thread_stores_within_the_interval(writer, way):
+    writer.start()
+    way.put(5)
+    wait_until(lambda: len(way.stored) == 5)
+    assert writer.stop(1)
+
+
+def test_flush_stores_without_waiting_for_the_interval(writer, way):
+    way.put(5)
+    assert writer.flush(1)
+    assert len(way.stored) == 5
+
+
+def test_flush_says_when_the_store_is_away(writer, way):
+    way.ring.fault = StoreUnavailableError("away")
+    way.put(1)
+    assert not writer.flush(1)
+
+
+def test_only_one_thread_starts_however_many_ask(writer):
+    before = threading.active_count()
+    callers = [threading.Thread(target=writer.start) for _ in range(20)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert threading.active_count() == before + 1
+    assert writer.stop(1)
+
+
+def test_stop_stores_the_rest_and_closes_the_connection(writer, way):
+    writer.start()
+    way.put(900)
+    assert writer.stop(3)
+    assert len(way.stored) == 900
+    assert way.ring.closed
+
+
+def test_stop_without_a_thread_stores_the_rest(writer, way):
+    way.put(3)
+    assert writer.stop(3)
+    assert len(way.stored) == 3
+
+
+def test_half_full_buffer_is_not_left_waiting_for_the_interval(way):
+    writer = Writer(way.buffer, way.ring, way.delivery, flush_interval_s=60)
+    writer.start()
+    way.put(501)
+    wait_until(lambda: len(way.stored) >= 500)
+    assert writer.stop(1)
+
+
+def test_thread_backs_off_and_recovers(writer, way, monkeypatch):
+    monkeypatch.setattr(pipeline_writer, "BACKOFF_MIN_S", 0.02)
+    way.ring.fault = StoreUnavailableError("away")
+    way.put(5)
+    writer.start()
+    wait_until(lambda: writer._away_since_s)
+    way.ring.fault = None
+    wait_until(lambda: len(way.stored) == 5)
+    assert writer.stop(1)
+
+
+def test_fault_of_ours_costs_a_batch_and_is_counted(writer, way):
+    way.ring.fault = ZeroDivisionError("ours")
+    way.put(5)
+    writer.start()
+    wait_until(lambda: way.counts().dropped == {"rejected": 5})
+    way.ring.fault = None
+    way.put(5)
+    wait_until(lambda: len(way.stored) == 5)
+    assert writer.stop(1)
+    assert balanced(way.counts())
+
+
+def test_stop_gives_up_on_a_store_that_never_answers(writer, way):
+    asked, answer = threading.Event(), threading.Event()
+
+    def reserve(count):
+        asked.set()
+        answer.wait(10)
+        return 1
+
+    way.ring.reserve = reserve
+    way.put(5)
+    writer.start()
+    assert asked.wait(5)
+    assert not writer.stop(0.1)
+    answer.set()
+
+
+def test_flush_of_a_store_that_never_answers_waits_no_longer_than_asked(writer, way):
+    answer = threading.Event()
+    way.ring.reserve = lambda count: answer.wait(10) and 1
+    way.put(5)
+    writer.start()
+    assert not writer.flush(0.05)
+    answer.set()
+
+
+def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch):
+    monkeypatch.setattr(pipeline_writer, "BACKOFF_MIN_S", 60)
+    way.ring.fault = StoreUnavailableError("away")
+    way.put(5)
+    writer.start()
+    wait_until(lambda: writer._away_since_s)
+    way.ring.fault = None
+    assert writer.flush(5)
+    assert len(way.stored) == 5
+
+
+def test_no_connection_is_open_while_the_process_forks(writer, way):
+    writer.start()
+    way.put(1)
+    assert writer.flush(5)
+    writer.pause()
+    assert way.ring.closed
+    way.put(1)
+    assert not writer.flush(0.05)
+    writer.resume()
+    assert writer.flush(5)
+    assert len(way.stored) == 2
+
+
+def test_missing_tables_are_not_worth_a_word_at_first(writer, way, caplog):
+    way.ring.fault = StoreUnreadyError("migrate")
+    way.put(1)
+    writer.flush(1)
+    assert caplog.records == []
+    writer._away_since_s -= writer_module.UNREADY_GRACE_S
+    writer.flush(1)
+    assert "migrate" in caplog.text
+
+
+def test_connection_is_closed_after_idling(writer, way, monkeypatch):
+    monkeypatch.setattr(pipeline_writer, "IDLE_S", 0.05)
+    way.put(1)
+    writer.start()
+    wait_until(lambda: way.ring.closed)
+    assert writer.stop(1)

@@ -1,0 +1,376 @@
+"""A large ring is read by the columns of its blocks, and gives the same records as when it is scanned."""
+
+import itertools
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connections
+from django.http import QueryDict
+from django.test.utils import CaptureQueriesContext
+
+from sqllogs import conf
+from sqllogs.models import BlockColumn, RingHead, SQLLog
+from sqllogs.read import block_index
+from sqllogs.read import records as read_records
+from sqllogs.read import ring as read_ring
+from sqllogs.read.block_index import Index
+from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.ring import Ordering, Position, Window
+from sqllogs.record import Batch, ProcessCounts, Record
+from sqllogs.sql.normalize import StatementScanner
+from sqllogs.storage import blocks
+from sqllogs.storage import ring as storage_ring
+from sqllogs.storage.indexing import LOOK_INTERVAL_S
+from sqllogs.storage.orm import ORMStore
+from sqllogs.storage.resize import clear, resize
+from sqllogs.storage.ring import Ring
+
+CAPACITY_ROWS = 9_000
+WITHOUT_INDEX = 1 << 40
+BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
+TALLIES = ProcessCounts(captured=0, stored=0, dropped={}, queued=0)
+STATEMENTS = [
+    StatementScanner().scan(f'SELECT "table_{number}"."id" FROM "table_{number}" WHERE "name" = %s', False)
+    for number in range(40)
+]
+FILTERS = (
+    "min_ms=0.041", "min_ms=0.0410001", "max_ms=0.043", "min_ms=90", "min_ms=1000", "slow=true", "slow=false",
+    "from=2026-01-31T13:00:00Z", "to=2026-01-31T12:30:00.000500Z",
+    "from=2026-01-31T12:40:00Z&to=2026-01-31T12:50:00Z", "error=true", "error=false", "error=DataError",
+    "error=true,false", "error=DataError,false", "alias=default", "alias=other", "vendor=sqlite",
+    "kind=request,task", "method=get", "route=shop/3/", "route=nowhere", "route=shop/3/,shop/4/",
+    "view=shop.views.view_3", "release=2026.1", "host=web-2", "trace_id=1f", "trace_id=ffff",
+    "request_id=request-77", "request_id=not%22there%5C", "fingerprint={fingerprint}", "call_site=views_7.py",
+    "call_site=VIEWS_7", "call_site=p%25r%5Fs,views_3.py", "operation=SELECT", "operation=DELETE",
+    "table=table_7,table_8", "search=TABLE_1", "search=nothing",
+    "view=shop.views.view_3&min_ms=0.043&error=false&search=table_3", "view=shop.views.view_3&view=nowhere",
+)  # fmt: skip
+
+
+def records(count, chance, first=0):
+    """Make records that have much in common, little in common, NULLs, and durations at a filter's bound."""
+    for number in range(first, first + count):
+        unit = number // 3
+        yield Record(
+            time=BEGINNING + timedelta(seconds=number, microseconds=chance.randrange(1_000)),
+            duration_ms=chance.choice([0.040, 0.041, 0.042, 0.043, chance.randrange(200_000) / 1000]),
+            execute_ms=0.04,
+            fetch_ms=None,
+            rows=chance.choice([None, 0, 1, chance.randrange(1_000)]),
+            fingerprint=chance.choice(STATEMENTS).fingerprint,
+            sql_length=50,
+            sql_hash=None,
+            alias="default",
+            vendor="sqlite",
+            many=False,
+            in_transaction=False,
+            error=chance.choice([None] * 50 + ["DataError", "OperationalError"]),
+            sqlstate=None,
+            trace_id=f"{unit:032x}",
+            span_id=None,
+            sampled=False,
+            request_id=f"request-{unit}",
+            kind=chance.choice(["request", "task", "command"]),
+            route=f"shop/{unit % 30}/",
+            view=f"shop.views.view_{unit % 30}",
+            method=chance.choice(["GET", "POST", None]),
+            status=200,
+            repeats_allowed=False,
+            call_site=f"shop/views_{number % 400}.py:7 p%r_s",
+            release="2026.1",
+            host=chance.choice(["web-1", "web-2"]),
+            pid=1,
+            unit_id=None,
+        )
+
+
+class Writing:
+    """One process that writes into the ring."""
+
+    def __init__(self):
+        self.ring = Ring(conf.load())
+        self._parts = itertools.count(1)
+
+    def write(self, made, reserved=None):
+        batch = Batch(
+            records=made,
+            statements={one.fingerprint: one for one in STATEMENTS},
+            part=next(self._parts),
+        )
+        first_seq = reserved or self.ring.reserve(len(made))
+        self.ring.write(first_seq, batch, TALLIES)
+        return first_seq
+
+
+@pytest.fixture
+def large(ring_alias, settings, monkeypatch):
+    """The alias of an empty ring that counts as large."""
+    settings.SQLLOGS = {"DATABASE": ring_alias, "CAPACITY_ROWS": CAPACITY_ROWS, "STATISTICS_ROWS_MAX": 0}
+    monkeypatch.setattr(blocks, "INDEXED_FROM_ROWS", CAPACITY_ROWS)
+    # Of the few blocks here, portions of one and two, so that there are several.
+    monkeypatch.setattr(block_index, "CHUNK_BLOCKS", 1)
+    monkeypatch.setattr(block_index, "CHUNK_BLOCKS_MAX", 2)
+    return ring_alias
+
+
+@pytest.fixture
+def writing_process(large):
+    process = Writing()
+    yield process
+    process.ring.close()
+
+
+def write_all(process, count, seed=1, size=700):
+    made = records(count, random.Random(seed))
+    while batch := list(itertools.islice(made, size)):
+        process.write(batch)
+
+
+def indexed(alias):
+    """Return the blocks that are indexed, each with all of its columns."""
+    rows = BlockColumn.objects.using(alias).order_by("block").values_list("block", "name")
+    by_block = itertools.groupby(rows, lambda row: row[0])
+    found = {block: {name for _, name in names} for block, names in by_block}
+    assert all(names == set(blocks.COLUMNS) for names in found.values())
+    return set(found)
+
+
+def read(query, window):
+    """Return the numbers of a window, the count behind it and the count of all."""
+    filtered, ring = SQLLogFilter.from_query(QueryDict(query)).qs, read_ring.ring()
+    found = [row[0] for row in read_records.rows(filtered, ring, window)]
+    behind = Position(found[-1]) if found else Position(ring.seq)
+    return (
+        found,
+        read_records.count(filtered, ring, 10_001),
+        read_records.count_after(behind, filtered, ring, Ordering(), 10_001),
+    )
+
+
+def both_ways(monkeypatch, query, window):
+    by_index = read(query, window)
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "INDEXED_FROM_ROWS", WITHOUT_INDEX)
+        return by_index, read(query, window)
+
+
+def windows(seqs):
+    yield Window(ordering=Ordering(), limit=101)
+    yield Window(ordering=Ordering(descending=False), limit=7, offset=90)
+    yield Window(ordering=Ordering(), limit=50, after=Position(seqs.randrange(20_000)))
+    yield Window(ordering=Ordering(descending=False), limit=50, after=Position(seqs.randrange(20_000)))
+    for column in ("duration_ms", "rows"):
+        for descending in (True, False):
+            ordering = Ordering(column=column, descending=descending)
+            yield Window(ordering=ordering, limit=20, offset=seqs.randrange(30))
+            yield Window(ordering=ordering, limit=20, after=Position(seqs.randrange(20_000), 0.041))
+
+
+def test_index_gives_what_a_scan_gives(large, writing_process, monkeypatch):
+    write_all(writing_process, 20_000)
+    assert indexed(large) == set(range(4, 9))  # of 11,001 to 20,000
+    chance = random.Random(2)
+    for query in FILTERS:
+        for window in chance.sample(list(windows(chance)), 4):
+            asked = query.format(fingerprint=STATEMENTS[3].fingerprint)
+            by_index, by_scan = both_ways(monkeypatch, asked, window)
+            assert by_index == by_scan, (query, window)
+
+
+@pytest.mark.parametrize("window", list(windows(random.Random(3))))
+def test_whole_ring_in_any_order_is_that_of_a_scan(large, writing_process, monkeypatch, window):
+    write_all(writing_process, 12_000)
+    by_index, by_scan = both_ways(monkeypatch, "", window)
+    assert by_index == by_scan
+
+
+def test_admin_search_over_several_columns_is_that_of_a_scan(large, writing_process, monkeypatch):
+    from sqllogs.admin.record_filters import search
+
+    write_all(writing_process, 12_000)
+    ring = read_ring.ring()
+    for term in ("view_7", "SHOP/3/", "request-3500", "table_3", "nothing of it"):
+        found = search(SQLLog.objects.all(), term, with_text=True)
+        by_index = read_records.count(found, ring, 10_001)
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, "INDEXED_FROM_ROWS", WITHOUT_INDEX)
+            assert by_index == read_records.count(found, ring, 10_001), term
+
+
+def test_records_that_do_not_match_are_not_read(large, writing_process):
+    write_all(writing_process, blocks.ROWS * 4)
+    for query in ("view=shop.views.view_3", "min_ms=1000", "trace_id=1f"):
+        with CaptureQueriesContext(connections[large]) as captured:
+            read(query, Window(ordering=Ordering(), limit=10))
+        of_records = [one["sql"] for one in captured if '"sqllogs_sqllog"' in one["sql"]]
+        assert bool(of_records) == (query != "min_ms=1000")  # which is more than any block has
+        # By slots that are named, or of the one block at each end of the ring.
+        assert all('"slot" IN' in sql or '"slot" BETWEEN' in sql for sql in of_records), of_records
+        assert sum('"slot" BETWEEN' in sql for sql in of_records) <= 6
+
+
+def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, writing_process, monkeypatch):
+    write_all(writing_process, 9_000)
+    whole = Index.window
+
+    def overtaken(self, window):
+        found = whole(self, window)
+        monkeypatch.setattr(Index, "window", whole)
+        write_all(writing_process, 5_000, seed=11)
+        return found
+
+    monkeypatch.setattr(Index, "window", overtaken)
+    window = Window(ordering=Ordering(column="duration_ms"), limit=500)
+    found = [row[0] for row in read_records.rows(SQLLog.objects.all(), read_ring.ring(), window)]
+    assert len(found) == len(set(found)) == 500
+    assert min(found) > 5_000
+
+
+def test_blocks_that_go_while_they_are_read_are_no_fault(large, writing_process):
+    write_all(writing_process, 9_000)
+    ring = read_ring.ring()
+    for query in ("view=shop.views.view_3", "min_ms=0.041", "min_ms=0.041&error=false"):
+        read_before = Index.for_filters(SQLLogFilter.from_query(QueryDict(query)).qs, ring)
+        gone = BlockColumn.objects.using(large).filter(block__lt=2)
+        kept = list(gone)
+        gone.delete()
+        for ordering in (Ordering(), Ordering(column="duration_ms")):
+            found = read_before.window(Window(ordering=ordering, limit=CAPACITY_ROWS))
+            assert found
+            assert min(found) > 2 * blocks.ROWS
+        BlockColumn.objects.using(large).bulk_create(kept)
+
+
+def test_what_only_sql_understands_is_scanned(large, writing_process):
+    write_all(writing_process, 10_000)
+    filtered = SQLLog.objects.exclude(view="shop.views.view_3").filter(pid=1)
+    ring = read_ring.ring()
+    expected = [seq for seq, view in SQLLog.objects.values_list("seq", "view") if not view.endswith("_3")]
+    assert read_records.count(filtered, ring, 10_001) == len(expected)
+
+
+def test_index_is_bounded_by_the_ring(large, writing_process):
+    for seed in range(4):
+        write_all(writing_process, 10_000, seed)
+        assert len(indexed(large)) <= CAPACITY_ROWS // blocks.ROWS + 1
+
+
+def test_block_with_a_gap_is_scanned_until_it_is_filled(large, writing_process, monkeypatch):
+    write_all(writing_process, 1_000)
+    late = list(records(100, random.Random(5), first=1_000))
+    reserved = writing_process.ring.reserve(len(late))
+    other = Writing()
+    try:
+        write_all(other, 7_200, seed=6)
+        assert indexed(large) == {1, 2, 3}
+        by_index, by_scan = both_ways(monkeypatch, "error=true", Window(ordering=Ordering(), limit=200))
+        assert by_index == by_scan
+        other.write(late, reserved)
+        write_all(other, 500, seed=7)
+        assert 0 in indexed(large)
+    finally:
+        other.ring.close()
+
+
+def test_blocks_of_several_processes_are_indexed(large, writing_process):
+    other = Writing()
+    try:
+        made = records(9_000, random.Random(8))
+        for process in itertools.cycle((writing_process, other)):
+            if not (batch := list(itertools.islice(made, 300))):
+                break
+            process.write(batch)
+    finally:
+        other.ring.close()
+    assert indexed(large) == {0, 1, 2, 3}
+
+
+def test_ring_that_was_small_is_indexed_by_and_by(large, writing_process, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "INDEXED_FROM_ROWS", WITHOUT_INDEX)
+        write_all(writing_process, 8_990)
+    assert indexed(large) == set()
+    indexing = writing_process.ring._indexing
+    indexing._look_at_s -= LOOK_INTERVAL_S
+    for _ in range(4):
+        writing_process.write(list(records(1, random.Random(9))))
+    assert indexed(large) == {0, 1, 2, 3}
+
+
+def test_cleared_ring_has_no_index(large, writing_process):
+    write_all(writing_process, 9_000)
+    assert indexed(large)
+    assert list(clear())
+    assert indexed(large) == set()
+    assert read("error=true", Window(ordering=Ordering(), limit=10))[0] == []
+
+
+def test_block_is_not_kept_when_the_ring_has_been_emptied_meanwhile(large, writing_process):
+    write_all(writing_process, 4_200)
+    with writing_process.ring._guarded() as store:
+        head = store.head()
+        columns = store.block_columns(1, head)
+        BlockColumn.objects.using(large).all().delete()
+        RingHead.objects.using(large).update(epoch=head.epoch + 1)
+        assert not store.keep_block(1, columns, head)
+    assert indexed(large) == set()
+
+
+def test_resized_ring_keeps_its_index(large, writing_process, monkeypatch):
+    write_all(writing_process, 20_000)
+    list(resize(10_000))
+    write_all(writing_process, 500, seed=10)
+    for query in ("error=true", "view=shop.views.view_3", "min_ms=150"):
+        by_index, by_scan = both_ways(monkeypatch, query, Window(ordering=Ordering(), limit=1_000))
+        assert by_index == by_scan
+        assert by_index[0]
+
+
+def test_ring_over_the_orm_is_scanned(large, monkeypatch):
+    monkeypatch.setattr(storage_ring, "_open_store", ORMStore)
+    process = Writing()
+    write_all(process, 4_500)
+    process.ring.close()
+    assert indexed(large) == set()
+    assert read("error=true", Window(ordering=Ordering(), limit=1))[0]
+
+
+def test_fault_of_the_index_keeps_no_record_back(large, writing_process, monkeypatch):
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("sqllogs.storage.sql_store.RawStore.keep_block", fail)
+    write_all(writing_process, 4_200)
+    assert SQLLog.objects.count() == 4_200
+    assert indexed(large) == set()
+
+
+@pytest.mark.parametrize("values", [1, 2, 256, 257, 700, blocks.ROWS])
+def test_names_are_found_in_their_codes(values):
+    chance = random.Random(values)
+    known = [None, *(f"n{number}" for number in range(values - 1))]
+    column = [chance.choice(known) for _ in range(blocks.ROWS)]
+    stored = blocks._names("view", 0, column)
+    names = blocks.orjson.loads(stored.values)
+    for wanted in ({None}, {"n0"}, {"n1", "n255", "n300"}, set(column[:500]), {"nothing"}):
+        found = blocks.named(names, stored.codes, wanted.__contains__)
+        assert list(blocks.places(found)) == [place for place, name in enumerate(column) if name in wanted]
+        assert blocks.size(found) == sum(name in wanted for name in column)
+
+
+def test_places_outside_of_a_range_are_left_out():
+    for first, last in ((1, blocks.ROWS), (5, 9), (0, 5_000), (2_048, 2_048), (2_049, 3_000)):
+        found = list(blocks.places(blocks.between(blocks.ALL, 0, first, last)))
+        assert found == [place for place in range(blocks.ROWS) if first <= place + 1 <= last]
+
+
+def test_whole_blocks_of_a_ring():
+    assert list(blocks.whole(0, 9_000)) == []
+    assert list(blocks.whole(2_047, 9_000)) == []
+    assert list(blocks.whole(2_048, 9_000)) == [0]
+    assert list(blocks.whole(11_048, 9_000)) == [1, 2, 3, 4]
+    assert list(blocks.whole(11_049, 9_000)) == [2, 3, 4]
+    for first, rows in ((1, 2_048), (2_048, 1), (2_049, 4_096), (5, 10)):
+        ended = [block for block in range(9) if first <= blocks.first_of(block + 1) - 1 < first + rows]
+        assert list(blocks.ended_by(first, rows)) == ended

@@ -1,0 +1,78 @@
+"""The release comes from the settings, the environment or git's files, and never from an error."""
+
+import subprocess
+
+import pytest
+
+from sqllogs.conf import Conf
+from sqllogs.storage import events
+from tests.sqllogs.pipeline.test_resolver import record
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, settings, monkeypatch):
+    """The project's folder, in no repository; no variable is set."""
+    for name in events.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    settings.BASE_DIR = tmp_path
+    return tmp_path
+
+
+def git(folder, head, **files):
+    (folder / ".git").mkdir()
+    for name, text in {"HEAD": head, **files}.items():
+        path = folder / ".git" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_setting_comes_first(monkeypatch):
+    monkeypatch.setenv("RELEASE", "2")
+    assert events.current_release(Conf(release="1")) == "1"
+    assert events.current_release(Conf()) == "2"
+
+
+@pytest.mark.parametrize("name", events.VARIABLES)
+def test_environment_names_it(name, monkeypatch, folder):
+    git(folder, COMMIT)
+    monkeypatch.setenv(name, "a" * 40)
+    assert events.current_release(Conf()) == "a" * 12
+
+
+HEADS = [
+    # What is in .git, and whether it tells a commit.
+    ({"head": f"{COMMIT}\n"}, True),  # a detached head
+    ({"head": "ref: refs/heads/main\n", "refs/heads/main": f"{COMMIT}\n"}, True),
+    ({"head": "ref: refs/heads/main\n", "packed-refs": f"# pack\n{COMMIT} refs/heads/main\n"}, True),
+    ({"head": "ref: refs/heads/main\n"}, False),  # no commit yet
+    ({"head": "ref: ../../etc/passwd\n"}, False),
+    ({"head": "nonsense"}, False),
+    ({"head": ""}, False),
+]
+
+
+@pytest.mark.parametrize(("files", "tells"), HEADS, ids=repr)
+def test_git_tells_the_commit(files, tells, folder):
+    git(folder, **files)
+    assert events.current_release(Conf()) == (COMMIT[:12] if tells else "")
+
+
+def test_worktree_and_subfolder_are_followed_as_git_does(folder, settings):
+    run = {"cwd": folder, "check": True, "capture_output": True, "text": True}
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "init", "-q", "-b", "main"], **run)
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "x"], **run)
+    subprocess.run(["git", "worktree", "add", "-q", "../other", "-b", "other"], **run)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
+    settings.BASE_DIR = folder.parent / "other"
+    assert events.current_release(Conf()) == commit[:12]
+    settings.BASE_DIR = folder / "src" / "project"
+    settings.BASE_DIR.mkdir(parents=True)
+    assert events.current_release(Conf()) == commit[:12]
+
+
+def test_no_repository_is_no_release():
+    assert events.current_release(Conf()) == ""
+    assert record().release == "1.2.3"

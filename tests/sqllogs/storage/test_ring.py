@@ -1,0 +1,216 @@
+"""The ring holds exactly the newest N, in their slots, on every kind of database."""
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connections
+
+from sqllogs import conf
+from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
+from sqllogs.models import Process, RingHead, SQLLog, Statement
+from sqllogs.pipeline.resolver import Resolver
+from sqllogs.record import Batch, ProcessCounts
+from sqllogs.storage import ring as storage_ring
+from sqllogs.storage.orm import ORMStore
+from sqllogs.storage.resize import clear, resize
+from sqllogs.storage.ring import Ring
+from tests.sqllogs.pipeline.test_resolver import captured
+from tests.sqllogs.rings import seqs
+
+PARTS = itertools.count(1)
+TALLIES = ProcessCounts(
+    captured=9, stored=8, dropped={"buffer_rows": 1}, queued=0, oldest_ns=1, exported={"sent": 8}
+)
+
+
+def batch(count: int, sql: str = "SELECT 1") -> Batch:
+    resolved = Resolver(conf.load()).batch([captured(sql=sql)] * count)
+    return replace(resolved, part=next(PARTS))
+
+
+def write(ring: Ring, count: int, sql: str = "SELECT 1") -> int:
+    first_seq = ring.reserve(count)
+    ring.write(first_seq, batch(count, sql), TALLIES)
+    return first_seq
+
+
+@pytest.fixture
+def ring(ring_alias):
+    made = Ring(conf.load())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def orm_ring(ring_alias, monkeypatch):
+    """A ring over the ORM, as on MySQL."""
+    monkeypatch.setattr(storage_ring, "_open_store", ORMStore)
+    made = Ring(conf.load())
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["driver", "orm"])
+def any_ring(request):
+    return request.getfixturevalue("ring" if request.param == "driver" else "orm_ring")
+
+
+def test_wrapped_ring_holds_the_newest_rows_in_their_slots(any_ring, ring_alias):
+    for count in (30, 30, 30, 30, 30):
+        write(any_ring, count)
+    assert seqs(ring_alias) == list(range(51, 151))
+    assert all(row.slot == row.seq % 100 for row in SQLLog.objects.using(ring_alias))
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 999_999])
+def test_time_is_kept_as_django_keeps_it(any_ring, ring_alias, microsecond):
+    time = datetime(2026, 1, 31, 23, 59, 59, microsecond, UTC)
+    record = batch(1).records[0]._replace(time=time)
+    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=next(PARTS)), TALLIES)
+    assert SQLLog.objects.using(ring_alias).get(time=time).time == time
+
+
+def test_record_comes_back_as_it_was(any_ring, ring_alias):
+    full = captured(
+        rowcount=3, error=ValueError, sqlstate="23505", many=True, in_transaction=True, sql_hash="0" * 16
+    )
+    record = Resolver(conf.load()).batch([full]).records[0]
+    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=1), TALLIES)
+    row = SQLLog.objects.using(ring_alias).get()
+    assert {name: getattr(row, name) for name in record._fields} == record._asdict()
+
+
+def test_batch_larger_than_the_ring_leaves_its_newest(any_ring, ring_alias):
+    write(any_ring, 250)
+    assert seqs(ring_alias) == list(range(151, 251))
+
+
+def test_batch_written_again_is_not_stored_twice(any_ring, ring_alias):
+    first_seq, written = any_ring.reserve(10), batch(10)
+    for _ in range(2):
+        any_ring.write(first_seq, written, TALLIES)
+    assert seqs(ring_alias) == list(range(1, 11))
+    assert RingHead.objects.using(ring_alias).get().seq == 10
+
+
+def test_late_batch_does_not_overwrite_newer_rows(ring, ring_alias):
+    late = ring.reserve(10)
+    write(ring, 100)
+    ring.write(late, batch(10), TALLIES)
+    assert seqs(ring_alias) == list(range(11, 111))
+
+
+def test_statement_text_is_stored_once(any_ring, ring_alias):
+    for _ in range(3):
+        write(any_ring, 10, "SELECT a FROM t WHERE b = 5")
+    statement = Statement.objects.using(ring_alias).get()
+    assert statement.operation == "SELECT"
+    assert "5" not in statement.sql
+    assert statement.first_seen <= datetime.now(UTC)
+
+
+def test_process_row_tells_what_the_process_has_done(any_ring, ring_alias):
+    write(any_ring, 1)
+    write(any_ring, 1)
+    process = Process.objects.using(ring_alias).get()
+    assert (process.captured, process.stored, process.dropped) == (9, 8, {"buffer_rows": 1})
+    assert process.exported == {"sent": 8}
+    assert process.lag_ms > 0
+
+
+def test_missing_tables_are_told_from_a_missing_database(ring, ring_alias, ring_database):
+    with connections[ring_alias].cursor() as cursor:
+        cursor.execute("DROP TABLE sqllogs_ringhead")
+    with pytest.raises(StoreUnreadyError, match="migrate --database ring"):
+        ring.reserve(1)
+
+
+def test_ring_goes_on_after_its_connection_has_broken(any_ring, ring_alias):
+    write(any_ring, 10)
+    any_ring._store._connection.connection.close()
+    with pytest.raises(StoreUnavailableError):
+        any_ring.reserve(1)
+    write(any_ring, 10)
+    assert len(seqs(ring_alias)) == 20
+
+
+def test_value_that_cannot_be_stored_is_a_rejection_and_nothing_is_written(ring, ring_alias):
+    poison = batch(1).records[0]._replace(rows=2**70)
+    good = batch(5)
+    first_seq = ring.reserve(6)
+    with pytest.raises(RejectedRowsError):
+        ring.write(first_seq, Batch(records=[*good.records, poison], statements={}, part=1), TALLIES)
+    assert seqs(ring_alias) == []
+
+
+def test_statements_over_the_bound_are_not_stored(ring_alias, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "STATEMENTS_MAX": 3}
+    ring = Ring(conf.load())
+    for number in range(6):
+        write(ring, 1, f"SELECT c{number} FROM t")
+    assert Statement.objects.using(ring_alias).count() == 3
+    assert len(seqs(ring_alias)) == 6
+    ring.close()
+
+
+def test_statements_of_no_row_make_room_for_new_ones(any_ring, ring_alias, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "STATEMENTS_MAX": 1}
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    Statement.objects.using(ring_alias).create(
+        fingerprint="old", sql="", operation="", tables="", first_seen=long_ago, last_seen=long_ago
+    )
+    any_ring._conf = conf.load()
+    write(any_ring, 1, "SELECT new FROM t")
+    assert Statement.objects.using(ring_alias).get().sql == "SELECT new FROM t"
+
+
+def test_statement_in_use_is_written_again_after_a_clear(any_ring, ring_alias):
+    write(any_ring, 1)
+    list(clear())
+    assert (seqs(ring_alias), Statement.objects.using(ring_alias).count()) == ([], 0)
+    write(any_ring, 1)
+    assert seqs(ring_alias) == [2]
+    assert Statement.objects.using(ring_alias).count() == 1
+
+
+def test_statement_is_seen_again_in_a_later_hour(ring, ring_alias):
+    write(ring, 1)
+    earlier = Statement.objects.using(ring_alias).get().last_seen - timedelta(hours=3)
+    Statement.objects.using(ring_alias).update(last_seen=earlier, first_seen=earlier)
+    ring._known = dict.fromkeys(ring._known, earlier)
+    write(ring, 1)
+    statement = Statement.objects.using(ring_alias).get()
+    assert (statement.last_seen - statement.first_seen) == timedelta(hours=3)
+
+
+@pytest.mark.parametrize("capacity", [40, 100, 250])
+def test_resized_ring_keeps_the_newest_and_goes_on(ring, ring_alias, capacity):
+    write(ring, 130)
+    progress = list(resize(capacity))
+    assert progress[-1][0] == progress[-1][1] == min(100, capacity)
+    assert seqs(ring_alias) == list(range(131 - min(100, capacity), 131))
+    write(ring, 10)
+    assert all(row.slot == row.seq % capacity for row in SQLLog.objects.using(ring_alias))
+    write(ring, 300)
+    assert len(seqs(ring_alias)) == capacity
+
+
+def test_block_reserved_before_a_resize_is_written_into_the_new_slots(ring, ring_alias):
+    write(ring, 50)
+    first_seq = ring.reserve(10)
+    list(resize(33))
+    ring.write(first_seq, batch(10), TALLIES)
+    assert all(row.slot == row.seq % 33 for row in SQLLog.objects.using(ring_alias))
+    assert seqs(ring_alias)[-10:] == list(range(51, 61))
+
+
+def test_ring_of_no_rows_is_refused(ring_alias):
+    with pytest.raises(ValueError, match="give 1 or more"):
+        list(resize(0))
+
+
+def test_empty_ring_can_be_resized(ring_alias):
+    list(resize(10))
+    assert RingHead.objects.using(ring_alias).get().capacity == 10

@@ -1,0 +1,318 @@
+"""Query budgets: the decorator, the file, and the runners that may write it side by side."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.test import TestCase
+
+from sqllogs.testing import budget, enforcement, query_budget
+from tests.sqllogs.recording import forget_connection
+from transactions.models import Category
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path, monkeypatch):
+    """A budget file of the test's own, not there yet."""
+    path = tmp_path / "query_budget.json"
+    monkeypatch.setenv(budget.FILE_VARIABLE, str(path))
+    monkeypatch.delenv(budget.UPDATE_VARIABLE, raising=False)
+    return path
+
+
+@pytest.fixture
+def update(monkeypatch):
+    """A switch: budgets are written while it is on."""
+
+    def switch(on):
+        monkeypatch.setenv(budget.UPDATE_VARIABLE, "1" if on else "0")
+
+    return switch
+
+
+def ask(categories=1, users=0):
+    for _ in range(categories):
+        Category.objects.count()
+    for _ in range(users):
+        User.objects.get_or_create(username="a")
+
+
+def failure(test, *arguments):
+    with pytest.raises(AssertionError) as failed:
+        test(*arguments)
+    return str(failed.value)
+
+
+def test_number_is_the_most_that_a_test_may_send(db):
+    query_budget(2)(ask)(2)
+    assert failure(query_budget(1)(ask), 2).startswith("2 queries, and 1 at most is allowed.")
+
+
+def test_decorated_test_keeps_name_arguments_and_answer(db):
+    @query_budget
+    def test_of_mine(value):
+        """Mine."""
+        return value
+
+    assert (test_of_mine.__name__, test_of_mine.__doc__) == ("test_of_mine", "Mine.")
+    assert query_budget(0)(test_of_mine.__wrapped__)(5) == 5
+
+
+def test_budget_is_written_by_operation_and_tables_under_the_name_of_the_test(db, file, update, request):
+    update(True)
+    query_budget(ask)(2, 1)
+    written = {"INSERT auth_user": 1, "SELECT auth_user": 1, "SELECT transactions_category": 2}
+    assert json.loads(file.read_text()) == {request.node.nodeid: written}
+    update(False)
+    query_budget(ask)(2, 1)
+    assert enforcement.slack.pop(request.node.nodeid) == (3, 4)  # the user is there already
+
+
+def test_test_without_a_budget_fails_and_says_how_to_give_it_one(db, file):
+    text = failure(query_budget(ask))
+    assert "has no budget yet; it has sent 1 query. Run it with --sqllogs-update-budget" in text
+    assert "1 x SELECT COUNT(*) AS __count FROM transactions_category" in text
+    assert not file.exists()
+
+
+def test_overrun_is_a_comparison_and_the_lines_that_sent_more(db, update, request):
+    update(True)
+    query_budget(ask)(3, 0)
+    update(False)
+    head, compared, most, hint = failure(query_budget(ask), 1, 4).split("\n\n")
+    assert head == f"{request.node.nodeid}: 6 queries, 3 more than its budget of 3."
+    assert compared.splitlines() == [
+        "  budget   now",
+        "+      -     1  INSERT auth_user",
+        "+      -     4  SELECT auth_user",
+        "-      3     1  SELECT transactions_category",
+    ]
+    assert most.startswith("What there is more of:\n4 x SELECT auth_user.id, … FROM auth_user WHERE")
+    assert "-> Fetch auth.User before the loop by filter(username__in=...)" in most
+    assert "transactions_category" not in most
+    assert hint.startswith("Is it meant? ")
+
+
+def test_fewer_queries_pass_and_are_noted(db, update, request):
+    update(True)
+    query_budget(ask)(3)
+    update(False)
+    query_budget(ask)(2)
+    assert enforcement.slack.pop(request.node.nodeid) == (2, 3)
+
+
+def test_failing_test_changes_no_budget(db, file, update):
+    def test_of_mine():
+        ask()
+        raise LookupError
+
+    update(True)
+    with pytest.raises(LookupError):
+        query_budget(test_of_mine)()
+    assert not file.exists()
+
+
+def test_other_tests_keep_their_budgets_and_the_file_is_in_order(db, file, update, request):
+    file.write_text(json.dumps({"z": {"SELECT b": 1}, "a": {}}))
+    update(True)
+    query_budget(ask)()
+    assert list(json.loads(file.read_text())) == ["a", request.node.nodeid, "z"]
+    assert file.read_text().endswith("}\n")
+
+
+def test_file_that_is_not_json_is_named(db, file):
+    file.write_text("<<<<<<< HEAD")
+    with pytest.raises(ValueError, match=r"query_budget\.json is not JSON .* delete it and write it anew"):
+        query_budget(ask)()
+
+
+def test_updates_side_by_side_are_all_kept(file):
+    def save(worker):
+        for number in range(20):
+            budget.save(f"{worker}-{number}", {"SELECT a": number})
+
+    workers = [threading.Thread(target=save, args=[worker]) for worker in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(json.loads(file.read_text())) == 80
+
+
+@pytest.mark.django_db(transaction=True)
+def test_async_test_is_held_to_its_budget():
+    @query_budget(0)
+    async def test_of_mine():
+        await Category.objects.acount()
+        await sync_to_async(forget_connection)()
+
+    assert "1 query" in failure(lambda: asyncio.run(test_of_mine()))
+
+
+@query_budget(1)
+class TestsOfAClass(TestCase):
+    def setUp(self):
+        ask(5)
+
+    def test_of_a_decorated_class_may_send_what_it_is_given(self):
+        ask()
+
+    async def test_of_async_kind(self):
+        await Category.objects.acount()
+
+    @query_budget(0)
+    def test_may_be_given_less(self):
+        pass
+
+
+PROJECT = {
+    "settings.py": """
+        SECRET_KEY = "x"
+        INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "sqllogs"]
+        DATABASES = {
+            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+            "sqllogs": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+        }
+        DATABASE_ROUTERS = ["sqllogs.routers.SQLLogsRouter"]
+        DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+        SILENCED_SYSTEM_CHECKS = ["sqllogs.E005", "sqllogs.W001"]
+    """,
+    "pytest.ini": """
+        [pytest]
+        DJANGO_SETTINGS_MODULE = settings
+        pythonpath = .
+        python_files = tests.py
+        addopts = -p sqllogs.pytest_plugin -p no:schemathesis --nomigrations
+    """,
+    "shop/__init__.py": "",
+    "shop/tests.py": """
+        import os
+        from django.contrib.auth.models import Group
+        from django.test import TestCase, TransactionTestCase
+        from sqllogs.testing import query_budget
+
+        def ask(times=0):
+            for _ in range(times + int(os.environ.get("MORE", 0))):
+                Group.objects.create(name=str(Group.objects.count()))
+
+        @query_budget
+        class Kept(TestCase):
+            def setUp(self):
+                ask(3)
+
+            def test_one(self):
+                ask(1)
+
+            def test_two(self):
+                ask(2)
+
+        class Flushed(TransactionTestCase):
+            @query_budget
+            def test_one(self):
+                ask(1)
+
+            def test_without_a_budget(self):
+                ask(9)
+    """,
+    "shop/test_functions.py": """
+        import pytest
+        from shop.tests import ask
+
+        pytestmark = [pytest.mark.django_db, pytest.mark.query_budget]
+
+        @pytest.mark.parametrize("times", range(8))
+        def test_times(times):
+            ask(times)
+
+        def test_fixture(sql_log):
+            ask(1)
+            sql_log.assert_max_queries(4)
+
+        @pytest.mark.query_budget(3)
+        def test_number():
+            ask(1)
+    """,
+}
+OF_THE_CLASSES = {"INSERT auth_group": 1, "SELECT auth_group": 1}
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name, text in PROJECT.items():
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+    return tmp_path / "project"
+
+
+def run(project, *command, **variables):
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SQLLOGS", "PYTEST"))
+    }
+    environment |= {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "settings"} | variables
+    command = [sys.executable, "-m", *command]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_workers_of_xdist_write_one_file_and_are_held_to_it(project):
+    tests = ("pytest", "-q", "shop/tests.py", "shop/test_functions.py")
+    written = run(project, *tests, "-n2", "--sqllogs-update-budget")
+    assert written.returncode == 0, written.stdout
+    budgets = json.loads((project / "query_budget.json").read_text())
+    assert budgets["shop/tests.py::Flushed::test_one"] == OF_THE_CLASSES
+    assert budgets["shop/tests.py::Kept::test_one"] == OF_THE_CLASSES
+    assert [sum(budgets[f"shop/test_functions.py::test_times[{n}]"].values()) for n in range(8)] == [
+        2 * n for n in range(8)
+    ]
+    assert len(budgets) == 12
+    fewer = run(project, *tests, "-n1", MORE="-1")
+    assert fewer.returncode == 0, fewer.stdout
+    assert "shop/test_functions.py::test_times[7]: 12 of 14 queries" in fewer.stdout
+    assert "pytest --sqllogs-update-budget lowers them." in fewer.stdout
+    more = run(project, *tests, MORE="1")
+    assert "13 failed, 1 passed" in more.stdout
+    assert "+      1     2  INSERT auth_group" in more.stdout
+    assert "bulk_create()" in more.stdout
+    assert json.loads((project / "query_budget.json").read_text()) == budgets
+
+
+def test_runner_of_django_writes_and_holds_too(project):
+    tests = ("django", "test", "--parallel", "2", "shop")
+    written = run(project, *tests, SQLLOGS_UPDATE_BUDGET="1")
+    assert written.returncode == 0, written.stderr
+    budgets = json.loads((project / "query_budget.json").read_text())
+    assert budgets["shop.tests.Flushed.test_one"] == budgets["shop.tests.Kept.test_one"] == OF_THE_CLASSES
+    assert run(project, *tests).returncode == 0
+    more = run(project, *tests[:2], "shop", MORE="1")  # without a traceback that Django cannot pickle
+    assert "shop.tests.Kept.test_two: 6 queries, 2 more than its budget of 4." in more.stderr
+
+
+def test_plugin_is_found_by_its_entry_point_and_may_be_named_as_well(project):
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    installed = project / "sqllogs-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: sqllogs\nVersion: 0\n")
+    lines = [f"{name} = {module}" for name, module in points.items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+    (project / "conftest.py").write_text('pytest_plugins = ["sqllogs.pytest_plugin"]\n')
+    (project / "pytest.ini").write_text("[pytest]\n")
+    told = run(project, "pytest", "--fixtures", "-q", PYTHONPATH=f"{ROOT}:{project}")
+    assert "sql_log" in told.stdout, told.stderr
+
+
+def test_plugin_costs_a_project_without_django_nothing():
+    program = "import sqllogs.pytest_plugin, sys; print([name for name in sys.modules if name == 'django'])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
