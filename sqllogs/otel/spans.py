@@ -62,7 +62,7 @@ def _own(record: Record, statement: ScannedStatement) -> dict[str, Value]:
     """Return the text, and what the conventions have no name for."""
     fields: dict[str, Value | None] = {
         "db.query.text": statement.sql,
-        "sqllogs.read.records": record.rows,
+        "sqllogs.rows": record.rows,
         "sqllogs.fingerprint": record.fingerprint,
         "sqllogs.alias": record.alias,
         "sqllogs.in_transaction": record.in_transaction,
@@ -104,8 +104,8 @@ class SpanCounts:
         """Put the counts on the span, which has not ended yet."""
         self._span.set_attributes(
             {
-                "sqllogs.read": self._queries,
+                "sqllogs.queries": self._queries,
                 "sqllogs.execute_ms": self._execute_ns // 1000 / 1000,
-                "sqllogs.sql.n_plus_one": max(self._sites.values(), default=0),
+                "sqllogs.repeats": max(self._sites.values(), default=0),
             }
         )

@@ -242,7 +242,7 @@ def test_sql_of_a_trace_is_all_of_it_and_nothing_else(site):
         span = site.spans[answer.trace_id]
         found = site.sql(next(correlations(span))).json()["results"]
         if answer.path != "/transactions/streaming/":  # its span has ended before its queries
-            assert len(found) == span.attributes["sqllogs.read"]
+            assert len(found) == span.attributes["sqllogs.queries"]
         counts[answer.path] += len(found)
     assert len(counts) == 5
 

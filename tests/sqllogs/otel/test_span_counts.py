@@ -31,21 +31,21 @@ def counted(*queries):
 
 def test_queries_and_their_time_are_added_up():
     found = counted(captured(execute_ns=1_500_000), captured(execute_ns=2_000_000))
-    assert (found["sqllogs.read"], found["sqllogs.execute_ms"]) == (2, 3.5)
+    assert (found["sqllogs.queries"], found["sqllogs.execute_ms"]) == (2, 3.5)
 
 
 def test_repeats_are_of_one_statement_at_one_line():
     code = counted.__code__
     loop = [captured(sql=f"SELECT {'a'}", code=code, lasti=2) for _ in range(3)]
-    assert counted(*loop, captured(sql="SELECT a", code=code, lasti=9))["sqllogs.sql.n_plus_one"] == 3
-    assert counted()["sqllogs.sql.n_plus_one"] == 0
+    assert counted(*loop, captured(sql="SELECT a", code=code, lasti=9))["sqllogs.repeats"] == 3
+    assert counted()["sqllogs.repeats"] == 0
 
 
 def test_memory_is_bounded_and_the_count_is_not(monkeypatch):
     monkeypatch.setattr(spans, "SITES_MAX", 2)
     queries = [captured(sql=f"SELECT a{number}") for number in (0, 1, 2, 2, 2, 1)]
     found = counted(*queries)
-    assert (found["sqllogs.read"], found["sqllogs.sql.n_plus_one"]) == (6, 2)
+    assert (found["sqllogs.queries"], found["sqllogs.repeats"]) == (6, 2)
 
 
 @pytest.mark.parametrize("sampler", [{}, {"sampler": ALWAYS_OFF}], ids=["recorded", "not recorded"])
@@ -63,4 +63,4 @@ def test_span_of_a_request_has_them_when_it_is_recorded(sampler):
     with TracerProvider(**sampler).get_tracer("test").start_as_current_span("request") as span:
         SQLLogsMiddleware(view)(RequestFactory().get("/"))
     if not sampler:
-        assert span.attributes["sqllogs.read"] == span.attributes["sqllogs.sql.n_plus_one"] == 2
+        assert span.attributes["sqllogs.queries"] == span.attributes["sqllogs.repeats"] == 2

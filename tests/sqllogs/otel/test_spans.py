@@ -68,7 +68,7 @@ def test_span_has_the_attributes_of_the_conventions(spans, settings):
         "db.query.summary": "INSERT shop_item",
         "db.operation.name": "INSERT",
         "db.collection.name": "shop_item",
-        "sqllogs.read.records": 1,
+        "sqllogs.rows": 1,
         "sqllogs.alias": "default",
         "sqllogs.in_transaction": False,
         "sqllogs.kind": "request",
