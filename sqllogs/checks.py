@@ -3,16 +3,16 @@
 Run by `manage.py check` and at the start of every command. Ids are never reused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
-from django.db import DEFAULT_DB_ALIAS
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from sqllogs import conf, otlp
+from sqllogs import conf, grants, otlp
 from sqllogs.metrics import slots
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
@@ -38,6 +38,28 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint="Write application = sqllogs.asgi.flush_at_shutdown(get_asgi_application()) in "
             f"{path.rpartition('.')[0]}.",
             id="sqllogs.W003",
+        )
+    ]
+
+
+@register(Tags.database)
+def permissions(app_configs: Any, databases: Collection[str] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of permissions that cannot be granted: `check --database` and `migrate` ask a database, no other."""
+    alias = grants.users_database()
+    if alias is None or alias not in (databases or ()):
+        return []
+    try:
+        missing = grants.missing(alias)
+    except DatabaseError:  # Django's own checks and the command tell it better
+        return []
+    if not missing:
+        return []
+    return [
+        Warning(
+            f"Nobody but superusers can read the SQL log: the database {alias!r} does not have the "
+            f"permissions {', '.join(missing)}.",
+            hint=f"Run `manage.py migrate --database {conf.load().database}`, which creates them.",
+            id="sqllogs.W011",
         )
     ]
 
