@@ -10,7 +10,7 @@ class SQLLogsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sqllogs import checks, events, grants, recorder  # noqa: F401
+        from sqllogs import checks, events, grants, recorder, setup_checks  # noqa: F401
         from sqllogs.metrics import security
 
         recorder.install()
