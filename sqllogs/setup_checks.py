@@ -23,7 +23,12 @@ MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
 ROUTER = "sqllogs.routers.SQLLogsRouter"
 URLS = "sqllogs.urls"
 
-SETTINGS_FILE, URLS_FILE, ASGI_FILE = "the settings", "the root URLconf", "the module of ASGI_APPLICATION"
+FILES = {
+    "SETTINGS_MODULE": "the settings",
+    "ROOT_URLCONF": "the root URLconf",
+    "ASGI_APPLICATION": "the module of ASGI_APPLICATION",
+}
+"""What people call the file that a setting leads to."""
 
 
 class Gap(CheckMessage):
@@ -31,8 +36,9 @@ class Gap(CheckMessage):
 
     def __init__(self, level: int, says: str, *, id: str, file: str, lines: str) -> None:
         self.file = file
+        """The setting that leads to it."""
         self.lines = lines
-        add = f"Add to {file}, at the end:\n{lines}"
+        add = f"`manage.py sqllogs setup` adds it. By hand, add to {FILES[file]}, at the end:\n{lines}"
         super().__init__(level, says, hint=add, id=id)
 
 
@@ -54,7 +60,7 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             WARNING,
             "The ASGI application does not flush the SQL log when its server stops.",
             id="sqllogs.W003",
-            file=ASGI_FILE,
+            file="ASGI_APPLICATION",
             lines=f"from sqllogs.asgi import flush_at_shutdown\n{name} = flush_at_shutdown({name})",
         )
     ]
@@ -97,7 +103,7 @@ def check_database() -> Iterator[CheckMessage]:
             ERROR,
             f"DATABASES has no {alias!r}, where the SQL log is kept.",
             id="sqllogs.E003",
-            file=SETTINGS_FILE,
+            file="SETTINGS_MODULE",
             lines=f'{before}DATABASES["{alias}"] = {database}',
         )
 
@@ -126,7 +132,7 @@ def check_router() -> Iterator[CheckMessage]:
             f"The database routers do not keep the SQL log in {ring!r}: it is read from {reads!r} and "
             f"written to {writes!r}.",
             id="sqllogs.E004",
-            file=SETTINGS_FILE,
+            file="SETTINGS_MODULE",
             lines=lines,
         )
         return
@@ -139,7 +145,7 @@ def check_router() -> Iterator[CheckMessage]:
             f"`migrate` makes the tables of the SQL log in {', '.join(twice)} too: another database router "
             "answers first.",
             id="sqllogs.W012",
-            file=SETTINGS_FILE,
+            file="SETTINGS_MODULE",
             lines=lines,
         )
 
@@ -153,7 +159,7 @@ def check_middleware() -> Iterator[CheckMessage]:
             "Requests get no trace id and no route: SQLLogsMiddleware is not in MIDDLEWARE. Silence this "
             "warning if a middleware function of yours calls it.",
             id="sqllogs.W010",
-            file=SETTINGS_FILE,
+            file="SETTINGS_MODULE",
             lines=f'MIDDLEWARE = ["{MIDDLEWARE}"{rest}]',
         )
 
@@ -176,7 +182,7 @@ def check_urls() -> Iterator[CheckMessage]:
             ERROR,
             "The SQL log cannot be read: its URLs are not included.",
             id="sqllogs.E006",
-            file=URLS_FILE,
+            file="ROOT_URLCONF",
             lines=_url_lines(),
         )
         return

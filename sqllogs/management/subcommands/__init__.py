@@ -11,6 +11,7 @@ from sqllogs.management.subcommands import (
     health,
     repeats,
     resize,
+    setup,
     stats,
     tail,
     token,
@@ -31,6 +32,7 @@ class Subcommand(Protocol):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "setup": setup,
     "top": top,
     "stats": stats,
     "repeats": repeats,
