@@ -96,7 +96,12 @@ def add(path: Path, lines: Iterable[str]) -> Edit:
 def remove(path: Path) -> Edit:
     """Remove the block of a file, if it has one."""
     before, encoding = _read(path)
-    return Edit(path=path, encoding=encoding, before=before, after=BLOCK.sub(b"", before))
+    after = before
+    if found := BLOCK.search(before):
+        first, rest = before[: found.start()], before[found.end() :]
+        # Lines that came later must not join a line that had no end.
+        after = first + (b"\n" if rest and first and not first.endswith(b"\n") else b"") + rest
+    return Edit(path=path, encoding=encoding, before=before, after=after)
 
 
 def _read(path: Path) -> tuple[bytes, str]:
