@@ -36,7 +36,7 @@ def _app_label(model: Any) -> str | None:
 
 
 def _asked_by_makemigrations(hints: dict[str, Any]) -> bool:
-    """Tell makemigrations from migrate: it alone gives the class's name as it is written, and no class.
+    """Recognize makemigrations: it alone gives the class's name as it is written, and no class.
 
     It asks in order to compare the history of every database that holds a model. Ours needs no comparison,
     and inside a TestCase of the application it must not be opened.

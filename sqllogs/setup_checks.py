@@ -38,8 +38,8 @@ class Gap(CheckMessage):
         self.file = file
         """The setting that leads to it."""
         self.lines = lines
-        add = f"`manage.py sqllogs setup` adds it. By hand, add to {FILES[file]}, at the end:\n{lines}"
-        super().__init__(level, says, hint=add, id=id)
+        by_hand = f"By hand, add to {FILES[file]}, at the end:\n{lines}"
+        super().__init__(level, says, hint=f"`manage.py sqllogs setup --write` adds this. {by_hand}", id=id)
 
 
 @register("sqllogs", deploy=True)
@@ -50,7 +50,7 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     try:
         application = import_string(path)
-    except Exception:  # Django's own start tells it better
+    except Exception:  # Django reports it itself
         return []
     if getattr(application, "flushes_sqllogs", False):
         return []
@@ -74,7 +74,7 @@ def permissions(app_configs: Any, databases: Collection[str] | None, **kwargs: A
         return []
     try:
         missing = grants.missing(alias)
-    except DatabaseError:  # Django's own checks and the command tell it better
+    except DatabaseError:  # the command reports it itself
         return []
     if not missing:
         return []
@@ -101,7 +101,8 @@ def check_database() -> Iterator[CheckMessage]:
         database = f'{{"ENGINE": "django.db.backends.sqlite3", "NAME": {name}}}'
         yield Gap(
             ERROR,
-            f"DATABASES has no {alias!r}, where the SQL log is kept.",
+            f"DATABASES has no {alias!r}, where the SQL log is kept. When it has, run "
+            f"`manage.py migrate --database {alias}`.",
             id="sqllogs.E003",
             file="SETTINGS_MODULE",
             lines=f'{before}DATABASES["{alias}"] = {database}',
@@ -151,7 +152,7 @@ def check_router() -> Iterator[CheckMessage]:
 
 
 def check_middleware() -> Iterator[CheckMessage]:
-    # No error: a function that calls it cannot be told from one that does not.
+    # A warning only: whether a middleware function calls ours cannot be seen.
     if MIDDLEWARE not in settings.MIDDLEWARE and not any(map(_is_middleware, settings.MIDDLEWARE)):
         rest = ", *MIDDLEWARE" if settings.MIDDLEWARE else ""
         yield Gap(
@@ -167,7 +168,7 @@ def check_middleware() -> Iterator[CheckMessage]:
 def _is_middleware(path: str) -> bool:
     try:
         found = import_string(path)
-    except Exception:  # Django's own start tells it better
+    except Exception:  # Django reports it itself
         return False
     return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
 

@@ -141,6 +141,7 @@ def test_lines_that_the_check_prints_are_enough(project):
     said = project.manage("check", check=False)
     printed = re.findall(r"[Aa]dd to (.+), at the end:\n((?:(?!\?: ).+\n)+)", said)
     assert len(printed) == 4
+    assert " ".join(["manage.py", *the_command()]) in said
     for file, added in printed:
         path = project.folder / "shop" / {"the settings": "settings.py", "the root URLconf": "urls.py"}[file]
         path.write_text(path.read_text() + added)
