@@ -12,10 +12,12 @@ class SQLLogsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sqllogs import checks, recorder  # noqa: F401
+        from sqllogs import recorder
+        from sqllogs.checks import host, settings  # noqa: F401
         from sqllogs.metrics import instruments
-        from sqllogs.storage import events
+        from sqllogs.storage import events, permissions
 
+        post_migrate.connect(permissions.create, sender=self, dispatch_uid="sqllogs.permissions")
         instruments.install_security_events()
         if not recorder.install():
             return

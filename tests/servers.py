@@ -21,12 +21,12 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
 
-def start(arguments, environment, log_path):
+def start(arguments, environment, log_path, cwd=ROOT):
     """Run Python in a process group of its own, which writes to a file."""
     with log_path.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -45,13 +45,13 @@ def kill(process):
 class Server:
     """A server that has been started, in a process group of its own."""
 
-    def __init__(self, arguments, environment, log_path):
+    def __init__(self, arguments, environment, log_path, cwd=ROOT):
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"
         self._log_path = log_path
         filled_in = [argument.format(**vars(self)) for argument in arguments]
-        self.process = start(filled_in, environment, log_path)
+        self.process = start(filled_in, environment, log_path, cwd)
 
     @property
     def output(self):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sqllogs.cli import clear, explain, health, repeats, resize, stats, tail, token, top, trace
+from sqllogs.cli import clear, explain, health, repeats, resize, setup, stats, tail, token, top, trace
 
 
 class Subcommand(Protocol):
@@ -25,6 +25,7 @@ class Subcommand(Protocol):
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "setup": setup,
     "top": top,
     "stats": stats,
     "repeats": repeats,

@@ -3,11 +3,19 @@
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
+from django.urls import set_script_prefix
 
-from sqllogs import checks
+from sqllogs.checks import host
+from sqllogs.checks import settings as settings_checks
+from sqllogs.middleware import SQLLogsMiddleware
+from sqllogs.routers import SQLLogsRouter
+from tests.sqllogs import layout_urls
 
 # Since Django 6.1 some checks ask a database what it can do.
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
+
+CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 
 
 def found(prefix="sqllogs."):
@@ -25,8 +33,9 @@ def test_complete_set_up_has_nothing_to_report():
         ({"SQLLOGS": {"CAPACITY_ROWS": 0}}, "E002", "The least is 1"),  # a bad value
         ({"SQLLOGS": {"NOPE": 0}}, "E002", "There is no such key"),  # an unknown key
         ({"SQLLOGS": {"DATABASE": "nowhere"}}, "E003", 'DATABASES["nowhere"] = '),  # no such alias
-        ({"DATABASE_ROUTERS": []}, "E004", "DATABASE_ROUTERS = ["),  # no router
-        ({"MIDDLEWARE": []}, "E005", "MIDDLEWARE.insert(0, "),  # no middleware
+        ({"DATABASE_ROUTERS": []}, "E004", 'get("DATABASE_ROUTERS", [])]'),  # no router
+        ({"MIDDLEWARE": []}, "W010", "MIDDLEWARE = ["),  # no middleware
+        ({"MIDDLEWARE": [CSRF]}, "W010", ", *MIDDLEWARE]"),  # others
         ({"ROOT_URLCONF": "home.urls"}, "E006", 'include("sqllogs.urls")'),  # no URLs
         ({"SQLLOGS": {"ANONYMOUS_LOOPBACK": True}, "DEBUG": False}, "E007", "token create"),  # open door
         ({"SQLLOGS": {"DATABASE": "default"}}, "W001", "file of its own"),  # the application's SQLite file
@@ -37,6 +46,113 @@ def test_each_gap_has_an_id_and_a_remedy(changes, identifier, says):
     with override_settings(**changes):
         message = found()[f"sqllogs.{identifier}"]
     assert says in message.hint
+
+
+class FirstComeRouter:
+    """A project's own router, which has an answer for every model."""
+
+    def db_for_read(self, model, **hints):
+        return "default"
+
+    db_for_write = db_for_read
+
+    def allow_migrate(self, db, app_label, **hints):
+        return True
+
+
+class WriterRouter:
+    """Answers for writes alone."""
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+
+class PermissiveRouter:
+    """Lets every app's tables into every database."""
+
+    def allow_migrate(self, db, app_label, **hints):
+        return True
+
+
+class OwnRouter(SQLLogsRouter):
+    """A subclass under another name."""
+
+
+OURS = "sqllogs.routers.SQLLogsRouter"
+
+
+@pytest.mark.parametrize(
+    ("routers", "identifiers"),
+    [
+        ([FirstComeRouter(), OURS], {"E004"}),  # answers before ours is asked
+        ([WriterRouter(), OURS], {"E004"}),  # for a part
+        ([PermissiveRouter(), OURS], {"W012"}),  # the tables would be made twice
+        ([OURS, FirstComeRouter()], set()),  # ours first
+        (("tests.sqllogs.test_checks.OwnRouter",), set()),  # another name, a tuple
+        ([OwnRouter()], set()),  # an instance
+    ],
+)
+def test_router_is_judged_by_where_the_tables_go(routers, identifiers):
+    with override_settings(DATABASE_ROUTERS=routers):
+        assert set(found()) == {f"sqllogs.{one}" for one in identifiers}
+
+
+def test_hint_extends_the_routers_of_the_project():
+    with override_settings(DATABASE_ROUTERS=[FirstComeRouter()]):
+        hint = found()["sqllogs.E004"].hint
+    assert f'DATABASE_ROUTERS = ["{OURS}", *globals().get("DATABASE_ROUTERS", [])]' in hint
+
+
+class OwnMiddleware(SQLLogsMiddleware):
+    """A project's subclass."""
+
+
+Alias = SQLLogsMiddleware
+
+
+@pytest.mark.parametrize(
+    ("middleware", "identifiers"),
+    [
+        ("tests.sqllogs.test_checks.OwnMiddleware", set()),  # a subclass
+        ("tests.sqllogs.test_checks.Alias", set()),  # another name
+        ("tests.sqllogs.test_checks.Nothing", {"sqllogs.W010"}),  # what cannot be imported is not ours
+        ("django.middleware.common.CommonMiddleware", {"sqllogs.W010"}),
+    ],
+)
+def test_middleware_is_found_by_its_class(middleware, identifiers):
+    with override_settings(MIDDLEWARE=(middleware,)):
+        assert set(found()) == identifiers
+
+
+def test_missing_middleware_does_not_stop_a_command():
+    with override_settings(MIDDLEWARE=[]):
+        assert not found()["sqllogs.W010"].is_serious()
+
+
+@pytest.mark.parametrize(
+    ("urlconf", "identifier", "says"),
+    [
+        ("behind_a_catch_all", "E010", "/sql-logs/ is answered by page"),
+        ("behind_two_parts", "E010", "<slug:shop>/stats/"),
+        ("before_a_catch_all", None, ""),
+        ("other_namespace", None, ""),
+        ("without", "E006", ", *urlpatterns]"),
+        ("catch_all_only", "E006", ", *urlpatterns]"),
+    ],
+)
+def test_urls_are_judged_by_who_answers(urlconf, identifier, says):
+    with override_settings(ROOT_URLCONF=getattr(layout_urls, urlconf)):
+        messages = found()
+    assert set(messages) == ({f"sqllogs.{identifier}"} if identifier else set())
+    assert says in "".join(f"{message.msg} {message.hint}" for message in messages.values())
+
+
+def test_prefix_of_the_server_is_no_part_of_the_address():
+    set_script_prefix("/shop/")
+    try:
+        assert found() == {}
+    finally:
+        set_script_prefix("/")
 
 
 ASGI = f"{__name__}.bare_asgi"
@@ -57,6 +173,7 @@ def test_asgi_application_without_the_flush_is_told_before_a_deployment(path, id
         assert "sqllogs.W003" not in found()
 
 
-def test_every_check_runs():
-    named = {value for name, value in vars(checks).items() if name.startswith("check_")}
-    assert named == set(checks.CHECKS)
+@pytest.mark.parametrize("module", [settings_checks, host])
+def test_every_check_runs(module):
+    named = {value for name, value in vars(module).items() if name.startswith("check_")}
+    assert named == set(module.CHECKS)

@@ -28,6 +28,18 @@ for headers in ({{"Authorization": "Bearer {token}"}}, {{}}):
     print(answer.content.decode())
 """
 
+GRANT = """
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+user = User.objects.create_user("ann", is_staff=True)
+client = Client()
+client.force_login(user)
+for codename in ("view_sqllog", "view_sqllog_text"):
+    print(client.get("/sql-logs/", HTTP_HOST="localhost").status_code)
+    user.user_permissions.add(Permission.objects.get(codename=codename))
+print(client.get("/sql-logs/", HTTP_HOST="localhost").status_code)
+"""
+
 
 def code_blocks(heading):
     """Return the blocks of code of a section of README.md as lists of lines."""
@@ -124,12 +136,24 @@ def test_five_lines_and_one_command_are_enough(project):
     assert json.loads(refused)["error"]["code"] == "not_authenticated"
 
 
-def test_each_missing_line_is_printed_by_the_check(project):
-    first, *others = lines("settings.py")
-    project.add("settings.py", [first])
-    said = " ".join(project.manage("check", check=False).split())
-    assert [line for line in [*others, *lines("urls.py")] if line not in said] == []
+def test_lines_that_the_check_prints_are_enough(project):
+    project.add("settings.py", ['INSTALLED_APPS += ["sqllogs"]'])
+    said = project.manage("check", check=False)
+    printed = re.findall(r"[Aa]dd to (.+), at the end:\n((?:(?!\?: ).+\n)+)", said)
+    assert len(printed) == 4
     assert " ".join(["manage.py", *the_command()]) in said
+    for file, added in printed:
+        path = project.folder / "shop" / {"the settings": "settings.py", "the root URLconf": "urls.py"}[file]
+        path.write_text(path.read_text() + added)
+    assert "no issues" in project.manage("check", "--fail-level=WARNING")
+
+
+def test_staff_can_be_let_in_after_the_one_command(project):
+    for file in ("settings.py", "urls.py"):
+        project.add(file, lines(file))
+    project.manage(*the_command())
+    answers = project.manage("shell", "--verbosity=0", "--command", GRANT).split()
+    assert answers == ["403", "200", "200"]
 
 
 def test_every_file_of_the_app_is_installed(installed):

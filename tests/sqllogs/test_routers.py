@@ -2,6 +2,8 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db.models.query import RawQuerySet
 
 from sqllogs.models import SQLLog, Statement
 from sqllogs.routers import SQLLogsRouter
@@ -35,3 +37,19 @@ def test_relations_stay_on_their_side():
     assert router.allow_relation(SQLLog(), Statement()) is True
     assert router.allow_relation(SQLLog(), User()) is False
     assert router.allow_relation(User(), User()) is None
+
+
+def test_model_that_is_none_is_not_ours():
+    assert router.db_for_read(None) is router.db_for_write(None) is None
+    assert router.allow_relation(None, SQLLog()) is False
+    assert router.allow_relation(None, None) is None
+
+
+def test_raw_query_set_without_a_model_has_a_repr():
+    assert repr(RawQuerySet("SELECT 1")) == "<RawQuerySet: SELECT 1>"
+
+
+@pytest.mark.django_db(databases=["default"])
+def test_makemigrations_leaves_the_store_alone():
+    # In a TestCase Django forbids every database that the test does not name.
+    call_command("makemigrations", check_changes=True, dry_run=True, verbosity=0)

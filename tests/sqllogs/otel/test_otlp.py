@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from sqllogs import checks
+from sqllogs.checks import settings as checks
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
 from sqllogs.otel import otlp

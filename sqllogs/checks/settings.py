@@ -1,4 +1,4 @@
-"""System checks: is everything in place, and does every setting make sense?
+"""System checks: does every setting make sense? Those of the set-up are in `sqllogs.checks.host`.
 
 Run by `manage.py check` and at the start of every command. Ids are never reused.
 """
@@ -10,37 +10,12 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
-from django.utils.module_loading import import_string
 
 from sqllogs import conf
 from sqllogs.metrics import multiprocess
 from sqllogs.otel import otlp
 
-MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
-ROUTER = "sqllogs.routers.SQLLogsRouter"
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
-
-
-@register(deploy=True)
-def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Warn of an ASGI application whose last half second of records is lost at each restart."""
-    path = getattr(settings, "ASGI_APPLICATION", None)
-    if not path:
-        return []
-    try:
-        application = import_string(path)
-    except Exception:  # Django's own start tells it better
-        return []
-    if getattr(application, "flushes_sqllogs", False):
-        return []
-    return [
-        Warning(
-            "The ASGI application does not flush the SQL log when its server stops.",
-            hint="Write application = sqllogs.asgi.flush_at_shutdown(get_asgi_application()) in "
-            f"{path.rpartition('.')[0]}.",
-            id="sqllogs.W003",
-        )
-    ]
 
 
 @register
@@ -61,48 +36,6 @@ def check_settings() -> Iterator[CheckMessage]:
     for key, value in given.items():
         if (problem := conf.problem(key, value)) is not None:
             yield Error(f"SQLLOGS[{key!r}] = {value!r} is not valid.", hint=problem, id="sqllogs.E002")
-
-
-def check_database() -> Iterator[CheckMessage]:
-    alias = conf.load().database
-    if alias not in settings.DATABASES:
-        yield Error(
-            f"DATABASES has no {alias!r}, where the SQL log is kept.",
-            hint=f'Add DATABASES["{alias}"] = {{"ENGINE": "django.db.backends.sqlite3", '
-            f'"NAME": BASE_DIR / "sqllogs.sqlite3"}} and run `manage.py migrate --database {alias}`.',
-            id="sqllogs.E003",
-        )
-
-
-def check_router() -> Iterator[CheckMessage]:
-    if conf.load().database != DEFAULT_DB_ALIAS and ROUTER not in settings.DATABASE_ROUTERS:
-        yield Error(
-            "The SQL log's database router is missing.",
-            hint=f'Add DATABASE_ROUTERS = ["{ROUTER}"] to the settings.',
-            id="sqllogs.E004",
-        )
-
-
-def check_middleware() -> Iterator[CheckMessage]:
-    if MIDDLEWARE not in settings.MIDDLEWARE:
-        yield Error(
-            "Requests get no trace id and no route: the SQL log's middleware is missing.",
-            hint=f'Add MIDDLEWARE.insert(0, "{MIDDLEWARE}") to the settings.',
-            id="sqllogs.E005",
-        )
-
-
-def check_urls() -> Iterator[CheckMessage]:
-    if not getattr(settings, "ROOT_URLCONF", None):
-        return
-    try:
-        reverse("sqllogs:list")
-    except NoReverseMatch:
-        yield Error(
-            "The SQL log cannot be read: its URLs are not included.",
-            hint='Add urlpatterns += [path("sql-logs/", include("sqllogs.urls"))] to the root URLconf.',
-            id="sqllogs.E006",
-        )
 
 
 def check_anonymous() -> Iterator[CheckMessage]:
@@ -179,10 +112,6 @@ def check_otlp() -> Iterator[CheckMessage]:
 
 CHECKS = (
     check_settings,
-    check_database,
-    check_router,
-    check_middleware,
-    check_urls,
     check_anonymous,
     check_shared_file,
     check_buffer,
