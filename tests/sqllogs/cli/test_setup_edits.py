@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 from django.core.management import CommandError
+
 from sqllogs.cli import setup_edits
 
 
