@@ -4,9 +4,9 @@ import pytest
 
 from sqllogs import guard
 from tests.sqllogs.fake_ring import way
-from tests.sqllogs.rings import migrated, ring_alias, ring_database
+from tests.sqllogs.rings import empty_ring_database, migrated, ring_alias, ring_database
 
-__all__ = ["migrated", "ring_alias", "ring_database", "way"]
+__all__ = ["empty_ring_database", "migrated", "ring_alias", "ring_database", "way"]
 
 
 @pytest.fixture(autouse=True)

@@ -30,11 +30,18 @@ def database(alias: str, settings_dict: dict[str, Any]) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ring_database(request: pytest.FixtureRequest, tmp_path: Any) -> dict[str, Any]:
-    """The Django settings of an empty database."""
+    """The Django settings of the ring's database; `ring_alias` creates it, as a copy of a migrated one."""
     if request.param == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "ring.sqlite3"}
-    postgresql = request.getfixturevalue("postgresql")
-    return postgresql.create_database("ring")
+    return request.getfixturevalue("postgresql").settings_dict("ring")
+
+
+@pytest.fixture
+def empty_ring_database(ring_database: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The same of a database that exists and has no tables."""
+    if "postgresql" in ring_database["ENGINE"]:
+        request.getfixturevalue("postgresql").create_database(ring_database["NAME"])
+    return ring_database
 
 
 @pytest.fixture(scope="session")

@@ -122,13 +122,13 @@ def test_command_leaves_no_record(ring_alias):
         assert stored(recorder, ring_alias) == []
 
 
-def test_missing_tables_are_named_with_the_remedy(settings, ring_database, django_db_blocker):
+def test_missing_tables_are_named_with_the_remedy(settings, empty_ring_database, django_db_blocker):
     from tests.sqllogs.rings import database
 
     settings.SQLLOGS = {"DATABASE": "bare"}
     with (
         django_db_blocker.unblock(),
-        database("bare", ring_database),
+        database("bare", empty_ring_database),
         pytest.raises(CommandError, match=r"manage\.py migrate --database bare"),
     ):
         run("token", "list")

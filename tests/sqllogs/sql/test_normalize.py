@@ -632,3 +632,11 @@ def test_query_set_is_one_statement_on_sqlite_and_postgresql(name):
         for connection in (connections["default"], _postgresql())
     ]
     assert scan(texts[0], "sqlite") == scan(texts[1], "postgresql")
+
+
+def test_every_character_above_ascii_is_a_letter():
+    characters = "".join(map(chr, range(sys.maxunicode + 1)))
+    letters = re.findall(r"[A-Za-z_\x80-\U0010ffff]", characters)
+    assert re.findall(statement._LETTER, characters) == letters
+    assert re.findall(statement._IN_NAME, characters) == ["$", *"0123456789", *letters]
+    assert re.findall(statement._INSIDE, characters) == ["$", ".", *"0123456789", *letters]
