@@ -20,9 +20,13 @@ class SQLLogsRouter:
         labels = {obj1._meta.app_label, obj2._meta.app_label}
         return labels == {"sqllogs"} if "sqllogs" in labels else None
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+    def allow_migrate(
+        self, db: str, app_label: str, model_name: str | None = None, **hints: Any
+    ) -> bool | None:
         ring = conf.load().database
         if app_label == "sqllogs":
-            return db == ring
+            # `makemigrations`, alone in asking by the name of the class, would read each database where
+            # a model may be: this one can be down, and a project's test of its migrations may not use it.
+            return db == ring and (model_name is None or model_name.islower())
         # A database of the ring's own holds nothing else; a shared one is the application's.
         return False if db == ring and ring != DEFAULT_DB_ALIAS else None

@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 
 from sqllogs.models import SQLLog, Statement
 from sqllogs.routers import SQLLogsRouter
@@ -35,3 +36,8 @@ def test_relations_stay_on_their_side():
     assert router.allow_relation(SQLLog(), Statement()) is True
     assert router.allow_relation(SQLLog(), User()) is False
     assert router.allow_relation(User(), User()) is None
+
+
+@pytest.mark.django_db  # of the default database only, as in the tests of most projects
+def test_makemigrations_does_not_query_the_database_of_the_ring():
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
