@@ -6,7 +6,8 @@ from tests.peers.__main__ import differences, report
 from tests.peers.intended import INTENDED
 from tests.peers.suites import Run
 
-DOCUMENTED = (Path(__file__).parent.parent / "docs/testing.md").read_text()
+DOCS = Path(__file__).parent.parent / "docs"
+DOCUMENTED = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
 
 
 def ended(**outcomes):
