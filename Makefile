@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix bench fuzz openapi environment programs
+.PHONY: help demo test check matrix package peers bench fuzz openapi environment programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,14 @@ check: export DATA_DIR = $(CURDIR)/build/check
 
 matrix: environment programs ## Run the app's tests on other Pythons and Djangos
 	@.venv/bin/python -m tests.matrix
+
+package: environment ## Build wheel and sdist in dist/, check them, install the wheel in a new project
+	@$(PYTHON) -m core.virtualenv tests/package-requirements.txt
+	.venv/bin/python -m tests.packages dist
+	SQLLOGS_WHEEL=$$(echo dist/*.whl) .venv/bin/python -m pytest tests/sqllogs/test_fresh_project.py
+
+peers: environment ## Run the tests of django-silk and django-debug-toolbar without and with the app
+	@.venv/bin/python -m tests.peers
 
 fuzz: environment programs ## Ask the API what schemathesis makes up, on both databases (FUZZ_CASES)
 	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/api/test_fuzz.py

@@ -10,6 +10,7 @@ from core.log_file import LogFile
 
 pytest_plugins = [
     "sqllogs.pytest_plugin",
+    "tests.markers",
     "tests.ports",
     "tests.postgresql",
     "tests.browser",

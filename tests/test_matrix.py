@@ -1,6 +1,9 @@
 """The matrix finds interpreters that work, and names those that are missing."""
 
+import re
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,7 @@ from tests import matrix
 from tests.matrix import Corner
 
 THIS = "{}.{}".format(*sys.version_info)
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
 
 
 def made(path, script):
@@ -48,3 +52,17 @@ def test_missing_interpreter_is_named_and_fails_where_it_is_required(required, c
     monkeypatch.setenv("REQUIRE_MATRIX", required)
     assert matrix.main() == code
     assert "NOT RUN: Python 3.99 + Django==9.9: no python3.99" in capsys.readouterr().out
+
+
+def test_every_version_of_the_classifiers_has_a_corner():
+    classifiers = "\n".join(PROJECT["classifiers"])
+    pythons = re.findall(r"^Programming Language :: Python :: (\d+\.\d+)$", classifiers, re.MULTILINE)
+    djangos = re.findall(r"^Framework :: Django :: (\d+\.\d+)$", classifiers, re.MULTILINE)
+    assert sorted({corner.python for corner in matrix.CORNERS}) == pythons
+    assert sorted({re.search(r"\d+\.\d+", corner.django)[0] for corner in matrix.CORNERS}) == djangos
+
+
+def test_what_make_test_runs_is_not_repeated(monkeypatch, capsys):
+    monkeypatch.setattr(matrix, "CORNERS", [Corner(THIS, matrix.OWN)])
+    assert matrix.main() == 0
+    assert f"not repeated: Python {THIS} + {matrix.OWN}" in capsys.readouterr().out

@@ -1,14 +1,15 @@
 """The lines of README.md, and nothing else, turn what `startproject` makes into a project with a SQL log.
 
-The app is installed by pip, as its users have it: no other part of this repository is to be found.
+The app is installed by pip, as its users have it, into an environment with nothing else in it but what
+it asks for. SQLLOGS_WHEEL names a wheel that was built before; otherwise pip builds one.
 """
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -63,33 +64,55 @@ def the_command():
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The folder into which pip has installed the app, from a copy: building leaves files behind."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("sqllogs", "grafana"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--no-deps", "--target", target, source], check=True)
-    return target
+def wheel(tmp_path_factory):
+    """The wheel that is named, or else one that pip builds, which leaves nothing behind here."""
+    if named := os.environ.get("SQLLOGS_WHEEL"):
+        return ROOT / named
+    target = tmp_path_factory.mktemp("wheel")
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", target, ROOT)
+    (built,) = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory, wheel):
+    """An interpreter that has the wheel and what it depends on, at the versions that the tests have."""
+    folder = tmp_path_factory.mktemp("environment")
+    versions = {f"{each.name}=={each.version}" for each in metadata.distributions()}
+    (folder / "versions.txt").write_text("\n".join(sorted(versions)))
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip(folder / "bin/python", "install", "--constraint", folder / "versions.txt", wheel)
+    return folder / "bin/python"
+
+
+@pytest.fixture(scope="module")
+def installed(python):
+    """The folder into which pip has installed the app."""
+    (package,) = python.parents[1].glob("lib/python3*/site-packages/sqllogs")
+    return package
+
+
+def pip(python, command, *arguments):
+    line = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", command, *arguments]
+    subprocess.run(line, check=True)
 
 
 class Project:
     """What `startproject` makes, with users; nothing of ours in it yet."""
 
-    def __init__(self, folder, installed):
-        self.folder = folder
+    def __init__(self, folder, python):
+        self.folder, self.python = folder, python
         self._environment = {
-            name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"DJANGO_SETTINGS_MODULE", "PYTHONPATH"}
         }
-        self._environment["PYTHONPATH"] = str(installed)
         self.run("-m", "django", "startproject", "shop", ".")
         self.manage("migrate", "--verbosity=0")
 
     def run(self, *arguments, check=True):
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [self.python, *arguments],
             cwd=self.folder,
             env=self._environment,
             capture_output=True,
@@ -112,8 +135,8 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path, installed):
-    return Project(tmp_path, installed)
+def project(tmp_path, python):
+    return Project(tmp_path, python)
 
 
 def test_five_lines_and_one_command_are_enough(project):
@@ -167,7 +190,7 @@ def test_every_file_of_the_app_is_installed(installed):
         if re.match("dashboards/|provisioning/|prometheus/[pr]", name)
     }
     wanted |= {f"grafana/{name}" for name in data}
-    assert wanted ^ {name for name in files(installed / "sqllogs") if "__pycache__" not in name} == set()
+    assert wanted ^ {name for name in files(installed) if "__pycache__" not in name} == set()
 
 
 def test_installed_app_provisions_grafana(project):

@@ -1,0 +1,61 @@
+"""`python -m tests.peers`, as `make peers`: the suites of the peers lose no test beside sqllogs.
+
+Runs each suite without and with the app, two at a time, and compares the outcome of each test.
+A difference must be in `tests.peers.intended`, and what is there must still be a difference.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+from tests.peers.intended import INTENDED
+from tests.peers.suites import PEERS, Run, prepare, run
+
+
+def main() -> int:
+    python = prepare()
+    with ThreadPoolExecutor(2) as pool:
+        runs = {
+            (peer.name, is_with): pool.submit(run, peer, python, is_with_sqllogs=is_with)
+            for peer, is_with in product(PEERS, (False, True))
+        }
+    bad: list[str] = []
+    seen: set[str] = set()
+    for peer in PEERS:
+        without, beside = runs[peer.name, False].result(), runs[peer.name, True].result()
+        differing = differences(without, beside)
+        seen |= differing.keys()
+        print(
+            f"{peer}: {len(without.outcomes)} tests, {len(differing)} end differently beside sqllogs, "
+            f"which recorded {beside.captured} queries and stored {beside.stored}."
+        )
+        bad += report(differing)
+        if not beside.stored:
+            bad.append(f"{peer}: nothing was recorded, so nothing was tried.")
+    bad += [f"No longer a difference: {test}" for test in INTENDED.keys() - seen]
+    for line in bad:
+        print(line)
+    return int(bool(bad))
+
+
+def differences(without: Run, beside: Run) -> dict[str, str]:
+    """Return what has become of each test that did not end alike in both runs."""
+    tests = sorted(without.outcomes.keys() | beside.outcomes.keys())
+    pairs = {
+        test: (without.outcomes.get(test, "absent"), beside.outcomes.get(test, "absent")) for test in tests
+    }
+    return {test: f"{before} -> {after}" for test, (before, after) in pairs.items() if before != after}
+
+
+def report(differing: dict[str, str]) -> Iterator[str]:
+    """Print the differences that are intended; yield a line for each other one."""
+    for test, change in differing.items():
+        if test in INTENDED:
+            print(f"  {test}: {change}. {INTENDED[test]}")
+        else:
+            yield f"NOT INTENDED: {test}: {change}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
