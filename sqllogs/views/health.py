@@ -10,7 +10,7 @@ from sqllogs.views.base import FORMAT, SQLLogsView
 
 
 class HealthView(SQLLogsView):
-    """How the log is: 200 while it can be read, 503 when not. No traffic is no failure."""
+    """State of the log: 200 while it can be read, otherwise 503. No traffic is not a failure."""
 
     def get(self, request: Request) -> Response:
         parameters.refuse_unknown(request.query_params, {FORMAT})

@@ -21,7 +21,7 @@ ID_MAX_DIGITS = 18
 
 
 class RecordList(SQLLogsView):
-    """The records that match, newest first unless ordered otherwise."""
+    """Records, newest first by default."""
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("records.html", list_page)
@@ -41,7 +41,7 @@ class RecordList(SQLLogsView):
 
 
 class RecordDetail(SQLLogsView):
-    """One record by its id, as long as it is in the ring."""
+    """One record, while it is in the ring."""
 
     renderer_classes = (ORJSONRenderer, PageRenderer)
     page = HTMLPage("record.html", detail_page)

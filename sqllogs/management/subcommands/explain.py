@@ -11,7 +11,7 @@ from sqllogs.terminal import options as shared
 from sqllogs.terminal.screen import Screen
 from sqllogs.terminal.table import printable
 
-HELP = "Show how the database goes about a statement; nothing is run."
+HELP = "Show the plan of a statement, without running it."
 DIGITS = 16
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="FINGERPRINT|ID",
         help="a statement's 16 hexadecimal digits, or a record's number",
     )
-    parser.add_argument("--alias", default="", help="database to ask, in place of the one on which it ran")
+    parser.add_argument("--alias", default="", help="database to ask instead of the one on which it ran")
     parser.add_argument("--may-change", action="store_true", help="explain INSERT, UPDATE and DELETE too")
     shared.add_json(parser)
 

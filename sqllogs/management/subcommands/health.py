@@ -14,7 +14,7 @@ from sqllogs.terminal.screen import Screen
 from sqllogs.terminal.table import Column, Table
 from sqllogs.terminal.watching import watched
 
-HELP = "Show how full the ring is, who writes, how far behind, and what was lost; end with 1 if degraded."
+HELP = "Show the state of the log: fill, processes, lag and losses. Exit with 1 if degraded."
 BAR = 30
 
 

@@ -15,14 +15,14 @@ from sqllogs.terminal import records
 from sqllogs.terminal.screen import Screen
 from sqllogs.terminal.table import Table
 
-HELP = "Show the newest records, and new ones as they come."
+HELP = "Show the newest records and follow."
 LINES = 20
 POLL_S = 0.5
 
 
 def add_arguments(parser: CommandParser) -> None:
-    shared.add_limit(parser, LINES, "records to begin with")
-    parser.add_argument("--no-follow", action="store_true", help="end after these")
+    shared.add_limit(parser, LINES, "records to start with")
+    parser.add_argument("--no-follow", action="store_true", help="do not follow")
     shared.add_json(parser, "a line of JSON for each record, under the names of the API")
     shared.add_filters(parser)
 
