@@ -37,18 +37,20 @@ PROGRAMS_NOT_RUN = {
 COMMANDS_NOT_RUN = {
     "python manage.py provision_grafana --push",  # needs a Grafana; tests/sqllogs/grafana has one
     "python manage.py migrate_",  # django-tenants is not installed
-    "python manage.py sqllogs setup --write",  # edits a project
+    "python manage.py sqllogs setup",  # edits a project
 }
 PLACEHOLDERS = {
     r"(?:localhost|127\.0\.0\.1):8000": "{address}",
     r"\b[0-9a-f]{32}\b": "{trace_id}",
     r"\b[0-9a-f]{16}\b": "{fingerprint}",
     r"/1234/": "/{id}/",
-    r"--seconds 60": "--seconds 2",
+    r"--seconds 60": "--seconds 1",
+    r"--count 10000": "--count 100",
+    r"-m venv": "-m venv --without-pip",
     r"manage\.py runserver": "manage.py runserver {port}",
     r"python manage\.py test": "DJANGO_DEBUG=0 DJANGO_SECRET_KEY=docs python manage.py test sqllogs",
 }
-"""What stands for something else in an example, and what the site of this test has instead."""
+"""What an example has, and what it becomes here: addresses and ids of this site, less work."""
 PRELUDE = """
 set -euo pipefail
 python() {{ if [[ $2 == runserver ]]; then briefly {python} "$@"; else {python} "$@"; fi }}
