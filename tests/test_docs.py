@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -136,6 +137,20 @@ def test_files_that_are_named_exist(name):
         re.findall(rf"(?<![\w/-])((?:{folders})/[\w./-]+?)(?=[`),:;\s]|\.\s|\.$)", PAGES[name], re.MULTILINE)
     )
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+OTHERS = {"sqllogs.slow", "sqllogs.sqlite3"}  # a logger and a file
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_python_names_exist(name):
+    """Those that examples import or name in settings."""
+    imported = re.findall(r"(?m)^from (sqllogs[\w.]*) import ([\w, ]+?)(?:  #.*)?$", PAGES[name])
+    named = {f"{module}:{one.strip()}" for module, names in imported for one in names.split(",")}
+    for fence in re.findall(r"(?ms)^```python\n(.*?)^```", PAGES[name]):
+        named |= set(re.findall(r'"(sqllogs(?:\.\w+)+)"', fence)) - OTHERS
+    for one in sorted(named):
+        resolve_name(one)
 
 
 def test_readme_is_short():

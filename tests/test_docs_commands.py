@@ -154,6 +154,6 @@ def test_commands_of_a_page_run(name, site, folder):
     prelude = PRELUDE.format(python=sys.executable, root=ROOT, curl=find(CURL), **site.values)
     done = subprocess.run(
         ["bash", "-c", prelude + script],
-        cwd=folder, env=site.environment, capture_output=True, text=True, check=False, timeout=120,
+        cwd=folder, env=site.environment, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
