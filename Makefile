@@ -2,10 +2,10 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix package peers bench fuzz openapi environment programs
+.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels environment programs
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Run the site with traffic on http://127.0.0.1:8000 (PORT, DEMO_SECONDS)
 	@exec $(PYTHON) -m core.demo
@@ -36,17 +36,26 @@ package: environment ## Build wheel and sdist in dist/, check them, install the 
 peers: environment ## Run the tests of django-silk and django-debug-toolbar without and with the app
 	@.venv/bin/python -m tests.peers
 
-fuzz: environment programs ## Ask the API what schemathesis makes up, on both databases (FUZZ_CASES)
+fuzz: environment programs ## Send generated requests to the API, on both databases (FUZZ_CASES)
 	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/api/test_fuzz.py
 fuzz: export FUZZ_CASES ?= 11000
 
-openapi: environment ## Describe the API anew, in sqllogs/openapi.json and docs/openapi.yaml
+openapi: environment ## Write the description of the API, sqllogs/openapi.json and docs/openapi.yaml
 	UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/sqllogs/api/test_openapi.py
 
-panels: environment programs ## List what every panel of the dashboards shows of a running site
+docs: ## Build the documentation in build/docs
+	@$(PYTHON) -m core.virtualenv docs/requirements.txt
+	.venv/bin/python -m docs.generate --check
+	.venv/bin/sphinx-build -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html"
+
+reference: environment ## Write the tables of docs/reference from the code
+	.venv/bin/python -m docs.generate
+
+panels: environment programs ## List what each dashboard panel shows for a running site
 	@.venv/bin/python -m tests.grafana.listing
 
-bench: ## Measure speed and memory, the peers beside (BENCH="capture size" for some)
+bench: ## Measure speed and memory beside other packages (BENCH="capture size" for some)
 	@$(PYTHON) -m core.virtualenv benchmarks/requirements.txt
 	.venv/bin/python -m benchmarks $(BENCH)
 

@@ -1,6 +1,6 @@
 """Queries to Prometheus, the variables that choose among sites, and the labels that they filter by.
 
-Used by the dashboard modules; metrics and recorded series are those of docs/metrics.md.
+Used by the dashboard modules; metrics and recorded series are those of docs/reference/metrics.md.
 """
 
 from grafana_foundation_sdk.builders import dashboard, prometheus

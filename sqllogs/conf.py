@@ -15,76 +15,82 @@ class Conf:
     """The settings with their defaults. A key of `SQLLOGS` is a field in capitals."""
 
     enabled: bool | None = None
-    """Capture or not; None captures except under a test runner."""
+    """Record queries or not. None records them except under a test runner."""
 
     database: str = "sqllogs"
-    """Alias in DATABASES of the database that holds the ring."""
+    """Alias in DATABASES of the database that holds the log."""
 
     capacity_rows: int = 100_000
-    """Rows of a new ring; an existing one changes by `manage.py sqllogs resize`."""
+    """Records that a new ring holds. `manage.py sqllogs resize` changes an existing one."""
 
     statements_max: int = 10_000
-    """Statement texts kept; beyond it a new statement's records have no text."""
+    """Statement texts kept. Records of further statements have no text."""
 
     statistics_rows_max: int = 2_000_000
-    """Rows of statistics; beyond it the oldest make room. 0 counts nothing."""
+    """Rows of statistics, about 110 bytes each. Beyond it the oldest are deleted; 0 disables statistics."""
 
     statistics_keys_max: int = 100_000
-    """Combinations of statement, route, release ... counted by themselves; others count as one."""
+    """Combinations of statement, route, release and so on that have their own row; others are counted
+    together.
+    """
 
     statistics_minute_days: int = 1
     """Days for which statistics by minute are kept."""
 
     statistics_hour_days: int = 90
-    """Days for which statistics by hour, and by day, are kept."""
+    """Days for which statistics by hour and by day are kept."""
 
     sample: float = 1.0
-    """Share of traces whose records are kept; slow and failing ones are in any case."""
+    """Share of traces whose records are kept. Slow and failing queries are always kept, and statistics
+    count every query.
+    """
 
     flush_interval_s: float = 0.5
-    """Seconds between two flushes of the buffer; what a kill -9 can lose."""
+    """Seconds between two flushes of the buffer. A `kill -9` loses at most this much."""
 
     buffer_rows: int = 30_000
-    """Records held in memory, per process, while the store is slow or away."""
+    """Records that a process keeps in memory while the log's database is slow or unavailable."""
 
     buffer_bytes: int = 32 * 1024 * 1024
-    """Bytes held in memory, per process, while the store is slow or away."""
+    """Bytes that a process keeps in memory while the log's database is slow or unavailable."""
 
     call_site: bool = True
-    """Record the application's file, line and function that sent the query."""
+    """Record the file, line and function of the application that sent the query."""
 
     capture_fetch: bool = True
-    """Record COMMIT, ROLLBACK, callproc and COPY too, and time and number of the rows fetched."""
+    """Record COMMIT, ROLLBACK, procedures and COPY too, and the time and number of rows fetched."""
 
     release: str = ""
-    """The version of the application that is running; empty takes the environment's, or the git commit."""
+    """Version of your application. Empty uses the environment variable of your host, or the git commit."""
 
     anonymous_loopback: bool = False
-    """Let loopback addresses read without a token; heeded with DEBUG only."""
+    """Let this machine read without a token. Only with DEBUG."""
 
     n_plus_one_threshold: int = 5
-    """So many times the same statement from the same line of one unit of work are a suspect."""
+    """Report an N+1 when one line runs the same statement this often in a request, command or task."""
 
     n_plus_one_ignore: list[str] | tuple[str, ...] = ()
-    """Call sites or fingerprints that are none, `*` in them stands for anything."""
+    """Call sites or fingerprints never reported as N+1; `*` is a wildcard."""
 
     trace_url: str = ""
-    """Link to a trace in its viewer, `{trace_id}` in it is filled in."""
+    """Link to a trace in its viewer, with `{trace_id}` in it."""
 
     slow_ms: float = 500.0
-    """From this duration on a query is slow, in the log, filters, colours and samples, milliseconds."""
+    """Milliseconds from which a query is slow: in the log `sqllogs.slow`, in filters, on the page, in the
+    terminal and for sampling.
+    """
 
     metrics_port: int = 0
-    """Port of this machine at which Prometheus finds the site's metrics; 0 is none."""
+    """Port for Prometheus on this machine, one for all processes of the site. 0 disables it."""
 
     query_spans: bool = False
     """Make an OpenTelemetry span of each query of a sampled request, in the writer's thread."""
 
     otlp: str = ""
-    """Address that takes log records over OTLP/HTTP, with its path; records are shipped there too."""
+    """URL of an OTLP/HTTP endpoint for log records, to which every record is sent as well."""
 
     otlp_share: float = 1.0
-    """Share of traces whose records are shipped; slow and failing queries are in any case."""
+    """Share of traces sent to OTLP. Slow and failing queries are always sent."""
 
 
 NAMES: dict[str, tuple[type, ...]] = {

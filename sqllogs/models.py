@@ -18,36 +18,54 @@ class SQLLog(models.Model):
     has `BlockColumn`.
     """
 
-    slot = models.IntegerField(primary_key=True, help_text="Place in the ring, 0 to capacity - 1.")
-    seq = models.BigIntegerField("id", help_text="Number of the record, counted from 1 over all processes.")
+    slot = models.IntegerField(primary_key=True, help_text="Slot in the ring, 0 to capacity - 1.")
+    seq = models.BigIntegerField("id", help_text="Number of the record, ascending over all processes.")
     time = models.DateTimeField(help_text="When the statement was sent, UTC, microseconds.")
     duration_ms = models.FloatField("duration", help_text="Execute and fetch time, milliseconds.")
     execute_ms = models.FloatField(help_text="Time in the driver's execute, milliseconds.")
     fetch_ms = models.FloatField(null=True, help_text="Time in the driver's fetches, milliseconds.")
-    rows = models.BigIntegerField(null=True, help_text="Rows returned or changed, when the driver tells.")
-    fingerprint = models.CharField(max_length=16, help_text="Key of the statement's text, 16 hex digits.")
-    sql_length = models.IntegerField(help_text="Length of the statement as sent, characters.")
+    rows = models.BigIntegerField(
+        null=True, help_text="Rows returned or changed; rows fetched where the driver has no count."
+    )
+    fingerprint = models.CharField(
+        max_length=16, help_text="16 hex digits, the same for statements that differ only in literals."
+    )
+    sql_length = models.IntegerField(help_text="Characters of the statement as sent.")
     sql_hash = models.CharField(max_length=16, null=True, help_text="BLAKE2b of a statement that was cut.")
     alias = models.CharField(max_length=64, help_text="Alias in DATABASES.")
     vendor = models.CharField(max_length=16, help_text="Django's vendor name: sqlite, postgresql, ...")
-    many = models.BooleanField(help_text="Sent by executemany.")
-    in_transaction = models.BooleanField(help_text="Sent inside an atomic block.")
-    error = models.CharField(max_length=100, null=True, help_text="Class of the exception raised.")
-    sqlstate = models.CharField(max_length=5, null=True, help_text="SQLSTATE of the error, if told.")
+    many = models.BooleanField(help_text="Sent by executemany, which is one record.")
+    in_transaction = models.BooleanField(help_text="Sent inside a transaction, or ends it.")
+    error = models.CharField(
+        max_length=100, null=True, help_text="Class of the exception raised; its message is never stored."
+    )
+    sqlstate = models.CharField(
+        max_length=5, null=True, help_text="SQLSTATE of the error, where the database has one."
+    )
     trace_id = models.CharField(max_length=32, null=True, help_text="W3C trace id, 32 hex digits.")
     span_id = models.CharField(max_length=16, null=True, help_text="W3C span id, 16 hex digits.")
     unit_id = models.CharField(
-        max_length=16, null=True, help_text="The unit of work, whatever spans are within it, 16 hex digits."
+        max_length=16, null=True, help_text="Id of the request, command or task, 16 hex digits."
     )
-    sampled = models.BooleanField(help_text="The trace is kept by the tracing backend.")
+    sampled = models.BooleanField(help_text="Whether the tracing backend keeps the trace.")
     request_id = models.CharField(max_length=64, null=True, help_text="The X-Request-ID header.")
     kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")
     route = models.CharField(max_length=200, null=True, help_text="URL pattern that matched.")
-    view = models.CharField(max_length=200, null=True, help_text="View, command, task or thread by name.")
+    view = models.CharField(
+        max_length=200,
+        null=True,
+        help_text="Dotted name of the view, or name of the command, task or thread.",
+    )
     method = models.CharField(max_length=16, null=True, help_text="HTTP method.")
-    status = models.SmallIntegerField(null=True, help_text="HTTP status, when known at the flush.")
-    repeats_allowed = models.BooleanField(default=False, help_text="Repeated on purpose: no N+1.")
-    call_site = models.CharField(max_length=MAX_CHARACTERS, null=True, help_text="path/file.py:line function")
+    status = models.SmallIntegerField(
+        null=True, help_text="HTTP status, where it was known when the record was stored."
+    )
+    repeats_allowed = models.BooleanField(default=False, help_text="Repeated on purpose, so not an N+1.")
+    call_site = models.CharField(
+        max_length=MAX_CHARACTERS,
+        null=True,
+        help_text="Where the application sent it: `path/file.py:line function`.",
+    )
     release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
     host = models.CharField(max_length=255, help_text="Name of the machine.")
     pid = models.IntegerField(help_text="Process id.")
@@ -71,9 +89,9 @@ class Statement(models.Model):
     """The redacted text of a statement, once for all its records."""
 
     fingerprint = models.CharField(max_length=16, primary_key=True, help_text="16 hex digits.")
-    sql = models.TextField(help_text="Normalised statement; every literal is a ?.")
+    sql = models.TextField(help_text="The statement with every literal replaced by ?.")
     operation = models.CharField(max_length=32, help_text="SELECT, INSERT, ...")
-    tables = models.CharField(max_length=500, help_text="Tables, by comma.")
+    tables = models.CharField(max_length=500, help_text="Tables that the statement names.")
     first_seen = models.DateTimeField()
     last_seen = models.DateTimeField(help_text="To the hour; the oldest make room for new ones.")
 
@@ -177,12 +195,18 @@ class StatisticKey(models.Model):
     id = models.BigIntegerField(
         primary_key=True, help_text="BLAKE2b of the fields; 0 is all that had no room."
     )
-    fingerprint = models.CharField(max_length=16, help_text="Key of the statement's text, 16 hex digits.")
+    fingerprint = models.CharField(
+        max_length=16, help_text="16 hex digits, the same for statements that differ only in literals."
+    )
     alias = models.CharField(max_length=64, help_text="Alias in DATABASES.")
     vendor = models.CharField(max_length=16, help_text="Django's vendor name: sqlite, postgresql, ...")
     kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")
     route = models.CharField(max_length=200, null=True, help_text="URL pattern that matched.")
-    view = models.CharField(max_length=200, null=True, help_text="View, command, task or thread by name.")
+    view = models.CharField(
+        max_length=200,
+        null=True,
+        help_text="Dotted name of the view, or name of the command, task or thread.",
+    )
     method = models.CharField(
         max_length=16, null=True, help_text="HTTP method; OTHER for one of no standard."
     )

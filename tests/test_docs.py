@@ -1,65 +1,89 @@
-"""What the documentation names exists, and what exists is named there."""
+"""What the documentation names exists, and what exists is in the reference."""
 
-import ast
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
+from docs import conf as site
+from docs import generate
 from sqllogs import conf
 from sqllogs.cli import SUBCOMMANDS
+from sqllogs.metrics.families import DJANGO_DB, OWN
 from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.pagination import PARAMETERS
 from sqllogs.read.records import RecordJSON
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
-PAGES = {"README.md": README, "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(), **DOCS}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))
+}
+README = PAGES["README.md"]
 TEXT = "\n".join(PAGES.values())
+HOME = f"{site.HOME}/"
+FILE_OF_HOME = re.compile(rf"{HOME}(?:blob|raw|tree)/main/")
 
 
-def table(heading, page=README):
-    """Return the names in the first column of the first table of a section."""
-    section = page.split(f"# {heading}\n")[1].split("\n## ")[0]
-    first = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)[0]
-    cells = [line.split("|")[1] for line in first.splitlines()[2:]]
-    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+def reference(page):
+    return PAGES[f"docs/reference/{page}.md"]
 
 
 def sources(*patterns):
     return "\n".join(path.read_text() for pattern in patterns for path in sorted(ROOT.glob(pattern)))
 
 
-def test_every_setting_has_its_row_and_default():
-    assert table("Settings") == list(conf.NAMES)
-    defaults = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)`", README, re.MULTILINE))
-    assert {name: ast.literal_eval(default) for name, default in defaults.items()} == {
-        name: getattr(conf.Conf(), name.lower()) for name in conf.NAMES
-    }
+def slug(heading):
+    """Return the anchor that GitHub and MyST give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-def test_every_field_of_the_record_has_its_row():
-    assert table("What is recorded") == list(RecordJSON.__annotations__)
+@pytest.mark.parametrize("page", sorted({key.partition(" ")[0] for key in generate.SECTIONS}))
+def test_reference_is_current(page):
+    assert (generate.REFERENCE / page).read_text() == generate.current(page), "Run `make reference`."
 
 
-def test_every_parameter_of_the_list_has_its_row():
-    assert sorted(table("API")) == sorted([*SQLLogFilter.base_filters, *PARAMETERS, "format"])
+def test_missing_help_text_is_an_error():
+    with pytest.raises(generate.MissingHelpError, match="Setting NEW has no help text"):
+        generate.helped("Setting NEW", None)
 
 
-def test_every_system_check_has_its_row():
-    used = set(re.findall(r'"(sqllogs\.[EW]\d{3})"', sources("sqllogs/**/*.py")))
-    assert set(table("System checks", DOCS["checks.md"])) == used
+NAMES = [
+    *(("settings", name) for name in conf.NAMES),
+    *(("fields", name) for name in RecordJSON.__annotations__),
+    *(("checks", name) for name in set(generate.CHECK_ID.findall(sources("sqllogs/**/*.py")))),
+    *(("metrics", family.name + "_total" * (family.kind == "counter")) for family in (*OWN, *DJANGO_DB)),
+    *(("api", name) for name in (*SQLLogFilter.base_filters, *PARAMETERS, "format", "source", "step", "top")),
+]
+
+
+@pytest.mark.parametrize(("page", "name"), NAMES)
+def test_reference_has_a_row_for_every_setting_field_check_metric_and_parameter(page, name):
+    assert len(re.findall(rf"^\| `{re.escape(name)}` \|", reference(page), re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_reference_has_a_section_for_every_command(name):
+    assert re.search(rf"^### manage\.py sqllogs {name}\b", reference("commands"), re.MULTILINE)
+
+
+def test_reference_has_every_field_of_every_answer():
+    schemas = generate.OPENAPI["components"]["schemas"]
+    rows = {"RecordJSON", "Health", "RingHealth", "ProcessHealth", "Failing", "Tag", "Error"}
+    names = {name for kind, one in schemas.items() if kind not in rows for name in one["properties"]}
+    described = set(re.findall(r"`(\w+)`", reference("api") + reference("fields")))
+    assert names - described == set()
 
 
 def test_every_make_target_is_named_and_exists():
     targets = set(re.findall(r"^([a-z]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:`|    |^|PORT=\d+ )make ([a-z]+)", TEXT, re.MULTILINE))
+    named = set(re.findall(r"(?:`|^|PORT=\d+ )make ([a-z]+)", TEXT, re.MULTILINE))
     assert named == targets - {"help"}  # `make` alone is that
 
 
-def test_every_subcommand_is_named_and_exists():
-    assert set(re.findall(r"manage\.py sqllogs ([a-z]+)", TEXT)) == set(SUBCOMMANDS)
+def test_subcommands_that_are_named_exist():
+    assert set(re.findall(r"manage\.py sqllogs ([a-z]+)", TEXT)) - {"setup"} == set(SUBCOMMANDS) - {"setup"}
 
 
 def test_every_management_command_of_the_site_is_named():
@@ -69,15 +93,41 @@ def test_every_management_command_of_the_site_is_named():
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
-    folder = ROOT if name in ("README.md", "CONTRIBUTING.md") else ROOT / "docs"
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[name]) + re.findall(
-        r'src(?:set)?="([^":]+)"', PAGES[name]
-    )
-    assert [link for link in links if not (folder / link).exists()] == []
+    links = [
+        *re.findall(r"\]\(([^)]+)\)", PAGES[name]),
+        *re.findall(r'src(?:set)?="([^"]+)"', PAGES[name]),
+    ]
+    dead = []
+    for link in links:
+        path, _, anchor = FILE_OF_HOME.sub("", link).partition("#")
+        if re.match(r"[a-z]+:", path):
+            continue  # another site
+        folder = ROOT if FILE_OF_HOME.match(link) else (ROOT / name).parent
+        target = (folder / path) if path else ROOT / name
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
 
 
-def test_readme_leads_to_every_page():
-    assert [name for name in DOCS if f"](docs/{name})" not in README] == []
+def anchors(path):
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
+
+
+def test_readme_has_no_relative_link():
+    """A package index shows it too."""
+    assert re.findall(r'(?:\]\(|src(?:set)?=")(?!https?://)[^)"]*', README) == []
+
+
+def test_project_has_one_home():
+    text = TEXT + sources("pyproject.toml", "grafana/prometheus/rules/*.yml")
+    found = set(re.findall(r"https://github\.com/[\w-]*sqllogs[\w-]*/[\w-]+", text))
+    assert found == {site.HOME}
+
+
+def test_every_page_is_in_the_site():
+    index = PAGES["docs/index.md"]
+    pages = {name.removeprefix("docs/").removesuffix(".md") for name in PAGES if name.startswith("docs/")}
+    assert [page for page in sorted(pages - {"index"}) if f"\n{page}\n" not in index] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -89,5 +139,28 @@ def test_files_that_are_named_exist(name):
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
+OTHERS = {"sqllogs.slow", "sqllogs.sqlite3"}  # a logger and a file
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_python_names_exist(name):
+    """Those that examples import or name in settings."""
+    imported = re.findall(r"(?m)^from (sqllogs[\w.]*) import ([\w, ]+?)(?:  #.*)?$", PAGES[name])
+    named = {f"{module}:{one.strip()}" for module, names in imported for one in names.split(",")}
+    for fence in re.findall(r"(?ms)^```python\n(.*?)^```", PAGES[name]):
+        named |= set(re.findall(r'"(sqllogs(?:\.\w+)+)"', fence)) - OTHERS
+    for one in sorted(named):
+        resolve_name(one)
+
+
 def test_readme_is_short():
-    assert len(README.splitlines()) <= 400
+    assert len(README.splitlines()) <= 150
+
+
+# Words that are not plain English here, see "How the code is written" in CONTRIBUTING.md.
+ODD = re.compile(r"\b(tells?|told|anew|beneath|lately|mended|mends?|heeds?|heeded|(?:is|are) none|so many)\b")
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "docs/explanation/design.md"])
+def test_pages_are_in_plain_english(name):
+    assert [line for line in PAGES[name].splitlines() if ODD.search(line)] == []

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from docs.conf import HOME
 from tests.programs import PROMTOOL, find
 
 ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "grafana" / "prometheus"
-RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
+RUNBOOKS = (ROOT / "docs/reference/runbooks.md").read_text()
 RULES = [
     rule
     for path in sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -60,7 +61,9 @@ def test_alert_is_told_tested_and_has_a_runbook(alert):
     name = alert["alert"]
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
-    assert alert["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+    assert (
+        alert["annotations"]["runbook_url"] == f"{HOME}/blob/main/docs/reference/runbooks.md#{name.lower()}"
+    )
     assert f"\n## {name}\n" in RUNBOOKS
     assert name in FIRED
 

@@ -98,7 +98,7 @@ class AggregateView(SQLLogsView):
 
 
 class StatsView(AggregateView):
-    """Figures by statement, or by what `group_by` names."""
+    """Figures by statement, or by another `group_by`."""
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("statements.html", stats_page)
@@ -115,7 +115,7 @@ class StatsView(AggregateView):
 
 
 class SeriesView(AggregateView):
-    """Figures by time, one line or one for each group."""
+    """Figures over time, for charts."""
 
     known = ("group_by", "source", "step", "top")
 
@@ -130,7 +130,7 @@ class SeriesView(AggregateView):
 
 
 class RequestsView(AggregateView):
-    """Requests, commands and tasks by what they have queried."""
+    """Requests, commands and tasks with a summary of their queries."""
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("requests.html", requests_page)
@@ -159,7 +159,7 @@ class RepeatsView(AggregateView):
 
 
 class TraceView(AggregateView):
-    """The queries of one trace, in order; none when it is not, or no longer, in the ring."""
+    """The queries of one trace, in order; an empty list if the ring has none."""
 
     renderer_classes = TABLES_AND_PAGE
     page = HTMLPage("trace.html", trace_page)
@@ -178,7 +178,7 @@ class TraceView(AggregateView):
 
 
 class FingerprintView(AggregateView):
-    """One statement: figures, where it comes from, samples."""
+    """One statement: figures, call sites and routes, samples."""
 
     renderer_classes = (ORJSONRenderer, PageRenderer)
     page = HTMLPage("statement.html", statement_page)

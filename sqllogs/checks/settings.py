@@ -42,7 +42,7 @@ def check_anonymous() -> Iterator[CheckMessage]:
     if conf.load().anonymous_loopback and not settings.DEBUG:
         yield Error(
             "SQLLOGS['ANONYMOUS_LOOPBACK'] is set while DEBUG is off.",
-            hint="Remove it; `manage.py sqllogs token create NAME` makes a token to read with.",
+            hint="Remove it; `manage.py sqllogs token create NAME` creates a token for reading.",
             id="sqllogs.E007",
         )
 
@@ -63,7 +63,7 @@ def check_buffer() -> Iterator[CheckMessage]:
     if (buffer_bytes := conf.load().buffer_bytes) > BUFFER_BYTES_HIGH:
         yield Warning(
             f"SQLLOGS['BUFFER_BYTES'] lets each process hold {buffer_bytes >> 20} MiB.",
-            hint="They can all hold that much while the store is away; the default is 32 MiB.",
+            hint="Each process may use this while the log's database is unavailable; the default is 32 MiB.",
             id="sqllogs.W002",
         )
 
@@ -71,7 +71,7 @@ def check_buffer() -> Iterator[CheckMessage]:
 def check_metrics() -> Iterator[CheckMessage]:
     if conf.load().metrics_port and multiprocess.slots is None:
         yield Warning(
-            "SQLLOGS['METRICS_PORT'] is set, and no folder of metrics is shared: nothing is served there.",
+            "SQLLOGS['METRICS_PORT'] is set, but no folder for metrics is shared: nothing is served there.",
             hint='Add share(BASE_DIR / "prometheus"), from sqllogs.metrics.multiprocess, to the settings. '
             "It needs prometheus_client and a writable folder.",
             id="sqllogs.W030",
@@ -86,8 +86,8 @@ def check_open_metrics() -> Iterator[CheckMessage]:
     except NoReverseMatch:
         return
     yield Warning(
-        f"{url} tells everybody the names of views, models and databases.",
-        hint="Put sqllogs.metrics.views.MetricsView in the place of include(django_prometheus.urls).",
+        f"{url} shows the names of views, models and databases to everyone.",
+        hint="Use sqllogs.metrics.views.MetricsView instead of include(django_prometheus.urls).",
         id="sqllogs.W031",
     )
 
@@ -98,8 +98,8 @@ def check_otlp() -> Iterator[CheckMessage]:
         return
     if not given.otlp.startswith(("http://", "https://")):
         yield Error(
-            f"SQLLOGS['OTLP'] = {given.otlp!r} is no address.",
-            hint="Write it whole, with its path: http://localhost:3100/otlp/v1/logs.",
+            f"SQLLOGS['OTLP'] = {given.otlp!r} is not an HTTP URL.",
+            hint="Write the whole URL with its path, as in http://localhost:3100/otlp/v1/logs.",
             id="sqllogs.E040",
         )
     if lacking := otlp.missing():

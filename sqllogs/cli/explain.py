@@ -10,7 +10,7 @@ from sqllogs.cli.table import Screen, printable
 from sqllogs.read import explain
 from sqllogs.sql.format import break_lines
 
-HELP = "Show how the database goes about a statement; nothing is run."
+HELP = "Show the plan of a statement, without running it."
 DIGITS = 16
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="FINGERPRINT|ID",
         help="a statement's 16 hexadecimal digits, or a record's number",
     )
-    parser.add_argument("--alias", default="", help="database to ask, in place of the one on which it ran")
+    parser.add_argument("--alias", default="", help="database to ask instead of the one on which it ran")
     parser.add_argument("--may-change", action="store_true", help="explain INSERT, UPDATE and DELETE too")
     shared.add_json(parser)
 

@@ -12,7 +12,7 @@ from sqllogs.cli.rendering import number
 from sqllogs.cli.table import Screen, TextColumn, TextTable, repeat_every
 from sqllogs.read.health import Health, ProcessHealth, health
 
-HELP = "Show how full the ring is, who writes, how far behind, and what was lost; end with 1 if degraded."
+HELP = "Show the state of the log: fill, processes, lag and losses. Exit with 1 if degraded."
 BAR = 30
 
 

@@ -29,13 +29,15 @@ _DESTINATION = "filter_"
 WATCH_S = 2.0
 
 
-def add_json(parser: CommandParser, help: str = "as JSON, under the names of the API") -> None:
+def add_json(parser: CommandParser, help: str = "print JSON with the names of the API") -> None:
     parser.add_argument("--json", action="store_true", help=help)
 
 
 def add_filters(parser: CommandParser, without: Iterable[str] = ()) -> None:
     """Add an option for each filter of the API."""
-    group = parser.add_argument_group("filters", "Those of the API; several values by comma, or given again.")
+    group = parser.add_argument_group(
+        "filters", "Those of the API. Several values: separate them by commas or repeat the option."
+    )
     for name, one in SQLLogFilter.base_filters.items():
         if name not in without:
             group.add_argument(
@@ -60,20 +62,22 @@ def add_limit(parser: CommandParser, default: int, what: str) -> None:
 def add_watch(parser: CommandParser) -> None:
     parser.add_argument(
         "--watch", type=float, nargs="?", const=WATCH_S, metavar="SECONDS",
-        help=f"show it anew each so many seconds ({WATCH_S:g}); Ctrl-C ends it",
+        help=f"refresh every N seconds ({WATCH_S:g}) until Ctrl-C",
     )  # fmt: skip
 
 
 def add_group_by(parser: CommandParser) -> None:
     parser.add_argument(
-        "--group-by", choices=GROUPS, default=GROUPS[0], help=f"what to add up by ({GROUPS[0]})"
+        "--group-by", choices=GROUPS, default=GROUPS[0], help=f"what to group by ({GROUPS[0]})"
     )
 
 
 def add_ordering(parser: CommandParser, names: Iterable[str], default: str) -> None:
     listed = ", ".join(names)
     parser.add_argument(
-        "--ordering", metavar="NAME", help=f"{listed}; - before it is descending, as in --ordering={default}"
+        "--ordering",
+        metavar="NAME",
+        help=f"{listed}; - before a name is descending, as in --ordering={default}",
     )
 
 

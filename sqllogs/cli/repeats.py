@@ -13,13 +13,13 @@ from sqllogs.cli.table import Screen, TextColumn, TextTable, repeat_every
 from sqllogs.read.n_plus_one import DEFAULT_ORDERING, ORDERINGS, RepeatRow, RepeatsAnswer
 from sqllogs.sql.format import truncate_sql
 
-HELP = "Show what one line sends again and again in one request, and what would make one query of it."
+HELP = "Show N+1 suspects: the line, how often it runs a statement, and the remedy."
 LINES = 20
 
 
 def add_arguments(parser: CommandParser) -> None:
     shared.add_ordering(parser, ORDERINGS, DEFAULT_ORDERING)
-    shared.add_limit(parser, LINES, "suspects")
+    shared.add_limit(parser, LINES, "maximum suspects")
     shared.add_json(parser)
     shared.add_watch(parser)
     shared.add_filters(parser)

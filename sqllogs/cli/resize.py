@@ -8,12 +8,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from sqllogs.cli import table
 from sqllogs.storage import resize
 
-HELP = "Give the ring another capacity; its newest records are kept."
+HELP = "Change the capacity of the ring; the newest records are kept."
 ROWS_MAX = 2**31 - 1
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("rows", type=int, metavar="ROWS", help="records that the ring shall hold")
+    parser.add_argument("rows", type=int, metavar="ROWS", help="new capacity, in records")
 
 
 def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:

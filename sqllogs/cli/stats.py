@@ -18,11 +18,9 @@ LINES = 20
 
 def add_arguments(parser: CommandParser) -> None:
     shared.add_group_by(parser)
-    parser.add_argument(
-        "--source", choices=SOURCES, help="the records themselves, or counts that outlive them (auto)"
-    )
+    parser.add_argument("--source", choices=SOURCES, help="read the ring or the statistics (auto)")
     shared.add_ordering(parser, ORDERINGS, DEFAULT_ORDERING)
-    shared.add_limit(parser, LINES, "rows")
+    shared.add_limit(parser, LINES, "maximum rows")
     shared.add_json(parser)
     shared.add_watch(parser)
     shared.add_filters(parser)

@@ -15,14 +15,14 @@ from sqllogs.read.records import Row
 from sqllogs.read.ring import Ordering, Window
 from sqllogs.read.tail import Poll, RingTail
 
-HELP = "Show the newest records, and new ones as they come."
+HELP = "Show the newest records and follow."
 LINES = 20
 POLL_S = 0.5
 
 
 def add_arguments(parser: CommandParser) -> None:
-    shared.add_limit(parser, LINES, "records to begin with")
-    parser.add_argument("--no-follow", action="store_true", help="end after these")
+    shared.add_limit(parser, LINES, "records to start with")
+    parser.add_argument("--no-follow", action="store_true", help="do not follow")
     shared.add_json(parser, "a line of JSON for each record, under the names of the API")
     shared.add_filters(parser)
 

@@ -10,22 +10,27 @@ from django.core.management.base import BaseCommand, CommandParser
 from sqllogs.api import tokens
 from sqllogs.models import Token
 
-HELP = "Make, list and revoke the bearer tokens of the API."
+HELP = "Create, list and revoke bearer tokens for the API."
 DIGEST_SHOWN = 8
 COLUMNS = ("name", "created_at", "last_used_at", "revoked_at", "digest")
 
 
 def add_arguments(parser: CommandParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|revoke")
-    create = actions.add_parser("create", help="make a token and print it, this once")
-    create.add_argument("name", metavar="NAME", help="who will use it; two may be active under one name")
-    create.add_argument("--token", metavar="VALUE", help="take this value instead of a random one")
-    create.add_argument("--replace", action="store_true", help="revoke the others of that name")
-    listing = actions.add_parser("list", help="show all tokens, but not their values: they are not kept")
+    create = actions.add_parser("create", help="create a token and print it; it cannot be shown again")
+    create.add_argument("name", metavar="NAME", help="name of its user; two may be active per name")
+    create.add_argument("--token", metavar="VALUE", help="use this value instead of a random one")
+    create.add_argument("--replace", action="store_true", help="revoke the other tokens of that name")
+    listing = actions.add_parser("list", help="list all tokens, without their values")
     listing.add_argument("--json", action="store_true", help="as JSON")
-    revoke = actions.add_parser("revoke", help="let a token read no more")
-    revoke.add_argument("name", metavar="NAME")
-    revoke.add_argument("--digest", metavar="PREFIX", default="", help="only the one that `list` shows so")
+    revoke = actions.add_parser("revoke", help="revoke tokens")
+    revoke.add_argument("name", metavar="NAME", help="name of the tokens")
+    revoke.add_argument(
+        "--digest",
+        metavar="PREFIX",
+        default="",
+        help="revoke only the token with this digest, as shown by `list`",
+    )
 
 
 def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from sqllogs.cli.options import STATS, read_stats
 from sqllogs.cli.table import Screen, repeat_every
 from sqllogs.read.stats import DEFAULT_ORDERING, ORDERINGS, StatsAnswer
 
-HELP = "Show what takes most time now, anew each 2 s on a terminal."
+HELP = "Show which statements take most time now; on a terminal, refresh every 2 s."
 SINCE = "now-5m"
 LINES = 20
 AROUND = 4
@@ -20,9 +20,9 @@ AROUND = 4
 
 def add_arguments(parser: CommandParser) -> None:
     shared.add_group_by(parser)
-    parser.add_argument("--once", action="store_true", help="show it once, on a terminal too")
+    parser.add_argument("--once", action="store_true", help="do not refresh")
     shared.add_ordering(parser, ORDERINGS, DEFAULT_ORDERING)
-    shared.add_limit(parser, LINES, "rows at most; on a terminal, as many as fit")
+    shared.add_limit(parser, LINES, "maximum rows; a terminal shows what fits")
     shared.add_json(parser)
     shared.add_watch(parser)
     shared.add_filters(parser)

@@ -1,4 +1,4 @@
-"""Which series there are: names, labels, buckets. docs/metrics.md tells them to people; a test compares.
+"""Which series there are: names, labels, buckets. docs/reference/metrics.md lists them.
 
 Filled by `sqllogs.metrics.sink`, read by `sqllogs.metrics.collector`.
 """
@@ -30,7 +30,7 @@ QUERY_ERRORS = Family(
 QUERY_ROWS = Family(
     name="sqllogs_query_rows",
     kind="counter",
-    help="Rows that SQL statements returned or changed, where the driver tells.",
+    help="Rows that SQL statements returned or changed, where the driver reports it.",
     labels=("alias", "operation"),
     fixed=1,
 )
@@ -51,7 +51,7 @@ REQUEST_SQL = Family(
 REQUESTS_REPEATING = Family(
     name="sqllogs_requests_repeating",
     kind="counter",
-    help="Requests with an N+1: one line of code sent the same statement again and again.",
+    help="Requests with an N+1: one line of code ran the same statement again and again.",
     labels=("view", "route"),
 )
 JOBS = Family(
@@ -83,10 +83,10 @@ JOB_SQL = Family(
     labels=("kind", "name"),
     fixed=1,
 )
-CAPTURED = Family(name="sqllogs_captured", kind="counter", help="SQL statements seen.")
+CAPTURED = Family(name="sqllogs_captured", kind="counter", help="SQL statements captured.")
 STORED = Family(name="sqllogs_stored", kind="counter", help="Records written to the ring.")
 SAMPLED_OUT = Family(
-    name="sqllogs_sampled_out", kind="counter", help="Records that only the statistics count."
+    name="sqllogs_sampled_out", kind="counter", help="Records that only the statistics count, see SAMPLE."
 )
 DROPPED = Family(
     name="sqllogs_dropped", kind="counter", help="Records lost on purpose, by reason.", labels=("reason",)
@@ -95,7 +95,7 @@ DROP_REASONS = ("buffer_rows", "buffer_bytes", "rejected")
 EXPORTED = Family(
     name="sqllogs_exported",
     kind="counter",
-    help="Records to be sent over OTLP, by what became of them.",
+    help="Records for OTLP, by outcome.",
     labels=("outcome",),
 )
 EXPORT_OUTCOMES = ("sent", "left_out", "queue_full", "refused", "unsent")

@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='sqllog',
             name='repeats_allowed',
-            field=models.BooleanField(default=False, help_text='Repeated on purpose: no N+1.'),
+            field=models.BooleanField(default=False, help_text='Repeated on purpose, so not an N+1.'),
         ),
     ]

@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='sqllog',
             name='unit_id',
-            field=models.CharField(help_text='The unit of work, whatever spans are within it, 16 hex digits.', max_length=16, null=True),
+            field=models.CharField(help_text='Id of the request, command or task, 16 hex digits.', max_length=16, null=True),
         ),
     ]

@@ -108,9 +108,9 @@ def test_no_dashboard_waits_for_an_input():
     )
 
 
-def test_readme_copies_the_rules_beside_prometheus_own_file():
+def test_guide_copies_the_rules_beside_prometheus_own_file():
     """Where its rule_files look for them: by a path relative to it."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/how-to/grafana.md").read_text()
     copies = [line for line in text.splitlines() if "grafana/prometheus/prometheus.yml" in line]
     assert len(copies) == 2  # Debian and Homebrew
     assert all("cp -r" in line and "grafana/prometheus/rules" in line for line in copies)

@@ -61,22 +61,22 @@ _MS = {"type": "number", "minimum": 0, "maximum": 1e12}
 _HEX = {"type": "string", "maxLength": 2000}
 _VALUES = {"type": "string", "maxLength": 2000}
 PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
-    "from": (_TIME, "Begin of the range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."),
-    "to": (_TIME, "End of the range, which does not belong to it."),
-    "min_ms": (_MS, "At least this duration."),
-    "max_ms": (_MS, "At most this duration."),
+    "from": (_TIME, "Start of the range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."),
+    "to": (_TIME, "End of the range, exclusive; written as `from`."),
+    "min_ms": (_MS, "Minimum duration, milliseconds."),
+    "max_ms": (_MS, "Maximum duration, milliseconds."),
     "slow": (
         {"type": "string", "enum": ["true", "false", ""]},
-        "SLOW_MS (500) or longer, or less.",
+        "true: at least SLOW_MS (500). false: less.",
     ),
-    "error": (_VALUES, "true, false, or classes of exceptions."),
-    "alias": (_VALUES, "Aliases in DATABASES; several values by comma, here and below."),
+    "error": (_VALUES, "true: failed. false: succeeded. Otherwise classes of exceptions."),
+    "alias": (_VALUES, "Aliases in DATABASES. Separate several values by commas, as in most filters."),
     "vendor": (_VALUES, "Vendors: sqlite, postgresql, ..."),
     "kind": (_VALUES, "Units of work: request, command, task, thread."),
     "method": (_VALUES, "HTTP methods."),
     "route": (_VALUES, "URL patterns."),
     "view": (_VALUES, "Views, commands or tasks by name."),
-    "release": (_VALUES, "Versions of the application."),
+    "release": (_VALUES, "Releases of the application."),
     "host": (_VALUES, "Machines."),
     "trace_id": (_HEX, "Trace ids."),
     "request_id": (_VALUES, "X-Request-ID headers."),
@@ -84,17 +84,20 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "call_site": (_VALUES, "Parts of path/file.py:line function."),
     "operation": (_VALUES, "SELECT, INSERT, ..."),
     "table": (_VALUES, "Tables that the statement names."),
-    "search": (_VALUES, "A text in the statement; takes the permission to read texts."),
-    "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows of a page."),
+    "search": (_VALUES, "Text in the statement; requires the permission view_sqllog_text."),
+    "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows of a page, 100 by default."),
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of another answer; not together with offset."),
-    "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "What is grouped by."),
-    "source": ({"type": "string", "enum": [*SOURCES, ""]}, "What the answer shall be made from."),
+    "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "What to group by."),
+    "source": ({"type": "string", "enum": [*SOURCES, ""]}, "What the answer is made from, auto by default."),
     "step": (
         {"type": "string", "pattern": "^([1-9][0-9]{0,3}(s|m|h)?|auto|)$"},
-        "Length of a step: 30s, 5m, 1h.",
+        "Length of a step: 30s, 5m or 1h.",
     ),
-    "top": ({"type": "integer", "minimum": 1, "maximum": TOP_MAX}, "Groups that have lines of their own."),
+    "top": (
+        {"type": "integer", "minimum": 1, "maximum": TOP_MAX},
+        "Number of groups with their own line, 10 by default.",
+    ),
 }
 
 
@@ -109,7 +112,7 @@ def document(examples: dict[Any, Any]) -> dict[str, Any]:
     settings = {
         "TITLE": "SQL log",
         "VERSION": __version__,
-        "DESCRIPTION": "Every SQL statement of a Django application. See docs/api.md.",
+        "DESCRIPTION": "Every SQL statement of a Django application. See docs/reference/api.md.",
         "OAS_VERSION": "3.1.1",
         "SERVERS": [{"url": "/sql-logs"}],
         "SCHEMA_PATH_PREFIX": "/",
@@ -178,10 +181,10 @@ def _query_parameters(view: Any) -> list[OpenApiParameter]:
     formats = [renderer.format for renderer in view.renderer_classes]
     named = {
         **PARAMETERS,
-        "format": ({"type": "string", "enum": formats}, "Form of the answer, whatever Accept says."),
+        "format": ({"type": "string", "enum": formats}, "Format of the answer; overrides the header Accept."),
         "ordering": (
             {"type": "string", "enum": [sign + name for name in orderings for sign in ("", "-")]},
-            "By what rows are ordered; - is descending.",
+            "Order of the rows; `-` before a name is descending.",
         ),
     }
     takes_filters = "scope" in dir(view) or view is views.RecordList

@@ -50,16 +50,14 @@ def code_blocks(heading):
 
 def lines(file):
     """Return the lines that README.md has for a file of a project."""
-    (found,) = (
-        block for block in code_blocks("Add it to your own project") if block[0].startswith(f"# {file}")
-    )
+    (found,) = (block for block in code_blocks("Add it to your project") if block[0].startswith(f"# {file}"))
     return found[1:]
 
 
 def the_command():
-    """Return the one command, as arguments of manage.py."""
-    (found,) = (block for block in code_blocks("Add it to your own project") if "manage.py" in block[0])
-    (line,) = found
+    """Return the command that makes the tables, as arguments of manage.py."""
+    blocks = code_blocks("Add it to your project")
+    (line,) = (line for block in blocks for line in block if "--database" in line)
     return line.split("manage.py ")[1].split()
 
 

@@ -37,7 +37,7 @@ _VALUES = (
 
 class Command(BaseCommand):
     help = (
-        "Give Grafana and Prometheus what they need for this project: datasources, dashboards, rules. "
+        "Write datasources, dashboards and rules for Grafana and Prometheus. "
         "--push logs in with GRAFANA_TOKEN, or GRAFANA_USER and GRAFANA_PASSWORD, from the environment."
     )
     requires_system_checks = []

@@ -17,13 +17,13 @@ REASONS = {
     "CLOSE": "DECLARE, FETCH, MOVE, CLOSE",
     "INSERT INTO item(name, amount) VALUES": "Each row of an executemany()",
     "INSERT INTO item(name, amount) SELECT": "Types that the driver adds",
-    "SELECT past.wrappers": "Statements on a cursor of the driver's own",
+    "SELECT past.wrappers": "Statements on the driver's own cursor",
     "SELECT ?": "Health checks",
     "PRAGMA": "What is sent while connecting",
     "SELECT sqlite_compileoption_used": "What is sent while connecting",
     "SELECT set_config": "What is sent while connecting",
 }
-"""Why a statement is not recorded as it was sent, by how it begins: a row of docs/capture.md."""
+"""Why a statement is not recorded as it was sent, by how it begins: a row of docs/explanation/capture.md."""
 
 CONNECTING = ["SELECT set_config(?, ?, FALSE)"]
 # A time zone that is not the server's, so that there is something to send while connecting.
@@ -164,6 +164,6 @@ def test_each_statement_that_is_not_recorded_has_its_row_in_the_documentation():
     unseen = {text for kinds in UNSEEN.values() for texts in kinds.values() for text in texts}
     assert {text for text in unseen if not text.startswith(tuple(REASONS))} == set()
     assert {start for start in REASONS if not any(text.startswith(start) for text in unseen)} == set()
-    section = Path("docs/capture.md").read_text().split("\n## Not recorded\n")[1]
+    section = Path("docs/explanation/capture.md").read_text().split("\n## Not recorded\n")[1]
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE)
     assert rows[1:] == list(dict.fromkeys(REASONS.values()))

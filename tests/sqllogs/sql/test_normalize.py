@@ -637,6 +637,6 @@ def test_query_set_is_one_statement_on_sqlite_and_postgresql(name):
 def test_every_character_above_ascii_is_a_letter():
     characters = "".join(map(chr, range(sys.maxunicode + 1)))
     letters = re.findall(r"[A-Za-z_\x80-\U0010ffff]", characters)
-    assert re.findall(statement._LETTER, characters) == letters
-    assert re.findall(statement._IN_NAME, characters) == ["$", *"0123456789", *letters]
-    assert re.findall(statement._INSIDE, characters) == ["$", ".", *"0123456789", *letters]
+    assert re.findall(normalize._LETTER, characters) == letters
+    assert re.findall(normalize._IN_NAME, characters) == ["$", *"0123456789", *letters]
+    assert re.findall(normalize._INSIDE, characters) == ["$", ".", *"0123456789", *letters]
