@@ -1,7 +1,8 @@
 """`python -m tests.matrix`: the app's own tests on the corners of the Pythons and Djangos that it supports.
 
 Interpreters are looked up on PATH and in pyenv's folder. One that is missing
-is named at the end, and fails the run when REQUIRE_MATRIX=1.
+is named at the end, and fails the run when REQUIRE_MATRIX=1. Arguments are
+passed on to pytest.
 """
 
 import os
@@ -50,7 +51,8 @@ def run(corner: Corner) -> str:
         python = environment(corner, interpreter)
     except SystemExit as exc:
         return f"FAILED: {corner}: {exc}"
-    tests = subprocess.run([python, "-m", "pytest", "tests/sqllogs"], cwd=virtualenv.ROOT, check=False)
+    command = [python, "-m", "pytest", "tests/sqllogs", *sys.argv[1:]]
+    tests = subprocess.run(command, cwd=virtualenv.ROOT, check=False)
     return (
         f"FAILED: {corner}: pytest ended with {tests.returncode}" if tests.returncode else f"passed: {corner}"
     )
