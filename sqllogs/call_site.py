@@ -14,7 +14,7 @@ from types import CodeType
 import django
 
 from sqllogs.conf import Conf
-from sqllogs.statement import text_of
+from sqllogs.sql.text import text_of
 
 MAX_CHARACTERS = 300
 """Of a name."""

@@ -17,7 +17,8 @@ from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
 from sqllogs.models import SQLLog
 from sqllogs.record import Captured, Record
-from sqllogs.statement import Statement, Statements, text_of
+from sqllogs.sql.text import text_of
+from sqllogs.statement import Statement, Statements
 
 YIELD_ROWS = 50
 """The interpreter's lock is given up this often. Otherwise a thread of the application that

@@ -1,0 +1,127 @@
+"""Tell names in double quotes from strings, where a database takes them for either.
+
+Used by `sqllogs.statement` in the writer's thread, on normalized text in which each such word has a NUL
+before it. SQLite takes a word for a string when no name fits, SQL Server under QUOTED_IDENTIFIER OFF.
+It is left only where nothing but a name can stand, or where such a place names it too; else it is a `?`.
+"""
+
+import re
+
+from sqllogs.sql.grammar import MAY_FOLLOW_STRING, Expression
+
+_COMMON = frozenset(["FROM ", "JOIN ", "INTO ", "DATE ", "OINT "])
+"""Ends of words that a name follows, five characters each."""
+_HEAD = Expression(
+    r'(?:INSERT|REPLACE) (?:OR \w++ )?+INTO [\0\w".]++\([^()]*+\)'
+    r'|UPDATE [\0\w".]++ SET \0?\w++ = (?:(?:\?|\([^()\0"]*+\)), \0?\w++ = )*+'
+)
+"""The columns that an ORM inserts and updates."""
+_PIECE = Expression(
+    r'(?P<mark>\0(?:"[^"]*+(?:""[^"]*+)*+"|\w++))'
+    r'|(?P<name>(?:"[^"]*+(?:""[^"]*+)*+"|[\w$]++)(?:\.(?:"[^"]*+(?:""[^"]*+)*+"|[\w$*]++))*+)|[(),=]|[^\s\w]'
+)
+_NAME_FOLLOWS = frozenset(
+    """
+    AS COLLATE COLUMN CONSTRAINT EXISTS INDEX INTO JOIN REFERENCES RELEASE RENAME SAVEPOINT SET TABLE TO
+    TRIGGER UPDATE VIEW WITH
+    """.split()  # noqa: SIM905
+)
+"""Nothing but a name stands after these, nor after a FROM that is not part of an expression."""
+_OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "ON", "WITH", "PRAGMA"])
+"""After one of these and a name, brackets list names; and so they do after the next ones."""
+_LISTS_NAMES = frozenset(["KEY", "UNIQUE", "CONFLICT", "USING"])
+_NAMES_BY_COMMA = frozenset(["FROM", "SET", "WITH", "UPDATE"])
+_ENDS_NAMES = frozenset(
+    "SELECT WHERE ON GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT WHEN CHECK".split()  # noqa: SIM905
+)
+_ARGUMENTS = frozenset(["TRIM", "SUBSTRING", "EXTRACT", "OVERLAY"])
+"""In their brackets FROM is no clause."""
+
+
+def resolve(text: str) -> str:
+    """Return the text without NULs."""
+    if text[0] in "IRU" and (head := _HEAD.match(text)):
+        text = head[0].replace("\0", "") + text[head.end() :]
+    *parts, last = text.split("\0")
+    if last[:1] == "?":  # a quote that never ends
+        return f"{parts[0]}?"
+    for part in parts:
+        if part[-5:] not in _COMMON and part[-4:] != " AS ":
+            return _Walk().resolve(text)
+    if "T FROM \0" in text or "TRIM(" in text:  # IS DISTINCT FROM, TRIM(... FROM ...)
+        return _Walk().resolve(text)
+    return "".join(parts) + last
+
+
+class _Walk:
+    """Goes through a text once, from left to right."""
+
+    def __init__(self) -> None:
+        self._outer: list[tuple[bool, bool]] = []
+        self._lists = self._argument = False
+        """Whether a name follows a comma here; whether it is within TRIM() and its like."""
+        self._before = ["", "", ""]
+        """The last pieces, with `?` for a word that may be a value."""
+
+    def resolve(self, text: str) -> str:
+        marks: list[tuple[int, int, bool]] = []
+        known: set[str] = set()
+        for match in _PIECE.finditer(text):
+            piece = match[0]
+            if match["mark"]:
+                named = self._is_name()
+                marks.append((match.start(), match.end(), named))
+                if named:
+                    known.add(piece)
+                piece = "name" if named else "?"
+            elif piece == "(":
+                self._open()
+            elif piece == ")":
+                self._lists, self._argument = self._outer.pop() if self._outer else (False, False)
+            elif match["name"] and piece.isupper():
+                self._keyword(piece)
+            self._before = [*self._before[1:], piece]
+        return _replaced(text, marks, known)
+
+    def _is_name(self) -> bool:
+        before = self._before[-1]
+        if before in (",", "("):
+            return self._lists
+        if before == "FROM":
+            return not self._argument and self._before[-2] != "DISTINCT"
+        return before in _NAME_FOLLOWS
+
+    def _open(self) -> None:
+        keyword, name = self._before[-2:]
+        self._outer.append((self._lists, self._argument))
+        self._argument = name in _ARGUMENTS
+        self._lists = name in _LISTS_NAMES or (keyword in _OPENS_NAMES and name not in ("SELECT", "VALUES"))
+
+    def _keyword(self, word: str) -> None:
+        if word in _NAMES_BY_COMMA and not self._argument:
+            self._lists = True
+        elif word in _ENDS_NAMES:
+            self._lists = False
+
+
+def _replaced(text: str, marks: list[tuple[int, int, bool]], known: set[str]) -> str:
+    parts, end = [], 0
+    for start, stop, named in marks:
+        name = text[start:stop]
+        parts.append(text[end:start])
+        if not (named or name in known):
+            parts.append("?")
+            if _is_rest_of_string(text, stop):
+                return "".join(parts)
+        else:
+            parts.append(name[1:])
+        end = stop
+    return "".join(parts) + text[end:]
+
+
+_NEXT_WORD = Expression(r"\s*+(\w++)")
+
+
+def _is_rest_of_string(text: str, stop: int) -> bool:
+    word: re.Match[str] | None = _NEXT_WORD.match(text, stop)
+    return word is not None and word[1].upper() not in MAY_FOLLOW_STRING
