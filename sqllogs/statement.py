@@ -61,14 +61,17 @@ _COMMENT = Expression(r"/\*(?:[\w%.-]++='[^'*]*+'(?:,[\w%.-]++='[^'*]*+')*+|(?!!
 
 def scan(sql: str, vendor: str) -> Statement:
     """Return the statement of any text; never raise."""
+    text = normalized(sql, vendor)
+    return (_described if len(text) <= CACHED_MAX_CHARACTERS else _description)(text)
+
+
+def normalized(sql: str, vendor: str) -> str:
+    """Return a statement, or a part of one, without values; names that are data are in it yet."""
     mask = MASKS.get(vendor, MASK_OF_UNKNOWN)
     tokens = _TOKEN.findall(mask.hide(storable(sql)))
     spelled = _spelled_if_quoted_may_be_value if mask.quoted_may_be_value else _spelled
     text = "".join(map(spelled.__getitem__, tokens)).strip(" ;")
-    if "\0" in text:
-        text = quoted.resolve(text)
-    text = merge(text)
-    return (_described if len(text) <= CACHED_MAX_CHARACTERS else _description)(text)
+    return merge(quoted.resolve(text) if "\0" in text else text)
 
 
 def _description(text: str) -> Statement:

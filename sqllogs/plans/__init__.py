@@ -17,7 +17,9 @@ from sqllogs.models import SQLLog, Statement
 from sqllogs.plans.databases import EXPLAINERS, TIMEOUT_MS, connected
 from sqllogs.plans.preparable import preparable
 from sqllogs.queries import Ordering, Window
+from sqllogs.record import sqlstate
 from sqllogs.rows import Record
+from sqllogs.sql.plan import redact_plan
 
 PERMISSION = "sqllogs.explain_sqllog"
 """Whoever offers plans to users asks for it; those who may run commands need none."""
@@ -30,6 +32,9 @@ CHANGING = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
 
 TIMEOUT_S = TIMEOUT_MS // 1000
 """For which PostgreSQL is given to plan; SQLite waits for nobody to do so."""
+
+_SHOWING_VALUES = ("21", "22", "23", "P0", "XX")
+"""Classes of SQLSTATE: data exceptions, constraints, and what functions raise."""
 
 GENERIC_NOTE = "Planned for no particular values: its estimates of rows can be far from those of a real run."
 
@@ -44,7 +49,7 @@ class Plan:
     alias: str
     vendor: str
     lines: tuple[str, ...]
-    """As the database tells it, indented."""
+    """As the database writes it, indented, without values."""
     notes: tuple[str, ...]
     """What to bear in mind."""
 
@@ -110,9 +115,9 @@ def _explained(statement: Statement, alias: str) -> Plan:
     prepared = preparable(statement.sql, vendor)
     try:
         with connected(alias) as connection:
-            lines = EXPLAINERS[vendor](connection, prepared)
+            lines = redact_plan(EXPLAINERS[vendor](connection, prepared), vendor)
     except DatabaseAPIError as exc:
-        reason = " ".join(str(exc).split("\n")[0].split())
+        reason = _reason(exc)
         raise PlanError(f"The database {alias!r} cannot explain it without its values: {reason}") from exc
     return Plan(
         fingerprint=statement.fingerprint,
@@ -122,3 +127,11 @@ def _explained(statement: Statement, alias: str) -> Plan:
         lines=lines,
         notes=(GENERIC_NOTE, *prepared.notes),
     )
+
+
+def _reason(error: DatabaseAPIError) -> str:
+    """Return the database's message, unless it is of a kind that shows values."""
+    state = sqlstate(error) or ""
+    if state.startswith(_SHOWING_VALUES):
+        return f"{type(error).__name__}, SQLSTATE {state}"
+    return " ".join(str(error).split("\n")[0].split())
