@@ -22,17 +22,18 @@ _PIECE = Expression(
 )
 _NAME_FOLLOWS = frozenset(
     """
-    AS COLLATE COLUMN CONSTRAINT EXISTS INDEX INTO JOIN REFERENCES RELEASE RENAME SAVEPOINT SET TABLE TO
+    ) AS COLLATE COLUMN CONSTRAINT INDEX INTO JOIN REFERENCES RELEASE RENAME SAVEPOINT SET TABLE TO
     TRIGGER UPDATE VIEW WITH
     """.split()  # noqa: SIM905
 )
-"""Nothing but a name stands after these, nor after a FROM that is not part of an expression."""
-_OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "ON", "WITH", "PRAGMA"])
+"""Nothing but a name stands after these, an alias after a bracket, nor after FROM unless in an expression."""
+_OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "WITH", "PRAGMA"])
 """After one of these and a name, brackets list names; and so they do after the next ones."""
 _LISTS_NAMES = frozenset(["KEY", "UNIQUE", "CONFLICT", "USING"])
+_INDEX = ("CREATE INDEX ", "CREATE UNIQUE INDEX ")
 _NAMES_BY_COMMA = frozenset(["FROM", "SET", "WITH", "UPDATE"])
 _ENDS_NAMES = frozenset(
-    "SELECT WHERE ON GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT WHEN CHECK".split()  # noqa: SIM905
+    "SELECT WHERE ON GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT".split()  # noqa: SIM905
 )
 _ARGUMENTS = frozenset(["TRIM", "SUBSTRING", "EXTRACT", "OVERLAY"])
 """In their brackets FROM is no clause."""
@@ -40,9 +41,9 @@ _ARGUMENTS = frozenset(["TRIM", "SUBSTRING", "EXTRACT", "OVERLAY"])
 
 def resolve(text: str) -> str:
     """Return the text without NULs."""
-    if text[0] in "IRU" and (head := _HEAD.match(text)):
-        text = head[0].replace("\0", "") + text[head.end() :]
-    *parts, last = text.split("\0")
+    head = _HEAD.match(text) if text[0] in "IRU" else None
+    rest = text if head is None else head[0].replace("\0", "") + text[head.end() :]
+    *parts, last = rest.split("\0")
     if last[:1] == "?":  # a quote that never ends
         return f"{parts[0]}?"
     for part in parts:
@@ -57,13 +58,15 @@ class _Walk:
     """Goes through a text once, from left to right."""
 
     def __init__(self) -> None:
-        self._outer: list[tuple[bool, bool]] = []
-        self._lists = self._argument = False
-        """Whether a name follows a comma here; whether it is within TRIM() and its like."""
+        self._outer: list[tuple[bool, bool, bool]] = []
+        self._lists = self._columns = self._argument = False
+        """Whether a name follows a comma here; whether this is a list of columns, or within TRIM()."""
+        self._is_index = False
         self._before = ["", "", ""]
         """The last pieces, with `?` for a word that may be a value."""
 
     def resolve(self, text: str) -> str:
+        self._is_index = text.startswith(_INDEX)
         marks: list[tuple[int, int, bool]] = []
         known: set[str] = set()
         for match in _PIECE.finditer(text):
@@ -77,7 +80,8 @@ class _Walk:
             elif piece == "(":
                 self._open()
             elif piece == ")":
-                self._lists, self._argument = self._outer.pop() if self._outer else (False, False)
+                inner = (self._lists, self._columns, self._argument)
+                self._lists, self._columns, self._argument = self._outer.pop() if self._outer else inner
             elif match["name"] and piece.isupper():
                 self._keyword(piece)
             self._before = [*self._before[1:], piece]
@@ -89,15 +93,20 @@ class _Walk:
             return self._lists
         if before == "FROM":
             return not self._argument and self._before[-2] != "DISTINCT"
+        if before == "EXISTS":
+            return "IF" in self._before[:-1]
         return before in _NAME_FOLLOWS
 
     def _open(self) -> None:
         keyword, name = self._before[-2:]
-        self._outer.append((self._lists, self._argument))
+        self._outer.append((self._lists, self._columns, self._argument))
         self._argument = name in _ARGUMENTS
-        self._lists = name in _LISTS_NAMES or (keyword in _OPENS_NAMES and name not in ("SELECT", "VALUES"))
+        opens = keyword in _OPENS_NAMES or (keyword == "ON" and self._is_index)
+        self._lists = self._columns = name in _LISTS_NAMES or (opens and name not in ("SELECT", "VALUES"))
 
     def _keyword(self, word: str) -> None:
+        if self._columns or self._before[-1] == "DISTINCT":
+            return
         if word in _NAMES_BY_COMMA and not self._argument:
             self._lists = True
         elif word in _ENDS_NAMES:
