@@ -201,6 +201,8 @@ _IN_TEMPORARY = Expression(
     rf"(\b(?:FROM|JOIN|INTO|UPDATE|TABLE(?: IF (?:NOT )?+EXISTS)?+) (?:pg_)?+temp\.){IDENTIFIER}(?![.\w])"
 )
 
+_EXEC = Expression(rf"( EXEC (?:\? = )?+{_QUALIFIED} ){_ANYTHING}", re.IGNORECASE)
+
 
 def _definition(text: str) -> str:
     for expression in (_SECRET, _PARAMETER):
@@ -241,6 +243,8 @@ def without_data(text: str) -> str:
     """Return the text without names that are made up, or are data."""
     if "TEMP" in text:
         text = _TEMPORARY.sub(r"\1?", text)
+    if " EXEC " in text.upper():
+        text = _EXEC.sub(r"\1?", text)
     if "temp." in text:
         text = _IN_TEMPORARY.sub(r"\1?", text)
     if ";" in text:

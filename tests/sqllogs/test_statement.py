@@ -402,6 +402,14 @@ def test_no_repeat_gives_back_what_it_took(name):
     assert open_ended == [_constants.MIN_REPEAT] * ONWARDS_ONLY.get(name, 0)
 
 
+def test_expressions_are_compiled_at_their_first_use():
+    broken = Expression("(")
+    with pytest.raises(re.error):
+        broken.match("")
+    eager = [name for module in MODULES for name, one in vars(module).items() if isinstance(one, re.Pattern)]
+    assert eager == ["_UNSTORABLE"]  # of the caller's thread, a set of characters
+
+
 REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
 
 
