@@ -192,6 +192,10 @@ _PARAMETER = Expression(
     rf"\b[\s\S]*?\bSET {_QUALIFIED} (?:=|TO) ){_ANYTHING}",
     re.IGNORECASE,
 )
+_MODULE = Expression(
+    rf"(\ACREATE VIRTUAL TABLE (?:IF NOT EXISTS )?+{_QUALIFIED} USING {IDENTIFIER} ?\(){_ANYTHING}",
+    re.IGNORECASE,
+)
 _TEMPORARY = Expression(
     r"(\b(?:TEMP(?:ORARY)?+ (?:TABLE|VIEW|SEQUENCE) |INTO TEMP(?:ORARY)?+ (?:TABLE )?+)"
     rf"(?:IF (?:NOT )?+EXISTS )?+){_QUALIFIED}"
@@ -205,7 +209,7 @@ _EXEC = Expression(rf"( EXEC (?:\? = )?+{_QUALIFIED} ){_ANYTHING}", re.IGNORECAS
 
 
 def _definition(text: str) -> str:
-    for expression in (_SECRET, _PARAMETER):
+    for expression in (_SECRET, _PARAMETER, _MODULE):
         text = expression.sub(r"\1?", text)
     return text
 
@@ -222,6 +226,8 @@ _VERBS: dict[str, Callable[[str], str]] = {
     **{verb: _by(*_rest(rf"{verb} ")) for verb in ("LISTEN", "UNLISTEN", "NOTIFY", "EXECUTE", "ATTACH")},
     "PREPARE": _by(Expression(rf"(PREPARE )(?!TRANSACTION\b){IDENTIFIER} ?", re.IGNORECASE), r"\1? "),
     "EXEC": _by(*_rest(rf"EXEC (?:\? = )?+(?:{_QUALIFIED}(?: |\Z))?+")),
+    "EXPLAIN": _by(*_rest(r"EXPLAIN (?:\([^()]*+\) |ANALYZE |VERBOSE )*+EXECUTE ")),
+    "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE) TO ")),
     "VACUUM": _by(*_rest(r"VACUUM (?:\w++ )?+INTO ")),
     "SET": _set,
     "PRAGMA": _pragma,

@@ -41,9 +41,12 @@ _ARGUMENTS = frozenset(["TRIM", "SUBSTRING", "EXTRACT", "OVERLAY"])
 
 def resolve(text: str) -> str:
     """Return the text without NULs."""
-    head = _HEAD.match(text) if text[0] in "IRU" else None
-    rest = text if head is None else head[0].replace("\0", "") + text[head.end() :]
+    rest = text
+    if text[0] in "IRU" and (head := _HEAD.match(text)):
+        rest = head[0].replace("\0", "") + text[head.end() :]
     *parts, last = rest.split("\0")
+    if not parts:
+        return rest
     if last[:1] == "?":  # a quote that never ends
         return f"{parts[0]}?"
     for part in parts:
