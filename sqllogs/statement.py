@@ -2,7 +2,7 @@ r"""Bring a statement into one form: redacted, normalized, with fingerprint, ope
 
 Fed by `sqllogs.resolver` in the writer's thread. `sqllogs.sql.grammar` hides strings and comments, here
 tokens are spelled in one way, and `sqllogs.sql.merging` makes one of what differs in data only. Every
-expression is linear: quantifiers are possessive, and one look ahead tells alternatives apart.
+expression is linear: quantifiers are possessive, and one look ahead separates alternatives.
 
 The text stored is the text hashed: what reads alike is one statement. docs/redaction.md says what is
 merged, what is hidden and which names stay.

@@ -1,4 +1,4 @@
-"""Tell names in double quotes from strings, where a database takes them for either.
+"""Distinguish names in double quotes from strings, where a database takes them for either.
 
 Used by `sqllogs.statement` in the writer's thread, on normalized text in which each such word has a NUL
 before it. SQLite takes a word for a string when no name fits, SQL Server under QUOTED_IDENTIFIER OFF.

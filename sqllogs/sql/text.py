@@ -77,7 +77,7 @@ def _read(sql: object, driver_connection: object) -> tuple[str, str, int]:
 
 
 def _ends(text: str) -> tuple[str, str, int]:
-    # A subclass may have methods of its own; what str itself returns is no subclass.
+    # A subclass may override these methods; what str itself returns is a plain str.
     length = str.__len__(text)
     head = str.__getitem__(text, slice(TEXT_MAX_CHARACTERS))
     return head, str.__getitem__(text, slice(max(0, length - HASHED_CHARACTERS), None)), length

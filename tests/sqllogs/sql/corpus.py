@@ -336,7 +336,7 @@ STATEMENTS: dict[str, list[str]] = {
 """Whole statements, where a value is no literal."""
 
 UNKNOWN = "firebird"
-"""A vendor without a grammar of its own."""
+"""A vendor without a grammar."""
 
 
 def filled(place: str, form: str) -> str:
