@@ -6,7 +6,6 @@ resolved here: what can wait is left to `sqllogs.pipeline.writer`.
 
 import sys
 from collections.abc import Callable
-from hashlib import blake2b
 from time import perf_counter_ns, time_ns
 from types import FrameType
 from typing import Any
@@ -16,10 +15,7 @@ from sqllogs.capture.call_site import FILES_MAX, is_application
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.context import current
 from sqllogs.record import Fetch, sqlstate
-from sqllogs.sql.normalize import text_of
-
-SQL_MAX_CHARACTERS = 65_536
-"""A longer statement is cut here; its length and a hash of the whole are kept."""
+from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 FRAMES_MAX = 64
 """How far up the stack the call site is looked for."""
@@ -64,8 +60,8 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
             try:
                 frame = _application_frame(libraries) if call_site else None
                 sql_length, sql_hash = -1, None
-                if type(sql) is not str or len(sql) > SQL_MAX_CHARACTERS:
-                    sql, sql_length, sql_hash = _shorten(sql, connection)
+                if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
+                    sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
                 cursor = context["cursor"]
                 fetch = None
                 if isinstance(cursor, WatchedCursor):
@@ -140,12 +136,3 @@ def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
     """Take the wrapper off a connection."""
     while wrapper in connection.execute_wrappers:
         connection.execute_wrappers.remove(wrapper)
-
-
-def _shorten(sql: Any, connection: Any) -> tuple[str, int, str | None]:
-    """Return text, length and hash of a statement that is too long, or no str."""
-    text = text_of(sql, getattr(connection, "connection", None))
-    if len(text) <= SQL_MAX_CHARACTERS:
-        return text, len(text), None
-    digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
-    return text[:SQL_MAX_CHARACTERS], len(text), digest
