@@ -118,7 +118,7 @@ def test_canary_is_nowhere(recorded, ring_alias, ring_database, receiver, db):
         texts[fingerprint] = read(reader(fingerprint), f"fingerprints/{fingerprint}/")
     texts["OTLP"] = "\n".join(map(repr, receiver.logs))
     assert len(receiver.logs) > 900
-    texts["metrics"] = generate_latest(registry()).decode() + repr(sink.latest)
+    texts["metrics"] = generate_latest(registry()).decode() + repr(values.latest)
     assert 'operation="SELECT"' in texts["metrics"]
     texts["file of the ring"] = whole_file(ring_alias, ring_database)
     assert "SELECT a FROM item" in texts["file of the ring"]
