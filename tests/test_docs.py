@@ -52,7 +52,7 @@ def test_missing_help_text_is_an_error():
 NAMES = [
     *(("settings", name) for name in conf.NAMES),
     *(("fields", name) for name in RecordJSON.__annotations__),
-    *(("checks", name) for name in set(generate.CHECK_ID.findall(sources("sqllogs/**/*.py")))),
+    *(("checks", name) for name in sorted(set(generate.CHECK_ID.findall(sources("sqllogs/**/*.py"))))),
     *(("metrics", family.name + "_total" * (family.kind == "counter")) for family in (*OWN, *DJANGO_DB)),
     *(("api", name) for name in (*SQLLogFilter.base_filters, *PARAMETERS, "format", "source", "step", "top")),
 ]
