@@ -5,9 +5,6 @@ Written by `sqllogs.storage` in the writer's thread, read by `sqllogs.read`.
 
 from django.db import models
 
-MAX_CHARACTERS = 300
-"""Of a name."""
-
 
 class SQLLog(models.Model):
     """One executed statement, in a fixed slot: `slot = seq % capacity`.
@@ -62,7 +59,7 @@ class SQLLog(models.Model):
     )
     repeats_allowed = models.BooleanField(default=False, help_text="Repeated on purpose, so not an N+1.")
     call_site = models.CharField(
-        max_length=MAX_CHARACTERS,
+        max_length=300,
         null=True,
         help_text="Where the application sent it: `path/file.py:line function`.",
     )

@@ -15,9 +15,10 @@ import django
 
 import sqllogs
 from sqllogs.conf import Conf
-from sqllogs.models import MAX_CHARACTERS
 from sqllogs.sql.text import text_of
 
+MAX_CHARACTERS = 300
+"""Of a name. The column has the same length: this module is loaded before the models are."""
 FILES_MAX = 10_000
 SITES_MAX = 10_000
 

@@ -68,7 +68,7 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def check_permissions(
+def missing_permissions(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Warn of permissions that cannot be granted, where the command lets a database be asked."""

@@ -94,7 +94,7 @@ def test_every_metric_that_an_alert_asks_for_is_there(site):
 
 
 def test_every_documented_metric_is_there_or_has_had_no_cause(site):
-    text = (Path(ROOT) / "docs" / "metrics.md").read_text()
+    text = (Path(ROOT) / "docs" / "reference" / "metrics.md").read_text()
     named = re.findall(r"^\| `(\w+)` \| (\w+)", text, re.MULTILINE)
     series = {name: f"{name}_count" if kind == "histogram" else name for name, kind in named}
     absent = {name for name, one in series.items() if not site.prometheus.query(f"count({one})")}

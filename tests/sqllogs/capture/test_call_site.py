@@ -11,6 +11,11 @@ import sqllogs
 from sqllogs.capture import call_site
 from sqllogs.capture.call_site import CallSites, is_application
 from sqllogs.conf import Conf
+from sqllogs.models import SQLLog
+
+
+def test_name_has_the_length_of_its_column():
+    assert SQLLog._meta.get_field("call_site").max_length == call_site.MAX_CHARACTERS
 
 
 @pytest.mark.parametrize(
