@@ -1,6 +1,7 @@
 """A log file that several processes append to; used by LOGGING."""
 
 import io
+import os
 from logging.handlers import WatchedFileHandler
 
 
@@ -11,5 +12,10 @@ class LogFile(WatchedFileHandler):
     """
 
     def _open(self) -> io.TextIOWrapper:
-        raw = io.FileIO(self.baseFilename, "ab")
+        raw = io.FileIO(self.baseFilename, "ab", opener=_open_private)
         return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Create a file for its owner only, whatever the umask: tracebacks have values in them."""
+    return os.open(path, flags, 0o600)

@@ -9,18 +9,24 @@ import fcntl
 import logging
 import os
 import time
+from collections.abc import Iterable
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 
 from sqllogs.metrics import multiprocess
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
 ADDRESS = "127.0.0.1"
 """Not the world's: /metrics on the site, with a token, is for other machines."""
+LOOPBACK_HOSTS = ("localhost", ADDRESS, "[::1]")
 TURN_S = 1.0
 """How often the lock is tried for. To wait for it would take a call that blocks, which under
 gevent, where a thread is a greenlet, would block all of the worker."""
@@ -91,7 +97,7 @@ class MetricsServer:
         while not _is_ours(self._held):
             time.sleep(TURN_S)
         is_told = False
-        while not self._serves():
+        while not self._bind():
             if not is_told:
                 is_told = True
                 logger.warning(
@@ -101,18 +107,48 @@ class MetricsServer:
                     RETRY_S,
                 )
             time.sleep(RETRY_S)
+        if self._server is not None:
+            self._server.serve_forever()
 
-    def _serves(self) -> bool:
-        from prometheus_client import start_http_server
+    def _bind(self) -> bool:
+        """Bind the port, without answering yet; return whether it was free."""
+        from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+        from prometheus_client import make_wsgi_app
+        from prometheus_client.exposition import ThreadingWSGIServer
 
         from sqllogs.metrics.collector import registry
 
+        class SilentHandler(WSGIRequestHandler):
+            def log_message(self, format: str, *arguments: object) -> None:
+                """A scrape every few seconds would fill the site's log."""
+
+        app = refuse_foreign_hosts(make_wsgi_app(registry()))
         try:
-            self._server, _ = start_http_server(self._port, ADDRESS, registry())
+            self._server = make_server(ADDRESS, self._port, app, ThreadingWSGIServer, SilentHandler)
         except OSError:
             return False
         logger.info("Metrics are at http://%s:%s/metrics", ADDRESS, self._port)
         return True
+
+
+def refuse_foreign_hosts(app: "WSGIApplication") -> "WSGIApplication":
+    """Wrap a WSGI application, so that a web page cannot read it through DNS rebinding.
+
+    A page whose name now resolves to 127.0.0.1 is of the same origin as this port for a browser, which
+    still sends that name as Host. The names in ALLOWED_HOSTS are accepted, for a proxy or a tunnel;
+    "*" is not, because it would accept the page's name too. A request without Host comes from no browser.
+    """
+
+    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        domain, _ = split_domain_port(environ.get("HTTP_HOST", LOOPBACK_HOSTS[0]))
+        hosts = [*LOOPBACK_HOSTS, *(host for host in settings.ALLOWED_HOSTS if host != "*")]
+        if domain and validate_host(domain, hosts):
+            return app(environ, start_response)
+        start_response("421 Misdirected Request", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"Invalid Host header: use localhost, or add the name to ALLOWED_HOSTS.\n"]
+
+    return guarded
 
 
 def _is_ours(lock: int) -> bool:

@@ -25,6 +25,7 @@ RESERVED_BYTES = 1 << 20
 """Of each file that prometheus_client maps into memory, some 7,000 series: it would make them with
 holes, and a hole that a full disk cannot fill kills the process that writes into it (SIGBUS)."""
 RESERVED = ("counter", "histogram")
+FILE_SUFFIXES = (".db", ".json", ".lock", ".new")
 
 
 class Slots:
@@ -112,9 +113,25 @@ class Slots:
 
 def _reserve(path: Path) -> None:
     """Fill a file up with zeros, which are no series to prometheus_client; raise OSError on a full disk."""
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=_open_private) as file:
         if (lacking := RESERVED_BYTES - file.tell()) > 0 and file.write(bytes(lacking)) < lacking:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _make_private_folder(path: Path) -> None:
+    """Create the folder for its owner only, because prometheus_client creates files with the umask's mode.
+
+    A folder that an earlier version created becomes private too. One with other files is left as it is: a
+    web server may have to reach a socket in it.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    is_own = path.stat().st_uid == os.geteuid()
+    if is_own and all(file.suffix in FILE_SUFFIXES for file in path.iterdir()):
+        path.chmod(0o700)
 
 
 def _locked(path: Path) -> int | None:
@@ -146,7 +163,7 @@ def share(folder: str | os.PathLike[str]) -> None:
     except ImportError:
         return
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _make_private_folder(path)
         made = Slots(path)
         made.slot()
     except OSError as exc:

@@ -19,6 +19,7 @@ Snapshot = dict[str, list[Any]]
 """By family: the series, each as labels and what `_packed` makes of it."""
 
 OTHER_LABEL = "other"
+LABEL_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,6 +104,7 @@ class MetricValues:
     def _room(self, family: Family, labels: Labels) -> Labels:
         """Return the labels to count under."""
         series = self._series[family.name]
+        labels = tuple(map(_clean_label, labels))
         if labels in series or len(series) < family.series_max:
             return labels
         kept = labels[: family.fixed]
@@ -150,6 +152,14 @@ class MetricValues:
                 histogram.exemplars[index] = found
 
 
+def _clean_label(text: str) -> str:
+    """Cut a label, and escape lone surrogates: a task name made from input may be of any kind.
+
+    One surrogate would make every later file and scrape fail, for these are UTF-8.
+    """
+    return text[:LABEL_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
+
+
 def _packed(value: Any) -> Any:
     if not isinstance(value, Histogram):
         return value
@@ -160,7 +170,10 @@ def _packed(value: Any) -> Any:
 def write(path: Path, snapshot: Snapshot) -> None:
     """Replace a process's file; a reader finds the old one or the new one, whole. Raise OSError."""
     new = path.with_suffix(".new")
-    new.write_bytes(orjson.dumps(snapshot))
+    new.unlink(missing_ok=True)  # one that a killed process left could have another mode
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(orjson.dumps(snapshot))
     os.replace(new, path)
 
 

@@ -5,10 +5,13 @@ import re
 import signal
 import time
 from contextlib import suppress
+from threading import Thread
 
 import pytest
 import requests
+from django.test import override_settings
 
+from sqllogs.metrics.exporter import MetricsServer
 from tests.ports import free_port
 
 GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--no-control-socket")
@@ -109,6 +112,43 @@ def test_port_in_use_is_one_line_and_the_site_runs(server):
             time.sleep(0.1)
         assert requests.get(f"{one.url}/healthz", timeout=10).status_code in (200, 503)
         assert one.stop().count(f"Port {port} is in use by another program") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:{port}", 200),
+        ("127.0.0.1:{port}", 200),
+        ("[::1]:{port}", 200),  # a tunnel from an IPv6 address
+        ("metrics.internal", 200),  # in ALLOWED_HOSTS
+        ("METRICS.internal:{port}", 200),
+        ("attacker.example:{port}", 421),
+        ("localhost.attacker.example", 421),
+        ("127.0.0.1.attacker.example", 421),
+        ("10.0.0.1:{port}", 421),
+        ("not a host", 421),
+    ],
+)
+def test_request_for_a_foreign_host_is_refused(metrics_port, host, status):
+    """DNS rebinding: a web page whose name now resolves to 127.0.0.1."""
+    headers = {"Host": host.format(port=metrics_port)}
+    response = requests.get(f"http://127.0.0.1:{metrics_port}/metrics", headers=headers, timeout=10)
+    assert response.status_code == status
+    assert ("sqllogs_" in response.text) is (status == 200)
+
+
+@pytest.fixture(scope="module")
+def metrics_port():
+    """A port with metrics, on a site that allows any host."""
+    with override_settings(ALLOWED_HOSTS=["*", "metrics.internal"]):
+        one = MetricsServer(free_port(), ())
+        assert one._bind()
+        thread = Thread(target=one._server.serve_forever)
+        thread.start()
+        yield one._port
+        one._server.shutdown()
+        one._server.server_close()
+        thread.join()
 
 
 def test_management_command_serves_nothing(manage, site, tmp_path):

@@ -123,6 +123,38 @@ def test_prometheus_client_counts_in_a_file_that_was_filled_before(tmp_path):
     assert (tmp_path / "shared" / "counter_0.db").stat().st_size == RESERVED_BYTES
 
 
+SHARE = """
+import os, sys; os.umask(0)
+from sqllogs.metrics import multiprocess; multiprocess.share(sys.argv[1])
+from prometheus_client import Counter, Gauge
+Counter("calls", "Calls.").inc(3); Gauge("size", "Size.").set(3)
+"""
+
+
+@pytest.mark.parametrize("existing", [(), ("counter_7.db", "slot-7.lock")], ids=["new", "of-earlier-version"])
+def test_folder_is_accessible_to_its_owner_only(existing, tmp_path):
+    """Whatever the umask; metrics name views, tasks and databases."""
+    folder = tmp_path / "shared"
+    if existing:
+        folder.mkdir(mode=0o755)
+    for name in existing:
+        (folder / name).touch()
+    subprocess.run([sys.executable, "-c", SHARE, folder], cwd=ROOT, check=True)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir() if path.name not in existing}
+    assert {name for name, mode in modes.items() if mode} <= {"gauge_all_0.db"}  # prometheus_client's
+    assert {"counter_0.db", "slot-0.lock", "door.lock"} <= set(modes)
+
+
+def test_folder_with_other_files_keeps_its_mode(tmp_path):
+    """It may be another program's too, such as /run/site with a socket."""
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    (folder / "site.sock").touch()
+    subprocess.run([sys.executable, "-c", SHARE, folder], cwd=ROOT, check=True)
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.parametrize("folder", ["", "/proc/nowhere"])
 def test_folder_that_cannot_be_used_is_told_and_the_site_goes_on(folder, tmp_path):
     """A process counts for itself then."""

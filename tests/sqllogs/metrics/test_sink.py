@@ -108,6 +108,17 @@ def test_job_is_counted_when_it_has_ended_and_its_statements_before(one):
     assert sum(series(one, families.JOB_DURATION)["task", "nightly"].counts) == 1
 
 
+def test_names_made_from_input_do_not_grow_the_series_and_each_is_counted(one):
+    for number in range(1_000):
+        with context.unit_of_work("task", f"import-{number}") as unit:
+            one.add(batch({"unit": unit}))
+        one.set_status(writer_status())
+    for family in (families.JOBS, families.JOB_QUERIES, families.JOB_SQL, families.JOB_DURATION):
+        assert len(series(one, family)) == family.series_max + 1
+    assert sum(series(one, families.JOBS).values()) == 1_000
+    assert series(one, families.JOB_QUERIES)["task", "other"] == 1_000 - families.JOB_QUERIES.series_max
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
