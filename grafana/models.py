@@ -1,4 +1,4 @@
-"""The dashboard "Django Models": what is written through the models.
+"""Build the dashboard "Django Models": rows written through the models.
 
 Fed by django-prometheus' counters, which know save() and delete() of objects;
 bulk_create and changes of querysets are statements in "Django SQL Logs" only.
@@ -37,7 +37,7 @@ def _shares() -> list[AnyPanel]:
         *(
             shares(
                 f"{kind.capitalize()} by model",
-                f"The 20 models with most {kind} in the time range.",
+                f"The 20 models with the most {kind} in the time range.",
                 ranked(increase(_metric(kind), MODEL, "model")),
                 "{{model}}",
                 width=6,
@@ -78,7 +78,7 @@ def _rankings() -> list[AnyPanel]:
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
+    """Return the dashboard with its panels in display order."""
     board = page("Django Models", UID, "What is written through the models: inserts, updates and deletes.")
     model = promql.label(
         "model", "Model", "Model that counts its writes.", f"django_model_inserts_total{{{SITE}}}"

@@ -1,4 +1,4 @@
-"""The dashboard "Django SQL Logs": duration and frequency of SQL, the slowest, N+1, every record.
+"""Build the dashboard "Django SQL Logs": duration and frequency of SQL, slow statements, N+1, records.
 
 Fed by `/sql-logs/` through Infinity and by the site's metrics, side by side; `sql_logs_figures` has
 the panels of aggregates, `sql_logs_metrics` those of Prometheus.
@@ -20,7 +20,7 @@ from grafana.panels import link, prop, transformation
 
 UID = "django-sql-logs"
 NEWEST = "1000"
-"""Records a graph asks for: the most that one answer of the API holds."""
+"""Records that a chart requests: the maximum of one API response."""
 
 _TABLE = (
     "time", "duration_ms", "operation", "sql", "rows", "alias", "kind", "method", "view", "status",
@@ -33,7 +33,7 @@ def _records(*names: str, **params: str) -> Query:
 
 
 def _counted(**params: str) -> Query:
-    """Ask for the count of the whole answer, of which one record has to come along."""
+    """Request the count of all results; the API returns at least one record with it."""
     return Query(columns=columns("count"), params=variables.FILTERS | params | {"limit": "1"}, root="")
 
 
@@ -63,8 +63,8 @@ def _failed() -> stat.Panel:
 
 def _health() -> stat.Panel:
     about = (
-        "The ring itself, whatever the time range: how full it is, what all processes have captured, "
-        "stored and dropped, and how far behind the slowest one is."
+        "The ring, independent of the time range: how full it is, what all processes have captured, "
+        "stored and dropped, and the lag of the slowest process."
     )
     fields = (
         Column(selector="ring.fill_percent", type="number", text="fill"),
@@ -152,7 +152,7 @@ def _errors() -> table.Panel:
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
+    """Return the dashboard with its panels in display order."""
     about = "Every SQL statement of the site, from the log behind /sql-logs/, beside the site's metrics."
     board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
     board.tooltip(DashboardCursorSync.CROSSHAIR).variables(variables.build()).annotation(events.annotation())

@@ -240,7 +240,7 @@ def test_port_in_use_is_one_clear_line(command, tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "0"), ("DEMO_SECONDS", "-1")])
 def test_bad_number_in_the_environment_is_one_clear_line(name, value):
-    assert fails(MODULE, **{name: value}).startswith(f"{name}={value} is not a number from ")
+    assert fails(MODULE, **{name: value}).startswith(f"{name}={value} is invalid: it must be a number from ")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One process of a site serves its metrics, whatever runs it, and another goes on when that one dies."""
+"""One process of a site serves its metrics, whatever the server; when it ends, another takes over."""
 
 import os
 import re
@@ -18,7 +18,7 @@ GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--no-control-soc
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 PROBE = "django_http_responses_total_by_status_view_method_total"
 PATH = "/admin/login/"
-"""It asks no database; and the fixture does not ask for it, whose impatience would be counted."""
+"""Sends no query; the fixture that waits for the server does not request it, which would be counted."""
 TIMEOUT_S = 60.0
 
 
@@ -29,7 +29,7 @@ def scrape(port):
 
 
 def wait_for_scrape(port, wanted=lambda text: True):
-    """Return the metrics when they are as wanted, or at last as they are."""
+    """Return the metrics as soon as they are as wanted, or the last ones at the timeout."""
     until_s = time.monotonic() + TIMEOUT_S
     text = ""
     while time.monotonic() < until_s:
@@ -42,7 +42,7 @@ def wait_for_scrape(port, wanted=lambda text: True):
 
 
 def answered(text):
-    """Return how many answers to PATH are told."""
+    """Return the number of responses to PATH."""
     found = re.findall(rf'^{PROBE}{{[^}}]*view="admin:login"}} (\S+)', text, re.MULTILINE)
     return sum(map(float, found))
 
@@ -152,7 +152,7 @@ def metrics_port():
 
 
 def test_management_command_serves_nothing(manage, site, tmp_path):
-    """It is counted all the same."""
+    """But it is counted."""
     port = free_port()
     site["METRICS_PORT"] = str(port)
     manage(

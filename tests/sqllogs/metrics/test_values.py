@@ -1,4 +1,4 @@
-"""Figures are bounded, add up over processes, and keep the newest exemplars."""
+"""Metrics are bounded, add up over processes, and keep the newest exemplars."""
 
 import os
 
@@ -92,13 +92,13 @@ def test_gauges_of_a_dead_process_are_left_out():
     assert (total.series(WAITING), total.series(CALLS)) == ({}, {("default", "a"): 1})
 
 
-def test_figures_of_other_code_are_left_out():
+def test_values_of_another_version_are_ignored():
     total = made()
     total.absorb({"unknown": [[["x"], 1]], "calls": [[["one label"], 1]], "seconds": [[["x"], [[1], 1, []]]]})
     assert total.snapshot() == {}
 
 
-def test_file_that_is_no_snapshot_is_nothing(tmp_path):
+def test_invalid_file_is_an_empty_snapshot(tmp_path):
     path = tmp_path / "x.json"
     assert values.read(path) == {}
     for content in ("", "[1]", "{"):
