@@ -15,7 +15,7 @@ UID = "django-models"
 
 MODEL = f'{SITE}, model=~"$model"'
 _KINDS = ("inserts", "updates", "deletes")
-_NOT_BULK = "bulk_create and changes of querysets are not among them."
+_NOT_BULK = "bulk_create() and updates of querysets are not counted."
 
 
 def _metric(kind: str) -> str:
@@ -51,7 +51,7 @@ def _course() -> list[AnyPanel]:
     return [
         lines(
             f"{kind.capitalize()}",
-            f"{kind.capitalize()} a second by model. {_NOT_BULK}",
+            f"{kind.capitalize()} per second by model. {_NOT_BULK}",
             "ops",
             over_time(rate(_metric(kind), MODEL, "model"), "{{model}}"),
             width=8,
@@ -79,7 +79,7 @@ def _rankings() -> list[AnyPanel]:
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    board = page("Django Models", UID, "What is written through the models: inserts, updates and deletes.")
+    board = page("Django Models", UID, "Rows written through the models: inserts, updates and deletes.")
     model = promql.label(
         "model", "Model", "Model that counts its writes.", f"django_model_inserts_total{{{SITE}}}"
     )

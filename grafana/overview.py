@@ -79,7 +79,7 @@ def _requests() -> list[AnyPanel]:
     return [
         lines(
             "Answers by status class",
-            "Answers per second, stacked: 2xx and 3xx are well, 4xx the client's faults, 5xx the site's.",
+            "Answers per second, stacked: 2xx and 3xx are successes, 4xx client errors, 5xx server errors.",
             "reqps",
             over_time(by_class, "{{class}}"),
             stacked=True,
@@ -113,14 +113,14 @@ def _database() -> list[AnyPanel]:
             "percentunit",
             f"avg(sqllogs_database_up{{{ALIAS}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
-            empty="not told",
+            empty="no data",
         ),
         value(
             "Migrations applied",
             "Applied migrations in all databases.",
             COUNT,
             f"max(django_migrations_applied_total{{{SITE}}})",
-            empty="not told",
+            empty="no data",
         ),
         value(
             "Migrations to apply",
@@ -128,7 +128,7 @@ def _database() -> list[AnyPanel]:
             COUNT,
             f"max(django_migrations_unapplied_total{{{SITE}}})",
             colors=none_is_good(),
-            empty="not told",
+            empty="no data",
         ),
         value(
             "Failed statements",
@@ -168,7 +168,7 @@ def _database() -> list[AnyPanel]:
             "1 while a database accepts connections, otherwise 0.",
             "short",
             over_time(connected, "{{alias}}"),
-            empty="not told",
+            empty="no data",
         ),
         ranking(
             "Database errors",
@@ -241,7 +241,7 @@ def _security_and_jobs() -> list[AnyPanel]:
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    about = "Is the site well: requests, databases, migrations, cache, background jobs, security."
+    about = "Health of the site: requests, databases, migrations, cache, background jobs, security."
     board = page("Django Overview", UID, about).variables([*promql.sites(), promql.alias()])
     board.annotation(events.annotation())
     for title, parts in (

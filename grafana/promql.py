@@ -144,7 +144,7 @@ def label(name: str, title: str, about: str, series: str) -> dashboard.QueryVari
 
 
 def view() -> dashboard.QueryVariable:
-    about = "Name of the URL, as django-prometheus tells it; all that is not chosen is left out."
+    about = "Name of the URL pattern in django-prometheus; other views are left out."
     return label("view", "View", about, f"{RESPONSES}{{{SITE}}}")
 
 

@@ -166,7 +166,7 @@ def _sql() -> list[AnyPanel]:
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    board = page("Django Requests by View", UID, "One view or some in detail: requests, success, time, SQL.")
+    board = page("Django Requests by View", UID, "Details of selected views: requests, success, time, SQL.")
     board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
     for title, parts in (("Shares", _shares()), ("Requests", _course()), ("SQL", _sql())):
         board.with_row(dashboard.Row(title))

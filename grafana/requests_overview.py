@@ -36,7 +36,7 @@ _SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 
 def _summary() -> list[AnyPanel]:
     return [
-        value("Requests", "Requests that reached a view, a second.", "reqps", rate(REQUESTS, VIEW_METHOD)),
+        value("Requests", "Requests per second that reached a view.", "reqps", rate(REQUESTS, VIEW_METHOD)),
         value(
             "Success, 4xx aside",
             "Share of responses that are not 5xx.",
@@ -239,7 +239,7 @@ def _templates() -> str:
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    about = "What is asked for, what fails and what is slow, over all views."
+    about = "Traffic, errors and latency of all views."
     board = page("Django Requests Overview", UID, about)
     board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
     for title, parts in (
@@ -248,7 +248,7 @@ def build() -> dashboard.Dashboard:
         ("Ranked", _rankings()),
         (
             "Views except the admin's",
-            _views("the site's views", "all views but the admin's", VIEW_METHOD + ', view!~"admin:.*"'),
+            _views("the site's views", "all views except the admin's", VIEW_METHOD + ', view!~"admin:.*"'),
         ),
         (
             "The admin's views",

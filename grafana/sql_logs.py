@@ -38,12 +38,12 @@ def _counted(**params: str) -> Query:
 
 
 def _count() -> stat.Panel:
-    about = "Queries in the time range that match the filters. Above the API's cap it is the cap."
+    about = "Queries in the time range that match the filters. Limited to the API's cap."
     return panels.figure("Queries", about, _counted(), "count")
 
 
 def _p95() -> stat.Panel:
-    about = f"95 % of the newest {NEWEST} matching queries took no longer than this."
+    about = f"95 % of the newest {NEWEST} matching queries took at most this long."
     query = _records("duration_ms", limit=NEWEST)
     figure = panels.figure("p95 of the newest", about, query, "duration_ms", "p95")
     return figure.unit("ms").thresholds(panels.slow())
@@ -56,7 +56,7 @@ def _slowest() -> stat.Panel:
 
 
 def _failed() -> stat.Panel:
-    about = "Matching queries that raised an exception, whatever the filter Failed says."
+    about = "Matching queries that raised an exception, regardless of the filter Failed."
     query = _counted(error="true")
     return panels.figure("Failed", about, query, "count").thresholds(panels.none_is_good())
 
@@ -137,12 +137,12 @@ def _table(title: str, about: str, **params: str) -> table.Panel:
 
 
 def _slow_statements() -> table.Panel:
-    about = "The 50 slowest matching queries of the time range, each execution by itself."
+    about = "The 50 slowest matching queries in the time range."
     return _table("Slowest statements", about, ordering="-duration_ms", limit="50").height(9)
 
 
 def _newest() -> table.Panel:
-    about = "The newest 500 matching queries. A trace id leads to everything its request sent."
+    about = "The newest 500 matching queries. Click a trace id to see all queries of its request."
     return _table("Newest queries", about, limit="500").height(14)
 
 
@@ -153,7 +153,7 @@ def _errors() -> table.Panel:
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    about = "Every SQL statement of the site, from the log behind /sql-logs/, beside the site's metrics."
+    about = "Every SQL statement of the site, from the SQL log at /sql-logs/, next to the site's metrics."
     board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
     board.tooltip(DashboardCursorSync.CROSSHAIR).variables(variables.build()).annotation(events.annotation())
     for title, parts in (

@@ -57,11 +57,11 @@ def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
 
 def graphs() -> list[timeseries.Panel]:
     """Return duration and frequency over time, grouped by the variable `by`."""
-    tops = "The eight with the most time have lines of their own, the others are together"
+    tops = "One line for each of the eight with the highest load, one for all others"
     return [
-        _stacked(_series("Time in SQL", f"Milliseconds of SQL in each step. {tops}.", "total_ms", "ms")),
-        _stacked(_series("Frequency of SQL requests", f"Statements in each step. {tops}.", "calls", "short")),
-        _series("p95 of SQL requests", f"95 % took no longer, step by step. {tops}.", "p95_ms", "ms"),
+        _stacked(_series("Time in SQL", f"Milliseconds of SQL per step. {tops}.", "total_ms", "ms")),
+        _stacked(_series("Frequency of SQL requests", f"Queries per step. {tops}.", "calls", "short")),
+        _series("p95 of SQL requests", f"p95 per step. {tops}.", "p95_ms", "ms"),
     ]
 
 
@@ -80,7 +80,9 @@ def statements() -> table.Panel:
 
 def groups() -> table.Panel:
     """Return the load grouped by the variable `by`."""
-    about = "The 100 groups with the most time, by what Group by names; repeats are those of one statement."
+    about = (
+        "The 100 groups with the highest load, by the variable Group by; repeats are those of one statement."
+    )
     panel = _by_load(f"Load by {_BY}", about, _BY, ("group", *_FIGURES))
     records = [link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True)]
     return panel.override_by_name("group", [prop("links", records), prop("custom.width", 300)])

@@ -98,7 +98,7 @@ def _text(name: str, label: str, about: str) -> dashboard.TextBoxVariable:
 
 def _by() -> dashboard.CustomVariable:
     """Select how the charts are grouped; as in the API, always by one field."""
-    # A view's name in a legend says more than a fingerprint; statements have a table of their own.
+    # A view's name in a legend says more than a fingerprint; statements have their own table.
     chosen = VariableOption(selected=True, text="view", value="view")
     return (
         dashboard.CustomVariable("by")
@@ -111,7 +111,7 @@ def _by() -> dashboard.CustomVariable:
 
 def build() -> list[Builder[VariableModel]]:
     """Return the variables in display order."""
-    about_site = "Address of the SQL log in a browser, for the links."
+    about_site = "Address of the SQL log for your browser, in links."
     methods = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
     return [
         *promql.sites(),
