@@ -231,8 +231,8 @@ def _rankings() -> list[AnyPanel]:
 def _templates() -> str:
     """Return responses by template; django-prometheus exports some as the text of a list, some as None."""
     metric = "django_http_responses_total_by_templatename_total"
-    told = f'increase({metric}{{{SITE}, templatename!="None"}}{promql.RANGE})'
-    plain = f'label_replace({told}, "template", "$1", "templatename", "(.*)")'
+    increase = f'increase({metric}{{{SITE}, templatename!="None"}}{promql.RANGE})'
+    plain = f'label_replace({increase}, "template", "$1", "templatename", "(.*)")'
     first = f"""label_replace({plain}, "template", "$1", "templatename", "\\\\['(.*?)'.*")"""
     return f"sum by (template) ({first})"
 
