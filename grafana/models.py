@@ -47,7 +47,7 @@ def _shares() -> list[AnyPanel]:
     ]
 
 
-def _course() -> list[AnyPanel]:
+def _over_time() -> list[AnyPanel]:
     return [
         lines(
             f"{kind.capitalize()}",
@@ -84,7 +84,7 @@ def build() -> dashboard.Dashboard:
         "model", "Model", "Model that counts its writes.", f"django_model_inserts_total{{{SITE}}}"
     )
     board.variables([*promql.sites(), model]).annotation(events.annotation())
-    for title, parts in (("Shares", _shares()), ("Over time", _course()), ("Ranked", _rankings())):
+    for title, parts in (("Shares", _shares()), ("Over time", _over_time()), ("Ranked", _rankings())):
         board.with_row(dashboard.Row(title))
         for panel in parts:
             board.with_panel(panel)

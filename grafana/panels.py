@@ -68,7 +68,7 @@ def figure(
     )
 
 
-def graph(title: str, description: str, query: Builder[Dataquery]) -> timeseries.Panel:
+def chart(title: str, description: str, query: Builder[Dataquery]) -> timeseries.Panel:
     """Return a time chart, half as wide as the dashboard."""
     return (
         timeseries.Panel()

@@ -51,7 +51,7 @@ def _shares() -> list[AnyPanel]:
     ]
 
 
-def _course() -> list[AnyPanel]:
+def _over_time() -> list[AnyPanel]:
     requests = rate(REQUESTS, VIEW_METHOD, _EACH)
     legend = "{{view}} {{method}}"
     # Means of what was measured: a rate over a day would take a site of an hour for one idle before.
@@ -168,7 +168,7 @@ def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
     board = page("Django Requests by View", UID, "Details of selected views: requests, success, time, SQL.")
     board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
-    for title, parts in (("Shares", _shares()), ("Requests", _course()), ("SQL", _sql())):
+    for title, parts in (("Shares", _shares()), ("Requests", _over_time()), ("SQL", _sql())):
         board.with_row(dashboard.Row(title))
         for panel in parts:
             board.with_panel(panel)

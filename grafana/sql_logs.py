@@ -86,8 +86,8 @@ def _duration() -> timeseries.Panel:
     about = f"Each of the newest {NEWEST} matching queries is a point; the scale is logarithmic."
     query = _records("time", "duration_ms", limit=NEWEST)
     return (
-        panels.graph("Duration of SQL requests", about, query)
-        # The API answers newest first, a graph wants time to go up.
+        panels.chart("Duration of SQL requests", about, query)
+        # The API answers newest first, a chart needs ascending time.
         .with_transformation(transformation("sortBy", sort=[{"field": "time"}]))
         .unit("ms")
         .draw_style(GraphDrawStyle.POINTS)
@@ -158,7 +158,7 @@ def build() -> dashboard.Dashboard:
     board.tooltip(DashboardCursorSync.CROSSHAIR).variables(variables.build()).annotation(events.annotation())
     for title, parts in (
         ("Now", (_count(), _p95(), _slowest(), _failed(), _health())),
-        ("Duration and frequency", (*figures.graphs(), *metrics.load())),
+        ("Duration and frequency", (*figures.charts(), *metrics.load())),
         ("Each of the newest", (_duration(),)),
         ("Statements", (figures.statements(), figures.groups(), _slow_statements())),
         ("N+1 and requests", (figures.repeats(_TRACE_LINKS), figures.requests(_TRACE_LINKS))),

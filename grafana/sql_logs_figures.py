@@ -43,8 +43,8 @@ def _series(title: str, about: str, figure: str, unit: str) -> timeseries.Panel:
     )
     legend = common.VizLegendOptions().show_legend(True)
     legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
-    graph = panels.graph(title, about, query).unit(unit).min(0).legend(legend)
-    return graph.display_name("${__field.labels.group}")  # without the figure's name before each
+    made = panels.chart(title, about, query).unit(unit).min(0).legend(legend)
+    return made.display_name("${__field.labels.group}")  # without the field name as prefix
 
 
 def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
@@ -55,7 +55,7 @@ def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
     )
 
 
-def graphs() -> list[timeseries.Panel]:
+def charts() -> list[timeseries.Panel]:
     """Return duration and frequency over time, grouped by the variable `by`."""
     tops = "One line for each of the eight with the highest load, one for all others"
     return [
