@@ -1,4 +1,4 @@
-"""How much memory a full buffer really holds, over what its settings say it may."""
+"""Measure the memory of a full buffer as a ratio of its limit."""
 
 import gc
 import tracemalloc

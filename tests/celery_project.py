@@ -33,7 +33,7 @@ if "BROKER_FOLDER" in os.environ:
 
 @app.task
 def ask(count, done=None):
-    """Send statements; a file tells when the last of them is done."""
+    """Send tasks; a file appears when the last of them is done."""
     from django.db import connection
 
     with connection.cursor() as cursor:
