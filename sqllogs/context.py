@@ -1,16 +1,7 @@
-"""The unit of work that a query belongs to: a request, a command, a task.
+"""The current unit of work: the request, command, task or block that a query belongs to.
 
-Filled by `sqllogs.middleware` and `sqllogs.context` in the caller's thread;
-`sqllogs.capture.wrapper` keeps a reference with each query, `sqllogs.pipeline.writer` reads it.
-
-Say in the code that queries are repeated on purpose.
-
-Runs in the caller's thread; the mark goes with each record, and readers heed it.
-
-Give each management command a unit of work.
-
-Django has no signal for a command's start, so `BaseCommand.execute` is wrapped,
-once. A command called within another unit of work stays a part of it.
+Set by the middleware, Celery's signals, management commands and application code, in their thread
+or asyncio task. Capture stores a reference with each query; the writer reads it when it stores.
 """
 
 import secrets
@@ -26,10 +17,10 @@ from asgiref.sync import iscoroutinefunction
 
 
 class UnitOfWork:
-    """What all queries of one request, command or task have in common.
+    """The attributes shared by all queries of one request, command or task.
 
-    It is mutable: route, view and status become known while its queries are
-    already in the buffer, and the writer reads them when it stores.
+    Mutable and shared by reference: route, view and status become known when its first queries
+    are already in the buffer, and the writer reads them when it stores.
     """
 
     __slots__ = (
@@ -38,7 +29,7 @@ class UnitOfWork:
     )  # fmt: skip
 
     repeats_allowed = False
-    """Its queries are repeated on purpose: they are no N+1."""
+    """True if its queries repeat on purpose and are never an N+1."""
 
     def __init__(
         self,
@@ -57,35 +48,35 @@ class UnitOfWork:
         self.sampled = sampled
         self.route: str | None = None
         self.url_name: str | None = None
-        """`namespace:name` of the URL, which metrics are labelled by."""
+        """`namespace:name` of the URL, a label of the metrics."""
         self.view = view
         self.method = method
         self.status: int | None = None
         self.request_id = request_id
         self.request: Any = None
-        """The HttpRequest while it is being answered: its resolver_match is read late."""
+        """The HttpRequest until it is answered, so that its resolver_match can be read late."""
         self.counts: Any = None
-        """What its span is told at its end, `sqllogs.otel.spans`; None where none is recorded."""
+        """The `SpanCounts` of a request with a recording OpenTelemetry span, else None."""
         self.muted = False
-        """Nothing of this unit is recorded, not even what is in the buffer already."""
+        """Record none of its queries, not even those already in the buffer."""
         self.ended = False
-        """No further query will come of it, but for those of a streamed body."""
+        """True after its last query, except for queries of a streamed body."""
         self.failed = False
         self.duration_ns = 0
-        """Of units that are no request, once they have ended."""
+        """Set at the end of a unit that is not a request."""
 
     @property
     def whole(self) -> "UnitOfWork":
-        """The unit itself, where this is how a part of its queries sees it."""
+        """The unit itself; a `_Repeating` proxy returns the unit it stands for."""
         return self
 
     def destination(self) -> tuple[str | None, str | None]:
-        """Return route and view: what a request has been resolved to, or what was given."""
+        """Return route and view: of the resolved request, or as given."""
         match = getattr(self.request, "resolver_match", None)
         return (match.route or None, match._func_path) if match else (self.route, self.view)
 
-    def settle(self) -> None:
-        """Let go of the request, which may hold an upload, once it is answered."""
+    def end_request(self) -> None:
+        """End the unit of a request, and drop the request, which may hold an upload."""
         self.route, self.view = self.destination()
         match = getattr(self.request, "resolver_match", None)
         self.url_name = match.view_name if match else self.url_name
@@ -94,14 +85,14 @@ class UnitOfWork:
 
 
 finished: deque[UnitOfWork] = deque(maxlen=1_000)
-"""Units that were no request and have ended; the metrics' sink takes them. The oldest give way."""
+"""Ended units that are not requests, for the metrics' sink; when full, the oldest are dropped."""
 
 current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
 
 
 @contextmanager
 def unit_of_work(kind: str, view: str) -> Iterator[UnitOfWork]:
-    """Name the queries of a block: `kind` is task, thread or what you like, `view` its name."""
+    """Make a block a unit of work. `kind` is task, thread or any other word, `view` the name of the block."""
     unit = UnitOfWork(kind, view=view)
     started_ns = perf_counter_ns()
     token = current.set(unit)
@@ -116,7 +107,7 @@ def unit_of_work(kind: str, view: str) -> Iterator[UnitOfWork]:
 
 
 def finish(unit: UnitOfWork, duration_ns: int) -> None:
-    """Note the end of a unit that is no request."""
+    """End a unit that is not a request, and queue it for the metrics."""
     unit.duration_ns = duration_ns
     unit.ended = True
     finished.append(unit)
@@ -124,10 +115,10 @@ def finish(unit: UnitOfWork, duration_ns: int) -> None:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Record no query of this block; a request that enters it is not recorded at all."""
-    around = current.get()
-    if around is not None and around.kind == "request":
-        around.muted = True
+    """Record no query of this block. A request that enters it is not recorded at all."""
+    outer = current.get()
+    if outer is not None and outer.kind == "request":
+        outer.muted = True
     silent = UnitOfWork("muted")
     silent.muted = True
     token = current.set(silent)
@@ -138,10 +129,10 @@ def muted() -> Iterator[None]:
 
 
 class _Repeating(UnitOfWork):
-    """The same unit of work, as queries see it that are repeated on purpose.
+    """A proxy of a unit of work, current in a block whose queries repeat on purpose.
 
-    An object of its own, so that capture has nothing more to look at. It holds nothing: all is
-    asked of, and told to, the unit that it stands for, also what becomes known later.
+    A separate object, so that capture needs no further check per query. It reads and writes all
+    attributes of the unit it stands for, so values that become known later are right in both.
     """
 
     __slots__ = ("_unit",)
@@ -154,13 +145,13 @@ class _Repeating(UnitOfWork):
 
     @property
     def muted(self) -> bool:  # type: ignore[override]
-        return self._unit.muted  # capture asks at each query: a fifth of the way by __getattr__
+        return self._unit.muted  # read at each query: a fifth of the time of __getattr__
 
     @property
     def whole(self) -> UnitOfWork:
         return self._unit.whole
 
-    def __getattr__(self, name: str) -> Any:  # a slot that was never set comes here too
+    def __getattr__(self, name: str) -> Any:  # also called for a slot that was never set
         return getattr(self._unit, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -168,10 +159,10 @@ class _Repeating(UnitOfWork):
 
 
 class repeats_allowed(ContextDecorator):
-    """Tell no N+1 of what a block or a function, sync or async, repeats; it is recorded as ever."""
+    """Report no N+1 for the queries of a block or function, sync or async; they are still recorded."""
 
     def __enter__(self) -> None:
-        # In a plain thread, or a test, the block becomes a unit of its own.
+        # Without a unit, as in a plain thread or a test, the block becomes one.
         unit = current.get() or UnitOfWork("thread")
         self._token: Token[UnitOfWork | None] = current.set(_Repeating(unit))
 
@@ -190,12 +181,16 @@ class repeats_allowed(ContextDecorator):
         return repeating
 
     def _recreate_cm(self) -> "repeats_allowed":
-        return repeats_allowed()  # calls within calls, and in other threads, have tokens of their own
+        return repeats_allowed()  # nested calls, and calls in other threads, need separate tokens
 
 
 def install_command_units() -> None:
-    """Wrap `BaseCommand.execute`; a second call does nothing."""
-    # Imported late: a test run that only loads the pytest plugin pays for no part of Django.
+    """Make each management command a unit of work; a second call does nothing.
+
+    Django has no signal for the start of a command, so this wraps `BaseCommand.execute`.
+    A command called in another unit of work belongs to that unit.
+    """
+    # Imported late: a test run that only loads the pytest plugin must not import Django.
     from django.core.management.base import BaseCommand
 
     original = BaseCommand.execute

@@ -1,7 +1,7 @@
-"""Tell application code from libraries, and name a place in it.
+"""Distinguish application code from libraries, and format call sites.
 
-`is_application` serves `sqllogs.capture.wrapper` in the caller's thread, `CallSites`
-serves `sqllogs.pipeline.writer` in its own.
+`is_application` is called by `sqllogs.capture.wrapper` in the caller's thread, `CallSites` by
+`sqllogs.pipeline.resolver` in the writer's thread.
 """
 
 import os
@@ -22,7 +22,7 @@ FILES_MAX = 10_000
 SITES_MAX = 10_000
 
 _paths = sysconfig.get_paths()
-# With a separator at the end: /app/sqllogs_extra is not in /app/sqllogs.
+# They end with a separator, because /app/sqllogs_extra is not in /app/sqllogs.
 _LIBRARIES = tuple(
     os.path.join(os.path.realpath(path), "")
     for path in (
@@ -40,7 +40,7 @@ _DIRECTORIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep
 
 @lru_cache(maxsize=FILES_MAX)
 def is_application(filename: str) -> bool:
-    """Return False for the standard library, installed packages, Django, this package and generated code."""
+    """Return False for the standard library, installed packages, Django, sqllogs and generated code."""
     if filename.startswith("<"):
         return False
     path = os.path.realpath(filename)
@@ -48,12 +48,12 @@ def is_application(filename: str) -> bool:
 
 
 class CallSites:
-    """Name call sites as `path/file.py:line function`; for one thread."""
+    """Format call sites as `path/file.py:line function`; for use in one thread."""
 
     def __init__(self, conf: Conf) -> None:
         self._root = os.path.join(os.path.realpath(Path.cwd()), "")
-        # The code object is kept with its name: as long as it lives, its id is its own.
-        # It is not the key, because hashing one walks its bytecode (0.6-2 us).
+        # The code object is stored with its name: while it lives, no other has the same id. It is not
+        # the key, because hashing a code object walks its bytecode (0.6-2 us).
         self._names: dict[tuple[int, int], tuple[CodeType, str]] = {}
 
     def name(self, code: CodeType, lasti: int) -> str:

@@ -1,7 +1,7 @@
-"""See every query: one execute wrapper, first in the list of every connection.
+"""Capture every query with one execute wrapper, the first on every connection.
 
-Runs in the caller's thread, fed by Django, feeds `sqllogs.pipeline.buffer`. Nothing is
-resolved here: what can wait is left to `sqllogs.pipeline.writer`.
+Called by Django in the caller's thread, feeds `sqllogs.pipeline.buffer`. Line numbers, ids, names and
+fingerprints are left to the writer's thread.
 """
 
 import sys
@@ -19,13 +19,16 @@ from sqllogs.record import Fetch, sqlstate
 from sqllogs.sql.normalize import text_of
 
 SQL_MAX_CHARACTERS = 65_536
-"""A longer statement is cut here; its length and a hash of the whole are kept."""
+"""A longer statement is cut here, and its length and hash are stored.
+
+Uncut, a single statement of 5 MB would take up a sixth of the buffer.
+"""
 
 FRAMES_MAX = 64
-"""How far up the stack the call site is looked for."""
+"""Number of frames searched for the call site."""
 
 FRAMES_BELOW = 2
-"""Between the wrapper and who asks a cursor: Django's two, or two of `sqllogs.capture.cursor_methods`."""
+"""Frames between the wrapper and the cursor's caller: two of Django, or two of `cursor_methods`."""
 
 ExecuteWrapper = Callable[..., Any]
 
@@ -36,11 +39,11 @@ except ImportError:
 
 
 def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWrapper:
-    """Return the wrapper that hands each query to `put`.
+    """Return a wrapper that passes each query to `put`.
 
-    One function serves all connections. It holds none of them: a cycle
-    through `connection.execute_wrappers` would keep a dead thread's connection
-    open until the garbage collector comes by.
+    One function serves all connections and refers to none: a reference cycle through
+    `connection.execute_wrappers` would keep a dead thread's connection open until the next
+    garbage collection.
     """
     get_unit = current.get
     libraries: set[str] = set()
@@ -94,20 +97,20 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                 )
             except Exception as exc:
                 guard.fault("capture", exc)
-            error = frame = None  # each would otherwise hold this frame, and be held by it
+            error = frame = None  # otherwise a reference cycle with this frame
 
     return sqllogs_wrapper
 
 
 def _application_frame(libraries: set[str]) -> FrameType | None:
-    """Return the nearest frame of application code, if there is one; note the libraries on the way.
+    """Return the nearest frame of application code, or None; collect library files on the way.
 
-    Each frame that is looked at costs as much as all else done with it: the interpreter makes an
-    object of it first.
+    The cost is in reading `f_back`: Python 3.11 and later create a frame object for each frame
+    read, which is half of all instructions of a captured query.
     """
     try:
         frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
-    except ValueError:  # a thread that was started in the cursor's own method
+    except ValueError:  # the thread's first function is the cursor's method
         return None
     for _ in range(FRAMES_MAX):
         if frame is None:
@@ -124,10 +127,10 @@ def _application_frame(libraries: set[str]) -> FrameType | None:
 
 
 def install(wrapper: ExecuteWrapper, connection: Any) -> None:
-    """Put the wrapper first on a connection, once, however often it has reconnected.
+    """Add the wrapper to a connection, as the first one; a second call does nothing.
 
-    First, never last: Django's `with connection.execute_wrapper(x)` pops the
-    last one at its end, which must be x.
+    Not as the last one: Django's `with connection.execute_wrapper(x)` removes the last wrapper at
+    its end, which must be x.
     """
     wrappers = connection.execute_wrappers
     if wrappers and wrappers[0] is wrapper:
@@ -137,13 +140,13 @@ def install(wrapper: ExecuteWrapper, connection: Any) -> None:
 
 
 def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
-    """Take the wrapper off a connection."""
+    """Remove the wrapper from a connection."""
     while wrapper in connection.execute_wrappers:
         connection.execute_wrappers.remove(wrapper)
 
 
 def _shorten(sql: Any, connection: Any) -> tuple[str, int, str | None]:
-    """Return text, length and hash of a statement that is too long, or no str."""
+    """Return text, length and hash of a statement that is too long, or that is not a str."""
     text = text_of(sql, getattr(connection, "connection", None))
     if len(text) <= SQL_MAX_CHARACTERS:
         return text, len(text), None

@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from sqllogs import guard
-from sqllogs.capture.cursors import Watch, WatchedCursor
+from sqllogs.capture.cursors import CursorWatcher, WatchedCursor
 from sqllogs.context import muted
 from tests.sqllogs import psycopg2_process
 from tests.sqllogs.rings import database
@@ -286,7 +286,7 @@ def test_result_that_cannot_be_counted_is_passed_on(connection):
 
 
 def test_what_is_no_cursor_of_djangos_is_left_alone():
-    watch = Watch(print)
+    watch = CursorWatcher(print)
     for thing in (object(), 5, type("Cursor", (), {})()):
         kind = type(thing)
         assert watch.watch(thing) is thing
@@ -294,7 +294,7 @@ def test_what_is_no_cursor_of_djangos_is_left_alone():
 
 
 def test_classes_made_for_each_cursor_do_not_add_up():
-    watch = Watch(print)
+    watch = CursorWatcher(print)
     for _ in range(1000):
         watched = watch.watch(type("Own", (CursorWrapper,), {})(None, None))
         assert isinstance(watched, WatchedCursor)
@@ -348,7 +348,7 @@ def test_class_that_cannot_be_watched_is_left_alone_and_noted_once():
         def __init_subclass__(cls):
             raise TypeError("final")
 
-    watch, before = Watch(print), guard.faults["cursor"]
+    watch, before = CursorWatcher(print), guard.faults["cursor"]
     for _ in range(3):
         assert type(watch.watch(Final(None, None))) is Final
     assert guard.faults["cursor"] == before + 1
