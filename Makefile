@@ -1,6 +1,9 @@
 # Each target does all of its own set-up; python3 and make are all that must be there.
 
 PYTHON ?= python3
+# A process for each core, each with its own PostgreSQL; a file's tests share its servers, so they stay in one.
+WORKERS ?= auto
+PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile
 .DEFAULT_GOAL := help
 .PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels environment programs
 
@@ -10,8 +13,8 @@ help: ## Show this list
 demo: ## Run the site with traffic on http://127.0.0.1:8000 (PORT, DEMO_SECONDS)
 	@exec $(PYTHON) -m core.demo
 
-test: environment programs ## Run all tests (PYTEST_ADDOPTS)
-	.venv/bin/python -m pytest
+test: environment programs ## Run all tests (PYTEST_ADDOPTS, WORKERS)
+	.venv/bin/python -m pytest $(PARALLEL)
 
 check: environment ## Lint, check types, imports, settings and migrations
 	.venv/bin/ruff check
@@ -26,7 +29,7 @@ check: environment ## Lint, check types, imports, settings and migrations
 check: export DATA_DIR = $(CURDIR)/build/check
 
 matrix: environment programs ## Run the app's tests on other Pythons and Djangos
-	@.venv/bin/python -m tests.matrix
+	@.venv/bin/python -m tests.matrix $(PARALLEL)
 
 package: environment ## Build wheel and sdist in dist/, check them, install the wheel in a new project
 	@$(PYTHON) -m core.virtualenv tests/package-requirements.txt

@@ -27,7 +27,16 @@ HOSTILE = (
     *("'", '"', "`", "(", ")", "((x", "/*", "/**/", "--\n", "$a", "$a$", "e'\\", "- ", "- ?", "= - 1 "),
     *("1e+", "%s, ", "%(a", "IN (", "IN ((", "IN (?, ", "VALUES (", "(NULL, ", "), (", "ARRAY[?, "),
     *("a.", '"a".', '"A"(', "FROM a, ", "FROM (", "FROM ONLY ", "JOIN ", "EXTRACT(", "INDEX a ", "a AS ("),
-    *("WITH a AS (", "a::"),
+    *("WITH a AS (", "a::", "[", "q'[", "'a' ", "'a'--\n", '"a" ', "WHEN a THEN ? ", "WHEN (a = ?) THEN ? "),
+    *(
+        "IN (CAST(? AS a), ",
+        "IN (DATE ?, ",
+        "; SET a = ",
+        "'\\'",
+        'UPDATE t SET "a" = ',
+        "%%",
+        "CREATE TEMP TABLE ",
+    ),
 )
 """Repeated to the length wanted, after each of the openings."""
 OPENINGS = (
@@ -37,6 +46,7 @@ OPENINGS = (
     "'x' ",
     "VALUES (?), (",
 )
+VENDORS = ("postgresql", "sqlite", "oracle")
 
 
 def statements() -> list[str]:
@@ -101,8 +111,9 @@ def hostile() -> None:
     for unit in HOSTILE:
         for opening in OPENINGS:
             texts = [(opening + unit * (kb * KB))[: kb * KB] for kb in (8, 64)]
-            short, long = (_cpu_us(partial(scan, text, "postgresql"), 1, rounds=3) for text in texts)
-            costs.append((long / 1000, short / 1000, opening + unit))
+            for vendor in VENDORS:
+                short, long = (_cpu_us(partial(scan, text, vendor), 1, rounds=3) for text in texts)
+                costs.append((long / 1000, short / 1000, f"{vendor}: {opening}{unit}"))
     slowest = sorted(costs, reverse=True)[:8]
     table(
         f"Hostile text, the slowest 8 of {len(costs)}",

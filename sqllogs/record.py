@@ -62,7 +62,7 @@ class Captured(NamedTuple):
     sql_length: int
     """Characters before the cut; -1 where nothing was cut."""
     sql_hash: str | None
-    """BLAKE2b of the whole, 16 hex digits, when it was cut."""
+    """BLAKE2b of beginning, end and length, 16 hex digits, when it was cut."""
     alias: str
     vendor: str
     many: bool

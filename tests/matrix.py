@@ -1,7 +1,8 @@
 """`python -m tests.matrix`: the app's own tests on the corners of the Pythons and Djangos that it supports.
 
 Interpreters are looked up on PATH and in pyenv's folder. One that is missing
-is named at the end, and fails the run when REQUIRE_MATRIX=1.
+is named at the end, and fails the run when REQUIRE_MATRIX=1. Arguments are
+passed on to pytest.
 """
 
 import os
@@ -61,9 +62,8 @@ def run(corner: Corner) -> str:
     except SystemExit as exc:
         return f"FAILED: {corner}: {exc}"
     chosen = [] if corner.is_whole else ["-m", "not programs"]
-    tests = subprocess.run(
-        [python, "-m", "pytest", "tests/sqllogs", *chosen], cwd=virtualenv.ROOT, check=False
-    )
+    command = [python, "-m", "pytest", "tests/sqllogs", *chosen, *sys.argv[1:]]
+    tests = subprocess.run(command, cwd=virtualenv.ROOT, check=False)
     return (
         f"FAILED: {corner}: pytest ended with {tests.returncode}" if tests.returncode else f"passed: {corner}"
     )

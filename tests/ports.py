@@ -1,5 +1,6 @@
 """Ports for the servers that tests start."""
 
+import os
 import random
 import socket
 from contextlib import suppress
@@ -8,12 +9,21 @@ import pytest
 
 FIRST, LAST = 20_000, 32_767
 """Below the ports of clients: one of those may be taken by the time a server binds to it."""
+SHARES = 8
+
+
+def ports_of_worker():
+    """Return this process's ports: no other pytest-xdist worker takes one before our server binds to it."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = (LAST + 1 - FIRST) // SHARES
+    first = FIRST + worker % SHARES * count
+    return range(first, first + count)
 
 
 def free_port():
     """Return a port of 127.0.0.1 that nothing listens on."""
     while True:
-        port = random.randint(FIRST, LAST)
+        port = random.choice(ports_of_worker())
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

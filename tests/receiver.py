@@ -73,7 +73,7 @@ class Receiver:
             time.sleep(0.05)
         return is_enough()
 
-    def take(self, path, headers, body):
+    def add(self, path, headers, body):
         self.paths.append(path)
         self.headers.append(headers)
         if self.status != 200:

@@ -32,3 +32,14 @@ def test_file_that_is_missing_or_left_behind_is_named():
         "  missing: forgotten",
         "  unexpected: junk",
     ]
+
+
+def test_long_description_has_no_relative_link():
+    # Package indexes show README.md at an address of their own, where a relative link leads nowhere.
+    text = re.sub(r"^```.*?^```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = [
+        *re.findall(r"\]\(([^)\s]+)", text),
+        *re.findall(r"^\[[^\]]+\]:\s*(\S+)", text, re.MULTILINE),
+        *re.findall(r'(?:src|srcset|href)="([^"\s]+)', text),
+    ]
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []

@@ -90,19 +90,25 @@ def test_log_is_shown_when_the_server_does_not_start():
     assert not cluster.log_path.parent.exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_tests_leave_no_server(signum, tmp_path):
+@pytest.mark.parametrize(
+    ("signum", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGTERM, 1)]
+)
+def test_interrupted_tests_leave_no_server(signum, workers, tmp_path):
     (tmp_path / "test_long.py").write_text(
-        "import time\n"
+        "import sys, time\n"
         "def test_long(postgresql):\n"
-        "    print(postgresql.port, flush=True)\n"
+        "    print(postgresql.port, file=sys.__stderr__, flush=True)\n"
         "    time.sleep(60)\n"
     )
     command = [sys.executable, "-m", "pytest", "-sq", "-p", "tests.conftest", "-c", "pyproject.toml"]
     with subprocess.Popen(
-        [*command, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*command, f"-n{workers}", tmp_path],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as pytest_of_its_own:
-        port = int(pytest_of_its_own.stdout.readline())
+        port = int(pytest_of_its_own.stderr.readline())
         pytest_of_its_own.send_signal(signum)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))

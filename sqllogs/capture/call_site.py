@@ -16,7 +16,7 @@ import django
 import sqllogs
 from sqllogs.conf import Conf
 from sqllogs.models import MAX_CHARACTERS
-from sqllogs.sql.normalize import text_of
+from sqllogs.sql.text import text_of
 
 FILES_MAX = 10_000
 SITES_MAX = 10_000

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sqllogs import guard
 from sqllogs.record import Fetch
-from sqllogs.sql.normalize import text_of
+from sqllogs.sql.text import text_of
 
 Method = Callable[..., Any]
 

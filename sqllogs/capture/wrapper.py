@@ -6,7 +6,6 @@ fingerprints are left to the writer's thread.
 
 import sys
 from collections.abc import Callable
-from hashlib import blake2b
 from time import perf_counter_ns, time_ns
 from types import FrameType
 from typing import Any
@@ -16,13 +15,7 @@ from sqllogs.capture.call_site import FILES_MAX, is_application
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.context import current
 from sqllogs.record import Fetch, sqlstate
-from sqllogs.sql.normalize import text_of
-
-SQL_MAX_CHARACTERS = 65_536
-"""A longer statement is cut here, and its length and hash are stored.
-
-Uncut, a single statement of 5 MB would take up a sixth of the buffer.
-"""
+from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 FRAMES_MAX = 64
 """Number of frames searched for the call site."""
@@ -67,8 +60,8 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
             try:
                 frame = _application_frame(libraries) if call_site else None
                 sql_length, sql_hash = -1, None
-                if type(sql) is not str or len(sql) > SQL_MAX_CHARACTERS:
-                    sql, sql_length, sql_hash = _shorten(sql, connection)
+                if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
+                    sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
                 cursor = context["cursor"]
                 fetch = None
                 if isinstance(cursor, WatchedCursor):
@@ -143,12 +136,3 @@ def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
     """Remove the wrapper from a connection."""
     while wrapper in connection.execute_wrappers:
         connection.execute_wrappers.remove(wrapper)
-
-
-def _shorten(sql: Any, connection: Any) -> tuple[str, int, str | None]:
-    """Return text, length and hash of a statement that is too long, or that is not a str."""
-    text = text_of(sql, getattr(connection, "connection", None))
-    if len(text) <= SQL_MAX_CHARACTERS:
-        return text, len(text), None
-    digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
-    return text[:SQL_MAX_CHARACTERS], len(text), digest

@@ -16,7 +16,8 @@ from sqllogs.context import UnitOfWork
 from sqllogs.models import SQLLog
 from sqllogs.otel import tracing
 from sqllogs.record import SPAN, SQL, UNIT, VENDOR, YIELD_ROWS, Batch, Captured, Record
-from sqllogs.sql.normalize import ScannedStatement, StatementScanner, text_of
+from sqllogs.sql.normalize import ScannedStatement, StatementScanner
+from sqllogs.sql.text import text_of
 from sqllogs.storage import events
 
 _LENGTHS = {

@@ -25,6 +25,8 @@ from sqllogs.models import SQLLog, Statement
 from sqllogs.read import records, ring
 from sqllogs.read.records import RecordJSON
 from sqllogs.read.ring import Ordering, Window
+from sqllogs.record import sqlstate
+from sqllogs.sql.plan import redact_plan
 from sqllogs.sql.preparable import Preparable, preparable
 from sqllogs.storage.connection import close_connection, open_connection
 
@@ -128,6 +130,9 @@ CHANGING = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
 TIMEOUT_S = TIMEOUT_MS // 1000
 """For which PostgreSQL is given to plan; SQLite waits for nobody to do so."""
 
+_SHOWING_VALUES = ("21", "22", "23", "P0", "XX")
+"""Classes of SQLSTATE: data exceptions, constraints, and what functions raise."""
+
 GENERIC_NOTE = "Planned for no particular values: its estimates of rows can be far from those of a real run."
 
 
@@ -141,7 +146,7 @@ class Plan:
     alias: str
     vendor: str
     lines: tuple[str, ...]
-    """As the database tells it, indented."""
+    """As the database writes it, indented, without values."""
     notes: tuple[str, ...]
     """What to bear in mind."""
 
@@ -207,9 +212,9 @@ def _explained(statement: Statement, alias: str) -> Plan:
     prepared = preparable(statement.sql, vendor)
     try:
         with connected(alias) as connection:
-            lines = EXPLAINERS[vendor](connection, prepared)
+            lines = redact_plan(EXPLAINERS[vendor](connection, prepared), vendor)
     except DatabaseAPIError as exc:
-        reason = " ".join(str(exc).split("\n")[0].split())
+        reason = _reason(exc)
         raise PlanError(f"The database {alias!r} cannot explain it without its values: {reason}") from exc
     return Plan(
         fingerprint=statement.fingerprint,
@@ -219,3 +224,11 @@ def _explained(statement: Statement, alias: str) -> Plan:
         lines=lines,
         notes=(GENERIC_NOTE, *prepared.notes),
     )
+
+
+def _reason(error: DatabaseAPIError) -> str:
+    """Return the database's message, unless it is of a kind that shows values."""
+    state = sqlstate(error) or ""
+    if state.startswith(_SHOWING_VALUES):
+        return f"{type(error).__name__}, SQLSTATE {state}"
+    return " ".join(str(error).split("\n")[0].split())

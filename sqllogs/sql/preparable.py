@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sqllogs.errors import PlanError
 
 _TOKEN = re.compile(
-    r'"(?:[^"]|"")*"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*|\s+|::|\?[|&](?!\|)|[-+*/<>=~!@#%^&|]+|.',
+    r'"(?:[^"]|"")*"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*|\s+|::|@\?|\?[|&](?!\|)|[-+*/<>=~!@#%^&|]+|.',
     re.DOTALL,
 )
 _OPERAND_FOLLOWS = frozenset(

@@ -13,6 +13,7 @@ from sqllogs import guard
 from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.context import muted, unit_of_work
 from sqllogs.record import Captured, sqlstate
+from sqllogs.sql.text import TEXT_MAX_CHARACTERS
 from sqllogs.storage.connection import close_connection
 
 
@@ -149,7 +150,7 @@ def test_query_knows_its_unit_of_work():
 def test_long_statement_is_cut_with_its_length_and_hash():
     sql = "SELECT '" + "x" * 5_000_000 + "'"
     _, [captured] = run(sql)
-    assert len(captured.sql) == capture_wrapper.SQL_MAX_CHARACTERS
+    assert len(captured.sql) == TEXT_MAX_CHARACTERS
     assert captured.sql_length == len(sql)
     assert len(captured.sql_hash) == 16
 

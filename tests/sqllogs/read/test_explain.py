@@ -15,10 +15,12 @@ from sqllogs.models import Process, SQLLog
 from sqllogs.read import explain as read_explain
 from sqllogs.read.explain import explain
 from sqllogs.sql.normalize import scan
+from sqllogs.sql.plan import redact_plan
 from sqllogs.sql.preparable import ORDER_NOTE, preparable
 from tests.sqllogs.factories import put, put_statement
 from tests.sqllogs.recording import recording, stored
 from tests.sqllogs.rings import database
+from tests.sqllogs.sql.corpus import leaks
 from tests.sqllogs.sql.test_normalize import QUERIES
 from tests.sqllogs.statement_kinds import ALIAS, ONE_LINERS, Application, Item
 
@@ -45,7 +47,7 @@ def planned(sql, vendor):
     """Explain a statement as it was sent; return the plan's lines as one text."""
     statement = preparable(scan(sql, vendor).sql, vendor)
     with read_explain.connected(ALIAS) as connection:
-        return "\n".join(read_explain.EXPLAINERS[vendor](connection, statement))
+        return "\n".join(redact_plan(read_explain.EXPLAINERS[vendor](connection, statement), vendor))
 
 
 def compiled(query):
@@ -136,6 +138,74 @@ def path(lines):
     return [re.sub(r"\(.*", "", node) for node in nodes]
 
 
+# ---- No values of others.
+
+VIEW = "SELECT * FROM item WHERE name <> 'c4n4ry' AND name <> 'first\nc4n4ry' AND amount <> 8675309"
+
+
+@pytest.fixture
+def view(vendor, many_items):
+    """A view whose definition holds values that no statement of the log has."""
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(f"CREATE VIEW shown AS {VIEW}")
+        yield
+        cursor.execute("DROP VIEW shown")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM shown WHERE amount = 1",
+        "SELECT name || '-', upper(name) FROM shown ORDER BY name || 'x'",
+        "SELECT a.id FROM shown a JOIN shown b ON a.amount = b.amount AND a.name > b.name",
+        "SELECT amount FROM shown GROUP BY amount HAVING COUNT(*) > 5",
+    ],
+)
+def test_definition_of_a_view_shows_no_values(vendor, view, sql):
+    text = planned(sql, vendor)
+    assert "item" in text
+    assert not leaks(text)
+
+
+@pytest.mark.parametrize("vendor", ["postgresql"], indirect=True)
+def test_costs_rows_and_conditions_stay(vendor, view):
+    lines = planned("SELECT * FROM shown WHERE amount = 1", vendor).splitlines()
+    assert re.fullmatch(r"Seq Scan on item  \(cost=[\d.]+ rows=\d+ width=\d+\)", lines[0])
+    assert lines[1:] == ["  Filter: (((name)::text <> ?"]  # the constant after it is in two lines
+
+
+@pytest.mark.parametrize("vendor", ["postgresql"], indirect=True)
+def test_error_of_a_constant_that_is_computed_shows_no_value(vendor, ring_alias):
+    put_statement(sql="SELECT * FROM failing")
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("CREATE VIEW failing AS SELECT ('c4n4ry' || '')::int AS a FROM item")
+        with pytest.raises(PlanError, match="DataError, SQLSTATE 22P02") as caught:
+            explain("f" * 16, alias=ALIAS)
+        cursor.execute("DROP VIEW failing")
+    assert not leaks(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("vendor_name", "line", "redacted"),
+    [
+        ("postgresql", "  Foreign File: /c4n4ry.csv", "  ?: ?"),
+        ("postgresql", "  c4n4ry", "?"),
+        ("postgresql", "  Workers Planned: 2", "  Workers Planned: 2"),
+        ("postgresql", "  InitPlan 1 (returns $0)", "  InitPlan 1 (returns $0)"),
+        (
+            "postgresql",
+            "  Index Cond: (a = ANY ('{c4n4ry,8675309}'::text[]))",
+            "  Index Cond: (a = ANY (?::text[]))",
+        ),
+        ("sqlite", "SCAN docs VIRTUAL TABLE INDEX 4:c4n4ry", "SCAN docs VIRTUAL TABLE INDEX 4:?"),
+        ("sqlite", "SEARCH item USING INDEX i (name=?)", "SEARCH item USING INDEX i (name=?)"),
+        ("oracle", "c4n4ry", None),
+    ],
+)
+def test_line_of_a_plan_is_redacted(vendor_name, line, redacted):
+    assert redact_plan([line], vendor_name) == (() if redacted is None else (redacted,))
+
+
 # ---- Positions.
 
 
@@ -162,6 +232,11 @@ def test_position_is_that_of_the_only_column_that_it_can_be(sql, prepared, is_no
     statement = preparable(sql, "sqlite")
     assert statement.questioned().endswith(prepared)
     assert (ORDER_NOTE in statement.notes) == is_noted
+
+
+def test_path_operator_is_no_value():
+    statement = preparable("SELECT a FROM t WHERE data @? ? AND b = ?", "postgresql")
+    assert statement.numbered({}) == "SELECT a FROM t WHERE data @? $1 AND b = $2"
 
 
 def test_question_mark_is_an_operator_after_a_value_and_a_value_elsewhere():
