@@ -4,17 +4,14 @@ Connected to Celery's signals, in the worker's processes, if Celery was imported
 ready; a project with tasks does that. An eager task in a request belongs to the request.
 """
 
-from contextvars import Token
-from time import perf_counter_ns
 from typing import Any
 
 from celery import signals
 
-from sqllogs import guard, recorder
-from sqllogs.context import UnitOfWork, current, finish
+from sqllogs import recorder
+from sqllogs.context import TaskUnits
 
-_running: dict[str, tuple[UnitOfWork, Token[UnitOfWork | None], int]] = {}
-"""By task id: the unit, the token that restores the previous one, and the start time."""
+_running = TaskUnits()
 
 _DONE = {"SUCCESS", "IGNORED"}
 
@@ -31,24 +28,12 @@ def install() -> None:
 
 
 def begin(task_id: str, task: Any, **kwargs: Any) -> None:
-    if current.get() is None:
-        unit = UnitOfWork("task", view=task.name)
-        _running[task_id] = (unit, current.set(unit), perf_counter_ns())
+    _running.begin(task_id, task.name)
 
 
 def end(task_id: str, state: str | None = None, **kwargs: Any) -> None:
-    found = _running.pop(task_id, None)
-    if found is None:
-        return
-    unit, token, started_ns = found
-    try:
-        current.reset(token)
-    except ValueError as exc:  # the pool ends the task in another context than it started in
-        guard.fault("celery", exc)
-        current.set(None)
-    unit.failed = state not in _DONE
-    finish(unit, perf_counter_ns() - started_ns)
-    recorder.wake()
+    if _running.end(task_id, failed=state not in _DONE):
+        recorder.wake()
 
 
 def close(**kwargs: Any) -> None:

@@ -6,12 +6,13 @@ or asyncio task. Capture stores a reference with each query; the writer reads it
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
-from contextvars import ContextVar, Token
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from copy import copy
 from functools import wraps
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Self
 
 from asgiref.sync import iscoroutinefunction
 
@@ -42,14 +43,15 @@ class UnitOfWork:
         method: str | None = None,
         request_id: str | None = None,
     ) -> None:
-        self.kind = kind
+        # Cleaned, because a bad value must neither fail here nor later in the writer.
+        self.kind = kind if isinstance(kind, str) and kind else "thread"
         self.trace_id = trace_id or secrets.randbits(128)
         self.span_id = span_id or secrets.randbits(64)
         self.sampled = sampled
         self.route: str | None = None
         self.url_name: str | None = None
         """`namespace:name` of the URL, a label of the metrics."""
-        self.view = view
+        self.view = view if isinstance(view, str) else None
         self.method = method
         self.status: int | None = None
         self.request_id = request_id
@@ -90,22 +92,6 @@ finished: deque[UnitOfWork] = deque(maxlen=1_000)
 current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
 
 
-@contextmanager
-def unit_of_work(kind: str, view: str) -> Iterator[UnitOfWork]:
-    """Make a block a unit of work. `kind` is task, thread or any other word, `view` the name of the block."""
-    unit = UnitOfWork(kind, view=view)
-    started_ns = perf_counter_ns()
-    token = current.set(unit)
-    try:
-        yield unit
-    except BaseException as exc:
-        unit.failed = not (isinstance(exc, SystemExit) and not exc.code)
-        raise
-    finally:
-        current.reset(token)
-        finish(unit, perf_counter_ns() - started_ns)
-
-
 def finish(unit: UnitOfWork, duration_ns: int) -> None:
     """End a unit that is not a request, and queue it for the metrics."""
     unit.duration_ns = duration_ns
@@ -113,19 +99,112 @@ def finish(unit: UnitOfWork, duration_ns: int) -> None:
     finished.append(unit)
 
 
-@contextmanager
-def muted() -> Iterator[None]:
+class _Block(ContextDecorator):
+    """Make a unit current in a block, or in each call of a function, sync or async.
+
+    A signal handler may raise between any two instructions: no unit is left behind, because the
+    outer one is set again, without a token that could be lost.
+    """
+
+    def __init__(self) -> None:
+        self._outer: UnitOfWork | None = None
+
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        raise NotImplementedError
+
+    def __enter__(self) -> UnitOfWork:
+        self._outer = outer = current.get()
+        try:
+            unit = self._make(outer)
+            current.set(unit)
+            return unit
+        except BaseException:
+            current.set(outer)
+            raise
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        current.set(self._outer)
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        if not iscoroutinefunction(function):
+            return super().__call__(function)
+
+        @wraps(function)
+        async def in_block(*args: Any, **kwargs: Any) -> Any:
+            with self._recreate_cm():
+                return await function(*args, **kwargs)
+
+        return in_block
+
+    def _recreate_cm(self) -> Self:
+        return copy(self)  # nested calls, and calls in other threads, need separate state
+
+
+class unit_of_work(_Block):
+    """Make a block or a function a unit of work.
+
+    `kind` is task, thread or any other word. `view` is the name of the block; a decorated function
+    is named by its path if there is none.
+    """
+
+    def __init__(self, kind: str, view: str | None = None) -> None:
+        super().__init__()
+        self._kind = kind
+        self._view = view
+        self._unit: UnitOfWork | None = None
+        self._started_ns = 0
+
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        self._started_ns = perf_counter_ns()
+        self._unit = UnitOfWork(self._kind, view=self._view)
+        return self._unit
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        current.set(self._outer)
+        self.end(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        self._view = self._view or f"{function.__module__}.{function.__qualname__}"
+        return super().__call__(function)
+
+    def end(self, *, failed: bool) -> None:
+        """End the unit, for a task whose start and end are signals."""
+        current.set(self._outer)
+        if self._unit is not None:
+            self._unit.failed = failed
+            finish(self._unit, perf_counter_ns() - self._started_ns)
+
+
+class TaskUnits:
+    """The units of tasks whose start and end are signals, by task id."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, unit_of_work] = {}
+
+    def begin(self, task_id: str, name: str) -> None:
+        """Begin a unit, unless the task runs within a request or another task and belongs to that."""
+        outer = current.get()
+        if outer is None or outer.kind == "command":  # a worker is an endless command
+            task = self._running[task_id] = unit_of_work("task", name)
+            task.__enter__()
+
+    def end(self, task_id: str, *, failed: bool) -> bool:
+        """End the unit; return False if the task has none."""
+        task = self._running.pop(task_id, None)
+        if task is not None:
+            task.end(failed=failed)
+        return task is not None
+
+
+class muted(_Block):
     """Record no query of this block. A request that enters it is not recorded at all."""
-    outer = current.get()
-    if outer is not None and outer.kind == "request":
-        outer.muted = True
-    silent = UnitOfWork("muted")
-    silent.muted = True
-    token = current.set(silent)
-    try:
-        yield
-    finally:
-        current.reset(token)
+
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        if outer is not None and outer.kind == "request":
+            outer.muted = True
+        silent = UnitOfWork("muted")
+        silent.muted = True
+        return silent
 
 
 class _Repeating(UnitOfWork):
@@ -158,30 +237,12 @@ class _Repeating(UnitOfWork):
         setattr(self._unit, name, value)
 
 
-class repeats_allowed(ContextDecorator):
+class repeats_allowed(_Block):
     """Report no N+1 for the queries of a block or function, sync or async; they are still recorded."""
 
-    def __enter__(self) -> None:
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
         # Without a unit, as in a plain thread or a test, the block becomes one.
-        unit = current.get() or UnitOfWork("thread")
-        self._token: Token[UnitOfWork | None] = current.set(_Repeating(unit))
-
-    def __exit__(self, *exc_info: object) -> None:
-        current.reset(self._token)
-
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        if not iscoroutinefunction(function):
-            return super().__call__(function)
-
-        @wraps(function)
-        async def repeating(*args: Any, **kwargs: Any) -> Any:
-            with repeats_allowed():
-                return await function(*args, **kwargs)
-
-        return repeating
-
-    def _recreate_cm(self) -> "repeats_allowed":
-        return repeats_allowed()  # nested calls, and calls in other threads, need separate tokens
+        return _Repeating(outer or UnitOfWork("thread"))
 
 
 def install_command_units() -> None:

@@ -10,6 +10,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+from sqllogs import guard
 from sqllogs.otel.tracing import NO_TRACE, TraceContext, here
 
 FORMAT = (
@@ -27,12 +28,13 @@ Value = str | bool | int | float
 def trace_of(record: logging.LogRecord) -> TraceContext:
     """Return the trace given with `extra`, else the current one, else that of the record's request."""
     given = vars(record)
-    try:
-        return TraceContext(
-            int(given["trace_id"], 16), int(given["span_id"], 16), bool(given.get("sampled", False))
-        )
-    except (KeyError, TypeError, ValueError):
-        pass
+    if "trace_id" in given:
+        try:
+            trace_id, span_id = int(given["trace_id"], 16), int(given["span_id"], 16)
+            return TraceContext(trace_id, span_id, bool(given.get("sampled", False)))
+        except (KeyError, TypeError, ValueError) as exc:
+            if guard.is_foreign(exc):
+                raise
     # Django logs a 404 after all middleware, outside of any span and unit, with the request as `extra`.
     return here() or getattr(given.get("request"), "sqllogs_trace", NO_TRACE)
 

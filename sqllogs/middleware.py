@@ -39,22 +39,29 @@ class SQLLogsMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self._answer_async(request)
+        outer = current.get()
         unit = begin(request)
-        token = current.set(unit)
         try:
+            current.set(unit)
             return finish(unit, self.get_response(request))
         finally:
-            current.reset(token)
-            unit.end_request()
+            _end(unit, outer)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        outer = current.get()
         unit = begin(request)
-        token = current.set(unit)
         try:
+            current.set(unit)
             return finish(unit, await self.get_response(request))
         finally:
-            current.reset(token)
-            unit.end_request()
+            _end(unit, outer)
+
+
+def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
+    try:
+        current.set(outer)  # not by a token: a signal handler that raises may keep us from storing it
+    finally:
+        unit.end_request()
 
 
 def begin(request: HttpRequest) -> UnitOfWork:
@@ -108,24 +115,26 @@ def _iterate_in_unit(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[byt
     """Run each step of a streamed body in the request's unit of work."""
     steps = iter(content)
     while True:
-        token = current.set(unit)
+        outer = current.get()
         try:
+            current.set(unit)
             chunk = next(steps)
         except StopIteration:
             return
         finally:
-            current.reset(token)
+            current.set(outer)
         yield chunk
 
 
 async def _iterate_in_unit_async(unit: UnitOfWork, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     steps = aiter(content)
     while True:
-        token = current.set(unit)
+        outer = current.get()
         try:
+            current.set(unit)
             chunk = await anext(steps)
         except StopAsyncIteration:
             return
         finally:
-            current.reset(token)
+            current.set(outer)
         yield chunk

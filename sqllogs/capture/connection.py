@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
+from sqllogs import guard
 from sqllogs.capture.cursors import CursorWatcher
 
 TRANSACTION_IDLE = 0
@@ -87,8 +88,8 @@ def _end_transaction(override: _Override) -> Any:
     recorded = wrapper in connection.execute_wrappers and ENDING not in state
     if not recorded or not _in_transaction(connection):
         return end()
-    state[ENDING] = True
     try:
+        state[ENDING] = True
         return wrapper(lambda *args: end(), ENDINGS[override.name], None, False, override.context)
     finally:
         state.pop(ENDING, None)
@@ -123,5 +124,7 @@ def _in_transaction(connection: Any) -> bool:
         if connection.vendor == "postgresql":
             return bool(driver.info.transaction_status != TRANSACTION_IDLE)
         return not connection.autocommit
-    except Exception:
+    except Exception as exc:
+        if guard.is_foreign(exc) and not isinstance(exc, connection.Database.Error):
+            raise
         return True  # the connection is broken; COMMIT itself raises the error

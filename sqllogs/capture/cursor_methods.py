@@ -57,6 +57,8 @@ def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[O
                 fetch.add(fetch_ns, count(result))
                 fetch.done = fetch.done or last
             except Exception as exc:
+                if guard.is_foreign(exc):
+                    raise
                 guard.fault("fetch", exc)
             return result
 

@@ -48,11 +48,6 @@ class WatchedCursor(CursorWrapper):
                 if "sqllogs_delegated" in vars(owner):
                     setattr(cls, name, property())  # raises AttributeError, so __getattr__ is called
 
-    def __del__(self) -> None:
-        # Django never closes some cursors, for example the one of SQLite's BEGIN.
-        if self.sqllogs_fetch is not None:
-            self.sqllogs_fetch.done = True
-
     def sqllogs_begin(self, fetch: Fetch | None) -> None:
         """Count further fetches for this statement; the execute wrapper calls it after each one."""
         if self.sqllogs_fetch is not None:
@@ -86,6 +81,8 @@ class CursorWatcher:
             if watched is not kind:
                 cursor.__class__ = watched
         except Exception as exc:  # a class with a metaclass or another memory layout
+            if guard.is_foreign(exc):
+                raise
             self._classes[kind] = kind
             guard.fault("cursor", exc)
         return cursor
@@ -103,8 +100,6 @@ class CursorWatcher:
         body = {name: _delegated(name) if name in delegated else _own(kind, name) for name in METHODS}
         body |= {"__slots__": (), "__module__": __name__, "sqllogs_delegated": delegated}
         body["sqllogs_wrapper"] = staticmethod(self._wrapper)
-        if hasattr(kind, "__del__"):
-            body["__del__"] = kind.__del__
         return type(kind.__name__, (WatchedCursor, kind), body)
 
 

@@ -65,7 +65,7 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                 cursor = context["cursor"]
                 fetch = None
                 if isinstance(cursor, WatchedCursor):
-                    fetch = Fetch() if error is None else None
+                    fetch = Fetch(cursor) if error is None else None
                     cursor.sqllogs_begin(fetch)
                 put(
                     (
@@ -89,6 +89,8 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                     )
                 )
             except Exception as exc:
+                if guard.is_foreign(exc):
+                    raise
                 guard.fault("capture", exc)
             error = frame = None  # otherwise a reference cycle with this frame
 
@@ -103,8 +105,10 @@ def _application_frame(libraries: set[str]) -> FrameType | None:
     """
     try:
         frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
-    except ValueError:  # the thread's first function is the cursor's method
-        return None
+    except ValueError as exc:
+        if guard.is_foreign(exc):
+            raise
+        return None  # the thread's first function is the cursor's method
     for _ in range(FRAMES_MAX):
         if frame is None:
             return None

@@ -128,14 +128,14 @@ def test_fetch_is_done_when_the_cursor_is_closed_reused_or_gone(connection, kept
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'closed'")
         cursor.fetchone()
-        assert not kept[-1].fetch.done
-    assert kept[-1].fetch.done
+        assert not kept[-1].fetch.is_complete
+    assert kept[-1].fetch.is_complete
     cursor = connection.cursor()
     cursor.execute("SELECT 'reused'")
     cursor.execute("SELECT 'gone'")
-    assert [captured.fetch.done for captured in kept] == [True, True, False]
+    assert [captured.fetch.is_complete for captured in kept] == [True, True, False]
     del cursor
-    assert kept[-1].fetch.done
+    assert kept[-1].fetch.is_complete
 
 
 def test_fetch_is_done_with_the_last_row_though_the_cursor_stays_open(connection, kept):
@@ -145,7 +145,7 @@ def test_fetch_is_done_with_the_last_row_though_the_cursor_stays_open(connection
     other = connection.cursor()
     other.execute(NUMBERS)
     list(other)
-    assert [captured.fetch.done for captured in kept] == [True, True]
+    assert [captured.fetch.is_complete for captured in kept] == [True, True]
 
 
 def test_cursor_is_freed_without_the_garbage_collector(connection, kept):
@@ -213,7 +213,7 @@ def test_failing_procedure_and_copy_are_recorded_with_their_sqlstate(on_postgres
             copy.write(b"1\n2\n")
     assert kept[0].sqlstate == "42883"
     assert kept[1].fetch.error[1] == "23505"
-    assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.done) == (None, 2, True)
+    assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.is_complete) == (None, 2, True)
 
 
 def copy_and_stream(cursor):
@@ -235,7 +235,7 @@ def test_muted_copy_adds_nothing_to_the_statement_before(on_postgresql):
         with muted(), cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
             list(copy)
     assert kept.texts == ["SELECT 1"]
-    assert (kept[0].fetch.rows, kept[0].fetch.done) == (-1, True)
+    assert (kept[0].fetch.rows, kept[0].fetch.is_complete) == (-1, True)
 
 
 def test_stream_is_recorded_with_its_rows(on_postgresql):
@@ -364,4 +364,4 @@ def test_queryset_fetches_as_before(connection, kept):
     assert sum(1 for _ in things.iterator(chunk_size=100)) == 250
     assert things.values_list("pk").first() == (1,)
     assert [captured.fetch.rows for captured in kept] == [250, 250, 1]
-    assert all(captured.fetch.done for captured in kept)
+    assert all(captured.fetch.is_complete for captured in kept)
