@@ -57,6 +57,9 @@ class Conf:
     call_site: bool = True
     """Record the file, line and function of the application that sent the query."""
 
+    application: list[str] | tuple[str, ...] = ()
+    """Paths and packages whose code counts as a call site. Empty: all code that is not installed."""
+
     capture_fetch: bool = True
     """Record COMMIT, ROLLBACK, procedures and COPY too, and the time and number of rows fetched."""
 

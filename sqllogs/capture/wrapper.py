@@ -4,24 +4,16 @@ Called by Django in the caller's thread, feeds `sqllogs.pipeline.buffer`. Line n
 fingerprints are left to the writer's thread.
 """
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns, time_ns
-from types import FrameType
 from typing import Any
 
 from sqllogs import guard
-from sqllogs.capture.call_site import FILES_MAX, is_application
+from sqllogs.capture.call_site import FrameFinder
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.context import current
 from sqllogs.record import Fetch, sqlstate
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
-
-FRAMES_MAX = 64
-"""Number of frames searched for the call site."""
-
-FRAMES_BELOW = 2
-"""Frames between the wrapper and the cursor's caller: two of Django, or two of `cursor_methods`."""
 
 ExecuteWrapper = Callable[..., Any]
 
@@ -31,7 +23,9 @@ except ImportError:
     get_current_span = None  # type: ignore[assignment]
 
 
-def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWrapper:
+def execute_wrapper(
+    put: Callable[[Any], None], *, call_site: bool, application: Sequence[str] = ()
+) -> ExecuteWrapper:
     """Return a wrapper that passes each query to `put`.
 
     One function serves all connections and refers to none: a reference cycle through
@@ -39,7 +33,7 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
     garbage collection.
     """
     get_unit = current.get
-    libraries: set[str] = set()
+    find_frame = FrameFinder(application).find
 
     def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         unit = get_unit()
@@ -58,7 +52,7 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
         finally:
             execute_ns = perf_counter_ns() - started_ns
             try:
-                frame = _application_frame(libraries) if call_site else None
+                frame = find_frame() if call_site else None
                 sql_length, sql_hash = -1, None
                 if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
                     sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
@@ -95,32 +89,6 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
             error = frame = None  # otherwise a reference cycle with this frame
 
     return sqllogs_wrapper
-
-
-def _application_frame(libraries: set[str]) -> FrameType | None:
-    """Return the nearest frame of application code, or None; collect library files on the way.
-
-    The cost is in reading `f_back`: Python 3.11 and later create a frame object for each frame
-    read, which is half of all instructions of a captured query.
-    """
-    try:
-        frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
-    except ValueError as exc:
-        if guard.is_foreign(exc):
-            raise
-        return None  # the thread's first function is the cursor's method
-    for _ in range(FRAMES_MAX):
-        if frame is None:
-            return None
-        filename = frame.f_code.co_filename
-        if filename not in libraries:
-            if is_application(filename):
-                return frame
-            if len(libraries) >= FILES_MAX:
-                libraries.clear()
-            libraries.add(filename)
-        frame = frame.f_back
-    return None
 
 
 def install(wrapper: ExecuteWrapper, connection: Any) -> None:
