@@ -7,7 +7,7 @@ or asyncio task. Capture stores a reference with each query; the writer reads it
 import secrets
 from collections import deque
 from collections.abc import Callable
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, ExitStack
 from contextvars import ContextVar
 from copy import copy
 from functools import wraps
@@ -249,7 +249,8 @@ def install_command_units() -> None:
     """Make each management command a unit of work; a second call does nothing.
 
     Django has no signal for the start of a command, so this wraps `BaseCommand.execute`.
-    A command called in another unit of work belongs to that unit.
+    A command called in another unit of work belongs to that unit. Django's own commands repeat
+    statements on purpose, migrate above all. Ours record nothing, not even their system checks.
     """
     # Imported late: a test run that only loads the pytest plugin must not import Django.
     from django.core.management.base import BaseCommand
@@ -260,9 +261,14 @@ def install_command_units() -> None:
 
     @wraps(original)
     def execute(self: Any, *args: Any, **options: Any) -> Any:
-        if current.get() is not None:
-            return original(self, *args, **options)
-        with unit_of_work("command", self.__module__.rpartition(".")[2]):
+        package, name = self.__module__.partition(".")[0], self.__module__.rpartition(".")[2]
+        with ExitStack() as blocks:
+            if package == "sqllogs":
+                blocks.enter_context(muted())
+            elif current.get() is None:
+                blocks.enter_context(unit_of_work("command", name))
+                if package == "django":
+                    blocks.enter_context(repeats_allowed())
             return original(self, *args, **options)
 
     execute.sqllogs = True  # type: ignore[attr-defined]

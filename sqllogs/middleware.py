@@ -68,6 +68,8 @@ def begin(request: HttpRequest) -> UnitOfWork:
     """Return a new unit for a request, with the trace it belongs to."""
     span = span_here()
     trace_id, span_id, sampled = trace_of_span(None, span) or _trace_from_header(request)
+    if span is not None and span.get_span_context().is_remote:
+        span_id = 0  # the client's: it would choose the unit's id, which decides what SAMPLE keeps
     unit = UnitOfWork(
         "request",
         trace_id=trace_id,

@@ -209,10 +209,10 @@ class Sample(NamedTuple):
     def has(self, record: Record) -> bool:
         if self.share >= 1 or record.error is not None or record.duration_ms >= self.slow_ms:
             return True
-        if record.trace_id is None:
+        if record.unit_id is None:
             return random.random() < self.share  # noqa: S311
-        # Its lower half, as OpenTelemetry's own sampler has it.
-        return int(record.trace_id[16:], 16) < self.share * 2**64
+        # Not the trace id: a client that sends a `traceparent` would decide what is kept.
+        return int(record.unit_id, 16) < self.share * 2**64
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
         """Return the records to keep and those only to count."""
