@@ -144,7 +144,7 @@ class unit_of_work(_Block):
     """Make a block or a function a unit of work.
 
     `kind` is task, thread or any other word. `view` is the name of the block; a decorated function
-    is named by its path if there is none.
+    without a view is named by its path.
     """
 
     def __init__(self, kind: str, view: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A cursor tells what it fetches, and is to everybody else what it was."""
+"""A watched cursor reports what it fetches, and behaves as before for everyone else."""
 
 import gc
 import weakref
@@ -162,7 +162,7 @@ def test_cursor_is_freed_without_the_garbage_collector(connection, kept):
         gc.enable()
 
 
-def test_cursor_is_to_others_what_it_was(connection, kept):
+def test_watched_cursor_looks_like_the_original(connection, kept):
     with connection.cursor() as cursor:
         assert isinstance(cursor, CursorWrapper)
         assert type(cursor).__name__ == "CursorWrapper"
@@ -175,7 +175,7 @@ def test_cursor_is_to_others_what_it_was(connection, kept):
             cursor.nothing_such  # noqa: B018
 
 
-def test_psycopg_takes_the_cursor_for_its_own(on_postgresql):
+def test_psycopg_accepts_the_watched_cursor(on_postgresql):
     with watching(on_postgresql), on_postgresql.cursor() as cursor:
         assert sql.Literal("it's").as_string(cursor.cursor) == "'it''s'"
         assert cursor.connection is on_postgresql.connection
@@ -186,7 +186,7 @@ def test_psycopg_takes_the_cursor_for_its_own(on_postgresql):
         assert cursor.fetchone() == (2,)
 
 
-def test_psycopg2_takes_the_cursor_for_its_own(postgresql, tmp_path):
+def test_psycopg2_accepts_the_watched_cursor(postgresql, tmp_path):
     used = psycopg2_process.call(
         "tests.sqllogs.psycopg2_uses",
         "use",
@@ -285,7 +285,7 @@ def test_result_that_cannot_be_counted_is_passed_on(connection):
     del connection.make_cursor
 
 
-def test_what_is_no_cursor_of_djangos_is_left_alone():
+def test_object_that_is_not_djangos_cursor_is_not_changed():
     watch = CursorWatcher(print)
     for thing in (object(), 5, type("Cursor", (), {})()):
         kind = type(thing)
@@ -343,7 +343,7 @@ def test_class_that_delegates_and_ends_in_its_own_way_goes_on_doing_so(connectio
     del connection.make_cursor
 
 
-def test_class_that_cannot_be_watched_is_left_alone_and_noted_once():
+def test_class_that_cannot_be_watched_is_not_changed_and_logged_once():
     class Final(CursorWrapper):
         def __init_subclass__(cls):
             raise TypeError("final")
