@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 logger = logging.getLogger("work")
 
@@ -53,6 +54,16 @@ def work(number):
 @app.task
 def fail():
     raise ZeroDivisionError
+
+
+@app.task(soft_time_limit=0.3, time_limit=20)
+def ask_until_limit(done):
+    """Send statements until the soft time limit; a file says that it came."""
+    try:
+        while True:
+            ask(1)
+    except SoftTimeLimitExceeded:
+        Path(done).touch()
 
 
 @app.task
