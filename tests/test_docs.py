@@ -13,7 +13,7 @@ from sqllogs.cli import SUBCOMMANDS
 from sqllogs.metrics.families import DJANGO_DB, OWN
 from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.pagination import PARAMETERS
-from sqllogs.read.records import RecordJSON
+from sqllogs.record import RecordJSON
 
 ROOT = Path(__file__).parent.parent
 PAGES = {

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from sqllogs import conf
 from sqllogs.cli.table import Screen, TextColumn, TextTable
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.scope import Answer
 from sqllogs.read.stats import StatsAnswer, StatsRow
+from sqllogs.record import RecordJSON
 from sqllogs.sql.format import truncate_sql
 
 BAR = 10

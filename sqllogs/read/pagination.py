@@ -22,8 +22,9 @@ from sqllogs.errors import ParameterError
 from sqllogs.read import parameters, records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.parameters import clean_parameters
-from sqllogs.read.records import COLUMNS, RecordJSON, Row
+from sqllogs.read.records import Row
 from sqllogs.read.ring import Ordering, Position, Records, RingSnapshot, Window
+from sqllogs.record import COLUMNS, RecordJSON
 from sqllogs.storage.blocks import UNKNOWN
 
 LIMIT = 100

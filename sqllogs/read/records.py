@@ -12,7 +12,7 @@ reader's thread. A serializer and model instances would take seven times as long
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, TypedDict
+from typing import Any, cast
 
 from django.db.models import F, FloatField, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
@@ -31,6 +31,7 @@ from sqllogs.read.ring import (
     numbers,
 )
 from sqllogs.read.ring import ring as current
+from sqllogs.record import COLUMNS, FIELD_TYPES, FIELDS, RecordJSON
 from sqllogs.sql.normalize import StatementInfo
 from sqllogs.storage import blocks
 from sqllogs.storage.blocks import UNKNOWN, slot_ranges
@@ -38,89 +39,29 @@ from sqllogs.storage.blocks import UNKNOWN, slot_ranges
 Row = tuple[Any, ...]
 """The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
 
-COLUMNS = (
-    "seq", "time", "duration_ms", "execute_ms", "fetch_ms", "rows", "sql_length", "fingerprint", "alias",
-    "vendor", "many", "in_transaction", "error", "sqlstate", "trace_id", "span_id", "unit_id", "sampled",
-    "request_id", "kind", "route", "view", "method", "status", "call_site", "release", "host", "pid",
-)  # fmt: skip
-
-
-class RecordJSON(TypedDict):
-    """One executed statement under the names of the API; see the model's help texts for units."""
-
-    id: int
-    time: str
-    duration_ms: float
-    execute_ms: float
-    fetch_ms: float | None
-    rows: int | None
-    sql: str | None
-    sql_length: int
-    fingerprint: str
-    operation: str | None
-    tables: list[str]
-    alias: str
-    vendor: str
-    many: bool
-    in_transaction: bool
-    error: str | None
-    sqlstate: str | None
-    trace_id: str | None
-    span_id: str | None
-    unit_id: str | None
-    sampled: bool
-    request_id: str | None
-    kind: str
-    route: str | None
-    view: str | None
-    method: str | None
-    status: int | None
-    call_site: str | None
-    release: str | None
-    host: str
-    pid: int
+_NAMES = tuple(FIELDS)
+_STATEMENT_POSITIONS = tuple(_NAMES.index(name) for name in ("sql", "operation", "tables"))
+_BOOLEANS = tuple(name for name, kind in FIELD_TYPES.items() if kind is bool)
 
 
 def record_json(row: Row, statement: StatementInfo | None, *, with_text: bool) -> RecordJSON:
     """Return the record of a row; of a statement whose text is not kept, only the fingerprint is known."""
-    (
-        seq, time, duration_ms, execute_ms, fetch_ms, rows, sql_length, fingerprint, alias,
-        vendor, many, in_transaction, error, sqlstate, trace_id, span_id, unit_id, sampled, request_id,
-        kind, route, view, method, status, call_site, release, host, pid,
-    ) = row  # fmt: skip
-    return {
-        "id": seq,
-        "time": time if isinstance(time, str) else rfc3339(time),
-        "duration_ms": duration_ms,
-        "execute_ms": execute_ms,
-        "fetch_ms": fetch_ms,
-        "rows": rows,
-        "sql": statement.sql if statement is not None and with_text else None,
-        "sql_length": sql_length,
-        "fingerprint": fingerprint,
-        "operation": statement.operation if statement is not None else None,
-        "tables": statement.tables.split(",") if statement is not None and statement.tables else [],
-        "alias": alias,
-        "vendor": vendor,
-        "many": bool(many),
-        "in_transaction": bool(in_transaction),
-        "error": error,
-        "sqlstate": sqlstate,
-        "trace_id": trace_id,
-        "span_id": span_id,
-        "unit_id": unit_id,
-        "sampled": bool(sampled),
-        "request_id": request_id,
-        "kind": kind,
-        "route": route,
-        "view": view,
-        "method": method,
-        "status": status,
-        "call_site": call_site,
-        "release": release,
-        "host": host,
-        "pid": pid,
-    }
+    values = list(row)
+    for position, value in zip(_STATEMENT_POSITIONS, _statement_values(statement, with_text), strict=True):
+        values.insert(position, value)
+    record = dict(zip(_NAMES, values, strict=True))
+    for name in _BOOLEANS:
+        record[name] = bool(record[name])  # SQLite has 0 and 1
+    if not isinstance(record["time"], str):
+        record["time"] = rfc3339(record["time"])
+    return cast(RecordJSON, record)
+
+
+def _statement_values(statement: StatementInfo | None, with_text: bool) -> tuple[Any, ...]:
+    if statement is None:
+        return None, None, []
+    tables = statement.tables.split(",") if statement.tables else []
+    return statement.sql if with_text else None, statement.operation, tables
 
 
 def rfc3339(time: datetime) -> str:

@@ -16,9 +16,10 @@ from sqllogs.read import n_plus_one, requests
 from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import RecordJSON, records, rfc3339, rows
+from sqllogs.read.records import records, rfc3339, rows
 from sqllogs.read.ring import Ordering, RingSnapshot, Window, in_ring
 from sqllogs.read.scope import Answer, Scope, head
+from sqllogs.record import RecordJSON
 
 ORIGINS_MAX = 20
 

@@ -17,11 +17,11 @@ from sqllogs.read import statement as read_statement
 from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.scope import Answer, Scope, Source, cheapest_source, head
 from sqllogs.read.series import Graph, SeriesPoint
 from sqllogs.read.statement import ORIGINS_MAX, samples
 from sqllogs.read.stats import StatsGroup
+from sqllogs.record import RecordJSON
 
 ORIGINS = ("route", "view", "alias")
 """What statistics know of where a statement came from; call sites are known of records alone."""

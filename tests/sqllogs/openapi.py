@@ -27,8 +27,8 @@ from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.health import Health
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
 from sqllogs.read.parameters import SOURCES
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.series import TOP_MAX
+from sqllogs.record import RecordJSON
 
 TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time"}
 """Texts of these names are times."""
