@@ -141,7 +141,7 @@ class FieldGroup(TextChoices):
     TRACE = "trace", _("Trace")
 
 
-class Field(NamedTuple):
+class RecordField(NamedTuple):
     """How people see a field; its unit in the model's help text is for developers."""
 
     label: "str | Promise"
@@ -157,40 +157,40 @@ class RecordJSON(TypedDict):
     its number there, and the others are those of its statement.
     """
 
-    id: Annotated[int, Field(_("Record"), FieldGroup.OUTCOME)]
-    time: Annotated[str, Field(_("Time"), FieldGroup.OUTCOME, "UTC")]
-    duration_ms: Annotated[float, Field(_("Duration"), FieldGroup.OUTCOME, "ms")]
-    execute_ms: Annotated[float, Field(_("Execute"), FieldGroup.OUTCOME, "ms")]
-    fetch_ms: Annotated[float | None, Field(_("Fetch"), FieldGroup.OUTCOME, "ms")]
-    rows: Annotated[int | None, Field(_("Rows"), FieldGroup.OUTCOME)]
-    sql: Annotated[str | None, Field(_("Statement"), FieldGroup.STATEMENT)]
-    sql_length: Annotated[int, Field(_("Length as sent"), FieldGroup.STATEMENT, _("characters"))]
-    fingerprint: Annotated[str, Field(_("Fingerprint"), FieldGroup.STATEMENT)]
-    operation: Annotated[str | None, Field(_("Operation"), FieldGroup.STATEMENT)]
-    tables: Annotated[list[str], Field(_("Tables"), FieldGroup.STATEMENT)]
-    alias: Annotated[str, Field(_("Database"), FieldGroup.STATEMENT)]
-    vendor: Annotated[str, Field(_("Vendor"), FieldGroup.STATEMENT)]
-    many: Annotated[bool, Field(_("By executemany"), FieldGroup.STATEMENT)]
-    in_transaction: Annotated[bool, Field(_("In a transaction"), FieldGroup.OUTCOME)]
-    error: Annotated[str | None, Field(_("Error"), FieldGroup.OUTCOME)]
-    sqlstate: Annotated[str | None, Field(_("SQLSTATE"), FieldGroup.OUTCOME)]
-    trace_id: Annotated[str | None, Field(_("Trace"), FieldGroup.TRACE)]
-    span_id: Annotated[str | None, Field(_("Span"), FieldGroup.TRACE)]
-    unit_id: Annotated[str | None, Field(_("Unit of work"), FieldGroup.TRACE)]
-    sampled: Annotated[bool, Field(_("Trace is kept"), FieldGroup.TRACE)]
-    request_id: Annotated[str | None, Field(_("Request"), FieldGroup.ORIGIN)]
-    kind: Annotated[str, Field(_("Kind"), FieldGroup.ORIGIN)]
-    route: Annotated[str | None, Field(_("Route"), FieldGroup.ORIGIN)]
-    view: Annotated[str | None, Field(_("View"), FieldGroup.ORIGIN)]
-    method: Annotated[str | None, Field(_("Method"), FieldGroup.ORIGIN)]
-    status: Annotated[int | None, Field(_("Status"), FieldGroup.ORIGIN)]
-    call_site: Annotated[str | None, Field(_("Call site"), FieldGroup.ORIGIN)]
-    release: Annotated[str | None, Field(_("Release"), FieldGroup.ORIGIN)]
-    host: Annotated[str, Field(_("Host"), FieldGroup.ORIGIN)]
-    pid: Annotated[int, Field(_("Process"), FieldGroup.ORIGIN)]
+    id: Annotated[int, RecordField(_("Record"), FieldGroup.OUTCOME)]
+    time: Annotated[str, RecordField(_("Time"), FieldGroup.OUTCOME, "UTC")]
+    duration_ms: Annotated[float, RecordField(_("Duration"), FieldGroup.OUTCOME, "ms")]
+    execute_ms: Annotated[float, RecordField(_("Execute"), FieldGroup.OUTCOME, "ms")]
+    fetch_ms: Annotated[float | None, RecordField(_("Fetch"), FieldGroup.OUTCOME, "ms")]
+    rows: Annotated[int | None, RecordField(_("Rows"), FieldGroup.OUTCOME)]
+    sql: Annotated[str | None, RecordField(_("Statement"), FieldGroup.STATEMENT)]
+    sql_length: Annotated[int, RecordField(_("Length as sent"), FieldGroup.STATEMENT, _("characters"))]
+    fingerprint: Annotated[str, RecordField(_("Fingerprint"), FieldGroup.STATEMENT)]
+    operation: Annotated[str | None, RecordField(_("Operation"), FieldGroup.STATEMENT)]
+    tables: Annotated[list[str], RecordField(_("Tables"), FieldGroup.STATEMENT)]
+    alias: Annotated[str, RecordField(_("Database"), FieldGroup.STATEMENT)]
+    vendor: Annotated[str, RecordField(_("Vendor"), FieldGroup.STATEMENT)]
+    many: Annotated[bool, RecordField(_("By executemany"), FieldGroup.STATEMENT)]
+    in_transaction: Annotated[bool, RecordField(_("In a transaction"), FieldGroup.OUTCOME)]
+    error: Annotated[str | None, RecordField(_("Error"), FieldGroup.OUTCOME)]
+    sqlstate: Annotated[str | None, RecordField(_("SQLSTATE"), FieldGroup.OUTCOME)]
+    trace_id: Annotated[str | None, RecordField(_("Trace"), FieldGroup.TRACE)]
+    span_id: Annotated[str | None, RecordField(_("Span"), FieldGroup.TRACE)]
+    unit_id: Annotated[str | None, RecordField(_("Unit of work"), FieldGroup.TRACE)]
+    sampled: Annotated[bool, RecordField(_("Trace is kept"), FieldGroup.TRACE)]
+    request_id: Annotated[str | None, RecordField(_("Request"), FieldGroup.ORIGIN)]
+    kind: Annotated[str, RecordField(_("Kind"), FieldGroup.ORIGIN)]
+    route: Annotated[str | None, RecordField(_("Route"), FieldGroup.ORIGIN)]
+    view: Annotated[str | None, RecordField(_("View"), FieldGroup.ORIGIN)]
+    method: Annotated[str | None, RecordField(_("Method"), FieldGroup.ORIGIN)]
+    status: Annotated[int | None, RecordField(_("Status"), FieldGroup.ORIGIN)]
+    call_site: Annotated[str | None, RecordField(_("Call site"), FieldGroup.ORIGIN)]
+    release: Annotated[str | None, RecordField(_("Release"), FieldGroup.ORIGIN)]
+    host: Annotated[str, RecordField(_("Host"), FieldGroup.ORIGIN)]
+    pid: Annotated[int, RecordField(_("Process"), FieldGroup.ORIGIN)]
 
 
-FIELDS: Final[dict[str, Field]] = {
+FIELDS: Final[dict[str, RecordField]] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(RecordJSON, include_extras=True).items()
 }
 """How people see each field, by name, in the order of the JSON."""

@@ -1,6 +1,6 @@
 """The options that the reading subcommands share.
 
-The filters are made of `sqllogs.read.filters`, so that a new one there is an option here.
+The filters are made of `sqllogs.read.parameters`, so that a new one there is an option here.
 
 Ask the reports of the API for what a subcommand shows, without a request.
 
@@ -17,9 +17,9 @@ from django_filters import Filter
 from sqllogs.errors import ParameterError
 from sqllogs.read import n_plus_one, pagination, parameters, ring, stats
 from sqllogs.read.aggregates import GROUPS
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.n_plus_one import RepeatsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OffsetPage
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.scope import Scope, choose_source
 from sqllogs.read.stats import StatsAnswer
 

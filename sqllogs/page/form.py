@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.links import Links, curl
 from sqllogs.read import parameters
-from sqllogs.read.filters import SQLLogFilter, ValuesFilter
+from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
 from sqllogs.record import RecordJSON
 
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")

@@ -27,8 +27,8 @@ from sqllogs.conf import Conf
 from sqllogs.page.form import tab
 from sqllogs.page.formatting import clock, day, milliseconds
 from sqllogs.page.links import Links, TableColumn, table_headers
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.pagination import CursorPage, Page
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.record import FIELDS, RecordJSON
 from sqllogs.sql.format import excerpt, highlight_keywords
 

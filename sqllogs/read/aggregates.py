@@ -35,7 +35,7 @@ from django.db.models import (
 
 from sqllogs.models import SQLLog
 from sqllogs.read.records import statements
-from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, in_ring, since
+from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, at_seqs, in_ring, since
 from sqllogs.sql.normalize import StatementInfo
 
 Records = QuerySet[SQLLog]
@@ -298,3 +298,14 @@ class GroupValues:
         if not self._several:
             return (statement.operation,)
         return tuple(statement.tables.split(",")) if statement.tables else (None,)
+
+
+def times_by_seq(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]:
+    """Return when records were sent, by their numbers; one that has been overwritten is left out."""
+    return {seq: as_time(time) for seq, time in columns_by_seq(ring, seqs, "time")}
+
+
+def columns_by_seq(ring: RingSnapshot, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Look records up: number and columns of each; what has been overwritten has another number by now."""
+    for chosen in at_seqs(ring, seqs):
+        yield from fetch(chosen.values_list("seq", *columns))

@@ -16,10 +16,9 @@ from django.db.models import Count, Max, Min, Sum
 from django.http import HttpRequest
 
 from sqllogs import conf
-from sqllogs.read.aggregates import Records, as_time, fetch, newest
+from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339, statements
-from sqllogs.read.requests import by_number
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.sql.n_plus_one import JUDGED, Repetition, Rules
@@ -137,7 +136,7 @@ def _found(records: Records, ring: RingSnapshot, group: str) -> tuple[dict[str, 
 
 def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
     """Look records up by their numbers."""
-    found = by_number(ring, seqs, *_End._fields)
+    found = columns_by_seq(ring, seqs, *_End._fields)
     return {seq: _End(as_time(time), *rest) for seq, time, *rest in found}
 
 

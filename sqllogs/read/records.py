@@ -138,6 +138,8 @@ def oldest_record(ring: RingSnapshot) -> RecordJSON | None:
 
 def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index | None:
     """Return the index of a large ring where there is something to look for that it knows."""
+    if not blocks.is_indexed(ring.capacity):
+        return None
     needed = filtered.query.where if column == "seq" else column in blocks.NUMBERS
     return Index.for_filters(filtered, ring) if needed else None
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from sqllogs.models import Review
 from sqllogs.read import series, stats
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import chunks
 from sqllogs.read.scope import Answer, Scope, cheapest_source, head

@@ -14,11 +14,19 @@ from sqllogs import conf
 from sqllogs.errors import ParameterError
 from sqllogs.read import records, statistics, statistics_rows
 from sqllogs.read import ring as read_ring
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import Records, RingSnapshot
 
 Source = Literal["ring", "statistics"]
+
+SUPPORTED = frozenset(
+    {
+        "from", "to", "alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint",
+        "operation", "table", "search",
+    }
+)  # fmt: skip
+"""The filters that statistics answer; any other needs the ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +121,7 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     """
     if wanted == "ring":
         return "ring"
-    needs_ring = statistics_rows.unsupported(scope.asked)
+    needs_ring = unsupported(scope.asked)
     if group_by is not None and group_by not in statistics.GROUPS:
         needs_ring.append("group_by")
     if wanted == "statistics":
@@ -124,6 +132,15 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     if needs_ring:
         return "ring"
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
+
+
+def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
+    """Name the filters in use that need the ring."""
+    return sorted(
+        name
+        for name, value in cleaned.items()
+        if name not in SUPPORTED and value is not None and value != [] and value != ""
+    )
 
 
 def cheapest_source() -> Source:

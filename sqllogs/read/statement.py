@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from sqllogs.models import Statement, StatisticKey
-from sqllogs.read import n_plus_one, requests
-from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts
+from sqllogs.read import n_plus_one
+from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts, times_by_seq
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import records, rfc3339, rows
@@ -86,7 +86,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
     if text is None and not whole.calls:
         return None
     span = scope.span
-    last_seen = requests.times(scope.ring, [whole.last_seq]).get(whole.last_seq) if whole.calls else None
+    last_seen = times_by_seq(scope.ring, [whole.last_seq]).get(whole.last_seq) if whole.calls else None
     page = OffsetPage(ordering="-total_ms", limit=ORIGINS_MAX, offset=0)
     suspects = n_plus_one.read_repeats(request, replaced(scope, records=chosen), page).results
     return StatementAnswer(

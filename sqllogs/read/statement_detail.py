@@ -14,9 +14,9 @@ from django.http import HttpRequest, QueryDict
 from sqllogs.models import Review, SQLLog, Statement
 from sqllogs.read import aggregates, n_plus_one, records, reviews, ring, series, statement, stats
 from sqllogs.read import statement as read_statement
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.scope import Answer, Scope, Source, cheapest_source, head
 from sqllogs.read.series import Graph, SeriesPoint
 from sqllogs.read.statement import ORIGINS_MAX, samples

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.http import HttpRequest
 
-from sqllogs.read import aggregates, n_plus_one, records, requests, statistics, statistics_rows
+from sqllogs.read import aggregates, n_plus_one, records, statistics, statistics_rows
 from sqllogs.read.aggregates import GroupValue, group_column
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339
@@ -162,7 +162,7 @@ class _Rows:
         self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
         seqs = [group.last_seq for group in shown if isinstance(group, aggregates.Group)]
         self._begin = scope.begin
-        self._times = requests.times(scope.ring, seqs)
+        self._times = aggregates.times_by_seq(scope.ring, seqs)
         self._texts: Mapping[str, StatementInfo] = {}
         if self._of_statements:
             self._texts = records.statements({str(group.group) for group in shown})

@@ -23,10 +23,9 @@ from sqllogs.api import views
 from sqllogs.models import SQLLog
 from sqllogs.read import events, n_plus_one, requests, series, statement, stats, traces
 from sqllogs.read.aggregates import GROUPS
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.health import Health
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
-from sqllogs.read.parameters import SOURCES
+from sqllogs.read.parameters import SOURCES, SQLLogFilter
 from sqllogs.read.series import TOP_MAX
 from sqllogs.record import RecordJSON
 

@@ -22,8 +22,8 @@ NEW_FIELD = {
         '    shard = models.CharField(max_length=16, null=True, help_text="Shard.")\n',
     ),
     "record.py": (
-        '    pid: Annotated[int, Field(_("Process"), FieldGroup.ORIGIN)]\n',
-        '    shard: Annotated[str | None, Field("Shard", FieldGroup.ORIGIN)]\n',
+        '    pid: Annotated[int, RecordField(_("Process"), FieldGroup.ORIGIN)]\n',
+        '    shard: Annotated[str | None, RecordField("Shard", FieldGroup.ORIGIN)]\n',
     ),
     "pipeline/resolver.py": ("            self._pid,\n", '            "s7",\n'),
 }

@@ -8,8 +8,7 @@ from django.utils import timezone
 
 from sqllogs.conf import Conf
 from sqllogs.errors import ParameterError
-from sqllogs.read.filters import SQLLogFilter
-from sqllogs.read.parameters import InstantField, escaped
+from sqllogs.read.parameters import InstantField, SQLLogFilter, escaped
 from tests.sqllogs.factories import BEGINNING, put, put_statement
 
 RECORDS = (
