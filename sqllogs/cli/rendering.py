@@ -4,7 +4,7 @@ How a record looks in a terminal: its columns, and what they are coloured by.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
@@ -99,7 +99,7 @@ def clock(time: str) -> str:
 
 
 def clock_title() -> str:
-    return f"time {timezone.localtime():%Z}"
+    return f"time {timezone.localtime(datetime.now(UTC)):%Z}"
 
 
 def origin(record: Any) -> str:

@@ -34,7 +34,7 @@ from django.db.models import (
 )
 
 from sqllogs.models import SQLLog
-from sqllogs.read.records import statements
+from sqllogs.read.records import UTCText, statements
 from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, at_seqs, in_ring, since
 from sqllogs.sql.normalize import StatementInfo
 
@@ -307,5 +307,7 @@ def times_by_seq(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]
 
 def columns_by_seq(ring: RingSnapshot, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
     """Look records up: number and columns of each; what has been overwritten has another number by now."""
+    # As text: a driver gives a naive time of the session's zone where the project has USE_TZ=False.
+    read = [UTCText(name) if name == "time" else name for name in columns]
     for chosen in at_seqs(ring, seqs):
-        yield from fetch(chosen.values_list("seq", *columns))
+        yield from fetch(chosen.values_list("seq", *read))

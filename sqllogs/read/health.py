@@ -8,11 +8,10 @@ Read what the recording processes tell of themselves.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from django.db.models import Max, Sum
-from django.utils import timezone
 
 from sqllogs.models import Process
 from sqllogs.read import records
@@ -76,7 +75,7 @@ class Health:
 
 
 def health() -> Health:
-    now = timezone.now()
+    now = datetime.now(UTC)
     processes = [_process(found, now) for found in latest_processes()]
     alive = [process for process in processes if process.alive]
     reasons = [reason for process in alive for reason in _complaints(process)]
@@ -99,7 +98,7 @@ def health() -> Health:
 
 
 def ring_health() -> RingHealth:
-    now = timezone.now()
+    now = datetime.now(UTC)
     ring = read_ring.ring()
     rows = records.count_all(ring)
     oldest = records.oldest_record(ring)

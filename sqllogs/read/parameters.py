@@ -17,7 +17,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import QueryDict
-from django.utils import timezone
 from django_filters import Filter
 
 from sqllogs import conf
@@ -137,7 +136,7 @@ def _instant(text: str) -> datetime:
     if relative := _RELATIVE.fullmatch(text):
         sign, number, unit = relative.groups()
         delta = timedelta(**{_UNITS[unit]: int(sign + number)}) if unit else timedelta()
-        return timezone.now() + delta
+        return datetime.now(UTC) + delta
     if _EPOCH.fullmatch(text):
         number = float(text)
         return datetime.fromtimestamp(number / 1000 if number >= _EPOCH_MS_FROM else number, UTC)

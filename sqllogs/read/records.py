@@ -193,7 +193,7 @@ def _key(column: str) -> Coalesce:
     return Coalesce(F(column), Value(UNKNOWN), output_field=FloatField())
 
 
-class _Written(Func):
+class UTCText(Func):
     """A time as RFC 3339 has it; to make a `datetime` of it and a text of that takes four times as long."""
 
     arity = 1
@@ -211,7 +211,7 @@ class _Written(Func):
         return self.as_sql(compiler, connection, template=template, **extra)
 
 
-_READ = tuple(_Written("time") if name == "time" else name for name in COLUMNS)
+_READ = tuple(UTCText("time") if name == "time" else name for name in COLUMNS)
 
 
 def _fetch(queryset: Records) -> list[Row]:

@@ -13,12 +13,12 @@ who asks, on the ring's database.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from dataclasses import replace as replaced
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from django.db import router, transaction
 from django.http import QueryDict
-from django.utils import timezone
 
 from sqllogs.models import Review
 from sqllogs.read import series, stats
@@ -182,7 +182,7 @@ BY_MAX_CHARACTERS = 150
 
 def decide(fingerprints: Iterable[str], status: str, *, by: str, note: str | None = None) -> int:
     """Note a decision about statements, return of how many; without a note those that there are stay."""
-    decision: dict[str, Any] = {"status": status, "by": by[:BY_MAX_CHARACTERS], "at": timezone.now()}
+    decision: dict[str, Any] = {"status": status, "by": by[:BY_MAX_CHARACTERS], "at": datetime.now(UTC)}
     if note is not None:
         decision["note"] = note
     wanted = list(dict.fromkeys(fingerprints))

@@ -5,10 +5,8 @@ Choose between the ring, which has the records, and the statistics, which outliv
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
-
-from django.utils import timezone
 
 from sqllogs import conf
 from sqllogs.errors import ParameterError
@@ -58,7 +56,7 @@ class Scope:
             oldest=datetime.fromisoformat(oldest["time"]) if oldest else None,
             version=version,
             with_text=with_text,
-            now=timezone.now(),
+            now=datetime.now(UTC),
         )
 
     @property

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from sqllogs.models import Statistic
-from sqllogs.read import statistics
+from sqllogs.read import scope, statistics
 from sqllogs.read.statistics import GROUPS
 from sqllogs.read.statistics_rows import Where
 from tests.sqllogs.factories import put_statement, put_statistics
