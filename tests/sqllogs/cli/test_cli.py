@@ -76,8 +76,10 @@ def test_checks_before_a_subcommand_leave_no_record(ring_alias, monkeypatch):
     for connection in connections.all():
         connection.features.__dict__.pop("supports_json_field", None)  # asked once for a connection
     with recording(ring_alias) as recorder:
+        wrapper.install(recorder.wrapper, connections[ring_alias])  # as where the ring is in `default`
         with suppress(CommandError, SystemExit):
             call_command("sqllogs", "health", skip_checks=False, stdout=StringIO(), stderr=StringIO())
+        wrapper.uninstall(recorder.wrapper, connections[ring_alias])
         assert stored(recorder, ring_alias) == []
 
 
