@@ -122,6 +122,12 @@ class SQLLog(models.Model):
         return f"{self.seq} {self.fingerprint} {self.duration_ms:.3f} ms"
 
 
+def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
+    """Return the one or two runs of slots that hold the numbers from `first` to `last`, oldest first."""
+    low, high = first % capacity, last % capacity
+    return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]
+
+
 class Statement(models.Model):
     """The redacted text of a statement, once for all its records."""
 

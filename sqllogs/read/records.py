@@ -17,7 +17,7 @@ from typing import Any, cast
 from django.db.models import F, FloatField, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 
-from sqllogs.models import SQLLog, Statement
+from sqllogs.models import SQLLog, Statement, slot_ranges
 from sqllogs.read.block_index import Index
 from sqllogs.read.ring import (
     Ordering,
@@ -34,7 +34,7 @@ from sqllogs.read.ring import ring as current
 from sqllogs.record import COLUMNS, FIELD_TYPES, FIELDS, RecordJSON
 from sqllogs.sql.normalize import StatementInfo
 from sqllogs.storage import blocks
-from sqllogs.storage.blocks import UNKNOWN, slot_ranges
+from sqllogs.storage.blocks import UNKNOWN
 
 Row = tuple[Any, ...]
 """The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
@@ -138,7 +138,7 @@ def oldest_record(ring: RingSnapshot) -> RecordJSON | None:
 
 def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index | None:
     """Return the index of a large ring where there is something to look for that it knows."""
-    if not blocks.is_indexed(ring.capacity):
+    if ring.capacity < blocks.INDEXED_FROM_ROWS:
         return None
     needed = filtered.query.where if column == "seq" else column in blocks.NUMBERS
     return Index.for_filters(filtered, ring) if needed else None

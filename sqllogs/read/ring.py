@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Q, QuerySet, Sum
 
-from sqllogs.models import Process, RingHead, SQLLog
-from sqllogs.storage.blocks import slot_ranges
+from sqllogs.models import Process, RingHead, SQLLog, slot_ranges
 
 Records = QuerySet[SQLLog]
 

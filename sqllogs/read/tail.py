@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqllogs.models import SQLLog
+from sqllogs.models import SQLLog, slot_ranges
 from sqllogs.read.records import Row, rows
 from sqllogs.read.ring import Ordering, Position, Records, RingSnapshot, Window, ring
-from sqllogs.storage.blocks import slot_ranges
 
 GAP_TIMEOUT_S = 30.0
 """How long a reserved number is waited for; a writer that was killed never writes its block."""
