@@ -1,4 +1,4 @@
-"""`manage.py sqllogs health`: how the log itself is."""
+"""`manage.py sqllogs health`: the state of the log itself."""
 
 import sys
 from collections.abc import Mapping

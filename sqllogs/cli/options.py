@@ -1,10 +1,6 @@
-"""The options that the reading subcommands share.
+"""The options that the reading subcommands share, made from the parameters of the API.
 
-The filters are made of `sqllogs.read.parameters`, so that a new one there is an option here.
-
-Ask the reports of the API for what a subcommand shows, without a request.
-
-Fed by the subcommands' options; runs in the command's thread.
+A new filter of the API is an option here too. Runs in the command's thread.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
-"""How figures of groups of statements look in a terminal.
+"""Columns and colours of statistics and records in a terminal.
 
-How a record looks in a terminal: its columns, and what they are coloured by.
+Fed by the reports of `sqllogs.read`, feeds `sqllogs.cli.table`. Runs in the command's thread.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs token create|list|revoke`: who may read the API without a login."""
+"""`manage.py sqllogs token create|list|revoke`: bearer tokens for reading the API without a login."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs trace ID`: what one request, command or task has sent, in order."""
+"""`manage.py sqllogs trace ID`: the queries of one request, command or task, in order."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
-"""Say how the SQL log is: how full, how far behind, what was lost.
+"""Report the state of the SQL log: how full the ring is, how far behind, what was dropped.
 
-Reads by `sqllogs.read`, in the reader's thread; feeds `health/` and its command.
-
-Read what the recording processes tell of themselves.
+Reads the ring's head and the rows of the recording processes, in the reader's thread. Feeds `health/` and
+`manage.py sqllogs health`.
 """
 
 from collections import Counter
@@ -41,7 +40,7 @@ class ProcessHealth:
     started_at: datetime
     updated_at: datetime
     alive: bool
-    """It has written lately; an idle process does not, and is well."""
+    """It has written within the last 30 seconds. An idle process does not write and is healthy too."""
     captured: int
     stored: int
     sampled_out: int
@@ -140,7 +139,7 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
 
 
 PROCESSES_MAX = 100
-"""Processes that are told of one by one, those first that wrote last."""
+"""Processes that are listed, the last writer first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

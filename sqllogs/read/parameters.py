@@ -44,7 +44,7 @@ def refuse_unknown(query: QueryDict, known: Collection[str]) -> None:
     for name in query:
         if name not in known:
             names = ", ".join(sorted(known))
-            message = f"There is no parameter {name[:50]!r}; the parameters are {names}."
+            message = f"Unknown parameter {name[:50]!r}. Valid parameters: {names}."
             raise ParameterError(name[:50], message, code="unknown_parameter")
 
 
@@ -272,7 +272,7 @@ class SlowFilter(Filter):
 
 
 class ErrorFilter(ValuesFilter):
-    """Failed with one of several exception classes; true is any, false is none."""
+    """Failed with one of several exception classes; true means any error, false no error."""
 
     def filter(self, qs: Records, value: list[str]) -> Records:
         found = Q()
@@ -286,7 +286,7 @@ def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
 
 
 class SQLLogFilter(django_filters.FilterSet):
-    """The filters of the API, in the order in which a database had best test them: cheap ones first."""
+    """The filters of the API, in the order in which a database should test them: cheap ones first."""
 
     min_ms = MillisecondsFilter("duration_ms", "gte", label="At least (ms)")
     max_ms = MillisecondsFilter("duration_ms", "lte", label="At most (ms)")
@@ -324,7 +324,7 @@ class SQLLogFilter(django_filters.FilterSet):
     def from_query(cls, query: QueryDict, others: Collection[str] = ()) -> "SQLLogFilter":
         """Read a query string; `others` are the parameters that a view knows beside the filters.
 
-        Raise ParameterError for one that nobody knows and for a value that makes no sense.
+        Raise ParameterError for an unknown parameter and for an invalid value.
         """
         several = {name for name, one in cls.base_filters.items() if isinstance(one, ValuesFilter)}
         refuse_unknown(query, {*cls.base_filters, *others})

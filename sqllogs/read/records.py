@@ -1,12 +1,8 @@
-"""Read records out of the ring.
+"""Read records from the ring and return them as JSON of the contract.
 
-Newest first is read without sorting: it is the order of the slots, from the
-newest record's down to 0, then from the last slot on.
-
-Make the record of the contract out of a row of the ring and its statement.
-
-Fed by `sqllogs.read` with raw rows, feeds JSON and page. Runs in the
-reader's thread. A serializer and model instances would take seven times as long.
+Newest first needs no sorting: it is the order of the slots, from the newest record down to slot 0 and then
+from the last slot on. Serializers or model instances would take seven times as long. Runs in the reader's
+thread.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,9 +1,7 @@
-"""Requests, commands and tasks by what they have queried: the rows of `requests/`.
+"""Add the ring up by trace: requests, commands and tasks with their queries, the rows of `requests/`.
 
-Add the ring up by trace: the requests, commands and tasks that sent the records.
-
-The page of traces is chosen by one scan; what else is said of them is read for
-the page alone. Runs in the reader's thread.
+One scan chooses the traces of a page; everything else is read for that page only. Runs in the reader's
+thread.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,6 +1,6 @@
-"""Where in the ring a reader is, and which part of it he wants. Used by all of `sqllogs.read`.
+"""Where the ring begins and ends, which part of it is read, and whether it has changed.
 
-Tell whether anything has been written since a former answer. Runs in the reader's thread.
+Used by all of `sqllogs.read`, in the reader's thread.
 """
 
 from collections.abc import Iterable, Iterator

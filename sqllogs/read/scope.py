@@ -1,6 +1,7 @@
-"""Say which records an answer is about, what it is made from, and since when that is complete.
+"""Decide which records an answer covers, from when on it is complete, and whether ring or statistics answer.
 
-Choose between the ring, which has the records, and the statistics, which outlive them.
+The ring has the records; the statistics outlive them. Fed by the filters of a request, used by all reports in
+the reader's thread.
 """
 
 from collections.abc import Mapping
@@ -85,7 +86,7 @@ class TimeSpan:
 
     @property
     def seconds(self) -> float:
-        """Never nothing, so that rates can be told."""
+        """Never 0, so that rates can be computed."""
         return max((self.end - self.begin).total_seconds(), 0.001)
 
 
@@ -147,12 +148,12 @@ def cheapest_source() -> Source:
 
 
 def _is_sampled() -> bool:
-    """Tell whether the ring has a share of the records only; the statistics count all."""
+    """Whether the ring has only a share of the records; the statistics count all."""
     return conf.load().sample < 1 and statistics.complete_since() is not None
 
 
 def _is_older(scope: Scope) -> bool:
-    """Tell whether the range begins before the ring, and the statistics know something of that time."""
+    """Whether the range begins before the ring, and the statistics have counts of that time."""
     since = scope.asked["from"]
     if scope.oldest is not None and (since is None or since >= scope.oldest or scope.oldest_seq == 1):
         return False  # number 1 is in the ring: nothing has been overwritten

@@ -1,6 +1,6 @@
-"""All there is of one statement: the answer of `fingerprints/<fingerprint>/`.
+"""Read everything about one statement: figures by origin and sample records, `fingerprints/<fingerprint>/`.
 
-Read all there is of one statement: figures by where it came from, and some of its records.
+Runs in the reader's thread.
 """
 
 from collections.abc import Iterable, Sequence
@@ -158,7 +158,7 @@ def statement(fingerprint: str) -> Statement | None:
 
 
 def is_counted(fingerprint: str) -> bool:
-    """Tell whether statistics know a statement, at whatever time."""
+    """Whether the statistics have a statement, at any time."""
     return StatisticKey.objects.filter(fingerprint=fingerprint).exists()
 
 

@@ -1,15 +1,7 @@
-"""Read the rows of one resolution, added up by the database as far as it can.
+"""Read rows of statistics of one resolution, filter them, and make means, percentiles and maxima of them.
 
-Used by `sqllogs.read.statistics`, in the reader's thread.
-
-Choose statistics by the filters of the API that they can answer.
-
-Fed by the readers with what `sqllogs.read.parameters` has cleaned, narrows the queries
-of `sqllogs.read.statistics`.
-
-Add up rows of statistics, and tell what readers ask for: means, percentiles, maxima.
-
-Used by `sqllogs.read.statistics`, in the reader's thread.
+The database adds up as much as it can. Fed with the cleaned filters of the API, used by
+`sqllogs.read.statistics` in the reader's thread.
 """
 
 from collections.abc import Iterator, Mapping
@@ -151,7 +143,7 @@ class StatisticsAggregate:
     calls: int
     errors: int
     rows: int
-    """Returned or changed, where the driver told."""
+    """Returned or changed, if the driver reported it."""
     total_ms: float
     mean_ms: float
     p50_ms: float

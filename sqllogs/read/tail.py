@@ -1,7 +1,7 @@
-"""Follow the ring: every record that is written after a moment, once, though writers overtake each other.
+"""Follow the ring: return each new record once, although writers overtake each other.
 
-A writer reserves a block of numbers before it writes them, so what is missing
-below the newest number may still come. Runs in the reader's thread.
+A writer reserves a block of numbers before it writes them, so a number that is missing below the newest one
+may still arrive. Runs in the reader's thread.
 """
 
 import time

@@ -1,4 +1,7 @@
-"""One trace: its records in order, and the same as spans for a trace panel."""
+"""One trace: its records in order, and the same as spans for a trace panel.
+
+Fed with a page of records, feeds `traces/<trace_id>/`. Runs in the reader's thread and queries nothing.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -126,7 +126,7 @@ def test_lone_surrogate_is_refused():
 
 def test_unknown_parameter_is_refused_and_the_known_are_listed():
     with pytest.raises(
-        ParameterError, match=r"no parameter 'colour'; the parameters are .*, from, host, .*limit"
+        ParameterError, match=r"Unknown parameter 'colour'. Valid parameters: .*, from, host, .*limit"
     ):
         SQLLogFilter.from_query(QueryDict("colour=red"), ["limit"])
 
