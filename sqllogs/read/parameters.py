@@ -22,6 +22,7 @@ from django_filters import Filter
 from sqllogs import conf
 from sqllogs.errors import ParameterError
 from sqllogs.models import SQLLog, Statement
+from sqllogs.read import ring
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.ring import Records
 
@@ -136,7 +137,7 @@ def _instant(text: str) -> datetime:
     if relative := _RELATIVE.fullmatch(text):
         sign, number, unit = relative.groups()
         delta = timedelta(**{_UNITS[unit]: int(sign + number)}) if unit else timedelta()
-        return datetime.now(UTC) + delta
+        return ring.utc_now() + delta
     if _EPOCH.fullmatch(text):
         number = float(text)
         return datetime.fromtimestamp(number / 1000 if number >= _EPOCH_MS_FROM else number, UTC)

@@ -5,7 +5,7 @@ Used by all of `sqllogs.read`, in the reader's thread.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Q, QuerySet, Sum
@@ -60,6 +60,11 @@ class Window:
     limit: int
     after: Position | None = None
     offset: int = 0
+
+
+def utc_now() -> datetime:
+    """Return the time of an answer; `timezone.now()` is naive where the project has USE_TZ=False."""
+    return datetime.now(UTC)
 
 
 def ring() -> RingSnapshot:

@@ -6,7 +6,7 @@ the reader's thread.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from sqllogs import conf
@@ -57,7 +57,7 @@ class Scope:
             oldest=datetime.fromisoformat(oldest["time"]) if oldest else None,
             version=version,
             with_text=with_text,
-            now=datetime.now(UTC),
+            now=read_ring.utc_now(),
         )
 
     @property
