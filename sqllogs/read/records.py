@@ -5,7 +5,7 @@ from the last slot on. Serializers or model instances would take seven times as 
 thread.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, cast
@@ -35,29 +35,35 @@ from sqllogs.storage.blocks import UNKNOWN
 Row = tuple[Any, ...]
 """The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
 
-_NAMES = tuple(FIELDS)
-_STATEMENT_POSITIONS = tuple(_NAMES.index(name) for name in ("sql", "operation", "tables"))
-_BOOLEANS = tuple(name for name, kind in FIELD_TYPES.items() if kind is bool)
+
+def _compiled() -> Callable[..., dict[str, Any]]:
+    """Compile a dict of all fields from the values of COLUMNS and those of the statement.
+
+    As namedtuple does: it takes half as long as dict(zip(...)), which a page of 1,000 records would notice.
+    """
+    values = dict(zip(FIELDS, FIELDS, strict=True)) | {"id": "seq"}
+    values |= {name: f"bool({name})" for name, kind in FIELD_TYPES.items() if kind is bool}  # SQLite has 0, 1
+    of_statement = [name for name in FIELDS if name not in COLUMNS and name != "id"]
+    pairs = ", ".join(f"{name!r}: {value}" for name, value in values.items())
+    return eval(f"lambda {', '.join([*COLUMNS, *of_statement])}: {{{pairs}}}")  # type: ignore[no-any-return]  # noqa: S307
+
+
+_record = _compiled()
+_TIME = COLUMNS.index("time")
 
 
 def record_json(row: Row, statement: StatementInfo | None, *, with_text: bool) -> RecordJSON:
     """Return the record of a row; of a statement whose text is not kept, only the fingerprint is known."""
-    values = list(row)
-    for position, value in zip(_STATEMENT_POSITIONS, _statement_values(statement, with_text), strict=True):
-        values.insert(position, value)
-    record = dict(zip(_NAMES, values, strict=True))
-    for name in _BOOLEANS:
-        record[name] = bool(record[name])  # SQLite has 0 and 1
-    if not isinstance(record["time"], str):
-        record["time"] = rfc3339(record["time"])
-    return cast(RecordJSON, record)
-
-
-def _statement_values(statement: StatementInfo | None, with_text: bool) -> tuple[Any, ...]:
     if statement is None:
-        return None, None, []
-    tables = statement.tables.split(",") if statement.tables else []
-    return statement.sql if with_text else None, statement.operation, tables
+        record = _record(*row, sql=None, operation=None, tables=[])
+    else:
+        sql, tables = statement.sql if with_text else None, statement.tables
+        record = _record(
+            *row, sql=sql, operation=statement.operation, tables=tables.split(",") if tables else []
+        )
+    if not isinstance(row[_TIME], str):
+        record["time"] = rfc3339(row[_TIME])
+    return cast(RecordJSON, record)
 
 
 def rfc3339(time: datetime) -> str:
