@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqllogs import guard
-from sqllogs.otel.tracing import NO_TRACE, TraceContext, here
+from sqllogs.context import NO_TRACE, TraceContext, here
 
 FORMAT = (
     "[%(asctime)s] %(levelname)s [%(name)s:%(lineno)d] "

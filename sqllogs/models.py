@@ -3,7 +3,44 @@
 Written by `sqllogs.storage` in the writer's thread, read by `sqllogs.read`.
 """
 
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+
+class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not generic at run time
+    """A time in UTC, aware in Python, whatever the project's USE_TZ and TIME_ZONE are.
+
+    With USE_TZ=False Django's own field takes no aware time on SQLite, and reads a naive one
+    back: in UTC from SQLite, in TIME_ZONE from PostgreSQL.
+    """
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = self.to_python(value)
+        is_naive = isinstance(value, datetime) and timezone.is_naive(value)
+        return timezone.make_aware(value, timezone.get_default_timezone()) if is_naive else value
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = value if prepared else self.get_prep_value(value)
+        if isinstance(value, datetime) and not connection.features.supports_timezones:
+            own_zone = connection.timezone or UTC  # of a database that others write too, see TIME_ZONE there
+            value = value.astimezone(own_zone).replace(tzinfo=None)
+        return connection.ops.adapt_datetimefield_value(value)
+
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
+        if not isinstance(value, datetime) or timezone.is_aware(value):
+            return value
+        has_zones = connection.features.supports_timezones
+        zone = ZoneInfo(connection.timezone_name) if has_zones else UTC
+        return value.replace(tzinfo=zone).astimezone(UTC)
 
 
 class SQLLog(models.Model):
@@ -17,7 +54,7 @@ class SQLLog(models.Model):
 
     slot = models.IntegerField(primary_key=True, help_text="Slot in the ring, 0 to capacity - 1.")
     seq = models.BigIntegerField("id", help_text="Number of the record, ascending over all processes.")
-    time = models.DateTimeField(help_text="When the statement was sent, UTC, microseconds.")
+    time = UTCDateTimeField(help_text="When the statement was sent, UTC, microseconds.")
     duration_ms = models.FloatField("duration", help_text="Execute and fetch time, milliseconds.")
     execute_ms = models.FloatField(help_text="Time in the driver's execute, milliseconds.")
     fetch_ms = models.FloatField(null=True, help_text="Time in the driver's fetches, milliseconds.")
@@ -82,6 +119,12 @@ class SQLLog(models.Model):
         return f"{self.seq} {self.fingerprint} {self.duration_ms:.3f} ms"
 
 
+def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
+    """Return the one or two runs of slots that hold the numbers from `first` to `last`, oldest first."""
+    low, high = first % capacity, last % capacity
+    return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]
+
+
 class Statement(models.Model):
     """The redacted text of a statement, once for all its records."""
 
@@ -89,8 +132,8 @@ class Statement(models.Model):
     sql = models.TextField(help_text="The statement with every literal replaced by ?.")
     operation = models.CharField(max_length=32, help_text="SELECT, INSERT, ...")
     tables = models.CharField(max_length=500, help_text="Tables that the statement names.")
-    first_seen = models.DateTimeField()
-    last_seen = models.DateTimeField(help_text="To the hour; the oldest make room for new ones.")
+    first_seen = UTCDateTimeField()
+    last_seen = UTCDateTimeField(help_text="To the hour; the oldest make room for new ones.")
 
     class Meta:
         verbose_name = "slow query"  # as the admin calls it, which lists statements by their share of load
@@ -112,7 +155,7 @@ class Review(models.Model):
     fingerprint = models.CharField(max_length=16, primary_key=True, help_text="16 hex digits.")
     status = models.CharField(max_length=16, choices=Status.choices)
     by = models.CharField(max_length=150, help_text="Username: users may be in another database.")
-    at = models.DateTimeField(help_text="When, UTC.")
+    at = UTCDateTimeField(help_text="When, UTC.")
     note = models.TextField(blank=True)
 
     class Meta:
@@ -161,8 +204,8 @@ class Process(models.Model):
     uuid = models.CharField(max_length=32, primary_key=True)
     host = models.CharField(max_length=255)
     pid = models.IntegerField()
-    started_at = models.DateTimeField()
-    updated_at = models.DateTimeField()
+    started_at = UTCDateTimeField()
+    updated_at = UTCDateTimeField()
     captured = models.BigIntegerField(help_text="Queries seen.")
     stored = models.BigIntegerField(help_text="Records written to the ring.")
     sampled_out = models.BigIntegerField(default=0, help_text="Records that only the statistics count.")
@@ -273,7 +316,7 @@ class Event(models.Model):
     key = models.CharField(
         max_length=128, unique=True, null=True, help_text="What happens once, whoever notices it first."
     )
-    time = models.DateTimeField(help_text="When, UTC.")
+    time = UTCDateTimeField(help_text="When, UTC.")
     kind = models.CharField(max_length=16, help_text="deploy or migration.")
     title = models.CharField(max_length=200)
     text = models.TextField(blank=True)
@@ -291,9 +334,9 @@ class Token(models.Model):
 
     name = models.CharField(max_length=64, help_text="Who uses it; two may be active under one name.")
     digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the token, hex.")
-    created_at = models.DateTimeField(auto_now_add=True)
-    last_used_at = models.DateTimeField(null=True, help_text="To the minute.")
-    revoked_at = models.DateTimeField(null=True)
+    created_at = UTCDateTimeField(auto_now_add=True)
+    last_used_at = UTCDateTimeField(null=True, help_text="To the minute.")
+    revoked_at = UTCDateTimeField(null=True)
 
     class Meta:
         default_permissions = ()

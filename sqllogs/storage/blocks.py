@@ -167,9 +167,3 @@ def size(records: int) -> int:
 
 def is_indexed(capacity: int) -> bool:
     return capacity >= INDEXED_FROM_ROWS
-
-
-def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
-    """Return the one or two runs of slots that hold the numbers from `first` to `last`, oldest first."""
-    low, high = first % capacity, last % capacity
-    return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]

@@ -18,9 +18,9 @@ from django.db import connections
 
 from sqllogs import guard
 from sqllogs.conf import Conf
+from sqllogs.context import untraced
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.otel.tracing import untraced
-from sqllogs.record import Batch, ProcessCounts, Record
+from sqllogs.record import Batch, ProcessCounts, Record, error_code
 from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
@@ -232,11 +232,7 @@ def _is_rejection(exc: Exception) -> bool:
     names = {kind.__name__ for kind in type(exc).__mro__}
     # A driver that cannot send a value says ProgrammingError; with a SQLSTATE it is the server's word
     # about tables or permissions, and sqlite3 has no other word for a connection that is closed.
-    unsendable = (
-        "ProgrammingError" in names
-        and not getattr(exc, "sqlstate", None)
-        and "closed database" not in str(exc)
-    )
+    unsendable = "ProgrammingError" in names and not error_code(exc) and "closed database" not in str(exc)
     return unsendable or not names.isdisjoint(_REJECTIONS)
 
 
