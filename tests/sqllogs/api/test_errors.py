@@ -121,7 +121,7 @@ def test_alias_that_is_not_there_is_a_503(settings, django_db_blocker):
     with django_db_blocker.unblock():
         answer = Client(**CLIENT).get(URL)
     assert error(answer, 503) == ("store_unavailable", None)
-    assert "DATABASES has no 'nowhere'" in answer.json()["error"]["message"]
+    assert "DATABASES has no alias 'nowhere'" in answer.json()["error"]["message"]
 
 
 @pytest.mark.usefixtures("bare")

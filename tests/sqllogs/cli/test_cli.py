@@ -51,7 +51,7 @@ def test_given_token_can_be_created_again():
 def test_refused_token_is_an_error_with_the_remedy():
     run("token", "create", "grafana")
     run("token", "create", "grafana")
-    with pytest.raises(CommandError, match="revoke one by"):
+    with pytest.raises(CommandError, match="revoke one with"):
         run("token", "create", "grafana")
 
 

@@ -26,7 +26,7 @@ def test_bars_stand_side_by_side_with_the_failed_at_their_foot():
     assert (one.x, one.width, one.y, one.height, one.failed_height) == ("0.00", "40.00", "0.00", "100.00", "")
     assert (other.x, other.y, other.height) == ("50.00", "50.00", "50.00")
     assert (other.failed_y, other.failed_height) == ("75.00", "25.00")
-    assert other.told == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.50 ms, p95 3.00 ms"
+    assert other.tooltip == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.50 ms, p95 3.00 ms"
     assert (found.calls.top, found.calls.middle, found.durations.top) == ("4", "2", "4 ms")
     assert (found.begin, found.end) == ("2026-01-31 12:00", "2026-01-31 12:01")
 

@@ -38,7 +38,7 @@ def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
 def test_script_adds_live_tail_and_copying(chromium, url):
     dom = chromium.visit(url).dom
     assert 'aria-pressed="false"' in dom
-    assert '<button type="button" class="button" data-copy="curl">' in dom
+    assert '<button type="button" class="button" data-copy="curl" data-copied="Copied">' in dom
 
 
 def test_live_tail_shows_what_comes_in(chromium, url):

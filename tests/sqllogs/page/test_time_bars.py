@@ -1,4 +1,4 @@
-"""Bars of an answer's course, as numbers."""
+"""The time chart of an answer, as numbers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,11 +21,11 @@ def point(minute, calls, errors=0, total_ms=0.0, **ms):
 
 def drawn(*points, query="", end=10):
     ends = [rfc3339(BEGINNING), rfc3339(BEGINNING + timedelta(minutes=end))]
-    course = SeriesAnswer(
+    answer = SeriesAnswer(
         source="ring", complete_since=ends[0], begin=ends[0], end=ends[1], group_by=None, step_s=60,
         results=[*points],
     )  # fmt: skip
-    return charts.time_bars(course, Links("/sql-logs/stats/", QueryDict(query)))
+    return charts.time_bars(answer, Links("/sql-logs/stats/", QueryDict(query)))
 
 
 def test_milliseconds_stand_above_calls_with_the_failed_at_their_foot():
@@ -35,7 +35,7 @@ def test_milliseconds_stand_above_calls_with_the_failed_at_their_foot():
     assert (one.calls.y, one.calls.height, one.failed) == ("56.00", "44.00", None)
     assert (other.total.y, other.total.height) == ("0.00", "44.00")
     assert (other.failed.y, other.failed.height) == ("89.00", "11.00")
-    assert other.told == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.00 ms, p95 1.50 ms, 2.00 ms in all"
+    assert other.tooltip == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.00 ms, p95 1.50 ms, 2.00 ms in total"
     assert (found.total, found.calls) == ("2 ms", "4")
     assert (found.begin, found.end) == ("2026-01-31 12:00:00", "2026-01-31 12:02:00")
 
