@@ -5,6 +5,7 @@ while a view answers are never recorded. A new endpoint is a view plus a functio
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Any, cast
@@ -16,9 +17,10 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.status import HTTP_304_NOT_MODIFIED
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from sqllogs.api import errors, etags
+from sqllogs.api import errors, etags, limits
 from sqllogs.api.authentication import (
     LoopbackAuthentication,
     MayRead,
@@ -28,6 +30,7 @@ from sqllogs.api.authentication import (
     TokenAuthentication,
 )
 from sqllogs.api.etags import NotModifiedError
+from sqllogs.api.limits import ReaderThrottle
 from sqllogs.api.renderers import (
     PLAIN_SETTINGS,
     CSVRenderer,
@@ -57,7 +60,7 @@ class SQLLogsView(APIView):
     permission_classes = (MayRead,)
     renderer_classes: tuple[type[BaseRenderer], ...] = (ORJSONRenderer,)
     parser_classes = ()
-    throttle_classes = ()
+    throttle_classes: tuple[type[BaseThrottle], ...] = ()
     content_negotiation_class = Negotiation
     metadata_class = None
     versioning_class = None
@@ -142,3 +145,19 @@ class SQLLogsView(APIView):
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Answer with the header Allow only."""
         return Response(status=204)
+
+
+class ReadingView(SQLLogsView):
+    """Base of the views that read the log, within the bounds of `sqllogs.api.limits`."""
+
+    throttle_classes = (ReaderThrottle,)
+    read: Callable[..., Any]
+    """Return the answer to a request; the arguments are those of the URL."""
+
+    def get(self, request: Request, **arguments: str) -> Response:
+        with ExitStack() as self._limits, limits.time_limit():
+            return Response(self.read(request, **arguments))
+
+    def count_long_read(self) -> None:
+        """Count the rest of this read as a long one; raise TooManyReadersError."""
+        self._limits.enter_context(limits.long_read())

@@ -20,8 +20,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.status import HTTP_503_SERVICE_UNAVAILABLE
 
-from sqllogs.api import etags
-from sqllogs.api.base_view import FORMAT, TABLE_AND_PAGE_RENDERERS, TABLE_RENDERERS, SQLLogsView
+from sqllogs.api import etags, limits
+from sqllogs.api.base_view import FORMAT, TABLE_AND_PAGE_RENDERERS, TABLE_RENDERERS, ReadingView, SQLLogsView
 from sqllogs.api.renderers import ORJSONRenderer
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
@@ -50,7 +50,7 @@ from sqllogs.read.series import Graph
 from sqllogs.read.stats import StatsAnswer
 
 
-class AggregateView(SQLLogsView):
+class AggregateView(ReadingView):
     """Base of the views that take the filters."""
 
     renderer_classes: tuple[type[BaseRenderer], ...] = TABLE_RENDERERS
@@ -78,12 +78,15 @@ class AggregateView(SQLLogsView):
             self.revalidate(scope.ring, facts, ends, moving_ends=moving_ends)
         else:
             self.revalidate(scope.ring, facts, moving_ends=moving_ends)
+        # Only now: a 304 costs next to nothing and must not be refused.
+        if limits.is_long(scope, chosen):
+            self.count_long_read()
 
-    def with_time_chart(self, scope: Scope, answer: StatsAnswer | RequestsAnswer) -> Response:
+    def with_time_chart(self, scope: Scope, answer: StatsAnswer | RequestsAnswer) -> Any:
         """Return the answer; a page also needs the series of its chart, which programs get from `series/`."""
         if not self.is_for_browser:
-            return Response(answer)
-        return Response(WithSeries(answer, series.read_sparkline(scope, answer) if answer.results else None))
+            return answer
+        return WithSeries(answer, series.read_sparkline(scope, answer) if answer.results else None)
 
 
 class StatsView(AggregateView):
@@ -93,7 +96,7 @@ class StatsView(AggregateView):
     page = HTMLPage("statements.html", stats_page)
     known = ("group_by", "source", *PAGE)
 
-    def get(self, request: Request) -> Response:
+    def read(self, request: Request) -> Any:
         query = request.query_params
         scope = self.scope(request)
         group_by = parameters.read_group_by(query) or "fingerprint"
@@ -108,14 +111,14 @@ class SeriesView(AggregateView):
 
     known = ("group_by", "source", "step", "top")
 
-    def get(self, request: Request) -> Response:
+    def read(self, request: Request) -> Any:
         query = request.query_params
         scope = self.scope(request)
         graph = Graph.from_query(query)
         chosen = choose_source(scope, parameters.read_source(query), graph.group_by)
         step_s = graph.step_for(scope.span.begin, scope.span.end)
         self.revalidate_scope(scope, chosen, step_s=step_s)
-        return Response(series.read_series(scope, graph, chosen))
+        return series.read_series(scope, graph, chosen)
 
 
 class RequestsView(AggregateView):
@@ -125,7 +128,7 @@ class RequestsView(AggregateView):
     page = HTMLPage("requests.html", requests_page)
     known = PAGE
 
-    def get(self, request: Request) -> Response:
+    def read(self, request: Request) -> Any:
         scope = self.scope(request)
         page = OffsetPage.from_query(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
         self.revalidate_scope(scope)
@@ -140,11 +143,11 @@ class RepeatsView(AggregateView):
     page = HTMLPage("repeats.html", repeats_page)
     known = PAGE
 
-    def get(self, request: Request) -> Response:
+    def read(self, request: Request) -> Any:
         scope = self.scope(request)
         page = OffsetPage.from_query(request.query_params, n_plus_one.ORDERINGS, n_plus_one.DEFAULT_ORDERING)
         self.revalidate_scope(scope)
-        return Response(n_plus_one.read_repeats(request._request, scope, page))
+        return n_plus_one.read_repeats(request._request, scope, page)
 
 
 class TraceView(AggregateView):
@@ -154,7 +157,7 @@ class TraceView(AggregateView):
     page = HTMLPage("trace.html", trace_page)
     known = ("limit", "offset", "cursor")
 
-    def get(self, request: Request, trace_id: str) -> Response:
+    def read(self, request: Request, trace_id: str) -> Any:
         scope = self.scope(request)
         paging = CursorPage.from_query(
             parameters.with_defaults(request.query_params, ordering="id", limit="1000")
@@ -163,7 +166,7 @@ class TraceView(AggregateView):
         self.revalidate_scope(scope)
         records = scope.records.filter(trace_id=wanted)
         page = read_page(request._request, records, paging, with_text=scope.with_text)
-        return Response(traces.trace_of(wanted, page, scope.span))
+        return traces.trace_of(wanted, page, scope.span)
 
 
 class FingerprintView(AggregateView):
@@ -172,7 +175,7 @@ class FingerprintView(AggregateView):
     renderer_classes = (ORJSONRenderer, PageRenderer)
     page = HTMLPage("statement.html", statement_page)
 
-    def get(self, request: Request, fingerprint: str) -> Response:
+    def read(self, request: Request, fingerprint: str) -> Any:
         scope = self.scope(request)
         wanted = _parse_id(fingerprint, digits=16)
         self.revalidate_scope(scope)
@@ -180,18 +183,18 @@ class FingerprintView(AggregateView):
         if found is None:
             message = _("Statement %(fingerprint)s does not exist.")
             raise exceptions.NotFound(message % {"fingerprint": wanted})
-        return Response(found)
+        return found
 
 
-class EventsView(SQLLogsView):
+class EventsView(ReadingView):
     """Deploys and migrations, for annotations."""
 
     renderer_classes = TABLE_RENDERERS
     known = (*events.PARAMETERS, *PAGE)
 
-    def get(self, request: Request) -> Response:
+    def read(self, request: Request) -> Any:
         parameters.refuse_unknown(request.query_params, {*self.known, FORMAT})
-        return Response(events.read_events(request._request, request.query_params))
+        return events.read_events(request._request, request.query_params)
 
 
 def _parse_id(text: str, *, digits: int) -> str:
@@ -223,14 +226,14 @@ ID_MAX_DIGITS = 18
 """A longer number would not fit the 64-bit column."""
 
 
-class RecordList(SQLLogsView):
+class RecordList(ReadingView):
     """The records that match, newest first unless ordered otherwise."""
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("records.html", list_page)
     known = PARAMETERS
 
-    def get(self, request: Request) -> Response:
+    def read(self, request: Request) -> Any:
         query = request.query_params
         filterset = SQLLogFilter.from_query(query, {*self.known, FORMAT})
         paging = CursorPage.from_query(query)
@@ -239,16 +242,16 @@ class RecordList(SQLLogsView):
         moving_ends = etags.moving_ends(query, asked["from"], asked["to"])
         self.revalidate(ring.ring(), version, moving_ends=moving_ends)
         with_text = self.reader.may_read_text
-        return Response(read_page(request._request, filterset.qs, paging, with_text=with_text))
+        return read_page(request._request, filterset.qs, paging, with_text=with_text)
 
 
-class RecordDetail(SQLLogsView):
+class RecordDetail(ReadingView):
     """One record by its id, until the ring overwrites it."""
 
     renderer_classes = (ORJSONRenderer, PageRenderer)
     page = HTMLPage("record.html", detail_page)
 
-    def get(self, request: Request, id: str) -> Response:
+    def read(self, request: Request, id: str) -> Any:
         parameters.refuse_unknown(request.query_params, {FORMAT})
         if not (id.isascii() and id.isdecimal() and len(id) <= ID_MAX_DIGITS):
             message = _("Not found: '%(id)s' is not a record id.")
@@ -257,7 +260,7 @@ class RecordDetail(SQLLogsView):
         if record is None:
             message = _("Record %(id)s does not exist or has been overwritten.")
             raise exceptions.NotFound(message % {"id": id})
-        return Response(record)
+        return record
 
 
 class SchemaView(SQLLogsView):

@@ -198,7 +198,8 @@ STATUSES = {
     403: "Not permitted.",
     404: "There is no such thing.",
     406: "There is no such form.",
-    503: "The database of the log, or that of the accounts, is away.",
+    429: "The reader has sent more requests than READ_RATE allows; see Retry-After.",
+    503: "The log cannot be read now, the read took too long, or too many long reads are running.",
 }
 NEVER_304 = (views.HealthView, views.EventsView, views.RecordDetail)
 
@@ -215,6 +216,8 @@ def _responses(view: Any, components: dict[str, Any], example: Any) -> dict[Any,
     if view not in NEVER_304:
         found[304, "application/json"] = OpenApiResponse(description="Nothing has changed; see ETag.")
     for status, about in STATUSES.items():
+        if status == 429 and not view.throttle_classes:
+            continue
         schema = failing if status == 503 else error
         found[status, "application/json"] = OpenApiResponse(schema, description=about)
         if any(renderer.format == "html" for renderer in view.renderer_classes):
