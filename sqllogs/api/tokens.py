@@ -8,12 +8,11 @@ import hmac
 import re
 import secrets
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, router, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from sqllogs.errors import SQLLogsError
@@ -49,7 +48,7 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
         _check(token)
     with transaction.atomic(using=router.db_for_write(Token)):
         if replace:
-            active().filter(name=name).exclude(digest=_digest(token)).update(revoked_at=timezone.now())
+            active().filter(name=name).exclude(digest=_digest(token)).update(revoked_at=datetime.now(UTC))
         _store(name, _digest(token), replace=replace)
     return token
 
@@ -62,7 +61,7 @@ def verify(value: bytes) -> Token | None:
         if hmac.compare_digest(token.digest, digest):
             found = token
     if found is not None:
-        _record_use(found)
+        _note_use(found)
     return found
 
 
@@ -72,7 +71,7 @@ def revoke(name: str, digest_prefix: str = "") -> int:
     Return how many; raise TokenError if there is no match.
     """
     chosen = active().filter(name=name, digest__startswith=digest_prefix.lower())
-    revoked = chosen.update(revoked_at=timezone.now())
+    revoked = chosen.update(revoked_at=datetime.now(UTC))
     if not revoked:
         message = _("No such token of '%(name)s' is active; `manage.py sqllogs token list` shows all.")
         raise TokenError(message % {"name": name})
@@ -111,8 +110,8 @@ def _store(name: str, digest: str, *, replace: bool) -> None:
     Token.objects.update_or_create(digest=digest, defaults={"name": name, "revoked_at": None})
 
 
-def _record_use(token: Token) -> None:
-    now = timezone.now()
+def _note_use(token: Token) -> None:
+    now = datetime.now(UTC)
     if token.last_used_at is not None and now - token.last_used_at < USE_INTERVAL:
         return
     # A database that cannot be written (read-only replica, full disk) can still be read.
