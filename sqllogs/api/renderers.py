@@ -18,7 +18,7 @@ from rest_framework.settings import DEFAULTS, IMPORT_STRINGS, APISettings
 
 from sqllogs.errors import ParameterError
 
-# APISettings with user settings of its own ignores the host's REST_FRAMEWORK.
+# Explicit user settings: otherwise APISettings reads the host's REST_FRAMEWORK.
 PLAIN_SETTINGS: Any = APISettings({"URL_FORMAT_OVERRIDE": "format"}, DEFAULTS, IMPORT_STRINGS)
 
 

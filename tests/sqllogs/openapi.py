@@ -193,11 +193,11 @@ def _query_parameters(view: Any) -> list[OpenApiParameter]:
 
 
 STATUSES = {
-    400: "A parameter is unknown or wrong.",
-    401: "Nobody is known.",
-    403: "Not permitted.",
-    404: "There is no such thing.",
-    406: "There is no such form.",
+    400: "A parameter is unknown or invalid.",
+    401: "Not authenticated.",
+    403: "Permission required.",
+    404: "Not found.",
+    406: "Format not available.",
     429: "The reader has sent more requests than READ_RATE allows; see Retry-After.",
     503: "The log cannot be read now, the read took too long, or too many long reads are running.",
 }
@@ -214,7 +214,7 @@ def _responses(view: Any, components: dict[str, Any], example: Any) -> dict[Any,
         schema = of_type(ANSWERS[view][0], components) if is_json else {"type": "string"}
         found[200, renderer.media_type] = OpenApiResponse(schema, examples=[shown] if is_json else [])
     if view not in NEVER_304:
-        found[304, "application/json"] = OpenApiResponse(description="Nothing has changed; see ETag.")
+        found[304, "application/json"] = OpenApiResponse(description="Not modified; see ETag.")
     for status, about in STATUSES.items():
         if status == 429 and not view.throttle_classes:
             continue

@@ -1,4 +1,4 @@
-"""Who asks again is told that nothing has changed, and never when something has."""
+"""A client that polls gets 304 until something has changed, and never after."""
 
 from datetime import timedelta
 
@@ -40,7 +40,7 @@ def test_same_range_is_answered_once_until_something_is_written(path, ask):
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
     assert again["ETag"] == first["ETag"]
     assert "Content-Type" not in again
-    # The number is given out first; the record is there when the process has told of it.
+    # The writer reserves the number first; the record is there once the process has updated its counts.
     RingHead.objects.update(seq=11)
     assert ask(path + RANGE).status_code == 200
     row(11).save()
@@ -111,7 +111,7 @@ def test_moving_series_is_the_same_until_a_step_comes_or_goes(ask, monkeypatch):
 
 
 @both_databases
-def test_rate_over_a_growing_range_is_told_anew_each_hundredth(ask, monkeypatch):
+def test_rate_over_a_growing_range_is_new_each_hundredth(ask, monkeypatch):
     now = BEGINNING + timedelta(hours=1)
     _later(monkeypatch, now)
     fill(10)
@@ -152,7 +152,7 @@ def test_tag_is_of_one_query_form_and_right(ask, client, django_user_model, sett
     "tag",
     ["*", "x", 'W/""', '"."', '"{}."', '"{}.x"', '"{}.9999999999999999999999"', "\udcff", '"{}.\u0661"'],
 )
-def test_tag_that_is_none_of_ours_is_answered(tag):
+def test_unknown_tag_gets_the_whole_answer(tag):
     fill(3)
     client = reader()
     digest = client.get(f"{URL}?from=now-5m")["ETag"].split('"')[1].split(".")[0]
@@ -161,14 +161,14 @@ def test_tag_that_is_none_of_ours_is_answered(tag):
 
 
 @both_databases
-def test_tag_tells_nothing_to_who_may_not_read(client):
+def test_tag_reveals_nothing_without_permission(client):
     fill(3)
     tag = reader().get(URL)["ETag"]
     assert client.get(URL, headers={"If-None-Match": tag}).status_code == 401
 
 
 @both_databases
-def test_answer_tells_how_long_it_took():
+def test_answer_has_server_timing():
     fill(3)
     for path in ("", "stats/", "?colour=red"):
         timing = reader(f"r{path}").get(URL + path)["Server-Timing"]

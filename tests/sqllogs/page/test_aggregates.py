@@ -27,7 +27,7 @@ def browser(db):
 
 @pytest.fixture
 def loop(db):
-    """A request that asks for its authors one by one, and a command."""
+    """A request that reads its authors one by one, and a command."""
     put_statement("a" * 16, "SELECT id FROM app_author WHERE id = ? LIMIT ?", tables="app_author")
     put_statement("b" * 16, "SELECT id FROM app_book", tables="app_book")
     request = {
@@ -57,7 +57,7 @@ def loop(db):
 
 
 def rows(page):
-    """Return the number of rows below the head."""
+    """Return the number of rows without the header."""
     return len(page.all("tr")) - 1
 
 
@@ -112,7 +112,7 @@ def test_statement_leads_to_the_admin_where_there_is_one(browser, loop, settings
     assert address not in look(browser, path).links()
 
 
-def test_statement_has_its_figures_places_and_samples(browser, loop):
+def test_statement_has_its_totals_origins_and_samples(browser, loop):
     page = look(browser, f"fingerprints/{'a' * 16}/?method=GET&min_ms=0")
     text = words(page)
     assert "SELECT id FROM app_author WHERE id = ? LIMIT ?" in text
@@ -128,7 +128,7 @@ def test_statement_has_its_figures_places_and_samples(browser, loop):
     assert f"{URL}fingerprints/{'a' * 16}/?min_ms=0" in page.links()
 
 
-def test_statement_that_is_not_known_is_told(browser):
+def test_unknown_statement_is_a_404(browser):
     assert "does not exist" in look(browser, f"fingerprints/{'e' * 16}/", 404).words
 
 
@@ -170,7 +170,7 @@ def test_every_link_of_a_tab_leads_somewhere(browser, loop, tab):
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_heads_order_a_tab(browser, loop, tab):
+def test_column_headers_sort_a_tab(browser, loop, tab):
     links = [link for link in look(browser, tab).links() if "ordering=" in link]
     assert len(links) >= 5
     for link in links:

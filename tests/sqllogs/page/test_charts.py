@@ -1,4 +1,4 @@
-"""Graphs of figures over time, as numbers."""
+"""Charts of a series, as numbers."""
 
 import pytest
 
@@ -43,14 +43,14 @@ def test_mean_above_the_percentile_is_within_the_graph():
 
 
 @pytest.mark.parametrize("points", [[], [point(0, 3, mean_ms=1.0)], [point(0, 0), point(1, 0)]])
-def test_nothing_is_drawn_where_there_is_no_course(points):
+def test_nothing_is_drawn_without_two_steps_and_a_call(points):
     assert charts.time_charts(points) is None
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0]])
-def test_small_graph_is_left_out_where_there_is_no_course(values):
+def test_sparkline_is_empty_without_values(values):
     assert charts.sparkline(values) == ""
 
 
-def test_small_graph_reaches_from_top_to_bottom():
+def test_sparkline_reaches_from_top_to_bottom():
     assert charts.sparkline([0.0, 5.0]) == "M25.00 20.00h0L75.00 0.00"

@@ -1,4 +1,4 @@
-"""The page in Chromium: its own script runs, nothing else does, and nothing breaks its policy."""
+"""The page in Chromium: only its own script runs, and nothing violates its CSP."""
 
 import pytest
 from django.core.signals import request_finished, request_started

@@ -1,4 +1,4 @@
-"""The page: what a browser gets at the address that is JSON for programs."""
+"""The page: what a browser gets where programs get JSON."""
 
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
@@ -114,7 +114,7 @@ def test_filters_that_are_on_are_in_the_form_and_can_be_taken_away_one_by_one(br
     assert {"route": [r"a/,b\,c/"], "min_ms": ["0.5"], "ordering": ["-duration_ms"]} in chips
 
 
-def test_heads_order_the_list_and_turn_it(browser):
+def test_column_headers_sort_the_list_and_reverse_it(browser):
     fill(3, changes={2: {"duration_ms": 9.0}})
     page = look(browser, "?min_ms=0&cursor=9")
     by_duration = next(link for link in page.links() if "ordering=-duration_ms" in link)
@@ -239,7 +239,7 @@ def test_filters_without_a_match_can_be_taken_away(browser):
     ("query", "status"),
     [("?min_ms=abc", 400), ("?nonsense=1", 400), ("?cursor=1&offset=2", 400), ("77/", 404)],
 )
-def test_error_is_told_in_the_words_of_the_json(browser, query, status):
+def test_error_page_has_the_message_of_the_json(browser, query, status):
     error = browser.get(URL + query, headers={"Accept": "application/json"}).json()["error"]
     page = look(browser, query, status)
     assert error["message"] in page.words
@@ -253,7 +253,7 @@ def test_wrong_value_can_be_corrected_where_it_was_typed(browser):
     assert page.all("input", name="to")[0]["value"] == "now"
 
 
-def test_stranger_is_led_to_the_admins_login():
+def test_anonymous_reader_gets_a_link_to_the_admins_login():
     page = look(Client(headers={"Accept": BROWSER}), "?route=a/", 401)
     assert page.links("primary") == ["/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"]
     assert not page.all("form")
@@ -279,7 +279,7 @@ def logged_in(user, *codenames):
     return client
 
 
-def test_staff_without_the_permission_is_told_which(staff):
+def test_staff_without_the_permission_read_its_name(staff):
     page = look(logged_in(staff), "", 403)
     assert "sqllogs.view_sqllog" in page.words
     assert not page.all("form")
@@ -301,7 +301,7 @@ def test_page_works_for_one_who_may_not_read_the_text(staff):
     assert "SELECT secret FROM vault" in look(logged_in(staff, "view_sqllog", "view_sqllog_text")).words
 
 
-def test_ring_that_cannot_be_read_is_told(browser, settings):
+def test_unreadable_ring_is_an_error_page(browser, settings):
     settings.SQLLOGS = {"DATABASE": "nowhere"}
     page = look(browser, "", 503)
     assert "is unavailable" in page.words

@@ -48,7 +48,7 @@ def test_one_call_among_thousands_is_seen_and_none_is_not():
 
 
 @pytest.mark.parametrize("points", [[], [point(0, 3, total_ms=1.0)], [point(0, 0), point(1, 0)]])
-def test_nothing_is_drawn_where_there_is_no_course(points):
+def test_nothing_is_drawn_without_two_steps_and_a_call(points):
     assert drawn(*points) is None
 
 
@@ -62,7 +62,7 @@ def test_bar_of_before_the_oldest_record_leads_to_its_own_time():
     assert early.url.endswith("from=2026-01-31T11%3A57%3A00Z&to=2026-01-31T11%3A58%3A00Z")
 
 
-def test_sums_are_of_all_steps():
+def test_totals_are_of_all_steps():
     found = charts.series_totals(
         [point(0, 3, 1, 6.0, max_ms=4.0), point(1, 0), point(2, 1, 0, 10.0, max_ms=10.0)]
     )
@@ -72,6 +72,6 @@ def test_sums_are_of_all_steps():
     )
 
 
-def test_long_total_is_told_in_seconds():
+def test_long_total_is_in_seconds():
     found = charts.series_totals([point(0, 3, total_ms=171_483_494.0, max_ms=9_000.0)])
     assert (found.total, found.unit, found.max) == ("171,483", "s", "9,000")
