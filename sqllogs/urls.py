@@ -1,4 +1,4 @@
-"""URLs of the SQL log: `path("sql-logs/", include("sqllogs.urls"))`."""
+"""The addresses of the SQL log: `path("sql-logs/", include("sqllogs.urls"))`."""
 
 from django.urls import path
 
@@ -16,6 +16,6 @@ urlpatterns = [
     path("fingerprints/<str:fingerprint>/", views.FingerprintView.as_view(), name="fingerprint"),
     path("events/", views.EventsView.as_view(), name="events"),
     path("schema/", views.SchemaView.as_view(), name="schema"),
-    # Last, and a str: an invalid id must get the API's JSON error, not the host's 404 page.
+    # Last, and any text: what is no id is answered in the shape of all errors.
     path("<str:id>/", views.RecordDetail.as_view(), name="detail"),
 ]

@@ -1,12 +1,12 @@
 """A client that polls gets 304 until something has changed, and never after."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.management import call_command
-from django.utils import timezone
 
 from sqllogs.models import Process, RingHead
+from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
 from tests.sqllogs.recording import recording
 
@@ -80,58 +80,54 @@ def test_cleared_ring_is_no_longer_what_it_was(ring_alias, ask):
 @both_databases
 @pytest.mark.parametrize("path", ["", "stats/", "requests/", "repeats/"])
 def test_moving_range_is_the_same_until_a_record_leaves_it(path, ask, monkeypatch):
-    now = timezone.now()
+    now = datetime.now(UTC)
     fill(2, changes={1: {"time": now - timedelta(minutes=14, seconds=50)}, 2: {"time": now}})
     put_process(now)
     query = f"{path}?from=now-15m"
     assert [ask(query).status_code for _ in range(3)] == [200, 304, 304]
-    _later(monkeypatch, now + timedelta(seconds=5))
+    set_clock(monkeypatch, now + timedelta(seconds=5))
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(seconds=12))
+    set_clock(monkeypatch, now + timedelta(seconds=12))
     assert ask(query).status_code == 200
-    _later(monkeypatch, now + timedelta(minutes=10))
+    set_clock(monkeypatch, now + timedelta(minutes=10))
     assert ask(query).status_code == 304
-
-
-def _later(monkeypatch, now):
-    monkeypatch.setattr(timezone, "now", lambda: now)
 
 
 @both_databases
 def test_moving_series_is_the_same_until_a_step_comes_or_goes(ask, monkeypatch):
     now = BEGINNING + timedelta(seconds=60)
-    _later(monkeypatch, now)
+    set_clock(monkeypatch, now)
     fill(60)
     query = "series/?from=now-15m&step=10s"
     assert ask(query).status_code == 200
-    _later(monkeypatch, now - timedelta(seconds=5))
+    set_clock(monkeypatch, now - timedelta(seconds=5))
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(seconds=5))
+    set_clock(monkeypatch, now + timedelta(seconds=5))
     assert ask(query).status_code == 200
 
 
 @both_databases
 def test_rate_over_a_growing_range_is_new_each_hundredth(ask, monkeypatch):
     now = BEGINNING + timedelta(hours=1)
-    _later(monkeypatch, now)
+    set_clock(monkeypatch, now)
     fill(10)
     query = "stats/?from=2026-01-31T12:00:00Z"
     assert ask(query).status_code == 200
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(minutes=1))
+    set_clock(monkeypatch, now + timedelta(minutes=1))
     assert ask(query).status_code == 200
 
 
 @both_databases
 def test_statistics_are_the_same_for_a_minute(ask, monkeypatch):
     now = BEGINNING + timedelta(hours=1, seconds=5)
-    _later(monkeypatch, now)
+    set_clock(monkeypatch, now)
     put_statistics({"time": BEGINNING})
     query = "stats/?from=now-2h&source=statistics"
     assert ask(query).status_code == 200
-    _later(monkeypatch, now + timedelta(seconds=50))
+    set_clock(monkeypatch, now + timedelta(seconds=50))
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(seconds=60))
+    set_clock(monkeypatch, now + timedelta(seconds=60))
     assert ask(query).status_code == 200
 
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 import requests
 from django.db import OperationalError, connections
-from django.utils import timezone
 
 from sqllogs.api import limits
 from sqllogs.models import SQLLog
 from sqllogs.read import aggregates, series
 from sqllogs.read import records as records_read
+from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put_statistics, reader
 from tests.sqllogs.pages import look
 
@@ -130,7 +130,7 @@ def test_ring_of_many_records_is_a_long_read(monkeypatch):
 
 @both_databases
 def test_unchanged_answer_is_not_refused(monkeypatch):
-    monkeypatch.setattr(timezone, "now", lambda: BEGINNING + timedelta(hours=1))  # no new minute
+    set_clock(monkeypatch, BEGINNING + timedelta(hours=1))  # no new minute
     put_statistics({"time": BEGINNING})
     client = reader()
     path = f"{URL}stats/?source=statistics"
