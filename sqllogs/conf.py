@@ -4,6 +4,7 @@ Everything that needs a setting calls `load()` once, at installation; the
 hot path reads none. `sqllogs.checks` validates the same table.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -83,6 +84,19 @@ class Conf:
     terminal and for sampling.
     """
 
+    read_timeout_s: float = 10.0
+    """Seconds after which a read of the log by API or page is stopped and answered with 503."""
+
+    readers_max: int = 2
+    """Reads over more than a day of statistics, or of more than 200,000 records, that API and page run at
+    once in a process; further ones are answered with 503. Keep it below the number of threads.
+    """
+
+    read_rate: str = ""
+    """Requests that a token or user may send to API and page, in each process, as in `120/minute`; further
+    ones are answered with 429. Empty sets no limit.
+    """
+
     metrics_port: int = 0
     """Port for Prometheus on this machine, one for all processes of the site. 0 disables it."""
 
@@ -114,6 +128,8 @@ _MINIMA: dict[str, float] = {
     "BUFFER_BYTES": 64 * 1024,
     "N_PLUS_ONE_THRESHOLD": 2,
     "SLOW_MS": 0,
+    "READ_TIMEOUT_S": 0.1,
+    "READERS_MAX": 1,
     "METRICS_PORT": 0,
     "OTLP_SHARE": 0,
     "SAMPLE": 0,
@@ -121,9 +137,14 @@ _MINIMA: dict[str, float] = {
 _MAXIMA: dict[str, float] = {
     "CAPACITY_ROWS": 2**31 - 1,
     "FLUSH_INTERVAL_S": 60,
+    "READ_TIMEOUT_S": 600,
     "METRICS_PORT": 65_535,
     "OTLP_SHARE": 1,
     "SAMPLE": 1,
+}
+
+_PATTERNS: dict[str, tuple[str, str]] = {
+    "READ_RATE": (r"([1-9]\d{0,5}/(second|minute|hour|day))?", "It must be empty or like 120/minute."),
 }
 
 
@@ -141,6 +162,8 @@ def problem(key: str, value: Any) -> str | None:
         return f"The least is {_MINIMA[key]}."
     if key in _MAXIMA and value > _MAXIMA[key]:
         return f"The most is {_MAXIMA[key]}."
+    if key in _PATTERNS and not re.fullmatch(_PATTERNS[key][0], value, re.ASCII):
+        return _PATTERNS[key][1]
     return None
 
 

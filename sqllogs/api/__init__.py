@@ -1,1 +1,1 @@
-"""Serve the readers' answers as JSON, CSV and NDJSON with Django REST framework."""
+"""Serve the answers of `sqllogs.read` as JSON, CSV, NDJSON and pages, with Django REST framework."""

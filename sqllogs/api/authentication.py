@@ -1,9 +1,7 @@
-"""Tell who reads: the bearer of a token, a member of staff, or in development anyone on this machine.
+"""Identify the reader and decide whether they may read: token, staff session, or loopback in development.
 
-Called by the views of this package alone, in the reader's thread.
-`django.contrib.auth` may be missing; the sessions' users are taken as they come.
-
-Let readers in, by what `sqllogs.api.authentication` has found out about them.
+Used by every view of the API in the reader's thread. Works without `django.contrib.auth`: the user of a
+session is whatever the host's middleware put on the request.
 """
 
 from dataclasses import dataclass
@@ -11,6 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from django.conf import settings
+from django.utils.text import format_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.permissions import BasePermission
@@ -24,17 +25,17 @@ from sqllogs.models import VIEW, VIEW_TEXT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """What a known reader may see; `request.auth` of every answered request."""
+    """What an authenticated reader may see. It is `request.auth` in every view of the API."""
 
     name: str
     may_read: bool
-    """Figures, fingerprints and all other fields but the text."""
+    """All fields except the SQL text."""
     may_read_text: bool
-    """The text of statements."""
+    """The SQL text too."""
 
 
 class ReaderRequest(Request):
-    """Leaves the host project's `request.user` as it is: our readers are told by `auth`."""
+    """Leaves `request.user` as the host set it; the reader is in `request.auth`."""
 
     def _not_authenticated(self) -> None:
         self._authenticator = None
@@ -43,17 +44,17 @@ class ReaderRequest(Request):
 
     @property
     def known_reader(self) -> Reader | None:
-        """Who reads, if that has been found out and they may; asks nothing."""
+        """The reader, if already authenticated and allowed to read; runs no authentication."""
         found = getattr(self, "_auth", None)
         return found if isinstance(found, Reader) and found.may_read else None
 
 
 class ReaderAuthentication(BaseAuthentication):
-    """One way to become a reader."""
+    """Base of the three ways to authenticate."""
 
     def authenticate(self, request: Request) -> tuple[Any, Reader] | None:
         reader = self.reader(request)
-        # The second value is what counts; the first is given back as it was found.
+        # Only the second value is ours. Returning another user would change `request.user` for the host.
         return (getattr(request._request, "user", None), reader) if reader else None
 
     def reader(self, request: Request) -> Reader | None:
@@ -64,22 +65,22 @@ class ReaderAuthentication(BaseAuthentication):
 
 
 class TokenAuthentication(ReaderAuthentication):
-    """`Authorization: Bearer TOKEN`; in the header alone, since query strings reach access logs."""
+    """`Authorization: Bearer TOKEN`. Only as a header: query strings end up in access logs."""
 
     def reader(self, request: Request) -> Reader | None:
-        scheme, _, value = get_authorization_header(request).strip().partition(b" ")
+        scheme, _space, value = get_authorization_header(request).strip().partition(b" ")
         if scheme.lower() != b"bearer":
             return None
         if request.method not in ("GET", "HEAD"):
-            raise exceptions.MethodNotAllowed(str(request.method), "A token is for GET and HEAD only.")
+            raise exceptions.MethodNotAllowed(str(request.method), _("Tokens allow only GET and HEAD."))
         token = tokens.verify(value.strip())
         if token is None:
-            raise exceptions.AuthenticationFailed("The token is wrong or revoked.")
+            raise exceptions.AuthenticationFailed(_("The token is invalid or has been revoked."))
         return Reader(name=f"token {token.name}", may_read=True, may_read_text=True)
 
 
 class SessionAuthentication(ReaderAuthentication):
-    """Django's login. Nothing is changed by these views, so no CSRF token is asked for."""
+    """The host's login session. These views change nothing, so they need no CSRF check."""
 
     def reader(self, request: Request) -> Reader | None:
         user = getattr(request._request, "user", None)
@@ -92,7 +93,7 @@ class SessionAuthentication(ReaderAuthentication):
 
 
 class LoopbackAuthentication(ReaderAuthentication):
-    """Anyone on this machine, with DEBUG and where ANONYMOUS_LOOPBACK is set."""
+    """Anyone on this machine, if both DEBUG and ANONYMOUS_LOOPBACK are set."""
 
     def reader(self, request: Request) -> Reader | None:
         if not (settings.DEBUG and conf.load().anonymous_loopback and _is_local(request.META)):
@@ -101,7 +102,8 @@ class LoopbackAuthentication(ReaderAuthentication):
 
 
 def _is_local(meta: dict[str, Any]) -> bool:
-    """Behind a proxy on this machine every address is a loopback one, so no proxy must have a part in it."""
+    """Return whether the client itself is on this machine."""
+    # Behind a proxy on this machine every client has a loopback address, so any proxy header disqualifies.
     if any(name in ("HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA") for name in meta):
         return False
     if any(name.startswith("HTTP_X_FORWARDED") for name in meta):
@@ -113,9 +115,12 @@ def _is_local(meta: dict[str, Any]) -> bool:
 
 
 class MayRead(BasePermission):
-    """Every view of this package asks for it; an unknown reader gets 401, a known one 403."""
+    """Required by every view. An anonymous client gets 401, an authenticated one without permission 403."""
 
-    message = f"The SQL log is for staff with the permission {VIEW}."
+    message = format_lazy(
+        gettext_lazy("Reading the SQL log requires staff status and the permission {permission}."),
+        permission=VIEW,
+    )
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return isinstance(request.auth, Reader) and request.auth.may_read

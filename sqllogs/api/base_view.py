@@ -1,22 +1,26 @@
-"""What all views of the SQL log have in common: who may read, in which form, and that none of it is recorded.
+"""Base class of the API's views: authentication, content negotiation, caching headers.
 
-Runs in the reader's thread. A further endpoint is a view beside and a function in `sqllogs.read`.
+Subclassed by `sqllogs.api.views` and `sqllogs.metrics.views`; runs in the reader's thread. Queries sent
+while a view answers are never recorded. A new endpoint is a view plus a function in `sqllogs.read`.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Any, cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.status import HTTP_304_NOT_MODIFIED
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from sqllogs.api import errors, etags
+from sqllogs.api import errors, etags, limits
 from sqllogs.api.authentication import (
     LoopbackAuthentication,
     MayRead,
@@ -26,6 +30,7 @@ from sqllogs.api.authentication import (
     TokenAuthentication,
 )
 from sqllogs.api.etags import NotModifiedError
+from sqllogs.api.limits import ReaderThrottle
 from sqllogs.api.renderers import (
     PLAIN_SETTINGS,
     CSVRenderer,
@@ -36,43 +41,43 @@ from sqllogs.api.renderers import (
 )
 from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
+from sqllogs.models import VIEW_TEXT
 from sqllogs.page import renderer as page_renderer
 from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import RingSnapshot
 
 FORMAT = "format"
-TABLES = (ORJSONRenderer, CSVRenderer, NDJSONRenderer)
-"""How an answer of rows can be had."""
-TABLES_AND_PAGE = (ORJSONRenderer, PageRenderer, CSVRenderer, NDJSONRenderer)
+TABLE_RENDERERS = (ORJSONRenderer, CSVRenderer, NDJSONRenderer)
+TABLE_AND_PAGE_RENDERERS = (ORJSONRenderer, PageRenderer, CSVRenderer, NDJSONRenderer)
 
 
 class SQLLogsView(APIView):
-    """Every choice is made here, so that the host project's REST_FRAMEWORK cannot open or close a view."""
+    """Sets every policy itself, so that the host's REST_FRAMEWORK can neither open nor break a view."""
 
     settings = PLAIN_SETTINGS
     authentication_classes = (TokenAuthentication, SessionAuthentication, LoopbackAuthentication)
     permission_classes = (MayRead,)
     renderer_classes: tuple[type[BaseRenderer], ...] = (ORJSONRenderer,)
     parser_classes = ()
-    throttle_classes = ()
+    throttle_classes: tuple[type[BaseThrottle], ...] = ()
     content_negotiation_class = Negotiation
     metadata_class = None
     versioning_class = None
     http_method_names = ["get", "head", "options"]
     page: HTMLPage
-    """How it is shown in a browser, where PageRenderer is among the renderers."""
+    """Template and context of the page; required if PageRenderer is among the renderers."""
     known: tuple[str, ...] = ()
-    """The parameters of the view beside the filters and `format`."""
+    """Parameters of the view besides the filters and `format`."""
     request: Request
 
     @property
     def reader(self) -> Reader:
-        return cast(Reader, self.request.auth)  # MayRead has let no one else in
+        return cast(Reader, self.request.auth)  # MayRead admits nobody else
 
     @property
     def is_for_browser(self) -> bool:
-        """Tell whether the answer becomes a page."""
+        """Whether the answer is rendered as a page."""
         return bool(self.request.accepted_renderer.format == PageRenderer.format)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -100,7 +105,7 @@ class SQLLogsView(APIView):
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        # Statements are nobody's but the reader's, and must never be taken for a script.
+        # SQL text is confidential, so no cache may keep it; and no browser may run an answer as a script.
         own = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
         return super().default_response_headers | own
 
@@ -114,12 +119,13 @@ class SQLLogsView(APIView):
                 response[name] = value
         return response
 
-    def revalidate(self, ring: RingSnapshot, *facts: object, edges: tuple[datetime, ...]) -> None:
-        """Raise NotModifiedError if the reader has the answer already; else its tag goes with it."""
+    def revalidate(self, ring: RingSnapshot, *facts: object, moving_ends: tuple[datetime, ...]) -> None:
+        """Set the ETag; raise NotModifiedError if the client already has this answer."""
+        # A page also depends on the release's templates and the reader's session, which the tag ignores.
         if self.is_for_browser:
             return
         format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
-        found = etags.validator(self.request._request, format, with_text, facts, edges=edges)
+        found = etags.validator(self.request._request, format, with_text, facts, moving_ends=moving_ends)
         found.revalidate(self.request._request, ring)
         self.headers["ETag"] = found.etag
 
@@ -130,10 +136,28 @@ class SQLLogsView(APIView):
         return super().handle_exception(exc)
 
     def refuse_search(self, filterset: SQLLogFilter) -> None:
-        """Raise ForbiddenParameterError: what is found would tell the text word by word."""
+        """Raise ForbiddenParameterError if the reader may not read SQL text."""
+        # Searching without the permission would reveal the text word by word.
         if filterset.form.cleaned_data["search"] and not self.reader.may_read_text:
-            raise ForbiddenParameterError("search", "To search the text takes the permission to read it.")
+            message = _("Searching SQL text requires the permission %(permission)s.")
+            raise ForbiddenParameterError("search", message % {"permission": VIEW_TEXT})
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        """Tell the methods, in the header Allow, to those who may read."""
+        """Answer with the header Allow only."""
         return Response(status=204)
+
+
+class ReadingView(SQLLogsView):
+    """Base of the views that read the log, within the bounds of `sqllogs.api.limits`."""
+
+    throttle_classes = (ReaderThrottle,)
+    read: Callable[..., Any]
+    """Return the answer to a request; the arguments are those of the URL."""
+
+    def get(self, request: Request, **arguments: str) -> Response:
+        with ExitStack() as self._limits, limits.time_limit():
+            return Response(self.read(request, **arguments))
+
+    def count_long_read(self) -> None:
+        """Count the rest of this read as a long one; raise TooManyReadersError."""
+        self._limits.enter_context(limits.long_read())

@@ -1,7 +1,6 @@
-"""Answer every error of the API in one shape: {"error": {"code", "message", "field"}}.
+"""Turn every exception of a view into one JSON shape: {"error": {"code", "message", "field"}}.
 
-Called by the views of this package in the reader's thread, and by no other
-view: the host project's own exception handler is left alone.
+Called by the API's views in the reader's thread. The host's own exception handler is not touched.
 """
 
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import Error as DatabaseAPIError
 from django.http import Http404
 from django.utils.connection import ConnectionDoesNotExist
+from django.utils.translation import gettext as _
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
@@ -18,18 +18,18 @@ from sqllogs import conf, guard
 from sqllogs.errors import ForbiddenParameterError, ParameterError, StoreUnavailableError
 
 _MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
-"""How SQLite, PostgreSQL and MySQL say it."""
+"""The words of SQLite, PostgreSQL and MySQL for it."""
 
 
 class UnavailableError(exceptions.APIException):
-    """The ring's database, or that of the accounts, did not answer."""
+    """The log's database, or the database of the host's users, did not answer."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "store_unavailable"
 
 
 def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
-    """Return the answer to an exception; None for a fault of ours, which the host is to see."""
+    """Return the response to an exception; None for a bug, which Django then reports as usual."""
     if isinstance(exc, ParameterError):
         forbidden = isinstance(exc, ForbiddenParameterError)
         code = status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_400_BAD_REQUEST
@@ -55,7 +55,7 @@ def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
     if isinstance(exc, PermissionDenied):
         return exceptions.PermissionDenied()
     if isinstance(exc, SuspiciousOperation):
-        return exceptions.ParseError("The request is malformed.")
+        return exceptions.ParseError(_("The request is malformed."))
     if isinstance(exc, (DatabaseAPIError, ConnectionDoesNotExist)):
         guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
         return UnavailableError(_remedy(exc))
@@ -63,16 +63,19 @@ def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
 
 
 def _remedy(exc: Exception) -> str:
-    """Name the class of the error only: a driver's message tells hosts, users and values."""
+    """Return what to do about a database error."""
+    # Only the exception's class is shown: a driver's message contains hosts, users and values.
     alias = conf.load().database
     if isinstance(exc, ConnectionDoesNotExist):
-        return f"DATABASES has no {alias!r}, where the SQL log is kept; see `manage.py check`."
-    if any(words in str(exc) for words in _MISSING_TABLE):
-        return f"The SQL log's tables are missing; run `manage.py migrate --database {alias}`."
-    return (
-        f"The SQL log cannot be read now ({type(exc).__name__}); see that database {alias!r} is up "
-        "and reachable. The reason is in the server's log."
-    )
+        message = _("DATABASES has no alias '%(alias)s' for the SQL log; run `manage.py check`.")
+    elif any(words in str(exc) for words in _MISSING_TABLE):
+        message = _("The SQL log's tables are missing; run `manage.py migrate --database %(alias)s`.")
+    else:
+        message = _(
+            "The SQL log cannot be read (%(error)s). Check that database '%(alias)s' is running and "
+            "reachable; the server's log has the reason."
+        )
+    return message % {"alias": alias, "error": type(exc).__name__}
 
 
 def _code(exc: exceptions.APIException) -> str:

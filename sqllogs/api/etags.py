@@ -1,8 +1,7 @@
-"""Let a reader who asks again be told that nothing has changed, without reading it all once more.
+"""Make ETags, so that a client which polls gets 304 until something has changed.
 
-Used by the views before they read, in the reader's thread. The tags are weak: of
-two answers under one tag the records and figures are the same, `begin` and `end`
-may have moved with the clock.
+Used by the views before they read, in the reader's thread. The tags are weak: two answers with the same
+tag have the same records and figures, but `begin` and `end` may have moved with the clock.
 """
 
 import math
@@ -22,7 +21,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class NotModifiedError(Exception):
-    """The reader has this answer already."""
+    """The client already has this answer."""
 
     def __init__(self, etag: str) -> None:
         super().__init__(etag)
@@ -31,40 +30,40 @@ class NotModifiedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validator:
-    """What an answer depends on."""
+    """Everything that an answer depends on."""
 
     digest: str
-    """Of the query, the reader's rights, the settings, and of what has been written."""
-    edges: tuple[datetime, ...]
-    """Those ends of the range that move with the clock, as in now-5m."""
+    """Hash of the query, the reader's permissions, the settings and the state of the log."""
+    moving_ends: tuple[datetime, ...]
+    """The ends of the range that move with the clock, as in now-5m."""
 
     @property
     def etag(self) -> str:
-        times = [str((edge - _EPOCH) // _MICROSECOND) for edge in self.edges]
+        times = [str((end - _EPOCH) // _MICROSECOND) for end in self.moving_ends]
         return f'W/"{".".join([self.digest, *times])}"'
 
     def revalidate(self, request: HttpRequest, ring: RingSnapshot) -> None:
-        """Raise NotModifiedError if the reader's answer would be given again."""
+        """Raise NotModifiedError if the client's answer is still current."""
         for etag in parse_etags(request.headers.get("If-None-Match", "")):
-            if self._stands_for(etag, ring):
+            if self._is_current(etag, ring):
                 raise NotModifiedError(self.etag)
 
-    def _stands_for(self, etag: str, ring: RingSnapshot) -> bool:
+    def _is_current(self, etag: str, ring: RingSnapshot) -> bool:
         digest, *times = etag.removeprefix("W/").strip('"').split(".")
-        if digest != self.digest or len(times) != len(self.edges):
+        if digest != self.digest or len(times) != len(self.moving_ends):
             return False
         try:
             former = [_EPOCH + int(time) * _MICROSECOND for time in times]
         except (ValueError, OverflowError):
             return False
-        # The range has moved on; it holds the same if nothing is in the part that it has left or won.
+        # The range has moved. Its records are the same if there are none in the parts that it left or gained.
         return not any(
-            has_records_between(ring, was, now) for was, now in zip(former, self.edges, strict=True)
+            has_records_between(ring, was, now) for was, now in zip(former, self.moving_ends, strict=True)
         )
 
 
-def validator(request: HttpRequest, *facts: object, edges: tuple[datetime, ...]) -> Validator:
-    """Return the validator of a query; `facts` are what else its answer depends on."""
+def validator(request: HttpRequest, *facts: object, moving_ends: tuple[datetime, ...]) -> Validator:
+    """Return the validator of a request; `facts` are what else its answer depends on."""
     depends_on = (
         __version__,
         conf.load(),
@@ -72,11 +71,11 @@ def validator(request: HttpRequest, *facts: object, edges: tuple[datetime, ...])
         facts,
     )
     digest = blake2b(repr(depends_on).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
-    return Validator(digest=digest, edges=edges)
+    return Validator(digest=digest, moving_ends=moving_ends)
 
 
-def moving(query: QueryDict, since: datetime | None, until: datetime | None) -> tuple[datetime, ...]:
-    """Return those ends of the range that are told relative to now."""
+def moving_ends(query: QueryDict, since: datetime | None, until: datetime | None) -> tuple[datetime, ...]:
+    """Return the ends of the range that are given relative to now."""
     texts = given(query, ["from", "to"])
     ends = {"from": since, "to": until}
     return tuple(
@@ -84,10 +83,10 @@ def moving(query: QueryDict, since: datetime | None, until: datetime | None) -> 
     )
 
 
-def pace(query: QueryDict, begin: datetime, end: datetime, now: datetime) -> int:
-    """Return a number that changes whenever the range's length has changed by a hundredth.
+def length_tick(query: QueryDict, begin: datetime, end: datetime, now: datetime) -> int:
+    """Return a number that changes when the range has grown by about 1 %.
 
-    Rates depend on it. A range of which both ends move, or none, keeps its length.
+    Calls per second depend on the length. It is constant if both ends move or neither does.
     """
     texts = given(query, ["from", "to"])
     begin_moves = texts.get("from", "").startswith("now")

@@ -1,11 +1,7 @@
-"""Write an answer as JSON, and choose it whenever a reader does not ask for something else by name.
+"""Render answers as JSON (the default), CSV or NDJSON, and choose the renderer.
 
-Fed by the views, in the reader's thread.
-
-Write an answer's rows as CSV or as NDJSON, for spreadsheets and scripts.
-
-Fed by the views with answers that have `results`; bounded as these are by `limit`.
-Runs in the reader's thread.
+Fed by the views in the reader's thread. CSV and NDJSON need an answer with `results`; `limit` bounds
+their size.
 """
 
 import csv
@@ -15,13 +11,14 @@ from io import StringIO
 from typing import Any, get_args, get_type_hints
 
 import orjson
+from django.utils.translation import gettext as _
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.settings import DEFAULTS, IMPORT_STRINGS, APISettings
 
 from sqllogs.errors import ParameterError
 
-# With a setting of its own it does not look at the host project's REST_FRAMEWORK.
+# Explicit user settings: otherwise APISettings reads the host's REST_FRAMEWORK.
 PLAIN_SETTINGS: Any = APISettings({"URL_FORMAT_OVERRIDE": "format"}, DEFAULTS, IMPORT_STRINGS)
 
 
@@ -30,7 +27,7 @@ class ORJSONRenderer(BaseRenderer):
 
     media_type = "application/json"
     format = "json"
-    charset = None  # JSON is UTF-8 and says no charset
+    charset = None  # JSON is always UTF-8; RFC 8259 defines no charset parameter
     render_style = "binary"
 
     def render(
@@ -43,7 +40,7 @@ class ORJSONRenderer(BaseRenderer):
 
 
 class Negotiation(DefaultContentNegotiation):
-    """By Accept and `format`; the first renderer is for those who accept anything."""
+    """By `format` and Accept; a client that accepts anything gets the view's first renderer."""
 
     settings = PLAIN_SETTINGS
 
@@ -52,16 +49,17 @@ class Negotiation(DefaultContentNegotiation):
         found = [renderer for renderer in renderers if renderer.format == format]
         if not found:
             formats = ", ".join(renderer.format for renderer in renderers)
-            raise ParameterError("format", f"format: Give one of {formats}.")
+            message = _("format must be one of: %(formats)s.") % {"formats": formats}
+            raise ParameterError("format", message)
         return found
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A text that begins so is run by spreadsheets, unless an apostrophe stands before it."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs text that starts with one of these, unless an apostrophe precedes it."""
 
 
 class TableRenderer(BaseRenderer):
-    """One line for each of the results. Only rows fit in: an error is written as JSON instead."""
+    """One line per result. It cannot hold an error, so errors are always JSON."""
 
     render_style = "binary"
 
@@ -86,7 +84,7 @@ class TableRenderer(BaseRenderer):
 
 
 class CSVRenderer(TableRenderer):
-    """RFC 4180, with a line of names; nothing in it is a formula."""
+    """RFC 4180 with a header line; values that look like formulas are escaped."""
 
     media_type = "text/csv"
     format = "csv"
@@ -101,7 +99,7 @@ class CSVRenderer(TableRenderer):
 
 
 class NDJSONRenderer(TableRenderer):
-    """A JSON object a line."""
+    """One JSON object per line."""
 
     media_type = "application/x-ndjson"
     format = "ndjson"
@@ -113,11 +111,11 @@ class NDJSONRenderer(TableRenderer):
 
 
 def table_columns(data: Any) -> list[str]:
-    """Return the names of an answer's columns: those of its rows, also where there are none."""
+    """Return the column names of an answer, from the types if it has no rows."""
     kind = type(data.results[0]) if data.results else None
     if kind is None or not is_dataclass(kind):
         (kind,) = get_args(get_type_hints(type(data))["results"])
-        kind = next(iter(get_args(kind)), kind)  # of several kinds of rows, the first has what all have
+        kind = next(iter(get_args(kind)), kind)  # of a union, the first type has the common fields
     return [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind.__annotations__)
 
 
@@ -125,8 +123,8 @@ def cell_value(row: Any, name: str) -> Any:
     return row[name] if isinstance(row, dict) else getattr(row, name)
 
 
-def cell(found: Any) -> Any:
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    text = ", ".join(map(str, found)) if isinstance(found, list) else found
-    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+def cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA_STARTS) else text

@@ -1,6 +1,6 @@
-"""Make, check and revoke the bearer tokens of the API; only their digests are stored.
+"""Create, verify and revoke the bearer tokens of the API; only their digests are stored.
 
-Called by `sqllogs.api.authentication` and by `manage.py sqllogs token`.
+Called by `sqllogs.api.authentication` in the reader's thread and by `manage.py sqllogs token`.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 from django.db import DatabaseError, router, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from sqllogs.errors import SQLLogsError
 from sqllogs.models import Token
@@ -21,26 +22,26 @@ PREFIX = "sqllogs_"
 RANDOM_BYTES = 32
 LENGTH_MIN = 20
 ACTIVE_MAX = 2
-"""Under one name: the one in use, and the one that takes its place."""
+"""Per name: the one in use, and its replacement during a rotation."""
 USE_INTERVAL = timedelta(minutes=1)
-"""The last use is not noted more often."""
+"""`last_used_at` is updated at most this often, so that reading rarely writes."""
 
-# What may follow "Bearer": https://www.rfc-editor.org/rfc/rfc6750#section-2.1
+# The b64token of RFC 6750: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
 _VALUE = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class TokenError(SQLLogsError):
-    """A token cannot be made or revoked as asked; the message says what to do."""
+    """A token cannot be created or revoked; the message says what to do."""
 
 
 def create(name: str, token: str | None = None, *, replace: bool = False) -> str:
-    """Store a token under a name and return it; raise TokenError.
+    """Store a token under a name, a random one if none is given, and return it; raise TokenError.
 
-    A given token that is active under the name already is left as it is.
-    `replace` revokes the others of that name.
+    Does nothing if the given token is already active under this name. `replace` revokes the other tokens
+    of the name.
     """
     if not 1 <= len(name) <= 64 or not name.isprintable():
-        raise TokenError("Give a name of 1 to 64 printable characters.")
+        raise TokenError(_("The name must have 1 to 64 printable characters."))
     if token is None:
         token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     else:
@@ -53,10 +54,10 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
 
 
 def verify(value: bytes) -> Token | None:
-    """Return the active token that a header shows, and note its use."""
+    """Return the active token with this value, or None; record when it was used."""
     digest = hashlib.sha256(value).hexdigest()
     found = None
-    for token in active():  # all of them are compared, whichever it is
+    for token in active():  # compares all, so that the time taken does not depend on the match
         if hmac.compare_digest(token.digest, digest):
             found = token
     if found is not None:
@@ -65,14 +66,15 @@ def verify(value: bytes) -> Token | None:
 
 
 def revoke(name: str, digest_prefix: str = "") -> int:
-    """Revoke the active tokens of a name, or the one whose digest begins so; return how many.
+    """Revoke the active tokens of a name, optionally only those whose digest has this prefix.
 
-    Raise TokenError when there is none.
+    Return how many; raise TokenError if there is no match.
     """
     chosen = active().filter(name=name, digest__startswith=digest_prefix.lower())
     revoked = chosen.update(revoked_at=datetime.now(UTC))
     if not revoked:
-        raise TokenError(f"No such token is active under {name!r}; `manage.py sqllogs token list` shows all.")
+        message = _("No such token of '%(name)s' is active; `manage.py sqllogs token list` shows all.")
+        raise TokenError(message % {"name": name})
     return revoked
 
 
@@ -82,26 +84,29 @@ def active() -> QuerySet[Token]:
 
 def _check(token: str) -> None:
     if len(token) < LENGTH_MIN:
-        raise TokenError(f"The token is shorter than {LENGTH_MIN} characters; leave it out to have one made.")
+        message = _("The token must have at least %(count)s characters; omit it to generate one.")
+        raise TokenError(message % {"count": LENGTH_MIN})
     if token == settings.SECRET_KEY:
-        raise TokenError("The token is the SECRET_KEY, which must not leave the server; choose another.")
+        raise TokenError(_("The token must not be the SECRET_KEY, which must never leave the server."))
     if not _VALUE.fullmatch(token):
-        raise TokenError("The token cannot stand in a header; use letters, digits and . _ ~ + / - only.")
+        raise TokenError(_("The token may contain only letters, digits and . _ ~ + / - characters."))
 
 
 def _store(name: str, digest: str, *, replace: bool) -> None:
     known = Token.objects.filter(digest=digest).first()
     if known is not None and known.name != name:
-        raise TokenError(f"The token is known under {known.name!r}; choose another.")
+        message = _("This token already belongs to '%(name)s'; choose another.")
+        raise TokenError(message % {"name": known.name})
     if known is not None and known.revoked_at is None:
         return
     if known is not None and not replace:
-        raise TokenError("The token has been revoked; choose another, or give --replace to have it back.")
+        raise TokenError(_("The token has been revoked; choose another, or reactivate it with --replace."))
     if active().filter(name=name).count() >= ACTIVE_MAX:
-        raise TokenError(
-            f"{ACTIVE_MAX} tokens are active under {name!r}; revoke one by "
-            f"`manage.py sqllogs token revoke {name} --digest PREFIX`, or all by --replace."
+        message = _(
+            "'%(name)s' already has %(count)s active tokens; revoke one with "
+            "`manage.py sqllogs token revoke %(name)s --digest PREFIX`, or all with --replace."
         )
+        raise TokenError(message % {"name": name, "count": ACTIVE_MAX})
     Token.objects.update_or_create(digest=digest, defaults={"name": name, "revoked_at": None})
 
 
@@ -109,7 +114,7 @@ def _note_use(token: Token) -> None:
     now = datetime.now(UTC)
     if token.last_used_at is not None and now - token.last_used_at < USE_INTERVAL:
         return
-    # A store that cannot be written can still be read.
+    # A database that cannot be written (read-only replica, full disk) can still be read.
     with suppress(DatabaseError), transaction.atomic(using=token._state.db):
         Token.objects.filter(pk=token.pk).update(last_used_at=now)
 

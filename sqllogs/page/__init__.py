@@ -1,1 +1,1 @@
-"""Show the API's answers as HTML at the same addresses."""
+"""Render the API's answers as HTML pages at the same URLs."""

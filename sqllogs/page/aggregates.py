@@ -1,7 +1,7 @@
-"""Lay out what records add up to: statements, requests, N+1 suspects.
+"""Build the template context of the tabs Statements, Requests and N+1.
 
-Fed by `sqllogs.read` through the renderer, feeds statements.html, requests.html
-and repeats.html. Runs in the reader's thread and queries nothing.
+Fed with the answers of `sqllogs.read` by the renderer; feeds statements.html, requests.html and
+repeats.html. Runs in the reader's thread and sends no query.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext, ngettext_lazy
 from rest_framework.request import Request
 
-from sqllogs.page.charts import Charted, series_totals, time_bars
+from sqllogs.page.charts import WithSeries, series_totals, time_bars
 from sqllogs.page.form import tab
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read import n_plus_one, requests, stats
@@ -21,122 +24,129 @@ from sqllogs.read.series import SeriesAnswer
 from sqllogs.sql.format import excerpt, highlight_keywords
 
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")
-GROUPS = (
-    ("Statement", "fingerprint"), ("Route", "route"), ("View", "view"), ("Operation", "operation"),
-    ("Table", "table"), ("Database", "alias"), ("Kind", "kind"), ("Release", "release"), ("Host", "host"),
-)  # fmt: skip
-"""What statements can be added up by: label, value of `group_by`."""
-UNITS = {name: f"{label.lower()}s" for label, name in GROUPS}
+GROUPS = {
+    "fingerprint": (_("Statement"), ngettext_lazy("statement", "statements"), _("Statements")),
+    "route": (_("Route"), ngettext_lazy("route", "routes"), _("Routes")),
+    "view": (_("View"), ngettext_lazy("view", "views"), _("Views")),
+    "operation": (_("Operation"), ngettext_lazy("operation", "operations"), _("Operations")),
+    "table": (_("Table"), ngettext_lazy("table", "tables"), _("Tables")),
+    "alias": (_("Database"), ngettext_lazy("database", "databases"), _("Databases")),
+    "kind": (_("Kind"), ngettext_lazy("kind", "kinds"), _("Kinds")),
+    "release": (_("Release"), ngettext_lazy("release", "releases"), _("Releases")),
+    "host": (_("Host"), ngettext_lazy("host", "hosts"), _("Hosts")),
+}
+"""By value of `group_by`: label, noun after a count, title of the count."""
 
 STATS_COLUMNS = (
-    TableColumn("Load", "load number", "load_percent"),
-    TableColumn("Statement", "statement"),
-    TableColumn("Calls", "number", "calls"),
-    TableColumn("Mean ms", "number", "mean_ms"),
-    TableColumn("p95 ms", "number", "p95_ms"),
-    TableColumn("Max ms", "number", "max_ms"),
-    TableColumn("Total ms", "number", "total_ms"),
-    TableColumn("Rows", "number", "rows"),
-    TableColumn("Errors", "number", "errors"),
-    TableColumn("Last seen", "time", "last_seen"),
+    TableColumn(_("Load"), "load number", "load_percent"),
+    TableColumn(_("Statement"), "statement"),
+    TableColumn(_("Calls"), "number", "calls"),
+    TableColumn(_("Mean ms"), "number", "mean_ms"),
+    TableColumn(_("p95 ms"), "number", "p95_ms"),
+    TableColumn(_("Max ms"), "number", "max_ms"),
+    TableColumn(_("Total ms"), "number", "total_ms"),
+    TableColumn(_("Rows"), "number", "rows"),
+    TableColumn(_("Errors"), "number", "errors"),
+    TableColumn(_("Last seen"), "time", "last_seen"),
 )
 REQUESTS_COLUMNS = (
-    TableColumn("Time, UTC", "time", "time"),
-    TableColumn("Request", "origin"),
-    TableColumn("Queries", "number", "queries"),
-    TableColumn("Repeated", "number", "duplicates"),
-    TableColumn("Errors", "number", "errors"),
-    TableColumn("In queries ms", "number", "total_ms"),
-    TableColumn("Elapsed ms", "number"),
-    TableColumn("Sent most often", "statement"),
+    TableColumn(_("Time, UTC"), "time", "time"),
+    TableColumn(_("Request"), "origin"),
+    TableColumn(_("Queries"), "number", "queries"),
+    TableColumn(_("Repeated"), "number", "duplicates"),
+    TableColumn(_("Errors"), "number", "errors"),
+    TableColumn(_("Query ms"), "number", "total_ms"),
+    TableColumn(_("Elapsed ms"), "number"),
+    TableColumn(_("Most repeated"), "statement"),
 )
 REPEATS_COLUMNS = (
-    TableColumn("Statement", "statement"),
-    TableColumn("Times each", "number", "times_per_request"),
-    TableColumn("At worst", "number", "times_max"),
-    TableColumn("Requests", "number", "requests"),
-    TableColumn("Calls", "number", "calls"),
-    TableColumn("Total ms", "number", "total_ms"),
-    TableColumn("Last seen", "time", "last_seen"),
+    TableColumn(_("Statement"), "statement"),
+    TableColumn(_("Times per request"), "number", "times_per_request"),
+    TableColumn(_("At most"), "number", "times_max"),
+    TableColumn(_("Requests"), "number", "requests"),
+    TableColumn(_("Calls"), "number", "calls"),
+    TableColumn(_("Total ms"), "number", "total_ms"),
+    TableColumn(_("Last seen"), "time", "last_seen"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
-    """One row of an answer."""
+    """One row of a table."""
 
     row: Any
     sql: SafeString | None
     url: str
-    """Its records, or its trace."""
+    """Its records, statement or trace."""
     links: dict[str, str]
-    """By field: the same tab under that value too."""
+    """By field: the same tab, filtered by the value as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Another way to add up."""
+    """A link to another `group_by`."""
 
-    label: str
+    label: str | Promise
     url: str
     is_current: bool
 
 
 def stats_page(
-    request: Request, charted: Charted[stats.StatsAnswer], *, with_text: bool
+    request: Request, charted: WithSeries[stats.StatsAnswer], *, with_text: bool
 ) -> Mapping[str, Any]:
-    """Return what statements.html shows."""
-    page, course = charted
+    """Return the context of statements.html."""
+    page, series = charted
     links = Links(request.path, request.query_params)
-    records = links.at(links.home)
-    labels = {name: label for label, name in GROUPS}
+    records = links.for_path(links.home)
+    label, noun, plural = GROUPS[page.group_by]
     ordering = OffsetPage.from_query(request.query_params, stats.ORDERINGS, stats.DEFAULT_ORDERING).ordering
     columns = [
-        TableColumn(labels[page.group_by], column.css, "group") if column.css == "statement" else column
+        TableColumn(label, column.css, "group") if column.css == "statement" else column
         for column in STATS_COLUMNS
     ]
-    around = tab(request, links, page, with_text=with_text) | _time_bars(course, links)
-    return around | {
-        "title": "Statements",
-        "unit": UNITS[page.group_by],
-        "counted": UNITS[page.group_by].capitalize(),
-        "lines": [
+    frame = tab(request, links, page, with_text=with_text) | _time_chart(series, links)
+    return frame | {
+        "title": _("Statements"),
+        "noun": noun % page.count,
+        "count_title": plural,
+        "rows": [
             TableRow(
                 row=row,
                 sql=_excerpt(getattr(row, "sql", None)),
                 url=_destination(page.group_by, row.group, records),
-                links=_links(row, links) | {"call_sites": links.adding("call_site", "")},
+                links=_links(row, links) | {"call_sites": links.with_filter("call_site", "")},
             )
             for row in page.results
         ],
-        "of_statements": page.group_by == "fingerprint",
+        "are_statements": page.group_by == "fingerprint",
         "groupings": [
             Grouping(
                 label=label,
-                url=links.setting(group_by=None if name == "fingerprint" else name, ordering=None),
+                url=links.with_values(group_by=None if name == "fingerprint" else name, ordering=None),
                 is_current=name == page.group_by,
             )
-            for label, name in GROUPS
+            for name, (label, _noun, _plural) in GROUPS.items()
         ],
-        "heads": table_headers(links, columns, ordering, stats.DEFAULT_ORDERING),
+        "headers": table_headers(links, columns, ordering, stats.DEFAULT_ORDERING),
     }
 
 
 def requests_page(
-    request: Request, charted: Charted[requests.RequestsAnswer], *, with_text: bool
+    request: Request, charted: WithSeries[requests.RequestsAnswer], *, with_text: bool
 ) -> Mapping[str, Any]:
-    """Return what requests.html shows."""
-    page, course = charted
+    """Return the context of requests.html."""
+    page, series = charted
     links = Links(request.path, request.query_params)
     ordering = OffsetPage.from_query(
         request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING
     ).ordering
-    around = tab(request, links, page, with_text=with_text) | _time_bars(course, links)
-    return around | {
-        "title": "Requests",
-        "unit": "requests, commands and tasks",
-        "counted": "Requests",
-        "lines": [
+    noun = ngettext("request, command or task", "requests, commands and tasks", page.count)
+    frame = tab(request, links, page, with_text=with_text) | _time_chart(series, links)
+    return frame | {
+        "title": _("Requests"),
+        "noun": noun,
+        "count_title": _("Requests"),
+        "rows": [
             TableRow(
                 row=row,
                 sql=_excerpt(row.worst_sql),
@@ -145,22 +155,27 @@ def requests_page(
             )
             for row in page.results
         ],
-        "heads": table_headers(links, REQUESTS_COLUMNS, ordering, requests.DEFAULT_ORDERING),
+        "headers": table_headers(links, REQUESTS_COLUMNS, ordering, requests.DEFAULT_ORDERING),
     }
 
 
 def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text: bool) -> Mapping[str, Any]:
-    """Return what repeats.html shows."""
+    """Return the context of repeats.html."""
     links = Links(request.path, request.query_params)
-    records = links.at(links.home)
+    records = links.for_path(links.home)
     ordering = OffsetPage.from_query(
         request.query_params, n_plus_one.ORDERINGS, n_plus_one.DEFAULT_ORDERING
     ).ordering
+    noun = ngettext(
+        "statement that one line sends %(threshold)s times or more in a request",
+        "statements that one line sends %(threshold)s times or more in a request",
+        page.count,
+    )
     return tab(request, links, page, with_text=with_text) | {
-        "title": "N+1",
-        "figures": _totals(page.results),
-        "unit": f"statements that one line sends {page.threshold} times or more in a request",
-        "lines": [
+        "title": _("N+1"),
+        "totals": _totals(page.results),
+        "noun": noun % {"threshold": page.threshold},
+        "rows": [
             TableRow(
                 row=row,
                 sql=_excerpt(row.sql),
@@ -169,18 +184,18 @@ def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text:
             )
             for row in page.results
         ],
-        "heads": table_headers(links, REPEATS_COLUMNS, ordering, n_plus_one.DEFAULT_ORDERING),
+        "headers": table_headers(links, REPEATS_COLUMNS, ordering, n_plus_one.DEFAULT_ORDERING),
     }
 
 
-def _time_bars(course: SeriesAnswer | None, links: Links) -> dict[str, Any]:
-    if course is None:
+def _time_chart(series: SeriesAnswer | None, links: Links) -> dict[str, Any]:
+    if series is None:
         return {}
-    return {"sums": series_totals(course.results), "bars": time_bars(course, links)}
+    return {"totals": series_totals(series.results), "time_bars": time_bars(series, links)}
 
 
 def _totals(rows: Sequence[n_plus_one.RepeatRow]) -> dict[str, Any]:
-    """Return the figures of the suspects that are shown."""
+    """Return the totals of the suspects on this page."""
     return {
         "calls": sum(row.calls for row in rows),
         "total_ms": sum(row.total_ms for row in rows),
@@ -189,12 +204,12 @@ def _totals(rows: Sequence[n_plus_one.RepeatRow]) -> dict[str, Any]:
 
 
 def _destination(group_by: str, value: Any, records: Links) -> str:
-    """Return the page of a statement, or the records of another group; of no value there are none to show."""
+    """Return the URL of a group: a statement's page or the records; empty for calls without a value."""
     if value is None:
         return ""
     if group_by == "fingerprint":
-        return records.at(reverse("sqllogs:fingerprint", args=[value])).setting()
-    return records.adding(group_by, value)
+        return records.for_path(reverse("sqllogs:fingerprint", args=[value])).with_values()
+    return records.with_filter(group_by, value)
 
 
 def _excerpt(sql: str | None) -> SafeString | None:
@@ -203,4 +218,6 @@ def _excerpt(sql: str | None) -> SafeString | None:
 
 def _links(row: Any, links: Links) -> dict[str, str]:
     found = {name: getattr(row, name, None) for name in LINKED}
-    return {name: links.adding(name.removeprefix("worst_"), value) for name, value in found.items() if value}
+    return {
+        name: links.with_filter(name.removeprefix("worst_"), value) for name, value in found.items() if value
+    }

@@ -1,10 +1,7 @@
-"""Draw figures over time: bars and lines as numbers for SVG, which no style has to place.
+"""Turn series into numbers for SVG charts: time bars of the page, charts and sparklines of the admin.
 
-Fed with points that have been read already, feeds the admin's templates. Runs in the reader's thread.
-
-Sum up what an answer is about, and draw its course over time: milliseconds and calls in each step.
-
-Fed with a series that has been read already, feeds sums.html. Runs in the reader's thread.
+Fed with series that have been read already; feeds totals.html and the admin's templates. Positions are
+SVG attributes in percent, because a strict CSP forbids inline styles. Runs in the reader's thread.
 """
 
 from collections.abc import Sequence
@@ -13,18 +10,21 @@ from datetime import datetime, timedelta
 from math import floor, log10
 from typing import Generic, NamedTuple, TypeVar
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from sqllogs.page.formatting import clock, day, milliseconds
 from sqllogs.page.links import Links
 from sqllogs.read.records import rfc3339
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
 
 SPARKLINE_HEIGHT = 20
-"""Units of a small graph's height; its width is 100."""
+"""Height of a sparkline's view box; its width is 100."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartBar:
-    """One step of time; places are percent of the graph, from the left and from the top."""
+    """One step of time, in percent of the chart from the left and the top."""
 
     x: str
     width: str
@@ -32,13 +32,13 @@ class ChartBar:
     height: str
     failed_y: str
     failed_height: str
-    """The part of it that failed, at its foot; empty where none did."""
-    told: str
+    """The part that failed, at the bottom; empty if none did."""
+    tooltip: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What the upper end of a graph stands for, and its middle."""
+    """Labels of an axis."""
 
     top: str
     middle: str
@@ -46,20 +46,20 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeCharts:
-    """Calls as bars and durations as lines, over the same time."""
+    """Calls as bars and durations as lines, over the same period."""
 
     bars: list[ChartBar]
     calls: Axis
     mean: str
     p95: str
-    """Paths in a square of 100, from the left and from the top; a step without a call interrupts them."""
+    """SVG paths in a view box of 100 x 100; a step without calls is a gap."""
     durations: Axis
     begin: str
     end: str
 
 
 def time_charts(points: Sequence[SeriesPoint]) -> TimeCharts | None:
-    """Return the graphs of at least two steps, in which there was a call; else None."""
+    """Return the charts; None if there are fewer than two steps or no calls."""
     calls_max = max((point.calls for point in points), default=0)
     if len(points) < 2 or not calls_max:
         return None
@@ -77,7 +77,7 @@ def time_charts(points: Sequence[SeriesPoint]) -> TimeCharts | None:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Return a small graph of one line as a path, 100 wide and COURSE_HEIGHT high."""
+    """Return an SVG path, 100 wide and SPARKLINE_HEIGHT high; empty if there is nothing to draw."""
     top = max(values, default=0.0)
     if len(values) < 2 or not top:
         return ""
@@ -85,7 +85,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def round_up(value: float) -> float:
-    """Return the next number of 1, 2, 4 or 10 times a power of ten, whose half is short to write too."""
+    """Round up to 1, 2, 4 or 10 times a power of ten: half of it, the middle label, is short too."""
     power = 10.0 ** floor(log10(value))
     return next(step * power for step in (1, 2, 4, 10, 20) if step * power >= value * (1 - 1e-9))
 
@@ -99,29 +99,32 @@ def _bar(number: int, count: int, point: SeriesPoint, top: float) -> ChartBar:
         height=f"{height:.2f}",
         failed_y=f"{100 - failed:.2f}",
         failed_height=f"{failed:.2f}" if point.errors else "",
-        told=tooltip(point),
+        tooltip=tooltip(point),
     )
 
 
 def tooltip(point: SeriesPoint) -> str:
-    """Say all of a step in a line."""
-    parts = [f"{_point_time(point)}: {point.calls:,} calls"]
+    """Return all figures of a step on one line."""
+    calls = ngettext("%(count)s call", "%(count)s calls", point.calls) % {"count": f"{point.calls:,}"}
+    parts = [f"{_point_time(point)}: {calls}"]
     if point.errors:
-        parts.append(f"{point.errors:,} failed")
+        failed = ngettext("%(count)s failed", "%(count)s failed", point.errors)
+        parts.append(failed % {"count": f"{point.errors:,}"})
     if point.mean_ms is not None:
-        parts.append(f"mean {milliseconds(point.mean_ms)} ms, p95 {milliseconds(point.p95_ms)} ms")
+        mean, p95 = milliseconds(point.mean_ms), milliseconds(point.p95_ms)
+        parts.append(_("mean %(mean)s ms, p95 %(p95)s ms") % {"mean": mean, "p95": p95})
     return ", ".join(parts)
 
 
 def _path(values: Sequence[float | None], top: float, height: float = 100) -> str:
-    """Return a line through the middle of each step; one that stands alone is a dot."""
+    """Return a path through the middle of each step; a step between two gaps is a dot."""
     written, is_open = [], False
     for number, value in enumerate(values):
         if value is None:
             is_open = False
             continue
-        place = f"{100 * (number + 0.5) / len(values):.2f} {height - height * value / top:.2f}"
-        written.append(f"L{place}" if is_open else f"M{place}h0")
+        position = f"{100 * (number + 0.5) / len(values):.2f} {height - height * value / top:.2f}"
+        written.append(f"L{position}" if is_open else f"M{position}h0")
         is_open = True
     return "".join(written)
 
@@ -133,21 +136,21 @@ def _point_time(point: SeriesPoint) -> str:
 AnyAnswer = TypeVar("AnyAnswer")
 
 
-class Charted(NamedTuple, Generic[AnyAnswer]):
-    """An answer, and its course over time; None where there is nothing to show."""
+class WithSeries(NamedTuple, Generic[AnyAnswer]):
+    """An answer and the series of its chart; None if there is nothing to draw."""
 
     answer: AnyAnswer
-    course: SeriesAnswer | None
+    series: SeriesAnswer | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesTotals:
-    """Of all steps together, durations in milliseconds as they are written."""
+    """Totals of all steps; durations are formatted milliseconds."""
 
     calls: int
     total: str
     unit: str
-    """Of the total: ms, or s where it is long."""
+    """Unit of the total: ms, or s if it is long."""
     mean: str
     max: str
     failed: int
@@ -155,7 +158,7 @@ class SeriesTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rect:
-    """Percent of the chart, from its top."""
+    """In percent of the chart, from the top."""
 
     y: str
     height: str
@@ -163,48 +166,48 @@ class Rect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeStep:
-    """One step of time in which there was a call."""
+    """One step of time with at least one call."""
 
     x: str
     width: str
     total: Rect
     calls: Rect
     failed: Rect | None
-    told: str
+    tooltip: str
     url: str
-    """The same list of that time."""
+    """The same list, limited to this step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeBars:
-    """Milliseconds above, calls below, over the same time."""
+    """Total duration above, calls below, over the same period."""
 
     steps: list[TimeStep]
     total: str
     calls: str
-    """What the upper end of each of the two stands for."""
+    """Label of the top of each of the two scales."""
     begin: str
     end: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """A part of the chart's height, and the value that fills it."""
+    """A band of the chart, and the value that fills it."""
 
-    foot: int
-    full: float
+    bottom: int
+    top_value: float
 
     def rect(self, value: float) -> Rect:
-        # A call among thousands is still to be seen.
-        height = max(HEIGHT * value / self.full, HEIGHT_MIN)
-        return Rect(y=f"{self.foot - height:.2f}", height=f"{height:.2f}")
+        # One failed call among thousands must stay visible.
+        height = max(HEIGHT * value / self.top_value, HEIGHT_MIN)
+        return Rect(y=f"{self.bottom - height:.2f}", height=f"{height:.2f}")
 
 
-TOTAL_FOOT, CALLS_FOOT = 44, 100
+TOTAL_BOTTOM, CALLS_BOTTOM = 44, 100
 HEIGHT, HEIGHT_MIN = 44, 1.5
-"""Percent of the chart that a bar takes."""
+"""Height of a band and of the lowest visible bar, in percent of the chart."""
 SECONDS_FROM_MS = 1_000_000
-"""A total of so much would not fit on a phone beside two other figures."""
+"""A longer total in ms would not fit on a phone next to two other figures."""
 
 
 def series_totals(points: Sequence[SeriesPoint]) -> SeriesTotals:
@@ -219,15 +222,15 @@ def series_totals(points: Sequence[SeriesPoint]) -> SeriesTotals:
     )
 
 
-def time_bars(course: SeriesAnswer, links: Links) -> TimeBars | None:
-    """Return the chart of at least two steps, in which there was a call; else None."""
-    points = course.results
+def time_bars(series: SeriesAnswer, links: Links) -> TimeBars | None:
+    """Return the chart; None if there are fewer than two steps or no calls."""
+    points = series.results
     calls_max = max((point.calls for point in points), default=0)
     if len(points) < 2 or not calls_max:
         return None
-    total_full_ms = round_up(max(point.total_ms for point in points) or 1.0)
-    total, calls = _Scale(TOTAL_FOOT, total_full_ms), _Scale(CALLS_FOOT, round_up(calls_max))
-    in_s = total_full_ms >= 1_000
+    total_top_ms = round_up(max(point.total_ms for point in points) or 1.0)
+    total, calls = _Scale(TOTAL_BOTTOM, total_top_ms), _Scale(CALLS_BOTTOM, round_up(calls_max))
+    in_s = total_top_ms >= 1_000
     return TimeBars(
         steps=[
             TimeStep(
@@ -236,36 +239,37 @@ def time_bars(course: SeriesAnswer, links: Links) -> TimeBars | None:
                 total=total.rect(point.total_ms),
                 calls=calls.rect(point.calls),
                 failed=calls.rect(point.errors) if point.errors else None,
-                told=f"{tooltip(point)}, {milliseconds(point.total_ms)} ms in all",
-                url=links.setting(**_range(course, point, links)),
+                tooltip=tooltip(point)
+                + _(", %(total)s ms in total") % {"total": milliseconds(point.total_ms)},
+                url=links.with_values(**_range(series, point, links)),
             )
             for number, point in enumerate(points)
             if point.calls
         ],
-        total=f"{total_full_ms / 1_000:,.10g} s" if in_s else f"{total_full_ms:,.10g} ms",
-        calls=f"{calls.full:,.10g}",
-        begin=_parse_time(points[0].time),
-        end=_parse_time(_end(course, points[-1])),
+        total=f"{total_top_ms / 1_000:,.10g} s" if in_s else f"{total_top_ms:,.10g} ms",
+        calls=f"{calls.top_value:,.10g}",
+        begin=_short_time(points[0].time),
+        end=_short_time(_end(series, points[-1])),
     )
 
 
-def _range(course: SeriesAnswer, point: SeriesPoint, links: Links) -> dict[str, str]:
-    """Return the filters of a step, no wider than those that are on: what is found is what is drawn."""
-    begin, end = point.time, _end(course, point)
-    if "from" in links.on and begin < course.begin < end:
-        begin = course.begin
-    if "to" in links.on and begin < course.end < end:
-        end = course.end
-    return {"from": _short(begin), "to": _short(end)}
+def _range(series: SeriesAnswer, point: SeriesPoint, links: Links) -> dict[str, str]:
+    """Return the time filters of a step, clipped to the active ones: the link shows what the bar counts."""
+    begin, end = point.time, _end(series, point)
+    if "from" in links.active and begin < series.begin < end:
+        begin = series.begin
+    if "to" in links.active and begin < series.end < end:
+        end = series.end
+    return {"from": _without_zeros(begin), "to": _without_zeros(end)}
 
 
-def _end(course: SeriesAnswer, point: SeriesPoint) -> str:
-    return rfc3339(datetime.fromisoformat(point.time) + timedelta(seconds=course.step_s))
+def _end(series: SeriesAnswer, point: SeriesPoint) -> str:
+    return rfc3339(datetime.fromisoformat(point.time) + timedelta(seconds=series.step_s))
 
 
-def _short(time: str) -> str:
+def _without_zeros(time: str) -> str:
     return time.replace(".000000Z", "Z")
 
 
-def _parse_time(time: str) -> str:
+def _short_time(time: str) -> str:
     return f"{day(time)} {clock(time)[:8]}"

@@ -1,17 +1,7 @@
-"""Lay out the page of one record.
+"""Build the template context of one record, one statement and one trace.
 
-Fed by `sqllogs.read` through the renderer, feeds record.html. Runs in the
-reader's thread and queries nothing.
-
-Lay out all there is of one statement: figures, where it comes from, samples.
-
-Fed by `sqllogs.read.statement` through the renderer, feeds statement.html. Runs
-in the reader's thread and queries nothing.
-
-Lay out one trace: its queries in order, each where it was in time.
-
-Fed by `sqllogs.read.traces` through the renderer, feeds trace.html. Runs in
-the reader's thread and queries nothing.
+Fed with the answers of `sqllogs.read` by the renderer; feeds record.html, statement.html and trace.html.
+Runs in the reader's thread and sends no query.
 """
 
 from collections import Counter
@@ -28,7 +18,7 @@ from rest_framework.request import Request
 
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
-from sqllogs.page.form import Chip, chips
+from sqllogs.page.form import chips
 from sqllogs.page.formatting import milliseconds
 from sqllogs.page.links import Links, curl, in_admin
 from sqllogs.page.records import RecordRow, record_row, trace_url
@@ -52,11 +42,11 @@ class Fact:
 
 
 def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Mapping[str, Any]:
-    """Return what record.html shows."""
-    links = Links(reverse("sqllogs:list"), QueryDict())  # of its own, and of no list one has come from
+    """Return the context of record.html."""
+    links = Links(reverse("sqllogs:list"), QueryDict())  # this page has no filters
     shown = record_row(record, links, conf.load())
     return {
-        "line": shown,
+        "row": shown,
         "record": record,
         "sql": highlight_keywords(break_lines(record["sql"])) if record["sql"] is not None else None,
         "is_cut": record["sql"] is not None and record["sql_length"] > len(record["sql"]) + 64,
@@ -66,7 +56,7 @@ def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Map
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
         "in_admin": in_admin(record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
-        "around": links.plain(cursor=str(record["id"] + 10), limit="20"),
+        "around": links.only(cursor=str(record["id"] + 10), limit="20"),
         "as_json": f"{request.path}?format=json",
         "curl": curl(request),
     }
@@ -82,7 +72,7 @@ def _fact_groups(
             value, url = _format_value(name, record), shown.links.get(name, "")
             groups[field.group].append(Fact(label=field.label, value=value, url=url, note=field.unit))
     groups[FieldGroup.STATEMENT] += [
-        Fact(label=_("Table"), value=table, url=links.plain(table=table)) for table in record["tables"]
+        Fact(label=_("Table"), value=table, url=links.only(table=table)) for table in record["tables"]
     ]
     return [(group.label, facts) for group, facts in groups.items() if facts]
 
@@ -93,55 +83,55 @@ def _format_value(name: str, record: RecordJSON) -> Any:
         return value[:-1].replace("T", " ")
     if name.endswith("_ms"):
         return milliseconds(value)
-    return value if not isinstance(value, bool) else "yes" if value else "no"
+    return value if not isinstance(value, bool) else _("yes") if value else _("no")
 
 
 ORIGINS = (
-    ("Call sites", "call_sites", "call_site"), ("Routes", "routes", "route"),
-    ("Releases", "releases", "release"), ("Databases", "aliases", "alias"),
+    (_("Call sites"), "call_sites", "call_site"), (_("Routes"), "routes", "route"),
+    (_("Releases"), "releases", "release"), (_("Databases"), "aliases", "alias"),
 )  # fmt: skip
 """Title, field of the answer, filter."""
-SAMPLES = ("slowest", "newest", "failing")
+SAMPLES = {"slowest": _("Slowest"), "newest": _("Newest"), "failing": _("Failed")}
+"""Title by field of the answer's samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginRow:
-    """Where a part of the calls comes from."""
+    """The calls from one origin."""
 
     origin: CallOrigin
     url: str
-    """The records from there; empty where the place is not known."""
+    """Its records; empty if the origin is unknown."""
     share: float
-    """Percent of the statement's time."""
+    """In percent of the statement's total duration."""
 
 
 def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool) -> Mapping[str, Any]:
-    """Return what statement.html shows."""
+    """Return the context of statement.html."""
     links = Links(request.path, request.query_params)
-    records = links.at(links.home)
-    records = records.narrowed(fingerprint=answer.fingerprint)
-    on: list[Chip] = chips(links)
+    records = links.for_path(links.home)
+    records = records.with_filters(fingerprint=answer.fingerprint)
     return {
         "answer": answer,
         "sql": highlight_keywords(break_lines(answer.sql)) if answer.sql is not None else None,
-        "chips": on,
-        "without_filters": links.plain(),
-        "places": [
+        "chips": chips(links),
+        "without_filters": links.only(),
+        "origins": [
             (title, _origin_rows(getattr(answer, field), records, name, answer.total_ms))
             for title, field, name in ORIGINS
             if any(origin.value for origin in getattr(answer, field))
         ],
         "samples": [
-            (name, lines)
-            for name in SAMPLES
-            if (lines := _record_rows(getattr(answer.samples, name), records))
+            (title, rows)
+            for name, title in SAMPLES.items()
+            if (rows := _record_rows(getattr(answer.samples, name), records))
         ],
         "suspects": [(row, reverse("sqllogs:trace", args=[row.trace_id])) for row in answer.repeats],
-        "records": records.setting(),
+        "records": records.with_values(),
         "in_admin": in_admin(answer.fingerprint),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
-        "as_json": links.shaped("json"),
+        "as_json": links.as_format("json"),
         "curl": curl(request),
     }
 
@@ -152,7 +142,7 @@ def _origin_rows(
     return [
         OriginRow(
             origin=origin,
-            url=records.adding(name, origin.value) if origin.value else "",
+            url=records.with_filter(name, origin.value) if origin.value else "",
             share=100 * origin.total_ms / total_ms if total_ms else 0.0,
         )
         for origin in origins
@@ -166,22 +156,22 @@ def _record_rows(records: Sequence[Any], links: Links) -> list[RecordRow]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceStep:
-    """One query of a trace; places are percent of its length."""
+    """One query of a trace; its bar is in percent of the trace's length."""
 
-    line: RecordRow
+    row: RecordRow
     after_ms: float
-    """Since the first query was sent."""
+    """Since the first query started."""
     begin: str
     length: str
     times: int
-    """How often the trace sends this statement."""
+    """How often the trace runs this statement."""
 
 
 def trace_page(request: Request, trace: TraceAnswer, *, with_text: bool) -> Mapping[str, Any]:
-    """Return what trace.html shows."""
+    """Return the context of trace.html."""
     records, settings = trace.results, conf.load()
     links = Links(request.path, QueryDict())
-    links = links.at(links.home)
+    links = links.for_path(links.home)
     begins_ms = [datetime.fromisoformat(record["time"]).timestamp() * 1000 for record in records]
     began_ms = min(begins_ms, default=0.0)
     ends_ms = (begin + record["duration_ms"] for begin, record in zip(begins_ms, records, strict=True))
@@ -189,11 +179,11 @@ def trace_page(request: Request, trace: TraceAnswer, *, with_text: bool) -> Mapp
     times = Counter(record["fingerprint"] for record in records)
     return {
         "trace": trace,
-        "origin": record_row(records[-1], links, settings) if records else None,
+        "last": record_row(records[-1], links, settings) if records else None,
         "elapsed_ms": elapsed_ms if records else None,
         "steps": [
             TraceStep(
-                line=record_row(record, links, settings),
+                row=record_row(record, links, settings),
                 after_ms=begin_ms - began_ms,
                 begin=f"{100 * (begin_ms - began_ms) / elapsed_ms:.2f}",
                 length=f"{100 * record['duration_ms'] / elapsed_ms:.2f}",
@@ -203,7 +193,7 @@ def trace_page(request: Request, trace: TraceAnswer, *, with_text: bool) -> Mapp
         ],
         "repeated": sum(times.values()) - len(times),
         "viewer": next((url for record in records if (url := trace_url(record, settings))), None),
-        "as_list": links.plain(trace_id=trace.trace_id, ordering="id"),
+        "as_list": links.only(trace_id=trace.trace_id, ordering="id"),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "as_json": f"{request.path}?format=json",

@@ -1,17 +1,15 @@
-"""Show the filters: as fields to fill in, and as what is on and can be taken away.
+"""The filter form with its chips, and what all tabs have in common: paging and links to JSON and CSV.
 
-Fed with the query string as it is, so that a value which makes no sense can be
-corrected where it was typed, and with what a page shows, for suggestions.
-
-What all tabs have in common: the filters, the way on and back, the same as JSON.
-
-Feeds the module of each tab, for tab.html.
+Fed with the raw query string, so that an invalid value can be corrected in its field, and with the
+records of the page, which become suggestions. Feeds form.html and tab.html; runs in the reader's thread.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs.models import VIEW_TEXT
@@ -21,25 +19,27 @@ from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
 from sqllogs.record import RecordJSON
 
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")
-"""Always in sight; the others are unfolded."""
+"""Always visible; the others are under "More filters"."""
 CHOICES = {
-    "error": (("", "Failed or not"), ("true", "Failed"), ("false", "Not failed")),
-    "slow": (("", "Any"), ("true", "Slow"), ("false", "Not slow")),
+    "error": (("", _("Any")), ("true", _("Failed")), ("false", _("Succeeded"))),
+    "slow": (("", _("Any")), ("true", _("Slow")), ("false", _("Not slow"))),
 }
-HINTS = {
-    "search": "words as they stand in the SQL",
-    "from": "now-15m or 2026-01-31T12:00",
+HINTS: dict[str, str | Promise] = {
+    "search": _("text in the SQL"),
+    "from": _("now-15m or 2026-01-31T12:00"),
     "to": "now",
     "min_ms": "0",
-    "max_ms": "no limit",
+    "max_ms": _("no limit"),
     "operation": "SELECT, UPDATE",
 }
 NUMBERS = ("min_ms", "max_ms")
 KEPT = ("ordering", "limit", "group_by", "source")
-"""What is no filter, and stays when filters change."""
-RANGES = (("5 min", "now-5m"), ("15 min", "now-15m"), ("1 h", "now-1h"), ("24 h", "now-1d"))
+"""Parameters other than filters that stay when the filters change."""
+RANGES = (
+    (_("5 min"), "now-5m"), (_("15 min"), "now-15m"), (_("1 h"), "now-1h"), (_("24 h"), "now-1d"),
+)  # fmt: skip
 SUGGESTIONS_MAX = 30
-SHOWN_MAX_CHARACTERS = 2_000
+VALUE_MAX_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,29 +49,29 @@ class Field:
     name: str
     label: str
     value: str
-    hint: str
+    hint: str | Promise
     is_number: bool
-    is_wrong: bool
-    choices: Sequence[tuple[str, str]]
+    is_invalid: bool
+    choices: Sequence[tuple[str, str | Promise]]
     suggestions: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """A filter that is on, and the list without it."""
+    """One value of an active filter, and the URL without it."""
 
     label: str
-    value: str
+    value: str | Promise
     url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRange:
-    """The time up to now, as a filter."""
+    """A link to the last minutes or hours."""
 
-    label: str
+    label: str | Promise
     url: str
-    is_on: bool
+    is_active: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +80,23 @@ class FilterForm:
     first: list[Field]
     others: list[Field]
     kept: dict[str, str]
-    """What is no filter and stays."""
+    """Hidden inputs."""
     ranges: list[TimeRange]
     chips: list[Chip]
-    unfolded: bool
+    is_expanded: bool
     clear: str
-    """The list without any filter."""
+    """URL without any filter."""
 
 
 def filter_form(
-    links: Links, records: Iterable[RecordJSON] = (), *, with_text: bool = True, wrong: str | None = None
+    links: Links, records: Iterable[RecordJSON] = (), *, with_text: bool = True, invalid: str | None = None
 ) -> FilterForm:
-    """Return the filters of a list; `wrong` is the one that cannot be understood."""
+    """Return the form; `invalid` names the field to correct."""
     records = list(records)
     names = [name for name in SQLLogFilter.base_filters if with_text or name != "search"]
-    fields = {name: _field(name, links.on, records, wrong) for name in names}
+    fields = {name: _field(name, links.active, records, invalid) for name in names}
     others = [name for name in names if name not in FIRST]
-    kept = {name: links.on[name] for name in KEPT if name in links.on}
+    kept = {name: links.active[name] for name in KEPT if name in links.active}
     return FilterForm(
         action=links.path,
         first=[fields[name] for name in FIRST if name in fields],
@@ -104,15 +104,15 @@ def filter_form(
         kept=kept,
         ranges=_ranges(links),
         chips=chips(links),
-        unfolded=wrong in others,
-        clear=links.plain(**kept),
+        is_expanded=invalid in others,
+        clear=links.only(**kept),
     )
 
 
-def _field(name: str, on: Mapping[str, str], records: list[RecordJSON], wrong: str | None) -> Field:
-    value = on.get(name, "")[:SHOWN_MAX_CHARACTERS]
-    choices: Sequence[tuple[str, str]] = CHOICES.get(name, ())
-    if choices and value not in {choice for choice, _ in choices}:
+def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], invalid: str | None) -> Field:
+    value = active.get(name, "")[:VALUE_MAX_CHARACTERS]
+    choices: Sequence[tuple[str, str | Promise]] = CHOICES.get(name, ())
+    if choices and value not in {choice for choice, _label in choices}:
         choices = [*choices, (value, value)]
     return Field(
         name=name,
@@ -120,14 +120,14 @@ def _field(name: str, on: Mapping[str, str], records: list[RecordJSON], wrong: s
         value=value,
         hint=HINTS.get(name, ""),
         is_number=name in NUMBERS,
-        is_wrong=name == wrong,
+        is_invalid=name == invalid,
         choices=choices,
         suggestions=() if choices else _suggestions(name, records),
     )
 
 
 def _suggestions(name: str, records: list[RecordJSON]) -> list[str]:
-    """Return the values that the page shows; to ask the ring for all of them would be a scan."""
+    """Return values from the page's own records: collecting all values would scan the ring."""
     if name == "table":
         found = {table for record in records for table in record["tables"]}
     else:
@@ -136,42 +136,46 @@ def _suggestions(name: str, records: list[RecordJSON]) -> list[str]:
 
 
 def _ranges(links: Links) -> list[TimeRange]:
-    current = None if "to" in links.on else links.on.get("from")
+    current = None if "to" in links.active else links.active.get("from")
     return [
         TimeRange(
-            label="All",
-            url=links.setting(**{"from": None, "to": None}),
-            is_on=not {"from", "to"} & {*links.on},
+            label=_("All"),
+            url=links.with_values(**{"from": None, "to": None}),
+            is_active=not {"from", "to"} & {*links.active},
         ),
         *(
-            TimeRange(label=label, url=links.setting(**{"from": begin, "to": None}), is_on=current == begin)
+            TimeRange(
+                label=label, url=links.with_values(**{"from": begin, "to": None}), is_active=current == begin
+            )
             for label, begin in RANGES
         ),
     ]
 
 
 def chips(links: Links) -> list[Chip]:
-    """Return the filters that are on, one for each value."""
-    return [chip for name in SQLLogFilter.base_filters if name in links.on for chip in _chips(name, links)]
+    """Return a chip for each value of each active filter."""
+    return [
+        chip for name in SQLLogFilter.base_filters if name in links.active for chip in _chips(name, links)
+    ]
 
 
 def _chips(name: str, links: Links) -> list[Chip]:
     filter_ = SQLLogFilter.base_filters[name]
-    several = isinstance(filter_, ValuesFilter)
-    values = parameters.separated(links.on[name]) if several else [links.on[name]]
-    told = dict(CHOICES.get(name, ()))
-    made = []
-    for place, value in enumerate(values[: parameters.VALUES_MAX]):
-        rest = ",".join(parameters.escaped(other) for other in values[:place] + values[place + 1 :])
-        url = links.setting(**{name: rest or None})
-        made.append(
-            Chip(label=str(filter_.label), value=told.get(value, value)[:SHOWN_MAX_CHARACTERS], url=url)
+    takes_several = isinstance(filter_, ValuesFilter)
+    values = parameters.separated(links.active[name]) if takes_several else [links.active[name]]
+    labels = dict(CHOICES.get(name, ()))
+    found = []
+    for index, value in enumerate(values[: parameters.VALUES_MAX]):
+        rest = ",".join(parameters.escaped(other) for other in values[:index] + values[index + 1 :])
+        url = links.with_values(**{name: rest or None})
+        found.append(
+            Chip(label=str(filter_.label), value=labels.get(value, value[:VALUE_MAX_CHARACTERS]), url=url)
         )
-    return made
+    return found
 
 
-class Listed(Protocol):
-    """A page of any list."""
+class Paged(Protocol):
+    """The answer of any list."""
 
     @property
     def next(self) -> str | None: ...
@@ -181,16 +185,16 @@ class Listed(Protocol):
 
 
 def tab(
-    request: Request, links: Links, page: Listed, *, with_text: bool, records: Sequence[RecordJSON] = ()
+    request: Request, links: Links, page: Paged, *, with_text: bool, records: Sequence[RecordJSON] = ()
 ) -> dict[str, Any]:
-    """Return what tab.html shows around a list; `records` suggest values of the filters."""
+    """Return the context of tab.html; `records` feed the suggestions of the form."""
     return {
         "page": page,
         "form": filter_form(links, records, with_text=with_text),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
-        "first_page": links.setting() if "cursor" in links.on or "offset" in links.on else None,
-        "as_json": links.shaped("json"),
-        "as_csv": links.shaped("csv"),
+        "first_page": links.with_values() if "cursor" in links.active or "offset" in links.active else None,
+        "as_json": links.as_format("json"),
+        "as_csv": links.as_format("csv"),
         "curl": curl(request),
     }

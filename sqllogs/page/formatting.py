@@ -1,8 +1,8 @@
-"""Write values as a reader wants them: times, durations, statements.
+"""Format times, durations and counts; also the template filters of the page and the admin.
 
-Feeds page and admin. Everything but `emphasized` is plain text that a template escapes.
-
-The filters of the templates: numbers and times as `sqllogs.page.formatting` writes them.
+The output is plain text, which templates escape. It ignores the host's number formats on purpose: the
+same digits stand in links and must not contain a thousands separator of another locale. Runs in the
+reader's thread.
 """
 
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from sqllogs.read import parameters
 
 
 def milliseconds(value: float | None) -> str:
-    """Write a duration with three digits that count."""
+    """Format a duration with three significant digits."""
     if value is None:
         return ""
     if value >= 99.95:
@@ -22,7 +22,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def clock(time: str) -> str:
-    """Return hour to millisecond of an RFC 3339 time."""
+    """Return the time of day, to the millisecond, of an RFC 3339 time."""
     return time[11:23]
 
 
@@ -38,8 +38,8 @@ register.filter("day", day)
 
 
 @register.filter
-def in_address(value: str) -> str:
-    """Write one value of a filter that takes several."""
+def quote_value(value: str) -> str:
+    """Quote one value of a filter that takes several."""
     return quote(parameters.escaped(value), safe="")
 
 
@@ -50,7 +50,7 @@ def percent(value: float) -> str:
 
 @register.filter
 def number(value: float | None) -> str:
-    """Write a count with commas, or one with a fraction shortly."""
+    """Format an integer with commas, a fraction with three significant digits."""
     if value is None:
         return "-"
     if isinstance(value, int):

@@ -1,12 +1,6 @@
-"""Make the addresses that a page links to: the same list, with one thing changed.
+"""Build the page's URLs, table headers and tabs: the same list with one thing changed.
 
-Fed with the query string of the request, feeds every other module of the page.
-
-Name the pages that stand beside each other.
-
-Make the heads of a table's columns, of which some order it.
-
-Fed by the module of each page, feeds heads.html.
+Fed with the query string of the request; used by every other module of the page in the reader's thread.
 """
 
 import shlex
@@ -16,17 +10,19 @@ from urllib.parse import quote, urlencode
 
 from django.http import QueryDict
 from django.urls import NoReverseMatch, reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs.read import parameters
 from sqllogs.read.parameters import SQLLogFilter
 
-PLACE = ("cursor", "offset")
-"""Where one is in a list; a list with another filter begins at its beginning."""
+POSITION = ("cursor", "offset")
+"""The position in a list. A link that changes a filter drops it and starts at the first page."""
 
 
 def in_admin(fingerprint: str) -> str | None:
-    """Return where a statement is reviewed and explained, if the project has the admin."""
+    """Return the URL of a statement in the admin; None if the project has no admin."""
     try:
         return reverse("admin:sqllogs_statement_change", args=[fingerprint])
     except NoReverseMatch:
@@ -34,58 +30,58 @@ def in_admin(fingerprint: str) -> str | None:
 
 
 class Links:
-    """Addresses of one list under the filters that are on."""
+    """URLs based on one path and the active filters."""
 
     def __init__(self, path: str, query: QueryDict) -> None:
         self.path = path
         self.home = reverse("sqllogs:list")
-        self.on = {
+        self.active = {
             name: ",".join(values)
             for name in query
             if name != "format"
             and (values := [value for value in query.getlist(name) if value.strip() not in parameters.ABSENT])
         }
-        """What the query string says, but for the form of the answer."""
-        self._kept = {name: value for name, value in self.on.items() if name not in PLACE}
-        self._beginnings: dict[str, str] = {}
+        """The parameters of the query string that have a value, without `format`."""
+        self._kept = {name: value for name, value in self.active.items() if name not in POSITION}
+        self._prefixes: dict[str, str] = {}
 
     def filters(self) -> dict[str, str]:
-        """Return what chooses records: without order, place and what else belongs to one page."""
-        return {name: value for name, value in self.on.items() if name in SQLLogFilter.base_filters}
+        """Return the filters alone, without ordering, position and other parameters of one view."""
+        return {name: value for name, value in self.active.items() if name in SQLLogFilter.base_filters}
 
-    def at(self, path: str) -> "Links":
-        """Return another list under the same filters."""
-        return self._under(path, self.filters())
+    def for_path(self, path: str) -> "Links":
+        """Return the links of another view with the same filters."""
+        return self._based_on(path, self.filters())
 
-    def narrowed(self, **more: str) -> "Links":
-        """Return the same list under more filters."""
-        return self._under(self.path, {**self._kept, **more})
+    def with_filters(self, **more: str) -> "Links":
+        """Return the links of the same view with more filters."""
+        return self._based_on(self.path, {**self._kept, **more})
 
-    def _under(self, path: str, filters: dict[str, str]) -> "Links":
+    def _based_on(self, path: str, filters: dict[str, str]) -> "Links":
         other = Links(path, QueryDict())
-        other.on = other._kept = filters
+        other.active = other._kept = filters
         return other
 
-    def adding(self, name: str, value: object) -> str:
-        """Return the list under one more filter, or under another value of one that is on."""
-        # A page holds a thousand of these links: what they have in common is written once for each name.
-        if name not in self._beginnings:
+    def with_filter(self, name: str, value: object) -> str:
+        """Return the URL with one more filter, replacing the filter of this name if it is active."""
+        # A page has a thousand of these links, so the common prefix is built once per name.
+        if name not in self._prefixes:
             others = self._write({key: kept for key, kept in self._kept.items() if key != name})
-            self._beginnings[name] = f"{others}{'&' if '?' in others else '?'}{name}="
-        return self._beginnings[name] + quote(parameters.escaped(str(value)), safe="")
+            self._prefixes[name] = f"{others}{'&' if '?' in others else '?'}{name}="
+        return self._prefixes[name] + quote(parameters.escaped(str(value)), safe="")
 
-    def setting(self, **changes: str | None) -> str:
-        """Return the list with other values; None takes one away."""
+    def with_values(self, **changes: str | None) -> str:
+        """Return the URL with these parameters changed; None removes one."""
         changed: dict[str, str | None] = {**self._kept, **changes}
         return self._write({name: value for name, value in changed.items() if value is not None})
 
-    def plain(self, **only: str) -> str:
-        """Return the list under these filters and no other."""
-        return self._write(only)
+    def only(self, **query: str) -> str:
+        """Return the URL with these parameters alone."""
+        return self._write(query)
 
-    def shaped(self, format: str) -> str:
-        """Return the same page in another form: json or csv."""
-        return self._write({**self.on, "format": format})
+    def as_format(self, format: str) -> str:
+        """Return the URL of the same answer in another format: json or csv."""
+        return self._write({**self.active, "format": format})
 
     def _write(self, query: Mapping[str, str]) -> str:
         return f"{self.path}?{urlencode(query)}" if query else self.path
@@ -93,15 +89,15 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    label: str
+    label: str | Promise
     css: str
     ordering: str = ""
-    """Name that the API orders by; empty where it does not."""
+    """Value of the parameter `ordering`; empty if the column cannot be sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableHeader:
-    label: str
+    label: str | Promise
     css: str
     url: str
     sorted: str
@@ -113,24 +109,26 @@ def table_headers(
 ) -> list[TableHeader]:
     """Return the heads of a list that is ordered by `ordering`, and by `default` if nothing is said."""
     name, is_descending = ordering.removeprefix("-"), ordering.startswith("-")
-    made = []
+    headers = []
     for column in columns:
         is_sorted = column.ordering == name
-        # The first click shows what one looks for: the newest, the slowest, the most.
-        turned = column.ordering if is_sorted and is_descending else f"-{column.ordering}"
-        made.append(
+        # The first click sorts descending: people look for the newest, the slowest, the most.
+        next_ordering = column.ordering if is_sorted and is_descending else f"-{column.ordering}"
+        headers.append(
             TableHeader(
                 label=column.label,
                 css=column.css,
-                url=links.setting(ordering=None if turned == default else turned) if column.ordering else "",
+                url=links.with_values(ordering=None if next_ordering == default else next_ordering)
+                if column.ordering
+                else "",
                 sorted=("descending" if is_descending else "ascending") if is_sorted else "none",
             )
         )
-    return made
+    return headers
 
 
 def curl(request: Request) -> str:
-    """Return the line that reads the same as JSON with a token."""
+    """Return a curl command that gets the same answer as JSON."""
     query = request.query_params.copy()
     query.pop("format", None)
     address = request.build_absolute_uri(f"{request.path}?{query.urlencode()}" if query else request.path)
@@ -138,29 +136,29 @@ def curl(request: Request) -> str:
 
 
 TABS = (
-    ("Queries", "sqllogs:list"),
-    ("Statements", "sqllogs:stats"),
-    ("Requests", "sqllogs:requests"),
-    ("N+1", "sqllogs:repeats"),
+    (_("Queries"), "sqllogs:list"),
+    (_("Statements"), "sqllogs:stats"),
+    (_("Requests"), "sqllogs:requests"),
+    (_("N+1"), "sqllogs:repeats"),
 )
-"""Label and URL name, in their order."""
+"""Label and URL name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tab:
-    label: str
+    label: str | Promise
     url: str
     is_current: bool
 
 
-def paths() -> list[str]:
-    """Return the addresses that take the filters."""
-    return [reverse(name) for _, name in TABS]
+def filter_paths() -> list[str]:
+    """Return the paths of the tabs, which all take the filters."""
+    return [reverse(name) for _label, name in TABS]
 
 
 def tabs(links: Links) -> list[Tab]:
-    """Return the tabs under the filters that are on; the current one is that of the address."""
+    """Return the tabs with the active filters."""
     return [
-        Tab(label=label, url=links.at(path).setting(), is_current=links.path == path)
-        for (label, _), path in zip(TABS, paths(), strict=True)
+        Tab(label=label, url=links.for_path(path).with_values(), is_current=links.path == path)
+        for (label, _name), path in zip(TABS, filter_paths(), strict=True)
     ]

@@ -1,15 +1,7 @@
-"""Lay out the list of records.
+"""Build the template context of the tab Queries: a row per record, a summary and a scatter chart.
 
-Fed by `sqllogs.read.pagination` through the renderer, feeds records.html. Runs in
-the reader's thread and queries nothing.
-
-Lay out one record as a line of a list, its values as links.
-
-Feeds the pages that show records; runs in the reader's thread.
-
-Sum up the records that a page shows, in figures and in a chart.
-
-Fed with records that have been read already: no query is sent for it.
+Fed with a page of records by the renderer; feeds records.html, and the rows of other pages with records.
+Runs in the reader's thread and sends no query.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +12,8 @@ from typing import Any
 
 from django.http import QueryDict
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs import conf
@@ -34,29 +28,29 @@ from sqllogs.sql.format import excerpt, highlight_keywords
 
 NEWEST_FIRST = "-id"
 COLUMNS = (
-    TableColumn("Time, UTC", "time", "id"),
-    TableColumn("Duration", "duration number", "duration_ms"),
-    TableColumn("Rows", "rows number", "rows"),
-    TableColumn("Statement", "statement"),
-    TableColumn("Where from", "origin"),
-    TableColumn("Trace", "trace"),
+    TableColumn(_("Time, UTC"), "time", "id"),
+    TableColumn(_("Duration"), "duration number", "duration_ms"),
+    TableColumn(_("Rows"), "rows number", "rows"),
+    TableColumn(_("Statement"), "statement"),
+    TableColumn(_("Origin"), "origin"),
+    TableColumn(_("Trace"), "trace"),
 )
 
 
 def list_page(request: Request, page: Page, *, with_text: bool) -> Mapping[str, Any]:
-    """Return what records.html shows."""
+    """Return the context of records.html."""
     links = Links(request.path, request.query_params)
     settings = conf.load()
     ordering = _ordering(request.query_params)
-    around = tab(request, links, page, with_text=with_text, records=page.results)
-    return around | {
-        "title": "Queries",
-        "lines": [record_row(record, links, settings) for record in page.results],
-        "heads": table_headers(links, COLUMNS, ordering, NEWEST_FIRST),
-        "figures": duration_summary(page.results),
+    frame = tab(request, links, page, with_text=with_text, records=page.results)
+    return frame | {
+        "title": _("Queries"),
+        "rows": [record_row(record, links, settings) for record in page.results],
+        "headers": table_headers(links, COLUMNS, ordering, NEWEST_FIRST),
+        "summary": duration_summary(page.results),
         "chart": scatter_chart(page.results, settings.slow_ms),
-        # What comes in belongs on top only where the newest is there.
-        "may_follow": around["first_page"] is None and ordering == NEWEST_FIRST,
+        # New records belong on top only if the page starts with the newest one.
+        "may_follow": frame["first_page"] is None and ordering == NEWEST_FIRST,
     }
 
 
@@ -67,12 +61,12 @@ def _ordering(query: QueryDict) -> str:
 
 
 GUIDE_LINES_MS = (0.01, 0.1, 1, 10, 100, 1_000, 10_000, 100_000)
-"""Where the chart may have a line."""
+"""Durations that may get a guide line in the chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DurationSummary:
-    """Of what is shown, durations in milliseconds as they are written."""
+    """Summary of the page's records; durations are formatted milliseconds."""
 
     shown: int
     p50: str
@@ -100,22 +94,22 @@ def _percentile(ordered: Sequence[float], share: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """One record; places are percent of the chart, from the left and from the top."""
+    """One record, in percent of the chart from the left and the top."""
 
     x: str
     y: str
     kind: str
     """failed, slow or plain."""
     record: RecordJSON
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuideLine:
-    """A duration marked in the chart."""
+    """A labelled horizontal line."""
 
     y: str
-    told: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +117,13 @@ class ScatterChart:
     """Durations over time, on a logarithmic scale."""
 
     dots: list[Dot]
-    lines: list[GuideLine]
+    guide_lines: list[GuideLine]
     begin: str
     end: str
 
 
 def scatter_chart(records: Iterable[RecordJSON], slow_ms: float) -> ScatterChart | None:
-    """Return the chart of some records; None for fewer than two, which show no course of things."""
+    """Return the chart; None for fewer than two records."""
     by_time = sorted(records, key=lambda record: record["time"])
     if len(by_time) < 2:
         return None
@@ -137,30 +131,33 @@ def scatter_chart(records: Iterable[RecordJSON], slow_ms: float) -> ScatterChart
     top, bottom = log10(max(durations)) + 0.12, log10(min(durations)) - 0.12
     instants = [datetime.fromisoformat(record["time"]).timestamp() for record in by_time]
     began, took = instants[0], max(instants[-1] - instants[0], 1e-6)
+    tooltip = gettext("%(duration)s ms at %(time)s")  # once, not for each of a thousand dots
     dots = [
         Dot(
             x=f"{100 * (instant - began) / took:.2f}",
             y=f"{100 * (top - log10(duration)) / (top - bottom):.2f}",
             kind=kind(record, slow_ms),
             record=record,
-            told=f"{milliseconds(duration)} ms at {clock(record['time'])}",
+            tooltip=tooltip % {"duration": milliseconds(duration), "time": clock(record["time"])},
         )
         for record, instant, duration in zip(by_time, instants, durations, strict=True)
     ]
-    lines = [
-        GuideLine(y=f"{100 * (top - log10(line)) / (top - bottom):.2f}", told=f"{line:,g}")
+    guide_lines = [
+        GuideLine(y=f"{100 * (top - log10(line)) / (top - bottom):.2f}", label=f"{line:,g}")
         for line in GUIDE_LINES_MS
         if bottom < log10(line) < top
     ]
-    return ScatterChart(dots=dots, lines=lines, begin=_parse_time(by_time[0]), end=_parse_time(by_time[-1]))
+    return ScatterChart(
+        dots=dots, guide_lines=guide_lines, begin=_day_and_clock(by_time[0]), end=_day_and_clock(by_time[-1])
+    )
 
 
-def _parse_time(record: RecordJSON) -> str:
+def _day_and_clock(record: RecordJSON) -> str:
     return f"{day(record['time'])} {clock(record['time'])}"
 
 
 def kind(record: RecordJSON, slow_ms: float) -> str:
-    """Say what a record stands out by."""
+    """Return what the page highlights a record for: failed, slow or plain."""
     if record["error"] is not None:
         return "failed"
     return "slow" if record["duration_ms"] >= slow_ms else "plain"
@@ -181,37 +178,37 @@ class RecordRow:
     clock: str
     duration: str
     bar: str
-    """Length of the bar behind the duration, percent."""
+    """Length of the bar under the duration, in percent."""
     sql: SafeString | None
     links: dict[str, str]
-    """By field: the list under that value too."""
+    """By field: the list, filtered by the value as well."""
     slower: str
-    """The list of what took as long or longer."""
+    """The list of records that took at least as long."""
     trace: str | None
-    """The trace in its viewer."""
+    """The trace in its viewer, if there is one."""
 
 
 def record_row(record: RecordJSON, links: Links, settings: Conf) -> RecordRow:
-    """Lay out a record; the settings are read once for a page, not for each line."""
+    """Return the row of a record; the caller passes the settings, which are loaded once per page."""
     duration_ms = record["duration_ms"]
     return RecordRow(
         record=record,
         kind=kind(record, settings.slow_ms),
-        url=f"{links.home}{record['id']}/",  # a thousand calls of reverse() take 50 ms
+        url=f"{links.home}{record['id']}/",  # not reverse(): a thousand calls take 50 ms
         day=day(record["time"]),
         clock=clock(record["time"]),
         duration=milliseconds(duration_ms),
         bar=f"{min(max((log10(max(duration_ms, 0.001)) + 2) / 6, 0.01), 1) * 100:.1f}",
         sql=highlight_keywords(excerpt(record["sql"])) if record["sql"] is not None else None,
-        links={name: links.adding(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]
-        slower=links.adding("min_ms", f"{duration_ms:.4g}"),
+        links={name: links.with_filter(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]
+        slower=links.with_filter("min_ms", f"{duration_ms:.4g}"),
         trace=trace_url(record, settings),
     )
 
 
 def trace_url(record: RecordJSON, settings: Conf) -> str | None:
     template, trace_id = settings.trace_url, record["trace_id"]
-    # A trace that is not sampled is in no viewer.
+    # A trace that was not sampled is not in the viewer.
     if not (template and trace_id and record["sampled"]):
         return None
     return template.replace("{trace_id}", trace_id)

@@ -42,6 +42,8 @@ BUCKETS = 200
 """How many a graph has, at most, where no step is given."""
 BUCKETS_MAX = 1_000
 """A step that would make more is widened."""
+POINTS_MAX = 12_000
+"""Of all groups together; a step that would make more is widened."""
 
 _STEP = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)?", re.ASCII)
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -87,9 +89,11 @@ class Graph:
     def step_for(self, since: datetime, until: datetime) -> int:
         """Return the step in seconds: as asked for if it does not make too many points."""
         range_s = max(1.0, (until - since).total_seconds())
-        if self.step_s is not None and range_s / self.step_s <= BUCKETS_MAX:
+        lines = 1 if self.group_by is None else self.top + 1  # the last is that of all other groups
+        buckets_max = min(BUCKETS_MAX, POINTS_MAX // lines)
+        if self.step_s is not None and range_s / self.step_s <= buckets_max:
             return self.step_s
-        return step_of(range_s, BUCKETS if self.step_s is None else BUCKETS_MAX)
+        return step_of(range_s, BUCKETS if self.step_s is None else buckets_max)
 
 
 def step_of(range_s: float, buckets: int) -> int:

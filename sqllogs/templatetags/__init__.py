@@ -1,1 +1,1 @@
-"""What templates of the host project's engine may load: those of the admin."""
+"""Template tag library for the templates of the admin, which the host's engine renders."""

@@ -1,4 +1,4 @@
-"""`{% load sqllogs %}`: numbers and times as on the page, whatever the host project's formats are."""
+"""`{% load sqllogs %}`: the page's number and time filters, for the templates of the admin."""
 
 from sqllogs.page.formatting import register
 

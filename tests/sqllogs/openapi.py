@@ -192,12 +192,13 @@ def _query_parameters(view: Any) -> list[OpenApiParameter]:
 
 
 STATUSES = {
-    400: "A parameter is unknown or wrong.",
-    401: "Nobody is known.",
-    403: "Not permitted.",
-    404: "There is no such thing.",
-    406: "There is no such form.",
-    503: "The database of the log, or that of the accounts, is away.",
+    400: "A parameter is unknown or invalid.",
+    401: "Not authenticated.",
+    403: "Permission required.",
+    404: "Not found.",
+    406: "Format not available.",
+    429: "The reader has sent more requests than READ_RATE allows; see Retry-After.",
+    503: "The log cannot be read now, the read took too long, or too many long reads are running.",
 }
 NEVER_304 = (views.HealthView, views.EventsView, views.RecordDetail)
 
@@ -212,8 +213,10 @@ def _responses(view: Any, components: dict[str, Any], example: Any) -> dict[Any,
         schema = of_type(ANSWERS[view][0], components) if is_json else {"type": "string"}
         found[200, renderer.media_type] = OpenApiResponse(schema, examples=[shown] if is_json else [])
     if view not in NEVER_304:
-        found[304, "application/json"] = OpenApiResponse(description="Nothing has changed; see ETag.")
+        found[304, "application/json"] = OpenApiResponse(description="Not modified; see ETag.")
     for status, about in STATUSES.items():
+        if status == 429 and not view.throttle_classes:
+            continue
         schema = failing if status == 503 else error
         found[status, "application/json"] = OpenApiResponse(schema, description=about)
         if any(renderer.format == "html" for renderer in view.renderer_classes):

@@ -29,7 +29,7 @@ class Page(HTMLParser):
 
 
 def filled_in(response):
-    """Return the page that an answer has been shown as, made anew."""
+    """Render the page of an answer again."""
     return response.accepted_renderer.render(response.data, None, response.renderer_context)
 
 

@@ -18,6 +18,7 @@ from sqllogs import conf
         ("ENABLED", "no", "It takes bool or NoneType, not str."),  # "no" is true to Python
         ("N_PLUS_ONE_IGNORE", "a.py:*", "It takes list or tuple, not str."),  # would be letters
         ("N_PLUS_ONE_IGNORE", [5], "Each of its values must be a str."),
+        ("READ_RATE", "120/fortnight", "It must be empty or like 120/minute."),  # DRF would read "forever"
         ("DATABASE", None, "It takes str, not NoneType."),  # no alias
     ],
 )

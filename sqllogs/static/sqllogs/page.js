@@ -1,7 +1,8 @@
-// What the page can do beyond its links and forms; it is whole without this file.
+// Optional extras: short URLs, copy buttons, live tail. The page works without this file.
+// Texts come from data attributes, where the server has translated them.
 "use strict";
 
-// Addresses without the filters that are empty.
+// Leave empty filters out of the URL.
 for (const form of document.querySelectorAll("form.filters")) {
   form.addEventListener("formdata", ({ formData }) => {
     for (const [name, value] of [...formData]) if (!value.trim()) formData.delete(name);
@@ -9,16 +10,17 @@ for (const form of document.querySelectorAll("form.filters")) {
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {
-  if (!navigator.clipboard) break; // not there but over HTTPS and on localhost
+  if (!navigator.clipboard) break; // only exists over HTTPS and on localhost
   button.hidden = false;
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
+    const label = button.textContent;
+    button.textContent = button.dataset.copied;
+    setTimeout(() => (button.textContent = label), 1500);
   });
 }
 
-// Live tail: the newest page is read again and put in place of what is shown.
+// Live tail: fetch the page again and replace the list.
 const INTERVAL_MS = 2000;
 const LIVE = "#live";
 
@@ -27,10 +29,11 @@ function follow(shown) {
   button.type = "button";
   button.className = "button live";
   document.querySelector(".filters .under").append(button);
+  const text = shown.dataset;
   let timer = 0;
 
   const isOn = () => location.hash === LIVE;
-  // Not under the reader's hands: what is selected or has the focus stays.
+  // Do not replace what the reader has selected or focused.
   const isInUse = () => document.hidden || shown.contains(document.activeElement) || !getSelection().isCollapsed;
 
   async function refresh() {
@@ -47,13 +50,13 @@ function follow(shown) {
   async function turn() {
     clearTimeout(timer);
     button.setAttribute("aria-pressed", isOn());
-    button.textContent = isOn() ? "Pause" : "Live";
-    button.title = isOn() ? "Stop showing what comes in" : "Show what comes in, every two seconds";
+    button.textContent = isOn() ? text.pause : text.live;
+    button.title = isOn() ? text.pauseTitle : text.liveTitle;
     if (!isOn()) return;
     try {
       if (!isInUse()) await refresh();
     } catch (problem) {
-      button.title = `The last try failed: ${problem.message}`;
+      button.title = `${text.failed} ${problem.message}`;
     }
     timer = setTimeout(turn, INTERVAL_MS);
   }

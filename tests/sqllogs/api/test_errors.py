@@ -1,4 +1,4 @@
-"""Every error of the API has one shape, and no request at all is answered by a 5xx but for the store."""
+"""Every error of the API has one shape; only the database can cause a 5xx, never a request."""
 
 import random
 
@@ -98,7 +98,7 @@ def test_missing_tables_are_a_503_with_the_remedy():
     assert "manage.py migrate --database bare" in answer.json()["error"]["message"]
 
 
-def test_unreachable_store_is_a_503_that_tells_no_secret(settings, django_db_blocker):
+def test_unreachable_database_is_a_503_without_secrets(settings, django_db_blocker):
     settings.SQLLOGS = {"DATABASE": "away"}
     away = {
         "ENGINE": "django.db.backends.postgresql",
@@ -121,11 +121,11 @@ def test_alias_that_is_not_there_is_a_503(settings, django_db_blocker):
     with django_db_blocker.unblock():
         answer = Client(**CLIENT).get(URL)
     assert error(answer, 503) == ("store_unavailable", None)
-    assert "DATABASES has no 'nowhere'" in answer.json()["error"]["message"]
+    assert "DATABASES has no alias 'nowhere'" in answer.json()["error"]["message"]
 
 
 @pytest.mark.usefixtures("bare")
-def test_health_fails_in_its_own_words_too():
+def test_health_has_its_own_fields_in_an_error_too():
     answer = Client(**CLIENT).get(f"{URL}health/")
     body = answer.json()
     assert (answer.status_code, body["status"], body["error"]["code"]) == (
@@ -245,7 +245,7 @@ def malformed(chooser):
 
 
 def quoted(text):
-    """Escape as a client does that knows nothing of UTF-8's rules."""
+    """Quote without validating UTF-8, as a careless client does."""
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
 
 

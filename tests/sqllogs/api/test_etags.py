@@ -1,13 +1,12 @@
-"""Who asks again is told that nothing has changed, and never when something has."""
+"""A client that polls gets 304 until something has changed, and never after."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.management import call_command
-from django.utils import timezone
 
 from sqllogs.models import Process, RingHead
-from sqllogs.read import ring
+from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
 from tests.sqllogs.recording import recording
 
@@ -41,7 +40,7 @@ def test_same_range_is_answered_once_until_something_is_written(path, ask):
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
     assert again["ETag"] == first["ETag"]
     assert "Content-Type" not in again
-    # The number is given out first; the record is there when the process has told of it.
+    # The writer reserves the number first; the record is there once the process has updated its counts.
     RingHead.objects.update(seq=11)
     assert ask(path + RANGE).status_code == 200
     row(11).save()
@@ -81,58 +80,54 @@ def test_cleared_ring_is_no_longer_what_it_was(ring_alias, ask):
 @both_databases
 @pytest.mark.parametrize("path", ["", "stats/", "requests/", "repeats/"])
 def test_moving_range_is_the_same_until_a_record_leaves_it(path, ask, monkeypatch):
-    now = timezone.now()
+    now = datetime.now(UTC)
     fill(2, changes={1: {"time": now - timedelta(minutes=14, seconds=50)}, 2: {"time": now}})
     put_process(now)
     query = f"{path}?from=now-15m"
     assert [ask(query).status_code for _ in range(3)] == [200, 304, 304]
-    _later(monkeypatch, now + timedelta(seconds=5))
+    set_clock(monkeypatch, now + timedelta(seconds=5))
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(seconds=12))
+    set_clock(monkeypatch, now + timedelta(seconds=12))
     assert ask(query).status_code == 200
-    _later(monkeypatch, now + timedelta(minutes=10))
+    set_clock(monkeypatch, now + timedelta(minutes=10))
     assert ask(query).status_code == 304
-
-
-def _later(monkeypatch, now):
-    monkeypatch.setattr(ring, "utc_now", lambda: now)
 
 
 @both_databases
 def test_moving_series_is_the_same_until_a_step_comes_or_goes(ask, monkeypatch):
     now = BEGINNING + timedelta(seconds=60)
-    _later(monkeypatch, now)
+    set_clock(monkeypatch, now)
     fill(60)
     query = "series/?from=now-15m&step=10s"
     assert ask(query).status_code == 200
-    _later(monkeypatch, now - timedelta(seconds=5))
+    set_clock(monkeypatch, now - timedelta(seconds=5))
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(seconds=5))
+    set_clock(monkeypatch, now + timedelta(seconds=5))
     assert ask(query).status_code == 200
 
 
 @both_databases
-def test_rate_over_a_growing_range_is_told_anew_each_hundredth(ask, monkeypatch):
+def test_rate_over_a_growing_range_is_new_each_hundredth(ask, monkeypatch):
     now = BEGINNING + timedelta(hours=1)
-    _later(monkeypatch, now)
+    set_clock(monkeypatch, now)
     fill(10)
     query = "stats/?from=2026-01-31T12:00:00Z"
     assert ask(query).status_code == 200
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(minutes=1))
+    set_clock(monkeypatch, now + timedelta(minutes=1))
     assert ask(query).status_code == 200
 
 
 @both_databases
 def test_statistics_are_the_same_for_a_minute(ask, monkeypatch):
     now = BEGINNING + timedelta(hours=1, seconds=5)
-    _later(monkeypatch, now)
+    set_clock(monkeypatch, now)
     put_statistics({"time": BEGINNING})
     query = "stats/?from=now-2h&source=statistics"
     assert ask(query).status_code == 200
-    _later(monkeypatch, now + timedelta(seconds=50))
+    set_clock(monkeypatch, now + timedelta(seconds=50))
     assert ask(query).status_code == 304
-    _later(monkeypatch, now + timedelta(seconds=60))
+    set_clock(monkeypatch, now + timedelta(seconds=60))
     assert ask(query).status_code == 200
 
 
@@ -153,7 +148,7 @@ def test_tag_is_of_one_query_form_and_right(ask, client, django_user_model, sett
     "tag",
     ["*", "x", 'W/""', '"."', '"{}."', '"{}.x"', '"{}.9999999999999999999999"', "\udcff", '"{}.\u0661"'],
 )
-def test_tag_that_is_none_of_ours_is_answered(tag):
+def test_unknown_tag_gets_the_whole_answer(tag):
     fill(3)
     client = reader()
     digest = client.get(f"{URL}?from=now-5m")["ETag"].split('"')[1].split(".")[0]
@@ -162,14 +157,14 @@ def test_tag_that_is_none_of_ours_is_answered(tag):
 
 
 @both_databases
-def test_tag_tells_nothing_to_who_may_not_read(client):
+def test_tag_reveals_nothing_without_permission(client):
     fill(3)
     tag = reader().get(URL)["ETag"]
     assert client.get(URL, headers={"If-None-Match": tag}).status_code == 401
 
 
 @both_databases
-def test_answer_tells_how_long_it_took():
+def test_answer_has_server_timing():
     fill(3)
     for path in ("", "stats/", "?colour=red"):
         timing = reader(f"r{path}").get(URL + path)["Server-Timing"]

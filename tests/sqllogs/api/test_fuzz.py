@@ -26,7 +26,7 @@ BASE = "http://testserver/sql-logs"
 SETTINGS = settings(
     deadline=None,
     database=None,
-    phases=[Phase.generate],  # a failing request is told as it is: to shrink one takes minutes
+    phases=[Phase.generate],  # without shrinking, which takes minutes
     suppress_health_check=list(HealthCheck),
 )
 

@@ -87,7 +87,7 @@ def test_checks_before_a_subcommand_leave_no_record(ring_alias, monkeypatch):
 def test_refused_token_is_an_error_with_the_remedy():
     run("token", "create", "grafana")
     run("token", "create", "grafana")
-    with pytest.raises(CommandError, match="revoke one by"):
+    with pytest.raises(CommandError, match="revoke one with"):
         run("token", "create", "grafana")
 
 

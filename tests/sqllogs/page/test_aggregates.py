@@ -27,7 +27,7 @@ def browser(db):
 
 @pytest.fixture
 def loop(db):
-    """A request that asks for its authors one by one, and a command."""
+    """A request that reads its authors one by one, and a command."""
     put_statement("a" * 16, "SELECT id FROM app_author WHERE id = ? LIMIT ?", tables="app_author")
     put_statement("b" * 16, "SELECT id FROM app_book", tables="app_book")
     request = {
@@ -57,7 +57,7 @@ def loop(db):
 
 
 def rows(page):
-    """Return the number of rows below the head."""
+    """Return the number of rows without the header."""
     return len(page.all("tr")) - 1
 
 
@@ -112,14 +112,14 @@ def test_statement_leads_to_the_admin_where_there_is_one(browser, loop, settings
     assert address not in look(browser, path).links()
 
 
-def test_statement_has_its_figures_places_and_samples(browser, loop):
+def test_statement_has_its_totals_origins_and_samples(browser, loop):
     page = look(browser, f"fingerprints/{'a' * 16}/?method=GET&min_ms=0")
     text = words(page)
     assert "SELECT id FROM app_author WHERE id = ? LIMIT ?" in text
     assert "Calls7" in text
     assert "N+1: 7 times" in text
-    assert "The slowest" in text
-    assert "The failing" not in text
+    assert "Slowest" in text
+    assert "Failed7" not in text
     filters = {"method": ["GET"], "min_ms": ["0"], "fingerprint": ["a" * 16]}
     records = [parse_qs(urlsplit(link).query) for link in page.links() if urlsplit(link).path == URL]
     assert filters in records
@@ -128,8 +128,8 @@ def test_statement_has_its_figures_places_and_samples(browser, loop):
     assert f"{URL}fingerprints/{'a' * 16}/?min_ms=0" in page.links()
 
 
-def test_statement_that_is_not_known_is_told(browser):
-    assert "is known" in look(browser, f"fingerprints/{'e' * 16}/", 404).words
+def test_unknown_statement_is_a_404(browser):
+    assert "does not exist" in look(browser, f"fingerprints/{'e' * 16}/", 404).words
 
 
 def test_trace_shows_each_query_where_it_was_in_time(browser, loop, settings):
@@ -145,7 +145,7 @@ def test_trace_shows_each_query_where_it_was_in_time(browser, loop, settings):
 
 
 def test_trace_that_is_not_there_is_an_empty_page(browser):
-    assert "Nothing of this trace" in look(browser, "traces/1/").words
+    assert "No records of this trace" in look(browser, "traces/1/").words
     assert look(browser, "traces/x/", 404).all("h1")
 
 
@@ -170,7 +170,7 @@ def test_every_link_of_a_tab_leads_somewhere(browser, loop, tab):
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_heads_order_a_tab(browser, loop, tab):
+def test_column_headers_sort_a_tab(browser, loop, tab):
     links = [link for link in look(browser, tab).links() if "ordering=" in link]
     assert len(links) >= 5
     for link in links:
@@ -186,12 +186,12 @@ def test_wrong_value_can_be_corrected_in_its_tab(browser, tab):
 
 
 @pytest.mark.parametrize(
-    ("tab", "expected"), [("stats/", "Nothing"), ("requests/", "Nothing"), ("repeats/", "No N+1")]
+    ("tab", "expected"), [("stats/", "No queries"), ("requests/", "No queries"), ("repeats/", "No N+1 found")]
 )
 def test_empty_tab_says_so(browser, tab, expected):
     assert expected in look(browser, tab).words
-    assert "Nothing matches" in look(browser, f"{tab}?route=nowhere/").words
-    assert "ends here" in look(browser, f"{tab}?offset=500").words
+    assert "No matches" in look(browser, f"{tab}?route=nowhere/").words
+    assert "End of the list" in look(browser, f"{tab}?offset=500").words
 
 
 CHARTED = ("stats/", "requests/")
@@ -211,8 +211,8 @@ def hits(client, link):
 @pytest.mark.parametrize("tab", CHARTED)
 def test_figures_sum_up_all_that_matches_not_the_page_alone(browser, loop, tab):
     text = words(look(browser, f"{tab}?limit=1"))
-    assert "2 Queries9 Failed1 In queries16.0 ms Mean1.78 ms Longest2.00 ms" in text
-    assert "1 Queries7 Failed0 In queries14.0 ms" in words(look(browser, f"{tab}?min_ms=2"))
+    assert "2 Queries9 Failed1 Query time16.0 ms Mean1.78 ms Maximum2.00 ms" in text
+    assert "1 Queries7 Failed0 Query time14.0 ms" in words(look(browser, f"{tab}?min_ms=2"))
 
 
 @pytest.mark.parametrize("tab", CHARTED)
@@ -244,15 +244,15 @@ def test_bar_at_an_end_of_the_range_leads_to_no_more_than_it_shows(browser, tab)
 
 def test_requests_leave_out_the_time_of_queries_that_belong_to_none(browser):
     put({"trace_id": TRACE, "duration_ms": 2.0}, {"kind": "thread", "duration_ms": 5.0})
-    assert "Queries1 Failed0 In queries2.00 ms" in words(look(browser, "requests/"))
-    assert "Queries2 Failed0 In queries7.00 ms" in words(look(browser, "stats/"))
+    assert "Queries1 Failed0 Query time2.00 ms" in words(look(browser, "requests/"))
+    assert "Queries2 Failed0 Query time7.00 ms" in words(look(browser, "stats/"))
 
 
-def test_statements_of_statistics_have_their_course_from_there(browser):
+def test_statements_of_statistics_have_their_chart_from_there(browser):
     times = [BEGINNING + timedelta(minutes=minute) for minute in (0, 90, 95)]
     put_statistics(*[{"time": time, "duration_ms": 3.0} for time in times])
     page = look(browser, "stats/?source=statistics&from=2026-01-31T12:00:00Z&to=2026-01-31T14:00:00Z")
-    assert "Queries3 Failed0 In queries9.00 ms" in words(page)
+    assert "Queries3 Failed0 Query time9.00 ms" in words(page)
     assert [parse_qs(urlsplit(link).query)["from"] for link in bars(page)] == [
         [f"2026-01-31T{time}Z"] for time in ("12:00:00", "13:30:00", "13:34:00")
     ]
@@ -278,16 +278,14 @@ def test_empty_tab_has_no_figures_and_no_chart(browser, loop, tab, query):
 
 
 @pytest.mark.parametrize("tab", CHARTED)
-def test_programs_get_no_course_and_wait_for_none(browser, loop, tab, monkeypatch):
+def test_programs_get_no_chart_and_wait_for_none(browser, loop, tab, monkeypatch):
     monkeypatch.delattr(series, "read_sparkline")
     assert browser.get(f"{URL}{tab}?format=json").status_code == 200
     assert browser.get(f"{URL}{tab}?format=csv").status_code == 200
 
 
 def test_suspects_that_are_shown_are_summed_up(browser, loop):
-    assert "Suspects1 Shown1 Their queries7 In queries14.0 ms At worst7 times" in words(
-        look(browser, "repeats/")
-    )
+    assert "Suspects1 Shown1 Queries7 Query time14.0 ms At most7 times" in words(look(browser, "repeats/"))
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -1,4 +1,4 @@
-"""Graphs of figures over time, as numbers."""
+"""Charts of a series, as numbers."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_bars_stand_side_by_side_with_the_failed_at_their_foot():
     assert (one.x, one.width, one.y, one.height, one.failed_height) == ("0.00", "40.00", "0.00", "100.00", "")
     assert (other.x, other.y, other.height) == ("50.00", "50.00", "50.00")
     assert (other.failed_y, other.failed_height) == ("75.00", "25.00")
-    assert other.told == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.50 ms, p95 3.00 ms"
+    assert other.tooltip == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.50 ms, p95 3.00 ms"
     assert (found.calls.top, found.calls.middle, found.durations.top) == ("4", "2", "4 ms")
     assert (found.begin, found.end) == ("2026-01-31 12:00", "2026-01-31 12:01")
 
@@ -43,14 +43,14 @@ def test_mean_above_the_percentile_is_within_the_graph():
 
 
 @pytest.mark.parametrize("points", [[], [point(0, 3, mean_ms=1.0)], [point(0, 0), point(1, 0)]])
-def test_nothing_is_drawn_where_there_is_no_course(points):
+def test_nothing_is_drawn_without_two_steps_and_a_call(points):
     assert charts.time_charts(points) is None
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0]])
-def test_small_graph_is_left_out_where_there_is_no_course(values):
+def test_sparkline_is_empty_without_values(values):
     assert charts.sparkline(values) == ""
 
 
-def test_small_graph_reaches_from_top_to_bottom():
+def test_sparkline_reaches_from_top_to_bottom():
     assert charts.sparkline([0.0, 5.0]) == "M25.00 20.00h0L75.00 0.00"

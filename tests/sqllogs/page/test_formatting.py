@@ -96,7 +96,7 @@ def test_chart_is_logarithmic_from_the_oldest_to_the_newest():
     low, middle, high = (float(dot.y) for dot in shown.dots)
     assert low > middle > high
     assert low - middle == pytest.approx(middle - high, abs=0.02)
-    assert [line.told for line in shown.lines] == ["1", "10", "100"]
+    assert [line.label for line in shown.guide_lines] == ["1", "10", "100"]
 
 
 def test_one_record_makes_no_chart():

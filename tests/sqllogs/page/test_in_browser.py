@@ -1,4 +1,4 @@
-"""The page in Chromium: its own script runs, nothing else does, and nothing breaks its policy."""
+"""The page in Chromium: only its own script runs, and nothing violates its CSP."""
 
 import pytest
 from django.core.signals import request_finished, request_started
@@ -38,7 +38,7 @@ def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
 def test_script_adds_live_tail_and_copying(chromium, url):
     dom = chromium.visit(url).dom
     assert 'aria-pressed="false"' in dom
-    assert '<button type="button" class="button" data-copy="curl">' in dom
+    assert '<button type="button" class="button" data-copy="curl" data-copied="Copied">' in dom
 
 
 def test_live_tail_shows_what_comes_in(chromium, url):

@@ -1,4 +1,4 @@
-"""The page: what a browser gets at the address that is JSON for programs."""
+"""The page: what a browser gets where programs get JSON."""
 
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
@@ -106,9 +106,7 @@ def test_filters_that_are_on_are_in_the_form_and_can_be_taken_away_one_by_one(br
     assert page.all("input", name="route")[0]["value"] == r"a/,b\,c/"
     assert page.all("option", value="false", selected=None)
     assert page.all("input", name="ordering", type="hidden")[0]["value"] == "-duration_ms"
-    chips = [
-        parse_qs(urlsplit(found["href"]).query) for found in page.all("a", title="Take this filter away")
-    ]
+    chips = [parse_qs(urlsplit(found["href"]).query) for found in page.all("a", title="Remove this filter")]
     on = {"min_ms": ["0.5"], "error": ["false"], "ordering": ["-duration_ms"]}
     assert len(chips) == 4
     assert on | {"route": ["a/"]} in chips
@@ -116,7 +114,7 @@ def test_filters_that_are_on_are_in_the_form_and_can_be_taken_away_one_by_one(br
     assert {"route": [r"a/,b\,c/"], "min_ms": ["0.5"], "ordering": ["-duration_ms"]} in chips
 
 
-def test_heads_order_the_list_and_turn_it(browser):
+def test_column_headers_sort_the_list_and_reverse_it(browser):
     fill(3, changes={2: {"duration_ms": 9.0}})
     page = look(browser, "?min_ms=0&cursor=9")
     by_duration = next(link for link in page.links() if "ordering=-duration_ms" in link)
@@ -153,7 +151,7 @@ def test_figures_sum_up_what_is_shown(browser):
         capacity=200,
     )
     words = " ".join(look(browser, "?limit=100").words.split())
-    assert "Match101 Shown100 p5051.0 ms p9596.0 ms Longest2,000 ms Failed1" in words
+    assert "Matches101 Shown100 p5051.0 ms p9596.0 ms Maximum2,000 ms Failed1" in words
 
 
 def test_chart_has_a_dot_for_each_record_that_leads_to_it(browser):
@@ -227,13 +225,13 @@ def test_each_tab_leads_to_the_same_as_json_and_csv(browser, tab):
 
 
 def test_empty_ring_says_what_to_do(browser):
-    assert "Nothing has been recorded yet" in look(browser).words
+    assert "No queries recorded yet" in look(browser).words
 
 
 def test_filters_without_a_match_can_be_taken_away(browser):
     fill(3)
     page = look(browser, "?route=nowhere/&limit=5")
-    assert "Nothing matches" in page.words
+    assert "No matches" in page.words
     assert f"{URL}?limit=5" in page.links()
 
 
@@ -241,7 +239,7 @@ def test_filters_without_a_match_can_be_taken_away(browser):
     ("query", "status"),
     [("?min_ms=abc", 400), ("?nonsense=1", 400), ("?cursor=1&offset=2", 400), ("77/", 404)],
 )
-def test_error_is_told_in_the_words_of_the_json(browser, query, status):
+def test_error_page_has_the_message_of_the_json(browser, query, status):
     error = browser.get(URL + query, headers={"Accept": "application/json"}).json()["error"]
     page = look(browser, query, status)
     assert error["message"] in page.words
@@ -255,7 +253,7 @@ def test_wrong_value_can_be_corrected_where_it_was_typed(browser):
     assert page.all("input", name="to")[0]["value"] == "now"
 
 
-def test_stranger_is_led_to_the_admins_login():
+def test_anonymous_reader_gets_a_link_to_the_admins_login():
     page = look(Client(headers={"Accept": BROWSER}), "?route=a/", 401)
     assert page.links("primary") == ["/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"]
     assert not page.all("form")
@@ -281,7 +279,7 @@ def logged_in(user, *codenames):
     return client
 
 
-def test_staff_without_the_permission_is_told_which(staff):
+def test_staff_without_the_permission_read_its_name(staff):
     page = look(logged_in(staff), "", 403)
     assert "sqllogs.view_sqllog" in page.words
     assert not page.all("form")
@@ -296,14 +294,17 @@ def test_page_works_for_one_who_may_not_read_the_text(staff):
         assert "sqllogs.view_sqllog_text" in page.words
         assert not page.all("input", name="search")
     assert "SELECT on vault" in look(client).words
-    assert "takes the permission" in look(client, "?search=x", 403).words
+    assert (
+        "Searching SQL text requires the permission sqllogs.view_sqllog_text"
+        in look(client, "?search=x", 403).words
+    )
     assert "SELECT secret FROM vault" in look(logged_in(staff, "view_sqllog", "view_sqllog_text")).words
 
 
-def test_ring_that_cannot_be_read_is_told(browser, settings):
+def test_unreadable_ring_is_an_error_page(browser, settings):
     settings.SQLLOGS = {"DATABASE": "nowhere"}
     page = look(browser, "", 503)
-    assert "does not answer" in page.words
+    assert "is unavailable" in page.words
     assert "nowhere" in page.words
 
 
@@ -326,3 +327,14 @@ def test_reading_the_page_leaves_no_record(ring_alias):
             client.get(url)
         wrapper.uninstall(recorder.wrapper, connections[ring_alias])
         assert len(stored(recorder, ring_alias)) == 5
+
+
+def test_page_names_the_language_of_its_texts(browser, settings):
+    settings.LANGUAGE_CODE = "de"
+    assert look(browser).all("html", lang="de")
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, "1 statement from"), (2, "2 statements from")])
+def test_count_of_one_is_singular(browser, count, expected):
+    put(*({"fingerprint": f"{number:016x}"} for number in range(count)))
+    assert expected in " ".join(look(browser, "stats/").words.split())

@@ -1,4 +1,4 @@
-"""Bars of an answer's course, as numbers."""
+"""The time chart of an answer, as numbers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,11 +21,11 @@ def point(minute, calls, errors=0, total_ms=0.0, **ms):
 
 def drawn(*points, query="", end=10):
     ends = [rfc3339(BEGINNING), rfc3339(BEGINNING + timedelta(minutes=end))]
-    course = SeriesAnswer(
+    answer = SeriesAnswer(
         source="ring", complete_since=ends[0], begin=ends[0], end=ends[1], group_by=None, step_s=60,
         results=[*points],
     )  # fmt: skip
-    return charts.time_bars(course, Links("/sql-logs/stats/", QueryDict(query)))
+    return charts.time_bars(answer, Links("/sql-logs/stats/", QueryDict(query)))
 
 
 def test_milliseconds_stand_above_calls_with_the_failed_at_their_foot():
@@ -35,7 +35,7 @@ def test_milliseconds_stand_above_calls_with_the_failed_at_their_foot():
     assert (one.calls.y, one.calls.height, one.failed) == ("56.00", "44.00", None)
     assert (other.total.y, other.total.height) == ("0.00", "44.00")
     assert (other.failed.y, other.failed.height) == ("89.00", "11.00")
-    assert other.told == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.00 ms, p95 1.50 ms, 2.00 ms in all"
+    assert other.tooltip == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.00 ms, p95 1.50 ms, 2.00 ms in total"
     assert (found.total, found.calls) == ("2 ms", "4")
     assert (found.begin, found.end) == ("2026-01-31 12:00:00", "2026-01-31 12:02:00")
 
@@ -48,7 +48,7 @@ def test_one_call_among_thousands_is_seen_and_none_is_not():
 
 
 @pytest.mark.parametrize("points", [[], [point(0, 3, total_ms=1.0)], [point(0, 0), point(1, 0)]])
-def test_nothing_is_drawn_where_there_is_no_course(points):
+def test_nothing_is_drawn_without_two_steps_and_a_call(points):
     assert drawn(*points) is None
 
 
@@ -62,7 +62,7 @@ def test_bar_of_before_the_oldest_record_leads_to_its_own_time():
     assert early.url.endswith("from=2026-01-31T11%3A57%3A00Z&to=2026-01-31T11%3A58%3A00Z")
 
 
-def test_sums_are_of_all_steps():
+def test_totals_are_of_all_steps():
     found = charts.series_totals(
         [point(0, 3, 1, 6.0, max_ms=4.0), point(1, 0), point(2, 1, 0, 10.0, max_ms=10.0)]
     )
@@ -72,6 +72,6 @@ def test_sums_are_of_all_steps():
     )
 
 
-def test_long_total_is_told_in_seconds():
+def test_long_total_is_in_seconds():
     found = charts.series_totals([point(0, 3, total_ms=171_483_494.0, max_ms=9_000.0)])
     assert (found.total, found.unit, found.max) == ("171,483", "s", "9,000")
