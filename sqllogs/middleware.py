@@ -82,7 +82,7 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     """Note the status, send the trace id back, and stay with a body that is still to come."""
     unit.status = response.status_code
     if unit.counts is not None:
-        unit.counts.tell()
+        unit.counts.write_to_span()
         unit.counts = None
     # https://www.w3.org/TR/trace-context-2/#traceresponse-header
     response.headers["traceresponse"] = (

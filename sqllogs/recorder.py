@@ -1,7 +1,7 @@
-"""Put capture, buffer, writer and ring together, once per process.
+"""Connect capture, buffer, writer and ring, once per process.
 
-`install` runs when Django is ready; `close` at the process's end; after a fork
-the child starts with a buffer, a writer and figures of its own.
+`install` runs in `AppConfig.ready`, `close` at the end of the process. A forked child gets its own
+buffer, writer and counts.
 """
 
 import atexit
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from sqllogs.pipeline.sinks import Sink
 
 EXIT_TIMEOUT_S = 3.0
-"""How long the end of a process waits, at most, for a store that does not answer."""
+"""The end of a process waits at most this long for a store that does not answer."""
 
 logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The way of a query in one process."""
+    """Everything between a query and the ring, in one process."""
 
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
@@ -44,7 +44,7 @@ class Recorder:
         self._begin()
 
     def _begin(self) -> None:
-        # Imported late: models can be only when the apps are loaded.
+        # Imported late: models cannot be imported before the apps are loaded.
         from sqllogs.pipeline.delivery import Delivery
         from sqllogs.pipeline.resolver import Resolver
         from sqllogs.pipeline.sinks import Sinks
@@ -74,7 +74,7 @@ class Recorder:
             unit.counts.add(captured)
 
     def wake(self) -> None:
-        """Start the writer though there is no record: there is something to tell the metrics' sink."""
+        """Start the writer without a record, so that the metrics' sink gets its counts."""
         if not self.writer.started:
             self.writer.start()
 
@@ -85,14 +85,14 @@ class Recorder:
         self.writer.resume()
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's records to the parent, after a fork."""
-        # Never freed: where `pause` came in vain it has a connection still, whose end would be the parent's.
+        """Start from scratch after a fork: the parent's records are the parent's to store."""
+        # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
         self._inherited.append(self.ring)
         finished.clear()
         self._begin()
 
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
-        """Install wrapper and overrides; a reconnect and a borrow from a pool come here again."""
+        """Install wrapper and overrides; also called after a reconnect and for each use of a pool."""
         if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
             wrapper.install(self.wrapper, connection)
             if self.overrides is not None:
@@ -113,7 +113,7 @@ class Recorder:
 
 
 def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
-    """Yield the sinks that the settings ask for, in the order in which each gets a batch."""
+    """Yield the enabled sinks, in the order in which they get a batch."""
     from sqllogs.metrics import sink as metrics
     from sqllogs.otel import otlp, spans
     from sqllogs.pipeline import slow_log
@@ -125,11 +125,11 @@ def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
 
 
 recorder: Recorder | None = None
-"""The one of this process; None while capturing is off."""
+"""The recorder of this process; None while capture is disabled."""
 
 
 def install() -> bool:
-    """Start capturing unless the settings or a test runner say otherwise; return True if it is started."""
+    """Start capturing unless disabled by the settings or under a test runner; return True if started."""
     global recorder
     settings = conf.load()
     enabled = not _under_test() if settings.enabled is None else settings.enabled
@@ -152,27 +152,27 @@ def install() -> bool:
 
 
 def wake() -> None:
-    """Start the writer of this process, if it has none yet."""
+    """Start the writer of this process unless it runs."""
     if recorder is not None:
         recorder.wake()
 
 
 def serve_metrics() -> None:
-    """Serve this site's metrics, or be ready to; called where a server begins to work."""
+    """Serve this site's metrics, or stand by for it; called when a server starts."""
     if recorder is not None:
         exporter.serve(recorder.metrics_port)
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
-    """Store what has been captured so far; return False when the store did not take it in time."""
+    """Store what has been captured so far; return False if it could not be stored in time."""
     return recorder is None or recorder.writer.flush(timeout_s)
 
 
 def close() -> None:
-    """Store the rest and end the writer, at the end of the process."""
+    """Store the rest and stop the writer, at the end of the process."""
     if recorder is None or recorder.writer.stop(EXIT_TIMEOUT_S):
         return
-    # A first `migrate` ends here: the ring it was about to make is no fault to report.
+    # The first `migrate` ends here too: that its own tables were missing is not worth a warning.
     logger.log(
         logging.INFO if recorder.writer.store_unready else logging.WARNING,
         "%s SQL log records of process %s could not be stored before its end.",
@@ -182,7 +182,7 @@ def close() -> None:
 
 
 def _close_with_multiprocessing(_: Recorder) -> None:
-    """Close at the end of a multiprocessing child too: it skips atexit, and clears finalizers first."""
+    """Close at the end of a multiprocessing child, which skips atexit and clears finalizers first."""
     multiprocessing.util.Finalize(None, close, exitpriority=10)
 
 

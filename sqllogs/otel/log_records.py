@@ -1,7 +1,7 @@
-"""Make an OpenTelemetry log record of a record of ours.
+"""Convert a record to an OpenTelemetry log record.
 
-Used by `sqllogs.otel.otlp` in its own thread. The fields have the names that they
-have everywhere, and beside them the ones of OpenTelemetry's conventions.
+Used by `sqllogs.otel.otlp` in its own thread. Attributes carry both the field names of the API and
+those of OpenTelemetry's semantic conventions.
 """
 
 import os
@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from sqllogs.otel.attributes import Attributes, Value, began_ns, known
+from sqllogs.otel.attributes import Attributes, Value, known, start_ns
 from sqllogs.record import Record
 from sqllogs.sql.normalize import ScannedStatement
 
@@ -22,7 +22,7 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 
 class LogRecords:
-    """For one thread."""
+    """Makes log records; for one thread."""
 
     def __init__(self, *, release: str, slow_ms: float) -> None:
         self._slow_ms = slow_ms
@@ -34,16 +34,16 @@ class LogRecords:
     def from_record(self, record: Record, statement: ScannedStatement, sql: str) -> ReadableLogRecord:
         flags = trace.TraceFlags(record.sampled)
         ids = trace.SpanContext(int(record.trace_id or "0", 16), int(record.span_id or "0", 16), False, flags)
-        began = began_ns(record)
+        started_ns = start_ns(record)
         severity, text = self._severity(record)
         made = LogRecord(
-            timestamp=began,
-            observed_timestamp=began + int(record.duration_ms * 1e6),
+            timestamp=started_ns,
+            observed_timestamp=started_ns + int(record.duration_ms * 1e6),
             context=trace.set_span_in_context(trace.NonRecordingSpan(ids)),
             severity_number=severity,
             severity_text=text,
             body=sql,
-            attributes={**self._attributes.of_record(record, statement), **_fields(record, statement)},
+            attributes={**self._attributes.from_record(record, statement), **_fields(record, statement)},
             event_name=EVENT,
         )
         return ReadableLogRecord(made, self._resource, self._scope, self._limits)
@@ -57,7 +57,7 @@ class LogRecords:
 
 
 def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
-    """Return the fields of the contract; text and trace are the log record's own, the rest the resource's."""
+    """Return the record's fields, except text and trace, which the log record has, and the resource's."""
     fields: dict[str, Value | None] = {
         "duration_ms": record.duration_ms,
         "execute_ms": record.execute_ms,
@@ -86,10 +86,10 @@ def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
 
 
 def _resource(release: str) -> Resource:
-    """Return who sends: as the application's spans have it, where it has set up a provider."""
+    """Describe this process; with the resource of the application's spans if it has set up a provider."""
     host, pid = socket.gethostname(), os.getpid()
     own: dict[str, Value] = {"host.name": host, "host": host, "process.pid": pid, "pid": pid}
     if release:
         own |= {"service.version": release, "release": release}
-    known_already = getattr(trace.get_tracer_provider(), "resource", None)
-    return (known_already or Resource.create()).merge(Resource(own))
+    of_application = getattr(trace.get_tracer_provider(), "resource", None)
+    return (of_application or Resource.create()).merge(Resource(own))

@@ -1,12 +1,7 @@
-"""Ship records to any OpenTelemetry backend, as log records over OTLP.
+"""Send records as log records over OTLP/HTTP to any OpenTelemetry backend.
 
-A sink: the writer's thread puts records into a queue, a thread of its own sends
-them. While the backend is away they wait; what is lost is counted by reason.
-
-Send log records over HTTP by OpenTelemetry's own exporter, and tell how it went.
-
-Used by `sqllogs.otel.otlp` in its own thread. The exporter returns success or failure;
-whether a batch may be tried again is known by the status, which its session notes.
+A sink: the writer's thread fills a queue, the sink's own thread sends it with OpenTelemetry's
+exporter. Records wait while the backend is unavailable; every record has a counted outcome.
 """
 
 import logging
@@ -30,34 +25,38 @@ if TYPE_CHECKING:
 
 THREAD = "sqllogs-otlp"
 EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.http._log_exporter"
-NO_ANSWER, NOT_ASKED = 0, -1
-"""In place of a status: nobody answered; the batch could not even be encoded."""
+NO_ANSWER, NOT_SENT = 0, -1
+"""Instead of an HTTP status: no answer; the request was never sent."""
 
 
 class LogExporter(Protocol):
-    """Sends a batch, and says with what status of HTTP it ended, or NO_ANSWER, or NOT_ASKED."""
+    """Sends a batch and returns the HTTP status, NO_ANSWER or NOT_SENT."""
 
     def export(self, batch: "list[ReadableLogRecord]") -> int: ...
     def shutdown(self) -> None: ...
 
 
 class HTTPExporter:
-    """OpenTelemetry's own exporter, with the standard's variables for headers, certificates and time."""
+    """OpenTelemetry's own exporter, configured by the standard OTEL_EXPORTER_OTLP_* variables.
+
+    It returns only success or failure; whether a batch may be retried depends on the HTTP status,
+    which is taken from its session.
+    """
 
     def __init__(self, endpoint: str) -> None:
         import requests
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
         session = requests.Session()
-        session.hooks["response"].append(self._note)
+        session.hooks["response"].append(self._keep_status)
         self._sent = session.send
         session.send = self._send  # type: ignore[method-assign]
-        self._status = NOT_ASKED
+        self._status = NOT_SENT
         self._exporter = OTLPLogExporter(endpoint=endpoint, session=session)
-        logging.getLogger(EXPORTER_LOGGER).addFilter(_is_of_others)
+        logging.getLogger(EXPORTER_LOGGER).addFilter(_is_from_other_thread)
 
     def export(self, batch: "list[ReadableLogRecord]") -> int:
-        self._status = NOT_ASKED
+        self._status = NOT_SENT
         self._exporter.export(batch)
         return self._status
 
@@ -68,43 +67,43 @@ class HTTPExporter:
         self._status = NO_ANSWER
         return self._sent(*args, **kwargs)
 
-    def _note(self, response: Any, *args: Any, **kwargs: Any) -> None:
+    def _keep_status(self, response: Any, *args: Any, **kwargs: Any) -> None:
         self._status = response.status_code
 
 
-def _is_of_others(record: logging.LogRecord) -> bool:
-    """Keep our exporter's lines, four each ten seconds of an outage, out of the host's log: `guard` tells."""
+def _is_from_other_thread(record: logging.LogRecord) -> bool:
+    """Filter the exporter's lines of our thread, four every ten seconds of an outage: `guard` logs one."""
     return record.threadName != THREAD
 
 
 QUEUE_ROWS = 32_768
-"""Records that wait, of about 500 bytes each: a burst of 20,000 fits beside what is on its way."""
+"""Of about 500 bytes each: a burst of 20,000 fits besides the batch being sent."""
 BATCH_ROWS = 512
 SQL_MAX_CHARACTERS = 4_096
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 30.0
 SHUTDOWN_GRACE_S = 0.5
-"""What the thread has for ending, when the time at the process's end is over."""
+"""Time for the thread to end after the exporter was shut down at the end of the process."""
 
-PASSING = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
-"""After these the same batch may be taken; what could not even be encoded never will."""
+RETRYABLE = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
+"""The batch is sent again after these."""
 
 PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 class RefusedError(SQLLogsError):
-    """The backend does not take records, or is away."""
+    """The backend refuses records or is unavailable."""
 
 
 class OTLPSink:
-    """Its queue is filled by one thread, the writer's, and emptied by its own."""
+    """Filled by the writer's thread; a thread of its own sends."""
 
     def __init__(self, conf: Conf, make_exporter: Callable[[str], LogExporter]) -> None:
         self._conf = conf
         self._sample = Sample(conf.otlp_share, conf.slow_ms)
         self._make_exporter = make_exporter
         self._queue: deque[tuple[Record, ScannedStatement, str]] = deque()
-        self._held: list[tuple[Record, ScannedStatement, str]] = []
+        self._batch: list[tuple[Record, ScannedStatement, str]] = []
         self._wake = Event()
         self._closing = False
         self._exporter: LogExporter | None = None
@@ -113,11 +112,11 @@ class OTLPSink:
 
     @property
     def exported(self) -> dict[str, int]:
-        """Return what became of the records so far; all but `sent`, `left_out` and `queued` are losses."""
+        """Return the number of records by outcome; all but `sent`, `left_out` and `queued` are losses."""
         counts = {
             "sent": self._sent,
             "left_out": self._left_out,
-            "queued": len(self._queue) + len(self._held),
+            "queued": len(self._queue) + len(self._batch),
             "queue_full": self._queue_full,
             "refused": self._refused,
             "unsent": self._unsent,
@@ -126,7 +125,7 @@ class OTLPSink:
 
     def add(self, batch: Batch) -> None:
         for record in batch.records:
-            if not self._sample.has(record):
+            if not self._sample.keeps(record):
                 self._left_out += 1
             elif len(self._queue) >= QUEUE_ROWS:
                 self._queue_full += 1
@@ -147,27 +146,27 @@ class OTLPSink:
         if self._thread.is_alive() and self._exporter is not None:
             self._exporter.shutdown()
             self._thread.join(SHUTDOWN_GRACE_S)
-        self._unsent += len(self._queue) + len(self._held)
+        self._unsent += len(self._queue) + len(self._batch)
         self._queue.clear()
-        self._held = []
+        self._batch = []
 
     def _run(self) -> None:
-        with untraced():  # its requests are nobody's, and what is logged on the way is not sent in turn
+        with untraced():  # its requests belong to no trace, and its own log lines are not sent in turn
             backoff_s = 0.0
-            while self._held or self._queue or not self._closing:
-                self._held = self._held or self._next()
-                if not self._held:
+            while self._batch or self._queue or not self._closing:
+                self._batch = self._batch or self._next()
+                if not self._batch:
                     self._wake.wait()
                     self._wake.clear()
                     continue
                 try:
-                    is_over = self._send()
+                    is_done = self._send()
                 except Exception as exc:
                     guard.fault("otlp", exc)
-                    self._refused += len(self._held)
-                    is_over = True
-                if is_over:
-                    self._held = []
+                    self._refused += len(self._batch)
+                    is_done = True
+                if is_done:
+                    self._batch = []
                     backoff_s = 0.0
                 elif self._closing:
                     return
@@ -179,42 +178,42 @@ class OTLPSink:
         return [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
 
     def _pause(self, duration_s: float) -> None:
-        """Wait, though new records come, but not beyond the process's end."""
-        # Spread, so that many processes do not come back in the same moment.
+        """Wait, also if new records come, but not beyond the end of the process."""
+        # Jitter, so that many processes do not retry at the same moment.
         until_s = time.monotonic() + duration_s * random.uniform(0.75, 1.0)  # noqa: S311
         while not self._closing and (left_s := until_s - time.monotonic()) > 0:
             self._wake.wait(left_s)
             self._wake.clear()
 
     def _send(self) -> bool:
-        """Send what is held; return whether it is done with, sent or refused for good."""
+        """Send the batch; return False if it has to be sent again."""
         if self._exporter is None:
             from sqllogs.otel.log_records import LogRecords
 
             self._records = LogRecords(release=self._conf.release, slow_ms=self._conf.slow_ms)
             self._exporter = self._make_exporter(self._conf.otlp)
-        status = self._exporter.export([self._records.from_record(*one) for one in self._held])
+        status = self._exporter.export([self._records.from_record(*one) for one in self._batch])
         if 200 <= status < 400:
-            self._sent += len(self._held)
+            self._sent += len(self._batch)
             return True
-        guard.fault("otlp", RefusedError(f"{self._conf.otlp} answers with {status}, 0 is not at all"))
-        if status in PASSING:
+        guard.fault("otlp", RefusedError(f"{self._conf.otlp} answered {status or 'nothing'}"))
+        if status in RETRYABLE:
             return False
-        self._refused += len(self._held)
+        self._refused += len(self._batch)
         return True
 
 
 def make(conf: Conf) -> OTLPSink | None:
-    """Return the sink where an address is set; what is missing for it is told by a system check."""
+    """Return the sink if OTLP is set; a system check reports missing packages."""
     return OTLPSink(conf, HTTPExporter) if conf.otlp and not missing() else None
 
 
 def missing() -> list[str]:
-    """Return the packages that it needs and that are not installed."""
-    return [name for name in PACKAGES if not _is_there(name)]
+    """Return the required packages that are not installed."""
+    return [name for name in PACKAGES if not _is_installed(name)]
 
 
-def _is_there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
     except ModuleNotFoundError:

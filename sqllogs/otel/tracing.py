@@ -1,7 +1,7 @@
-"""Say which trace something belongs to, by the same rule for a query, a log line and a response.
+"""Find the trace of a query, a log line or a response, by the same rule for all.
 
-OpenTelemetry's current span comes first, then the unit of work, then nothing. Only
-OpenTelemetry's API is used, and all works without it. Called in any thread.
+OpenTelemetry's current span comes first, then the unit of work. Needs only OpenTelemetry's API and
+works without it. Called in any thread.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ except ImportError:
 
 
 class TraceContext(NamedTuple):
-    """Zeros, and false, where there is none."""
+    """All zero if there is no trace."""
 
     trace_id: int
     span_id: int
@@ -40,27 +40,27 @@ NO_TRACE = TraceContext(0, 0, False)
 
 
 def trace_of_span(unit: UnitOfWork | None, span: Any) -> TraceContext:
-    """Return the trace of what a unit of work does under a span; either may be None."""
-    # Valid, not recording: a span that is not sampled has ids too, and log lines carry them.
+    """Return the trace of a unit of work under a span; either may be None."""
+    # Not is_recording(): a span that is not sampled has ids too, and log lines carry them.
     if span is not None and (context := span.get_span_context()).is_valid:
         return TraceContext(context.trace_id, context.span_id, context.trace_flags.sampled)
-    # Of a streamed answer the span has ended by now, and the unit has not.
+    # While a response is streamed its span has ended, its unit of work has not.
     return NO_TRACE if unit is None else TraceContext(unit.trace_id, unit.span_id, unit.sampled)
 
 
 def span_here() -> Any:
-    """Return OpenTelemetry's current span, None without OpenTelemetry."""
+    """Return OpenTelemetry's current span; None without OpenTelemetry."""
     return get_current_span() if get_current_span is not None else None
 
 
 def here() -> TraceContext:
-    """Return the trace of this moment in this thread or task."""
+    """Return the current trace of this thread or task."""
     return trace_of_span(current.get(), span_here())
 
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Let instrumented drivers make no spans in a block: the log's own SQL is nobody's trace."""
+    """Keep instrumented drivers from making spans in a block: our own SQL belongs to no trace."""
     if get_current_span is None:
         yield  # type: ignore[unreachable]
         return

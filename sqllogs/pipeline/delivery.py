@@ -1,7 +1,8 @@
-"""Take queries out of the buffer, resolve them and hand them to the ring, batch by batch.
+"""Drain the buffer, resolve the queries and hand them to the sinks and the ring, batch by batch.
 
-Called by `sqllogs.pipeline.writer` in its thread. It keeps the batch that the ring did
-not take, and the account: captured == stored + sampled_out + dropped + queued.
+Called by `sqllogs.pipeline.writer` in its thread. It keeps a batch that the ring could not store
+for the next attempt, and accounts for every query:
+captured == stored + sampled_out + dropped + queued.
 """
 
 import time
@@ -19,12 +20,12 @@ from sqllogs.storage.ring import Ring
 
 BATCH_ROWS = 2_000
 
-NOTHING = Batch(records=[], statements={})
-"""Written to tell the store what this process has dropped."""
+EMPTY_BATCH = Batch(records=[], statements={})
+"""Written to update the process's row alone."""
 
 
 class Delivery:
-    """For one thread at a time, but `counts`, which any may call."""
+    """For one thread at a time, except `counts`, which any thread may call."""
 
     def __init__(
         self,
@@ -41,16 +42,16 @@ class Delivery:
         self._sinks = sinks
         self._sample = sample
         self._resolver: Resolver | None = None
-        self._held: list[tuple[int | None, Batch]] = []
-        """The batch under way, in parts if it was refused, each with its first number once reserved."""
-        self._unfinished = OpenFetches()
+        self._pending: list[tuple[int | None, Batch]] = []
+        """The batch being written, in parts if it was rejected, each with its first number once reserved."""
+        self._open_fetches = OpenFetches()
         self._parts = count(1)
         self._stored = self._sampled_out = self._rejected = self._muted = 0
         self._oldest_ns = 0
         self.written_at_s = time.monotonic()
 
     def counts(self) -> ProcessCounts:
-        """Return what this process has captured, stored, dropped and holds."""
+        """Return how many records this process has captured, stored, dropped and queued."""
         dropped = {reason: tally.value for reason, tally in self._buffer.dropped.items()}
         dropped["rejected"] = self._rejected
         return ProcessCounts(
@@ -58,47 +59,50 @@ class Delivery:
             stored=self._stored,
             sampled_out=self._sampled_out,
             dropped={reason: count for reason, count in dropped.items() if count},
-            queued=len(self._buffer) + len(self._unfinished) + sum(len(batch) for _, batch in self._held),
+            queued=len(self._buffer) + len(self._open_fetches) + self._pending_rows(),
             oldest_ns=self._oldest_ns,
             exported=self._sinks.exported(),
         )
 
-    def write_all(self, *, wait: bool = False) -> None:
-        """Write what is in the buffer at this moment; raise StoreUnavailableError.
+    def _pending_rows(self) -> int:
+        return sum(len(batch) for _, batch in self._pending)
 
-        Queries whose cursors are still at work may be held back for a later call.
+    def write_all(self, *, wait: bool = False) -> None:
+        """Write what is in the buffer now; raise StoreUnavailableError.
+
+        With `wait`, queries whose cursor is still fetching are left for a later call.
         """
-        left = len(self._buffer) + len(self._unfinished)
-        while self._held or left > 0:
-            if not self._held:
-                left -= BATCH_ROWS
+        remaining = len(self._buffer) + len(self._open_fetches)
+        while self._pending or remaining > 0:
+            if not self._pending:
+                remaining -= BATCH_ROWS
                 batch = self._next_batch(wait=wait)
                 if len(batch):
-                    self._held.append((None, batch))
+                    self._pending.append((None, batch))
                 continue
-            self._write_held()
+            self._write_pending()
             self.written_at_s = time.monotonic()
 
-    def forget_held(self) -> None:
-        """Drop the batch that a fault of ours met: it would meet it again."""
-        self._rejected += sum(len(batch) for _, batch in self._held)
-        self._held.clear()
+    def drop_pending(self) -> None:
+        """Drop and count the batch that raised a fault of ours: it would raise it again."""
+        self._rejected += self._pending_rows()
+        self._pending.clear()
 
     def _next_batch(self, *, wait: bool) -> Batch:
         if self._resolver is None:
             self._resolver = self._make_resolver()
         drained = self._buffer.drain(BATCH_ROWS)
         self._oldest_ns = drained[0][0] + drained[0][1] if drained else 0
-        ready = self._unfinished.split_ready(drained, wait=wait)
+        ready = self._open_fetches.split_ready(drained, wait=wait)
         recorded = [captured for captured in ready if captured[UNIT] is None or not captured[UNIT].muted]
         self._muted += len(ready) - len(recorded)
         batch = self._resolver.batch(recorded)
         self._sinks.add(batch)
-        kept, left = self._sample.split(batch.records)
-        return replace(batch, records=kept, sampled_out=left) if left else batch
+        kept, sampled_out = self._sample.split(batch.records)
+        return replace(batch, records=kept, sampled_out=sampled_out) if sampled_out else batch
 
     def report_status(self, flush_s: float | None) -> None:
-        """Tell the sinks how it is after a round, which took so long if it wrote anything."""
+        """Report to the sinks after a round; `flush_s` is how long it took, None if it wrote nothing."""
         self._sinks.set_status(
             WriterStatus(
                 counts=self.counts(),
@@ -109,24 +113,24 @@ class Delivery:
         )
 
     def _lag_s(self) -> float:
-        waiting_s = [(batch.records or batch.sampled_out)[0].time.timestamp() for _, batch in self._held]
+        waiting_s = [(batch.records or batch.sampled_out)[0].time.timestamp() for _, batch in self._pending]
         if (oldest_ns := self._buffer.oldest_ns) is not None:
             waiting_s.append(oldest_ns / 1e9)
         return max(0.0, time.time() - min(waiting_s)) if waiting_s else 0.0
 
     def close_sinks(self, timeout_s: float) -> None:
-        """Have the sinks hand over what they wait, at the end of the process."""
+        """Let the sinks send what they have queued, at the end of the process."""
         self._sinks.close(timeout_s)
 
-    def _write_held(self) -> None:
-        """Write the last held part; halve one that is refused until only the rows at fault are dropped."""
-        first_seq, batch = self._held[-1]
+    def _write_pending(self) -> None:
+        """Write the last pending part; halve a rejected one until only the rows at fault are dropped."""
+        first_seq, batch = self._pending[-1]
         rows = len(batch.records)
         if first_seq is None:
             first_seq = self._ring.reserve(rows)
         if not batch.part:
             batch = replace(batch, part=next(self._parts))
-        self._held[-1] = (first_seq, batch)
+        self._pending[-1] = (first_seq, batch)
         before = self.counts()
         after = replace(
             before,
@@ -137,16 +141,16 @@ class Delivery:
         try:
             self._ring.write(first_seq, batch, after)
         except RejectedRowsError as exc:
-            self._held.pop()
+            self._pending.pop()
             if len(batch) > 1:
-                # Each gets its number when its turn comes: numbers are written in rising order.
+                # Each half gets its part number when it is written: part numbers are written in rising order.
                 first, second = batch.halves()
-                self._held += (first_seq + len(first.records), second), (first_seq, first)
+                self._pending += (first_seq + len(first.records), second), (first_seq, first)
             else:
                 self._rejected += 1
                 guard.fault("rejected record", exc)
-                self._ring.write(first_seq, replace(NOTHING, part=next(self._parts)), self.counts())
+                self._ring.write(first_seq, replace(EMPTY_BATCH, part=next(self._parts)), self.counts())
             return
-        self._held.pop()
+        self._pending.pop()
         self._stored += rows
         self._sampled_out += len(batch.sampled_out)

@@ -1,7 +1,7 @@
-"""Turn captured queries into records.
+"""Resolve captured queries into records: names, ids, fingerprints and call sites.
 
-Fed by `sqllogs.pipeline.writer`, in the writer's thread, with what `sqllogs.capture.wrapper`
-left in the buffer; what it returns goes to the sinks.
+Called by `sqllogs.pipeline.delivery` in the writer's thread with queries drained from the buffer;
+the batch it returns goes to the sinks and the ring.
 """
 
 import os
@@ -26,7 +26,7 @@ _LENGTHS = {
 
 
 class _Origin(NamedTuple):
-    """The part of a record that all queries of a unit of work under one span share."""
+    """The fields that all queries of a unit of work under one span share, in the order of `Record`."""
 
     trace_id: str | None
     span_id: str | None
@@ -52,7 +52,7 @@ class Resolver:
         self._pid = os.getpid()
 
     def batch(self, drained: list[Captured]) -> Batch:
-        """Resolve what was drained. Queries of muted units must be left out before."""
+        """Resolve drained queries; queries of muted units must have been removed before."""
         statements: dict[str, ScannedStatement] = {}
         records = []
         units: list[UnitOfWork | None] = []
@@ -61,7 +61,7 @@ class Resolver:
         origin, whole = _origin(None, None), None
         for captured in drained:
             if captured[UNIT] is not unit or captured[SPAN] is not span:
-                # Queries come in runs of one unit; its names are made once for a run.
+                # Consecutive queries mostly belong to one unit, so its fields are made once for them.
                 unit, span = captured[UNIT], captured[SPAN]
                 origin = _origin(unit, span)
                 whole = None if unit is None else unit.whole
@@ -83,11 +83,11 @@ class Resolver:
         if fetch is not None and fetch.rows >= 0:
             fetch_ms = fetch.fetch_ns // 1000 / 1000
             duration_ms = (execute_ns + fetch.fetch_ns) // 1000 / 1000
-            # SQLite and server-side cursors tell no count, psycopg counts rows that nobody fetches.
+            # SQLite and server-side cursors report no row count, psycopg counts rows that nobody fetches.
             rowcount = max(rowcount, fetch.rows)
             error, sqlstate = fetch.error or (error, sqlstate)
         values = (
-            datetime.fromtimestamp(time_ns // 1000 / 1e6, UTC),  # a float tells microseconds until 2106
+            datetime.fromtimestamp(time_ns // 1000 / 1e6, UTC),  # a float keeps microseconds until 2106
             duration_ms,
             execute_ms,
             fetch_ms,
@@ -107,12 +107,12 @@ class Resolver:
             self._host,
             self._pid,
         )
-        return Record._make(values)  # two thirds of the time of a call with 28 arguments
+        return Record._make(values)  # takes two thirds of the time of a call with 28 arguments
 
 
 def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
     trace = tracing.trace_of_span(unit, span)
-    # A unit's own id: spans that the application opens within it have others. Outside of one it is the span.
+    # The unit's id, not the span's: spans that the application opens within a request have other ids.
     unit_id = trace.span_hex if unit is None else f"{unit.span_id:016x}"
     ids = (trace.trace_hex, trace.span_hex, unit_id, trace.sampled)
     if unit is None:
@@ -131,5 +131,5 @@ def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
 
 
 def _text(value: str | None, column: str) -> str | None:
-    """Clean a text that the host gave, and cut it to its column; empty is None."""
+    """Clean a text from the host application and cut it to the column's length; None if it is empty."""
     return text_of(value)[: _LENGTHS[column]] or None if value else None

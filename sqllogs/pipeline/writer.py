@@ -1,9 +1,8 @@
-"""Run the delivery in a thread of its own.
+"""Run the delivery in one daemon thread per process, started by the first record.
 
-One daemon thread per process, started by the first record. It is at most one
-flush interval behind; while the store is away it backs off, and leaves what
-comes meanwhile to the buffer's bounds. Who wants a flush asks this thread and
-waits: a store that does not answer keeps nobody longer than he chose.
+It is at most one flush interval behind `sqllogs.pipeline.buffer`. While the store is unavailable it
+backs off and the buffer's bounds apply. flush() asks this thread and waits up to timeout_s, so an
+unresponsive database cannot block the caller longer.
 """
 
 import logging
@@ -23,15 +22,15 @@ from sqllogs.storage.ring import Ring
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 15.0
 IDLE_S = 30.0
-"""After this long without a record the store's connection is closed."""
+"""The store's connection is closed after this long without a record."""
 UNREADY_GRACE_S = 10.0
-"""Missing tables are not worth a word for this long."""
+"""Missing tables are not logged for this long: `migrate` may be running."""
 FORK_TIMEOUT_S = 1.0
-"""How long a fork waits, at most, for the batch that is being written."""
+"""A fork waits at most this long for the batch that is being written."""
 
 
 class Writer:
-    """Owned by `sqllogs.recorder`; all but `start` may wait, and `start` runs in the callers' threads."""
+    """Owned by `sqllogs.recorder`; all methods except `start` may wait."""
 
     def __init__(self, buffer: Buffer, ring: Ring, delivery: Delivery, *, flush_interval_s: float) -> None:
         self._buffer = buffer
@@ -44,13 +43,13 @@ class Writer:
         self._thread: Thread | None = None
         self._stopping = False
         self._is_stuck = False
-        self._away_since_s = 0.0
+        self._unavailable_since_s = 0.0
         self.started = False
         self.store_unready = False
-        """The last attempt found no tables."""
+        """The last attempt found the tables missing."""
 
     def start(self) -> None:
-        """Start the thread, once; callable from any thread, a signal handler or `__del__`."""
+        """Start the thread once; callable from any thread, a signal handler or `__del__`."""
         if not self._claim.acquire(blocking=False):
             return
         self.started = True
@@ -58,7 +57,7 @@ class Writer:
         self._thread.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Have all that is in the buffer now written; return whether it is stored by then."""
+        """Write what is in the buffer now; return True if it was stored in time."""
         if not self._is_running():
             return self._write()
         answer: SimpleQueue[bool] = SimpleQueue()
@@ -70,9 +69,9 @@ class Writer:
             return False
 
     def stop(self, timeout_s: float) -> bool:
-        """Flush and end; return False when the store kept it from that within the time.
+        """Flush and end the thread; return False if the store did not answer in time.
 
-        A store that a flush has waited for in vain, and that has not answered since, is not waited for again.
+        A store that has not answered an earlier flush, and nothing since, is not waited for again.
         """
         until_s = time.monotonic() + (0.0 if self._is_stuck else timeout_s)
         stored = not self._is_stuck and self.flush(timeout_s)
@@ -82,24 +81,24 @@ class Writer:
             self._thread.join(max(0.0, until_s - time.monotonic()))
             if self._is_running():
                 return False
-        if stored and len(self._buffer):  # come since; the store has only just answered
+        if stored and len(self._buffer):  # captured since; the store has just answered
             stored = self._write()
         self._delivery.close_sinks(max(0.0, until_s - time.monotonic()))
         self._ring.close()
         return stored
 
     def pause(self) -> None:
-        """Let no connection be open while this process forks.
+        """Close the store's connection before this process forks.
 
-        SQLite's locks do not cross a fork, while what it remembers of them does: a child that
-        inherits an open file in the middle of a write finds it locked for ever.
+        SQLite's file locks are not inherited, its memory of them is: a child that inherits an open
+        file in the middle of a write finds it locked for ever.
         """
         if self._writing.acquire(timeout=FORK_TIMEOUT_S):
             self._forking_thread = get_ident()
             self._ring.close()
 
     def resume(self) -> None:
-        """Go on, in the parent."""
+        """Continue, in the parent after a fork."""
         if self._forking_thread == get_ident():
             self._forking_thread = 0
             self._writing.release()
@@ -111,16 +110,16 @@ class Writer:
         backoff_s = 0.0
         while not self._stopping:
             answer = self._wait(backoff_s or self._flush_interval_s, wakeable=not backoff_s)
-            # A flush means all that there is; else a cursor at work is given time.
+            # A flush writes everything; otherwise a cursor gets time to finish fetching.
             stored = self._write(wait=answer is None and not self._stopping)
             backoff_s = 0.0 if stored else min(max(backoff_s * 2, BACKOFF_MIN_S), BACKOFF_MAX_S)
-            # Spread, so that many processes do not come back in the same moment.
+            # Jitter, so that many processes do not retry at the same moment.
             backoff_s *= random.uniform(0.75, 1.0)  # noqa: S311
             if answer is not None:
                 answer.put(stored)
 
     def _wait(self, duration_s: float, *, wakeable: bool) -> "SimpleQueue[bool] | None":
-        """Wait for the time, for somebody who wants a flush, or, when wakeable, for a half full buffer."""
+        """Wait until the time is over, a flush is requested or, if wakeable, the buffer is half full."""
         until_s = time.monotonic() + duration_s
         with suppress(Empty):
             while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
@@ -130,9 +129,9 @@ class Writer:
         return None
 
     def _write(self, *, wait: bool = False) -> bool:
-        """Write what is in the buffer; return False while the store does not take it."""
+        """Write what is in the buffer; return False if the store is unavailable."""
         with self._writing:
-            token = current.set(_silence())
+            token = current.set(_muted_unit())
             began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
             try:
                 self._delivery.write_all(wait=wait)
@@ -143,26 +142,26 @@ class Writer:
                 return False
             except Exception as exc:
                 guard.fault("writer", exc, level=logging.ERROR)
-                self._delivery.forget_held()
+                self._delivery.drop_pending()
             finally:
                 has_written = self._delivery.written_at_s != written_at_s
                 self._delivery.report_status(time.monotonic() - began_s if has_written else None)
                 current.reset(token)
                 self._is_stuck = False
-        self._away_since_s = 0.0
+        self._unavailable_since_s = 0.0
         return True
 
     def _note_outage(self, exc: StoreUnavailableError) -> None:
-        """Log it, unless the tables have only just been found missing: `migrate` is at work."""
+        """Log it, except in the first seconds of missing tables: `migrate` may be running."""
         now_s = time.monotonic()
         self.store_unready = isinstance(exc, StoreUnreadyError)
-        self._away_since_s = self._away_since_s or now_s
-        if not self.store_unready or now_s - self._away_since_s >= UNREADY_GRACE_S:
+        self._unavailable_since_s = self._unavailable_since_s or now_s
+        if not self.store_unready or now_s - self._unavailable_since_s >= UNREADY_GRACE_S:
             guard.fault("store", exc)
 
 
-def _silence() -> UnitOfWork:
+def _muted_unit() -> UnitOfWork:
     unit = UnitOfWork("writer")
     unit.muted = True
-    unit.trace_id = unit.span_id = 0  # what is logged here belongs to no trace
+    unit.trace_id = unit.span_id = 0  # log lines of this thread belong to no trace
     return unit

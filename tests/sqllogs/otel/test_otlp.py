@@ -14,7 +14,7 @@ from sqllogs.checks import settings as checks
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
 from sqllogs.otel import otlp
-from sqllogs.otel.otlp import NO_ANSWER, NOT_ASKED, HTTPExporter, OTLPSink
+from sqllogs.otel.otlp import NO_ANSWER, NOT_SENT, HTTPExporter, OTLPSink
 from sqllogs.pipeline.resolver import Resolver
 from tests.ports import free_port
 from tests.sqllogs.pipeline.test_resolver import captured
@@ -162,7 +162,7 @@ def test_records_wait_while_the_backend_is_away_and_are_sent_once(status, quick)
     assert sink.exported == {"sent": 3}
 
 
-@pytest.mark.parametrize("status", [400, 413, NOT_ASKED])
+@pytest.mark.parametrize("status", [400, 413, NOT_SENT])
 def test_batch_that_is_refused_is_counted_and_the_next_one_sent(status):
     exporter = Exporter(status)
     sink = OTLPSink(Conf(otlp="http://h"), lambda url: exporter)

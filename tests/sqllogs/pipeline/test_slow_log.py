@@ -83,7 +83,7 @@ def test_statement_has_one_line_an_interval_and_then_its_slowest_with_a_count(gi
     assert [line.split(" at ")[0] for line in lines(caplog)] == ["600.0 ms"]
     clock.now_s = INTERVAL_S
     log.set_status(None)  # told though no further query comes
-    assert lines(caplog)[1:] == ["900.0 ms at thread: SELECT ? trace_id=0 (2 like it left out)"]
+    assert lines(caplog)[1:] == ["900.0 ms at thread: SELECT ? trace_id=0 (2 like it not logged)"]
     give(650.0)
     assert lines(caplog)[2].startswith("650.0 ms")
 
@@ -108,7 +108,7 @@ def test_flood_of_different_statements_is_bounded_and_counted(give, log, caplog)
         give(600.0 + number, sql=f"SELECT column_{number}")
     assert len(lines(caplog)) == STATEMENTS_MAX + 1
     log.close(1.0)
-    assert lines(caplog)[-1].endswith("(8 of further statements left out)")
+    assert lines(caplog)[-1].endswith("(8 of other statements not logged)")
     assert f"column_{STATEMENTS_MAX + 9} " in lines(caplog)[-1]
 
 
