@@ -4,6 +4,7 @@ Everything that needs a setting calls `load()` once, at installation; the
 hot path reads none. `sqllogs.checks` validates the same table.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -139,6 +140,20 @@ def problem(key: str, value: Any) -> str | None:
     if key in _MAXIMA and value > _MAXIMA[key]:
         return f"The most is {_MAXIMA[key]}."
     return None
+
+
+PYTEST_IMPORTED = "pytest is imported; SQLLOGS['ENABLED'] = True records all the same."
+
+
+def why_disabled() -> str | None:
+    """Return why this process records no query; None if it records them."""
+    enabled = load().enabled
+    if enabled is not None:
+        return None if enabled else "SQLLOGS['ENABLED'] is False."
+    if "pytest" in sys.modules:
+        return PYTEST_IMPORTED
+    is_test = sys.argv[1:2] == ["test"] or sys.argv[:1] == ["python -m unittest"]
+    return "Tests are running; SQLLOGS['ENABLED'] = True records all the same." if is_test else None
 
 
 def load() -> Conf:

@@ -18,6 +18,10 @@ from sqllogs.record import Record
 from sqllogs.sql.normalize import ScannedStatement
 
 EVENT = "sqllogs.query"
+DEFAULT_RESOURCE = Resource.create()
+"""Made at import: it asks its detectors in threads, which cannot be started at the end of a process."""
+PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
+"""Not in the resource: backends make a stream of each resource, which would be one per process."""
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 
@@ -81,15 +85,21 @@ def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
         "method": record.method,
         "status": record.status,
         "call_site": record.call_site,
+        "process.pid": record.pid,
+        "pid": record.pid,
     }
     return known(fields)
 
 
 def _resource(release: str) -> Resource:
     """Describe this process; with the resource of the application's spans if it has set up a provider."""
-    host, pid = socket.gethostname(), os.getpid()
-    own: dict[str, Value] = {"host.name": host, "host": host, "process.pid": pid, "pid": pid}
+    host = socket.gethostname()
+    own: dict[str, Value] = {"host.name": host, "host": host}
     if release:
         own |= {"service.version": release, "release": release}
-    of_application = getattr(trace.get_tracer_provider(), "resource", None)
-    return (of_application or Resource.create()).merge(Resource(own))
+    resource = getattr(trace.get_tracer_provider(), "resource", None) or DEFAULT_RESOURCE
+    project = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
+    if project and str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        own["service.name"] = project  # neither the application nor OTEL_SERVICE_NAME has named it
+    kept = {name: value for name, value in resource.attributes.items() if name not in PER_PROCESS}
+    return Resource(kept | own, resource.schema_url)

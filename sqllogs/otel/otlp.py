@@ -4,18 +4,19 @@ A sink: the writer's thread fills a queue, the sink's own thread sends it with O
 exporter. Records wait while the backend is unavailable; every record has a counted outcome.
 """
 
-import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
-from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Protocol
+from queue import Empty
+from typing import TYPE_CHECKING, Protocol
 
-from sqllogs import guard
+from sqllogs import guard, threads
 from sqllogs.conf import Conf
 from sqllogs.errors import SQLLogsError
+from sqllogs.otel.otlp_http import NO_ANSWER, NOT_SENT, HTTPExporter, shown
 from sqllogs.otel.tracing import untraced
 from sqllogs.record import Batch, Record, Sample
 from sqllogs.sql.normalize import ScannedStatement
@@ -23,10 +24,23 @@ from sqllogs.sql.normalize import ScannedStatement
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
 
+    from sqllogs.otel.log_records import LogRecords
+
 THREAD = "sqllogs-otlp"
-EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.http._log_exporter"
-NO_ANSWER, NOT_SENT = 0, -1
-"""Instead of an HTTP status: no answer; the request was never sent."""
+QUEUE_ROWS = 32_768
+"""Of about 500 bytes each: a burst of 20,000 fits besides the batch being sent."""
+BATCH_ROWS = 512
+SQL_MAX_CHARACTERS = 4_096
+"""The text is sent once, as the body: `db.query.text` would double what the backend stores."""
+BACKOFF_MIN_S = 1.0
+BACKOFF_MAX_S = 30.0
+SHUTDOWN_GRACE_S = 0.2
+"""Time for the thread to end after the exporter was shut down at the end of the process."""
+
+RETRYABLE = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
+"""The batch is sent again after these."""
+
+PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 class LogExporter(Protocol):
@@ -36,137 +50,94 @@ class LogExporter(Protocol):
     def shutdown(self) -> None: ...
 
 
-class HTTPExporter:
-    """OpenTelemetry's own exporter, configured by the standard OTEL_EXPORTER_OTLP_* variables.
-
-    It returns only success or failure; whether a batch may be retried depends on the HTTP status,
-    which is taken from its session.
-    """
-
-    def __init__(self, endpoint: str) -> None:
-        import requests
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-
-        session = requests.Session()
-        session.hooks["response"].append(self._keep_status)
-        self._sent = session.send
-        session.send = self._send  # type: ignore[method-assign]
-        self._status = NOT_SENT
-        self._exporter = OTLPLogExporter(endpoint=endpoint, session=session)
-        logging.getLogger(EXPORTER_LOGGER).addFilter(_is_from_other_thread)
-
-    def export(self, batch: "list[ReadableLogRecord]") -> int:
-        self._status = NOT_SENT
-        self._exporter.export(batch)
-        return self._status
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
-
-    def _send(self, *args: Any, **kwargs: Any) -> Any:
-        self._status = NO_ANSWER
-        return self._sent(*args, **kwargs)
-
-    def _keep_status(self, response: Any, *args: Any, **kwargs: Any) -> None:
-        self._status = response.status_code
-
-
-def _is_from_other_thread(record: logging.LogRecord) -> bool:
-    """Filter the exporter's lines of our thread, four every ten seconds of an outage: `guard` logs one."""
-    return record.threadName != THREAD
-
-
-QUEUE_ROWS = 32_768
-"""Of about 500 bytes each: a burst of 20,000 fits besides the batch being sent."""
-BATCH_ROWS = 512
-SQL_MAX_CHARACTERS = 4_096
-BACKOFF_MIN_S = 1.0
-BACKOFF_MAX_S = 30.0
-SHUTDOWN_GRACE_S = 0.5
-"""Time for the thread to end after the exporter was shut down at the end of the process."""
-
-RETRYABLE = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
-"""The batch is sent again after these."""
-
-PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-
-
 class RefusedError(SQLLogsError):
-    """The backend refuses records or is unavailable."""
+    """Raised when the backend refuses records or is unavailable."""
 
 
 class OTLPSink:
-    """Filled by the writer's thread; a thread of its own sends."""
+    """Filled by the writer's thread; a thread of its own sends.
 
-    def __init__(self, conf: Conf, make_exporter: Callable[[str], LogExporter]) -> None:
+    Not the SDK's batch processor: that drops the oldest records uncounted when its queue is full, and
+    gives up a batch after ten seconds.
+    """
+
+    def __init__(self, conf: Conf, make_exporter: Callable[[str, float | None], LogExporter]) -> None:
         self._conf = conf
         self._sample = Sample(conf.otlp_share, conf.slow_ms)
         self._make_exporter = make_exporter
+        self._lock = threads.Lock()
+        """Held while a batch leaves the queue and gets its outcome, and while both are counted."""
         self._queue: deque[tuple[Record, ScannedStatement, str]] = deque()
-        self._batch: list[tuple[Record, ScannedStatement, str]] = []
-        self._wake = Event()
+        """With the batch that is being sent."""
+        self._wake: threads.SimpleQueue[None] = threads.SimpleQueue()
         self._closing = False
         self._exporter: LogExporter | None = None
-        self._thread: Thread | None = None
-        self._sent = self._left_out = self._queue_full = self._refused = self._unsent = 0
+        self._records: LogRecords | None = None
+        self._thread: threads.RunningThread | None = None
+        self._outcomes = dict.fromkeys(("sent", "left_out", "queue_full", "refused", "unsent"), 0)
 
     @property
     def exported(self) -> dict[str, int]:
         """Return the number of records by outcome; all but `sent`, `left_out` and `queued` are losses."""
-        counts = {
-            "sent": self._sent,
-            "left_out": self._left_out,
-            "queued": len(self._queue) + len(self._batch),
-            "queue_full": self._queue_full,
-            "refused": self._refused,
-            "unsent": self._unsent,
-        }
+        with self._lock:
+            counts = self._outcomes | {"queued": len(self._queue)}
         return {name: count for name, count in counts.items() if count}
+
+    def start(self) -> None:
+        """Start the thread; called with the writer's start, because none can be started at exit."""
+        if self._thread is None:
+            with suppress(RuntimeError):  # `close` sends in its own thread then
+                self._thread = threads.start(self._run, THREAD)
 
     def add(self, batch: Batch) -> None:
         for record in batch.records:
             if not self._sample.keeps(record):
-                self._left_out += 1
+                self._outcomes["left_out"] += 1
             elif len(self._queue) >= QUEUE_ROWS:
-                self._queue_full += 1
+                self._outcomes["queue_full"] += 1
             else:
                 statement = batch.statements[record.fingerprint]
                 self._queue.append((record, statement, statement.sql[:SQL_MAX_CHARACTERS]))
-        if self._queue and self._thread is None:
-            self._thread = Thread(target=self._run, name=THREAD, daemon=True)
-            self._thread.start()
-        self._wake.set()
+        if self._queue:
+            self.start()
+        if self._queue and self._wake.empty():
+            self._wake.put(None)
+
+    def flush(self, timeout_s: float) -> bool:
+        until_s = time.monotonic() + timeout_s
+        while "queued" in self.exported:
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(threads.POLL_S)
+        return True
 
     def close(self, timeout_s: float) -> None:
         self._closing = True
-        self._wake.set()
+        self._wake.put(None)
         if self._thread is None:
-            return
-        self._thread.join(timeout_s)
-        if self._thread.is_alive() and self._exporter is not None:
-            self._exporter.shutdown()
-            self._thread.join(SHUTDOWN_GRACE_S)
-        self._unsent += len(self._queue) + len(self._batch)
-        self._queue.clear()
-        self._batch = []
+            self._send_in_this_thread(timeout_s)
+        else:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive() and self._exporter is not None:
+                self._exporter.shutdown()
+                self._thread.join(SHUTDOWN_GRACE_S)
+        self._settle(len(self._queue), "unsent")
 
-    def _run(self) -> None:
+    def _send_in_this_thread(self, timeout_s: float) -> None:
+        """Send what a process without threads has queued."""
+        if self._queue and timeout_s > 0:
+            with suppress(Exception):  # reported, with the batch, by the first attempt to send
+                self._exporter = self._make_exporter(self._conf.otlp, timeout_s)
+            self._run(until_s=time.monotonic() + timeout_s)
+
+    def _run(self, until_s: float = float("inf")) -> None:
+        backoff_s = 0.0
         with untraced():  # its requests belong to no trace, and its own log lines are not sent in turn
-            backoff_s = 0.0
-            while self._batch or self._queue or not self._closing:
-                self._batch = self._batch or self._next()
-                if not self._batch:
-                    self._wake.wait()
-                    self._wake.clear()
-                    continue
-                try:
-                    is_done = self._send()
-                except Exception as exc:
-                    guard.fault("otlp", exc)
-                    self._refused += len(self._batch)
-                    is_done = True
-                if is_done:
-                    self._batch = []
+            self._prepare()
+            while (self._queue or not self._closing) and time.monotonic() < until_s:
+                if not self._queue:
+                    self._wake.get()
+                elif self._send_batch():
                     backoff_s = 0.0
                 elif self._closing:
                     return
@@ -174,38 +145,79 @@ class OTLPSink:
                     backoff_s = min(max(2 * backoff_s, BACKOFF_MIN_S), BACKOFF_MAX_S)
                     self._pause(backoff_s)
 
-    def _next(self) -> list[tuple[Record, ScannedStatement, str]]:
-        return [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
+    def _prepare(self) -> None:
+        """Make the exporter before there is a batch: a short command ends before that is done."""
+        try:
+            if self._exporter is None:
+                self._exporter = self._make_exporter(self._conf.otlp, None)
+        except Exception as exc:
+            self._report(type(exc).__name__)  # the message may hold the address with its password
 
     def _pause(self, duration_s: float) -> None:
         """Wait, also if new records come, but not beyond the end of the process."""
         # Jitter, so that many processes do not retry at the same moment.
         until_s = time.monotonic() + duration_s * random.uniform(0.75, 1.0)  # noqa: S311
         while not self._closing and (left_s := until_s - time.monotonic()) > 0:
-            self._wake.wait(left_s)
-            self._wake.clear()
+            with suppress(Empty):
+                self._wake.get(timeout=left_s)
 
-    def _send(self) -> bool:
-        """Send the batch; return False if it has to be sent again."""
-        if self._exporter is None:
-            from sqllogs.otel.log_records import LogRecords
-
-            self._records = LogRecords(release=self._conf.release, slow_ms=self._conf.slow_ms)
-            self._exporter = self._make_exporter(self._conf.otlp)
-        status = self._exporter.export([self._records.from_record(*one) for one in self._batch])
-        if 200 <= status < 400:
-            self._sent += len(self._batch)
-            return True
-        guard.fault("otlp", RefusedError(f"{self._conf.otlp} answered {status or 'nothing'}"))
+    def _send_batch(self) -> bool:
+        """Send the oldest records; return False if they have to be sent again."""
+        rows = min(BATCH_ROWS, len(self._queue))
+        # By number: another thread adds to the queue, which an iterator would not survive.
+        batch = self._log_records([self._queue[number] for number in range(rows)])
+        status = self._export(batch) if batch else 200
         if status in RETRYABLE:
             return False
-        self._refused += len(self._batch)
+        is_sent = 200 <= status < 300
+        self._settle(len(batch), "sent" if is_sent else "refused")
+        self._settle(rows - len(batch), "refused")
         return True
+
+    def _log_records(self, queued: "list[tuple[Record, ScannedStatement, str]]") -> "list[ReadableLogRecord]":
+        from sqllogs.otel.log_records import LogRecords
+
+        # Made late: by then the application has set up its provider, whose resource is used.
+        self._records = self._records or LogRecords(release=self._conf.release, slow_ms=self._conf.slow_ms)
+        made = []
+        for record, statement, sql in queued:
+            try:
+                made.append(self._records.from_record(record, statement, sql))
+            except Exception as exc:
+                guard.fault("otlp record", exc)
+        return made
+
+    def _export(self, batch: "list[ReadableLogRecord]") -> int:
+        try:
+            if self._exporter is None:
+                self._exporter = self._make_exporter(self._conf.otlp, None)
+            status = int(self._exporter.export(batch))
+        except Exception as exc:
+            self._report(type(exc).__name__)
+            return NOT_SENT
+        if not 200 <= status < 300:
+            self._report({NO_ANSWER: "no answer", NOT_SENT: "could not be sent"}.get(status, str(status)))
+        return status
+
+    def _settle(self, rows: int, outcome: str) -> None:
+        """Count the outcome of the oldest records and remove them."""
+        with self._lock:
+            for _ in range(min(rows, len(self._queue))):  # fewer if `close` has counted them as unsent
+                self._queue.popleft()
+                self._outcomes[outcome] += 1
+
+    def _report(self, answer: str) -> None:
+        guard.fault("otlp", RefusedError(f"OTLP endpoint {shown(self._conf.otlp)}: {answer}"))
 
 
 def make(conf: Conf) -> OTLPSink | None:
     """Return the sink if OTLP is set; a system check reports missing packages."""
-    return OTLPSink(conf, HTTPExporter) if conf.otlp and not missing() else None
+    if not conf.otlp or missing():
+        return None
+    # Now, in the main thread: importing the SDK submits to an executor, which raises at the end of a process.
+    import sqllogs.otel.log_records  # noqa: F401
+
+    return OTLPSink(conf, HTTPExporter)
 
 
 def missing() -> list[str]:

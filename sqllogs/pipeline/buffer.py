@@ -8,12 +8,12 @@ cursor is still fetching, in the writer's thread.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import count, repeat
-from queue import SimpleQueue
+from contextlib import suppress
+from itertools import count, repeat, starmap
 from sys import getsizeof
-from threading import RLock
 
 from sqllogs.record import FETCH, SQL, Captured
+from sqllogs.threads import RLock, SimpleQueue
 
 RECORD_BYTES = 400
 """A captured tuple with its numbers and its `Fetch`, without the statement's text (measured: 369)."""
@@ -57,7 +57,8 @@ class Buffer:
         self._rows: deque[Captured] = deque()
         self._extra_kib: deque[None] = deque()
         """One item per KiB beyond a record's first: len() of a deque is exact in any thread, `+=` drifts."""
-        self.captured = Tally()
+        self.drained = 0
+        """Records taken out so far, counted by the thread that drains."""
         self.dropped = {"buffer_rows": Tally(), "buffer_bytes": Tally()}
         self.waker: SimpleQueue[SimpleQueue[bool] | None] = SimpleQueue()
         """An item wakes the writer: None, or the queue for a flush's answer. Re-entrant, unlike an Event."""
@@ -65,7 +66,6 @@ class Buffer:
 
     def put(self, captured: Captured) -> None:
         """Append a record, or drop and count it; in the caller's thread."""
-        self.captured.add()
         rows = len(self._rows)
         held_kib = rows + len(self._extra_kib)
         if rows >= self.rows_max:
@@ -83,16 +83,32 @@ class Buffer:
             self.waker.put(None)
 
     def drain(self, rows_max: int) -> list[Captured]:
-        """Remove and return the oldest records; only for the writer's thread."""
+        """Remove and return the oldest records; for one thread at a time."""
         self._woken = False
-        drained = []
-        popleft = self._rows.popleft
-        for _ in range(min(rows_max, len(self._rows))):
-            captured = popleft()
-            drained.append(captured)
+        drained: list[Captured] = []
+        rows = min(rows_max, len(self._rows))
+        # One call in C: what a signal handler raises cannot come between a record's removal and its keeping.
+        drained.extend(starmap(self._rows.popleft, repeat((), rows)))
+        self.drained += rows
+        for captured in drained:
             for _ in range(_extra_kib(captured[SQL])):
                 self._extra_kib.pop()
         return drained
+
+    def move_to(self, other: "Buffer") -> None:
+        """Put the records into another buffer; several threads may do this at once."""
+        with suppress(IndexError):
+            while True:
+                other.put(self._rows.popleft())
+
+    def drops(self) -> dict[str, int]:
+        """Return the number of records dropped so far, by reason."""
+        return {reason: tally.value for reason, tally in self.dropped.items()}
+
+    @property
+    def captured(self) -> int:
+        """Records put so far, dropped ones included."""
+        return self.drained + len(self._rows) + sum(self.drops().values())
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -143,15 +159,16 @@ class OpenFetches:
 
     def split_ready(self, drained: Iterable[Captured], *, wait: bool) -> list[Captured]:
         """Return the queries to store now, earlier ones last; without `wait` that is all of them."""
+        if not wait:
+            ready, self._waiting, self._kib = [*drained, *(query for _, query in self._waiting)], [], 0
+            return ready
         now_s = time.monotonic()
         waiting, self._waiting, self._kib = self._waiting, [], 0
         late = [
-            captured
-            for until_s, captured in waiting
-            if until_s <= now_s or not (wait and self._keep(captured, until_s))
+            captured for until_s, captured in waiting if until_s <= now_s or not self._keep(captured, until_s)
         ]
         until_s = now_s + WAIT_MAX_S
-        ready = [captured for captured in drained if not (wait and self._keep(captured, until_s))]
+        ready = [captured for captured in drained if not self._keep(captured, until_s)]
         return ready + late
 
     def _keep(self, captured: Captured, until_s: float) -> bool:

@@ -4,6 +4,7 @@ Called by `sqllogs.pipeline.delivery` in the writer's thread before the ring is 
 that the ring has to retry is not passed to the sinks again.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
@@ -37,6 +38,12 @@ class ExportingSink(Sink, Protocol):
     def exported(self) -> dict[str, int]:
         """Number of records by outcome."""
 
+    def start(self) -> None:
+        """Import and start what is needed to send; called before there is a record."""
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all is sent; return False if time was not enough. In any thread."""
+
 
 class Sinks:
     """All sinks of a process; an exception in one does not affect the others."""
@@ -44,15 +51,22 @@ class Sinks:
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
         self._status_sinks = [sink for sink in self._sinks if isinstance(sink, StatusSink)]
+        self._exporting_sinks = [sink for sink in self._sinks if isinstance(sink, ExportingSink)]
+
+    def start(self) -> None:
+        for sink in self._exporting_sinks:
+            try:
+                sink.start()
+            except Exception as exc:
+                guard.fault(type(sink).__name__, exc)
+
+    def flush(self, timeout_s: float) -> bool:
+        until_s = time.monotonic() + timeout_s
+        return all(sink.flush(max(0.0, until_s - time.monotonic())) for sink in self._exporting_sinks)
 
     def exported(self) -> dict[str, int]:
         """Return the number of records by outcome, of all sinks that send them to another system."""
-        return {
-            outcome: count
-            for sink in self._sinks
-            if isinstance(sink, ExportingSink)
-            for outcome, count in sink.exported.items()
-        }
+        return {outcome: count for sink in self._exporting_sinks for outcome, count in sink.exported.items()}
 
     def add(self, batch: Batch) -> None:
         for sink in self._sinks:

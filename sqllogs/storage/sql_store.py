@@ -116,6 +116,7 @@ class RawStore:
 
     dialect: Dialect
     has_index = True
+    is_hurried: Callable[[], bool] = bool
     _connection: Any
     """Django's connection."""
     _raw: Any
