@@ -1,7 +1,6 @@
 """Start capturing when Django is ready, in the main thread of each process."""
 
 import logging
-import os
 import sys
 
 from django.apps import AppConfig
@@ -22,7 +21,7 @@ class SQLLogsConfig(AppConfig):
 
         post_migrate.connect(permissions.create, sender=self, dispatch_uid="sqllogs.permissions")
         reason = conf.why_disabled()
-        if reason == conf.PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION"):
+        if conf.is_disabled_by_import():
             logger.warning("No query is recorded: %s", reason)
         # What follows is imported only where it is used: it takes 25 MB and 0.3 s of any process.
         if reason is None or "prometheus_client" in sys.modules:

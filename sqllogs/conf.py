@@ -4,6 +4,7 @@ Everything that needs a setting calls `load()` once, at installation; the
 hot path reads none. `sqllogs.checks` validates the same table.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
@@ -154,6 +155,11 @@ def why_disabled() -> str | None:
         return PYTEST_IMPORTED
     is_test = sys.argv[1:2] == ["test"] or sys.argv[:1] == ["python -m unittest"]
     return "Tests are running; SQLLOGS['ENABLED'] = True records all the same." if is_test else None
+
+
+def is_disabled_by_import() -> bool:
+    """Return True if pytest is imported, and disables capture, where it runs no tests."""
+    return why_disabled() == PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION")
 
 
 def load() -> Conf:

@@ -149,7 +149,7 @@ def receiving():
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             receiver.clients.append(self.client_address[1])
-            receiver.take(self.path, dict(self.headers), body)
+            receiver.add(self.path, dict(self.headers), body)
             self.send_response(receiver.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

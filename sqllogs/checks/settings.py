@@ -113,7 +113,7 @@ def check_otlp() -> Iterator[CheckMessage]:
 
 
 def check_pytest() -> Iterator[CheckMessage]:
-    if conf.why_disabled() == conf.PYTEST_IMPORTED:
+    if conf.is_disabled_by_import():
         yield Info(
             "No query is recorded: pytest is imported.",
             hint="Do not import it outside of tests, or set SQLLOGS['ENABLED'] to True or False.",

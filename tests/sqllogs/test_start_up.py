@@ -65,8 +65,10 @@ def test_test_run_logs_nothing():
     assert log == ""
 
 
-def test_check_reports_that_pytest_disables_capture(settings):
+def test_check_reports_that_pytest_disables_capture(settings, monkeypatch):
     settings.SQLLOGS = {}
+    assert [message.id for message in checks.check_pytest()] == []
+    monkeypatch.delenv("PYTEST_VERSION")
     assert [message.id for message in checks.check_pytest()] == ["sqllogs.I001"]
     settings.SQLLOGS = {"ENABLED": False}
     assert [message.id for message in checks.check_pytest()] == []
