@@ -1,9 +1,12 @@
-"""Start capturing when Django is ready."""
+"""Start capturing when Django is ready, in the main thread of each process."""
 
+import logging
 import sys
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+
+logger = logging.getLogger(__name__)
 
 
 class SQLLogsConfig(AppConfig):
@@ -12,13 +15,26 @@ class SQLLogsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sqllogs import recorder
+        from sqllogs import conf
         from sqllogs.checks import host, settings  # noqa: F401
-        from sqllogs.metrics import instruments
-        from sqllogs.storage import events, permissions
+        from sqllogs.storage import permissions
 
         post_migrate.connect(permissions.create, sender=self, dispatch_uid="sqllogs.permissions")
-        instruments.install_security_events()
+        reason = conf.why_disabled()
+        if conf.is_disabled_by_import():
+            logger.warning("No query is recorded: %s", reason)
+        # What follows is imported only where it is used: it takes 25 MB and 0.3 s of any process.
+        if reason is None or "prometheus_client" in sys.modules:
+            from sqllogs.metrics import instruments
+
+            instruments.install_security_events()
+        if reason is None:
+            self._record()
+
+    def _record(self) -> None:
+        from sqllogs import recorder
+        from sqllogs.storage import events
+
         if not recorder.install():
             return
         from sqllogs import django_tasks

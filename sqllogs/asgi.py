@@ -48,7 +48,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 def _flushing(send: Send, further: tuple[Callable[[], object], ...]) -> Send:
     async def flushing(message: Message) -> None:
         if message["type"] == "lifespan.shutdown.complete":
-            for flush in (recorder.flush, *further):
+            for flush in (recorder.flush_all, *further):
                 await asyncio.to_thread(flush)
         await send(message)
 

@@ -4,7 +4,9 @@ Everything that needs a setting calls `load()` once, at installation; the
 hot path reads none. `sqllogs.checks` validates the same table.
 """
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -165,6 +167,25 @@ def problem(key: str, value: Any) -> str | None:
     if key in _PATTERNS and not re.fullmatch(_PATTERNS[key][0], value, re.ASCII):
         return _PATTERNS[key][1]
     return None
+
+
+PYTEST_IMPORTED = "pytest is imported; SQLLOGS['ENABLED'] = True records all the same."
+
+
+def why_disabled() -> str | None:
+    """Return why this process records no query; None if it records them."""
+    enabled = load().enabled
+    if enabled is not None:
+        return None if enabled else "SQLLOGS['ENABLED'] is False."
+    if "pytest" in sys.modules:
+        return PYTEST_IMPORTED
+    is_test = sys.argv[1:2] == ["test"] or sys.argv[:1] == ["python -m unittest"]
+    return "Tests are running; SQLLOGS['ENABLED'] = True records all the same." if is_test else None
+
+
+def is_disabled_by_import() -> bool:
+    """Return True if pytest is imported, and disables capture, where it runs no tests."""
+    return why_disabled() == PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION")
 
 
 def load() -> Conf:

@@ -1,34 +1,34 @@
-"""The exceptions of this package; none of them ever reaches the host application's queries."""
+"""The exceptions of this package. None reaches the queries of the host application."""
 
 
 class SQLLogsError(Exception):
-    """The one base of every exception that this package raises."""
+    """Base class of all exceptions of this package."""
 
 
 class StoreUnavailableError(SQLLogsError):
-    """The ring's database cannot be reached or written; the batch is kept and retried."""
+    """Raised when the store cannot be reached or written; the batch is kept and retried."""
 
 
 class StoreUnreadyError(StoreUnavailableError):
-    """The ring's tables are not there (yet): its migrations are due or under way."""
+    """Raised when the store's tables or columns are missing: its migrations have not been applied."""
 
 
 class RejectedRowsError(SQLLogsError):
-    """The ring's database refuses the values of a batch; the batch is bisected to find the rows."""
+    """Raised when the store rejects a value of a batch; the batch is bisected to find the row."""
 
 
 class PlanError(SQLLogsError):
-    """A statement cannot be explained; the message says why."""
+    """Raised when a statement cannot be explained; the message says why."""
 
 
 class ProvisioningError(SQLLogsError):
-    """Grafana's files or objects cannot be made; the message says why."""
+    """Raised when Grafana's files or objects cannot be created; the message says why."""
 
 
 class ParameterError(SQLLogsError):
-    """A parameter or option is unknown, malformed or out of range.
+    """Raised when a parameter or option is unknown, malformed or out of range.
 
-    The API answers it with 400; the terminal and the admin report it in their own way.
+    The API answers 400; the commands and the admin show the message.
     """
 
     def __init__(self, field: str, message: str, *, code: str = "invalid_parameter") -> None:
@@ -39,7 +39,7 @@ class ParameterError(SQLLogsError):
 
 
 class ForbiddenParameterError(ParameterError):
-    """A parameter would reveal what its reader may not read; the API answers it with 403."""
+    """Raised when a parameter needs a permission that its user lacks; the API answers 403."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(field, message, code="permission_denied")

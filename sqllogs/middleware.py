@@ -89,7 +89,7 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     """Record the status, add the trace id to the response, and wrap a streamed body."""
     unit.status = response.status_code
     if unit.counts is not None:
-        unit.counts.tell()
+        unit.counts.write_to_span()
         unit.counts = None
     # https://www.w3.org/TR/trace-context-2/#traceresponse-header
     response.headers["traceresponse"] = (

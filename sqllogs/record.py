@@ -1,15 +1,7 @@
-"""The two shapes of a query on its way: as captured, and as stored.
+"""The data that passes between the stages: a captured query, a record, a batch, counts.
 
-Both are named tuples, not dataclasses: `Captured` is made as a plain tuple in
-the caller's thread, and a `Record` is handed to executemany and COPY as it is.
-What comes after a query is captured, its rows, is added to its `Fetch`.
-
-How the writer is, told to the sinks that ask for it after each of its rounds.
-
-Choose which records are kept: whole traces by a share, and every slow or failing one.
-
-Used by `sqllogs.pipeline.delivery` and `sqllogs.otel.otlp` in the writer's thread. All
-processes choose alike, for it is the trace id that decides.
+`Captured` and `Record` are named tuples, not dataclasses: a query is captured as a plain tuple in
+the caller's thread, and a record is passed to executemany and COPY as it is.
 """
 
 import random
@@ -28,7 +20,7 @@ from sqllogs.sql.normalize import ScannedStatement
 
 
 class Fetch:
-    """What is known of a query's rows so far; its cursor adds to it, the writer reads it late.
+    """A query's fetched rows so far: its cursor adds to it, the writer reads it when it stores.
 
     It holds neither cursor nor connection. Only the cursor's thread writes to it.
     """
@@ -63,7 +55,7 @@ class Fetch:
 
 
 class Captured(NamedTuple):
-    """What the execute wrapper leaves in the buffer; nothing in it is resolved yet."""
+    """A query as the execute wrapper puts it into the buffer, not resolved yet."""
 
     time_ns: int
     """Wall time at which the statement was sent, nanoseconds since the epoch."""
@@ -72,15 +64,15 @@ class Captured(NamedTuple):
     sql: str
     """The statement, cut to 64 KiB; bytes and psycopg's Composables are text by now."""
     sql_length: int
-    """Characters before the cut; -1 where nothing was cut."""
+    """Characters before the cut; -1 if nothing was cut."""
     sql_hash: str | None
-    """BLAKE2b of beginning, end and length, 16 hex digits, when it was cut."""
+    """BLAKE2b of beginning, end and length, 16 hex digits, if it was cut."""
     alias: str
     vendor: str
     many: bool
     in_transaction: bool
     rowcount: int
-    """The driver's rowcount; negative when it does not tell."""
+    """The driver's rowcount; negative if unknown."""
     error: type[BaseException] | None
     sqlstate: str | None
     unit: UnitOfWork | None
@@ -91,11 +83,10 @@ class Captured(NamedTuple):
     lasti: int
     """Index of the calling instruction in `code`."""
     fetch: Fetch | None
-    """Where the cursor notes what it fetches; None where nothing is watched."""
+    """Filled by the cursor as it fetches; None if the cursor is not watched."""
 
 
-# Where fields stand in a captured query. It is a plain tuple: making a named one costs the caller
-# twice as much.
+# Indexes of a captured query, which is a plain tuple: making a named one costs the caller twice as much.
 EXECUTE_NS: Final = 1
 SQL: Final = 2
 VENDOR: Final = 6
@@ -217,39 +208,41 @@ def error_code(error: BaseException) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessCounts:
-    """What a process has done so far: captured == stored + sampled_out + sum(dropped) + queued."""
+    """Records of one process so far: captured == stored + sampled_out + sum(dropped) + queued."""
 
     captured: int
     stored: int
     dropped: dict[str, int]
     queued: int
     oldest_ns: int = 0
-    """When the oldest query drained last had been executed, since the epoch; 0 when there was none."""
+    """End of the oldest query of the last batch, nanoseconds since the epoch; 0 if there was none."""
     sampled_out: int = 0
-    """Records that only the statistics count."""
+    """Records counted by the statistics but not stored."""
     exported: dict[str, int] = field(default_factory=dict)
-    """Records that were to be sent elsewhere as well, by what became of them."""
+    """Records for other systems, by outcome; see `sqllogs.otel.otlp`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterStatus:
+    """The state of the writer after a round."""
+
     counts: ProcessCounts
     queue_bytes: int
-    """Upper bound of the memory that waiting records hold."""
+    """Upper bound of the memory of buffered records."""
     lag_s: float
-    """Age of the oldest record that waits."""
+    """Age of the oldest queued record."""
     flush_s: float | None
-    """How long the round took, if it wrote anything."""
+    """Duration of the round; None if it wrote nothing."""
 
 
 YIELD_ROWS = 50
-"""The interpreter's lock is given up this often. Otherwise a thread of the application that
-wants it waits for the switch interval, and again: 22 ms at worst were measured, 0.5 ms are left."""
+"""The writer releases the interpreter's lock after this many records. Otherwise a thread of the
+application waits for the switch interval, repeatedly: at worst 22 ms were measured, now 0.5 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one flush hands to the sinks."""
+    """Resolved records, as passed to the sinks and the ring."""
 
     records: list[Record]
     statements: dict[str, ScannedStatement]
@@ -257,29 +250,29 @@ class Batch:
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""
     sampled_out: list[Record] = field(default_factory=list)
-    """Records that statistics count and the ring does not keep."""
+    """Records counted by the statistics but not stored in the ring."""
     part: int = 0
-    """Its number, counted up by the delivery as it is written: no number is written twice."""
+    """Its number within this process, rising: the store counts no part twice."""
 
     def __len__(self) -> int:
         return len(self.records) + len(self.sampled_out)
 
     def halves(self) -> tuple["Batch", "Batch"]:
-        """Return two parts, neither of them empty, of a batch of two or more."""
-        kept, left = len(self.records) // 2, -(-len(self.sampled_out) // 2)
+        """Split a batch of at least two records into two parts, neither of them empty."""
+        kept, sampled = len(self.records) // 2, -(-len(self.sampled_out) // 2)
         return (
-            replace(self, records=self.records[:kept], sampled_out=self.sampled_out[:left], part=0),
-            replace(self, records=self.records[kept:], sampled_out=self.sampled_out[left:], part=0),
+            replace(self, records=self.records[:kept], sampled_out=self.sampled_out[:sampled], part=0),
+            replace(self, records=self.records[kept:], sampled_out=self.sampled_out[sampled:], part=0),
         )
 
 
 class Sample(NamedTuple):
-    """A share of traces, and all that is slow or fails."""
+    """Choose a share of traces, and every slow or failing query. All processes choose alike."""
 
     share: float
     slow_ms: float
 
-    def has(self, record: Record) -> bool:
+    def keeps(self, record: Record) -> bool:
         if self.share >= 1 or record.error is not None or record.duration_ms >= self.slow_ms:
             return True
         if record.unit_id is None:
@@ -288,14 +281,14 @@ class Sample(NamedTuple):
         return int(record.unit_id, 16) < self.share * 2**64
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
-        """Return the records to keep and those only to count."""
+        """Return the records to store and those only to count."""
         if self.share >= 1:
             return records, []
         kept: list[Record] = []
-        left: list[Record] = []
+        sampled_out: list[Record] = []
         for record in records:
-            (kept if self.has(record) else left).append(record)
-        return kept, left
+            (kept if self.keeps(record) else sampled_out).append(record)
+        return kept, sampled_out
 
 
 ALL = Sample(1.0, 0.0)

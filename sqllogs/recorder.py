@@ -1,17 +1,15 @@
-"""Put capture, buffer, writer and ring together, once per process.
+"""Connect capture, buffer, writer and ring, once per process.
 
-`install` runs when Django is ready; `close` at the process's end; after a fork
-the child starts with a buffer, a writer and figures of its own.
+`install` runs in `AppConfig.ready`, `close` at the end of the process. A forked child gets its own
+buffer, writer and counts, also where the fork ran no hook of Python's.
 """
 
-import atexit
 import logging
-import multiprocessing.util
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from django.core.signals import request_finished
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.signals import connection_created
 
@@ -19,34 +17,50 @@ from sqllogs import conf, context
 from sqllogs.capture import wrapper
 from sqllogs.capture.connection import Overrides
 from sqllogs.context import finished
-from sqllogs.metrics import exporter, instruments
+from sqllogs.metrics import exporter, instruments, multiprocess
+from sqllogs.pipeline import uwsgi
 from sqllogs.pipeline.buffer import Buffer
+from sqllogs.pipeline.forks import ProcessMark, process_mark
+from sqllogs.pipeline.process_ends import ProcessEnds
 from sqllogs.record import UNIT, Captured, Sample
 
 if TYPE_CHECKING:
+    from sqllogs.pipeline.delivery import Delivery
     from sqllogs.pipeline.sinks import Sink
+    from sqllogs.pipeline.writer import Writer
+    from sqllogs.storage.ring import Ring
 
 EXIT_TIMEOUT_S = 3.0
-"""How long the end of a process waits, at most, for a store that does not answer."""
+"""The end of a process waits at most this long for a store that does not answer."""
 
 logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The way of a query in one process."""
+    """Everything between a query and the ring, in one process."""
+
+    buffer: Buffer
+    ring: "Ring"
+    delivery: "Delivery"
+    writer: "Writer"
+    _mark: ProcessMark
 
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
         self._inherited: list[Any] = []
+        self._made: dict[int, dict[str, Any]] = {}
         self.metrics_port = settings.metrics_port
+        self.ends: ProcessEnds | None = None
+        """Kept here: multiprocessing holds it by a weak reference only."""
         self.wrapper = wrapper.execute_wrapper(
             self._put, call_site=settings.call_site, application=settings.application
         )
         self.overrides = Overrides(self.wrapper) if settings.capture_fetch else None
-        self._begin()
+        vars(self).update(self._make())
 
-    def _begin(self) -> None:
-        # Imported late: models can be only when the apps are loaded.
+    def _make(self) -> dict[str, Any]:
+        """Return what belongs to one process, under the names of this object's attributes."""
+        # Imported late: models cannot be imported before the apps are loaded.
         from sqllogs.pipeline.delivery import Delivery
         from sqllogs.pipeline.resolver import Resolver
         from sqllogs.pipeline.sinks import Sinks
@@ -54,47 +68,80 @@ class Recorder:
         from sqllogs.storage.ring import Ring
 
         settings = self._settings
-        self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
-        self.ring = Ring(settings)
-        self.delivery = Delivery(
-            self.buffer,
-            self.ring,
+        buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
+        ring = Ring(settings)
+        delivery = Delivery(
+            buffer,
+            ring,
             lambda: Resolver(settings),
             Sinks(make_sinks(settings)),
             sample=Sample(settings.sample, settings.slow_ms),
         )
-        self.writer = Writer(
-            self.buffer, self.ring, self.delivery, flush_interval_s=settings.flush_interval_s
-        )
+        writer = Writer(buffer, ring, delivery, flush_interval_s=settings.flush_interval_s)
+        # The mark last: a thread that finds it renewed finds all the others renewed too.
+        return {
+            "buffer": buffer,
+            "ring": ring,
+            "delivery": delivery,
+            "writer": writer,
+            "_mark": process_mark(),
+        }
 
     def _put(self, captured: Captured) -> None:
+        if not self._mark[0]:
+            self.reset_after_fork()
         self.buffer.put(captured)
         if not self.writer.started:
-            self.writer.start()
+            self.wake()
         unit = captured[UNIT]
         if unit is not None and unit.counts is not None:
             unit.counts.add(captured)
 
     def wake(self) -> None:
-        """Start the writer though there is no record: there is something to tell the metrics' sink."""
-        if not self.writer.started:
-            self.writer.start()
+        """Start the writer, if need be without a record, so that the metrics' sink gets its counts."""
+        writer = self.own_writer()
+        if writer.started or uwsgi.is_loading():
+            return
+        writer.start(has_thread=uwsgi.threads_run())
+        if not writer.has_thread:
+            request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
+
+    def own_writer(self) -> "Writer":
+        """Return the writer of this process, which may be a fork of the one that made this object."""
+        if not self._mark[0]:
+            self.reset_after_fork()
+        return self.writer
+
+    def _write_if_due(self, **kwargs: Any) -> None:
+        writer = self.own_writer()
+        if writer.started and not writer.has_thread:
+            writer.write_if_due()
 
     def before_fork(self) -> None:
-        self.writer.pause()
+        self.own_writer().pause()
 
     def after_fork_in_parent(self) -> None:
         self.writer.resume()
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's records to the parent, after a fork."""
-        # Never freed: where `pause` came in vain it has a connection still, whose end would be the parent's.
+        """Start from scratch after a fork: the parent's records are the parent's to store.
+
+        Takes no lock: one that was held at the fork would never be free. Threads that get here at the
+        same time all use what the first has made.
+        """
+        inherited = self.buffer
+        made = self._made.setdefault(os.getpid(), self._make())
+        # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
         self._inherited.append(self.ring)
         finished.clear()
-        self._begin()
+        vars(self).update(made)
+        if multiprocess.slots is not None:
+            multiprocess.slots.leave()
+        if uwsgi.is_first_worker():
+            inherited.move_to(self.buffer)
 
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
-        """Install wrapper and overrides; a reconnect and a borrow from a pool come here again."""
+        """Install wrapper and overrides; also called after a reconnect and for each use of a pool."""
         if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
             wrapper.install(self.wrapper, connection)
             if self.overrides is not None:
@@ -115,7 +162,7 @@ class Recorder:
 
 
 def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
-    """Yield the sinks that the settings ask for, in the order in which each gets a batch."""
+    """Yield the enabled sinks, in the order in which they get a batch."""
     from sqllogs.metrics import sink as metrics
     from sqllogs.otel import otlp, spans
     from sqllogs.pipeline import slow_log
@@ -127,24 +174,20 @@ def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
 
 
 recorder: Recorder | None = None
-"""The one of this process; None while capturing is off."""
+"""The recorder of this process; None while capture is disabled."""
 
 
 def install() -> bool:
-    """Start capturing unless the settings or a test runner say otherwise; return True if it is started."""
+    """Start capturing unless it has been; return True if started."""
     global recorder
-    settings = conf.load()
-    enabled = not _under_test() if settings.enabled is None else settings.enabled
-    if not enabled or recorder is not None:
+    if recorder is not None:
         return False
-    recorder = Recorder(settings)
+    recorder = Recorder(conf.load())
     recorder.install()
     context.install_command_units()
     instruments.install_connection_counts(wake)
-    atexit.register(close)
-    if multiprocessing.parent_process() is not None:
-        _close_with_multiprocessing(recorder)
-    multiprocessing.util.register_after_fork(recorder, _close_with_multiprocessing)
+    recorder.ends = ProcessEnds(close, flush)
+    recorder.ends.install()
     os.register_at_fork(
         before=recorder.before_fork,
         after_in_parent=recorder.after_fork_in_parent,
@@ -154,39 +197,35 @@ def install() -> bool:
 
 
 def wake() -> None:
-    """Start the writer of this process, if it has none yet."""
+    """Start the writer of this process unless it runs."""
     if recorder is not None:
         recorder.wake()
 
 
 def serve_metrics() -> None:
-    """Serve this site's metrics, or be ready to; called where a server begins to work."""
+    """Serve this site's metrics, or stand by for it; called when a server starts."""
     if recorder is not None:
         exporter.serve(recorder.metrics_port)
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
-    """Store what has been captured so far; return False when the store did not take it in time."""
-    return recorder is None or recorder.writer.flush(timeout_s)
+    """Store what has been captured so far; return False if it could not be stored in time."""
+    return recorder is None or recorder.own_writer().flush(timeout_s)
+
+
+def flush_all(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+    """Store and send over OTLP what has been captured so far; return False if time was not enough."""
+    return recorder is None or recorder.own_writer().flush_all(timeout_s)
 
 
 def close() -> None:
-    """Store the rest and end the writer, at the end of the process."""
-    if recorder is None or recorder.writer.stop(EXIT_TIMEOUT_S):
+    """Store and send the rest and stop the writer, at the end of the process."""
+    if recorder is None or recorder.own_writer().stop(EXIT_TIMEOUT_S):
         return
-    # A first `migrate` ends here: the ring it was about to make is no fault to report.
+    # The first `migrate` ends here too: that its own tables were missing is not worth a warning.
     logger.log(
         logging.INFO if recorder.writer.store_unready else logging.WARNING,
         "%s SQL log records of process %s could not be stored before its end.",
         recorder.delivery.counts().queued,
         os.getpid(),
     )
-
-
-def _close_with_multiprocessing(_: Recorder) -> None:
-    """Close at the end of a multiprocessing child too: it skips atexit, and clears finalizers first."""
-    multiprocessing.util.Finalize(None, close, exitpriority=10)
-
-
-def _under_test() -> bool:
-    return "pytest" in sys.modules or sys.argv[1:2] == ["test"]

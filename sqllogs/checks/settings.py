@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf
 from sqllogs.capture.call_site import application_paths
-from sqllogs.metrics import multiprocess
-from sqllogs.otel import otlp
 
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
 
@@ -71,6 +69,8 @@ def check_buffer() -> Iterator[CheckMessage]:
 
 
 def check_metrics() -> Iterator[CheckMessage]:
+    from sqllogs.metrics import multiprocess  # late: the checks are imported in every process
+
     if conf.load().metrics_port and multiprocess.slots is None:
         yield Warning(
             "SQLLOGS['METRICS_PORT'] is set, but no folder for metrics is shared: nothing is served there.",
@@ -108,9 +108,11 @@ def check_otlp() -> Iterator[CheckMessage]:
     given = conf.load()
     if not given.otlp:
         return
+    from sqllogs.otel import otlp, otlp_http  # late: the checks are imported in every process
+
     if not given.otlp.startswith(("http://", "https://")):
         yield Error(
-            f"SQLLOGS['OTLP'] = {given.otlp!r} is not an HTTP URL.",
+            f"SQLLOGS['OTLP'] = {otlp_http.shown(given.otlp)!r} is not an HTTP URL.",
             hint="Write the whole URL with its path, as in http://localhost:3100/otlp/v1/logs.",
             id="sqllogs.E040",
         )
@@ -122,7 +124,17 @@ def check_otlp() -> Iterator[CheckMessage]:
         )
 
 
+def check_pytest() -> Iterator[CheckMessage]:
+    if conf.is_disabled_by_import():
+        yield Info(
+            "No query is recorded: pytest is imported.",
+            hint="Do not import it outside of tests, or set SQLLOGS['ENABLED'] to True or False.",
+            id="sqllogs.I001",
+        )
+
+
 CHECKS = (
+    check_pytest,
     check_settings,
     check_anonymous,
     check_shared_file,

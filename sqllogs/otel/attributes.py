@@ -1,6 +1,6 @@
-"""Name a record's fields by OpenTelemetry's semantic conventions for databases.
+"""Map a record to the attributes of OpenTelemetry's semantic conventions for databases.
 
-Used by the sinks that send records to OpenTelemetry, in their threads.
+Used by `sqllogs.otel.spans` in the writer's thread and `sqllogs.otel.log_records` in the OTLP thread.
 """
 
 import os
@@ -18,27 +18,27 @@ SUMMARY_MAX_CHARACTERS = 255
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
 SYSTEMS = {"oracle": "oracle.db", "microsoft": "microsoft.sql_server"}
-"""Django's vendors that the conventions call otherwise."""
+"""Vendors that have another name in the conventions than in Django."""
 
 
 def summary(statement: ScannedStatement) -> str:
-    """Return what to call a query: its operation and tables."""
+    """Return the name of a query: its operation and tables."""
     return " ".join((statement.operation, *statement.tables))[:SUMMARY_MAX_CHARACTERS]
 
 
-def began_ns(record: Record) -> int:
-    """Return when a statement was sent, nanoseconds since the epoch."""
+def start_ns(record: Record) -> int:
+    """Return when a query was sent, nanoseconds since the epoch."""
     return (record.time - EPOCH) // timedelta(microseconds=1) * 1000
 
 
 class Attributes:
-    """The conventions' attributes of records, for one thread."""
+    """Makes the attributes of records; for one thread."""
 
     def __init__(self) -> None:
         self._databases: dict[str, dict[str, Value]] = {}
 
-    def of_record(self, record: Record, statement: ScannedStatement) -> dict[str, Value]:
-        """Return what is known of a record, but the statement's text."""
+    def from_record(self, record: Record, statement: ScannedStatement) -> dict[str, Value]:
+        """Return the known attributes of a record, without the statement's text."""
         database = self._databases.get(record.alias)
         if database is None:
             database = self._databases[record.alias] = _database(record.alias)
@@ -59,12 +59,12 @@ class Attributes:
 
 
 def known(attributes: dict[str, Value | None]) -> dict[str, Value]:
-    """Leave out what is not known: an attribute cannot be null."""
+    """Remove unknown values: an attribute cannot be null."""
     return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _database(alias: str) -> dict[str, Value]:
-    """Return name and address of a database, as the settings have them."""
+    """Return name and address of a database from DATABASES."""
     settings = connections.settings.get(alias, {})
     name, host, port = (str(settings.get(key) or "") for key in ("NAME", "HOST", "PORT"))
     attributes: dict[str, Value] = {}
@@ -78,8 +78,8 @@ def _database(alias: str) -> dict[str, Value]:
 
 
 def _code(call_site: str | None) -> dict[str, Value]:
-    place, _, function = (call_site or "").partition(" ")
-    path, _, line = place.rpartition(":")
+    file_line, _, function = (call_site or "").partition(" ")
+    path, _, line = file_line.rpartition(":")
     if not line.isdecimal():
         return {}
     return {"code.file.path": path, "code.line.number": int(line), "code.function.name": function}

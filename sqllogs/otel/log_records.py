@@ -1,7 +1,7 @@
-"""Make an OpenTelemetry log record of a record of ours.
+"""Convert a record to an OpenTelemetry log record.
 
-Used by `sqllogs.otel.otlp` in its own thread. The fields have the names that they
-have everywhere, and beside them the ones of OpenTelemetry's conventions.
+Used by `sqllogs.otel.otlp` in its own thread. Attributes carry both the field names of the API and
+those of OpenTelemetry's semantic conventions.
 """
 
 import os
@@ -14,11 +14,15 @@ from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from sqllogs.otel.attributes import Attributes, Value, began_ns, known
+from sqllogs.otel.attributes import Attributes, Value, known, start_ns
 from sqllogs.record import FIELDS, Record
 from sqllogs.sql.normalize import ScannedStatement
 
 EVENT = "sqllogs.query"
+DEFAULT_RESOURCE = Resource.create()
+"""Made at import: it asks its detectors in threads, which cannot be started at the end of a process."""
+PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
+"""Not in the resource: backends make a stream of each resource, which would be one per process."""
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "host", "pid"])
@@ -28,7 +32,7 @@ _VALUES = attrgetter(*_NAMES)
 
 
 class LogRecords:
-    """For one thread."""
+    """Makes log records; for one thread."""
 
     def __init__(self, *, release: str, slow_ms: float) -> None:
         self._slow_ms = slow_ms
@@ -40,16 +44,16 @@ class LogRecords:
     def from_record(self, record: Record, statement: ScannedStatement, sql: str) -> ReadableLogRecord:
         flags = trace.TraceFlags(record.sampled)
         ids = trace.SpanContext(int(record.trace_id or "0", 16), int(record.span_id or "0", 16), False, flags)
-        began = began_ns(record)
+        started_ns = start_ns(record)
         severity, text = self._severity(record)
         made = LogRecord(
-            timestamp=began,
-            observed_timestamp=began + int(record.duration_ms * 1e6),
+            timestamp=started_ns,
+            observed_timestamp=started_ns + int(record.duration_ms * 1e6),
             context=trace.set_span_in_context(trace.NonRecordingSpan(ids)),
             severity_number=severity,
             severity_text=text,
             body=sql,
-            attributes={**self._attributes.of_record(record, statement), **_fields(record, statement)},
+            attributes={**self._attributes.from_record(record, statement), **_fields(record, statement)},
             event_name=EVENT,
         )
         return ReadableLogRecord(made, self._resource, self._scope, self._limits)
@@ -67,14 +71,19 @@ def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
     fields: dict[str, Value | None] = dict(zip(_NAMES, _VALUES(record), strict=True))
     fields["operation"] = statement.operation
     fields["tables"] = ",".join(statement.tables)
+    fields["process.pid"] = fields["pid"] = record.pid
     return known(fields)
 
 
 def _resource(release: str) -> Resource:
-    """Return who sends: as the application's spans have it, where it has set up a provider."""
-    host, pid = socket.gethostname(), os.getpid()
-    own: dict[str, Value] = {"host.name": host, "host": host, "process.pid": pid, "pid": pid}
+    """Describe this process; with the resource of the application's spans if it has set up a provider."""
+    host = socket.gethostname()
+    own: dict[str, Value] = {"host.name": host, "host": host}
     if release:
         own |= {"service.version": release, "release": release}
-    known_already = getattr(trace.get_tracer_provider(), "resource", None)
-    return (known_already or Resource.create()).merge(Resource(own))
+    resource = getattr(trace.get_tracer_provider(), "resource", None) or DEFAULT_RESOURCE
+    project = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
+    if project and str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        own["service.name"] = project  # neither the application nor OTEL_SERVICE_NAME has named it
+    kept = {name: value for name, value in resource.attributes.items() if name not in PER_PROCESS}
+    return Resource(kept | own, resource.schema_url)

@@ -1,19 +1,15 @@
-"""Make a span of each record whose request's span is kept: no driver is instrumented for it.
+"""Make OpenTelemetry spans of queries, and count the queries of a request's span.
 
-A sink, in the writer's thread; needs OpenTelemetry's API, and is silent without
-its SDK. Spans are begun and ended there with the times of the query.
-
-Count a request's queries for its span, where somebody records that span.
-
-Fed by `sqllogs.recorder` in the thread that queries; read by `sqllogs.middleware`
-when the request is answered. What a streamed body asks later is not in it.
+`QuerySpans` is a sink in the writer's thread: one span per query of a sampled request, so that no
+driver needs instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread that queries and
+read by `sqllogs.middleware` when the request is answered; later queries of a streamed body are not in it.
 """
 
 from time import sleep
 from typing import Any
 
 from sqllogs.conf import Conf
-from sqllogs.otel.attributes import Attributes, Value, began_ns, known, summary
+from sqllogs.otel.attributes import Attributes, Value, known, start_ns, summary
 from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement
 
@@ -26,7 +22,10 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 
 class QuerySpans:
-    """For one thread at a time."""
+    """For one thread at a time; does nothing without OpenTelemetry's SDK.
+
+    30 us per query in the writer's thread; an instrumented driver costs the caller 31 to 56 us.
+    """
 
     def __init__(self) -> None:
         self._tracer = trace.get_tracer("sqllogs", schema_url=SCHEMA_URL)
@@ -40,26 +39,26 @@ class QuerySpans:
                 sleep(0)
 
     def close(self, timeout_s: float) -> None:
-        """Do nothing: the SDK sends what it was given."""
+        """Do nothing: the SDK sends its spans itself."""
 
     def _write(self, record: Record, statement: ScannedStatement, trace_id: str, span_id: str) -> None:
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
         parent = trace.SpanContext(int(trace_id, 16), int(span_id, 16), False, flags)
-        start_ns = began_ns(record)
+        started_ns = start_ns(record)
         span = self._tracer.start_span(
             summary(statement),
             context=trace.set_span_in_context(trace.NonRecordingSpan(parent)),
             kind=trace.SpanKind.CLIENT,
-            attributes=self._attributes.of_record(record, statement) | _own(record, statement),
-            start_time=start_ns,
+            attributes=self._attributes.from_record(record, statement) | _own(record, statement),
+            start_time=started_ns,
         )
         if record.error is not None:
             span.set_status(trace.StatusCode.ERROR, record.error)
-        span.end(start_ns + int(record.duration_ms * 1e6))
+        span.end(started_ns + int(record.duration_ms * 1e6))
 
 
 def _own(record: Record, statement: ScannedStatement) -> dict[str, Value]:
-    """Return the text, and what the conventions have no name for."""
+    """Return the text and the fields that the conventions have no name for."""
     fields: dict[str, Value | None] = {
         "db.query.text": statement.sql,
         "sqllogs.rows": record.rows,
@@ -77,11 +76,11 @@ def make(conf: Conf) -> QuerySpans | None:
 
 
 SITES_MAX = 1_000
-"""Statements told apart in a request, each at its line; beyond it only the known ones are counted on."""
+"""Pairs of statement and line that a request counts; further ones are not counted."""
 
 
 class SpanCounts:
-    """Not locked: where threads share a request, a count may lag behind by some."""
+    """Without a lock: if threads share a request, counts may miss some queries."""
 
     __slots__ = ("_execute_ns", "_queries", "_sites", "_span")
 
@@ -93,15 +92,14 @@ class SpanCounts:
     def add(self, captured: Captured) -> None:
         self._queries += 1
         self._execute_ns += captured[EXECUTE_NS]
-        # Hashes, not texts: nothing of the statements is kept here. The code object by its id,
-        # because hashing one walks its bytecode.
+        # A hash, so that no statement is kept. The code object by its id: hashing it walks its bytecode.
         site = hash((captured[SQL], id(captured[CODE]), captured[LASTI]))
         count = self._sites.get(site, 0)
         if count or len(self._sites) < SITES_MAX:
             self._sites[site] = count + 1
 
-    def tell(self) -> None:
-        """Put the counts on the span, which has not ended yet."""
+    def write_to_span(self) -> None:
+        """Set the counts as attributes of the span, which must not have ended."""
         self._span.set_attributes(
             {
                 "sqllogs.queries": self._queries,

@@ -1,34 +1,28 @@
-"""Hold captured queries between the caller's threads and the writer's.
+"""Buffer captured queries between the threads that send them and the writer's thread.
 
-Fed by `sqllogs.capture.wrapper` in any thread, drained by `sqllogs.pipeline.writer` in its own.
-Producers take no lock: every step is one C call on a deque or an
-itertools.count, so a signal handler or a `__del__` may enter at any point.
-
-Hold back queries whose cursor is still at work, so that they are stored with all their rows.
-
-Fed by `sqllogs.pipeline.delivery` with what it has drained, in the writer's thread. Few
-are: a request fetches within milliseconds, a loop over a server-side cursor may
-take minutes.
+`Buffer` is filled by `sqllogs.capture.wrapper` in any thread, without a lock, and drained by
+`sqllogs.pipeline.delivery` in the writer's thread. `OpenFetches` then keeps the queries whose
+cursor is still fetching, in the writer's thread.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import count, repeat
-from queue import SimpleQueue
+from contextlib import suppress
+from itertools import count, repeat, starmap
 from sys import getsizeof
-from threading import RLock
 
 from sqllogs.record import FETCH, SQL, Captured
+from sqllogs.threads import RLock, SimpleQueue
 
 RECORD_BYTES = 450
 """A captured tuple with its numbers and its `Fetch`, without the statement's text (measured: 449)."""
 
 ASCII_BYTES = getsizeof("")
-"""Of a text of ASCII beside its characters, of which each is one byte."""
+"""Size of an ASCII string without its characters, which take one byte each."""
 
 PLAIN_CHARACTERS = 1023 - RECORD_BYTES - ASCII_BYTES
-"""Up to here a record with a text of ASCII is within its first KiB."""
+"""A record with an ASCII statement of at most this length counts as one KiB."""
 
 
 class Tally:
@@ -44,17 +38,16 @@ class Tally:
 
     @property
     def value(self) -> int:
-        with self._lock:  # reading takes a number as well, which is taken off again
+        with self._lock:  # reading the counter increments it, so reads are subtracted
             self._reads += 1
             return next(self._count) - self._reads + 1
 
 
 class Buffer:
-    """Bounded in rows and in bytes; what is over the bound is dropped, newest first, and counted.
+    """Bounded in rows and in bytes; a record that does not fit is dropped and counted.
 
-    Bytes are counted in whole KiB: one for each record, and one in `_ledger`
-    for each further KiB of its text. len() of a deque is exact in any thread,
-    where `+=` on an integer would drift.
+    Producers take no lock: each step is one C call on a deque or an `itertools.count`, so a signal
+    handler or a `__del__` may enter at any point.
     """
 
     def __init__(self, *, rows_max: int, bytes_max: int) -> None:
@@ -62,18 +55,19 @@ class Buffer:
         self.kib_max = bytes_max >> 10
         self.wake_at_kib = min(rows_max, self.kib_max) // 2
         self._rows: deque[Captured] = deque()
-        self._ledger: deque[None] = deque()
-        self.captured = Tally()
+        self._extra_kib: deque[None] = deque()
+        """One item per KiB beyond a record's first: len() of a deque is exact in any thread, `+=` drifts."""
+        self.drained = 0
+        """Records taken out so far, counted by the thread that drains."""
         self.dropped = {"buffer_rows": Tally(), "buffer_bytes": Tally()}
         self.waker: SimpleQueue[SimpleQueue[bool] | None] = SimpleQueue()
-        """An item wakes the writer: None, or where to answer a flush. It is re-entrant, an Event is not."""
+        """An item wakes the writer: None, or the queue for a flush's answer. Re-entrant, unlike an Event."""
         self._woken = False
 
     def put(self, captured: Captured) -> None:
-        """Append in the caller's thread, or drop and count."""
-        self.captured.add()
+        """Append a record, or drop and count it; in the caller's thread."""
         rows = len(self._rows)
-        held_kib = rows + len(self._ledger)
+        held_kib = rows + len(self._extra_kib)
         if rows >= self.rows_max:
             self.dropped["buffer_rows"].add()
             return
@@ -82,85 +76,106 @@ class Buffer:
             return
         sql = captured[SQL]
         if len(sql) > PLAIN_CHARACTERS or not sql.isascii():
-            self._ledger.extend(repeat(None, _extra_kib(sql)))
+            self._extra_kib.extend(repeat(None, _extra_kib(sql)))
         self._rows.append(captured)
         if held_kib >= self.wake_at_kib and not self._woken:
             self._woken = True
             self.waker.put(None)
 
     def drain(self, rows_max: int) -> list[Captured]:
-        """Take the oldest records; the writer's thread only."""
+        """Remove and return the oldest records; for one thread at a time."""
         self._woken = False
-        drained = []
-        popleft = self._rows.popleft
-        for _ in range(min(rows_max, len(self._rows))):
-            captured = popleft()
-            drained.append(captured)
+        drained: list[Captured] = []
+        rows = min(rows_max, len(self._rows))
+        # One call in C: what a signal handler raises cannot come between a record's removal and its keeping.
+        drained.extend(starmap(self._rows.popleft, repeat((), rows)))
+        self.drained += rows
+        for captured in drained:
             for _ in range(_extra_kib(captured[SQL])):
-                self._ledger.pop()
+                self._extra_kib.pop()
         return drained
+
+    def move_to(self, other: "Buffer") -> None:
+        """Put the records into another buffer; several threads may do this at once."""
+        with suppress(IndexError):
+            while True:
+                other.put(self._rows.popleft())
+
+    def drops(self) -> dict[str, int]:
+        """Return the number of records dropped so far, by reason."""
+        return {reason: tally.value for reason, tally in self.dropped.items()}
+
+    @property
+    def captured(self) -> int:
+        """Records put so far, dropped ones included."""
+        return self.drained + len(self._rows) + sum(self.drops().values())
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def oldest_ns(self) -> int | None:
-        """Wall time of the record that waits longest; for the thread that drains."""
+        """Wall time of the oldest record; only for the thread that drains."""
         return self._rows[0][0] if self._rows else None
 
     @property
     def held_bytes(self) -> int:
-        """Upper bound of the memory waiting now."""
-        return (len(self._rows) + len(self._ledger)) << 10
+        """Upper bound of the memory of the buffered records."""
+        return (len(self._rows) + len(self._extra_kib)) << 10
 
 
-def kib_of(captured: Captured) -> int:
-    """Return what a record counts for."""
+def record_kib(captured: Captured) -> int:
+    """Return how many KiB a record counts for."""
     return 1 + _extra_kib(captured[SQL])
 
 
 def _extra_kib(sql: str) -> int:
-    """Return the KiB of a record beyond its first."""
-    # getsizeof() is a search for a method, a third of what the buffer takes in the caller's thread.
+    """Return how many KiB a record takes beyond its first."""
+    # getsizeof() looks up a method: for ASCII it would be a third of what put() costs the caller.
     text_bytes = len(sql) + ASCII_BYTES if sql.isascii() else getsizeof(sql)
     return (text_bytes + RECORD_BYTES) >> 10
 
 
 WAIT_MAX_S = 60.0
-"""After this long a query is stored with what has been fetched so far."""
+"""After this long a query is stored with the rows fetched so far."""
 WAIT_MAX_KIB = 1024
-"""Likewise when those waiting before it take up this much memory; each takes 1 KiB or more."""
+"""The same when the queries that wait already take this much memory; each takes at least 1 KiB."""
 
 
 class OpenFetches:
-    """For one thread, but `len`, which any may ask for."""
+    """Queries whose cursor is still fetching, so that they are stored with all their rows.
+
+    Few are: a request fetches within milliseconds, a loop over a server-side cursor may take minutes.
+    For one thread; `len` for any.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, Captured]] = []
-        """Each with the moment up to which it is waiting, oldest first."""
+        """Each with the time until which it waits, oldest first."""
         self._kib = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def split_ready(self, drained: Iterable[Captured], *, wait: bool) -> list[Captured]:
-        """Return what is to be stored now, what has been waiting last; wait back nothing unless told to."""
+        """Return the queries to store now, earlier ones last; without `wait` that is all of them."""
+        if not wait:
+            ready, self._waiting, self._kib = [*drained, *(query for _, query in self._waiting)], [], 0
+            return ready
         now_s = time.monotonic()
         waiting, self._waiting, self._kib = self._waiting, [], 0
         late = [
-            captured
-            for until_s, captured in waiting
-            if until_s <= now_s or not (wait and self._keep(captured, until_s))
+            captured for until_s, captured in waiting if until_s <= now_s or not self._keep(captured, until_s)
         ]
         until_s = now_s + WAIT_MAX_S
-        ready = [captured for captured in drained if not (wait and self._keep(captured, until_s))]
+        ready = [captured for captured in drained if not self._keep(captured, until_s)]
         return ready + late
 
     def _keep(self, captured: Captured, until_s: float) -> bool:
         fetch = captured[FETCH]
         if fetch is None or fetch.is_complete:
             return False
-        self._kib += kib_of(captured)
+        self._kib += record_kib(captured)
         if self._kib > WAIT_MAX_KIB:
             return False
         self._waiting.append((until_s, captured))

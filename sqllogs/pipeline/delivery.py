@@ -1,7 +1,8 @@
-"""Take queries out of the buffer, resolve them and hand them to the ring, batch by batch.
+"""Drain the buffer, resolve the queries and hand them to the sinks and the ring, batch by batch.
 
-Called by `sqllogs.pipeline.writer` in its thread. It keeps the batch that the ring did
-not take, and the account: captured == stored + sampled_out + dropped + queued.
+Called by `sqllogs.pipeline.writer` in its thread. It keeps a batch that the ring could not store
+for the next attempt, and accounts for every query at any moment:
+captured == stored + sampled_out + dropped + queued.
 """
 
 import time
@@ -14,17 +15,20 @@ from sqllogs.errors import RejectedRowsError
 from sqllogs.pipeline.buffer import Buffer, OpenFetches
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
-from sqllogs.record import ALL, UNIT, Batch, ProcessCounts, Sample, WriterStatus
+from sqllogs.record import ALL, UNIT, Batch, Captured, ProcessCounts, Record, Sample, WriterStatus
 from sqllogs.storage.ring import Ring
+from sqllogs.threads import RLock
 
 BATCH_ROWS = 2_000
+ROW_INTERVAL_S = 5.0
+"""The process's row is updated this often while only the outcomes of exports change."""
 
-NOTHING = Batch(records=[], statements={})
-"""Written to tell the store what this process has dropped."""
+EMPTY_BATCH = Batch(records=[], statements={})
+"""Written to update the process's row alone."""
 
 
 class Delivery:
-    """For one thread at a time, but `counts`, which any may call."""
+    """For one thread at a time, except `counts`, which any thread may call."""
 
     def __init__(
         self,
@@ -41,64 +45,111 @@ class Delivery:
         self._sinks = sinks
         self._sample = sample
         self._resolver: Resolver | None = None
-        self._held: list[tuple[int | None, Batch]] = []
-        """The batch under way, in parts if it was refused, each with its first number once reserved."""
-        self._unfinished = OpenFetches()
+        self._lock = RLock()
+        """Held while records pass from one of the next four to another, and while they are counted."""
+        self._taken: list[Captured] = []
+        """Drained, but not resolved yet."""
+        self._pending: list[tuple[int | None, Batch]] = []
+        """The batch being written, in parts if it was rejected, each with its first number once reserved."""
+        self._open_fetches = OpenFetches()
         self._parts = count(1)
         self._stored = self._sampled_out = self._rejected = self._muted = 0
         self._oldest_ns = 0
+        self._next_seq = 0
+        self._row_exported: dict[str, int] = {}
+        """The outcomes of exports in the process's row."""
+        self._row_at_s = 0.0
         self.written_at_s = time.monotonic()
 
     def counts(self) -> ProcessCounts:
-        """Return what this process has captured, stored, dropped and holds."""
-        dropped = {reason: tally.value for reason, tally in self._buffer.dropped.items()}
-        dropped["rejected"] = self._rejected
-        return ProcessCounts(
-            captured=self._buffer.captured.value - self._muted,
-            stored=self._stored,
-            sampled_out=self._sampled_out,
-            dropped={reason: count for reason, count in dropped.items() if count},
-            queued=len(self._buffer) + len(self._unfinished) + sum(len(batch) for _, batch in self._held),
-            oldest_ns=self._oldest_ns,
-            exported=self._sinks.exported(),
-        )
+        """Return how many records this process has captured, stored, dropped and queued."""
+        exported = self._sinks.exported()
+        with self._lock:
+            dropped = self._buffer.drops()
+            buffered = len(self._buffer)  # once: other threads add to it meanwhile
+            captured = self._buffer.drained + buffered + sum(dropped.values()) - self._muted
+            dropped["rejected"] = self._rejected
+            return ProcessCounts(
+                captured=captured,
+                stored=self._stored,
+                sampled_out=self._sampled_out,
+                dropped={reason: count for reason, count in dropped.items() if count},
+                queued=buffered + len(self._open_fetches) + self._in_hand(),
+                oldest_ns=self._oldest_ns,
+                exported=exported,
+            )
+
+    def _in_hand(self) -> int:
+        return len(self._taken) + sum(len(batch) for _, batch in self._pending)
 
     def write_all(self, *, wait: bool = False) -> None:
-        """Write what is in the buffer at this moment; raise StoreUnavailableError.
+        """Write what is in the buffer now; raise StoreUnavailableError.
 
-        Queries whose cursors are still at work may be held back for a later call.
+        With `wait`, queries whose cursor is still fetching are left for a later call.
         """
-        left = len(self._buffer) + len(self._unfinished)
-        while self._held or left > 0:
-            if not self._held:
-                left -= BATCH_ROWS
-                batch = self._next_batch(wait=wait)
-                if len(batch):
-                    self._held.append((None, batch))
+        remaining = len(self._buffer) + len(self._open_fetches) + len(self._taken)
+        while self._pending or remaining > 0:
+            if self._pending:
+                self._write_pending()
+                self.written_at_s = self._row_at_s = time.monotonic()
                 continue
-            self._write_held()
-            self.written_at_s = time.monotonic()
+            remaining -= BATCH_ROWS
+            if not self._taken:
+                self._take(wait=wait)
+            self._resolve()
+        if time.monotonic() - self._row_at_s >= ROW_INTERVAL_S:
+            self.write_row()
 
-    def forget_held(self) -> None:
-        """Drop the batch that a fault of ours met: it would meet it again."""
-        self._rejected += sum(len(batch) for _, batch in self._held)
-        self._held.clear()
+    def write_row(self) -> None:
+        """Write the process's row if outcomes of exports have changed since; raise StoreUnavailableError.
 
-    def _next_batch(self, *, wait: bool) -> Batch:
+        They change after the batch is written: its row says that the records are still queued.
+        """
+        counts = self.counts()
+        if counts.exported == self._row_exported:
+            return
+        self._ring.write(self._next_seq, replace(EMPTY_BATCH, part=next(self._parts)), counts)
+        self._row_exported, self._row_at_s = counts.exported, time.monotonic()
+
+    def drop_in_hand(self) -> None:
+        """Drop and count the records that met a fault of ours: they would meet it again."""
+        with self._lock:
+            self._rejected += self._in_hand()
+            self._taken = []
+            self._pending.clear()
+
+    def _take(self, *, wait: bool) -> None:
+        """Drain the buffer, without queries that are still fetching and those of muted units."""
+        with self._lock:
+            self._taken = self._buffer.drain(BATCH_ROWS)
+            oldest = self._taken[0] if self._taken else None
+            ready = self._open_fetches.split_ready(self._taken, wait=wait)
+            self._taken = [captured for captured in ready if not _is_muted(captured)]
+            self._muted += len(ready) - len(self._taken)
+            self._oldest_ns = oldest[0] + oldest[1] if oldest else 0
+
+    def _resolve(self) -> None:
         if self._resolver is None:
             self._resolver = self._make_resolver()
-        drained = self._buffer.drain(BATCH_ROWS)
-        self._oldest_ns = drained[0][0] + drained[0][1] if drained else 0
-        ready = self._unfinished.split_ready(drained, wait=wait)
-        recorded = [captured for captured in ready if captured[UNIT] is None or not captured[UNIT].muted]
-        self._muted += len(ready) - len(recorded)
-        batch = self._resolver.batch(recorded)
+        batch = self._resolver.batch(self._taken)
+        kept, sampled_out = self._split(batch.records)
+        with self._lock:
+            self._rejected += len(self._taken) - len(batch.records)
+            self._taken = []
+            if batch.records:
+                self._pending.append((None, replace(batch, records=kept, sampled_out=sampled_out)))
+        # Last: what is raised into this thread from a signal handler must not make them see it twice.
         self._sinks.add(batch)
-        kept, left = self._sample.split(batch.records)
-        return replace(batch, records=kept, sampled_out=left) if left else batch
+
+    def _split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
+        try:
+            return self._sample.split(records)
+        except Exception as exc:
+            guard.fault("sample", exc)
+            return records, []
 
     def report_status(self, flush_s: float | None) -> None:
-        """Tell the sinks how it is after a round, which took so long if it wrote anything."""
+        """Report to the sinks after a round; `flush_s` is how long it took, None if it wrote nothing."""
         self._sinks.set_status(
             WriterStatus(
                 counts=self.counts(),
@@ -109,24 +160,32 @@ class Delivery:
         )
 
     def _lag_s(self) -> float:
-        waiting_s = [(batch.records or batch.sampled_out)[0].time.timestamp() for _, batch in self._held]
+        waiting_s = [(batch.records or batch.sampled_out)[0].time.timestamp() for _, batch in self._pending]
         if (oldest_ns := self._buffer.oldest_ns) is not None:
             waiting_s.append(oldest_ns / 1e9)
         return max(0.0, time.time() - min(waiting_s)) if waiting_s else 0.0
 
     def close_sinks(self, timeout_s: float) -> None:
-        """Have the sinks hand over what they wait, at the end of the process."""
+        """Let the sinks send what they have queued, at the end of the process."""
         self._sinks.close(timeout_s)
 
-    def _write_held(self) -> None:
-        """Write the last held part; halve one that is refused until only the rows at fault are dropped."""
-        first_seq, batch = self._held[-1]
+    def start_sinks(self) -> None:
+        """Let the sinks import and start what they need, while the process can still do that."""
+        self._sinks.start()
+
+    def flush_sinks(self, timeout_s: float) -> bool:
+        """Wait until the sinks have sent what they have queued; return False if time was not enough."""
+        return self._sinks.flush(timeout_s)
+
+    def _write_pending(self) -> None:
+        """Write the last pending part; halve a rejected one until only the rows at fault are dropped."""
+        first_seq, batch = self._pending[-1]
         rows = len(batch.records)
         if first_seq is None:
             first_seq = self._ring.reserve(rows)
         if not batch.part:
             batch = replace(batch, part=next(self._parts))
-        self._held[-1] = (first_seq, batch)
+        self._pending[-1] = (first_seq, batch)
         before = self.counts()
         after = replace(
             before,
@@ -137,16 +196,29 @@ class Delivery:
         try:
             self._ring.write(first_seq, batch, after)
         except RejectedRowsError as exc:
-            self._held.pop()
-            if len(batch) > 1:
-                # Each gets its number when its turn comes: numbers are written in rising order.
-                first, second = batch.halves()
-                self._held += (first_seq + len(first.records), second), (first_seq, first)
-            else:
-                self._rejected += 1
-                guard.fault("rejected record", exc)
-                self._ring.write(first_seq, replace(NOTHING, part=next(self._parts)), self.counts())
+            self._bisect(first_seq, batch, exc)
             return
-        self._held.pop()
-        self._stored += rows
-        self._sampled_out += len(batch.sampled_out)
+        self._next_seq = first_seq + rows
+        self._row_exported = after.exported
+        with self._lock:
+            self._pending.pop()
+            self._stored += rows
+            self._sampled_out += len(batch.sampled_out)
+
+    def _bisect(self, first_seq: int, batch: Batch, exc: RejectedRowsError) -> None:
+        """Replace a rejected part by its halves; drop a single record."""
+        if len(batch) > 1:
+            # Each half gets its part number when it is written: part numbers are written in rising order.
+            first, second = batch.halves()
+            self._pending[-1:] = [(first_seq + len(first.records), second), (first_seq, first)]
+            return
+        with self._lock:
+            self._pending.pop()
+            self._rejected += 1
+        guard.fault("rejected record", exc)
+        self._ring.write(first_seq, replace(EMPTY_BATCH, part=next(self._parts)), self.counts())
+
+
+def _is_muted(captured: Captured) -> bool:
+    unit = captured[UNIT]
+    return unit is not None and unit.muted

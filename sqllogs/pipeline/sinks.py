@@ -1,9 +1,10 @@
-"""Where a resolved batch goes beside the ring: each sink takes every batch exactly once.
+"""Pass each resolved batch to the sinks: slow-query log, metrics, spans and OTLP.
 
-Fed by `sqllogs.pipeline.delivery` in the writer's thread, before the ring is written; a
-batch that the ring does not take yet is not given to the sinks a second time.
+Called by `sqllogs.pipeline.delivery` in the writer's thread before the ring is written. A batch
+that the ring has to retry is not passed to the sinks again.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
@@ -12,47 +13,60 @@ from sqllogs.record import Batch, WriterStatus
 
 
 class Sink(Protocol):
-    """One more place for records; all its calls come from one thread at a time."""
+    """One destination of records beside the ring; called by one thread at a time."""
 
     def add(self, batch: Batch) -> None:
-        """Use a batch; never wait long. What is raised is counted and logged, and ends here."""
+        """Process a batch without waiting; an exception is counted, logged and not passed on."""
 
     def close(self, timeout_s: float) -> None:
-        """Hand over what is left, at the end of the process."""
+        """Send what is queued, at the end of the process."""
 
 
 @runtime_checkable
 class StatusSink(Sink, Protocol):
-    """A sink that wants to know how the writer is, also when there is no batch."""
+    """A sink that reports the writer's status."""
 
     def set_status(self, status: WriterStatus) -> None:
-        """Called after each attempt to write, whether or not there was anything."""
+        """Called after each round of the writer, also when there was nothing to write."""
 
 
 @runtime_checkable
 class ExportingSink(Sink, Protocol):
-    """A sink that sends records to somewhere else."""
+    """A sink that sends records to another system."""
 
     @property
     def exported(self) -> dict[str, int]:
-        """What became of the records so far, by outcome."""
+        """Number of records by outcome."""
+
+    def start(self) -> None:
+        """Import and start what is needed to send; called before there is a record."""
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all is sent; return False if time was not enough. In any thread."""
 
 
 class Sinks:
-    """All sinks of a process; a fault in one does not reach the others."""
+    """All sinks of a process; an exception in one does not affect the others."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
         self._status_sinks = [sink for sink in self._sinks if isinstance(sink, StatusSink)]
+        self._exporting_sinks = [sink for sink in self._sinks if isinstance(sink, ExportingSink)]
+
+    def start(self) -> None:
+        for sink in self._exporting_sinks:
+            try:
+                sink.start()
+            except Exception as exc:
+                guard.fault(type(sink).__name__, exc)
+
+    def flush(self, timeout_s: float) -> bool:
+        until_s = time.monotonic() + timeout_s
+        return all(sink.flush(max(0.0, until_s - time.monotonic())) for sink in self._exporting_sinks)
 
     def exported(self) -> dict[str, int]:
-        """Return what became of the records that were to be sent elsewhere, by outcome."""
-        return {
-            outcome: count
-            for sink in self._sinks
-            if isinstance(sink, ExportingSink)
-            for outcome, count in sink.exported.items()
-        }
+        """Return the number of records by outcome, of all sinks that send them to another system."""
+        return {outcome: count for sink in self._exporting_sinks for outcome, count in sink.exported.items()}
 
     def add(self, batch: Batch) -> None:
         for sink in self._sinks:

@@ -1,10 +1,12 @@
-"""Write a line for a slow or failing query, at WARNING of logger `sqllogs.slow`.
+"""Log slow and failing queries at WARNING to logger `sqllogs.slow`.
 
-A sink, in the writer's thread. A statement has one line a minute; what was left
-out is counted, and told with its slowest. The line's trace is the query's.
+A sink, in the writer's thread: fed with every batch, it logs at most one line per statement and
+minute. The next line counts the queries without one and shows the slowest. A line carries the
+trace of its query.
 """
 
 import logging
+import sys
 import time
 from dataclasses import dataclass
 
@@ -16,19 +18,19 @@ logger = logging.getLogger("sqllogs.slow")
 
 INTERVAL_S = 60.0
 STATEMENTS_MAX = 1_000
-"""Statements told apart within an interval; all further ones share a line."""
+"""Statements with a line of their own within an interval; all others share one."""
 SQL_MAX_CHARACTERS = 2_000
 
 _Key = tuple[str, str | None]
-_FURTHER: _Key = ("", None)
+_OTHERS: _Key = ("", None)
 
 
 @dataclass(slots=True)
 class _Interval:
-    """What has happened to a statement since its line."""
+    """The queries of a statement since its last line."""
 
     until_s: float
-    left_out: int = 0
+    skipped: int = 0
     slowest: Record | None = None
     sql: str = ""
 
@@ -39,9 +41,11 @@ class SlowLog:
     def __init__(self, slow_ms: float) -> None:
         self._slow_ms = slow_ms
         self._intervals: dict[_Key, _Interval] = {}
-        """In the order in which they end."""
+        """Ordered by their end."""
 
     def add(self, batch: Batch) -> None:
+        if _is_test_run():
+            return
         now_s = time.monotonic()
         self._end_intervals(now_s)
         for record in batch.records:
@@ -49,7 +53,7 @@ class SlowLog:
                 self._note(record, batch.statements[record.fingerprint], now_s)
 
     def set_status(self, status: WriterStatus) -> None:
-        """Tell what was left out though nothing came since."""
+        """End intervals although no new query came."""
         self._end_intervals(time.monotonic())
 
     def close(self, timeout_s: float) -> None:
@@ -57,15 +61,16 @@ class SlowLog:
 
     def _note(self, record: Record, statement: ScannedStatement, now_s: float) -> None:
         sql = statement.sql[:SQL_MAX_CHARACTERS]
+        # By error too: a failure must not hide behind the same statement's slowness.
         key = (record.fingerprint, record.error)
         if key not in self._intervals and len(self._intervals) >= STATEMENTS_MAX:
-            key = _FURTHER
+            key = _OTHERS
         interval = self._intervals.get(key)
         if interval is None:
             self._intervals[key] = _Interval(now_s + INTERVAL_S)
             _write(record, sql)
             return
-        interval.left_out += 1
+        interval.skipped += 1
         if interval.slowest is None or record.duration_ms > interval.slowest.duration_ms:
             interval.slowest, interval.sql = record, sql
 
@@ -76,20 +81,30 @@ class SlowLog:
                 return
             del self._intervals[key]
             if interval.slowest is not None:
-                whose = "of further statements" if key == _FURTHER else "like it"
-                count = interval.left_out - 1
-                _write(interval.slowest, interval.sql, f" ({count} {whose} left out)" if count else "")
+                whose = "of other statements" if key == _OTHERS else "like it"
+                count = interval.skipped - 1
+                _write(interval.slowest, interval.sql, f" ({count} {whose} not logged)" if count else "")
+
+
+def _is_test_run() -> bool:
+    """Return True while Django's test runner has set up its environment: tests expect their errors.
+
+    Not `conf.why_disabled`: where capture is enabled by a setting, tests record, and print nothing.
+    """
+    utils = sys.modules.get("django.test.utils")
+    return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 def make(conf: Conf) -> SlowLog:
     return SlowLog(conf.slow_ms)
 
 
-def _write(record: Record, sql: str, left_out: str = "") -> None:
+def _write(record: Record, sql: str, skipped: str = "") -> None:
     failed = f" failed with {record.error}" if record.error is not None else ""
-    trace_id = record.trace_id or "0"
+    # In the message too: the log format of most projects does not show `extra`.
+    trace = f" trace_id={record.trace_id}" if record.trace_id else ""
     fields = {
-        "trace_id": trace_id,  # the formatters' and exporters' word, instead of this thread's
+        "trace_id": record.trace_id or "0",  # formatters and exporters use it instead of the current trace
         "span_id": record.span_id or "0",
         "sampled": record.sampled,
         "fingerprint": record.fingerprint,
@@ -98,12 +113,12 @@ def _write(record: Record, sql: str, left_out: str = "") -> None:
         "view": record.view or "",
     }
     logger.warning(
-        "%.1f ms%s at %s: %s trace_id=%s%s",
+        "%.1f ms%s at %s: %s%s%s",
         record.duration_ms,
         failed,
         record.call_site or record.view or record.kind,
         sql,
-        trace_id,
-        left_out,
+        trace,
+        skipped,
         extra=fields,
     )

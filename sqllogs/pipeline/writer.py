@@ -1,37 +1,42 @@
-"""Run the delivery in a thread of its own.
+"""Run the delivery in one daemon thread per process, started by the first record.
 
-One daemon thread per process, started by the first record. It is at most one
-flush interval behind; while the store is away it backs off, and leaves what
-comes meanwhile to the buffer's bounds. Who wants a flush asks this thread and
-waits: a store that does not answer keeps nobody longer than he chose.
+It is at most one flush interval behind `sqllogs.pipeline.buffer`. While the store is unavailable it
+backs off and the buffer's bounds apply. flush() asks this thread and waits up to timeout_s, so an
+unresponsive database cannot block the caller longer. Where a process runs no threads, `write_if_due`
+writes in the caller's.
 """
 
 import logging
 import random
 import time
 from contextlib import suppress
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread, get_ident
+from queue import Empty
+from threading import get_ident
 
-from sqllogs import guard
+from sqllogs import guard, threads
 from sqllogs.context import UnitOfWork, current
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.storage.ring import Ring
+from sqllogs.threads import Lock, SimpleQueue
 
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 15.0
 IDLE_S = 30.0
-"""After this long without a record the store's connection is closed."""
+"""The store's connection is closed after this long without a record."""
 UNREADY_GRACE_S = 10.0
-"""Missing tables are not worth a word for this long."""
-FORK_TIMEOUT_S = 1.0
-"""How long a fork waits, at most, for the batch that is being written."""
+"""Missing tables are not logged for this long: `migrate` may be running."""
+FORK_FILE_TIMEOUT_S = 1.0
+"""A fork waits at most this long until a file is closed: for a batch, 20 ms, not for another's lock."""
+FORK_SERVER_TIMEOUT_S = 0.01
+"""A fork does not wait for a server. The child never touches the connection that it inherits."""
+ROW_RESERVE_S = 0.3
+"""Of the time at the end of a process, what the sinks leave for the process's row."""
 
 
 class Writer:
-    """Owned by `sqllogs.recorder`; all but `start` may wait, and `start` runs in the callers' threads."""
+    """Owned by `sqllogs.recorder`; all methods except `start` may wait."""
 
     def __init__(self, buffer: Buffer, ring: Ring, delivery: Delivery, *, flush_interval_s: float) -> None:
         self._buffer = buffer
@@ -41,65 +46,100 @@ class Writer:
         self._claim = Lock()
         self._writing = Lock()
         self._forking_thread = 0
-        self._thread: Thread | None = None
+        self._thread: threads.RunningThread | None = None
         self._stopping = False
+        self._end_by_s = 0.0
         self._is_stuck = False
-        self._away_since_s = 0.0
+        self._unavailable_since_s = 0.0
+        self._due_at_s = 0.0
+        self._backoff_s = 0.0
         self.started = False
+        self.has_thread = True
+        """False if this process can run none; `write_if_due` is to be called then."""
         self.store_unready = False
-        """The last attempt found no tables."""
+        """The last attempt found the tables missing."""
 
-    def start(self) -> None:
-        """Start the thread, once; callable from any thread, a signal handler or `__del__`."""
+    def start(self, *, has_thread: bool = True) -> None:
+        """Start the thread once; callable from any thread, a signal handler or `__del__`."""
         if not self._claim.acquire(blocking=False):
             return
         self.started = True
-        self._thread = Thread(target=self._run, name="sqllogs-writer", daemon=True)
-        self._thread.start()
+        self.has_thread = has_thread
+        if not has_thread:
+            return
+        try:
+            self._delivery.start_sinks()  # here: the thread may get its first turn when the process ends
+            self._thread = threads.start(self._run, "sqllogs-writer")
+        except RuntimeError as exc:
+            self.has_thread = False
+            if "interpreter shutdown" not in str(exc):  # then `stop` is about to write
+                guard.fault("writer", exc)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Have all that is in the buffer now written; return whether it is stored by then."""
+    def flush(self, timeout_s: float, *, blocking: bool = False) -> bool:
+        """Write what is in the buffer now; return True if it was stored in time.
+
+        With `blocking`, no greenlet of this thread runs meanwhile.
+        """
         if not self._is_running():
             return self._write()
         answer: SimpleQueue[bool] = SimpleQueue()
         self._buffer.waker.put(answer)
         try:
-            return answer.get(timeout=timeout_s)
+            return bool(threads.get(answer, timeout_s, blocking=blocking))
         except Empty:
             self._is_stuck = True
             return False
 
-    def stop(self, timeout_s: float) -> bool:
-        """Flush and end; return False when the store kept it from that within the time.
+    def flush_all(self, timeout_s: float) -> bool:
+        """Flush, and wait until the sinks have sent their records too; return True if all was in time."""
+        until_s = time.monotonic() + timeout_s
+        stored = self.flush(timeout_s)
+        sent = self._delivery.flush_sinks(max(0.0, until_s - time.monotonic()))
+        self._write_row()
+        return stored and sent
 
-        A store that a flush has waited for in vain, and that has not answered since, is not waited for again.
+    def write_if_due(self) -> None:
+        """Write in the caller's thread, at most once per flush interval, without waiting for a lock."""
+        is_half_full = not self._buffer.waker.empty()
+        if time.monotonic() < self._due_at_s and not (is_half_full and not self._backoff_s):
+            return
+        with suppress(Empty):
+            self._buffer.waker.get_nowait()
+        self._ring.hurried = True
+        self._after_round(self._write(wait=True))
+        self._due_at_s = time.monotonic() + (self._backoff_s or self._flush_interval_s)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Flush and end the thread; return False if the store did not answer in time.
+
+        A store that has not answered an earlier flush, and nothing since, is not waited for again.
         """
-        until_s = time.monotonic() + (0.0 if self._is_stuck else timeout_s)
-        stored = not self._is_stuck and self.flush(timeout_s)
+        had_thread = self._is_running()
+        self._end_by_s = time.monotonic() + (0.0 if self._is_stuck else timeout_s)
+        # Blocking: greenlets that went on meanwhile would capture queries after the last flush.
+        stored = not self._is_stuck and self.flush(timeout_s, blocking=True)
         self._stopping = True
         self._buffer.waker.put(None)
-        if self._thread is not None and self._is_running():
-            self._thread.join(max(0.0, until_s - time.monotonic()))
-            if self._is_running():
-                return False
-        if stored and len(self._buffer):  # come since; the store has only just answered
-            stored = self._write()
-        self._delivery.close_sinks(max(0.0, until_s - time.monotonic()))
-        self._ring.close()
-        return stored
+        if self._thread is None or not had_thread:
+            return self._end(stored)
+        threads.join(self._thread, max(0.0, self._end_by_s - time.monotonic()))
+        return stored and not self._is_running()
 
     def pause(self) -> None:
-        """Let no connection be open while this process forks.
+        """Close the store's connection before this process forks.
 
-        SQLite's locks do not cross a fork, while what it remembers of them does: a child that
-        inherits an open file in the middle of a write finds it locked for ever.
+        SQLite's file locks are not inherited, its memory of them is: a child that inherits an open
+        file in the middle of a write finds it locked for ever.
         """
-        if self._writing.acquire(timeout=FORK_TIMEOUT_S):
+        self._ring.hurried = True
+        is_file = self._ring.is_file
+        if self._writing.acquire(timeout=FORK_FILE_TIMEOUT_S if is_file else FORK_SERVER_TIMEOUT_S):
             self._forking_thread = get_ident()
             self._ring.close()
 
     def resume(self) -> None:
-        """Go on, in the parent."""
+        """Continue, in the parent after a fork."""
+        self._ring.hurried = False
         if self._forking_thread == get_ident():
             self._forking_thread = 0
             self._writing.release()
@@ -108,19 +148,45 @@ class Writer:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
-        backoff_s = 0.0
+        stored = True
         while not self._stopping:
-            answer = self._wait(backoff_s or self._flush_interval_s, wakeable=not backoff_s)
-            # A flush means all that there is; else a cursor at work is given time.
+            answer = self._wait(self._backoff_s or self._flush_interval_s, wakeable=not self._backoff_s)
+            # A flush writes everything; otherwise a cursor gets time to finish fetching.
             stored = self._write(wait=answer is None and not self._stopping)
-            backoff_s = 0.0 if stored else min(max(backoff_s * 2, BACKOFF_MIN_S), BACKOFF_MAX_S)
-            # Spread, so that many processes do not come back in the same moment.
-            backoff_s *= random.uniform(0.75, 1.0)  # noqa: S311
+            self._after_round(stored)
             if answer is not None:
                 answer.put(stored)
+        self._end(stored)
+
+    def _after_round(self, stored: bool) -> None:
+        """Note how long to wait before the next round."""
+        backoff_s = 0.0 if stored else min(max(self._backoff_s * 2, BACKOFF_MIN_S), BACKOFF_MAX_S)
+        # Jitter, so that many processes do not retry at the same moment.
+        self._backoff_s = backoff_s * random.uniform(0.75, 1.0)  # noqa: S311
+
+    def _end(self, stored: bool) -> bool:
+        """Store what was captured since, close the sinks and write what they have done into the row."""
+        if stored and len(self._buffer):  # the store has just answered
+            stored = self._write()
+        self._delivery.close_sinks(max(0.0, self._end_by_s - ROW_RESERVE_S - time.monotonic()))
+        self._write_row()
+        self._ring.close()
+        return stored
+
+    def _write_row(self) -> None:
+        with self._writing:
+            token = current.set(_muted_unit())
+            try:
+                self._delivery.write_row()
+            except StoreUnavailableError:
+                pass  # `flush` and `stop` have reported it
+            except Exception as exc:
+                guard.fault("writer", exc)
+            finally:
+                current.reset(token)
 
     def _wait(self, duration_s: float, *, wakeable: bool) -> "SimpleQueue[bool] | None":
-        """Wait for the time, for somebody who wants a flush, or, when wakeable, for a half full buffer."""
+        """Wait until the time is over, a flush is requested or, if wakeable, the buffer is half full."""
         until_s = time.monotonic() + duration_s
         with suppress(Empty):
             while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
@@ -130,9 +196,9 @@ class Writer:
         return None
 
     def _write(self, *, wait: bool = False) -> bool:
-        """Write what is in the buffer; return False while the store does not take it."""
+        """Write what is in the buffer; return False if the store is unavailable."""
         with self._writing:
-            token = current.set(_silence())
+            token = current.set(_muted_unit())
             began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
             try:
                 self._delivery.write_all(wait=wait)
@@ -143,26 +209,27 @@ class Writer:
                 return False
             except Exception as exc:
                 guard.fault("writer", exc, level=logging.ERROR)
-                self._delivery.forget_held()
+                self._delivery.drop_in_hand()
             finally:
                 has_written = self._delivery.written_at_s != written_at_s
                 self._delivery.report_status(time.monotonic() - began_s if has_written else None)
                 current.reset(token)
                 self._is_stuck = False
-        self._away_since_s = 0.0
+        self._unavailable_since_s = 0.0
         return True
 
     def _note_outage(self, exc: StoreUnavailableError) -> None:
-        """Log it, unless the tables have only just been found missing: `migrate` is at work."""
+        """Log it, except when it was not waited for, or while `migrate` may be creating the tables."""
         now_s = time.monotonic()
         self.store_unready = isinstance(exc, StoreUnreadyError)
-        self._away_since_s = self._away_since_s or now_s
-        if not self.store_unready or now_s - self._away_since_s >= UNREADY_GRACE_S:
+        self._unavailable_since_s = self._unavailable_since_s or now_s
+        is_brief = now_s - self._unavailable_since_s < UNREADY_GRACE_S
+        if not (is_brief and (self.store_unready or self._ring.hurried)):
             guard.fault("store", exc)
 
 
-def _silence() -> UnitOfWork:
+def _muted_unit() -> UnitOfWork:
     unit = UnitOfWork("writer")
     unit.muted = True
-    unit.trace_id = unit.span_id = 0  # what is logged here belongs to no trace
+    unit.trace_id = unit.span_id = 0  # log lines of this thread belong to no trace
     return unit

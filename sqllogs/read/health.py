@@ -18,6 +18,8 @@ from sqllogs.read import ring as read_ring
 
 ALIVE_WITHIN = timedelta(seconds=30)
 """A process that captures writes its figures every ten seconds at the latest."""
+LOSS_WITHIN = timedelta(hours=1)
+"""How long what an ended process has lost is reported."""
 LAG_MAX_MS = 10_000.0
 EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
 
@@ -78,6 +80,8 @@ def health() -> Health:
     processes = [_process(found, now) for found in latest_processes()]
     alive = [process for process in processes if process.alive]
     reasons = [reason for process in alive for reason in _complaints(process)]
+    ended = [one for one in processes if not one.alive and now - one.updated_at <= LOSS_WITHIN]
+    reasons += [reason for process in ended for reason in _losses_of_ended(process)]
     totals = process_totals()
     return Health(
         status="degraded" if reasons else "ok",
@@ -136,6 +140,15 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
         yield f"{who} has not sent {process.exported[outcome]} records over OTLP ({outcome})"
     if process.lag_ms > LAG_MAX_MS:
         yield f"{who} is {process.lag_ms / 1000:.1f} s behind"
+
+
+def _losses_of_ended(process: ProcessHealth) -> Iterator[str]:
+    """Report what a process still had to store or to send in its last row: it writes a row as it ends."""
+    who = f"process {process.pid} on {process.host} has ended and lost"
+    if process.queued:
+        yield f"{who} {process.queued} records that were not stored"
+    for outcome in sorted(process.exported.keys() & (EXPORT_LOSSES | {"queued"})):
+        yield f"{who} {process.exported[outcome]} records that were not sent over OTLP ({outcome})"
 
 
 PROCESSES_MAX = 100

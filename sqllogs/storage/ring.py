@@ -62,8 +62,15 @@ class Ring:
         self._head = RingState(0, 0, -1)
         """As it was before the last batch was written."""
         self._pruned_at_s = -PRUNE_INTERVAL_S
+        self.hurried = False
+        """Do not wait for a lock of the store: a fork, or a request, waits for this."""
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
+
+    @property
+    def is_file(self) -> bool:
+        """The store is a file that this process opens, not a server."""
+        return connections[self._alias].vendor == "sqlite"
 
     def reserve(self, count: int) -> int:
         """Return the first of `count` numbers; raise StoreUnavailableError."""
@@ -157,6 +164,7 @@ class Ring:
             with untraced():
                 if self._store is None:
                     self._store = _open_store(self._alias)
+                    self._store.is_hurried = lambda: self.hurried
                 yield self._store
         except Exception as exc:
             self.close()

@@ -115,6 +115,7 @@ class RawStore:
 
     dialect: Dialect
     has_index = True
+    is_hurried: Callable[[], bool] = bool
     _connection: Any
     """Django's connection."""
     _raw: Any

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from sqllogs.models import Event
 from sqllogs.record import Record
 from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, coarser
@@ -40,6 +41,8 @@ PRAGMAS = (
     "journal_size_limit = 67108864",
 )
 BUSY_PAUSE_S = 0.005
+BUSY_SLICE_MS = 10
+"""SQLite itself waits this long for a lock: it cannot be interrupted, and a fork may be waiting."""
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
@@ -65,11 +68,13 @@ class SQLiteStore(RawStore):
         except BaseException:
             self.close()
             raise
+        self._busy_timeout_ms = self._raw.execute("PRAGMA busy_timeout").fetchone()[0]
+        self._wait_at_most(BUSY_SLICE_MS)
         self._raw.create_function("sqllogs_merged", 2, histogram.merged, deterministic=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._raw.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
             self._raw.execute("COMMIT")
@@ -77,6 +82,22 @@ class SQLiteStore(RawStore):
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
             raise
+
+    def _wait_at_most(self, timeout_ms: int) -> None:
+        self._raw.execute(f"PRAGMA busy_timeout = {timeout_ms}").fetchall()
+
+    def _begin(self) -> None:
+        """Wait for the lock in slices; in WAL mode nothing after BEGIN IMMEDIATE waits for another one."""
+        give_up_at_s = time.monotonic() + self._busy_timeout_ms / 1000
+        while True:
+            try:
+                self._raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as exc:
+                is_busy = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or self.is_hurried() or time.monotonic() > give_up_at_s:
+                    raise
+            else:
+                return
 
     def reserve(self, count: int, capacity_rows: int) -> int:
         with self._transaction():
@@ -124,6 +145,11 @@ class SQLiteStore(RawStore):
             if deleted:
                 self._raw.execute(NEW_EPOCH)
             return deleted
+
+    def keep_event(self, event: Event) -> None:
+        self._wait_at_most(self._busy_timeout_ms)  # the ORM waits in one piece
+        super().keep_event(event)
+        self._wait_at_most(BUSY_SLICE_MS)
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
         found = (

@@ -4,7 +4,7 @@ Implemented once for each kind: `sqlite`, `postgresql`, and `orm` for any other.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -102,6 +102,9 @@ class Store(KeyStore, RetentionStore, Protocol):
 
     def prune_statements(self, unseen_since: datetime) -> int:
         """Delete texts that no record of the ring needs any more; return how many."""
+
+    is_hurried: Callable[[], bool]
+    """Asked while waiting for a lock: raise instead of waiting on."""
 
     has_index: bool
     """Large rings are indexed here; else the three methods that follow do nothing."""

@@ -22,6 +22,8 @@ class FakeRing:
         self.seq = 0
         self.counts = None
         self.closed = 0
+        self.hurried = False
+        self.is_file = True
 
     def reserve(self, count):
         if self.fault:

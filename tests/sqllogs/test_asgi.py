@@ -27,7 +27,7 @@ def lifespan(application):
 @pytest.fixture
 def flushed(monkeypatch):
     calls = []
-    monkeypatch.setattr(recorder, "flush", lambda: calls.append("flush"))
+    monkeypatch.setattr(recorder, "flush_all", lambda: calls.append("flush"))
     return calls
 
 

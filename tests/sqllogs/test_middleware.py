@@ -105,7 +105,7 @@ def test_recording_span_comes_before_traceparent():
 def test_client_does_not_choose_the_id_of_a_request():
     """It decides what a sample keeps, so a client could have all of its requests kept, or none."""
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-    kept = [Sample(0.5, 500).has(record()._replace(**ids(headers))) for _ in range(200)]
+    kept = [Sample(0.5, 500).keeps(record()._replace(**ids(headers))) for _ in range(200)]
     assert 60 < sum(kept) < 140
     remote = SpanContext(int(TRACE, 16), 1, is_remote=True, trace_flags=TraceFlags(1))
     with use_span(NonRecordingSpan(remote)):  # without an SDK, OpenTelemetry passes the client's span on

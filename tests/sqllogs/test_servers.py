@@ -188,9 +188,13 @@ def ask(who, count=10):
 
 
 def run(script, site, tmp_path):
-    """Run a program of the site to its end, from a file: a spawned process reads it again."""
+    """Run a program of the site to its end, from a file: a spawned process reads it again.
+
+    None runs the one that is there.
+    """
     path = tmp_path / "program.py"
-    path.write_text(SCRIPT + script)
+    if script is not None:
+        path.write_text(SCRIPT + script)
     environment = site | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         # Since Python 3.12 a process that has a thread, as the writer's, is warned of forking.

@@ -15,7 +15,7 @@ SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/srv/shop/db.sqlite3"
 def attributes(**changes):
     batch = Resolver(Conf()).batch([captured(**changes)])
     [record] = batch.records
-    return Attributes().of_record(record, batch.statements[record.fingerprint])
+    return Attributes().from_record(record, batch.statements[record.fingerprint])
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from threading import Event
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 
 import pytest
 
 from sqllogs.checks import settings as checks
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
-from sqllogs.otel import otlp
-from sqllogs.otel.otlp import NO_ANSWER, NOT_ASKED, HTTPExporter, OTLPSink
+from sqllogs.otel import log_records, otlp
+from sqllogs.otel.otlp import NO_ANSWER, NOT_SENT, OTLPSink
+from sqllogs.otel.otlp_http import HTTPExporter
 from sqllogs.pipeline.resolver import Resolver
 from tests.ports import free_port
 from tests.sqllogs.pipeline.test_resolver import captured
@@ -91,6 +93,7 @@ def test_record_arrives_with_its_fields_and_their_conventional_twins(receiver):
         "view": "shop.views.items",
         "method": "GET",
         "status": 200,
+        "pid": os.getpid(),
     }
     twins = {
         "db.system.name": "sqlite",
@@ -100,13 +103,15 @@ def test_record_arrives_with_its_fields_and_their_conventional_twins(receiver):
         "db.response.returned_rows": 3,
         "http.route": "items/",
         "http.request.method": "GET",
+        "process.pid": os.getpid(),
     }
     attributes = dict(log.attributes)
     assert len(attributes.pop("fingerprint")) == 16
     assert attributes.pop("db.namespace")
     assert attributes == own | twins
     assert (log.resource["release"], log.resource["service.version"]) == ("1.2.3", "1.2.3")
-    assert (log.resource["pid"], log.resource["process.pid"]) == (os.getpid(), os.getpid())
+    assert log.resource["service.name"] == "core"
+    assert not {"process.pid", "service.instance.id"} & log.resource.keys()  # they make a stream per process
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_what_is_over_the_queue_is_counted(monkeypatch):
     monkeypatch.setattr(otlp, "QUEUE_ROWS", 600)
     exporter = Exporter()
     exporter.may_go.clear()
-    sink = OTLPSink(Conf(otlp="http://h"), lambda url: exporter)
+    sink = OTLPSink(Conf(otlp="http://h"), lambda url, timeout_s: exporter)
     sink.add(batch_of(*[captured()] * 1_000))
     exporter.may_go.set()
     sink.close(CLOSE_S)
@@ -152,7 +157,7 @@ def test_what_is_over_the_queue_is_counted(monkeypatch):
 @pytest.mark.parametrize("status", [NO_ANSWER, 429, 503])
 def test_records_wait_while_the_backend_is_away_and_are_sent_once(status, quick):
     exporter = Exporter(status, status)
-    sink = OTLPSink(Conf(otlp="http://h"), lambda url: exporter)
+    sink = OTLPSink(Conf(otlp="http://h"), lambda url, timeout_s: exporter)
     sink.add(batch_of(*[captured()] * 3))
     until_s = time.monotonic() + CLOSE_S
     while len(exporter.batches) < 3 and time.monotonic() < until_s:
@@ -162,26 +167,89 @@ def test_records_wait_while_the_backend_is_away_and_are_sent_once(status, quick)
     assert sink.exported == {"sent": 3}
 
 
-@pytest.mark.parametrize("status", [400, 413, NOT_ASKED])
+@pytest.mark.parametrize("status", [400, 413, NOT_SENT])
 def test_batch_that_is_refused_is_counted_and_the_next_one_sent(status):
     exporter = Exporter(status)
-    sink = OTLPSink(Conf(otlp="http://h"), lambda url: exporter)
+    sink = OTLPSink(Conf(otlp="http://h"), lambda url, timeout_s: exporter)
     sink.add(batch_of(*[captured()] * (otlp.BATCH_ROWS + 1)))
     sink.close(CLOSE_S)
     assert sink.exported == {"refused": otlp.BATCH_ROWS, "sent": 1}
 
 
+def test_redirect_is_a_refusal(receiver):
+    """What follows a 302 is a GET without the records, which may well be answered by 200."""
+
+    class Redirect(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(302)
+            self.send_header("Location", "/login")
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), Redirect) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        sink = otlp.make(Conf(otlp=f"http://127.0.0.1:{server.server_port}/v1/logs"))
+        sink.add(batch_of(captured()))
+        sink.close(CLOSE_S)
+        server.shutdown()
+        thread.join()
+    assert sink.exported == {"refused": 1}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:secret@127.0.0.1:9/v1/logs?token=secret#secret",
+        "http://user:sec?ret/secret@127.0.0.1:9/v1/logs",
+        "user:secret@127.0.0.1:9",
+        "http://user:secret@[no host",
+    ],
+)
+def test_message_never_shows_user_password_and_query(address, caplog, settings):
+    caplog.set_level(logging.DEBUG)
+    sink = otlp.make(Conf(otlp=address))
+    sink.add(batch_of(captured()))
+    sink.close(1.0)
+    settings.SQLLOGS = {"OTLP": address}
+    said = caplog.text + repr([message.msg for message in checks.check_otlp()])
+    assert "secret" not in said
+    assert "user" not in said
+    assert "otlp" in caplog.text
+
+
+def test_record_that_cannot_be_converted_costs_no_other(receiver, monkeypatch):
+    convert = log_records.LogRecords.from_record
+
+    def fail(self, record, *args):
+        assert record.sql_length != 666
+        return convert(self, record, *args)
+
+    monkeypatch.setattr(log_records.LogRecords, "from_record", fail)
+    sink = shipping(receiver)
+    sink.add(batch_of(captured(), captured(sql_length=666), captured()))
+    sink.close(CLOSE_S)
+    assert sink.exported == {"sent": 2, "refused": 1}
+
+
 def test_fault_of_an_exporter_costs_its_batch_and_not_the_thread():
     exporter = Exporter()
     exporter.statuses = [None]  # to compare this with a number raises
-    sink = OTLPSink(Conf(otlp="http://h"), lambda url: exporter)
+    sink = OTLPSink(Conf(otlp="http://h"), lambda url, timeout_s: exporter)
     sink.add(batch_of(*[captured()] * (otlp.BATCH_ROWS + 1)))
     sink.close(CLOSE_S)
     assert sink.exported == {"refused": otlp.BATCH_ROWS, "sent": 1}
 
 
 def test_what_the_end_of_the_process_leaves_is_counted():
-    sink = OTLPSink(Conf(otlp="http://h"), lambda url: Exporter(*[NO_ANSWER] * 9))
+    sink = OTLPSink(Conf(otlp="http://h"), lambda url, timeout_s: Exporter(*[NO_ANSWER] * 9))
     sink.add(batch_of(*[captured()] * 700))
     sink.close(0.2)
     assert sink.exported == {"unsent": 700}
@@ -189,7 +257,7 @@ def test_what_the_end_of_the_process_leaves_is_counted():
 
 def test_share_is_of_whole_traces_and_slow_and_failing_ones_come_in_any_case():
     exporter = Exporter()
-    sink = OTLPSink(Conf(otlp="http://h", otlp_share=0.5), lambda url: exporter)
+    sink = OTLPSink(Conf(otlp="http://h", otlp_share=0.5), lambda url, timeout_s: exporter)
     kept = UnitOfWork("request", span_id=1)
     left = UnitOfWork("request", span_id=2**64 - 1)
     queries = [captured(unit=kept)] * 2 + [captured(unit=left)] * 3
@@ -201,7 +269,7 @@ def test_share_is_of_whole_traces_and_slow_and_failing_ones_come_in_any_case():
 
 def test_outage_is_no_flood_of_the_hosts_log(caplog):
     exporter = HTTPExporter(f"http://127.0.0.1:{free_port()}/v1/logs")
-    sink = OTLPSink(Conf(otlp="http://h"), lambda url: exporter)
+    sink = OTLPSink(Conf(otlp="http://h"), lambda url, timeout_s: exporter)
     sink.add(batch_of(captured()))
     sink.close(1.5)
     assert sink.exported == {"unsent": 1}

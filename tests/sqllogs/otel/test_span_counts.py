@@ -25,7 +25,7 @@ def counted(*queries):
     counts = SpanCounts(span)
     for one in queries:
         counts.add(one)
-    counts.tell()
+    counts.write_to_span()
     return span.attributes
 
 

@@ -26,7 +26,7 @@ def test_full_buffer_drops_newest_and_counts_it():
         full.put(captured(f"SELECT {number}"))
     assert [item[2] for item in full.drain(10)] == ["SELECT 0", "SELECT 1", "SELECT 2"]
     assert dropped(full) == {"buffer_rows": 2, "buffer_bytes": 0}
-    assert full.captured.value == 5
+    assert full.captured == 5
 
 
 def test_long_statements_reach_the_byte_bound_first():
@@ -83,7 +83,7 @@ def test_no_record_of_many_threads_is_lost_or_counted_twice():
     drained = 0
     while any(thread.is_alive() for thread in threads) or len(full):
         drained += len(full.drain(500))
-    assert drained == full.captured.value == 16_000
+    assert drained == full.captured == 16_000
     assert full.held_bytes == 0
 
 
@@ -105,7 +105,7 @@ def test_signal_handler_may_put_while_a_put_is_under_way():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    assert full.captured.value == puts + len(inside) == len(full)
+    assert full.captured == puts + len(inside) == len(full)
 
 
 def test_reading_a_tally_does_not_change_it():

@@ -75,7 +75,7 @@ def test_nothing_is_lost_while_the_store_is_away(
         assert tried_in == {"sqllogs-writer"}  # the application's thread neither tries nor waits
         assert recorder.delivery.counts().queued
         fragile_postgresql.start()
-        wait_until(lambda: recorder.delivery.counts().stored == recorder.buffer.captured.value, timeout_s=10)
+        wait_until(lambda: recorder.delivery.counts().stored == recorder.buffer.captured, timeout_s=10)
         counts = recorder.delivery.counts()
     connections[ring_alias].close()  # the server has cut it
     assert counts.captured > 1500

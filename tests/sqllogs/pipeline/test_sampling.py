@@ -19,20 +19,20 @@ def of_trace(number, **changes):
 
 def test_share_is_of_whole_traces_and_every_process_chooses_alike():
     traces = [number * 2**64 // 1000 for number in range(1000)]
-    chosen = [number for number in traces if Sample(0.3, SLOW_MS).has(of_trace(number))]
+    chosen = [number for number in traces if Sample(0.3, SLOW_MS).keeps(of_trace(number))]
     assert len(chosen) == 300
-    assert chosen == [number for number in traces if Sample(0.3, SLOW_MS).has(of_trace(number))]
+    assert chosen == [number for number in traces if Sample(0.3, SLOW_MS).keeps(of_trace(number))]
 
 
 def test_slow_and_failing_records_are_always_kept():
     last = 2**64 - 1
-    assert not Sample(0.5, SLOW_MS).has(of_trace(last))
-    assert Sample(0.5, SLOW_MS).has(of_trace(last, duration_ms=SLOW_MS))
-    assert Sample(0.0, SLOW_MS).has(of_trace(last, error="ValueError"))
+    assert not Sample(0.5, SLOW_MS).keeps(of_trace(last))
+    assert Sample(0.5, SLOW_MS).keeps(of_trace(last, duration_ms=SLOW_MS))
+    assert Sample(0.0, SLOW_MS).keeps(of_trace(last, error="ValueError"))
 
 
 def test_records_without_a_trace_are_kept_by_chance():
-    kept = sum(Sample(0.5, SLOW_MS).has(record()) for _ in range(1000))
+    kept = sum(Sample(0.5, SLOW_MS).keeps(record()) for _ in range(1000))
     assert 350 < kept < 650
 
 

@@ -13,6 +13,13 @@ from sqllogs.pipeline.slow_log import INTERVAL_S, STATEMENTS_MAX
 from tests.sqllogs.pipeline.test_resolver import captured
 
 
+@pytest.fixture(autouse=True)
+def test_run(monkeypatch):
+    """Log as outside of a test run; pytest-django has set one up."""
+    monkeypatch.setattr(slow_log, "_is_test_run", lambda: False)
+    return monkeypatch.undo
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The seconds that the log believes to have passed."""
@@ -52,7 +59,7 @@ def test_threshold_parts_the_slow_from_the_rest(give, caplog):
     give(499.999)
     assert lines(caplog) == []
     give(500.0)
-    assert lines(caplog) == ["500.0 ms at thread: SELECT ? trace_id=0"]
+    assert lines(caplog) == ["500.0 ms at thread: SELECT ?"]
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -83,7 +90,7 @@ def test_statement_has_one_line_an_interval_and_then_its_slowest_with_a_count(gi
     assert [line.split(" at ")[0] for line in lines(caplog)] == ["600.0 ms"]
     clock.now_s = INTERVAL_S
     log.set_status(None)  # told though no further query comes
-    assert lines(caplog)[1:] == ["900.0 ms at thread: SELECT ? trace_id=0 (2 like it left out)"]
+    assert lines(caplog)[1:] == ["900.0 ms at thread: SELECT ? (2 like it not logged)"]
     give(650.0)
     assert lines(caplog)[2].startswith("650.0 ms")
 
@@ -91,7 +98,7 @@ def test_statement_has_one_line_an_interval_and_then_its_slowest_with_a_count(gi
 def test_one_that_was_left_out_is_told_without_a_count(give, log, caplog):
     give(600.0, 700.0)
     log.close(1.0)
-    assert lines(caplog)[1] == "700.0 ms at thread: SELECT ? trace_id=0"
+    assert lines(caplog)[1] == "700.0 ms at thread: SELECT ?"
 
 
 def test_errors_and_statements_are_limited_apart(give, caplog):
@@ -108,7 +115,7 @@ def test_flood_of_different_statements_is_bounded_and_counted(give, log, caplog)
         give(600.0 + number, sql=f"SELECT column_{number}")
     assert len(lines(caplog)) == STATEMENTS_MAX + 1
     log.close(1.0)
-    assert lines(caplog)[-1].endswith("(8 of further statements left out)")
+    assert lines(caplog)[-1].endswith("(8 of other statements not logged)")
     assert f"column_{STATEMENTS_MAX + 9} " in lines(caplog)[-1]
 
 
@@ -116,4 +123,11 @@ def test_threshold_is_a_setting(caplog):
     batch = Resolver(Conf()).batch([captured(execute_ns=2_000_000)])
     slow_log.make(Conf(slow_ms=2.0)).add(batch)
     slow_log.make(Conf(slow_ms=2.1)).add(batch)
-    assert lines(caplog) == ["2.0 ms at thread: SELECT ? trace_id=0"]
+    assert lines(caplog) == ["2.0 ms at thread: SELECT ?"]
+
+
+def test_error_that_a_test_expects_prints_nothing(test_run, caplog):
+    test_run()
+    batch = Resolver(Conf()).batch([captured(error=ValueError)])
+    slow_log.make(Conf()).add(batch)
+    assert lines(caplog) == []

@@ -83,7 +83,7 @@ def test_thread_backs_off_and_recovers(writer, way, monkeypatch):
     way.ring.fault = StoreUnavailableError("away")
     way.put(5)
     writer.start()
-    wait_until(lambda: writer._away_since_s)
+    wait_until(lambda: writer._unavailable_since_s)
     way.ring.fault = None
     wait_until(lambda: len(way.stored) == 5)
     assert writer.stop(1)
@@ -131,7 +131,7 @@ def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch)
     way.ring.fault = StoreUnavailableError("away")
     way.put(5)
     writer.start()
-    wait_until(lambda: writer._away_since_s)
+    wait_until(lambda: writer._unavailable_since_s)
     way.ring.fault = None
     assert writer.flush(5)
     assert len(way.stored) == 5
@@ -155,7 +155,7 @@ def test_missing_tables_are_not_worth_a_word_at_first(writer, way, caplog):
     way.put(1)
     writer.flush(1)
     assert caplog.records == []
-    writer._away_since_s -= writer_module.UNREADY_GRACE_S
+    writer._unavailable_since_s -= writer_module.UNREADY_GRACE_S
     writer.flush(1)
     assert "migrate" in caplog.text
 

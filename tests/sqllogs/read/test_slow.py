@@ -75,7 +75,7 @@ def test_sample_keeps_by_it(ring_alias):
 
 def test_what_is_not_slow_is_shipped_by_its_share():
     sample = sqllogs_record.Sample(0.0, slow_ms=20.0)
-    assert [sample.has(record()._replace(duration_ms=ms)) for ms in (19.999, 20.0)] == [False, True]
+    assert [sample.keeps(record()._replace(duration_ms=ms)) for ms in (19.999, 20.0)] == [False, True]
 
 
 def test_dashboards_colour_by_the_default():

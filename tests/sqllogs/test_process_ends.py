@@ -1,0 +1,188 @@
+"""No way in which a process starts or ends loses queries uncounted."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from sqllogs.models import Process, SQLLog
+from sqllogs.pipeline import forks
+from tests.sqllogs.test_servers import (
+    asked,
+    assert_all_stored,
+    each_once,
+    empty_site,
+    ring_database,
+    run,
+)
+
+__all__ = ["empty_site", "ring_database"]
+
+# Stopped gracefully: at the SIGTERM of --die-on-term a worker that is busy ends without atexit.
+UWSGI = """
+import os, sys
+os.execvp("uwsgi", ["uwsgi", "--http-socket", sys.argv[1], "--virtualenv", sys.prefix, "--module", "{module}",
+    "--master", "--hook-master-start=unix_signal:15 gracefully_kill_them_all", "--need-app",
+    "--pythonpath", os.getcwd(), *sys.argv[2:]])
+"""
+REQUESTS = 60
+
+
+def uwsgi(server, *options, module="core.wsgi", **environment):
+    folder = Path(sys.executable).parent
+    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    assert shutil.which("uwsgi", path=path["PATH"]), "pip install -r tests/requirements.txt"
+    return server("-c", UWSGI.format(module=module), "{address}", *options, **path, **environment)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--processes=2",),
+        ("--processes=4",),
+        ("--processes=2", "--enable-threads"),
+        ("--processes=2", "--lazy-apps"),
+        ("--processes=2", "--py-call-osafterfork", "--enable-threads", "--threads=2"),
+    ],
+    ids=["plain", "four", "threads", "lazy", "hooks"],
+)
+def test_each_worker_of_uwsgi_has_its_own_account(options, server, ring_alias):
+    one = uwsgi(server, *options)
+    for _ in range(REQUESTS):
+        assert requests.get(f"{one.url}/transactions/streaming/", timeout=10).ok
+    output = one.stop()
+    assert_all_stored(ring_alias)
+    per_request = 5
+    streamed = SQLLog.objects.using(ring_alias).filter(view="transactions.views.streaming")
+    assert streamed.count() == per_request * REQUESTS
+    assert Process.objects.using(ring_alias).count() >= 2
+    assert "Traceback" not in output
+
+
+LOADING = """
+import os
+from core.wsgi import application
+from django.db import connection
+with connection.cursor() as cursor:
+    cursor.execute("SELECT 1 AS loading")
+connection.close()
+"""
+
+
+def test_query_sent_while_uwsgi_loads_is_stored_once(server, ring_alias, tmp_path):
+    (tmp_path / "loading_wsgi.py").write_text(LOADING)
+    one = uwsgi(server, "--processes=2", module="loading_wsgi", PYTHONPATH=str(tmp_path))
+    for _ in range(REQUESTS):
+        assert requests.get(f"{one.url}/transactions/streaming/", timeout=10).ok
+    one.stop()
+    assert_all_stored(ring_alias)
+    assert asked(ring_alias)["loading"] == 1
+
+
+FORK_IN_C = """
+import ctypes
+ask("parent")
+recorder.flush()
+if ctypes.PyDLL(None).fork() == 0:
+    {child}
+    sys.exit()
+ask("after")
+assert os.wait()[1] == 0
+"""
+
+
+def test_child_of_a_fork_in_c_has_its_own_writer_and_identity(site, tmp_path, ring_alias):
+    run(FORK_IN_C.format(child="ask('child')"), site, tmp_path)
+    assert asked(ring_alias) == each_once("parent", "after", "child")
+    assert Process.objects.using(ring_alias).values("uuid", "pid").distinct().count() == 2
+    assert_all_stored(ring_alias)
+
+
+def test_child_of_a_fork_in_c_that_sends_no_query_ends_at_once(site, tmp_path, ring_alias):
+    run(FORK_IN_C.format(child="recorder.close()"), site, tmp_path)
+    assert asked(ring_alias) == each_once("parent", "after")
+
+
+def test_mark_of_a_process_is_false_in_its_fork():
+    for mark in (forks.process_mark(), forks._Pid()):
+        assert mark[0]
+        pid = os.fork()
+        if pid == 0:
+            os._exit(bool(mark[0]))
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+POOL = """
+import concurrent.futures
+
+def task(number):
+    ask(f"task_{{number}}", 2)
+    return number
+
+if __name__ == "__main__":
+    {body}
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pool_that_is_terminated_stores_its_finished_tasks(method, site, tmp_path, ring_alias):
+    body = f"""with multiprocessing.get_context("{method}").Pool(2) as pool:
+        assert pool.map(task, range(20), chunksize=1) == list(range(20))"""
+    run(POOL.format(body=body), site, tmp_path)
+    assert asked(ring_alias) == each_once(*(f"task_{number}" for number in range(20)), count=2)
+
+
+def test_pool_whose_initializer_sets_up_django_stores_its_finished_tasks(site, tmp_path, ring_alias):
+    (tmp_path / "program.py").write_text(
+        """
+import multiprocessing
+import django
+
+def task(number):
+    from django.db import connection
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 AS task_{number}_0")
+    return number
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(2, initializer=django.setup) as pool:
+        assert pool.map(task, range(20), chunksize=1) == list(range(20))
+"""
+    )
+    run(None, site, tmp_path)
+    assert asked(ring_alias) == each_once(*(f"task_{number}" for number in range(20)), count=1)
+
+
+def test_process_pool_executor_stores_all(site, tmp_path, ring_alias):
+    body = """with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        assert list(pool.map(task, range(20))) == list(range(20))"""
+    run(POOL.format(body=body), site, tmp_path)
+    assert asked(ring_alias) == each_once(*(f"task_{number}" for number in range(20)), count=2)
+
+
+@pytest.mark.parametrize(
+    ("script", "stored"),
+    [
+        ("import threading; t = threading.Thread(target=lambda: (ask('a'), sys.exit())); t.start()", ["a"]),
+        (
+            "import threading as t; a = t.Thread(target=ask, args='a', daemon=True); a.start(); a.join()",
+            ["a"],
+        ),
+        ("ask('a'); sys.exit()", ["a"]),
+        ("import atexit; atexit.register(ask, 'late'); ask('a')", ["a", "late"]),
+        ("import subprocess; ask('a'); subprocess.run(['true'], preexec_fn=lambda: None)", ["a"]),
+        ("ask('a'); recorder.flush(); os._exit(0)", ["a"]),
+    ],
+    ids=["exit in a thread", "daemon thread", "sys.exit", "atexit", "preexec_fn", "os._exit after flush"],
+)
+def test_end_of_a_program_loses_nothing(script, stored, site, tmp_path, ring_alias):
+    run(script + "\n", site, tmp_path)
+    assert asked(ring_alias) == each_once(*stored)
+
+
+def test_os_exit_loses_no_more_than_the_flush_interval(site, tmp_path, ring_alias):
+    run("ask('early'); time.sleep(3); ask('lost'); os._exit(0)", site, tmp_path)
+    assert each_once("early") <= asked(ring_alias)
