@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels environment programs
+.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels faults soak environment programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ reference: environment ## Write the tables of docs/reference from the code
 
 panels: environment programs ## List what each dashboard panel shows for a running site
 	@.venv/bin/python -m tests.grafana.listing
+
+faults: environment programs ## Let each fault happen to real processes, fail if one is not met (FAULTS="kill worker")
+	.venv/bin/python -m tests.faults $(FAULTS)
+
+soak: environment programs ## Let random faults happen to a site under load (MINUTES)
+	.venv/bin/python -m tests.faults.soak $(MINUTES)
+soak: MINUTES ?= 10
 
 bench: ## Measure speed and memory beside other packages (BENCH="capture size" for some)
 	@$(PYTHON) -m core.virtualenv benchmarks/requirements.txt
