@@ -1,6 +1,7 @@
-"""The ring in any other database that Django can upsert into (MySQL, MariaDB, psycopg 2), over the ORM.
+"""The store in any other database, through the ORM: MySQL, MariaDB, and PostgreSQL with psycopg 2.
 
-About four times the work a row of the two stores that speak to their driver.
+Called by `sqllogs.storage.ring` in the writer's thread. Costs about four times the CPU per row
+of the two stores that use their driver directly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,20 +14,20 @@ from django.db.models import F, Max, Min, Model, Q
 
 from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.statistics import histogram
-from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 from sqllogs.storage import events
-from sqllogs.storage.connection import borrowed, close_connection, open_connection
+from sqllogs.storage.connection import close_connection, open_connection, used_by_orm
 from sqllogs.storage.store import COLUMNS, ProcessRow, RingState, WritePart, newest
 
 CHUNK_ROWS = 200
-"""Rows named in one statement; a key of three columns is three variables."""
+"""Rows per statement; each takes three variables, and databases limit their number."""
 
 
 class ORMStore:
     """See `sqllogs.storage.store.Store`."""
 
-    has_index = False  # texts may compare otherwise there than in an index
+    has_index = False  # such a database may compare text by rules that the index does not know
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -34,11 +35,11 @@ class ORMStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with borrowed(self._connection, self._alias), transaction.atomic(using=self._alias):
+        with used_by_orm(self._connection, self._alias), transaction.atomic(using=self._alias):
             yield
 
-    def keep_event(self, event: Event) -> None:
-        with borrowed(self._connection, self._alias):
+    def store_event(self, event: Event) -> None:
+        with used_by_orm(self._connection, self._alias):
             events.store_event(event, self._alias)
 
     def head(self) -> RingState:
@@ -74,26 +75,28 @@ class ORMStore:
             return True
 
     def _is_written(self, process: ProcessRow) -> bool:
-        """Note the part and the process's figures; say whether it had been noted before."""
+        """Store the process's counts and the part's number; return whether the part was written before."""
         processes = Process.objects.using(self._alias)
         new = Process(**process._replace(written_part=0)._asdict())
         processes.bulk_create([new], ignore_conflicts=True)
-        noted = processes.select_for_update().filter(uuid=process.uuid)
-        before: int = noted.values_list("written_part", flat=True)[0]
-        figures = {
+        row = processes.select_for_update().filter(uuid=process.uuid)
+        before: int = row.values_list("written_part", flat=True)[0]
+        counts = {
             name: value for name, value in process._asdict().items() if name not in ("uuid", "started_at")
         }
-        processes.filter(uuid=process.uuid).update(**figures)
+        processes.filter(uuid=process.uuid).update(**counts)
         return before >= process.written_part
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
-        # Exclusively, since not every database has a shared lock: writers take turns here.
+        # An exclusive lock, since not every database has a shared one: writers take turns here.
         row = RollUp.objects.using(self._alias).select_for_update().filter(id=1).first()
         until_s = row.until_s if row else 0
-        self._add_in_chunks([*minutes, *coarser(minute for minute in minutes if minute.time < until_s)])
+        self._add_in_chunks(
+            [*minutes, *hours_and_days(minute for minute in minutes if minute.time < until_s)]
+        )
 
     def _add_in_chunks(self, due: Sequence[StatisticRow]) -> None:
-        """Add to rows of statistics: made first, then locked, then written, each time in their order."""
+        """Add to rows of statistics: insert, lock and update them in key order, which avoids deadlocks."""
         for first in range(0, len(due), CHUNK_ROWS):
             chunk = due[first : first + CHUNK_ROWS]
             self._add_chunk({(row.resolution_s, row.time, row.key_id): row for row in chunk})
@@ -115,7 +118,7 @@ class ORMStore:
             first_s = minutes.values_list("time", flat=True).first()
             end_s = before_s if first_s is None else min(floor_to(first_s, HOUR_S) + HOUR_S, before_s)
             due = minutes.filter(time__lt=end_s).values_list(*StatisticRow._fields)
-            self._add_in_chunks(coarser(StatisticRow(*values) for values in due))
+            self._add_in_chunks(hours_and_days(StatisticRow(*values) for values in due))
             row.until_s = end_s
             row.save(using=self._alias)
             return end_s < before_s
@@ -157,7 +160,7 @@ class ORMStore:
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
         return None
 
-    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
+    def store_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
         return False
 
     def indexed_blocks(self) -> set[int]:

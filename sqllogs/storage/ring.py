@@ -1,7 +1,7 @@
-"""Write batches into the ring, whatever database it is in.
+"""Write batches to the store, whichever database it is.
 
-Runs in the writer's thread. It knows which statement texts are stored
-already, and turns the drivers' errors into the two that the writer tells apart.
+Called by `sqllogs.pipeline.delivery` in the writer's thread. It remembers which statement texts
+are stored, and converts drivers' exceptions to the ones that the writer handles.
 """
 
 import logging
@@ -33,34 +33,34 @@ logger = logging.getLogger(__name__)
 
 PRUNE_INTERVAL_S = 60.0
 EPOCHS_MAX = 5
-"""How often a batch is tried at once when texts are deleted in the same moment."""
+"""Attempts to write a batch while another process deletes texts at the same moment."""
 UNSEEN_MIN = timedelta(hours=2)
-"""A text is not deleted sooner: `last_seen` is kept to the hour."""
+"""Texts seen more recently are not deleted: `last_seen` is stored to the hour."""
 
-# What a driver raises when a value cannot be stored, at the time of sending it or by the
-# server's word; by name, and with all that is derived from it, because each driver has its own.
-# All else means that the store is away, not ready, full or busy.
+# What drivers raise when a value cannot be stored, found by the driver or by the server. By name,
+# subclasses included, because each driver has its own classes. Every other exception means that
+# the store is unavailable, not migrated, full or busy.
 _REJECTIONS = frozenset(
     ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
 )
 
 
 class Ring:
-    """One per process; its methods are called by one thread at a time."""
+    """One per process; one thread at a time calls its methods."""
 
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
         self._alias = conf.database
         self._store: Store | None = None
         self._known: dict[str, datetime] = {}
-        """The hour at which a statement's text was last written by this process."""
+        """By fingerprint, the hour in which this process last wrote the text."""
         self._keys = Keys(conf.statistics_keys_max)
-        self._upkeep = Retention(conf)
+        self._retention = Retention(conf)
         self._indexing = Indexing()
         self._release = events.current_release(conf)
         self._deployed = False
         self._head = RingState(0, 0, -1)
-        """As it was before the last batch was written."""
+        """As read before the last batch was written."""
         self._pruned_at_s = -PRUNE_INTERVAL_S
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
@@ -71,19 +71,21 @@ class Ring:
             return store.reserve(count, self._conf.capacity_rows)
 
     def write(self, first_seq: int, batch: Batch, process_counts: ProcessCounts) -> None:
-        """Store a batch and what the process has done with it.
+        """Store a batch and the process's counts.
 
-        Raise StoreUnavailableError when nothing was or could be written, RejectedRowsError
-        when a value of the batch cannot be.
+        Raise StoreUnavailableError if nothing was written, RejectedRowsError if the database
+        refuses a value of the batch.
         """
-        counts = self._counted(batch)
+        counts = self._count(batch)
         with self._guarded() as store:
             for _ in range(EPOCHS_MAX):
                 part = self._part(store, first_seq, batch, counts, process_counts)
                 if store.write(part):
                     break
             else:
-                raise StoreUnavailableError("The SQL log is being emptied; records wait for a retry.")
+                raise StoreUnavailableError(
+                    "Another process is deleting texts of the SQL log; records are kept for a retry."
+                )
         self._known.update((row.fingerprint, row.last_seen) for row in part.statements)
         self._keys.learn(part.keys)
         self._record_deploy()
@@ -91,38 +93,38 @@ class Ring:
         self._index(first_seq, batch.records)
 
     def _record_deploy(self) -> None:
-        """Note this process's release, once, unless another has."""
+        """Store the deploy event of this process's release, once."""
         if self._deployed or not self._release:
             return
         self._deployed = True
         try:
             with self._guarded() as store:
-                store.keep_event(events.deploy_event(self._release))
+                store.store_event(events.deploy_event(self._release))
         except SQLLogsError as exc:
             guard.fault("events", exc)
 
     def _run_rollup(self) -> None:
-        """Take a step of the statistics' upkeep; the batch is stored, whatever comes of it."""
+        """Run one step of rollup and retention; the batch is stored even if it fails."""
         try:
             with self._guarded() as store:
-                self._upkeep.step(store)
+                self._retention.step(store)
         except SQLLogsError as exc:
             guard.fault("statistics", exc)
 
     def _index(self, first_seq: int, records: Sequence[Record]) -> None:
-        """Take a step of the index of a large ring."""
+        """Index the completed blocks of a large ring."""
         try:
             with self._guarded() as store:
                 self._indexing.step(store, self._head, first_seq, records)
         except SQLLogsError as exc:
             guard.fault("index", exc)
 
-    def _counted(self, batch: Batch) -> Counts:
+    def _count(self, batch: Batch) -> Counts:
         if not self._conf.statistics_rows_max:
             return {}
         try:
             return counting.count(chain(batch.records, batch.sampled_out))
-        except Exception as exc:  # no reason to keep the records back
+        except Exception as exc:  # a fault in counting must not cost the records
             guard.fault("statistics", exc)
             return {}
 
@@ -142,14 +144,14 @@ class Ring:
         )
 
     def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        self._upkeep.forget()
+        """Close the connection; the next call opens a new one."""
+        self._retention.reset()
         store, self._store = self._store, None
         if store is not None:
             try:
                 store.close()
             except Exception:
-                logger.debug("closing the ring's connection failed", exc_info=True)
+                logger.debug("Closing the store's connection failed", exc_info=True)
 
     @contextmanager
     def _guarded(self) -> Iterator[Store]:
@@ -177,15 +179,15 @@ class Ring:
         )
 
     def _reload_if_cleared(self, store: Store) -> None:
-        """Forget what is stored when some of it has been deleted."""
+        """Clear the caches if another process has deleted texts or keys."""
         head = store.head()
         if head.epoch != self._head.epoch:
             self._known.clear()
-            self._keys.forget()
+            self._keys.clear()
         self._head = head
 
     def _new_statements(self, store: Store, statements: dict[str, ScannedStatement]) -> list[StoredStatement]:
-        """Return the texts to write: not known yet, or not for an hour; in key order, as locks are taken."""
+        """Return the texts not written in this hour, in key order: rows are locked in that order."""
         if len(self._known) > 2 * self._conf.statements_max:
             self._known.clear()
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -195,7 +197,7 @@ class Ring:
         return [_statement_row(statements[fingerprint], hour) for fingerprint in due]
 
     def _room(self, store: Store) -> int:
-        """Return how many more texts may be stored; make room first when there is too little."""
+        """Return how many more texts may be stored, after deleting old ones if the table is full."""
         room = self._conf.statements_max - store.count_statements()
         now_s = time.monotonic()
         if room <= 0 and now_s - self._pruned_at_s >= PRUNE_INTERVAL_S:
@@ -216,9 +218,7 @@ class Ring:
             dropped=process_counts.dropped,
             exported=process_counts.exported,
             queued=process_counts.queued,
-            lag_ms=max(0, time.time_ns() - process_counts.oldest_ns) / 1e6
-            if process_counts.oldest_ns
-            else 0.0,
+            lag_ms=_lag_ms(process_counts),
             written_part=part,
         )
 
@@ -230,8 +230,8 @@ def _lag_ms(process_counts: ProcessCounts) -> float:
 
 def _is_rejection(exc: Exception) -> bool:
     names = {kind.__name__ for kind in type(exc).__mro__}
-    # A driver that cannot send a value says ProgrammingError; with a SQLSTATE it is the server's word
-    # about tables or permissions, and sqlite3 has no other word for a connection that is closed.
+    # ProgrammingError without a SQLSTATE is a value that the driver cannot send; with one the server
+    # complains about tables or permissions. sqlite3 also raises it for a closed connection.
     unsendable = (
         "ProgrammingError" in names
         and not getattr(exc, "sqlstate", None)
@@ -246,7 +246,7 @@ def _statement_row(statement: ScannedStatement, hour: datetime) -> StoredStateme
 
 
 def _open_store(alias: str) -> Store:
-    """Return the store for the kind of database that the alias names."""
+    """Return the store for an alias's kind of database."""
     from sqllogs.storage import orm, postgresql, sqlite
 
     vendor = connections[alias].vendor

@@ -1,4 +1,4 @@
-"""Fixtures: an empty, migrated ring in a database of its own, on SQLite and on PostgreSQL."""
+"""Fixtures: an empty, migrated ring in a separate database, on SQLite and on PostgreSQL."""
 
 import shutil
 from collections.abc import Iterator

@@ -119,12 +119,12 @@ def run(ring_database, paths, first_seed, *, kill):
         assert processes[0].stdout.readline() == "half\n"
         if kill:
             processes[0].kill()
-        told = [process.communicate(timeout=TIMEOUT_S) for process in processes]
+        output = [process.communicate(timeout=TIMEOUT_S) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert told[1:] == [("half\n[{}, 0]\n", "")] * (len(paths) - 1)
+    assert output[1:] == [("half\n[{}, 0]\n", "")] * (len(paths) - 1)
     return processes[0].pid
 
 

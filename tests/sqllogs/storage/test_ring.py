@@ -111,7 +111,7 @@ def test_statement_text_is_stored_once(any_ring, ring_alias):
     assert statement.first_seen <= datetime.now(UTC)
 
 
-def test_process_row_tells_what_the_process_has_done(any_ring, ring_alias):
+def test_process_row_has_the_counts_of_the_process(any_ring, ring_alias):
     write(any_ring, 1)
     write(any_ring, 1)
     process = Process.objects.using(ring_alias).get()
@@ -120,7 +120,7 @@ def test_process_row_tells_what_the_process_has_done(any_ring, ring_alias):
     assert process.lag_ms > 0
 
 
-def test_missing_tables_are_told_from_a_missing_database(ring, ring_alias, ring_database):
+def test_missing_tables_are_distinguished_from_a_missing_database(ring, ring_alias, ring_database):
     with connections[ring_alias].cursor() as cursor:
         cursor.execute("DROP TABLE sqllogs_ringhead")
     with pytest.raises(StoreUnreadyError, match="migrate --database ring"):
@@ -207,7 +207,7 @@ def test_block_reserved_before_a_resize_is_written_into_the_new_slots(ring, ring
 
 
 def test_ring_of_no_rows_is_refused(ring_alias):
-    with pytest.raises(ValueError, match="give 1 or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         list(resize(0))
 
 
