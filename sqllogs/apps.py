@@ -15,9 +15,10 @@ class SQLLogsConfig(AppConfig):
         from sqllogs import recorder
         from sqllogs.checks import host, settings  # noqa: F401
         from sqllogs.metrics import instruments
-        from sqllogs.storage import events, permissions
+        from sqllogs.storage import events, files, permissions
 
         post_migrate.connect(permissions.create, sender=self, dispatch_uid="sqllogs.permissions")
+        post_migrate.connect(files.deny_others_after_migrate, sender=self, dispatch_uid="sqllogs.files")
         instruments.install_security_events()
         if not recorder.install():
             return

@@ -7,6 +7,7 @@ have their own timeouts, never come from a pool, and are opened again after ever
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from django.db import connections
@@ -38,9 +39,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def open_connection(alias: str) -> BaseDatabaseWrapper:
-    """Connect to the database of `alias`; raise Django's exception if that fails."""
+def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper:
+    """Connect to the database of `alias`, or to another file; raise Django's exception if that fails."""
     settings = deepcopy(connections.settings[alias])
+    if file is not None:
+        settings["NAME"] = str(file)
     backend = load_backend(settings["ENGINE"])
     options = settings.setdefault("OPTIONS", {})
     options.pop("pool", None)

@@ -25,7 +25,8 @@ from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.rollup import Retention
-from sqllogs.storage import events
+from sqllogs.storage import events, failures
+from sqllogs.storage.files import StoreFile
 from sqllogs.storage.indexing import Indexing
 from sqllogs.storage.store import ProcessRow, RingState, Store, StoredStatement, WritePart
 
@@ -37,13 +38,6 @@ EPOCHS_MAX = 5
 UNSEEN_MIN = timedelta(hours=2)
 """Texts seen more recently are not deleted: `last_seen` is stored to the hour."""
 
-# What drivers raise when a value cannot be stored, found by the driver or by the server. By name,
-# subclasses included, because each driver has its own classes. Every other exception means that
-# the store is unavailable, not migrated, full or busy.
-_REJECTIONS = frozenset(
-    ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
-)
-
 
 class Ring:
     """One per process; one thread at a time calls its methods."""
@@ -52,6 +46,9 @@ class Ring:
         self._conf = conf
         self._alias = conf.database
         self._store: Store | None = None
+        self._file = StoreFile(conf.database)
+        self._reserved_elsewhere = False
+        """Numbers were reserved in a file that has been replaced since."""
         self._known: dict[str, datetime] = {}
         """By fingerprint, the hour in which this process last wrote the text."""
         self._keys = Keys(conf.statistics_keys_max)
@@ -68,7 +65,9 @@ class Ring:
     def reserve(self, count: int) -> int:
         """Return the first of `count` numbers; raise StoreUnavailableError."""
         with self._guarded() as store:
-            return store.reserve(count, self._conf.capacity_rows)
+            self._reserved_elsewhere = False
+            # A store that has been created again gets the capacity that it had, which a resize may have set.
+            return store.reserve(count, self._head.capacity or self._conf.capacity_rows)
 
     def write(self, first_seq: int, batch: Batch, process_counts: ProcessCounts) -> None:
         """Store a batch and the process's counts.
@@ -78,6 +77,8 @@ class Ring:
         """
         counts = self._count(batch)
         with self._guarded() as store:
+            if self._reserved_elsewhere:
+                first_seq = store.reserve(len(batch.records), self._head.capacity or self._conf.capacity_rows)
             for _ in range(EPOCHS_MAX):
                 part = self._part(store, first_seq, batch, counts, process_counts)
                 if store.write(part):
@@ -157,26 +158,58 @@ class Ring:
     def _guarded(self) -> Iterator[Store]:
         try:
             with untraced():
+                self._reopen_if_changed()
                 if self._store is None:
-                    self._store = _open_store(self._alias)
+                    with self._file.opening():
+                        self._store = _open_store(self._alias)
                 yield self._store
+        except StoreUnavailableError:
+            self.close()
+            raise
         except Exception as exc:
             self.close()
-            unavailable = self._unavailable(exc)
-            if not isinstance(unavailable, StoreUnreadyError) and _is_rejection(exc):
+            if self._file.is_corrupt(exc):
+                raise self._replace_corrupt(exc) from exc
+            unavailable = failures.unavailable(self._alias, exc)
+            if not isinstance(unavailable, StoreUnreadyError) and failures.is_rejection(exc):
                 raise RejectedRowsError(str(exc)) from exc
             raise unavailable from exc
 
-    def _unavailable(self, exc: Exception) -> StoreUnavailableError:
-        says = f"{type(exc).__name__}: {exc}".strip()
-        if "no such table" in says or "does not exist" in says or "doesn't exist" in says:
-            return StoreUnreadyError(
-                f"The SQL log's tables are missing in database {self._alias!r} ({says}); records wait for "
-                f"`manage.py migrate --database {self._alias}`."
-            )
-        return StoreUnavailableError(
-            f"The SQL log's database {self._alias!r} cannot be written ({says}); records wait for a retry."
+    def _reopen_if_changed(self) -> None:
+        """Go on in the file that has the store's name now; create it again if it was deleted."""
+        change = self._file.change()
+        if change is None:
+            return
+        self.close()
+        self._forget_store()
+        self._file.recreate()
+        guard.fault(
+            "store",
+            StoreUnavailableError(
+                f"The SQL log's file {self._file.path} was {change} while this process used it. Records are "
+                "written to the file of that name from now on; it is created if it is missing."
+            ),
         )
+
+    def _replace_corrupt(self, exc: Exception) -> StoreUnavailableError:
+        self._forget_store()
+        try:
+            aside = self._file.recreate()
+        except Exception as second:
+            return failures.unavailable(self._alias, second)
+        return StoreUnavailableError(
+            f"The SQL log's file {self._file.path} is corrupt ({type(exc).__name__}: {exc}). "
+            + (f"It was moved to {aside}, and a new one was created. " if aside else "")
+            + "Records are kept for a retry."
+        )
+
+    def _forget_store(self) -> None:
+        """Forget what is known of a store whose file has been replaced."""
+        self._head = self._head._replace(seq=0, epoch=-1)
+        self._known.clear()
+        self._keys.clear()
+        self._deployed = False
+        self._reserved_elsewhere = True
 
     def _reload_if_cleared(self, store: Store) -> None:
         """Clear the caches if another process has deleted texts or keys."""
@@ -226,18 +259,6 @@ class Ring:
 def _lag_ms(process_counts: ProcessCounts) -> float:
     oldest_ns = process_counts.oldest_ns
     return max(0, time.time_ns() - oldest_ns) / 1e6 if oldest_ns else 0.0
-
-
-def _is_rejection(exc: Exception) -> bool:
-    names = {kind.__name__ for kind in type(exc).__mro__}
-    # ProgrammingError without a SQLSTATE is a value that the driver cannot send; with one the server
-    # complains about tables or permissions. sqlite3 also raises it for a closed connection.
-    unsendable = (
-        "ProgrammingError" in names
-        and not getattr(exc, "sqlstate", None)
-        and "closed database" not in str(exc)
-    )
-    return unsendable or not names.isdisjoint(_REJECTIONS)
 
 
 def _statement_row(statement: ScannedStatement, hour: datetime) -> StoredStatement:
