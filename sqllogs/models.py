@@ -1,6 +1,8 @@
 """The tables of the store.
 
 Written by `sqllogs.storage` in the writer's thread; read by `sqllogs.read` in the readers' threads.
+A column that is added later is nullable or has a `db_default`: during an upgrade, processes of the
+previous release write rows without it.
 """
 
 from django.db import models
@@ -64,7 +66,9 @@ class SQLLog(models.Model):
     status = models.SmallIntegerField(
         null=True, help_text=_("HTTP status, where it was known when the record was stored.")
     )
-    repeats_allowed = models.BooleanField(default=False, help_text=_("Repeated on purpose, so not an N+1."))
+    repeats_allowed = models.BooleanField(
+        default=False, db_default=False, help_text=_("Repeated on purpose, so not an N+1.")
+    )
     call_site = models.CharField(
         max_length=MAX_CHARACTERS,
         null=True,
@@ -139,6 +143,7 @@ class RingHead(models.Model):
     capacity = models.IntegerField(help_text=_("Number of slots."))
     epoch = models.IntegerField(
         default=0,
+        db_default=0,
         help_text=_("Incremented when texts or keys are deleted, so that writers store them again."),
     )
 
@@ -178,14 +183,19 @@ class Process(models.Model):
     captured = models.BigIntegerField(help_text=_("Queries seen."))
     stored = models.BigIntegerField(help_text=_("Records stored in the ring."))
     sampled_out = models.BigIntegerField(
-        default=0, help_text=_("Records that were only counted in the statistics.")
+        default=0, db_default=0, help_text=_("Records that were only counted in the statistics.")
     )
     dropped = models.JSONField(default=dict, help_text=_("Records dropped, by reason."))
-    exported = models.JSONField(default=dict, help_text=_("Records to be sent over OTLP, by outcome."))
+    exported = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text=_("Records to be sent over OTLP, by outcome."),
+    )
     queued = models.IntegerField(help_text=_("Records in the queue."))
     lag_ms = models.FloatField(help_text=_("Age of the oldest record of the last batch, milliseconds."))
     written_part = models.BigIntegerField(
         default=0,
+        db_default=0,
         help_text=_("Number of the last part of a batch that was written; it is not written again."),
     )
 
@@ -273,7 +283,9 @@ class RollUp(models.Model):
         help_text=_("Minutes before this are rolled up, seconds since the epoch.")
     )
     tidied_at = models.BigIntegerField(
-        default=0, help_text=_("When a process last searched for old statistics, seconds since the epoch.")
+        default=0,
+        db_default=0,
+        help_text=_("When a process last searched for old statistics, seconds since the epoch."),
     )
 
     class Meta:

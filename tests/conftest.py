@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.markers",
     "tests.ports",
     "tests.postgresql",
+    "tests.pgbouncer",
     "tests.browser",
     "tests.receiver",
     "tests.servers",

@@ -39,6 +39,7 @@ CHROMIUM = Program(
     debian="chromium",
     homebrew="--cask chromium",
 )
+PGBOUNCER = Program(names=("pgbouncer",), folders=("/usr/sbin",), debian="pgbouncer", homebrew="pgbouncer")
 CURL = Program(names=("curl",), folders=(), debian="curl", homebrew="curl")
 PROMETHEUS = Program(names=("prometheus",), folders=(), debian="prometheus", homebrew="prometheus")
 PROMTOOL = Program(names=("promtool",), folders=(), debian="prometheus", homebrew="prometheus")

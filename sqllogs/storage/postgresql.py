@@ -5,23 +5,22 @@ mode: the only thing that outlives a transaction is the temporary table, which e
 creates if it is missing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 from sqllogs.models import SQLLog
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.storage.connection import STATEMENT_TIMEOUT_MS, open_connection
-from sqllogs.storage.sql_store import NAMES, Dialect, RawStore, roll_up
+from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
 from sqllogs.storage.store import (
     COLUMNS,
     HEAD_TABLE,
     KEY_TABLE,
-    LOG_TABLE,
     NEW_EPOCH,
     ROLL_UP_TABLE,
-    STATISTIC_TABLE,
     RingState,
     WritePart,
     key_upsert,
@@ -42,10 +41,6 @@ BEGIN = (
 Reserving waits too: a server that crashed forgot a block whose batch was kept for a retry, gave it
 out again, and 1,000 of 5,400 stored records were overwritten.
 """
-BATCH_TABLE = "sqllogs_batch"
-CREATE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS {BATCH_TABLE} (LIKE {LOG_TABLE}) ON COMMIT DELETE ROWS"
-COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
-COPY = f"COPY {BATCH_TABLE} ({COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
 TYPES = {
     "BigIntegerField": "int8",
     "BooleanField": "bool",
@@ -56,20 +51,48 @@ TYPES = {
     "SmallIntegerField": "int2",
 }
 """A binary COPY converts nothing: each value must be sent as its column's type."""
-COPY_TYPES = tuple(TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS)
-LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
+
+
+class BatchTable:
+    """A temporary table that a batch is copied to.
+
+    Its name has a hash of its columns: pgbouncer may give us a session where a process of another
+    release has left its own. Its columns are ours and not those of the table (LIKE), which may have
+    been migrated ahead, to columns that must not be NULL.
+    """
+
+    def __init__(self, name: str, columns: Sequence[str], types: Sequence[str]) -> None:
+        self.types = types
+        self.columns = ", ".join(f'"{column}"' for column in columns)
+        shape = ", ".join(f'"{column}" {kind}' for column, kind in zip(columns, types, strict=True))
+        self.name = f"{name}_{blake2b(shape.encode(), digest_size=6).hexdigest()}"
+        self.create = f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.name} ({shape}) ON COMMIT DELETE ROWS"
+        self.copy = f"COPY {self.name} ({self.columns}) FROM STDIN (FORMAT BINARY)"
+
+    def rows(self, order_by: str) -> str:
+        return f"SELECT {self.columns} FROM {self.name} ORDER BY {order_by}"
+
+    def fill(self, raw: Any, rows: Iterable[Sequence[Any]]) -> None:
+        raw.execute(self.create)
+        with raw.cursor().copy(self.copy) as copy:
+            copy.set_types(self.types)
+            for row in rows:
+                copy.write_row(row)
+
+
+BATCH = BatchTable(
+    "sqllogs_batch",
+    COLUMNS,
+    [TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS],
+)
+LOG_UPSERT = log_upsert(BATCH.rows("slot"))
 STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("%s", once=True)
 KEY_UPSERT = key_upsert("%s")
 DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
-COUNTS_TABLE = "sqllogs_counts"
-CREATE_COUNTS = (
-    f"CREATE TEMPORARY TABLE IF NOT EXISTS {COUNTS_TABLE} (LIKE {STATISTIC_TABLE}) ON COMMIT DELETE ROWS"
-)
-COPY_COUNTS = f"COPY {COUNTS_TABLE} ({NAMES}) FROM STDIN (FORMAT BINARY)"
-COUNT_TYPES = ("int4", *["int8"] * 8, "bytea")
-STATISTIC_UPSERT = DIALECT.upsert(f"SELECT {NAMES} FROM {COUNTS_TABLE} ORDER BY resolution_s, time, key_id")
+COUNTS = BatchTable("sqllogs_counts", StatisticRow._fields, ("int4", *["int8"] * 8, "bytea"))
+STATISTIC_UPSERT = DIALECT.upsert(COUNTS.rows("resolution_s, time, key_id"))
 PRUNE = prune("%s")
 
 
@@ -119,11 +142,8 @@ class PostgreSQLStore(RawStore):
                 self._raw.execute(PROCESS_UPSERT, values)
                 return True
             first_seq, records = newest(part.first_seq, part.records, head.capacity)
-            self._raw.execute(CREATE_BATCH)
-            with self._raw.cursor().copy(COPY) as copy:
-                copy.set_types(COPY_TYPES)
-                for seq, record in enumerate(records, first_seq):
-                    copy.write_row((seq % head.capacity, seq, *record))
+            rows = ((seq % head.capacity, seq, *record) for seq, record in enumerate(records, first_seq))
+            BATCH.fill(self._raw, rows)
             self._raw.execute(LOG_UPSERT)
             if part.statements:
                 self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)
@@ -139,11 +159,8 @@ class PostgreSQLStore(RawStore):
         # Does not block other writers, but waits for a rollup.
         row = self._raw.execute(f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE").fetchone()
         until_s = row[0] if row else 0
-        self._raw.execute(CREATE_COUNTS)
-        with self._raw.cursor().copy(COPY_COUNTS) as copy:
-            copy.set_types(COUNT_TYPES)
-            for minute in (*minutes, *hours_and_days(minute for minute in minutes if minute.time < until_s)):
-                copy.write_row(minute)
+        late = hours_and_days(minute for minute in minutes if minute.time < until_s)
+        COUNTS.fill(self._raw, (*minutes, *late))
         self._raw.execute(STATISTIC_UPSERT)
 
     def roll_up(self, before_s: int) -> bool:
