@@ -24,7 +24,7 @@ class Conf:
     """Records that a new ring holds. `manage.py sqllogs resize` changes an existing one."""
 
     statements_max: int = 10_000
-    """Statement texts kept. Records of further statements have no text."""
+    """Statement texts kept. Beyond it the least recently used are deleted."""
 
     statistics_rows_max: int = 2_000_000
     """Rows of statistics, about 110 bytes each. Beyond it the oldest are deleted; 0 disables statistics."""

@@ -296,7 +296,7 @@ class RollUp(models.Model):
 
 
 class Event(models.Model):
-    """A deploy or a migration, shown next to the charts."""
+    """A deploy, a migration or a full table of statements, shown next to the charts."""
 
     key = models.CharField(
         max_length=128,
@@ -305,7 +305,9 @@ class Event(models.Model):
         help_text=_("Unique key of an event that several processes notice."),
     )
     time = models.DateTimeField(help_text=_("When, UTC."))
-    kind = models.CharField(max_length=16, help_text=_("deploy or migration."))
+    kind = models.CharField(
+        max_length=16, help_text=_("deploy, migration, or statements: their table was full.")
+    )
     title = models.CharField(max_length=200)
     text = models.TextField(blank=True)
     tags = models.JSONField(default=list, help_text=_("Words to filter by."))

@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AlterField(
+            model_name='event',
+            name='kind',
+            field=models.CharField(help_text='deploy, migration, or statements: their table was full.', max_length=16),
+        ),
+        migrations.AlterField(
             model_name='process',
             name='exported',
             field=models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict, help_text='Records to be sent over OTLP, by outcome.'),

@@ -26,6 +26,8 @@ EVENTS_MAX = 1_000
 """Beyond it the oldest events are deleted."""
 TITLE_MAX_CHARACTERS = 200
 KEY_MAX_CHARACTERS = 128
+STATEMENTS_FULL = "statements"
+"""Kind of the event that texts had to be deleted."""
 NAMES_MAX = 200
 """Migrations listed in one event."""
 

@@ -6,11 +6,10 @@ of the two stores that use their driver directly.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max, Min, Model, Q
+from django.db.models import F, Model, Q
 
 from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.statistics import histogram
@@ -18,7 +17,7 @@ from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 from sqllogs.storage import events
 from sqllogs.storage.connection import close_connection, open_connection, used_by_orm
-from sqllogs.storage.store import COLUMNS, ProcessRow, RingState, WritePart, newest
+from sqllogs.storage.store import COLUMNS, EVICTION_ORDER, ProcessRow, RingState, WritePart, newest
 
 CHUNK_ROWS = 200
 """Rows per statement; each takes three variables, and databases limit their number."""
@@ -170,15 +169,16 @@ class ORMStore:
         with self._transaction():
             return Statement.objects.using(self._alias).count()
 
-    def prune_statements(self, unseen_since: datetime) -> int:
+    def evict_statements(self, count: int) -> int:
+        statements = Statement.objects.using(self._alias)
         with self._transaction():
-            oldest = SQLLog.objects.using(self._alias).aggregate(oldest=Min("time"))["oldest"]
-            before = min(oldest or unseen_since, unseen_since)
-            deleted = Statement.objects.using(self._alias).filter(last_seen__lt=before).delete()[0]
-            if deleted:
-                epoch = RingHead.objects.using(self._alias).aggregate(epoch=Max("epoch"))["epoch"]
-                RingHead.objects.using(self._alias).update(epoch=epoch + 1)
-            return deleted
+            # Read first: MySQL takes no LIMIT in a subquery of the table that it deletes from.
+            evicted = list(statements.order_by(*EVICTION_ORDER).values_list("fingerprint", flat=True)[:count])
+            for first in range(0, len(evicted), CHUNK_ROWS):
+                statements.filter(fingerprint__in=evicted[first : first + CHUNK_ROWS]).delete()
+            if evicted:
+                RingHead.objects.using(self._alias).update(epoch=F("epoch") + 1)
+            return len(evicted)
 
     def count_keys(self) -> int:
         with self._transaction():

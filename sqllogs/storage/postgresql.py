@@ -7,7 +7,6 @@ creates if it is missing.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -19,7 +18,6 @@ from sqllogs.storage.store import (
     COLUMNS,
     HEAD_TABLE,
     KEY_TABLE,
-    NEW_EPOCH,
     ROLL_UP_TABLE,
     RingState,
     WritePart,
@@ -28,7 +26,6 @@ from sqllogs.storage.store import (
     newest,
     process_upsert,
     process_values,
-    prune,
     statement_upsert,
 )
 
@@ -93,7 +90,6 @@ KEY_UPSERT = key_upsert("%s")
 DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
 COUNTS = BatchTable("sqllogs_counts", StatisticRow._fields, ("int4", *["int8"] * 8, "bytea"))
 STATISTIC_UPSERT = DIALECT.upsert(COUNTS.rows("resolution_s, time, key_id"))
-PRUNE = prune("%s")
 
 
 class PostgreSQLStore(RawStore):
@@ -175,13 +171,6 @@ class PostgreSQLStore(RawStore):
                 )
                 return True
             return roll_up(self._raw.execute, DIALECT, row[0], before_s)
-
-    def prune_statements(self, unseen_since: datetime) -> int:
-        with self._transaction():
-            deleted: int = self._raw.execute(PRUNE, [unseen_since] * 2).rowcount
-            if deleted:
-                self._raw.execute(NEW_EPOCH)
-            return deleted
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
         return {

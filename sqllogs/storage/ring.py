@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 
 from django.db import connections
@@ -21,22 +21,19 @@ from sqllogs.conf import Conf
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
 from sqllogs.otel.tracing import untraced
 from sqllogs.record import Batch, ProcessCounts, Record
-from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.rollup import Retention
 from sqllogs.storage import events, failures
 from sqllogs.storage.files import StoreFile
 from sqllogs.storage.indexing import Indexing
-from sqllogs.storage.store import ProcessRow, RingState, Store, StoredStatement, WritePart
+from sqllogs.storage.statement_texts import StatementTexts
+from sqllogs.storage.store import ProcessRow, RingState, Store, WritePart
 
 logger = logging.getLogger(__name__)
 
-PRUNE_INTERVAL_S = 60.0
 EPOCHS_MAX = 5
 """Attempts to write a batch while another process deletes texts at the same moment."""
-UNSEEN_MIN = timedelta(hours=2)
-"""Texts seen more recently are not deleted: `last_seen` is stored to the hour."""
 
 
 class Ring:
@@ -49,8 +46,7 @@ class Ring:
         self._file = StoreFile(conf.database)
         self._reserved_elsewhere = False
         """Numbers were reserved in a file that has been replaced since."""
-        self._known: dict[str, datetime] = {}
-        """By fingerprint, the hour in which this process last wrote the text."""
+        self._texts = StatementTexts(conf.statements_max)
         self._keys = Keys(conf.statistics_keys_max)
         self._retention = Retention(conf)
         self._indexing = Indexing()
@@ -58,7 +54,6 @@ class Ring:
         self._deployed = False
         self._head = RingState(0, 0, -1)
         """As read before the last batch was written."""
-        self._pruned_at_s = -PRUNE_INTERVAL_S
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
 
@@ -87,7 +82,7 @@ class Ring:
                 raise StoreUnavailableError(
                     "Another process is deleting texts of the SQL log; records are kept for a retry."
                 )
-        self._known.update((row.fingerprint, row.last_seen) for row in part.statements)
+        self._texts.learn(part.statements)
         self._keys.learn(part.keys)
         self._record_deploy()
         self._run_rollup()
@@ -137,7 +132,7 @@ class Ring:
         return WritePart(
             first_seq=first_seq,
             records=batch.records,
-            statements=self._new_statements(store, batch.statements),
+            statements=self._texts.rows(store, batch),
             keys=keys,
             statistics=counting.rows(counts, ids),
             process=self._process_row(batch.part, process_counts),
@@ -206,7 +201,7 @@ class Ring:
     def _forget_store(self) -> None:
         """Forget what is known of a store whose file has been replaced."""
         self._head = self._head._replace(seq=0, epoch=-1)
-        self._known.clear()
+        self._texts.clear()
         self._keys.clear()
         self._deployed = False
         self._reserved_elsewhere = True
@@ -215,28 +210,9 @@ class Ring:
         """Clear the caches if another process has deleted texts or keys."""
         head = store.head()
         if head.epoch != self._head.epoch:
-            self._known.clear()
+            self._texts.clear()
             self._keys.clear()
         self._head = head
-
-    def _new_statements(self, store: Store, statements: dict[str, ScannedStatement]) -> list[StoredStatement]:
-        """Return the texts not written in this hour, in key order: rows are locked in that order."""
-        if len(self._known) > 2 * self._conf.statements_max:
-            self._known.clear()
-        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        due = sorted(fingerprint for fingerprint in statements if self._known.get(fingerprint) != hour)
-        if any(fingerprint not in self._known for fingerprint in due):
-            due = due[: self._room(store)]
-        return [_statement_row(statements[fingerprint], hour) for fingerprint in due]
-
-    def _room(self, store: Store) -> int:
-        """Return how many more texts may be stored, after deleting old ones if the table is full."""
-        room = self._conf.statements_max - store.count_statements()
-        now_s = time.monotonic()
-        if room <= 0 and now_s - self._pruned_at_s >= PRUNE_INTERVAL_S:
-            self._pruned_at_s = now_s
-            room += store.prune_statements(datetime.now(UTC) - UNSEEN_MIN)
-        return max(room, 0)
 
     def _process_row(self, part: int, process_counts: ProcessCounts) -> ProcessRow:
         return ProcessRow(
@@ -259,11 +235,6 @@ class Ring:
 def _lag_ms(process_counts: ProcessCounts) -> float:
     oldest_ns = process_counts.oldest_ns
     return max(0, time.time_ns() - oldest_ns) / 1e6 if oldest_ns else 0.0
-
-
-def _statement_row(statement: ScannedStatement, hour: datetime) -> StoredStatement:
-    tables = ",".join(statement.tables)[:500]
-    return StoredStatement(statement.fingerprint, statement.sql, statement.operation[:32], tables, hour, hour)
 
 
 def _open_store(alias: str) -> Store:

@@ -20,6 +20,7 @@ from sqllogs.storage.store import (
     BLOCK_TABLE,
     HEAD_TABLE,
     KEY_TABLE,
+    NEW_EPOCH,
     ROLL_UP_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
@@ -164,6 +165,17 @@ class RawStore:
     def count_statements(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {STATEMENT_TABLE}"))
 
+    def evict_statements(self, count: int) -> int:
+        evict = (
+            f"DELETE FROM {STATEMENT_TABLE} WHERE fingerprint IN (SELECT fingerprint FROM {STATEMENT_TABLE} "
+            f"ORDER BY last_seen, first_seen DESC, fingerprint LIMIT {self.dialect.placeholder})"
+        )
+        with self._transaction():
+            deleted = int(self._raw.execute(evict, (count,)).rowcount)
+            if deleted:
+                self._raw.execute(NEW_EPOCH)
+            return deleted
+
     def count_keys(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {KEY_TABLE}"))
 
@@ -207,7 +219,7 @@ class RawStore:
         with self._transaction():
             deleted = int(self._raw.execute(delete, (before_s,)).rowcount)
             if deleted:
-                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
+                self._raw.execute(NEW_EPOCH)
             return deleted
 
     def store_event(self, event: Event) -> None:

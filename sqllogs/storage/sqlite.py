@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 from sqllogs.record import Record
 from sqllogs.statistics import histogram
@@ -20,7 +19,6 @@ from sqllogs.storage.store import (
     COLUMNS,
     HEAD_TABLE,
     KEY_TABLE,
-    NEW_EPOCH,
     ROLL_UP_TABLE,
     ProcessRow,
     WritePart,
@@ -29,7 +27,6 @@ from sqllogs.storage.store import (
     newest,
     process_upsert,
     process_values,
-    prune,
     statement_upsert,
 )
 
@@ -45,7 +42,6 @@ STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("?", once=True)
 KEY_UPSERT = key_upsert("?")
-PRUNE = prune("?")
 DIALECT = Dialect(placeholder="?", blob="BLOB", concatenation="CAST(group_concat(durations, '') AS BLOB)")
 STATISTIC_UPSERT = DIALECT.upsert(f"VALUES ({', '.join('?' * len(StatisticRow._fields))})")
 
@@ -117,13 +113,6 @@ class SQLiteStore(RawStore):
                 f"INSERT OR IGNORE INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0)"
             )
             return roll_up(self._raw.execute, DIALECT, self.rolled_up_s(), before_s)
-
-    def prune_statements(self, unseen_since: datetime) -> int:
-        with self._transaction():
-            deleted = self._raw.execute(PRUNE, [str(unseen_since)[:-6]] * 2).rowcount
-            if deleted:
-                self._raw.execute(NEW_EPOCH)
-            return deleted
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
         found = (

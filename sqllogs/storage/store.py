@@ -101,8 +101,8 @@ class Store(KeyStore, RetentionStore, Protocol):
     def count_statements(self) -> int:
         """Return the number of statement texts."""
 
-    def prune_statements(self, unseen_since: datetime) -> int:
-        """Delete texts last seen before a time that no record in the ring uses; return their number."""
+    def evict_statements(self, count: int) -> int:
+        """Delete the least recently used texts, of these the newest first; return their number."""
 
     has_index: bool
     """Whether large rings are indexed; if not, the next three methods do nothing."""
@@ -195,12 +195,8 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
     return f"VALUES ({', '.join([placeholder] * len(columns))})"
 
 
-def prune(placeholder: str) -> str:
-    """Return the DELETE of texts last seen before a time (passed twice) and before the oldest record."""
-    oldest = f"coalesce((SELECT min(time) FROM {LOG_TABLE}), {placeholder})"
-    return f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < {placeholder} AND last_seen < {oldest}"
-
-
+EVICTION_ORDER = ("last_seen", "-first_seen", "fingerprint")
+"""Of texts seen in the same hour the newest goes first: it is likely to be one made from input."""
 NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
 
 
