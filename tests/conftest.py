@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.ports",
     "tests.postgresql",
     "tests.pgbouncer",
+    "tests.mariadb",
     "tests.browser",
     "tests.receiver",
     "tests.servers",

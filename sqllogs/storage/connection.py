@@ -7,9 +7,11 @@ have their own timeouts, never come from a pool, and are opened again after ever
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
@@ -41,15 +43,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper:
     """Connect to the database of `alias`, or to another file; raise Django's exception if that fails."""
-    settings = deepcopy(connections.settings[alias])
+    database = deepcopy(connections.settings[alias])
     if file is not None:
-        settings["NAME"] = str(file)
-    backend = load_backend(settings["ENGINE"])
-    options = settings.setdefault("OPTIONS", {})
+        database["NAME"] = str(file)
+    backend = load_backend(database["ENGINE"])
+    options = database.setdefault("OPTIONS", {})
     options.pop("pool", None)
     for name, value in _OPTIONS.get(backend.DatabaseWrapper.vendor, {}).items():
         options.setdefault(name, value)
-    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(settings, alias)
+    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
     # The last flush of a process may run in its main thread; the writer's lock serializes the two.
     connection.inc_thread_sharing()
     connection.connect()
@@ -62,6 +64,16 @@ def close_connection(connection: BaseDatabaseWrapper) -> None:
     connection.close()
     if connection.connection is not None:
         driver.close()
+
+
+def storable_time(alias: str, time: datetime) -> datetime:
+    """Return a time in UTC as the ORM stores it unchanged, also in a project without USE_TZ.
+
+    There SQLite and MySQL refuse a time with a zone, and would store the local time of one without.
+    """
+    if settings.USE_TZ or connections[alias].features.supports_timezones:
+        return time
+    return time.astimezone(UTC).replace(tzinfo=None)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ of the two stores that use their driver directly.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -16,7 +17,7 @@ from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 from sqllogs.storage import events
-from sqllogs.storage.connection import close_connection, open_connection, used_by_orm
+from sqllogs.storage.connection import close_connection, open_connection, storable_time, used_by_orm
 from sqllogs.storage.store import COLUMNS, EVICTION_ORDER, ProcessRow, RingState, WritePart, newest
 
 CHUNK_ROWS = 200
@@ -59,12 +60,15 @@ class ORMStore:
 
     def write(self, part: WritePart) -> bool:
         with self._transaction():
-            _, capacity, epoch = self._head()
+            seq, capacity, epoch = self._head()
             if epoch != part.epoch:
                 return False
             if self._is_written(part.process):
                 return True
             first_seq, records = newest(part.first_seq, part.records, capacity)
+            # The slots of a late batch may hold newer records, and an upsert here has no condition.
+            late = max(0, seq - capacity + 1 - first_seq)
+            first_seq, records = first_seq + late, records[late:]
             rows = sorted((seq % capacity, seq, *record) for seq, record in enumerate(records, first_seq))
             self._upsert(SQLLog, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
             texts = [row._asdict() for row in part.statements]
@@ -76,23 +80,28 @@ class ORMStore:
     def _is_written(self, process: ProcessRow) -> bool:
         """Store the process's counts and the part's number; return whether the part was written before."""
         processes = Process.objects.using(self._alias)
-        new = Process(**process._replace(written_part=0)._asdict())
+        values = self._storable(process._asdict())
+        new = Process(**values | {"written_part": 0})
         processes.bulk_create([new], ignore_conflicts=True)
         row = processes.select_for_update().filter(uuid=process.uuid)
         before: int = row.values_list("written_part", flat=True)[0]
-        counts = {
-            name: value for name, value in process._asdict().items() if name not in ("uuid", "started_at")
-        }
+        counts = {name: value for name, value in values.items() if name not in ("uuid", "started_at")}
         processes.filter(uuid=process.uuid).update(**counts)
         return before >= process.written_part
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
-        # An exclusive lock, since not every database has a shared one: writers take turns here.
-        row = RollUp.objects.using(self._alias).select_for_update().filter(id=1).first()
-        until_s = row.until_s if row else 0
-        self._add_in_chunks(
-            [*minutes, *hours_and_days(minute for minute in minutes if minute.time < until_s)]
-        )
+        until_s = self._lock_rollup().until_s
+        late = hours_and_days(minute for minute in minutes if minute.time < until_s)
+        self._add_in_chunks([*minutes, *late])
+
+    def _lock_rollup(self) -> RollUp:
+        """Lock the rollup until the transaction ends.
+
+        Writers take turns here, since not every database has a shared lock. The row is created if
+        it is missing: what locks nothing does not keep a rollup from passing minutes not committed yet.
+        """
+        rows = RollUp.objects.using(self._alias).select_for_update()
+        return rows.get_or_create(id=1, defaults={"until_s": 0})[0]
 
     def _add_in_chunks(self, due: Sequence[StatisticRow]) -> None:
         """Add to rows of statistics: insert, lock and update them in key order, which avoids deadlocks."""
@@ -102,11 +111,7 @@ class ORMStore:
 
     def roll_up(self, before_s: int) -> bool:
         with self._transaction():
-            row, _ = (
-                RollUp.objects.using(self._alias)
-                .select_for_update()
-                .get_or_create(id=1, defaults={"until_s": 0})
-            )
+            row = self._lock_rollup()
             if before_s - row.until_s < MINUTE_S:
                 return False
             minutes = (
@@ -149,12 +154,18 @@ class ORMStore:
             return
         targeted = self._connection.features.supports_update_conflicts_with_target
         model._default_manager.using(self._alias).bulk_create(
-            [model(**row) for row in rows],
+            [model(**self._storable(row)) for row in rows],
             batch_size=500,
             update_conflicts=True,
             unique_fields=[key] if targeted else None,
             update_fields=[name for name in rows[0] if name not in {key, keep}],
         )
+
+    def _storable(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: storable_time(self._alias, value) if isinstance(value, datetime) else value
+            for name, value in row.items()
+        }
 
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
         return None

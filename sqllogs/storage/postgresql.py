@@ -88,6 +88,9 @@ PROCESS_UPSERT = process_upsert("%s", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("%s", once=True)
 KEY_UPSERT = key_upsert("%s")
 DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
+CREATE_ROLL_UP = (
+    f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) ON CONFLICT DO NOTHING"
+)
 COUNTS = BatchTable("sqllogs_counts", StatisticRow._fields, ("int4", *["int8"] * 8, "bytea"))
 STATISTIC_UPSERT = DIALECT.upsert(COUNTS.rows("resolution_s, time, key_id"))
 
@@ -152,9 +155,14 @@ class PostgreSQLStore(RawStore):
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
         if not minutes:
             return
-        # Does not block other writers, but waits for a rollup.
-        row = self._raw.execute(f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE").fetchone()
-        until_s = row[0] if row else 0
+        # Does not block other writers, but waits for a rollup. Without the row nothing would be locked,
+        # and a first rollup could pass minutes that are not committed yet.
+        lock = f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE"
+        row = self._raw.execute(lock).fetchone()
+        if row is None:
+            self._raw.execute(CREATE_ROLL_UP)
+            row = self._raw.execute(lock).fetchone()
+        until_s = row[0]
         late = hours_and_days(minute for minute in minutes if minute.time < until_s)
         COUNTS.fill(self._raw, (*minutes, *late))
         self._raw.execute(STATISTIC_UPSERT)
@@ -165,10 +173,7 @@ class PostgreSQLStore(RawStore):
                 f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR UPDATE SKIP LOCKED"
             ).fetchone()
             if row is None:  # it does not exist yet, or a writer or another rollup has locked it
-                self._raw.execute(
-                    f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) "
-                    "ON CONFLICT DO NOTHING"
-                )
+                self._raw.execute(CREATE_ROLL_UP)
                 return True
             return roll_up(self._raw.execute, DIALECT, row[0], before_s)
 

@@ -19,7 +19,6 @@ CHUNK_ROWS = 10_000
 BUSY_TIMEOUT_MS = 60_000
 """SQLite has no queue for its lock: this waits longer than a writer does."""
 MOVED_TABLE = "sqllogs_moved"
-_OTHER_COLUMNS = ", ".join(f'"{column}"' for column in COLUMNS if column != "slot")
 
 
 def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
@@ -33,10 +32,12 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
     _raise_busy_timeout(alias)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         head = _lock_head(alias, capacity_rows)
+        # On MySQL any other DROP TABLE commits the transaction.
+        temporary = "TEMPORARY " if connections[alias].vendor == "mysql" else ""
+        others = ", ".join(connections[alias].ops.quote_name(name) for name in COLUMNS if name != "slot")
         oldest = head.seq - min(head.capacity, capacity_rows)
         cursor.execute(
-            f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS "
-            f"SELECT {_OTHER_COLUMNS} FROM {LOG_TABLE} WHERE seq > %s",
+            f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {others} FROM {LOG_TABLE} WHERE seq > %s",
             [oldest],
         )
         cursor.execute(f"SELECT count(*) FROM {MOVED_TABLE}")
@@ -44,12 +45,12 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
         _delete_all(alias, LOG_TABLE)
         for first in range(oldest + 1, head.seq + 1, CHUNK_ROWS):
             cursor.execute(
-                f"INSERT INTO {LOG_TABLE} (slot, {_OTHER_COLUMNS}) SELECT seq %% %s, {_OTHER_COLUMNS} "
+                f"INSERT INTO {LOG_TABLE} (slot, {others}) SELECT seq %% %s, {others} "
                 f"FROM {MOVED_TABLE} WHERE seq BETWEEN %s AND %s",
                 [capacity_rows, first, first + CHUNK_ROWS - 1],
             )
             yield min(first + CHUNK_ROWS - 1 - oldest, total), total
-        cursor.execute(f"DROP TABLE {MOVED_TABLE}")
+        cursor.execute(f"DROP {temporary}TABLE {MOVED_TABLE}")
         # A block that was partly overwritten stays incomplete in a larger ring too.
         kept = blocks.complete_blocks(head.seq, min(head.capacity, capacity_rows))
         BlockColumn.objects.using(alias).filter(block__lt=kept.start).delete()

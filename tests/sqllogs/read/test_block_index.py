@@ -25,7 +25,9 @@ from sqllogs.storage.indexing import SEARCH_INTERVAL_S
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.ring import Ring
+from tests.sqllogs.rings import on_indexed_stores
 
+pytestmark = on_indexed_stores
 CAPACITY_ROWS = 9_000
 WITHOUT_INDEX = 1 << 40
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -29,6 +29,8 @@ import django
 from django.conf import settings
 
 ring, path, seed, flushes, queries = json.loads(sys.argv[1])
+if "mysql" in ring["ENGINE"]:
+    import tests.mysqldb  # noqa: F401
 settings.configure(
     INSTALLED_APPS=["sqllogs"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, "sqllogs": ring},

@@ -26,6 +26,8 @@ import django
 from django.conf import settings
 
 ring, capacity, rounds, queries = json.loads(sys.argv[1])
+if "mysql" in ring["ENGINE"]:
+    import tests.mysqldb  # noqa: F401
 settings.configure(
     INSTALLED_APPS=["sqllogs"],
     DATABASES={

@@ -20,7 +20,7 @@ from sqllogs.models import Process, SQLLog
 from sqllogs.storage import store
 from sqllogs.storage.ring import Ring
 from tests.pgbouncer import address_of
-from tests.sqllogs.rings import seqs
+from tests.sqllogs.rings import on_indexed_stores, seqs
 from tests.sqllogs.storage.test_ring import TALLIES, batch, write
 
 PREVIOUS = json.loads(Path(__file__).with_name("previous_release.json").read_text())
@@ -91,6 +91,7 @@ def ring(ring_alias):
     made.close()
 
 
+@on_indexed_stores
 def test_both_releases_write_to_one_store(ring, ring_alias, ring_database):
     for _ in range(3):
         write(ring, 10)
