@@ -26,7 +26,7 @@ from benchmarks.stores import ALIAS, VENDORS, fill, recorder, ring  # noqa: E402
 from sqllogs.api import tokens  # noqa: E402
 from sqllogs.api.views import RecordList  # noqa: E402
 from sqllogs.models import SQLLog, Statement  # noqa: E402
-from sqllogs.read.filters import SQLLogFilter  # noqa: E402
+from sqllogs.read.parameters import SQLLogFilter  # noqa: E402
 
 CAPACITY_ROWS = 100_000
 LIMIT = 1_000

@@ -27,7 +27,7 @@ from django.core.management.base import BaseCommand  # noqa: E402
 from sqllogs import conf  # noqa: E402
 from sqllogs.metrics.families import DJANGO_DB, OWN  # noqa: E402
 from sqllogs.models import SQLLog, Statement  # noqa: E402
-from sqllogs.read.records import RecordJSON  # noqa: E402
+from sqllogs.record import FIELD_TYPES  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "sqllogs"
@@ -97,7 +97,7 @@ def fields() -> str:
 
 def _fields() -> Iterator[Row]:
     columns = {field.name: field for model in (Statement, SQLLog) for field in model._meta.get_fields()}
-    for name, kind in RecordJSON.__annotations__.items():
+    for name, kind in FIELD_TYPES.items():
         column = columns[OTHER_NAMES.get(name, name)]
         shown = getattr(kind, "__name__", str(kind)) if isinstance(kind, type) else str(kind)
         text = helped(f"Field {name}", getattr(column, "help_text", ""))

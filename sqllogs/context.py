@@ -1,16 +1,8 @@
-"""The unit of work that a query belongs to: a request, a command, a task.
+"""The unit of work that a query belongs to, a request, a command or a task, and its trace.
 
-Filled by `sqllogs.middleware` and `sqllogs.context` in the caller's thread;
-`sqllogs.capture.wrapper` keeps a reference with each query, `sqllogs.pipeline.writer` reads it.
-
-Say in the code that queries are repeated on purpose.
-
-Runs in the caller's thread; the mark goes with each record, and readers heed it.
-
-Give each management command a unit of work.
-
-Django has no signal for a command's start, so `BaseCommand.execute` is wrapped,
-once. A command called within another unit of work stays a part of it.
+`sqllogs.middleware` and the commands wrapped here fill it, in the caller's thread. Each captured query keeps
+a reference, which the writer reads. The trace is that of OpenTelemetry's current span if there is one, else
+that of the unit of work; everything works without OpenTelemetry, of which only the API is used.
 """
 
 import secrets
@@ -20,9 +12,15 @@ from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar, Token
 from functools import wraps
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
+
+try:
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+    from opentelemetry.trace import get_current_span
+except ImportError:
+    get_current_span = None  # type: ignore[assignment]
 
 
 class UnitOfWork:
@@ -211,3 +209,57 @@ def install_command_units() -> None:
 
     execute.sqllogs = True  # type: ignore[attr-defined]
     BaseCommand.execute = execute  # type: ignore[method-assign]
+
+
+class TraceContext(NamedTuple):
+    """Zeros, and false, where there is none."""
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+    def __bool__(self) -> bool:
+        return self.trace_id != 0
+
+    @property
+    def trace_hex(self) -> str | None:
+        return f"{self.trace_id:032x}" if self.trace_id else None
+
+    @property
+    def span_hex(self) -> str | None:
+        return f"{self.span_id:016x}" if self.span_id else None
+
+
+NO_TRACE = TraceContext(0, 0, False)
+
+
+def trace_of_span(unit: UnitOfWork | None, span: Any) -> TraceContext:
+    """Return the trace of what a unit of work does under a span; either may be None."""
+    # Valid, not recording: a span that is not sampled has ids too, and log lines carry them.
+    if span is not None and (context := span.get_span_context()).is_valid:
+        return TraceContext(context.trace_id, context.span_id, context.trace_flags.sampled)
+    # Of a streamed answer the span has ended by now, and the unit has not.
+    return NO_TRACE if unit is None else TraceContext(unit.trace_id, unit.span_id, unit.sampled)
+
+
+def span_here() -> Any:
+    """Return OpenTelemetry's current span, None without OpenTelemetry."""
+    return get_current_span() if get_current_span is not None else None
+
+
+def here() -> TraceContext:
+    """Return the trace of this moment in this thread or task."""
+    return trace_of_span(current.get(), span_here())
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Let instrumented drivers make no spans in a block: the log's own SQL is nobody's trace."""
+    if get_current_span is None:
+        yield  # type: ignore[unreachable]
+        return
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        detach(token)

@@ -10,7 +10,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
-from sqllogs.otel.tracing import NO_TRACE, TraceContext, here
+from sqllogs.context import NO_TRACE, TraceContext, here
 
 FORMAT = (
     "[%(asctime)s] %(levelname)s [%(name)s:%(lineno)d] "

@@ -14,9 +14,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from sqllogs import recorder
-from sqllogs.context import UnitOfWork, current
+from sqllogs.context import NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
 from sqllogs.otel.spans import SpanCounts
-from sqllogs.otel.tracing import NO_TRACE, TraceContext, span_here, trace_of_span
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""

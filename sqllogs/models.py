@@ -5,11 +5,48 @@ A column that is added later is nullable or has a `db_default`: during an upgrad
 previous release write rows without it.
 """
 
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 MAX_CHARACTERS = 300
 """Maximum length of a call site."""
+
+
+class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not generic at run time
+    """A time in UTC, aware in Python, whatever the project's USE_TZ and TIME_ZONE are.
+
+    With USE_TZ=False Django's own field takes no aware time on SQLite, and reads a naive one
+    back: in UTC from SQLite, in TIME_ZONE from PostgreSQL.
+    """
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = self.to_python(value)
+        is_naive = isinstance(value, datetime) and timezone.is_naive(value)
+        return timezone.make_aware(value, timezone.get_default_timezone()) if is_naive else value
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = value if prepared else self.get_prep_value(value)
+        if isinstance(value, datetime) and not connection.features.supports_timezones:
+            own_zone = connection.timezone or UTC  # of a database that others write too, see TIME_ZONE there
+            value = value.astimezone(own_zone).replace(tzinfo=None)
+        return connection.ops.adapt_datetimefield_value(value)
+
+    def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
+        if not isinstance(value, datetime) or timezone.is_aware(value):
+            return value
+        has_zones = connection.features.supports_timezones
+        zone = ZoneInfo(connection.timezone_name) if has_zones else UTC
+        return value.replace(tzinfo=zone).astimezone(UTC)
 
 
 class SQLLog(models.Model):
@@ -22,7 +59,7 @@ class SQLLog(models.Model):
 
     slot = models.IntegerField(primary_key=True, help_text=_("Slot in the ring, 0 to capacity - 1."))
     seq = models.BigIntegerField("id", help_text=_("Number of the record, ascending over all processes."))
-    time = models.DateTimeField(help_text=_("When the statement was sent, UTC, microseconds."))
+    time = UTCDateTimeField(help_text=_("When the statement was sent, UTC, microseconds."))
     duration_ms = models.FloatField("duration", help_text=_("Execute and fetch time, milliseconds."))
     execute_ms = models.FloatField(help_text=_("Time in the driver's execute, milliseconds."))
     fetch_ms = models.FloatField(null=True, help_text=_("Time in the driver's fetches, milliseconds."))
@@ -93,6 +130,12 @@ class SQLLog(models.Model):
         return f"{self.seq} {self.fingerprint} {self.duration_ms:.3f} ms"
 
 
+def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
+    """Return the one or two ranges of slots that hold the numbers from `first` to `last`, oldest first."""
+    low, high = first % capacity, last % capacity
+    return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]
+
+
 class Statement(models.Model):
     """The redacted text of a statement, stored once for all its records."""
 
@@ -100,8 +143,8 @@ class Statement(models.Model):
     sql = models.TextField(help_text=_("The statement with every literal replaced by ?."))
     operation = models.CharField(max_length=32, help_text=_("SELECT, INSERT, ..."))
     tables = models.CharField(max_length=500, help_text=_("Tables that the statement names."))
-    first_seen = models.DateTimeField()
-    last_seen = models.DateTimeField(help_text=_("To the hour. The least recently seen are deleted first."))
+    first_seen = UTCDateTimeField()
+    last_seen = UTCDateTimeField(help_text=_("To the hour. The least recently seen are deleted first."))
 
     class Meta:
         verbose_name = _("slow query")  # the admin lists statements by their share of load
@@ -125,7 +168,7 @@ class Review(models.Model):
     by = models.CharField(
         max_length=150, help_text=_("Username. Not a foreign key: users may be in another database.")
     )
-    at = models.DateTimeField(help_text=_("When, UTC."))
+    at = UTCDateTimeField(help_text=_("When, UTC."))
     note = models.TextField(blank=True)
 
     class Meta:
@@ -178,8 +221,8 @@ class Process(models.Model):
     uuid = models.CharField(max_length=32, primary_key=True)
     host = models.CharField(max_length=255)
     pid = models.IntegerField()
-    started_at = models.DateTimeField()
-    updated_at = models.DateTimeField()
+    started_at = UTCDateTimeField()
+    updated_at = UTCDateTimeField()
     captured = models.BigIntegerField(help_text=_("Queries seen."))
     stored = models.BigIntegerField(help_text=_("Records stored in the ring."))
     sampled_out = models.BigIntegerField(
@@ -304,7 +347,7 @@ class Event(models.Model):
         null=True,
         help_text=_("Unique key of an event that several processes notice."),
     )
-    time = models.DateTimeField(help_text=_("When, UTC."))
+    time = UTCDateTimeField(help_text=_("When, UTC."))
     kind = models.CharField(
         max_length=16, help_text=_("deploy, migration, or statements: their table was full.")
     )
@@ -326,9 +369,9 @@ class Token(models.Model):
         max_length=64, help_text=_("Name of the user or system. Two tokens may share a name, for rotation.")
     )
     digest = models.CharField(max_length=64, unique=True, help_text=_("SHA-256 of the token, hexadecimal."))
-    created_at = models.DateTimeField(auto_now_add=True)
-    last_used_at = models.DateTimeField(null=True, help_text=_("To the minute."))
-    revoked_at = models.DateTimeField(null=True)
+    created_at = UTCDateTimeField(auto_now_add=True)
+    last_used_at = UTCDateTimeField(null=True, help_text=_("To the minute."))
+    revoked_at = UTCDateTimeField(null=True)
 
     class Meta:
         default_permissions = ()

@@ -1,7 +1,7 @@
-"""The pytest plugin of `sqllogs.testing`: fixture `sql_log`, marker `query_budget`, the budget's options.
+"""The pytest plugin of `sqllogs.testing`: fixture `sql_log`, marker `query_budget`, options of the budget.
 
-Loaded by an entry point wherever this package is installed, also where Django
-is not used: so nothing is imported before a test asks.
+Pytest loads it wherever this package is installed, even without Django, so it imports nothing before a test
+asks for it.
 """
 
 import os
@@ -107,7 +107,7 @@ def pytest_runtest_makereport(
 
 
 class _Slack:
-    """The tests that send less than their budget; told of at the end of the run."""
+    """The tests that send less than their budget; listed at the end of the run."""
 
     def __init__(self) -> None:
         self._tests: dict[str, tuple[int, int]] = {}

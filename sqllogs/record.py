@@ -16,7 +16,11 @@ import random
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import CodeType
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypedDict, get_type_hints
+
+from django.db.models import TextChoices
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from sqllogs.context import UnitOfWork
 from sqllogs.sql.normalize import ScannedStatement
@@ -46,7 +50,7 @@ class Fetch:
 
     def fail(self, fetch_ns: int, error: BaseException) -> None:
         self.add(fetch_ns, 0)
-        self.error = type(error), sqlstate(error)
+        self.error = type(error), error_code(error)
         self.done = True
 
 
@@ -128,7 +132,76 @@ class Record(NamedTuple):
     pid: int
 
 
-def sqlstate(error: BaseException) -> str | None:
+class FieldGroup(TextChoices):
+    """What a field says something about; the order is the one in which people see the groups."""
+
+    OUTCOME = "outcome", _("How it went")
+    STATEMENT = "statement", _("Statement")
+    ORIGIN = "origin", _("Where from")
+    TRACE = "trace", _("Trace")
+
+
+class RecordField(NamedTuple):
+    """How people see a field; its unit in the model's help text is for developers."""
+
+    label: "str | Promise"
+    group: FieldGroup
+    unit: "str | Promise" = ""
+
+
+class RecordJSON(TypedDict):
+    """One executed statement under the names of the API; see the model's help texts for units.
+
+    This is the one definition of the fields that readers see: JSON, CSV, OTLP, the page and
+    the admin list them from here. A field of `Record` is read from the ring's table, `id` is
+    its number there, and the others are those of its statement.
+    """
+
+    id: Annotated[int, RecordField(_("Record"), FieldGroup.OUTCOME)]
+    time: Annotated[str, RecordField(_("Time"), FieldGroup.OUTCOME, "UTC")]
+    duration_ms: Annotated[float, RecordField(_("Duration"), FieldGroup.OUTCOME, "ms")]
+    execute_ms: Annotated[float, RecordField(_("Execute"), FieldGroup.OUTCOME, "ms")]
+    fetch_ms: Annotated[float | None, RecordField(_("Fetch"), FieldGroup.OUTCOME, "ms")]
+    rows: Annotated[int | None, RecordField(_("Rows"), FieldGroup.OUTCOME)]
+    sql: Annotated[str | None, RecordField(_("Statement"), FieldGroup.STATEMENT)]
+    sql_length: Annotated[int, RecordField(_("Length as sent"), FieldGroup.STATEMENT, _("characters"))]
+    fingerprint: Annotated[str, RecordField(_("Fingerprint"), FieldGroup.STATEMENT)]
+    operation: Annotated[str | None, RecordField(_("Operation"), FieldGroup.STATEMENT)]
+    tables: Annotated[list[str], RecordField(_("Tables"), FieldGroup.STATEMENT)]
+    alias: Annotated[str, RecordField(_("Database"), FieldGroup.STATEMENT)]
+    vendor: Annotated[str, RecordField(_("Vendor"), FieldGroup.STATEMENT)]
+    many: Annotated[bool, RecordField(_("By executemany"), FieldGroup.STATEMENT)]
+    in_transaction: Annotated[bool, RecordField(_("In a transaction"), FieldGroup.OUTCOME)]
+    error: Annotated[str | None, RecordField(_("Error"), FieldGroup.OUTCOME)]
+    sqlstate: Annotated[str | None, RecordField(_("SQLSTATE"), FieldGroup.OUTCOME)]
+    trace_id: Annotated[str | None, RecordField(_("Trace"), FieldGroup.TRACE)]
+    span_id: Annotated[str | None, RecordField(_("Span"), FieldGroup.TRACE)]
+    unit_id: Annotated[str | None, RecordField(_("Unit of work"), FieldGroup.TRACE)]
+    sampled: Annotated[bool, RecordField(_("Trace is kept"), FieldGroup.TRACE)]
+    request_id: Annotated[str | None, RecordField(_("Request"), FieldGroup.ORIGIN)]
+    kind: Annotated[str, RecordField(_("Kind"), FieldGroup.ORIGIN)]
+    route: Annotated[str | None, RecordField(_("Route"), FieldGroup.ORIGIN)]
+    view: Annotated[str | None, RecordField(_("View"), FieldGroup.ORIGIN)]
+    method: Annotated[str | None, RecordField(_("Method"), FieldGroup.ORIGIN)]
+    status: Annotated[int | None, RecordField(_("Status"), FieldGroup.ORIGIN)]
+    call_site: Annotated[str | None, RecordField(_("Call site"), FieldGroup.ORIGIN)]
+    release: Annotated[str | None, RecordField(_("Release"), FieldGroup.ORIGIN)]
+    host: Annotated[str, RecordField(_("Host"), FieldGroup.ORIGIN)]
+    pid: Annotated[int, RecordField(_("Process"), FieldGroup.ORIGIN)]
+
+
+FIELDS: Final[dict[str, RecordField]] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(RecordJSON, include_extras=True).items()
+}
+"""How people see each field, by name, in the order of the JSON."""
+FIELD_TYPES: Final[dict[str, Any]] = get_type_hints(RecordJSON)
+COLUMNS: Final = tuple(
+    {"id": "seq"}.get(name, name) for name in FIELDS if name == "id" or name in Record._fields
+)
+"""The columns of `SQLLog` that readers read, in the order of the JSON."""
+
+
+def error_code(error: BaseException) -> str | None:
     """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, SQLite none."""
     cause = error.__cause__ or error
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

@@ -1,4 +1,4 @@
-"""The addresses of the SQL log: `path("sql-logs/", include("sqllogs.urls"))`."""
+"""The URLconf of the SQL log: `path("sql-logs/", include("sqllogs.urls"))`."""
 
 from django.urls import path
 

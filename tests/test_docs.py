@@ -11,9 +11,9 @@ from docs import generate
 from sqllogs import conf
 from sqllogs.cli import SUBCOMMANDS
 from sqllogs.metrics.families import DJANGO_DB, OWN
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.pagination import PARAMETERS
-from sqllogs.read.records import RecordJSON
+from sqllogs.read.parameters import SQLLogFilter
+from sqllogs.record import RecordJSON
 
 ROOT = Path(__file__).parent.parent
 PAGES = {

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from sqllogs import conf
 from sqllogs.models import SQLLog, Statement
 from sqllogs.read import parameters
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 
 CONTAINED = ("view", "route", "call_site")
 EQUAL = ("fingerprint", "trace_id", "request_id")

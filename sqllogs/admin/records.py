@@ -7,7 +7,7 @@ Read records for the admin as model instances, page by page, without counting or
 Feeds `sqllogs.admin.records`, reads by `sqllogs.read` in the reader's thread.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any, cast
@@ -29,12 +29,16 @@ from sqllogs.page.formatting import milliseconds
 from sqllogs.read import records as read_records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.pagination import COUNT_MAX
-from sqllogs.read.records import COLUMNS, RecordJSON, count, rows
+from sqllogs.read.records import count, rows
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
+from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, excerpt, highlight_keywords
 
 ORDERINGS = ("seq", "duration_ms", "rows")
 """Columns that the list can be ordered by."""
+DISPLAYED_BY = {"id": "seq", "time": "sent_at", "trace_id": "whole_trace"}
+"""Fields of the record that have another name in the admin."""
+FIELDS_PER_ROW = 3
 
 
 def one(object_id: str, *, with_text: bool) -> SQLLog | None:
@@ -53,10 +57,10 @@ def _instances(records: Iterable[RecordJSON], ring: RingSnapshot) -> list[SQLLog
 
 def _instance(record: dict[str, Any], ring: RingSnapshot) -> SQLLog:
     seq = record["id"]
-    known = {name: record[name] for name in COLUMNS if name not in ("seq", "time")}
-    log = SQLLog(slot=seq % ring.capacity, seq=seq, time=datetime.fromisoformat(record["time"]), **known)
-    for name in ("sql", "operation", "tables"):
-        setattr(log, name, record[name])
+    log = SQLLog(slot=seq % ring.capacity, seq=seq)
+    for name, value in record.items():
+        setattr(log, name, value)
+    log.time = datetime.fromisoformat(record["time"])
     return log
 
 
@@ -121,6 +125,18 @@ class RecordChangeList(ChangeList):
         )
 
 
+def _fieldsets() -> Iterator[tuple[Any, Any]]:
+    """Yield the record's fields by group."""
+    for group in FieldGroup:
+        names = [
+            DISPLAYED_BY.get(name, name)
+            for name, field in FIELDS.items()
+            if field.group is group and name != "sql"  # which has a row of its own on top
+        ]
+        firsts = range(0, len(names), FIELDS_PER_ROW)
+        yield group.label, {"fields": [tuple(names[first : first + FIELDS_PER_ROW]) for first in firsts]}
+
+
 @admin.register(SQLLog)
 class SQLLogAdmin(ReadOnlyAdmin):
     """Nothing can be added, changed or deleted; what a statement says is for who may read it."""
@@ -137,21 +153,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
         "Words of a statement, of a view, route or call site; or a trace id, request id or fingerprint."
     )
     show_full_result_count = False
-    fieldsets = (
-        (None, {"fields": ("whole_statement",)}),
-        ("How it went", {"fields": (
-            ("sent_at", "seq"), ("duration_ms", "execute_ms", "fetch_ms"), ("rows", "in_transaction", "many"),
-            ("error", "sqlstate"),
-        )}),
-        ("Statement", {"fields": (
-            ("operation", "tables"), ("fingerprint", "sql_length"), ("alias", "vendor"),
-        )}),
-        ("Where from", {"fields": (
-            ("kind", "method", "status"), ("route", "view"), "call_site", ("request_id", "release"),
-            ("host", "pid"),
-        )}),
-        ("Trace", {"fields": (("whole_trace", "span_id", "unit_id", "sampled"),)}),
-    )  # fmt: skip
+    fieldsets = ((None, {"fields": ("whole_statement",)}), *_fieldsets())
     readonly_fields = ("whole_statement", "sent_at", "operation", "tables", "whole_trace")
 
     def get_urls(self) -> list[URLPattern]:

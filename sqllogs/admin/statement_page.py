@@ -16,8 +16,9 @@ from sqllogs.admin.statement_filters import DEFAULT_RANGE, RANGES
 from sqllogs.models import Review
 from sqllogs.page import charts
 from sqllogs.read import explain, parameters
-from sqllogs.read.records import RecordJSON, rfc3339
+from sqllogs.read.records import rfc3339
 from sqllogs.read.statement_detail import DetailPart, StatementDetail
+from sqllogs.record import RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
 
 CHANGE_PERCENT_MIN = 10

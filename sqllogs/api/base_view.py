@@ -38,7 +38,7 @@ from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
 from sqllogs.page import renderer as page_renderer
 from sqllogs.page.renderer import HTMLPage, PageRenderer
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import RingSnapshot
 
 FORMAT = "format"

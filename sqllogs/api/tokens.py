@@ -8,12 +8,11 @@ import hmac
 import re
 import secrets
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, router, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from sqllogs.errors import SQLLogsError
 from sqllogs.models import Token
@@ -48,7 +47,7 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
         _check(token)
     with transaction.atomic(using=router.db_for_write(Token)):
         if replace:
-            active().filter(name=name).exclude(digest=_digest(token)).update(revoked_at=timezone.now())
+            active().filter(name=name).exclude(digest=_digest(token)).update(revoked_at=datetime.now(UTC))
         _store(name, _digest(token), replace=replace)
     return token
 
@@ -71,7 +70,7 @@ def revoke(name: str, digest_prefix: str = "") -> int:
     Raise TokenError when there is none.
     """
     chosen = active().filter(name=name, digest__startswith=digest_prefix.lower())
-    revoked = chosen.update(revoked_at=timezone.now())
+    revoked = chosen.update(revoked_at=datetime.now(UTC))
     if not revoked:
         raise TokenError(f"No such token is active under {name!r}; `manage.py sqllogs token list` shows all.")
     return revoked
@@ -107,7 +106,7 @@ def _store(name: str, digest: str, *, replace: bool) -> None:
 
 
 def _note_use(token: Token) -> None:
-    now = timezone.now()
+    now = datetime.now(UTC)
     if token.last_used_at is not None and now - token.last_used_at < USE_INTERVAL:
         return
     # A store that cannot be written can still be read.

@@ -52,9 +52,9 @@ from sqllogs.read import (
     stats,
     traces,
 )
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.health import health
 from sqllogs.read.pagination import PAGE, PARAMETERS, CursorPage, OffsetPage, read_page
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.scope import Scope, Source, choose_source
 from sqllogs.read.series import Graph

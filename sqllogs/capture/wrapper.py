@@ -14,7 +14,7 @@ from sqllogs import guard
 from sqllogs.capture.call_site import FILES_MAX, is_application
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.context import current
-from sqllogs.record import Fetch, sqlstate
+from sqllogs.record import Fetch, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 FRAMES_MAX = 64
@@ -80,7 +80,7 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                         in_transaction,
                         -1 if error is not None else cursor.cursor.rowcount,
                         None if error is None else type(error),
-                        None if error is None else sqlstate(error),
+                        None if error is None else error_code(error),
                         unit,
                         get_current_span() if get_current_span is not None else None,
                         None if frame is None else frame.f_code,

@@ -1,8 +1,6 @@
-"""Write figures and records for a person at a terminal, and as JSON for programs.
+"""The subcommands of `manage.py sqllogs`: a module each, with HELP, add_arguments and handle.
 
-Serves the subcommands that read; each takes its data from `sqllogs.read`.
-
-The subcommands of `manage.py sqllogs`, a module each: HELP, add_arguments and handle.
+They read by `sqllogs.read` in the command's thread, and write tables for people or JSON for programs.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs clear [--yes]`"""
+"""`manage.py sqllogs clear [--yes]`: delete all records."""
 
 import sys
 from collections.abc import Mapping
@@ -25,6 +25,6 @@ def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
 
 def _ask() -> None:
     if not sys.stdin.isatty():
-        raise CommandError("Nobody is here to be asked; give --yes to delete all records.")
+        raise CommandError("stdin is not a terminal. Use --yes to delete all records without a question.")
     if input("Delete all records of the SQL log? [y/N] ").strip().lower() not in ("y", "yes"):
         raise CommandError("Nothing was deleted.")

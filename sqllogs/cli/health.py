@@ -1,11 +1,11 @@
-"""`manage.py sqllogs health`: how the log itself is."""
+"""`manage.py sqllogs health`: the state of the log itself."""
 
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.utils import timezone
 
 from sqllogs.cli import options as shared
 from sqllogs.cli.rendering import number
@@ -67,7 +67,7 @@ def _columns() -> tuple[TextColumn, ...]:
     def lost(process: ProcessHealth) -> str:
         return number(sum(process.dropped.values())) if process.dropped else "0"
 
-    now = timezone.now()
+    now = datetime.now(UTC)
     return (
         TextColumn(title="host", text=lambda process: process.host, style=dim),
         TextColumn(title="pid", text=lambda process: str(process.pid), right=True, style=dim),

@@ -1,10 +1,6 @@
-"""The options that the reading subcommands share.
+"""The options that the reading subcommands share, made from the parameters of the API.
 
-The filters are made of `sqllogs.read.filters`, so that a new one there is an option here.
-
-Ask the reports of the API for what a subcommand shows, without a request.
-
-Fed by the subcommands' options; runs in the command's thread.
+A new filter of the API is an option here too. Runs in the command's thread.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,9 +13,9 @@ from django_filters import Filter
 from sqllogs.errors import ParameterError
 from sqllogs.read import n_plus_one, pagination, parameters, ring, stats
 from sqllogs.read.aggregates import GROUPS
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.n_plus_one import RepeatsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OffsetPage
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.scope import Scope, choose_source
 from sqllogs.read.stats import StatsAnswer
 

@@ -1,19 +1,19 @@
-"""How figures of groups of statements look in a terminal.
+"""Columns and colours of statistics and records in a terminal.
 
-How a record looks in a terminal: its columns, and what they are coloured by.
+Fed by the reports of `sqllogs.read`, feeds `sqllogs.cli.table`. Runs in the command's thread.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
 
 from sqllogs import conf
 from sqllogs.cli.table import Screen, TextColumn, TextTable
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.scope import Answer
 from sqllogs.read.stats import StatsAnswer, StatsRow
+from sqllogs.record import RecordJSON
 from sqllogs.sql.format import truncate_sql
 
 BAR = 10
@@ -99,7 +99,7 @@ def clock(time: str) -> str:
 
 
 def clock_title() -> str:
-    return f"time {timezone.localtime():%Z}"
+    return f"time {timezone.localtime(datetime.now(UTC)):%Z}"
 
 
 def origin(record: Any) -> str:

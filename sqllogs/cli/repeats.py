@@ -1,4 +1,4 @@
-"""`manage.py sqllogs repeats`: the N+1 suspects and what to do about them."""
+"""`manage.py sqllogs repeats`: the N+1 suspects with their remedies."""
 
 from collections.abc import Mapping
 from typing import Any

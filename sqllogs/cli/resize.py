@@ -1,4 +1,4 @@
-"""`manage.py sqllogs resize ROWS`"""
+"""`manage.py sqllogs resize ROWS`: change the capacity of the ring."""
 
 from collections.abc import Mapping
 from typing import Any

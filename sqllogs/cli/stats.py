@@ -1,4 +1,4 @@
-"""`manage.py sqllogs stats`: figures by statement, or by what else records have in common."""
+"""`manage.py sqllogs stats`: figures by statement or another column."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,13 +1,7 @@
-"""Lay rows out in aligned columns that fit a width.
+"""Write aligned tables, a screen that refreshes until Ctrl-C, and progress bars to a terminal or a pipe.
 
-Numbers stand right, under a header with their unit. Where the width is short,
-columns give way by rank, and the last one is cut.
-
-Know what the other end of stdout is: how wide, in colour or not, read by a person or a program.
-
-Run what a subcommand shows once, or again and again until Ctrl-C.
-
-Draw how far a subcommand is, for a person who watches.
+Numbers are right-aligned below a header with their unit. If the width is too small, columns are left out by
+rank, and the last one is cut. Runs in the command's thread.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs tail`: records as they come."""
+"""`manage.py sqllogs tail`: records as they arrive."""
 
 import time
 from collections.abc import Mapping, Sequence

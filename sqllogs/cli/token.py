@@ -1,16 +1,24 @@
-"""`manage.py sqllogs token create|list|revoke`: who may read the API without a login."""
+"""`manage.py sqllogs token create|list|revoke`: bearer tokens for reading the API without a login."""
 
+import os
+import sys
+from argparse import SUPPRESS
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from sqllogs.api import tokens
 from sqllogs.models import Token
 
 HELP = "Create, list and revoke bearer tokens for the API."
+# Arguments are in the list of processes, which all users of a machine can read, and in the shell's history.
+USE_INSTEAD = (
+    "--token is no longer supported: other users see the value in the list of processes. "
+    "Use --token-stdin and pipe the value in, or --token-variable with the name of an environment variable."
+)
 DIGEST_SHOWN = 8
 COLUMNS = ("name", "created_at", "last_used_at", "revoked_at", "digest")
 
@@ -19,7 +27,16 @@ def add_arguments(parser: CommandParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|revoke")
     create = actions.add_parser("create", help="create a token and print it; it cannot be shown again")
     create.add_argument("name", metavar="NAME", help="name of its user; two may be active per name")
-    create.add_argument("--token", metavar="VALUE", help="use this value instead of a random one")
+    value = create.add_mutually_exclusive_group()
+    value.add_argument(
+        "--token-stdin",
+        action="store_true",
+        help="read the value from standard input, instead of a random one",
+    )
+    value.add_argument(
+        "--token-variable", metavar="VARIABLE", help="take the value of this environment variable instead"
+    )
+    value.add_argument("--token", metavar="VALUE", help=SUPPRESS)
     create.add_argument("--replace", action="store_true", help="revoke the other tokens of that name")
     listing = actions.add_parser("list", help="list all tokens, without their values")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -38,10 +55,24 @@ def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
 
 
 def _create(command: BaseCommand, options: Mapping[str, Any]) -> None:
-    token = tokens.create(options["name"], options["token"], replace=options["replace"])
+    given = _given_value(options)
+    token = tokens.create(options["name"], given, replace=options["replace"])
     command.stdout.write(token)
-    if options["token"] is None and command.stderr.isatty():
+    if given is None and command.stderr.isatty():
         command.stderr.write("Keep it: it is not stored and cannot be shown again.", style_func=str)
+
+
+def _given_value(options: Mapping[str, Any]) -> str | None:
+    """Return the value that the user has chosen, None for a random one; raise CommandError."""
+    if options["token"] is not None:
+        raise CommandError(USE_INSTEAD)
+    if options["token_stdin"]:
+        return sys.stdin.readline().strip()
+    if (variable := options["token_variable"]) is None:
+        return None
+    if variable not in os.environ:
+        raise CommandError(f"The environment variable {variable!r} is not set.")
+    return os.environ[variable]
 
 
 def _list(command: BaseCommand, options: Mapping[str, Any]) -> None:

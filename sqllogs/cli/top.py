@@ -1,4 +1,4 @@
-"""`manage.py sqllogs top`: the statements that take most time now, shown anew until Ctrl-C."""
+"""`manage.py sqllogs top`: the statements that take most time now, refreshed until Ctrl-C."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs trace ID`: what one request, command or task has sent, in order."""
+"""`manage.py sqllogs trace ID`: the queries of one request, command or task, in order."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from sqllogs.models import SQLLog
 from sqllogs.read import records, ring
 from sqllogs.read.pagination import Page
 from sqllogs.read.parameters import as_hex
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.ring import Ordering, Window
 from sqllogs.read.traces import trace_of
+from sqllogs.record import RecordJSON
 
 HELP = "Show the queries of one trace in order."
 QUERIES_MAX = 5_000

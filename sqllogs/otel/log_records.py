@@ -6,6 +6,7 @@ have everywhere, and beside them the ones of OpenTelemetry's conventions.
 
 import os
 import socket
+from operator import attrgetter
 
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -14,11 +15,16 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from sqllogs.otel.attributes import Attributes, Value, began_ns, known
-from sqllogs.record import Record
+from sqllogs.record import FIELDS, Record
 from sqllogs.sql.normalize import ScannedStatement
 
 EVENT = "sqllogs.query"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
+
+OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "host", "pid"])
+"""Fields of a record that are part of OpenTelemetry's log record, or of its resource."""
+_NAMES = tuple(name for name in Record._fields if name in FIELDS and name not in OWN_FIELDS)
+_VALUES = attrgetter(*_NAMES)
 
 
 class LogRecords:
@@ -57,31 +63,10 @@ class LogRecords:
 
 
 def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
-    """Return the fields of the contract; text and trace are the log record's own, the rest the resource's."""
-    fields: dict[str, Value | None] = {
-        "duration_ms": record.duration_ms,
-        "execute_ms": record.execute_ms,
-        "fetch_ms": record.fetch_ms,
-        "rows": record.rows,
-        "sql_length": record.sql_length,
-        "fingerprint": record.fingerprint,
-        "operation": statement.operation,
-        "tables": ",".join(statement.tables),
-        "alias": record.alias,
-        "vendor": record.vendor,
-        "many": record.many,
-        "in_transaction": record.in_transaction,
-        "error": record.error,
-        "sqlstate": record.sqlstate,
-        "unit_id": record.unit_id,
-        "request_id": record.request_id,
-        "kind": record.kind,
-        "route": record.route,
-        "view": record.view,
-        "method": record.method,
-        "status": record.status,
-        "call_site": record.call_site,
-    }
+    """Return the fields of the contract that the log record and its resource do not have anyway."""
+    fields: dict[str, Value | None] = dict(zip(_NAMES, _VALUES(record), strict=True))
+    fields["operation"] = statement.operation
+    fields["tables"] = ",".join(statement.tables)
     return known(fields)
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqllogs import guard
 from sqllogs.conf import Conf
+from sqllogs.context import untraced
 from sqllogs.errors import SQLLogsError
-from sqllogs.otel.tracing import untraced
 from sqllogs.record import Batch, Record, Sample
 from sqllogs.sql.normalize import ScannedStatement
 

@@ -22,6 +22,8 @@ from typing import Any
 
 from django.http import QueryDict
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs import conf
@@ -30,39 +32,23 @@ from sqllogs.page.form import Chip, chips
 from sqllogs.page.formatting import milliseconds
 from sqllogs.page.links import Links, curl, in_admin
 from sqllogs.page.records import RecordRow, record_row, trace_url
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.statement import CallOrigin, StatementAnswer
 from sqllogs.read.traces import TraceAnswer
+from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
 
-FACT_GROUPS = {
-    "How it went": (
-        ("Time", "time", "UTC"), ("Duration", "duration_ms", "ms"), ("Execute", "execute_ms", "ms"),
-        ("Fetch", "fetch_ms", "ms"), ("Rows", "rows", ""), ("Error", "error", ""),
-        ("SQLSTATE", "sqlstate", ""), ("In a transaction", "in_transaction", ""),
-    ),
-    "Where from": (
-        ("Kind", "kind", ""), ("Method", "method", ""), ("Route", "route", ""), ("View", "view", ""),
-        ("Status", "status", ""), ("Call site", "call_site", ""), ("Request", "request_id", ""),
-        ("Release", "release", ""), ("Host", "host", ""), ("Process", "pid", ""), ("Trace", "trace_id", ""),
-        ("Span", "span_id", ""), ("Unit of work", "unit_id", ""), ("Trace is kept", "sampled", ""),
-    ),
-    "Statement": (
-        ("Fingerprint", "fingerprint", ""), ("Operation", "operation", ""), ("Database", "alias", ""),
-        ("Vendor", "vendor", ""), ("Sent as", "sql_length", "characters"), ("By executemany", "many", ""),
-    ),
-}  # fmt: skip
-"""Fields of the detail page: label, name, unit."""
+SHOWN_APART = frozenset(["id", "sql", "tables"])
+"""Fields that the detail page shows in another form than as a fact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """One field of a record."""
 
-    label: str
+    label: str | Promise
     value: Any
     url: str = ""
-    note: str = ""
+    note: str | Promise = ""
 
 
 def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Mapping[str, Any]:
@@ -86,20 +72,19 @@ def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Map
     }
 
 
-def _fact_groups(record: RecordJSON, shown: RecordRow, links: Links) -> list[tuple[str, list[Fact]]]:
+def _fact_groups(
+    record: RecordJSON, shown: RecordRow, links: Links
+) -> list[tuple[str | Promise, list[Fact]]]:
     """Return the fields of a record, in groups; those that are not known are left out."""
-    groups = {
-        title: [
-            Fact(label=label, value=_format_value(name, record), url=shown.links.get(name, ""), note=note)
-            for label, name, note in fields
-            if record[name] not in (None, "")  # type: ignore[literal-required]
-        ]
-        for title, fields in FACT_GROUPS.items()
-    }
-    groups["Statement"] += [
-        Fact(label="Table", value=table, url=links.plain(table=table)) for table in record["tables"]
+    groups: dict[FieldGroup, list[Fact]] = {group: [] for group in FieldGroup}
+    for name, field in FIELDS.items():
+        if name not in SHOWN_APART and record[name] not in (None, ""):  # type: ignore[literal-required]
+            value, url = _format_value(name, record), shown.links.get(name, "")
+            groups[field.group].append(Fact(label=field.label, value=value, url=url, note=field.unit))
+    groups[FieldGroup.STATEMENT] += [
+        Fact(label=_("Table"), value=table, url=links.plain(table=table)) for table in record["tables"]
     ]
-    return [(title, facts) for title, facts in groups.items() if facts]
+    return [(group.label, facts) for group, facts in groups.items() if facts]
 
 
 def _format_value(name: str, record: RecordJSON) -> Any:

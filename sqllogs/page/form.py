@@ -17,8 +17,8 @@ from rest_framework.request import Request
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.links import Links, curl
 from sqllogs.read import parameters
-from sqllogs.read.filters import SQLLogFilter, ValuesFilter
-from sqllogs.read.records import RecordJSON
+from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
+from sqllogs.record import RecordJSON
 
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")
 """Always in sight; the others are unfolded."""

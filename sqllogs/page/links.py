@@ -19,7 +19,7 @@ from django.urls import NoReverseMatch, reverse
 from rest_framework.request import Request
 
 from sqllogs.read import parameters
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 
 PLACE = ("cursor", "offset")
 """Where one is in a list; a list with another filter begins at its beginning."""

@@ -28,7 +28,8 @@ from sqllogs.page.form import tab
 from sqllogs.page.formatting import clock, day, milliseconds
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
-from sqllogs.read.records import RecordJSON
+from sqllogs.read.parameters import SQLLogFilter
+from sqllogs.record import FIELDS, RecordJSON
 from sqllogs.sql.format import excerpt, highlight_keywords
 
 NEWEST_FIRST = "-id"
@@ -165,10 +166,7 @@ def kind(record: RecordJSON, slow_ms: float) -> str:
     return "slow" if record["duration_ms"] >= slow_ms else "plain"
 
 
-LINKED = (
-    "fingerprint", "alias", "error", "trace_id", "kind", "route", "view", "method", "call_site", "operation",
-    "vendor", "release", "host", "request_id",
-)  # fmt: skip
+LINKED = tuple(name for name in FIELDS if name in SQLLogFilter.base_filters)
 """Fields that are filters of the same name."""
 
 

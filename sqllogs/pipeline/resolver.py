@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import Conf
-from sqllogs.context import UnitOfWork
+from sqllogs.context import UnitOfWork, trace_of_span
 from sqllogs.models import SQLLog
-from sqllogs.otel import tracing
 from sqllogs.record import SPAN, SQL, UNIT, VENDOR, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement, StatementScanner
 from sqllogs.sql.text import text_of
@@ -111,7 +110,7 @@ class Resolver:
 
 
 def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
-    trace = tracing.trace_of_span(unit, span)
+    trace = trace_of_span(unit, span)
     # A unit's own id: spans that the application opens within it have others. Outside of one it is the span.
     unit_id = trace.span_hex if unit is None else f"{unit.span_id:016x}"
     ids = (trace.trace_hex, trace.span_hex, unit_id, trace.sampled)

@@ -1,13 +1,7 @@
-"""What a group of statements has in common: how many, how long, how spread.
+"""Add records of the ring up by statement, view, alias or another column.
 
-Made by the queries beside, in the reader's thread, from what a database has
-added up; parts of a group can be added together.
-
-Add the ring up by statement, view, alias or what else records have in common.
-
-One scan for the figures, short ones of the newest records for where they come from
-and for repeats: sorting the whole ring by these as well would double the time.
-Runs in the reader's thread.
+One scan returns the figures. Call sites, routes and repeats come from short scans of the newest records,
+because sorting the whole ring by these as well would take twice as long. Runs in the reader's thread.
 """
 
 from collections import Counter, defaultdict
@@ -34,8 +28,8 @@ from django.db.models import (
 )
 
 from sqllogs.models import SQLLog
-from sqllogs.read.records import statements
-from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, in_ring, since
+from sqllogs.read.records import UTCText, statements
+from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, at_seqs, in_ring, since
 from sqllogs.sql.normalize import StatementInfo
 
 Records = QuerySet[SQLLog]
@@ -67,7 +61,7 @@ class DurationsText(Aggregate):
 
 
 class Bucket(Func):
-    """The number of steps of so many seconds from the epoch to a time."""
+    """The number of steps of `step_s` seconds from the epoch to a time."""
 
     output_field = BigIntegerField()
     arity = 1
@@ -115,7 +109,7 @@ _MORE: dict[str, Aggregate] = {
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """The figures of one group; unknown ones are None."""
+    """The figures of one group; None if unknown."""
 
     calls: int = 0
     errors: int = 0
@@ -155,7 +149,7 @@ class Figures:
         return self._percentile_ms(99)
 
     def _percentile_ms(self, percent: int) -> float | None:
-        """Return the duration that so many calls do not exceed, exact to the microsecond."""
+        """Return the duration that this percentage of calls does not exceed, exact to the microsecond."""
         if self._durations:
             self._sorted_us = sorted([*self._sorted_us, *map(int, ",".join(self._durations).split(","))])
             self._durations = []
@@ -166,7 +160,7 @@ class Figures:
 
 
 def joins(rows: QuerySet[Any, Any]) -> bool:
-    """Tell whether the database joins values, or is to hand over row by row."""
+    """Whether the database can join values; otherwise the reader reads row by row."""
     return connections[rows.db].vendor in JOINING_VENDORS
 
 
@@ -227,7 +221,7 @@ class Group(Figures):
 
 @dataclass(slots=True, kw_only=True)
 class Origins:
-    """Where the records of a group lately came from, by number of calls."""
+    """Where the newest records of a group came from, by number of calls."""
 
     routes: Counter[str] = field(default_factory=Counter)
     call_sites: Counter[str] = field(default_factory=Counter)
@@ -256,7 +250,7 @@ def newest(filtered: Records, ring: RingSnapshot) -> Records:
 def origins(
     filtered: Records, ring: RingSnapshot, group_by: str, wanted: Collection[GroupValue]
 ) -> dict[GroupValue, Origins]:
-    """Tell where groups come from: by the newest records, or by all where these have none of a group."""
+    """Return the origins of groups, from the newest records, or from all if these have none of a group."""
     key = group_column(group_by)
     found = _origins(newest(filtered, ring), key, group_by)
     missing = sorted(value for value in wanted if value is not None and value not in found)[:VARIABLES_MAX]
@@ -298,3 +292,16 @@ class GroupValues:
         if not self._several:
             return (statement.operation,)
         return tuple(statement.tables.split(",")) if statement.tables else (None,)
+
+
+def times_by_seq(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]:
+    """Return when records were sent, by their numbers; one that has been overwritten is left out."""
+    return {seq: as_time(time) for seq, time in columns_by_seq(ring, seqs, "time")}
+
+
+def columns_by_seq(ring: RingSnapshot, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Look records up: number and columns of each; what has been overwritten has another number by now."""
+    # As text: a driver gives a naive time of the session's zone where the project has USE_TZ=False.
+    read = [UTCText(name) if name == "time" else name for name in columns]
+    for chosen in at_seqs(ring, seqs):
+        yield from fetch(chosen.values_list("seq", *read))

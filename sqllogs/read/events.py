@@ -1,6 +1,6 @@
-"""What has happened to the application, as annotations of a graph: the rows of `events/`.
+"""Read the events of the application, deploys and migrations, as annotations of a chart: `events/`.
 
-Read what has happened to the application: deploys and migrations. Runs in the reader's thread.
+`sqllogs.storage.events` writes them. Runs in the reader's thread.
 """
 
 from dataclasses import dataclass

@@ -23,9 +23,8 @@ from sqllogs.context import muted
 from sqllogs.errors import PlanError
 from sqllogs.models import SQLLog, Statement
 from sqllogs.read import records, ring
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.ring import Ordering, Window
-from sqllogs.record import sqlstate
+from sqllogs.record import RecordJSON, error_code
 from sqllogs.sql.plan import redact_plan
 from sqllogs.sql.preparable import Preparable, preparable
 from sqllogs.storage.connection import close_connection, open_connection
@@ -106,9 +105,7 @@ def _statements(version: int, text: str, parameters: int) -> Iterator[str]:
 
 
 def _undetermined(exc: DatabaseAPIError) -> int | None:
-    cause = exc.__cause__
-    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    found = re.search(r"\$(\d+)", str(exc)) if sqlstate == UNDETERMINED else None
+    found = re.search(r"\$(\d+)", str(exc)) if error_code(exc) == UNDETERMINED else None
     return int(found[1]) if found else None
 
 
@@ -228,7 +225,7 @@ def _explained(statement: Statement, alias: str) -> Plan:
 
 def _reason(error: DatabaseAPIError) -> str:
     """Return the database's message, unless it is of a kind that shows values."""
-    state = sqlstate(error) or ""
+    state = error_code(error) or ""
     if state.startswith(_SHOWING_VALUES):
         return f"{type(error).__name__}, SQLSTATE {state}"
     return " ".join(str(error).split("\n")[0].split())

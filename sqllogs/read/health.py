@@ -1,18 +1,16 @@
-"""Say how the SQL log is: how full, how far behind, what was lost.
+"""Report the state of the SQL log: how full the ring is, how far behind, what was dropped.
 
-Reads by `sqllogs.read`, in the reader's thread; feeds `health/` and its command.
-
-Read what the recording processes tell of themselves.
+Reads the ring's head and the rows of the recording processes, in the reader's thread. Feeds `health/` and
+`manage.py sqllogs health`.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from django.db.models import Max, Sum
-from django.utils import timezone
 
 from sqllogs.models import Event, Process
 from sqllogs.read import records
@@ -44,7 +42,7 @@ class ProcessHealth:
     started_at: datetime
     updated_at: datetime
     alive: bool
-    """It has written lately; an idle process does not, and is well."""
+    """It has written within the last 30 seconds. An idle process does not write and is healthy too."""
     captured: int
     stored: int
     sampled_out: int
@@ -78,7 +76,7 @@ class Health:
 
 
 def health() -> Health:
-    now = timezone.now()
+    now = datetime.now(UTC)
     processes = [_process(found, now) for found in latest_processes()]
     alive = [process for process in processes if process.alive]
     reasons = [*_full_tables(now), *(reason for process in alive for reason in _complaints(process))]
@@ -101,7 +99,7 @@ def health() -> Health:
 
 
 def ring_health() -> RingHealth:
-    now = timezone.now()
+    now = datetime.now(UTC)
     ring = read_ring.ring()
     rows = records.count_all(ring)
     oldest = records.oldest_record(ring)
@@ -149,7 +147,7 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
 
 
 PROCESSES_MAX = 100
-"""Processes that are told of one by one, those first that wrote last."""
+"""Processes that are listed, the last writer first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

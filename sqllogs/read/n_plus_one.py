@@ -1,9 +1,7 @@
-"""The N+1 suspects with what to do about them: the rows of `repeats/`.
+"""Find the N+1 suspects, with a remedy for each: the rows of `repeats/`.
 
-Find what one line of one unit of work has sent again and again: the N+1 suspects.
-
-One scan of the ring; what is left of it is judged by `sqllogs.sql.n_plus_one`. Runs in
-the reader's thread.
+One scan of the ring finds what one line sends repeatedly in one unit of work; `sqllogs.sql.n_plus_one`
+decides which of these are suspects. Runs in the reader's thread.
 """
 
 from collections import Counter
@@ -16,10 +14,9 @@ from django.db.models import Count, Max, Min, Sum
 from django.http import HttpRequest
 
 from sqllogs import conf
-from sqllogs.read.aggregates import Records, as_time, fetch, newest
+from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339, statements
-from sqllogs.read.requests import by_number
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.sql.n_plus_one import JUDGED, Repetition, Rules
@@ -97,7 +94,7 @@ def find_suspects(filtered: Records, ring: RingSnapshot) -> list[Suspect]:
 
 
 def worst_by_group(filtered: Records, ring: RingSnapshot, column: str) -> dict[Any, int]:
-    """Return how often, lately and at worst, one line of one unit of work has sent a group's statement."""
+    """Return the largest number of times one line of a unit of work has sent a group's statement recently."""
     worst: dict[Any, int] = {}
     for one in _found(newest(filtered, ring), ring, column)[1]:
         worst[one.group] = max(worst.get(one.group, 0), one.times)
@@ -126,7 +123,7 @@ def _found(records: Records, ring: RingSnapshot, group: str) -> tuple[dict[str, 
     found = []
     for _, fingerprint, call_site, times, total_ms, first_seq, last_seq, value in rows:
         statement, first, last = texts.get(fingerprint), ends.get(first_seq), ends.get(last_seq)
-        # Of a statement without a text, or one that is just being overwritten, nobody can say what is meant.
+        # A statement without a text, or one that is just being overwritten, cannot be judged.
         if statement is None or first is None or last is None:
             continue
         if rules.is_suspect(statement, call_site, Repetition(times=times, first=first, last=last)):
@@ -137,7 +134,7 @@ def _found(records: Records, ring: RingSnapshot, group: str) -> tuple[dict[str, 
 
 def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
     """Look records up by their numbers."""
-    found = by_number(ring, seqs, *_End._fields)
+    found = columns_by_seq(ring, seqs, *_End._fields)
     return {seq: _End(as_time(time), *rest) for seq, time, *rest in found}
 
 
@@ -182,7 +179,7 @@ class RepeatRow:
     trace_id: str
     """Of the worst example."""
     remedy: Kind | None
-    """None where the statement does not tell."""
+    """None if the statement does not show it."""
     model: str | None
     """Whose rows are asked for one by one, as app.Model."""
     field: str | None
@@ -195,7 +192,7 @@ class RepeatsAnswer(Answer):
     """The answer of `repeats/`, in the order of its JSON."""
 
     threshold: int
-    """So many times make a suspect."""
+    """Repetitions in one unit of work from which a statement is a suspect."""
     count: int
     next: str | None
     previous: str | None

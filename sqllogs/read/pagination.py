@@ -1,12 +1,7 @@
-"""Say which page is asked for: ordering, limit, and offset or cursor.
+"""Read which page a query string asks for, and cut records or rows into pages.
 
-Fed by a view's parameters, feeds `sqllogs.read.pagination`. A cursor names a record,
-not a distance, so pages neither repeat nor skip one while new ones come in.
-
-Cut what a filter has chosen into pages.
-
-Fed with what `sqllogs.read.pagination` has been asked for, reads by `sqllogs.read` in
-the reader's thread, feeds JSON and page.
+A cursor names a record instead of a distance, so pages neither repeat nor skip a record while new ones
+arrive. Reads by `sqllogs.read.records` in the reader's thread, feeds JSON and page.
 """
 
 import re
@@ -22,8 +17,9 @@ from sqllogs.errors import ParameterError
 from sqllogs.read import parameters, records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.parameters import clean_parameters
-from sqllogs.read.records import COLUMNS, RecordJSON, Row
+from sqllogs.read.records import Row
 from sqllogs.read.ring import Ordering, Position, Records, RingSnapshot, Window
+from sqllogs.record import COLUMNS, RecordJSON
 from sqllogs.storage.blocks import UNKNOWN
 
 LIMIT = 100

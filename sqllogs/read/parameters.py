@@ -1,25 +1,30 @@
-"""Read what a query string says, value by value; what is wrong with one is a 400 that names it.
+"""Read a query string: values, filters, groups; what is wrong with one is an error that names the parameter.
 
-Form fields that `sqllogs.read.filters` and `sqllogs.read.pagination` are made of.
-Nothing that a database could stumble over gets past them.
-
-Say which aggregate is asked for: grouped by what, in what steps of time, which page.
-
-Fed by a view's parameters; the filters are read by `sqllogs.read.filters`.
+Nothing that a database could fail on gets past the form fields. SQLLogFilter is the one set of filters of
+API, page, admin and terminal; it makes the queryset that the other modules of `sqllogs.read` read.
+Runs in the reader's thread.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import django_filters
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Concat
 from django.http import QueryDict
-from django.utils import timezone
+from django_filters import Filter
 
+from sqllogs import conf
 from sqllogs.errors import ParameterError
+from sqllogs.models import SQLLog, Statement
+from sqllogs.read import ring
 from sqllogs.read.aggregates import GROUPS
+from sqllogs.read.ring import Records
 
 VALUE_MAX_CHARACTERS = 2_000
 VALUES_MAX = 100
@@ -40,7 +45,7 @@ def refuse_unknown(query: QueryDict, known: Collection[str]) -> None:
     for name in query:
         if name not in known:
             names = ", ".join(sorted(known))
-            message = f"There is no parameter {name[:50]!r}; the parameters are {names}."
+            message = f"Unknown parameter {name[:50]!r}. Valid parameters: {names}."
             raise ParameterError(name[:50], message, code="unknown_parameter")
 
 
@@ -132,7 +137,7 @@ def _instant(text: str) -> datetime:
     if relative := _RELATIVE.fullmatch(text):
         sign, number, unit = relative.groups()
         delta = timedelta(**{_UNITS[unit]: int(sign + number)}) if unit else timedelta()
-        return timezone.now() + delta
+        return ring.utc_now() + delta
     if _EPOCH.fullmatch(text):
         number = float(text)
         return datetime.fromtimestamp(number / 1000 if number >= _EPOCH_MS_FROM else number, UTC)
@@ -195,3 +200,136 @@ def clean_parameters(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:
     for name, messages in form.errors.items():
         raise ParameterError(name, f"{name}: {messages[0]}")
     return form.cleaned_data
+
+
+class ValuesFilter(Filter):
+    """Equal to one of several values."""
+
+    field_class = ValuesField
+
+    def __init__(self, field_name: str, **kwargs: Any) -> None:
+        super().__init__(field_name, kwargs.pop("lookup_expr", "in"), **kwargs)
+
+
+class ContainsFilter(ValuesFilter):
+    """Containing one of several values."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        found = Q()
+        for part in value:
+            found |= Q(**{f"{self.field_name}__contains": part})
+        return qs.filter(found)
+
+
+class StatementFilter(ValuesFilter):
+    """Of a statement that has one of several values; the texts stand in a table of their own."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        if not value:
+            return qs
+        return of_statements(qs, Statement.objects.filter(**{f"{self.field_name}__in": value}))
+
+
+class TableFilter(ValuesFilter):
+    """Of a statement that names one of several tables, in whatever case."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        if not value:
+            return qs
+        found = Q()
+        for table in value:
+            found |= Q(listed__icontains=f",{table},")
+        listed = Concat(Value(","), "tables", Value(","))
+        return of_statements(qs, Statement.objects.alias(listed=listed).filter(found))
+
+
+class SearchFilter(Filter):
+    """Of a statement whose text contains these words as they stand, in whatever case."""
+
+    field_class = forms.CharField
+
+    def filter(self, qs: Records, value: str) -> Records:
+        return of_statements(qs, Statement.objects.filter(sql__icontains=value)) if value else qs
+
+
+class MillisecondsFilter(Filter):
+    field_class = MillisecondsField
+
+
+class InstantFilter(Filter):
+    field_class = InstantField
+
+
+class SlowFilter(Filter):
+    """Slow or not, by the setting SLOW_MS."""
+
+    field_class = SwitchField
+
+    def filter(self, qs: Records, value: bool | None) -> Records:
+        if value is None:
+            return qs
+        slow_ms = conf.load().slow_ms
+        return qs.filter(duration_ms__gte=slow_ms) if value else qs.filter(duration_ms__lt=slow_ms)
+
+
+class ErrorFilter(ValuesFilter):
+    """Failed with one of several exception classes; true means any error, false no error."""
+
+    def filter(self, qs: Records, value: list[str]) -> Records:
+        found = Q()
+        for name in value:
+            found |= Q(error__isnull=name == "false") if name in ("true", "false") else Q(error=name)
+        return qs.filter(found)
+
+
+def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
+    return records.filter(fingerprint__in=statements.using(records.db).values("fingerprint"))
+
+
+class SQLLogFilter(django_filters.FilterSet):
+    """The filters of the API, in the order in which a database should test them: cheap ones first."""
+
+    min_ms = MillisecondsFilter("duration_ms", "gte", label="At least (ms)")
+    max_ms = MillisecondsFilter("duration_ms", "lte", label="At most (ms)")
+    slow = SlowFilter("duration_ms", label="Slow")
+    to = InstantFilter("time", "lt", label="To")
+    error = ErrorFilter("error", label="Error")
+    alias = ValuesFilter("alias", label="Database")
+    vendor = ValuesFilter("vendor", label="Vendor")
+    kind = ValuesFilter("kind", label="Kind")
+    method = ValuesFilter("method", convert=str.upper, label="Method")
+    route = ValuesFilter("route", label="Route")
+    view = ValuesFilter("view", label="View")
+    release = ValuesFilter("release", label="Release")
+    host = ValuesFilter("host", label="Host")
+    trace_id = ValuesFilter("trace_id", convert=as_hex(32), label="Trace")
+    request_id = ValuesFilter("request_id", label="Request")
+    fingerprint = ValuesFilter("fingerprint", convert=as_hex(16), label="Fingerprint")
+    call_site = ContainsFilter("call_site", label="Call site")
+    operation = StatementFilter("operation", convert=str.upper, label="Operation")
+    table = TableFilter("tables", label="Table")
+    search = SearchFilter("sql", label="Search")
+
+    class Meta:
+        model = SQLLog
+        fields = ()
+
+    @classmethod
+    def get_filters(cls) -> OrderedDict[str, Filter]:
+        """Add `from`, which no attribute of a class can be called."""
+        filters = super().get_filters()
+        filters["from"] = InstantFilter("time", "gte", label="From")
+        return filters
+
+    @classmethod
+    def from_query(cls, query: QueryDict, others: Collection[str] = ()) -> "SQLLogFilter":
+        """Read a query string; `others` are the parameters that a view knows beside the filters.
+
+        Raise ParameterError for an unknown parameter and for an invalid value.
+        """
+        several = {name for name, one in cls.base_filters.items() if isinstance(one, ValuesFilter)}
+        refuse_unknown(query, {*cls.base_filters, *others})
+        filterset = cls(given(query, cls.base_filters, several))
+        for name, messages in filterset.errors.items():
+            raise ParameterError(name, f"{name}: {messages[0]}")
+        return filterset

@@ -1,12 +1,10 @@
-"""Requests, commands and tasks by what they have queried: the rows of `requests/`.
+"""Add the ring up by trace: requests, commands and tasks with their queries, the rows of `requests/`.
 
-Add the ring up by trace: the requests, commands and tasks that sent the records.
-
-The page of traces is chosen by one scan; what else is said of them is read for
-the page alone. Runs in the reader's thread.
+One scan chooses the traces of a page; everything else is read for that page only. Runs in the reader's
+thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,10 +13,10 @@ from django.db.models import Count, Max, Min, Sum
 from django.http import HttpRequest
 
 from sqllogs.read import records
-from sqllogs.read.aggregates import Records, as_time, fetch
+from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, times_by_seq
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339
-from sqllogs.read.ring import RingSnapshot, at_seqs, chunks, in_ring, since
+from sqllogs.read.ring import RingSnapshot, chunks, in_ring, since
 from sqllogs.read.scope import Answer, Scope, head
 
 LAST = (
@@ -78,20 +76,9 @@ def find_units(filtered: Records, ring: RingSnapshot) -> list[Unit]:
     return [Unit._make(row) for row in fetch(found)]
 
 
-def times(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]:
-    """Return when records were sent, by their numbers; one that has been overwritten is left out."""
-    return {seq: as_time(time) for seq, time in by_number(ring, seqs, "time")}
-
-
 def last_records(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Look the last records of traces up by their numbers."""
-    return {seq: dict(zip(LAST, values, strict=True)) for seq, *values in by_number(ring, seqs, *LAST)}
-
-
-def by_number(ring: RingSnapshot, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
-    """Look records up: number and columns of each; what has been overwritten has another number by now."""
-    for chosen in at_seqs(ring, seqs):
-        yield from fetch(chosen.values_list("seq", *columns))
+    return {seq: dict(zip(LAST, values, strict=True)) for seq, *values in columns_by_seq(ring, seqs, *LAST)}
 
 
 def worst_repeats(filtered: Records, ring: RingSnapshot, units: Sequence[Unit]) -> dict[str, Repeat]:
@@ -182,7 +169,7 @@ def read_requests(request: HttpRequest, scope: Scope, page: OffsetPage) -> Reque
 def _rows(scope: Scope, shown: list[Unit]) -> list[RequestRow]:
     last = last_records(scope.ring, [unit.last_seq for unit in shown])
     worst = worst_repeats(scope.records, scope.ring, shown)
-    begins = times(scope.ring, [unit.first_seq for unit in shown])
+    begins = times_by_seq(scope.ring, [unit.first_seq for unit in shown])
     texts = records.statements({repeat.fingerprint for repeat in worst.values()}) if scope.with_text else {}
     rows = []
     for unit in shown:

@@ -1,28 +1,22 @@
-"""Statements by their share of the load, with what has been decided about each.
+"""List statements by their share of the load, with their review, and store reviews.
 
-Feeds the list of the admin and the files made of it. Figures of all statements are read
-once; what a share or a further column needs is read when it is asked for. Runs in the
-reader's thread.
-
-Note what has been decided about statements, and tell it.
-
-Fed by the admin's forms, feeds `sqllogs.read.reviews`. Runs in the thread of
-who asks, on the ring's database.
+Feeds the admin's list, its exports and its forms. The figures of all statements are read once; a further
+column is read when it is needed. Runs in the thread of the request, on the ring's database.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from dataclasses import replace as replaced
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from django.db import router, transaction
 from django.http import QueryDict
-from django.utils import timezone
 
 from sqllogs.models import Review
 from sqllogs.read import series, stats
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import chunks
 from sqllogs.read.scope import Answer, Scope, cheapest_source, head
@@ -31,7 +25,7 @@ from sqllogs.read.stats import Grouped, StatementStatsRow, StatsGroup
 from sqllogs.statistics.resolution import MINUTE_S
 
 SPARKLINE_STEPS = 30
-"""About so many points show the course of a statement's load."""
+"""Approximate number of points of a sparkline."""
 
 YES, NO = "true", "false"
 
@@ -41,7 +35,7 @@ class ReviewedRow(StatementStatsRow):
     """All calls of one statement, and what has been decided about it."""
 
     rows_per_call: float | None
-    """Returned or changed, where the driver told."""
+    """Returned or changed, if the driver reported it."""
     status: str
     """open, reviewed or ignored."""
     reviewed_by: str | None
@@ -182,7 +176,7 @@ BY_MAX_CHARACTERS = 150
 
 def decide(fingerprints: Iterable[str], status: str, *, by: str, note: str | None = None) -> int:
     """Note a decision about statements, return of how many; without a note those that there are stay."""
-    decision: dict[str, Any] = {"status": status, "by": by[:BY_MAX_CHARACTERS], "at": timezone.now()}
+    decision: dict[str, Any] = {"status": status, "by": by[:BY_MAX_CHARACTERS], "at": datetime.now(UTC)}
     if note is not None:
         decision["note"] = note
     wanted = list(dict.fromkeys(fingerprints))

@@ -1,17 +1,16 @@
-"""Where in the ring a reader is, and which part of it he wants. Used by all of `sqllogs.read`.
+"""Where the ring begins and ends, which part of it is read, and whether it has changed.
 
-Tell whether anything has been written since a former answer. Runs in the reader's thread.
+Used by all of `sqllogs.read`, in the reader's thread.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Q, QuerySet, Sum
 
-from sqllogs.models import Process, RingHead, SQLLog
-from sqllogs.storage.blocks import slot_ranges
+from sqllogs.models import Process, RingHead, SQLLog, slot_ranges
 
 Records = QuerySet[SQLLog]
 
@@ -61,6 +60,11 @@ class Window:
     limit: int
     after: Position | None = None
     offset: int = 0
+
+
+def utc_now() -> datetime:
+    """Return the time of an answer; `timezone.now()` is naive where the project has USE_TZ=False."""
+    return datetime.now(UTC)
 
 
 def ring() -> RingSnapshot:

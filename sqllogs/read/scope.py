@@ -1,6 +1,7 @@
-"""Say which records an answer is about, what it is made from, and since when that is complete.
+"""Decide which records an answer covers, from when on it is complete, and whether ring or statistics answer.
 
-Choose between the ring, which has the records, and the statistics, which outlive them.
+The ring has the records; the statistics outlive them. Fed by the filters of a request, used by all reports in
+the reader's thread.
 """
 
 from collections.abc import Mapping
@@ -8,17 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from django.utils import timezone
-
 from sqllogs import conf
 from sqllogs.errors import ParameterError
 from sqllogs.read import records, statistics, statistics_rows
 from sqllogs.read import ring as read_ring
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import Records, RingSnapshot
 
 Source = Literal["ring", "statistics"]
+
+SUPPORTED = frozenset(
+    {
+        "from", "to", "alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint",
+        "operation", "table", "search",
+    }
+)  # fmt: skip
+"""The filters that statistics answer; any other needs the ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,7 @@ class Scope:
             oldest=datetime.fromisoformat(oldest["time"]) if oldest else None,
             version=version,
             with_text=with_text,
-            now=timezone.now(),
+            now=read_ring.utc_now(),
         )
 
     @property
@@ -79,7 +86,7 @@ class TimeSpan:
 
     @property
     def seconds(self) -> float:
-        """Never nothing, so that rates can be told."""
+        """Never 0, so that rates can be computed."""
         return max((self.end - self.begin).total_seconds(), 0.001)
 
 
@@ -113,7 +120,7 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     """
     if wanted == "ring":
         return "ring"
-    needs_ring = statistics_rows.unsupported(scope.asked)
+    needs_ring = unsupported(scope.asked)
     if group_by is not None and group_by not in statistics.GROUPS:
         needs_ring.append("group_by")
     if wanted == "statistics":
@@ -126,18 +133,27 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
 
 
+def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
+    """Name the filters in use that need the ring."""
+    return sorted(
+        name
+        for name, value in cleaned.items()
+        if name not in SUPPORTED and value is not None and value != [] and value != ""
+    )
+
+
 def cheapest_source() -> Source:
     """Return what answers fastest of what they both can answer: statistics, if any are kept."""
     return "ring" if statistics.complete_since() is None else "statistics"
 
 
 def _is_sampled() -> bool:
-    """Tell whether the ring has a share of the records only; the statistics count all."""
+    """Whether the ring has only a share of the records; the statistics count all."""
     return conf.load().sample < 1 and statistics.complete_since() is not None
 
 
 def _is_older(scope: Scope) -> bool:
-    """Tell whether the range begins before the ring, and the statistics know something of that time."""
+    """Whether the range begins before the ring, and the statistics have counts of that time."""
     since = scope.asked["from"]
     if scope.oldest is not None and (since is None or since >= scope.oldest or scope.oldest_seq == 1):
         return False  # number 1 is in the ring: nothing has been overwritten

@@ -1,9 +1,6 @@
-"""Figures by time and group: the points of `series/`.
+"""Add the ring or the statistics up by time and group: the points of `series/`.
 
-Add the ring up by time and group: the points of a graph.
-
-One scan; times without calls are filled in, so that a gap is seen as one. Runs
-in the reader's thread.
+One scan; steps without calls are filled in, so that a gap is visible. Runs in the reader's thread.
 """
 
 import math
@@ -162,7 +159,7 @@ def _by_value(
 
 
 BARS = 60
-"""About so many steps, at most, show the course of an answer."""
+"""Approximate maximum of steps in an answer."""
 _FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
 """Up to how long a time of statistics is shown by rows of which length; a longer one is by those of days."""
 

@@ -1,6 +1,6 @@
-"""All there is of one statement: the answer of `fingerprints/<fingerprint>/`.
+"""Read everything about one statement: figures by origin and sample records, `fingerprints/<fingerprint>/`.
 
-Read all there is of one statement: figures by where it came from, and some of its records.
+Runs in the reader's thread.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,14 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from sqllogs.models import Statement, StatisticKey
-from sqllogs.read import n_plus_one, requests
-from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts
+from sqllogs.read import n_plus_one
+from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts, times_by_seq
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import RecordJSON, records, rfc3339, rows
+from sqllogs.read.records import records, rfc3339, rows
 from sqllogs.read.ring import Ordering, RingSnapshot, Window, in_ring
 from sqllogs.read.scope import Answer, Scope, head
+from sqllogs.record import RecordJSON
 
 ORIGINS_MAX = 20
 
@@ -85,7 +86,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
     if text is None and not whole.calls:
         return None
     span = scope.span
-    last_seen = requests.times(scope.ring, [whole.last_seq]).get(whole.last_seq) if whole.calls else None
+    last_seen = times_by_seq(scope.ring, [whole.last_seq]).get(whole.last_seq) if whole.calls else None
     page = OffsetPage(ordering="-total_ms", limit=ORIGINS_MAX, offset=0)
     suspects = n_plus_one.read_repeats(request, replaced(scope, records=chosen), page).results
     return StatementAnswer(
@@ -157,7 +158,7 @@ def statement(fingerprint: str) -> Statement | None:
 
 
 def is_counted(fingerprint: str) -> bool:
-    """Tell whether statistics know a statement, at whatever time."""
+    """Whether the statistics have a statement, at any time."""
     return StatisticKey.objects.filter(fingerprint=fingerprint).exists()
 
 

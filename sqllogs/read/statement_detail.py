@@ -1,4 +1,4 @@
-"""All there is of one statement for who reviews it: from statistics what these know, from the ring the rest.
+"""Read everything about one statement for its review: the statistics' figures, and the rest from the ring.
 
 Feeds the admin's page of a statement; runs in the reader's thread.
 """
@@ -14,14 +14,14 @@ from django.http import HttpRequest, QueryDict
 from sqllogs.models import Review, SQLLog, Statement
 from sqllogs.read import aggregates, n_plus_one, records, reviews, ring, series, statement, stats
 from sqllogs.read import statement as read_statement
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import RecordJSON
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.scope import Answer, Scope, Source, cheapest_source, head
 from sqllogs.read.series import Graph, SeriesPoint
 from sqllogs.read.statement import ORIGINS_MAX, samples
 from sqllogs.read.stats import StatsGroup
+from sqllogs.record import RecordJSON
 
 ORIGINS = ("route", "view", "alias")
 """What statistics know of where a statement came from; call sites are known of records alone."""
@@ -61,7 +61,7 @@ class StatementDetail(Answer):
 def read_statement_detail(
     request: HttpRequest, fingerprint: str, begin: str, *, with_text: bool
 ) -> StatementDetail | None:
-    """Return None for a statement that nobody knows; raise ParameterError for a time that is none."""
+    """Return None for an unknown statement; raise ParameterError for an invalid time."""
     query = QueryDict(mutable=True)
     query.update({"from": begin, "fingerprint": fingerprint})
     scope = Scope.from_filters(SQLLogFilter.from_query(query), version="", with_text=with_text)
@@ -87,7 +87,7 @@ def read_statement_detail(
 
 
 def is_known(fingerprint: str) -> bool:
-    """Tell whether there is, or was, such a statement."""
+    """Whether such a statement exists or existed."""
     return bool(
         statement.statement(fingerprint)
         or reviews.get_review(fingerprint)

@@ -1,15 +1,8 @@
 """Read the statistics: figures by group, and by group and time.
 
-A range is some runs of rows of one resolution, five at most: of a month, some
-minutes and hours, the days between, and hours and minutes again. Each run is
-one query, of a series two: the top by their groups, and all others together.
-Counts, sums and maxima are exact, percentiles within 5 %. Fed with what
-`sqllogs.statistics` counts; runs in the reader's thread.
-
-Say which rows of statistics are read together, and in which lines of a series they count.
-
-Planned for `sqllogs.read.statistics`, in the reader's thread, by sums alone: the
-durations of all that is not among the top are then added up by the database, by time.
+A range is at most five runs of rows of one resolution: of a month, minutes, hours, the days between, hours
+and minutes. Each run is one query, of a series two: the top groups, and all others together. Counts, sums and
+maxima are exact, percentiles within 5 %. Runs in the reader's thread.
 """
 
 import time

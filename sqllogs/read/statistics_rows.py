@@ -1,15 +1,7 @@
-"""Read the rows of one resolution, added up by the database as far as it can.
+"""Read rows of statistics of one resolution, filter them, and make means, percentiles and maxima of them.
 
-Used by `sqllogs.read.statistics`, in the reader's thread.
-
-Choose statistics by the filters of the API that they can answer.
-
-Fed by the readers with what `sqllogs.read.filters` has cleaned, narrows the queries
-of `sqllogs.read.statistics`.
-
-Add up rows of statistics, and tell what readers ask for: means, percentiles, maxima.
-
-Used by `sqllogs.read.statistics`, in the reader's thread.
+The database adds up as much as it can. Fed with the cleaned filters of the API, used by
+`sqllogs.read.statistics` in the reader's thread.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,14 +16,6 @@ from sqllogs.models import Statement, Statistic, StatisticKey
 from sqllogs.read.aggregates import fetch, joins
 from sqllogs.statistics import histogram
 from sqllogs.statistics.resolution import MINUTE_S, ResolutionSpan
-
-SUPPORTED = frozenset(
-    {
-        "from", "to", "alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint",
-        "operation", "table", "search",
-    }
-)  # fmt: skip
-"""The filters that statistics answer; any other needs the ring."""
 
 _OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint")
 
@@ -56,7 +40,7 @@ class Where:
 
     @classmethod
     def from_filters(cls, cleaned: Mapping[str, Any]) -> "Where":
-        """Take the cleaned parameters of a `SQLLogFilter`; see `unsupported` first."""
+        """Take the cleaned parameters of a `SQLLogFilter`; see `choose_source` first."""
         values = {name: tuple(cleaned.get(name) or ()) for name in (*_OF_KEY, "operation", "table")}
         since, until = cleaned.get("from"), cleaned.get("to")
         return cls(since=since, until=until, search=cleaned.get("search") or "", **values)
@@ -86,15 +70,6 @@ class Where:
         for table in self.table:
             tables |= Q(listed__icontains=f",{table},")
         return statements.filter(tables)
-
-
-def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
-    """Name the filters in use that need the ring."""
-    return sorted(
-        name
-        for name, value in cleaned.items()
-        if name not in SUPPORTED and value is not None and value != [] and value != ""
-    )
 
 
 class StatisticsSums(NamedTuple):
@@ -168,7 +143,7 @@ class StatisticsAggregate:
     calls: int
     errors: int
     rows: int
-    """Returned or changed, where the driver told."""
+    """Returned or changed, if the driver reported it."""
     total_ms: float
     mean_ms: float
     p50_ms: float

@@ -1,4 +1,7 @@
-"""Figures by statement, view or what else is grouped by: the rows of `stats/`."""
+"""Figures by statement, view or another column: the rows of `stats/`, from the ring or the statistics.
+
+Runs in the reader's thread.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ from typing import Any, NamedTuple
 
 from django.http import HttpRequest
 
-from sqllogs.read import aggregates, n_plus_one, records, requests, statistics, statistics_rows
+from sqllogs.read import aggregates, n_plus_one, records, statistics, statistics_rows
 from sqllogs.read.aggregates import GroupValue, group_column
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339
@@ -36,14 +39,14 @@ class StatsRow:
     p99_ms: float | None
     max_ms: float | None
     rows: int | None
-    """Rows returned or changed, where the driver told."""
+    """Rows returned or changed, if the driver reported it."""
     last_seen: str
     route: str | None
-    """The route with the most calls, lately."""
+    """The route with the most calls recently."""
     call_sites: list[str]
-    """Those with the most calls, lately."""
+    """Those with the most calls recently."""
     repeats: int
-    """How often, at worst, one line of one unit of work has lately sent it; 0 if that is no N+1 suspect."""
+    """Largest number of times one line of a unit of work has sent it recently; 0 if no N+1 suspect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ class Grouped(NamedTuple):
 
 
 def last_seen(group: StatsGroup) -> Any:
-    """Return what tells which of some groups, of one source, was seen last."""
+    """Return the value by which groups of one source are ordered by last call."""
     return group.last_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.last_seq
 
 
@@ -162,7 +165,7 @@ class _Rows:
         self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
         seqs = [group.last_seq for group in shown if isinstance(group, aggregates.Group)]
         self._begin = scope.begin
-        self._times = requests.times(scope.ring, seqs)
+        self._times = aggregates.times_by_seq(scope.ring, seqs)
         self._texts: Mapping[str, StatementInfo] = {}
         if self._of_statements:
             self._texts = records.statements({str(group.group) for group in shown})
@@ -208,7 +211,7 @@ class _Rows:
 
 
 def worst(scope: Scope, group_by: str) -> dict[GroupValue, int]:
-    """Return how often, lately and at worst, one line of one unit of work has sent a group's statement."""
+    """Return the largest number of times one line of a unit of work has sent a group's statement recently."""
     found = n_plus_one.worst_by_group(scope.records, scope.ring, group_column(group_by))
     values = aggregates.GroupValues(group_by, found)
     times_of: dict[GroupValue, int] = {}

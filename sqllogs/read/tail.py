@@ -1,17 +1,16 @@
-"""Follow the ring: every record that is written after a moment, once, though writers overtake each other.
+"""Follow the ring: return each new record once, although writers overtake each other.
 
-A writer reserves a block of numbers before it writes them, so what is missing
-below the newest number may still come. Runs in the reader's thread.
+A writer reserves a block of numbers before it writes them, so a number that is missing below the newest one
+may still arrive. Runs in the reader's thread.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqllogs.models import SQLLog
+from sqllogs.models import SQLLog, slot_ranges
 from sqllogs.read.records import Row, rows
 from sqllogs.read.ring import Ordering, Position, Records, RingSnapshot, Window, ring
-from sqllogs.storage.blocks import slot_ranges
 
 GAP_TIMEOUT_S = 30.0
 """How long a reserved number is waited for; a writer that was killed never writes its block."""

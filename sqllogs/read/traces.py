@@ -1,12 +1,28 @@
-"""One trace: its records in order, and the same as spans for a trace panel."""
+"""One trace: its records in order, and the same as spans for a trace panel.
 
-from collections.abc import Iterator
+Fed with a page of records, feeds `traces/<trace_id>/`. Runs in the reader's thread and queries nothing.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqllogs.read.pagination import Page
-from sqllogs.read.records import RecordJSON
 from sqllogs.read.scope import Answer, TimeSpan, head
+from sqllogs.record import FIELDS, FieldGroup, RecordJSON
+
+PART_OF_SPAN = frozenset(["time", "duration_ms", "operation", "tables", "alias", "vendor", "kind"])
+"""Fields that are a span's name, service or time, and need no tag."""
+UNIT_TAGS = tuple(
+    name
+    for name, field in FIELDS.items()
+    if field.group is FieldGroup.ORIGIN and name not in {*PART_OF_SPAN, "call_site"}
+)
+QUERY_TAGS = tuple(
+    name
+    for name, field in FIELDS.items()
+    if field.group is not FieldGroup.TRACE and name not in {*PART_OF_SPAN, *UNIT_TAGS}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +108,7 @@ def _units(trace_id: str, records: list[RecordJSON]) -> Iterator[TraceSpan]:
             startTime=begin_ms,
             duration=end_ms - begin_ms,
             statusCode=2 if (last["status"] or 0) >= 500 else 0,
-            tags=_tags(last, "view", "status", "release", "host", "pid", "request_id"),
+            tags=_tags(last, UNIT_TAGS),
         )
 
 
@@ -107,11 +123,11 @@ def _query(trace_id: str, record: RecordJSON) -> TraceSpan:
         startTime=_epoch_ms(record["time"]),
         duration=record["duration_ms"],
         statusCode=0 if record["error"] is None else 2,
-        tags=_tags(record, "id", "sql", "fingerprint", "rows", "call_site", "error", "sqlstate"),
+        tags=_tags(record, QUERY_TAGS),
     )
 
 
-def _tags(record: RecordJSON, *names: str) -> list[Tag]:
+def _tags(record: RecordJSON, names: Iterable[str]) -> list[Tag]:
     found = ((name, record[name]) for name in names)  # type: ignore[literal-required]
     return [Tag(key=name, value=value) for name, value in found if value is not None]
 

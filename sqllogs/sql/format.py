@@ -1,7 +1,6 @@
-"""Cut a normalised statement to a width, so that what tells it apart is left.
+"""Shorten a normalized statement to a width and keep the parts that identify it.
 
-Feeds the terminal's tables and the messages of `sqllogs.testing`; page and admin count the
-columns that it finds.
+Feeds the terminal's tables, the messages of `sqllogs.testing`, page and admin. Runs in any thread.
 """
 
 import re

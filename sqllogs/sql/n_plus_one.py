@@ -1,8 +1,7 @@
-"""Tell an N+1 from a loop that is meant.
+"""Distinguish an N+1 from an intended loop, by rules on normalized statements of the ORM.
 
-Pure rules on normalised statements, as the ORM writes them; used by
-`sqllogs.read.n_plus_one` in the reader's thread, by `sqllogs.metrics.open_requests` in
-the writer's and by `sqllogs.testing` in a test's.
+Used by `sqllogs.read.n_plus_one` in the reader's thread, by `sqllogs.metrics.open_requests` in the writer's
+and by `sqllogs.testing` in the test's.
 """
 
 import re
@@ -54,8 +53,8 @@ class End(Protocol):
 class Repetition:
     """How one line of one unit of work has sent one statement.
 
-    It is told by the first and the last record: averages of all would be sorted along through
-    the whole ring, and a metric or a test must not judge otherwise than the ring.
+    Only the first and the last record are used: averages of all would be sorted along through the
+    whole ring, and a metric or a test must decide as the ring does.
     """
 
     times: int
@@ -68,7 +67,7 @@ class Repetition:
 
     @property
     def rows_each(self) -> float | None:
-        """Rows returned or changed, where the driver told."""
+        """Rows returned or changed, if the driver reported it."""
         rows = [end.rows for end in (self.first, self.last) if end.rows is not None]
         return sum(rows) / len(rows) if rows else None
 
@@ -117,7 +116,7 @@ def _is_meant(statement: StatementInfo, repetition: Repetition) -> bool:
 
 
 def _has_many_rows(sql: str, repetition: Repetition) -> bool:
-    """Tell bulk_create: its statement has one row of placeholders for each object."""
+    """Recognize bulk_create: its statement has one row of placeholders for each object."""
     if repetition.rows_each is not None and repetition.rows_each > 1:
         return True
     columns = _COLUMNS.match(sql)
@@ -131,7 +130,7 @@ def _has_many_rows(sql: str, repetition: Repetition) -> bool:
 
 
 def _is_page(sql: str, repetition: Repetition) -> bool:
-    """Tell a page of a longer list from the one row that a loop asks for."""
+    """Distinguish a page of a longer list from the one row that a loop asks for."""
     if " LIMIT " not in sql or not (" OFFSET " in sql or (" ORDER BY " in sql and _BEYOND.search(sql))):
         return False
     if repetition.rows_each is not None:

@@ -1,8 +1,7 @@
-"""Turn a stored text back into one that a database prepares.
+"""Turn a stored statement back into one that a database can prepare.
 
-Fed by `sqllogs.read.explain` with normalised text. Placeholders and literals are both
-`?` there, positions in GROUP BY and ORDER BY too, and PostgreSQL has an operator
-of that name: which is which is told by what stands before it.
+Fed by `sqllogs.read.explain`. In the stored text placeholders, literals, positions in GROUP BY and ORDER BY
+and an operator of PostgreSQL are all a `?`; the word before it decides which it is.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Say what would make one statement out of an N+1, naming model and field.
+"""Suggest how to replace an N+1 by one query, with the model and the field.
 
-Reads a normalised statement as the ORM writes it, and the application's models;
-sends no query. Used by `sqllogs.read` readers in their thread.
+Reads a normalized statement of the ORM and the application's models, sends no query. Used in the reader's
+thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RELATIONS_MAX = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What to do; `model` and `field` are None where the statement does not tell them."""
+    """What to do; `model` and `field` are None if the statement does not show them."""
 
     kind: Kind
     model: str | None = None
@@ -55,7 +55,7 @@ class Remedies:
     def remedy(
         self, operation: str, sql: str, tables: Collection[str], seen: Collection[str] = ()
     ) -> Remedy | None:
-        """Return the remedy for a repeated statement; None if there is none to tell.
+        """Return the remedy for a repeated statement; None if none is known.
 
         `seen` are the tables that the same unit of work has asked: of the relations that may
         be meant, those from them are.

@@ -168,9 +168,3 @@ def count_records(records: int) -> int:
 
 def is_indexed(capacity: int) -> bool:
     return capacity >= INDEXED_FROM_ROWS
-
-
-def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
-    """Return the one or two ranges of slots that hold the numbers from `first` to `last`, oldest first."""
-    low, high = first % capacity, last % capacity
-    return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]

@@ -7,11 +7,9 @@ have their own timeouts, never come from a pool, and are opened again after ever
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
@@ -64,16 +62,6 @@ def close_connection(connection: BaseDatabaseWrapper) -> None:
     connection.close()
     if connection.connection is not None:
         driver.close()
-
-
-def storable_time(alias: str, time: datetime) -> datetime:
-    """Return a time in UTC as the ORM stores it unchanged, also in a project without USE_TZ.
-
-    There SQLite and MySQL refuse a time with a zone, and would store the local time of one without.
-    """
-    if settings.USE_TZ or connections[alias].features.supports_timezones:
-        return time
-    return time.astimezone(UTC).replace(tzinfo=None)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from sqllogs import conf
 from sqllogs.conf import Conf
 from sqllogs.context import muted
 from sqllogs.models import Event
-from sqllogs.storage.connection import storable_time
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,6 @@ def deploy_event(release: str) -> Event:
 
 def store_event(event: Event, alias: str) -> None:
     """Store an event unless its key exists, and delete those beyond EVENTS_MAX. Raise database errors."""
-    event.time = storable_time(alias, event.time)
     events = Event.objects.using(alias)
     with transaction.atomic(using=alias):
         events.bulk_create([event], ignore_conflicts=True)

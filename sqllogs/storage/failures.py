@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
+from sqllogs.record import error_code
 from sqllogs.storage import files
 
 # What drivers raise when a value cannot be stored, found by the driver or by the server. By name,
@@ -105,7 +106,7 @@ _OTHER = _Cause(
 
 def unavailable(alias: str, exc: Exception) -> StoreUnavailableError:
     """Return the exception that names the cause of a driver's exception, and the remedy."""
-    text = f"{_sqlstate(exc)}: {exc}"
+    text = f"{error_code(exc) or ''}: {exc}"
     cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), _OTHER)
     problem, advice = cause.problem.format(alias=alias), cause.advice.format(alias=alias)
     # SQLite has one message for every reason why a file cannot be opened.
@@ -121,17 +122,9 @@ def is_rejection(exc: Exception) -> bool:
     names = {kind.__name__ for kind in type(exc).__mro__}
     # Drivers also raise these for a connection that is closed: PyMySQL as InterfaceError(0, ""),
     # sqlite3 as ProgrammingError.
-    if not _sqlstate(exc) and ("closed" in str(exc) or exc.args[:1] == (0,)):
+    if not error_code(exc) and ("closed" in str(exc) or exc.args[:1] == (0,)):
         return False
     # ProgrammingError without a SQLSTATE is a value that the driver cannot send; with one the server
     # complains about tables or permissions.
-    unsendable = "ProgrammingError" in names and not _sqlstate(exc)
+    unsendable = "ProgrammingError" in names and not error_code(exc)
     return unsendable or not names.isdisjoint(_REJECTIONS)
-
-
-def _sqlstate(exc: Exception) -> str:
-    for found in (exc, exc.__cause__):
-        state = getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
-        if state:
-            return str(state)
-    return ""

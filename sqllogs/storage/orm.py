@@ -6,7 +6,6 @@ of the two stores that use their driver directly.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -17,7 +16,7 @@ from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 from sqllogs.storage import events
-from sqllogs.storage.connection import close_connection, open_connection, storable_time, used_by_orm
+from sqllogs.storage.connection import close_connection, open_connection, used_by_orm
 from sqllogs.storage.store import COLUMNS, EVICTION_ORDER, ProcessRow, RingState, WritePart, newest
 
 CHUNK_ROWS = 200
@@ -80,7 +79,7 @@ class ORMStore:
     def _is_written(self, process: ProcessRow) -> bool:
         """Store the process's counts and the part's number; return whether the part was written before."""
         processes = Process.objects.using(self._alias)
-        values = self._storable(process._asdict())
+        values = process._asdict()
         new = Process(**values | {"written_part": 0})
         processes.bulk_create([new], ignore_conflicts=True)
         row = processes.select_for_update().filter(uuid=process.uuid)
@@ -154,18 +153,12 @@ class ORMStore:
             return
         targeted = self._connection.features.supports_update_conflicts_with_target
         model._default_manager.using(self._alias).bulk_create(
-            [model(**self._storable(row)) for row in rows],
+            [model(**row) for row in rows],
             batch_size=500,
             update_conflicts=True,
             unique_fields=[key] if targeted else None,
             update_fields=[name for name in rows[0] if name not in {key, keep}],
         )
-
-    def _storable(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: storable_time(self._alias, value) if isinstance(value, datetime) else value
-            for name, value in row.items()
-        }
 
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
         return None

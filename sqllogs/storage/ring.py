@@ -18,8 +18,8 @@ from django.db import connections
 
 from sqllogs import guard
 from sqllogs.conf import Conf
+from sqllogs.context import untraced
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.otel.tracing import untraced
 from sqllogs.record import Batch, ProcessCounts, Record
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys

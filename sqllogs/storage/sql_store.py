@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqllogs.models import Event
+from sqllogs.models import Event, slot_ranges
 from sqllogs.statistics.counting import StatisticRow
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 from sqllogs.storage import blocks, events
-from sqllogs.storage.blocks import slot_ranges
 from sqllogs.storage.connection import close_connection, used_by_orm
 from sqllogs.storage.store import (
     BLOCK_TABLE,

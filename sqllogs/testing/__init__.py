@@ -1,7 +1,7 @@
-"""Let an N+1 fail the build: assertions and budgets on the queries of a test.
+"""Fail the build on an N+1: assertions and budgets for the queries of a test.
 
-Under a test runner nothing is recorded unless it is asked for here; what is
-recorded stays in memory. `sqllogs.pytest_plugin` adds the fixture and options of pytest.
+Under a test runner nothing is recorded unless a test asks for it, and records stay in memory.
+`sqllogs.pytest_plugin` adds the pytest fixture and options.
 """
 
 from sqllogs.testing.enforcement import query_budget

@@ -1,7 +1,7 @@
 """The budget file: how many queries each test may send, by operation and tables.
 
-Read and written by `query_budget` at the end of a test, in whichever process
-runs it: a lock and an exchange of the whole file make parallel updates add up.
+`query_budget` reads and writes it at the end of a test, in any process: with a lock and an atomic replacement
+of the whole file, parallel updates add up.
 """
 
 import json
@@ -61,7 +61,9 @@ def _read(file: Path) -> dict[str, Budget]:
     except FileNotFoundError:
         return {}
     except ValueError as exc:
-        raise ValueError(f"{file} is not JSON ({exc}). Mend it, or delete it and write it anew.") from exc
+        raise ValueError(
+            f"{file} is not JSON ({exc}). Fix it, or delete it and run again with --sqllogs-update-budget."
+        ) from exc
     return budgets
 
 

@@ -1,7 +1,6 @@
-"""`@query_budget`: hold a test to a number of queries, or to its line in the budget file.
+"""`@query_budget`: limit the queries of a test, to a number or to its line in the budget file.
 
-Works on functions and classes, sync and async, under pytest and unittest; runs
-in the test's thread.
+For functions and classes, sync and async, under pytest and unittest. Runs in the test's thread.
 """
 
 import os
@@ -87,8 +86,8 @@ def _budgeted_function(function: Callable[..., Any], limit: int | None) -> Calla
 
 def _name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
     """Return what the runner calls the test under way."""
-    if told := os.environ.get("PYTEST_CURRENT_TEST"):
-        return told.rpartition(" (")[0]
+    if test := os.environ.get("PYTEST_CURRENT_TEST"):
+        return test.rpartition(" (")[0]
     if args and isinstance(args[0], TestCase):
         return args[0].id()
     return f"{function.__module__}.{function.__qualname__}"

@@ -1,17 +1,7 @@
-"""The queries of a block or a test, in memory.
+"""Keep the queries of a block or a test in memory, and check them at its end.
 
-Fed by `sqllogs.testing.log` in the threads that query; read by the assertions
-in the test's own.
-
-Hand each query of a test to the logs that are open.
-
-The wrapper is the one of `sqllogs.capture.wrapper`; behind it is a list in memory in
-place of the buffer, so there is no thread and no database. It runs in the
-thread of the query.
-
-Blocks that fail when they query too much.
-
-They run in the test's thread, around the code under test.
+The execute wrapper of `sqllogs.capture.wrapper` feeds each open log in the thread of the query, without a
+writer or a database; the assertions read it in the test's thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -73,7 +63,7 @@ class QueryLog:
         self._captured.append(captured)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all queries so far."""
         self._captured.clear()
 
     def assert_max_queries(self, limit: int) -> None:

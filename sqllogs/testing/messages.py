@@ -1,6 +1,6 @@
-"""Say what is wrong with a test's queries: which, how often, where from, and what to do about it.
+"""Write what is wrong with a test's queries: which, how often, from where, and the remedy.
 
-Pure text, with remedies by the application's models; feeds the assertions of `sqllogs.testing`.
+Feeds the assertions of `sqllogs.testing`; queries nothing.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a `QueryLog` is made of."""
+"""The queries of a `QueryLog`, and groups of them. Made by `sqllogs.testing.log`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,7 +54,7 @@ class QueryGroup:
 
     @property
     def repetition(self) -> Repetition:
-        """What tells an N+1 from a loop that is meant."""
+        """What the N+1 rules look at."""
         return Repetition(times=self.times, first=self.first, last=self.queries[-1])
 
     @property

@@ -23,12 +23,11 @@ from sqllogs.api import views
 from sqllogs.models import SQLLog
 from sqllogs.read import events, n_plus_one, requests, series, statement, stats, traces
 from sqllogs.read.aggregates import GROUPS
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.health import Health
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
-from sqllogs.read.parameters import SOURCES
-from sqllogs.read.records import RecordJSON
+from sqllogs.read.parameters import SOURCES, SQLLogFilter
 from sqllogs.read.series import TOP_MAX
+from sqllogs.record import RecordJSON
 
 TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time"}
 """Texts of these names are times."""

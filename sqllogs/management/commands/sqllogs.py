@@ -34,13 +34,14 @@ class Command(BaseCommand):
         # What is to be set up fails the checks that every other subcommand begins with.
         if options["subcommand"] == "setup":
             options["skip_checks"] = True
-        return super().execute(*args, **options)
+        # The system checks before it query too: SQLite is asked whether it has JSON.
+        with muted():
+            return super().execute(*args, **options)
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
         try:
-            with muted():
-                SUBCOMMANDS[subcommand].handle(self, options)
-                self.stdout.flush()
+            SUBCOMMANDS[subcommand].handle(self, options)
+            self.stdout.flush()
         except BrokenPipeError:
             # `head` or `less` has seen enough. What is left in the buffer would be written at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,8 +8,8 @@ from django.test import Client, RequestFactory
 from sqllogs import guard, urls
 from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
-from sqllogs.read.filters import SQLLogFilter
 from sqllogs.read.pagination import PARAMETERS
+from sqllogs.read.parameters import SQLLogFilter
 from tests.sqllogs.factories import fill, put_statement, reader
 from tests.sqllogs.rings import database
 

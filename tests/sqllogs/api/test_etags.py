@@ -7,6 +7,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from sqllogs.models import Process, RingHead
+from sqllogs.read import ring
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
 from tests.sqllogs.recording import recording
 
@@ -94,7 +95,7 @@ def test_moving_range_is_the_same_until_a_record_leaves_it(path, ask, monkeypatc
 
 
 def _later(monkeypatch, now):
-    monkeypatch.setattr(timezone, "now", lambda: now)
+    monkeypatch.setattr(ring, "utc_now", lambda: now)
 
 
 @both_databases

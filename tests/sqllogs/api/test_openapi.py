@@ -13,7 +13,7 @@ from django.test import Client
 from sqllogs import urls
 from sqllogs.api import views
 from sqllogs.models import Event
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement, reader
 from tests.sqllogs.openapi import ANSWERS, IDS, PARAMETERS, document
 

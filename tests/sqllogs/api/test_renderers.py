@@ -6,7 +6,7 @@ import json
 import pytest
 from django.contrib.auth.models import Permission
 
-from sqllogs.read.records import RecordJSON
+from sqllogs.record import RecordJSON
 from tests.sqllogs.factories import fill, put, put_statement, reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])

@@ -7,7 +7,7 @@ from django.db import connections
 
 from sqllogs.capture import wrapper
 from sqllogs.read.pagination import COUNT_MAX
-from sqllogs.read.records import RecordJSON
+from sqllogs.record import RecordJSON
 from tests.sqllogs.factories import fill, put, put_statement, reader
 from tests.sqllogs.recording import recording, stored
 

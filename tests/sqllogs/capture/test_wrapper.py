@@ -12,7 +12,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from sqllogs import guard
 from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.context import muted, unit_of_work
-from sqllogs.record import Captured, sqlstate
+from sqllogs.record import Captured, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS
 from sqllogs.storage.connection import close_connection
 
@@ -109,7 +109,7 @@ def test_sqlstate_comes_from_the_cause_as_both_psycopgs_name_it():
     for cause, expected in ((DriverError(), "23505"), (OldDriverError(), "40001"), (ValueError(), None)):
         error = RuntimeError()
         error.__cause__ = cause
-        assert sqlstate(error) == expected
+        assert error_code(error) == expected
 
 
 def test_fault_of_ours_does_not_reach_the_caller(caplog):

@@ -1,10 +1,12 @@
 """`manage.py sqllogs`: tokens, resize and clear."""
 
 import json
+from contextlib import suppress
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import BaseCommand
 from django.db import connections
 from django.test import Client
 
@@ -41,10 +43,44 @@ def test_note_for_a_person_goes_to_stderr():
 
 
 @pytest.mark.django_db(databases=["default", "sqllogs"])
-def test_given_token_can_be_created_again():
+def test_given_token_can_be_created_again(monkeypatch):
+    monkeypatch.setenv("READER_TOKEN", GIVEN)
     for options in ([], [], ["--replace"]):
-        assert run("token", "create", "grafana", "--token", GIVEN, *options) == f"{GIVEN}\n"
+        given = run("token", "create", "grafana", "--token-variable", "READER_TOKEN", *options)
+        assert given == f"{GIVEN}\n"
     assert Token.objects.count() == 1
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+def test_token_is_read_from_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", StringIO(f"{GIVEN}\n"))
+    assert run("token", "create", "grafana", "--token-stdin") == f"{GIVEN}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--token", GIVEN], "Use --token-stdin"),  # it would be in the list of processes
+        (["--token-variable", "NOT_SET"], "'NOT_SET' is not set"),
+        (["--token-variable", "READER_TOKEN", "--token-stdin"], "not allowed with"),
+    ],
+)
+def test_token_that_is_given_wrongly_is_refused(options, message):
+    with pytest.raises(CommandError, match=message):
+        run("token", "create", "grafana", *options)
+
+
+def test_checks_before_a_subcommand_leave_no_record(ring_alias, monkeypatch):
+    # As `check --database` does, and a project's command may: JSON fields ask each SQLite for its JSON.
+    monkeypatch.setattr(BaseCommand, "get_check_kwargs", lambda *_: {"databases": list(connections)})
+    for connection in connections.all():
+        connection.features.__dict__.pop("supports_json_field", None)  # asked once for a connection
+    with recording(ring_alias) as recorder:
+        wrapper.install(recorder.wrapper, connections[ring_alias])  # as where the ring is in `default`
+        with suppress(CommandError, SystemExit):
+            call_command("sqllogs", "health", skip_checks=False, stdout=StringIO(), stderr=StringIO())
+        wrapper.uninstall(recorder.wrapper, connections[ring_alias])
+        assert stored(recorder, ring_alias) == []
 
 
 @pytest.mark.django_db(databases=["default", "sqllogs"])

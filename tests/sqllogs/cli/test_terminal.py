@@ -12,8 +12,8 @@ from django.utils import timezone
 from sqllogs.cli import table, tail
 from sqllogs.management.commands.sqllogs import INTERRUPTED, Command
 from sqllogs.models import SQLLog
-from sqllogs.read.filters import SQLLogFilter
-from sqllogs.read.records import RecordJSON
+from sqllogs.read.parameters import SQLLogFilter
+from sqllogs.record import RecordJSON
 from tests.sqllogs.factories import fill, put, put_process, put_statement, reader
 from tests.sqllogs.rings import database
 from tests.sqllogs.statement_kinds import ALIAS, Item

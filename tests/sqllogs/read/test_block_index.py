@@ -15,7 +15,7 @@ from sqllogs.read import block_index
 from sqllogs.read import records as read_records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.block_index import Index
-from sqllogs.read.filters import SQLLogFilter
+from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Position, Window
 from sqllogs.record import Batch, ProcessCounts, Record
 from sqllogs.sql.normalize import StatementScanner

@@ -8,8 +8,7 @@ from django.utils import timezone
 
 from sqllogs.conf import Conf
 from sqllogs.errors import ParameterError
-from sqllogs.read.filters import SQLLogFilter
-from sqllogs.read.parameters import InstantField, escaped
+from sqllogs.read.parameters import InstantField, SQLLogFilter, escaped
 from tests.sqllogs.factories import BEGINNING, put, put_statement
 
 RECORDS = (
@@ -127,7 +126,7 @@ def test_lone_surrogate_is_refused():
 
 def test_unknown_parameter_is_refused_and_the_known_are_listed():
     with pytest.raises(
-        ParameterError, match=r"no parameter 'colour'; the parameters are .*, from, host, .*limit"
+        ParameterError, match=r"Unknown parameter 'colour'. Valid parameters: .*, from, host, .*limit"
     ):
         SQLLogFilter.from_query(QueryDict("colour=red"), ["limit"])
 

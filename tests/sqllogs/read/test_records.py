@@ -8,9 +8,10 @@ from django.db import connections
 from sqllogs.models import SQLLog, Statement
 from sqllogs.read import n_plus_one, records
 from sqllogs.read import ring as read_ring
-from sqllogs.read.filters import of_statements
-from sqllogs.read.records import COLUMNS, _runs, rfc3339
+from sqllogs.read.parameters import of_statements
+from sqllogs.read.records import _runs, rfc3339
 from sqllogs.read.ring import Ordering, Position, RingSnapshot, Window, since
+from sqllogs.record import COLUMNS
 from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, row
 from tests.sqllogs.rings import on_indexed_stores
 

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from sqllogs.models import Statistic
-from sqllogs.read import statistics, statistics_rows
+from sqllogs.read import scope, statistics
 from sqllogs.read.statistics import GROUPS
 from sqllogs.read.statistics_rows import Where
 from tests.sqllogs.factories import put_statement, put_statistics
@@ -90,7 +90,7 @@ def test_filter_chooses_calls(where, calls):
 
 def test_filters_that_need_the_ring_are_named():
     cleaned = {"alias": ["a"], "min_ms": 0.0, "host": [], "trace_id": ["1"], "search": "", "slow": None}
-    assert statistics_rows.unsupported(cleaned) == ["min_ms", "trace_id"]
+    assert scope.unsupported(cleaned) == ["min_ms", "trace_id"]
     where = Where.from_filters({"alias": ["a"], "from": NOON, "to": None, "search": "x"})
     assert where == Where(alias=("a",), since=NOON, search="x")
 

@@ -133,7 +133,7 @@ def test_other_tests_keep_their_budgets_and_the_file_is_in_order(db, file, updat
 
 def test_file_that_is_not_json_is_named(db, file):
     file.write_text("<<<<<<< HEAD")
-    with pytest.raises(ValueError, match=r"query_budget\.json is not JSON .* delete it and write it anew"):
+    with pytest.raises(ValueError, match=r"query_budget\.json is not JSON .* --sqllogs-update-budget"):
         query_budget(ask)()
 
 
