@@ -63,6 +63,9 @@ class Conf:
     release: str = ""
     """Version of your application. Empty uses the environment variable of your host, or the git commit."""
 
+    service: str = ""
+    """Name of this project, where several write to one log. Empty uses the variable OTEL_SERVICE_NAME."""
+
     anonymous_loopback: bool = False
     """Let this machine read without a token. Only with DEBUG."""
 

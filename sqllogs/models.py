@@ -112,6 +112,9 @@ class SQLLog(models.Model):
         help_text=_("Where the application sent it: `path/file.py:line function`."),
     )
     release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
     host = models.CharField(max_length=255, help_text=_("Name of the machine."))
     pid = models.IntegerField(help_text=_("Process id."))
 
@@ -241,6 +244,14 @@ class Process(models.Model):
         db_default=0,
         help_text=_("Number of the last part of a batch that was written; it is not written again."),
     )
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
+    urlconf = models.CharField(
+        max_length=200,
+        null=True,
+        help_text=_("The project's ROOT_URLCONF: of several one is another project."),
+    )
 
     class Meta:
         default_permissions = ()
@@ -277,6 +288,9 @@ class StatisticKey(models.Model):
         max_length=16, null=True, help_text=_("HTTP method; OTHER if it is not a standard one.")
     )
     release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
     last_seen = models.BigIntegerField(
         help_text=_("To the hour, seconds since the epoch. The least recently seen are deleted first.")
     )

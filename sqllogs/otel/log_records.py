@@ -21,7 +21,7 @@ from sqllogs.sql.normalize import ScannedStatement
 EVENT = "sqllogs.query"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
-OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "host", "pid"])
+OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "service", "host", "pid"])
 """Fields of a record that are part of OpenTelemetry's log record, or of its resource."""
 _NAMES = tuple(name for name in Record._fields if name in FIELDS and name not in OWN_FIELDS)
 _VALUES = attrgetter(*_NAMES)
@@ -30,9 +30,9 @@ _VALUES = attrgetter(*_NAMES)
 class LogRecords:
     """For one thread."""
 
-    def __init__(self, *, release: str, slow_ms: float) -> None:
+    def __init__(self, *, release: str, slow_ms: float, service: str = "") -> None:
         self._slow_ms = slow_ms
-        self._resource = _resource(release)
+        self._resource = _resource(release, service)
         self._scope = InstrumentationScope("sqllogs", schema_url=SCHEMA_URL)
         self._limits = LogRecordLimits()
         self._attributes = Attributes()
@@ -70,11 +70,13 @@ def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
     return known(fields)
 
 
-def _resource(release: str) -> Resource:
+def _resource(release: str, service: str) -> Resource:
     """Return who sends: as the application's spans have it, where it has set up a provider."""
     host, pid = socket.gethostname(), os.getpid()
     own: dict[str, Value] = {"host.name": host, "host": host, "process.pid": pid, "pid": pid}
     if release:
         own |= {"service.version": release, "release": release}
+    if service:
+        own["service.name"] = service
     known_already = getattr(trace.get_tracer_provider(), "resource", None)
     return (known_already or Resource.create()).merge(Resource(own))

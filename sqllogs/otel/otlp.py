@@ -191,7 +191,9 @@ class OTLPSink:
         if self._exporter is None:
             from sqllogs.otel.log_records import LogRecords
 
-            self._records = LogRecords(release=self._conf.release, slow_ms=self._conf.slow_ms)
+            self._records = LogRecords(
+                release=self._conf.release, slow_ms=self._conf.slow_ms, service=self._conf.service
+            )
             self._exporter = self._make_exporter(self._conf.otlp)
         status = self._exporter.export([self._records.from_record(*one) for one in self._held])
         if 200 <= status < 400:

@@ -23,7 +23,8 @@ from sqllogs.sql.format import excerpt, highlight_keywords
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")
 GROUPS = (
     ("Statement", "fingerprint"), ("Route", "route"), ("View", "view"), ("Operation", "operation"),
-    ("Table", "table"), ("Database", "alias"), ("Kind", "kind"), ("Release", "release"), ("Host", "host"),
+    ("Table", "table"), ("Database", "alias"), ("Kind", "kind"), ("Release", "release"),
+    ("Service", "service"), ("Host", "host"),
 )  # fmt: skip
 """What statements can be added up by: label, value of `group_by`."""
 UNITS = {name: f"{label.lower()}s" for label, name in GROUPS}

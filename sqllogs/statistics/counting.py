@@ -32,12 +32,14 @@ class Key(NamedTuple):
     view: str | None
     method: str | None
     release: str | None
+    service: str | None
 
     @property
     def id(self) -> int:
         """Return the same signed 64-bit number in every process; never 0, which is OTHER_ID."""
         # No field contains a NUL or is empty, so that no two keys give the same text.
-        text = "\0".join([field or "" for field in self])
+        # Without a service it is left out: a release before it has the same id for the same key.
+        text = "\0".join([field or "" for field in (self if self.service else self[:-1])])
         digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True) or 1
 
@@ -133,6 +135,7 @@ def key_of(record: Record) -> Key:
         record.view,
         method,
         record.release,
+        record.service,
     )
 
 
@@ -196,6 +199,7 @@ class KeyRow(NamedTuple):
     view: str | None
     method: str | None
     release: str | None
+    service: str | None
     last_seen: int
 
 

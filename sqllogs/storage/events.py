@@ -32,15 +32,16 @@ NAMES_MAX = 200
 """Migrations listed in one event."""
 
 
-def deploy_event(release: str) -> Event:
-    """Return the event of a deploy; its key makes it unique over all processes."""
+def deploy_event(release: str, service: str = "") -> Event:
+    """Return the event of a deploy; its key makes it unique over all processes of a service."""
+    words = [service, release] if service else [release]
     return Event(
-        key=f"deploy:{release}"[:KEY_MAX_CHARACTERS],
+        key=":".join(["deploy", *words])[:KEY_MAX_CHARACTERS],
         time=datetime.now(UTC),
         kind="deploy",
-        title=f"Deploy {release}"[:TITLE_MAX_CHARACTERS],
+        title=f"Deploy {' '.join(words)}"[:TITLE_MAX_CHARACTERS],
         text=release,
-        tags=["deploy", release],
+        tags=["deploy", *words],
     )
 
 
@@ -99,6 +100,11 @@ def current_release(conf: Conf) -> str:
         return commit(Path(getattr(settings, "BASE_DIR", None) or Path.cwd()))[:COMMIT_SHOWN]
     except (OSError, ValueError, TypeError):
         return ""
+
+
+def current_service(conf: Conf) -> str:
+    """Return the name of this project from the setting or OpenTelemetry's variable; empty if unknown."""
+    return conf.service or os.environ.get("OTEL_SERVICE_NAME", "").strip()
 
 
 def commit(folder: Path) -> str:

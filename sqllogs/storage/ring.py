@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 
+from django.conf import settings
 from django.db import connections
 
 from sqllogs import guard
@@ -32,6 +33,7 @@ from sqllogs.storage.store import ProcessRow, RingState, Store, WritePart
 
 logger = logging.getLogger(__name__)
 
+SERVICE_MAX_CHARACTERS = 100
 EPOCHS_MAX = 5
 """Attempts to write a batch while another process deletes texts at the same moment."""
 
@@ -51,6 +53,7 @@ class Ring:
         self._retention = Retention(conf)
         self._indexing = Indexing()
         self._release = events.current_release(conf)
+        self._service = events.current_service(conf)[:SERVICE_MAX_CHARACTERS]
         self._deployed = False
         self._head = RingState(0, 0, -1)
         """As read before the last batch was written."""
@@ -95,7 +98,7 @@ class Ring:
         self._deployed = True
         try:
             with self._guarded() as store:
-                store.store_event(events.deploy_event(self._release))
+                store.store_event(events.deploy_event(self._release, self._service))
         except SQLLogsError as exc:
             guard.fault("events", exc)
 
@@ -229,6 +232,8 @@ class Ring:
             queued=process_counts.queued,
             lag_ms=_lag_ms(process_counts),
             written_part=part,
+            service=self._service or None,
+            urlconf=str(getattr(settings, "ROOT_URLCONF", None) or "")[:200] or None,
         )
 
 

@@ -56,6 +56,8 @@ class ProcessRow(NamedTuple):
     queued: int
     lag_ms: float
     written_part: int
+    service: str | None
+    urlconf: str | None
 
 
 class RingState(NamedTuple):

@@ -149,7 +149,7 @@ ALSO_WORDS_OF_OTHER_SUBJECTS = {
     # Statistics, findings, metrics, log lines, page and terminal group, filter or label by these.
     "id", "time", "duration_ms", "rows", "sql", "fingerprint", "operation", "tables", "alias", "vendor",
     "error", "trace_id", "kind", "route", "view", "method", "status", "call_site", "release", "host",
-    "sql_length", "request_id",
+    "service", "sql_length", "request_id",
     "span_id", "sampled",  # spans and the trace context
     "many",  # an argument of execute wrappers
     "in_transaction",  # an attribute of sqlite3's connections

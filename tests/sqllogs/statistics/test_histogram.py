@@ -116,7 +116,7 @@ def test_call_counts_in_the_row_that_its_microsecond_is_in(moment, minute, hour,
 
 
 def test_key_is_the_same_number_in_every_process():
-    key = counting.Key("f" * 16, "default", "sqlite", "request", "a/", None, "GET", "1.0")
+    key = counting.Key("f" * 16, "default", "sqlite", "request", "a/", None, "GET", "1.0", None)
     assert key.id == 6029132228362261765
     ids = {key._replace(**{name: "x"}).id for name in key._fields}
     assert len(ids) == len(key._fields)
