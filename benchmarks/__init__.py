@@ -1,1 +1,1 @@
-"""Speed, size and memory of this package as ratios, peers beside it, measured in one run."""
+"""Measure speed, size and memory of this package and its peers, as ratios from one run."""

@@ -1,7 +1,7 @@
-"""Run the benchmarks: `python -m benchmarks` all of them, `python -m benchmarks capture size` some.
+"""Run the benchmarks: `python -m benchmarks` for all, `python -m benchmarks capture size` for some.
 
-Each part has a process of its own, so that one's patches and memory are not
-the next one's. A missed goal is told in its table; only a crash ends with 1.
+Each part runs in a new process, so that patches and memory do not affect the next. A missed goal is shown in
+its table; only a crash exits with 1.
 """
 
 import os

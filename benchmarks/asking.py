@@ -1,4 +1,4 @@
-"""Ask a view for its answer, in this process, from the URL to the last byte."""
+"""Request a view in this process, from the URL to the last byte of the response."""
 
 from collections.abc import Callable
 from typing import Any

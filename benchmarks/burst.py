@@ -1,4 +1,4 @@
-"""Send 200,000 queries as fast as threads can: nothing may be lost without being counted."""
+"""Send 200,000 queries as fast as threads can: every loss must be counted."""
 
 import time
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Many application processes on one PostgreSQL ring: what a flush and a row cost its server.
 
-Each simulated process has a buffer, a connection and a schedule of its own, as
+Each simulated process has its own buffer, connection and schedule, as
 in production; a few real processes drive them. The same number of records a
 second comes from 1, 10 or 80 of them, and what counts is the server's CPU time,
 since the clients share this machine with it.

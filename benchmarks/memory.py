@@ -1,4 +1,4 @@
-"""How much memory a full buffer really holds, over what its settings say it may."""
+"""Measure the memory of a full buffer as a ratio of its limit."""
 
 import gc
 import tracemalloc
@@ -13,7 +13,7 @@ from django.db.backends.utils import CursorWrapper  # noqa: E402
 
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.samples import QUERIES_PER_UNIT  # noqa: E402
-from sqllogs.capture.cursors import Watch  # noqa: E402
+from sqllogs.capture.cursors import CursorWatcher  # noqa: E402
 from sqllogs.capture.wrapper import execute_wrapper  # noqa: E402
 from sqllogs.conf import Conf  # noqa: E402
 from sqllogs.context import UnitOfWork, current  # noqa: E402
@@ -55,7 +55,7 @@ def _measured(name: str, letter: str, characters: int) -> tuple[object, ...]:
 def _fill(buffer: Buffer, letter: str, characters: int) -> None:
     """Capture, by the real wrapper, until a record is dropped; no two texts are one object."""
     wrapper = execute_wrapper(buffer.put, call_site=True)
-    cursor = Watch(wrapper).watch(CursorWrapper(SimpleNamespace(rowcount=-1), None))
+    cursor = CursorWatcher(wrapper).watch(CursorWrapper(SimpleNamespace(rowcount=-1), None))
     context: dict[str, Any] = {
         "connection": SimpleNamespace(in_atomic_block=False, alias="default", vendor="sqlite"),
         "cursor": cursor,

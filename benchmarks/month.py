@@ -54,7 +54,7 @@ def _measured(vendor: str) -> dict[str, tuple[float, float]]:
     with ring(vendor, CAPACITY_ROWS):
         call_command("migrate", database="default", verbosity=0)
         _fill()
-        # The API looks there for where statements lately came from; these did not, so it looks everywhere.
+        # The API first looks for call sites in recent records; without any it reads all.
         recording = recorder(statistics_rows_max=0)
         fill(recording, CAPACITY_ROWS)
         recording.delivery.write_all()

@@ -1,7 +1,7 @@
-"""Ways to watch queries: ours, none, and the peers', each on for the length of a `with`.
+"""Ways to watch queries: sqllogs, none, and the peers, each as a context manager.
 
-Each yields the view as it is when watched. In memory a connection cannot be
-opened anew, so each takes itself off the one connection at its end.
+Each yields the watched view. A connection to a database in memory cannot be opened again, so each
+uninstalls itself from the connection at its end.
 """
 
 from collections.abc import Callable, Iterator, Sequence

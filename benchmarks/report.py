@@ -9,7 +9,7 @@ import django
 
 
 def machine() -> str:
-    """Say in one line what the figures were measured on."""
+    """Describe the machine and versions in one line."""
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"Django {django.get_version()}, SQLite {sqlite3.sqlite_version}"
@@ -17,7 +17,7 @@ def machine() -> str:
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; a float is shown with as many digits as it deserves."""
+    """Print a table; a float is rounded to its significant digits."""
     lines = [[_shown(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     print(f"\n### {title}\n")

@@ -1,4 +1,4 @@
-"""Make captured queries as an application leaves them in the buffer: requests of twenty, 150 statements."""
+"""Create captured queries as an application puts them into the buffer: 20 per request, 150 statements."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ CHARACTERS_MIN, CHARACTERS_MAX = 300, 1_500
 
 
 def captured(count: int) -> Iterator[Captured]:
-    """Return so many, each with a text of its own, as Django's have."""
+    """Return this many queries, each with a separate text object, as in Django."""
     texts = cycle([_statement(kind) for kind in range(KINDS)])
     codes = cycle(
         [compile(f"def view_{number}(): pass", f"/app/views_{number}.py", "exec") for number in range(40)]

@@ -1,6 +1,6 @@
 """Settings of the benchmarks: an application in memory, a ring in a temporary file, the peers installed.
 
-Capturing is off until a benchmark installs a recorder of its own.
+Capturing is disabled until a benchmark installs a recorder.
 """
 
 import os

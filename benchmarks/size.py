@@ -1,4 +1,4 @@
-"""How much the ring's table and file grow when it is wrapped again and again."""
+"""Measure how much the ring's table and file grow when the ring is overwritten repeatedly."""
 
 import os
 from collections.abc import Iterator

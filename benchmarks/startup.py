@@ -1,4 +1,4 @@
-"""What OpenTelemetry and the log format add to a process that starts, runs a command and ends."""
+"""Measure what OpenTelemetry and the log format add to the run time of a management command."""
 
 import os
 import resource

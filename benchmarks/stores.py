@@ -23,7 +23,7 @@ VENDORS = ("sqlite", "postgresql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """A ring's database as another process can be told of it."""
+    """A ring's database in a form that can be sent to another process."""
 
     vendor: str
     settings: dict[str, Any]
@@ -72,6 +72,6 @@ def recorder(**changes: Any) -> Recorder:
 
 
 def fill(recording: Recorder, rows: int) -> None:
-    """Put so many records into the buffer."""
+    """Put this many records into the buffer."""
     for record in captured(rows):
         recording.buffer.put(record)

@@ -1,4 +1,4 @@
-"""The URLs that the peers and the list look themselves up in."""
+"""URLs that the peers and the list reverse."""
 
 from django.urls import include, path
 

@@ -1,4 +1,4 @@
-"""The demo site's settings without its telemetry and its log format, to measure what these cost."""
+"""The demo site's settings without its telemetry and its log format, to measure their cost."""
 
 from core.settings import *  # noqa: F403
 

@@ -9,5 +9,5 @@ class CoreConfig(AppConfig):
     name = "core"
 
     def ready(self) -> None:
-        # Here and not in manage.py: from there the fault of a bad import is swallowed by Django.
+        # Not in manage.py, where Django swallows errors of a failing import.
         telemetry.install()

@@ -1,6 +1,6 @@
-"""`make demo`: prepare .venv with whatever Python there is, then run `manage.py demo` inside it.
+"""`make demo`: prepare .venv with any Python, then run `manage.py demo` in it.
 
-Only the standard library, and only what Python 3.6 can parse, see `core.virtualenv`.
+Uses only the standard library and the syntax of Python 3.6, see `core.virtualenv`.
 """
 
 import os
@@ -12,7 +12,7 @@ from core import virtualenv
 
 
 def main() -> None:
-    # As after a Ctrl-C, so that what is being installed ends with this too.
+    # Handle these like Ctrl-C, so that a running installation ends too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     virtualenv.check_python()
@@ -28,7 +28,7 @@ def port() -> int:
 
 
 def seconds() -> int:
-    """Return for how long the demo shall run; 0 is until it is stopped."""
+    """Return how long the demo runs; 0 means until it is stopped."""
     return number_from_environment("DEMO_SECONDS", 0, 0, 10**6)
 
 
@@ -37,14 +37,14 @@ def number_from_environment(name: str, default: int, lowest: int, highest: int) 
     if not value:
         return default
     if not (value.isdecimal() and lowest <= int(value) <= highest):
-        sys.exit(f"{name}={value} is not a number from {lowest} to {highest}.")
+        sys.exit(f"{name}={value} is invalid: it must be a number from {lowest} to {highest}.")
     return int(value)
 
 
 def check_port(number: int) -> None:
-    """End the program with one line when gunicorn could not have this port."""
+    """Exit with one line if gunicorn could not use this port."""
     with socket.socket() as probe:
-        # As gunicorn does it: a port in TIME_WAIT after the last demo is free.
+        # Like gunicorn: a port in TIME_WAIT after the last demo is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", number))

@@ -1,7 +1,7 @@
-"""OpenTelemetry's providers, exporters and instrumentation, for `core.telemetry`.
+"""Set up OpenTelemetry's providers, exporters and instrumentation, for `core.telemetry`.
 
-Spans and log records are handed over in the threads of the application, and
-sent by one thread of the SDK for each signal. A fork is followed by the SDK itself.
+The application's threads queue spans and log records; one thread of the SDK per signal sends them. The SDK
+handles forks.
 """
 
 import atexit
@@ -32,15 +32,15 @@ logger = logging.getLogger(__name__)
 Signal = Literal["traces", "logs"]
 
 SERVICE = "somesite"
-"""Where neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES has a name."""
+"""Used if neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES sets a name."""
 EXIT_TIMEOUT_S = 3.0
-"""How long the end of a process tries, at most, to send what is left of one signal."""
+"""How long a process tries at its end, at most, to send the rest of one signal."""
 SPANS_MAX = 65_536
-"""Spans that wait. The SDK's 2,048 are a single flush of the SQL log, when it makes spans of records."""
+"""Size of the queue. With QUERY_SPANS, one flush of the SQL log can fill the SDK's default of 2,048."""
 
 EXCLUDED_URLS = "/sql-logs/,/metrics$,/healthz$"
 DRIVERS = "psycopg,sqlite3"
-"""Not instrumented unless asked for: 31 to 56 us a query, for what the SQL log has recorded already."""
+"""Disabled by default: 31 to 56 us per query, for what the SQL log records anyway."""
 INSTRUMENTORS = {
     "django": "opentelemetry.instrumentation.django.DjangoInstrumentor",
     "requests": "opentelemetry.instrumentation.requests.RequestsInstrumentor",
@@ -48,23 +48,23 @@ INSTRUMENTORS = {
     "sqlite3": "opentelemetry.instrumentation.sqlite3.SQLite3Instrumentor",
     "celery": "opentelemetry.instrumentation.celery.CeleryInstrumentor",
 }
-"""By the names of OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, each with the module of its name instrumented."""
+"""By the name in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, which is also the instrumented module."""
 
 
 class Exporter(Protocol):
-    """What spans' and log records' exporters have in common."""
+    """The common interface of exporters of spans and log records."""
 
     def export(self, batch: Sequence[Any], /) -> Any: ...
     def shutdown(self) -> None: ...
 
 
 class UntilExit:
-    """An exporter as patient as OTEL_EXPORTER_OTLP_TIMEOUT says, but not at the process's end."""
+    """An exporter with the timeout of OTEL_EXPORTER_OTLP_TIMEOUT, and EXIT_TIMEOUT_S at exit."""
 
     def __init__(self, make: Callable[..., Exporter]) -> None:
         self._make = make
         self._begin()
-        # A child would send over the connection that its parent has open, and read its answers.
+        # A child would share the open connection of its parent, and read its responses.
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
@@ -73,7 +73,7 @@ class UntilExit:
         self._refusal: Any = None
 
     def hurry(self) -> None:
-        """Give up what is being tried, and let each further batch have one short try."""
+        """Cancel the current try, and give each further batch one short try."""
         self._closing = True
         self._patient.shutdown()
 
@@ -95,9 +95,9 @@ class UntilExit:
 
 
 class LogHandler(LoggingHandler):
-    """Send log records over OTLP; LOGGING names it, so that it is there before anything logs.
+    """Send log records over OTLP; named in LOGGING, so that it is set up before anything logs.
 
-    What is logged while exporting, and by OpenTelemetry itself, would come back here for ever.
+    Records of OpenTelemetry, and of anything while exporting, are left out: they would loop forever.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -112,11 +112,11 @@ class LogHandler(LoggingHandler):
             context.detach(token)
 
     def flush(self) -> None:
-        """Do nothing: logging calls this at exit, when the parent's could start no thread any more."""
+        """Do nothing: logging calls this at exit, when the base class can no longer start its thread."""
 
 
 def _plain(record: logging.LogRecord) -> logging.LogRecord:
-    """Return a copy without what cannot be sent, such as requests: the SDK would tell of each."""
+    """Return a copy without values that cannot be sent, such as requests: the SDK would warn of each."""
     plain = logging.makeLogRecord({name: value for name, value in vars(record).items() if name in _STANDARD})
     vars(plain).update(extras(record))
     return plain
@@ -129,10 +129,10 @@ _exporters: list[UntilExit] = []
 
 
 def install(signals: Sequence[Signal]) -> None:
-    """Set up the providers and, with traces, the instrumentation; at exit they are closed in order."""
+    """Set up the providers and, for traces, the instrumentation; close them at exit."""
     if _providers:
         return
-    _tell_of_other_protocols()
+    _warn_of_other_protocols()
     resource = _resource()
     if "traces" in signals:
         trace.set_tracer_provider(_tracer_provider(resource))
@@ -144,7 +144,7 @@ def install(signals: Sequence[Signal]) -> None:
 
 
 def shutdown() -> None:
-    """Send the rest, for a few seconds at most where nobody answers; a second call does nothing."""
+    """Send the rest, for a few seconds at most; a second call does nothing."""
     while _exporters:
         _exporters.pop().hurry()
     while _providers:
@@ -190,7 +190,7 @@ def _instrument() -> None:
 
 
 def _end_with_celery() -> None:
-    """Send the rest when a child of Celery's worker ends: it does so without atexit."""
+    """Send the rest when a child of a Celery worker ends, which does not run atexit."""
     if find_spec("celery") is not None:
         from celery.signals import worker_process_shutdown
 
@@ -198,12 +198,12 @@ def _end_with_celery() -> None:
 
 
 def _end_child(**kwargs: Any) -> None:
-    recorder.flush()  # its records may become spans and log lines still
+    recorder.flush()  # its records may become spans and log records
     shutdown()
 
 
-def _tell_of_other_protocols() -> None:
+def _warn_of_other_protocols() -> None:
     for part in ("", "TRACES_", "LOGS_"):
         name = f"OTEL_EXPORTER_OTLP_{part}PROTOCOL"
         if os.environ.get(name) not in {None, "", "http/protobuf"}:
-            logger.warning("%s=%s is not installed here; http/protobuf is used.", name, os.environ[name])
+            logger.warning("%s=%s is not installed; using http/protobuf.", name, os.environ[name])

@@ -1,4 +1,4 @@
-"""Child processes of the demo, each with an end that is certain.
+"""Run child processes of the demo and stop each of them for certain.
 
 Used by `manage.py demo` in its main thread.
 """
@@ -16,9 +16,9 @@ STOP_TIMEOUT_S = 15.0
 
 @contextmanager
 def running(*command: str, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command for the time of a block, its output in `log`; no process of it is left after."""
-    # In a session of its own, because a Ctrl-C goes to the whole foreground group:
-    # the demo alone gets it, and stops its children one after the other.
+    """Run a command during a block, with its output in `log`; leave none of its processes behind."""
+    # In a new session, because Ctrl-C signals the whole foreground group: only the demo gets it, and
+    # stops its children one after the other.
     process = subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -28,7 +28,7 @@ def running(*command: str, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_TIMEOUT_S)
-        # The whole group: a server that was killed has left its workers.
+        # The whole group, because a killed server leaves its workers behind.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

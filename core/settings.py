@@ -14,7 +14,7 @@ from sqllogs.metrics.multiprocess import share
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR)
 
-# One folder for the metrics of all processes; before anything makes a metric.
+# One folder for the metrics of all processes; must be set before any metric is created.
 share(DATA_DIR / "prometheus")
 
 DEBUG = envbool("DJANGO_DEBUG", True)
@@ -26,7 +26,7 @@ if not SECRET_KEY:
 ALLOWED_HOSTS = envlist("DJANGO_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 
 INSTALLED_APPS = [
-    # Before sqllogs: what is set up first ends last, and its last flush may still send spans and log lines.
+    # Before sqllogs: atexit runs in reverse, and sqllogs' last flush may still send spans and log lines.
     "core",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -107,7 +107,7 @@ SQLLOGS: dict[str, Any] = {
     "OTLP": os.environ.get("SQLLOGS_OTLP", ""),
 }
 
-# Every line names its trace. webapp.log is for what needs somebody's attention; LOG_FORMAT=json makes
+# Every line names its trace. webapp.log has warnings and errors; LOG_FORMAT=json makes
 # both the file and the console JSON lines.
 _FORMATTER = "json_formatter" if os.environ.get("LOG_FORMAT") == "json" else "trace_formatter"
 LOGGING: dict[str, Any] = {
@@ -133,10 +133,10 @@ LOGGING: dict[str, Any] = {
     },
     "root": {"handlers": ["console", "file"], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
     "loggers": {
-        # Without handlers of its own: its lines come to the root's, once.
+        # No handlers: its records propagate to the root's, once.
         "django": {"handlers": [], "level": os.environ.get("DJANGO_LOG_LEVEL", "INFO")},
         "sqllogs": {"level": "WARNING"},
-        "opentelemetry": {"level": "ERROR"},  # each further try is no news, to have given up is
+        "opentelemetry": {"level": "ERROR"},  # giving up is an error, each retry only a warning
     },
 }
 if exports("logs"):
@@ -174,7 +174,7 @@ if DEBUG:
     # a quarter of the time that each command and server takes to start.
     sys.modules["django.contrib.gis.db.backends.postgis.adapter"] = None  # type: ignore[assignment]
     INSTALLED_APPS += ["debug_toolbar"]
-    # After sqllogs' own, as early as possible otherwise: that is its documented place.
+    # Directly after sqllogs' middleware; the toolbar's documentation wants it as early as possible.
     MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
     INTERNAL_IPS = ["127.0.0.1", "::1"]
     DEBUG_TOOLBAR_CONFIG = {"SHOW_COLLAPSED": True, "SHOW_TOOLBAR_CALLBACK": "core.toolbar.is_shown"}

@@ -1,7 +1,7 @@
-"""Decide by the standard's environment variables whether OpenTelemetry is set up, and do it once.
+"""Set up OpenTelemetry once, if the standard's environment variables enable it.
 
 `core.settings` asks `exports` for its LOGGING, `core.apps` calls `install` when Django is ready.
-Without an endpoint the SDK is not even imported.
+Without an endpoint the SDK is not imported.
 """
 
 import os
@@ -14,14 +14,14 @@ SIGNALS: "tuple[Signal, ...]" = ("traces", "logs")
 
 
 def exports(signal: "Signal") -> bool:
-    """Return whether a signal has an endpoint, and is not switched off.
+    """Return whether a signal has an endpoint and is not disabled.
 
     See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     """
     name = signal.upper()
     if _variable("OTEL_SDK_DISABLED").lower() == "true":
         return False
-    # The standard's default would be otlp to localhost; here only a named endpoint is exported to.
+    # The standard's default is otlp to localhost; here an endpoint must be set.
     if "otlp" not in (_variable(f"OTEL_{name}_EXPORTER") or "otlp").split(","):
         return False
     return bool(_variable(f"OTEL_EXPORTER_OTLP_{name}_ENDPOINT") or _variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
@@ -36,7 +36,7 @@ def install() -> None:
 
 
 def shutdown() -> None:
-    """Send what waits and end; for servers that end without running atexit."""
+    """Send the rest and close; for servers that end without running atexit."""
     if any(map(exports, SIGNALS)):
         from core import exporting
 

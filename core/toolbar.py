@@ -1,4 +1,4 @@
-"""Say on which pages django-debug-toolbar shows itself; named by the settings, in development only."""
+"""Decide on which pages django-debug-toolbar is shown; named in the settings, in development only."""
 
 from debug_toolbar.middleware import show_toolbar
 from django.http import HttpRequest
@@ -6,5 +6,5 @@ from django.urls import reverse
 
 
 def is_shown(request: HttpRequest) -> bool:
-    """Leave out the SQL log: its Content-Security-Policy lets nothing run there but its own files."""
+    """Leave out the SQL log, whose Content-Security-Policy blocks the toolbar's scripts."""
     return not request.path.startswith(reverse("sqllogs:list")) and bool(show_toolbar(request))

@@ -1,7 +1,7 @@
-"""Virtual environments for `make`: made when missing or broken, filled when requirements have changed.
+"""Create virtual environments for `make` if missing or broken, and install changed requirements.
 
-Only the standard library, and only what Python 3.6 can parse: a Python that is
-too old must read this far to say so.
+Uses only the standard library and the syntax of Python 3.6, so that an old Python can report that it is too
+old.
 """
 
 import os
@@ -14,9 +14,9 @@ OLDEST = (3, 11)
 
 
 def prepare(requirements: str, venv: str = VENV, python: str = sys.executable) -> str:
-    """Return the interpreter of a virtual environment that has the packages of a requirements file in it.
+    """Return the interpreter of a virtual environment with the packages of a requirements file.
 
-    Paths of files are relative to the project. What does not work ends the program with one clear line.
+    File paths are relative to the project. An error exits the program with one line.
     """
     check_python()
     inside = os.path.join(venv, "bin", "python")
@@ -42,7 +42,7 @@ def check_python() -> None:
 def make(venv: str, python: str) -> None:
     if not answers(python, "import venv, ensurepip"):
         sys.exit(f"{python} has no module venv. On Debian: sudo apt-get install python3-venv")
-    say(f"Making {os.path.relpath(venv, ROOT)}")
+    say(f"Creating {os.path.relpath(venv, ROOT)}")
     run(python, "-m", "venv", "--clear", venv)
 
 
@@ -51,7 +51,7 @@ def install(python: str, *packages: str) -> None:
 
 
 def text(requirements: str) -> str:
-    """Return a requirements file and the ones that it includes."""
+    """Return the text of a requirements file and of the files it includes."""
     path = os.path.join(ROOT, requirements)
     lines = read(path)
     included = [line.split()[1] for line in lines.splitlines() if line.startswith("-r ")]
@@ -59,7 +59,7 @@ def text(requirements: str) -> str:
 
 
 def answers(python: str, question: str) -> bool:
-    """Tell whether an interpreter is there and runs a line of code without a fault."""
+    """Return whether an interpreter exists and runs a line of code without error."""
     try:
         return subprocess.call([python, "-c", question], stderr=subprocess.DEVNULL) == 0  # noqa: S603
     except OSError:
@@ -68,7 +68,7 @@ def answers(python: str, question: str) -> bool:
 
 def run(*command: str) -> None:
     if subprocess.call(command) != 0:  # noqa: S603
-        sys.exit("This did not work, its own message is above: " + " ".join(command))
+        sys.exit("This command failed, see its message above: " + " ".join(command))
 
 
 def read(path: str) -> str:

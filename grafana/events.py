@@ -1,4 +1,4 @@
-"""Deploys and migrations as marks in every graph, read from the SQL log's `events/`."""
+"""Mark deploys and migrations in every chart, read from the API's `events/`."""
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
@@ -15,7 +15,7 @@ _COLUMNS = (
 
 
 class _Annotation(dashboard.AnnotationQuery):
-    """An annotation whose target is a request of Infinity; the library knows no such target."""
+    """An annotation whose target is a request of Infinity, which the library does not support."""
 
     def build(self) -> models.AnnotationQuery:
         model = super().build()

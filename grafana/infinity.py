@@ -23,14 +23,14 @@ _TIMES = {"time", "last_seen"}
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A value of each result: where it is, the type Grafana gets, and its name there."""
+    """One value of each result: its selector, its type in Grafana, its name there."""
 
     selector: str
     type: str = ""
     text: str = ""
 
     def to_json(self) -> dict[str, object]:
-        """Return the column as Infinity reads it; a field of the record brings its type along."""
+        """Return the column as Infinity expects it; a field of the record has a known type."""
         return {
             "selector": self.selector,
             "text": self.text or self.selector,
@@ -54,13 +54,13 @@ class Query(Builder[Dataquery], Dataquery):
     params: Mapping[str, str] = field(default_factory=dict)
     root: str = "results"
     format: str = "table"
-    """`timeseries` makes a line of each number and each value of the columns that are none."""
+    """`timeseries` makes a line of each number column and each combination of the other columns."""
     summarize: str = ""
-    """What is computed from the rows, such as `count(view)`; empty leaves them as they are."""
+    """An aggregate of the rows, such as `count(view)`; empty for none."""
     summarize_by: str = ""
 
     def build(self) -> Dataquery:
-        """Return itself: it is frozen, so there is nothing to assemble."""
+        """Return self, as the library's interface requires; it is complete."""
         return self
 
     def to_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The kinds of panel that show metrics, and where their values lead.
+"""Build panels of metrics, and the links of their values.
 
 Fed by `grafana.promql`, used by the dashboard modules.
 """
@@ -22,11 +22,11 @@ from grafana import promql
 from grafana.panels import COUNT, link, neutral, prop, transformation
 
 TAG = "django"
-"""Of every dashboard: the links in their heads go by it."""
+"""The tag of every dashboard; the links at the top select by it."""
 _KEPT = (
     "${__url_time_range}&${datasource:queryparam}&${app:queryparam}&${namespace:queryparam}&${job:queryparam}"
 )
-"""What a link keeps: time range and site."""
+"""The time range and site that a link keeps."""
 
 Links = Sequence[dict[str, object]]
 
@@ -39,7 +39,7 @@ SQL_OF_ALIAS = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a ranking: one instant query, whose value belongs to the row's label."""
+    """A column of a ranking: one instant query that yields a value for each row's label."""
 
     title: str
     expression: str
@@ -56,7 +56,7 @@ def value(
     empty: str = "none",
     width: int = 4,
 ) -> stat.Panel:
-    """Return one figure with its course behind it."""
+    """Return a stat panel with a sparkline."""
     panel = (
         stat.Panel()
         .title(title)
@@ -86,7 +86,7 @@ def lines(
     empty: str = "Nothing in this time range",
     width: int = 12,
 ) -> timeseries.Panel:
-    """Return lines over time with a table of their means and maxima under them."""
+    """Return a line chart with a table of means and maxima as legend."""
     legend = (
         common.VizLegendOptions()
         .show_legend(True)
@@ -115,7 +115,7 @@ def lines(
 
 
 def shares(title: str, about: str, expression: str, legend: str, *, width: int = 8) -> piechart.Panel:
-    """Return how a whole, something counted, is shared."""
+    """Return a pie chart of counts."""
     legends = (
         piechart.PieChartLegendOptions()
         .show_legend(True)
@@ -148,7 +148,7 @@ def ranking(
     empty: str = "None in this time range",
     width: int = 12,
 ) -> table.Panel:
-    """Return a table with a row for each value of a label that the first column has, the largest first."""
+    """Return a table with a row for each label value of the first column, largest first."""
     refs = "ABCDEFGH"
     # One query names its only column "Value"; of several each has its own.
     names = ["Value"] if len(columns) == 1 else [f"Value #{ref}" for ref in refs[: len(columns)]]
@@ -186,20 +186,20 @@ def ranking(
 
 
 def _of_the_first(columns: Sequence[Column], label: str) -> list[str]:
-    """Keep the other columns to the labels of the first, or each of them would bring rows of its own."""
+    """Restrict the other columns to the labels of the first; otherwise they would add rows."""
     first, *others = (column.expression for column in columns)
     return [first, *(f"({other}) and on ({label}) ({first})" for other in others)]
 
 
 def _cells(column: Column) -> list[DynamicConfigValue]:
-    """Return unit and empty word of a column; the panel's own word is for no rows at all."""
+    """Return unit and no-value text of a column; the panel's text is for a table without rows."""
     if column.unit == COUNT:
         return [prop("unit", COUNT), prop("decimals", 0), prop("noValue", "0")]
     return [prop("unit", column.unit), prop("noValue", "-")]
 
 
 def page(title: str, uid: str, about: str) -> dashboard.Dashboard:
-    """Return an empty dashboard with what all of them have in common."""
+    """Return an empty dashboard with the settings that all share."""
     others = (
         dashboard.DashboardLink("Django dashboards")
         .type(DashboardLinkType.DASHBOARDS)

@@ -1,4 +1,4 @@
-"""The dashboard "Django Models": what is written through the models.
+"""Build the dashboard "Django Models": rows written through the models.
 
 Fed by django-prometheus' counters, which know save() and delete() of objects;
 bulk_create and changes of querysets are statements in "Django SQL Logs" only.
@@ -15,7 +15,7 @@ UID = "django-models"
 
 MODEL = f'{SITE}, model=~"$model"'
 _KINDS = ("inserts", "updates", "deletes")
-_NOT_BULK = "bulk_create and changes of querysets are not among them."
+_NOT_BULK = "bulk_create() and updates of querysets are not counted."
 
 
 def _metric(kind: str) -> str:
@@ -37,7 +37,7 @@ def _shares() -> list[AnyPanel]:
         *(
             shares(
                 f"{kind.capitalize()} by model",
-                f"The 20 models with most {kind} in the time range.",
+                f"The 20 models with the most {kind} in the time range.",
                 ranked(increase(_metric(kind), MODEL, "model")),
                 "{{model}}",
                 width=6,
@@ -47,11 +47,11 @@ def _shares() -> list[AnyPanel]:
     ]
 
 
-def _course() -> list[AnyPanel]:
+def _over_time() -> list[AnyPanel]:
     return [
         lines(
             f"{kind.capitalize()}",
-            f"{kind.capitalize()} a second by model. {_NOT_BULK}",
+            f"{kind.capitalize()} per second by model. {_NOT_BULK}",
             "ops",
             over_time(rate(_metric(kind), MODEL, "model"), "{{model}}"),
             width=8,
@@ -78,13 +78,13 @@ def _rankings() -> list[AnyPanel]:
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
-    board = page("Django Models", UID, "What is written through the models: inserts, updates and deletes.")
+    """Return the dashboard with its panels in display order."""
+    board = page("Django Models", UID, "Rows written through the models: inserts, updates and deletes.")
     model = promql.label(
         "model", "Model", "Model that counts its writes.", f"django_model_inserts_total{{{SITE}}}"
     )
     board.variables([*promql.sites(), model]).annotation(events.annotation())
-    for title, parts in (("Shares", _shares()), ("Over time", _course()), ("Ranked", _rankings())):
+    for title, parts in (("Shares", _shares()), ("Over time", _over_time()), ("Ranked", _rankings())):
         board.with_row(dashboard.Row(title))
         for panel in parts:
             board.with_panel(panel)

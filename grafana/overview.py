@@ -1,4 +1,4 @@
-"""The dashboard "Django Overview": is the site well, and which part of it is not.
+"""Build the dashboard "Django Overview": the health of the site and of its parts.
 
 Fed by the site's metrics; its panels lead to the dashboards of requests and of SQL.
 """
@@ -31,33 +31,33 @@ def _summary() -> list[AnyPanel]:
     return [
         value(
             "Requests",
-            "All requests that have reached the site, a second.",
+            "Requests per second to all views.",
             "reqps",
             f"sum(job:django_http_requests:rate5m{{{SITE}}})",
         ),
         value(
             "Answered without a 5xx",
-            "Share of answers that are no server error; 4xx are the client's and count as answered.",
+            "Share of responses that are not 5xx; a 4xx is the client's error and counts as answered.",
             "percentunit",
             success(SITE, "5.."),
             colors=thresholds(*_GOOD_SHARE),
         ),
         value(
             "p95 of requests",
-            "95 % of the answers took no longer, over five minutes, of the slowest site chosen.",
+            "95 % of the responses took at most this long, over five minutes, of the slowest selected site.",
             "s",
             f"max(job:django_http_latency_seconds:p95_5m{{{SITE}}})",
             colors=thresholds((None, "green"), (0.5, "orange"), (2.0, "red")),
         ),
         value(
             "Statements",
-            "SQL statements of all databases, a second.",
+            "Queries per second on all databases.",
             "ops",
             f"sum(job_alias:sqllogs_queries:rate5m{{{SITE}}})",
         ),
         value(
             "Cache hits",
-            "Share of the cache's reads that found something, over 15 minutes.",
+            "Share of cache reads that were hits, over 15 minutes.",
             "percentunit",
             f"sum(rate(django_cache_get_hits_total{{{SITE}}}[15m])) "
             f"/ (sum(rate(django_cache_get_total{{{SITE}}}[15m])) > 0)",
@@ -65,7 +65,7 @@ def _summary() -> list[AnyPanel]:
         ),
         value(
             "Targets up",
-            "Share of the site's targets that Prometheus could read.",
+            "Share of the site's targets that Prometheus can scrape.",
             "percentunit",
             f"avg(up{{{SITE}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
@@ -79,14 +79,14 @@ def _requests() -> list[AnyPanel]:
     return [
         lines(
             "Answers by status class",
-            "Answers a second, stacked: 2xx and 3xx are well, 4xx the client's faults, 5xx the site's.",
+            "Answers per second, stacked: 2xx and 3xx are successes, 4xx client errors, 5xx server errors.",
             "reqps",
             over_time(by_class, "{{class}}"),
             stacked=True,
         ),
         ranking(
             "Views by requests",
-            "Views with the most answers in the time range, with their server errors and p95.",
+            "Views with the most responses in the time range, with server errors and p95.",
             "view",
             Column(title="Requests", expression=ranked(increase(RESPONSES, SITE, "view"))),
             Column(
@@ -109,49 +109,49 @@ def _database() -> list[AnyPanel]:
     return [
         value(
             "Databases connected",
-            "Share of the databases to which the site could connect a moment ago.",
+            "Share of databases that accept connections.",
             "percentunit",
             f"avg(sqllogs_database_up{{{ALIAS}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
-            empty="not told",
+            empty="no data",
         ),
         value(
             "Migrations applied",
-            "Migrations that the databases have.",
+            "Applied migrations in all databases.",
             COUNT,
             f"max(django_migrations_applied_total{{{SITE}}})",
-            empty="not told",
+            empty="no data",
         ),
         value(
             "Migrations to apply",
-            "Migrations of the code that a database lacks: the site may fail until they are applied.",
+            "Migrations in the code that a database lacks: the site may fail until they are applied.",
             COUNT,
             f"max(django_migrations_unapplied_total{{{SITE}}})",
             colors=none_is_good(),
-            empty="not told",
+            empty="no data",
         ),
         value(
             "Failed statements",
-            "Statements that raised an exception, in the time range.",
+            "Queries that raised an exception in the time range.",
             COUNT,
             f"sum(increase(django_db_errors_total{{{ALIAS}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
         value(
             "New connections",
-            "Connections opened, a second; at the rate of requests, none is kept: see CONN_MAX_AGE.",
+            "Connections opened per second. As many as requests: none is reused, see CONN_MAX_AGE.",
             "ops",
             rate("django_db_new_connections_total", ALIAS),
         ),
         value(
             "SQL load",
-            "Seconds of SQL in a second of all databases: 1 is one connection that is never idle.",
+            "Seconds of SQL per second on all databases: 1 means one connection that is never idle.",
             "short",
             f"sum(job_alias:sqllogs_query_seconds:rate5m{{{ALIAS}}})",
         ),
         lines(
             "SQL load by database",
-            "Seconds of SQL in a second: how many connections are busy on average.",
+            "Seconds of SQL per second: the average number of busy connections.",
             "short",
             over_time(f"sum by (alias) (job_alias:sqllogs_query_seconds:rate5m{{{ALIAS}}})", "{{alias}}"),
             stacked=True,
@@ -159,20 +159,20 @@ def _database() -> list[AnyPanel]:
         ),
         lines(
             "Duration of statements",
-            "Half, 95 % and 99 % took no longer. The points are statements with their traces.",
+            "p50, p95 and p99. Each point is a query with a link to its trace.",
             "s",
             *quantiles(duration, ALIAS),
         ),
         lines(
             "Database reachable",
-            "1 while the site can connect, 0 while it cannot, by database.",
+            "1 while a database accepts connections, otherwise 0.",
             "short",
             over_time(connected, "{{alias}}"),
-            empty="not told",
+            empty="no data",
         ),
         ranking(
             "Database errors",
-            "Exceptions of the databases in the time range, by class.",
+            "Database exceptions in the time range, by class.",
             "type",
             Column(
                 title="Errors",
@@ -187,7 +187,7 @@ def _cache() -> list[AnyPanel]:
     return [
         lines(
             "Reads of the cache",
-            "Reads a second that found something, nothing, or failed.",
+            "Hits, misses and failed reads per second.",
             "ops",
             *(
                 over_time(rate(f"django_cache_get{kind}_total", SITE), legend, ref=ref)
@@ -198,7 +198,7 @@ def _cache() -> list[AnyPanel]:
         ),
         lines(
             "Hit rate by backend",
-            "Share of the reads that found something, over 15 minutes.",
+            "Share of reads that were hits, over 15 minutes.",
             "percentunit",
             over_time(
                 f"avg by (backend) (job_backend:django_cache_hits:ratio_rate15m{{{SITE}}})", "{{backend}}"
@@ -213,7 +213,7 @@ def _security_and_jobs() -> list[AnyPanel]:
     return [
         ranking(
             "Background jobs",
-            "Management commands and tasks that ended in the time range, after the first one of each name.",
+            "Management commands and tasks that ended in the time range, without the first of each name.",
             "name",
             Column(title="Ended", expression=ranked(increase(jobs, SITE, "name"))),
             Column(title="Failed", expression=increase(jobs, SITE + ', outcome="error"', "name")),
@@ -240,8 +240,8 @@ def _security_and_jobs() -> list[AnyPanel]:
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
-    about = "Is the site well: requests, databases, migrations, cache, background jobs, security."
+    """Return the dashboard with its panels in display order."""
+    about = "Health of the site: requests, databases, migrations, cache, background jobs, security."
     board = page("Django Overview", UID, about).variables([*promql.sites(), promql.alias()])
     board.annotation(events.annotation())
     for title, parts in (

@@ -1,4 +1,4 @@
-"""The kinds of panel that show what the SQL log answers, and the small parts that all panels are made of.
+"""Build panels of the SQL log's API, and the parts that all panels use.
 
 Fed by `grafana.infinity`, used by the dashboard modules; `metric_panels` has those of Prometheus.
 """
@@ -18,22 +18,22 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana.infinity import DATASOURCE
 
 AnyPanel = Builder[Panel]
-"""What the library's builders of panels have in common."""
+"""The common interface of the library's panel builders."""
 
 COUNT = "locale"
-"""Unit of what is counted: 2,346 rather than 2.35 K."""
+"""Unit of counts: 2,346 rather than 2.35 K."""
 
 NO_RECORDS = "No query in this time range matches the filters"
 
 
 def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
-    """Return colours by the value from which each holds; the first has None."""
+    """Return colours by the lower limit of each; the first has None."""
     found = [Threshold(value=value, color=color) for value, color in steps]
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
 
 
 def neutral() -> dashboard.ThresholdsConfig:
-    """Return one colour for every value."""
+    """Return one colour for all values."""
     return thresholds((None, "blue"))
 
 
@@ -43,14 +43,14 @@ def slow() -> dashboard.ThresholdsConfig:
 
 
 def none_is_good() -> dashboard.ThresholdsConfig:
-    """Return the colours of a count that ought to be 0."""
+    """Return the colours of a count that should be 0."""
     return thresholds((None, "green"), (1.0, "red"))
 
 
 def figure(
     title: str, description: str, query: Builder[Dataquery], field: str, calc: str = "lastNotNull"
 ) -> stat.Panel:
-    """Return single figures: `calc` over the values of each field that the expression `field` matches."""
+    """Return a stat panel: `calc` over the values of each field that the expression `field` matches."""
     return (
         stat.Panel()
         .title(title)
@@ -68,8 +68,8 @@ def figure(
     )
 
 
-def graph(title: str, description: str, query: Builder[Dataquery]) -> timeseries.Panel:
-    """Return a graph over time, half the dashboard wide."""
+def chart(title: str, description: str, query: Builder[Dataquery]) -> timeseries.Panel:
+    """Return a time chart, half as wide as the dashboard."""
     return (
         timeseries.Panel()
         .title(title)
@@ -84,7 +84,7 @@ def graph(title: str, description: str, query: Builder[Dataquery]) -> timeseries
 
 
 def listing(title: str, description: str, query: Builder[Dataquery], order: tuple[str, ...]) -> table.Panel:
-    """Return a table over the whole width, its columns in the order given."""
+    """Return a table of full width with columns in this order."""
     places = {name: index for index, name in enumerate(order)}
     return (
         table.Panel()
@@ -105,12 +105,12 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
 
 
 def transformation(identifier: str, **options: object) -> DataTransformerConfig:
-    """Return a step between the answer and the panel, made in the browser."""
+    """Return a transformation, which the browser applies to the response."""
     return DataTransformerConfig(id_val=identifier, options=options)
 
 
 def prop(name: str, value: object) -> DynamicConfigValue:
-    """Return a property of a single field, such as its unit or width."""
+    """Return an override of one field, such as its unit or width."""
     return DynamicConfigValue(id_val=name, value=value)
 
 

@@ -1,4 +1,4 @@
-"""Queries to Prometheus, the variables that choose among sites, and the labels that they filter by.
+"""Build queries to Prometheus, and the variables that select a site.
 
 Used by the dashboard modules; metrics and recorded series are those of docs/reference/metrics.md.
 """
@@ -36,40 +36,40 @@ RANGE = "[$__range]"
 
 
 def rate(metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
-    """Return the summed rate of a counter, a second."""
+    """Return the summed rate of a counter, per second."""
     return f"sum {_by(by)}(rate({metric}{{{labels}}}{over}))"
 
 
 def increase(metric: str, labels: str, by: str = "") -> str:
-    """Return how much a counter has grown over the dashboard's range."""
+    """Return the increase of a counter over the dashboard's range."""
     return f"sum {_by(by)}(increase({metric}{{{labels}}}{RANGE}))"
 
 
 def by_status_class(function: str, labels: str, over: str = INTERVAL) -> str:
-    """Return answers by 2xx, 3xx, 4xx and 5xx, as the label `class`."""
+    """Return responses by 2xx, 3xx, 4xx and 5xx, in the label `class`."""
     answers = f"{function}({RESPONSES}{{{labels}}}{over})"
     return f'sum by (class) (label_replace({answers}, "class", "${{1}}xx", "status", "(.).."))'
 
 
 def success(labels: str, bad_status: str, by: str = "") -> str:
-    """Return the share of the answers whose status is not bad, 0 to 1."""
+    """Return the share of responses without an error status, 0 to 1."""
     bad = rate(RESPONSES, f'{labels}, status=~"{bad_status}"', by)
     return f"1 - ({ratio(bad, rate(RESPONSES, labels, by))})"
 
 
 def quantile(share: float, metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
-    """Return a quantile of a histogram; what had no observation is left out, not NaN."""
+    """Return a quantile of a histogram, without series that have no observation (NaN)."""
     groups = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, sum by ({groups}) (rate({metric}_bucket{{{labels}}}{over}))) >= 0"
 
 
 def ratio(part: str, whole: str) -> str:
-    """Return a share, 0 to 1; 0 and not nothing where there is a whole without any such part."""
+    """Return a share, 0 to 1; 0 and not an empty result if the part has no series."""
     return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
 
 
 def ranked(expression: str, most: int = 20) -> str:
-    """Return the largest values, without those that are 0."""
+    """Return the largest values that are not 0."""
     return f"topk({most}, ({expression}) > 0)"
 
 
@@ -80,7 +80,7 @@ def _by(labels: str) -> str:
 def over_time(
     expression: str, legend: str, *, ref: str = "A", exemplars: bool = False
 ) -> prometheus.Dataquery:
-    """Ask for a line over time."""
+    """Return a range query for one line."""
     return _query(expression, ref).legend_format(legend).range().exemplar(exemplars)
 
 
@@ -88,7 +88,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 
 def quantiles(metric: str, labels: str) -> list[prometheus.Dataquery]:
-    """Ask for lines of half, 95 % and 99 % of a histogram."""
+    """Return range queries for p50, p95 and p99 of a histogram."""
     return [
         over_time(quantile(share, metric, labels), f"p{share * 100:g}", ref=ref, exemplars=True)
         for ref, share in zip("ABC", QUANTILES, strict=True)
@@ -96,7 +96,7 @@ def quantiles(metric: str, labels: str) -> list[prometheus.Dataquery]:
 
 
 def now(expression: str, legend: str = "", *, ref: str = "A", as_table: bool = False) -> prometheus.Dataquery:
-    """Ask for the value at the end of the range."""
+    """Return an instant query at the end of the range."""
     query = _query(expression, ref).legend_format(legend or "__auto").instant()
     return query.format(PromQueryFormat.TABLE) if as_table else query
 
@@ -112,24 +112,22 @@ def sites() -> list[Builder[VariableModel]]:
     return [
         dashboard.DatasourceVariable("datasource")
         .label("Metrics")
-        .description("The Prometheus that scrapes the site.")
+        .description("The Prometheus server that scrapes the site.")
         .type("prometheus")
         .current(chosen),
-        label("app", "App", "Label that the scrape configuration gives.", known),
-        label(
-            "namespace", "Namespace", "Label that the scrape configuration gives.", f'{known}{{app=~"$app"}}'
-        ),
+        label("app", "App", "Label set in the scrape configuration.", known),
+        label("namespace", "Namespace", "Label set in the scrape configuration.", f'{known}{{app=~"$app"}}'),
         label(
             "job",
             "Job",
-            "Job of the scrape configuration.",
+            "Job in the scrape configuration.",
             f'{known}{{app=~"$app", namespace=~"$namespace"}}',
         ),
     ]
 
 
 def label(name: str, title: str, about: str, series: str) -> dashboard.QueryVariable:
-    """Return a variable of the values that a label has in some series."""
+    """Return a variable with the values of a label in some series."""
     return (
         dashboard.QueryVariable(name)
         .label(title)
@@ -146,7 +144,7 @@ def label(name: str, title: str, about: str, series: str) -> dashboard.QueryVari
 
 
 def view() -> dashboard.QueryVariable:
-    about = "Name of the URL, as django-prometheus tells it; all that is not chosen is left out."
+    about = "Name of the URL pattern in django-prometheus; other views are left out."
     return label("view", "View", about, f"{RESPONSES}{{{SITE}}}")
 
 

@@ -38,20 +38,20 @@ def _shares() -> list[AnyPanel]:
         ),
         shares(
             "Requests by method",
-            "Requests of the time range by HTTP method.",
+            "Requests in the time range by HTTP method.",
             increase(REQUESTS, VIEW_METHOD, "method"),
             "{{method}}",
         ),
         shares(
             "Answers by status",
-            "Answers of the time range by status code.",
+            "Responses in the time range by status code.",
             increase(RESPONSES, VIEW_METHOD, "status"),
             "{{status}}",
         ),
     ]
 
 
-def _course() -> list[AnyPanel]:
+def _over_time() -> list[AnyPanel]:
     requests = rate(REQUESTS, VIEW_METHOD, _EACH)
     legend = "{{view}} {{method}}"
     # Means of what was measured: a rate over a day would take a site of an hour for one idle before.
@@ -59,10 +59,10 @@ def _course() -> list[AnyPanel]:
     recent = rate(REQUESTS, VIEW_METHOD, _EACH, "[5m]")
     day, hour = (f"(avg_over_time(({recent})[{steps}]) or ({recent}))" for steps in ("1d:5m", "1h:1m"))
     return [
-        lines("Requests", "Requests a second by view and method.", "reqps", over_time(requests, legend)),
+        lines("Requests", "Requests per second by view and method.", "reqps", over_time(requests, legend)),
         lines(
             "Time to answer",
-            "Half, 95 % and 99 % of the answers took no longer.",
+            "p50, p95 and p99 of the response time.",
             "s",
             *(
                 over_time(
@@ -76,7 +76,7 @@ def _course() -> list[AnyPanel]:
         ),
         lines(
             "Requests, a week ago",
-            "Requests a second by view and method, seven days before.",
+            "Requests per second by view and method, seven days before.",
             "reqps",
             over_time(
                 rate(REQUESTS, VIEW_METHOD, _EACH, promql.WEEK_AGO),
@@ -86,7 +86,7 @@ def _course() -> list[AnyPanel]:
         ),
         lines(
             "Time to answer, a week ago",
-            "Half, 95 % and 99 % of the answers took no longer, seven days before.",
+            "p50, p95 and p99 of the response time, seven days before.",
             "s",
             *(
                 over_time(
@@ -100,25 +100,25 @@ def _course() -> list[AnyPanel]:
         ),
         lines(
             "Success, 4xx aside",
-            "Share of the answers that are no 5xx, by view and method.",
+            "Share of responses that are not 5xx, by view and method.",
             "percentunit",
             over_time(success(VIEW_METHOD, "5..", _EACH), legend),
         ),
         lines(
             "Success, 4xx counted",
-            "Share of the answers that are 2xx or 3xx, by view and method.",
+            "Share of responses that are 2xx or 3xx, by view and method.",
             "percentunit",
             over_time(success(VIEW_METHOD, "[45]..", _EACH), legend),
         ),
         lines(
-            "Requests beside the day's mean",
-            "How far the rate is from the mean of the last day; 0 is as usual, 1 twice as much.",
+            "Requests compared with the day's mean",
+            "Deviation of the rate from the mean of the last day: 0 is the mean, 1 is twice as much.",
             "percentunit",
             over_time(f"({requests}) / ({day} > 0) - 1", legend),
         ).min(-1),
         lines(
-            "Requests beside the hour's mean",
-            "How far the rate is from the mean of the last hour; 0 is as usual, 1 twice as much.",
+            "Requests compared with the hour's mean",
+            "Deviation of the rate from the mean of the last hour: 0 is the mean, 1 is twice as much.",
             "percentunit",
             over_time(f"({requests}) / ({hour} > 0) - 1", legend),
         ).min(-1),
@@ -133,21 +133,21 @@ def _sql() -> list[AnyPanel]:
     return [
         lines(
             "Statements of a request",
-            "Mean and p95; a request without any is not counted. The points are requests with their traces.",
+            "Mean and p95 of requests that send any. Each point is a request with a link to its trace.",
             "short",
             over_time(mean(queries), "{{view}} mean", ref="A"),
             over_time(quantile(0.95, queries, VIEW, "view"), "{{view}} p95", ref="B", exemplars=True),
         ),
         lines(
             "SQL time of a request",
-            "Mean and p95. The points are requests with their traces.",
+            "Mean and p95. Each point is a request with a link to its trace.",
             "s",
             over_time(mean(seconds), "{{view}} mean", ref="A"),
             over_time(quantile(0.95, seconds, VIEW, "view"), "{{view}} p95", ref="B", exemplars=True),
         ),
         lines(
             "Requests with an N+1",
-            "Share of the requests in which one line of code sent the same statement again and again.",
+            "Share of requests in which one line of code ran the same statement repeatedly.",
             "percentunit",
             over_time(
                 f"avg by (view) (job_view:sqllogs_requests_repeating:ratio_rate5m{{{VIEW}}})", "{{view}}"
@@ -155,7 +155,7 @@ def _sql() -> list[AnyPanel]:
         ),
         ranking(
             "SQL of these views",
-            "Time and statements in the time range; a route leads to its statements.",
+            "SQL time and queries in the time range. Click a route to see its statements.",
             "route",
             Column(title="SQL time", unit="s", expression=ranked(increase(f"{seconds}_sum", VIEW, "route"))),
             Column(title="Statements", expression=increase(f"{queries}_sum", VIEW, "route")),
@@ -165,10 +165,10 @@ def _sql() -> list[AnyPanel]:
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
-    board = page("Django Requests by View", UID, "One view or some in detail: requests, success, time, SQL.")
+    """Return the dashboard with its panels in display order."""
+    board = page("Django Requests by View", UID, "Details of selected views: requests, success, time, SQL.")
     board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
-    for title, parts in (("Shares", _shares()), ("Requests", _course()), ("SQL", _sql())):
+    for title, parts in (("Shares", _shares()), ("Requests", _over_time()), ("SQL", _sql())):
         board.with_row(dashboard.Row(title))
         for panel in parts:
             board.with_panel(panel)

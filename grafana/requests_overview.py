@@ -1,4 +1,4 @@
-"""The dashboard "Django Requests Overview": what is asked for, what fails, what is slow.
+"""Build the dashboard "Django Requests Overview": traffic, errors and latency.
 
 Fed by the site's metrics; each view leads to "Django Requests by View".
 """
@@ -36,50 +36,50 @@ _SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 
 def _summary() -> list[AnyPanel]:
     return [
-        value("Requests", "Requests that reached a view, a second.", "reqps", rate(REQUESTS, VIEW_METHOD)),
+        value("Requests", "Requests per second that reached a view.", "reqps", rate(REQUESTS, VIEW_METHOD)),
         value(
             "Success, 4xx aside",
-            "Share of the answers that are no 5xx.",
+            "Share of responses that are not 5xx.",
             "percentunit",
             success(VIEW_METHOD, "5.."),
             colors=thresholds(*_SHARE),
         ),
         value(
             "Success, 4xx counted",
-            "Share of the answers that are 2xx or 3xx.",
+            "Share of responses that are 2xx or 3xx.",
             "percentunit",
             success(VIEW_METHOD, "[45].."),
             colors=thresholds(*_SHARE),
         ),
         value(
             "p95 of requests",
-            "95 % of the answers took no longer.",
+            "95 % of the responses took at most this long.",
             "s",
             quantile(0.95, LATENCY, VIEW_METHOD),
             colors=thresholds((None, "green"), (0.5, "orange"), (2.0, "red")),
         ),
         value(
             "p95 of request bodies",
-            "95 % of the bodies that were sent to the site are no larger; of all views.",
+            "95 % of request bodies are at most this large; of all views.",
             "bytes",
             quantile(0.95, "django_http_requests_body_total_bytes", SITE),
         ),
         value(
             "Exceptions",
-            "Exceptions that no view has caught, in the time range.",
+            "Exceptions that no view caught, in the time range.",
             COUNT,
             f"sum(increase(django_http_exceptions_total_by_view_total{{{VIEW}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
         shares(
             "Requests by method",
-            "How the requests of the time range are shared by HTTP method.",
+            "Requests in the time range by HTTP method.",
             increase(REQUESTS, VIEW_METHOD, "method"),
             "{{method}}",
         ),
         shares(
             "Answers by status class",
-            "How the answers of the time range are shared.",
+            "Responses in the time range by status class.",
             by_status_class("increase", VIEW_METHOD, over=promql.RANGE),
             "{{class}}",
         ),
@@ -98,7 +98,7 @@ def _success() -> list[AnyPanel]:
     return [
         lines(
             "Success and errors",
-            "Shares of all answers: 2xx and 3xx are successes, 4xx the client's errors, 5xx the site's.",
+            "Shares of all responses: 2xx and 3xx are successes, 4xx client errors, 5xx server errors.",
             "percentunit",
             over_time(ratio(wells, answers), "2xx and 3xx", ref="A"),
             over_time(ratio(rate(RESPONSES, _REFUSED), answers), "4xx", ref="B"),
@@ -106,20 +106,20 @@ def _success() -> list[AnyPanel]:
         ),
         lines(
             "Answers by status",
-            "Answers a second by status code, stacked.",
+            "Responses per second by status code, stacked.",
             "reqps",
             over_time(rate(RESPONSES, VIEW_METHOD, "status"), "{{status}}"),
             stacked=True,
         ),
         lines(
             "Time to answer",
-            "Half, 95 % and 99 % of the answers took no longer.",
+            "p50, p95 and p99 of the response time.",
             "s",
             *quantiles(LATENCY, VIEW_METHOD),
         ),
         lines(
             "Requests by method",
-            "Requests a second by HTTP method, stacked.",
+            "Requests per second by HTTP method, stacked.",
             "reqps",
             over_time(rate(REQUESTS, VIEW_METHOD, "method"), "{{method}}"),
             stacked=True,
@@ -128,12 +128,12 @@ def _success() -> list[AnyPanel]:
 
 
 def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
-    """Return answers and latencies of some of the views: the admin's, or all others."""
+    """Return panels of responses and latencies: of the admin's views, or of all others."""
     classes = by_status_class("rate", labels)
     return [
         lines(
             f"Answers of {title}",
-            f"Answers a second of {about}, by status class.",
+            f"Answers per second of {about}, by status class.",
             "reqps",
             over_time(classes, "{{class}}"),
             stacked=True,
@@ -141,7 +141,7 @@ def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
         ),
         ranking(
             f"Latency of {title}",
-            f"Requests of {about} in the time range, and how long they took.",
+            f"Requests of {about} in the time range, with response times.",
             "view",
             Column(title="Requests", expression=ranked(increase(RESPONSES, labels, "view"))),
             *(
@@ -172,7 +172,7 @@ def _rankings() -> list[AnyPanel]:
         ),
         ranking(
             "Views by count",
-            "Views with the most answers in the time range.",
+            "Views with the most responses in the time range.",
             "view",
             Column(title="Answers", expression=ranked(increase(RESPONSES, VIEW_METHOD, "view"))),
             links=BY_VIEW,
@@ -189,7 +189,7 @@ def _rankings() -> list[AnyPanel]:
         ),
         ranking(
             "Exceptions by type",
-            "Classes of the exceptions that no view caught, in the time range; of all views.",
+            "Uncaught exceptions in the time range, by class; of all views.",
             "type",
             Column(
                 title="Exceptions",
@@ -229,17 +229,17 @@ def _rankings() -> list[AnyPanel]:
 
 
 def _templates() -> str:
-    """Return answers by template; django-prometheus tells some as text of a list, and some as None."""
+    """Return responses by template; django-prometheus exports some as the text of a list, some as None."""
     metric = "django_http_responses_total_by_templatename_total"
-    told = f'increase({metric}{{{SITE}, templatename!="None"}}{promql.RANGE})'
-    plain = f'label_replace({told}, "template", "$1", "templatename", "(.*)")'
+    increase = f'increase({metric}{{{SITE}, templatename!="None"}}{promql.RANGE})'
+    plain = f'label_replace({increase}, "template", "$1", "templatename", "(.*)")'
     first = f"""label_replace({plain}, "template", "$1", "templatename", "\\\\['(.*?)'.*")"""
     return f"sum by (template) ({first})"
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
-    about = "What is asked for, what fails and what is slow, over all views."
+    """Return the dashboard with its panels in display order."""
+    about = "Traffic, errors and latency of all views."
     board = page("Django Requests Overview", UID, about)
     board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
     for title, parts in (
@@ -247,8 +247,8 @@ def build() -> dashboard.Dashboard:
         ("Success and time", _success()),
         ("Ranked", _rankings()),
         (
-            "Views but the admin's",
-            _views("the site's views", "all views but the admin's", VIEW_METHOD + ', view!~"admin:.*"'),
+            "Views except the admin's",
+            _views("the site's views", "all views except the admin's", VIEW_METHOD + ', view!~"admin:.*"'),
         ),
         (
             "The admin's views",

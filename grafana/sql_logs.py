@@ -1,4 +1,4 @@
-"""The dashboard "Django SQL Logs": duration and frequency of SQL, the slowest, N+1, every record.
+"""Build the dashboard "Django SQL Logs": duration and frequency of SQL, slow statements, N+1, records.
 
 Fed by `/sql-logs/` through Infinity and by the site's metrics, side by side; `sql_logs_figures` has
 the panels of aggregates, `sql_logs_metrics` those of Prometheus.
@@ -20,7 +20,7 @@ from grafana.panels import link, prop, transformation
 
 UID = "django-sql-logs"
 NEWEST = "1000"
-"""Records a graph asks for: the most that one answer of the API holds."""
+"""Records that a chart requests: the maximum of one API response."""
 
 _TABLE = (
     "time", "duration_ms", "operation", "sql", "rows", "alias", "kind", "method", "view", "status",
@@ -33,17 +33,17 @@ def _records(*names: str, **params: str) -> Query:
 
 
 def _counted(**params: str) -> Query:
-    """Ask for the count of the whole answer, of which one record has to come along."""
+    """Request the count of all results; the API returns at least one record with it."""
     return Query(columns=columns("count"), params=variables.FILTERS | params | {"limit": "1"}, root="")
 
 
 def _count() -> stat.Panel:
-    about = "Queries in the time range that match the filters. Above the API's cap it is the cap."
+    about = "Queries in the time range that match the filters. Limited to the API's cap."
     return panels.figure("Queries", about, _counted(), "count")
 
 
 def _p95() -> stat.Panel:
-    about = f"95 % of the newest {NEWEST} matching queries took no longer than this."
+    about = f"95 % of the newest {NEWEST} matching queries took at most this long."
     query = _records("duration_ms", limit=NEWEST)
     figure = panels.figure("p95 of the newest", about, query, "duration_ms", "p95")
     return figure.unit("ms").thresholds(panels.slow())
@@ -56,15 +56,15 @@ def _slowest() -> stat.Panel:
 
 
 def _failed() -> stat.Panel:
-    about = "Matching queries that raised an exception, whatever the filter Failed says."
+    about = "Matching queries that raised an exception, regardless of the filter Failed."
     query = _counted(error="true")
     return panels.figure("Failed", about, query, "count").thresholds(panels.none_is_good())
 
 
 def _health() -> stat.Panel:
     about = (
-        "The ring itself, whatever the time range: how full it is, what all processes have captured, "
-        "stored and dropped, and how far behind the slowest one is."
+        "The ring, independent of the time range: how full it is, what all processes have captured, "
+        "stored and dropped, and the lag of the slowest process."
     )
     fields = (
         Column(selector="ring.fill_percent", type="number", text="fill"),
@@ -86,8 +86,8 @@ def _duration() -> timeseries.Panel:
     about = f"Each of the newest {NEWEST} matching queries is a point; the scale is logarithmic."
     query = _records("time", "duration_ms", limit=NEWEST)
     return (
-        panels.graph("Duration of SQL requests", about, query)
-        # The API answers newest first, a graph wants time to go up.
+        panels.chart("Duration of SQL requests", about, query)
+        # The API answers newest first, a chart needs ascending time.
         .with_transformation(transformation("sortBy", sort=[{"field": "time"}]))
         .unit("ms")
         .draw_style(GraphDrawStyle.POINTS)
@@ -137,12 +137,12 @@ def _table(title: str, about: str, **params: str) -> table.Panel:
 
 
 def _slow_statements() -> table.Panel:
-    about = "The 50 slowest matching queries of the time range, each execution by itself."
+    about = "The 50 slowest matching queries in the time range."
     return _table("Slowest statements", about, ordering="-duration_ms", limit="50").height(9)
 
 
 def _newest() -> table.Panel:
-    about = "The newest 500 matching queries. A trace id leads to everything its request sent."
+    about = "The newest 500 matching queries. Click a trace id to see all queries of its request."
     return _table("Newest queries", about, limit="500").height(14)
 
 
@@ -152,13 +152,13 @@ def _errors() -> table.Panel:
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard; the panels find their places in this order."""
-    about = "Every SQL statement of the site, from the log behind /sql-logs/, beside the site's metrics."
+    """Return the dashboard with its panels in display order."""
+    about = "Every SQL statement of the site, from the SQL log at /sql-logs/, next to the site's metrics."
     board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
     board.tooltip(DashboardCursorSync.CROSSHAIR).variables(variables.build()).annotation(events.annotation())
     for title, parts in (
         ("Now", (_count(), _p95(), _slowest(), _failed(), _health())),
-        ("Duration and frequency", (*figures.graphs(), *metrics.load())),
+        ("Duration and frequency", (*figures.charts(), *metrics.load())),
         ("Each of the newest", (_duration(),)),
         ("Statements", (figures.statements(), figures.groups(), _slow_statements())),
         ("N+1 and requests", (figures.repeats(_TRACE_LINKS), figures.requests(_TRACE_LINKS))),

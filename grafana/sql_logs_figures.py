@@ -1,4 +1,4 @@
-"""Panels of "Django SQL Logs" that add up: what statements, requests and N+1 suspects cost.
+"""Build the panels of "Django SQL Logs" with sums, as load of statements and requests.
 
 Fed by `stats/`, `series/`, `requests/` and `repeats/` of the SQL log.
 """
@@ -43,8 +43,8 @@ def _series(title: str, about: str, figure: str, unit: str) -> timeseries.Panel:
     )
     legend = common.VizLegendOptions().show_legend(True)
     legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
-    graph = panels.graph(title, about, query).unit(unit).min(0).legend(legend)
-    return graph.display_name("${__field.labels.group}")  # without the figure's name before each
+    made = panels.chart(title, about, query).unit(unit).min(0).legend(legend)
+    return made.display_name("${__field.labels.group}")  # without the field name as prefix
 
 
 def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
@@ -55,21 +55,21 @@ def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
     )
 
 
-def graphs() -> list[timeseries.Panel]:
-    """Return duration and frequency over time, by what the variable `by` names."""
-    tops = "The eight with the most time have lines of their own, the others are together"
+def charts() -> list[timeseries.Panel]:
+    """Return duration and frequency over time, grouped by the variable `by`."""
+    tops = "One line for each of the eight with the highest load, one for all others"
     return [
-        _stacked(_series("Time in SQL", f"Milliseconds of SQL in each step. {tops}.", "total_ms", "ms")),
-        _stacked(_series("Frequency of SQL requests", f"Statements in each step. {tops}.", "calls", "short")),
-        _series("p95 of SQL requests", f"95 % took no longer, step by step. {tops}.", "p95_ms", "ms"),
+        _stacked(_series("Time in SQL", f"Milliseconds of SQL per step. {tops}.", "total_ms", "ms")),
+        _stacked(_series("Frequency of SQL requests", f"Queries per step. {tops}.", "calls", "short")),
+        _series("p95 of SQL requests", f"p95 per step. {tops}.", "p95_ms", "ms"),
     ]
 
 
 def statements() -> table.Panel:
     """Return the statements by their share of the load."""
     about = (
-        "The 100 statements with the most time, each whatever its values; repeats is how often one line of "
-        "one request sent it at worst."
+        "The 100 statements with the highest load, without parameter values; repeats is how often one line "
+        "of code ran the statement in one request, at most."
     )
     names = ("sql", *_FIGURES, "fingerprint")
     panel = _by_load("Statements by load", about, "fingerprint", names)
@@ -79,8 +79,10 @@ def statements() -> table.Panel:
 
 
 def groups() -> table.Panel:
-    """Return the same of what the variable `by` names."""
-    about = "The 100 groups with the most time, by what Group by names; repeats are those of one statement."
+    """Return the load grouped by the variable `by`."""
+    about = (
+        "The 100 groups with the highest load, by the variable Group by; repeats are those of one statement."
+    )
     panel = _by_load(f"Load by {_BY}", about, _BY, ("group", *_FIGURES))
     records = [link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True)]
     return panel.override_by_name("group", [prop("links", records), prop("custom.width", 300)])
@@ -98,8 +100,8 @@ def _by_load(title: str, about: str, by: str, names: tuple[str, ...]) -> table.P
 def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
     """Return the N+1 suspects with their remedies."""
     about = (
-        "Statements that one line of code sends again and again in one request, command or task, "
-        "the most time first, and what to do about each."
+        "Statements that one line of code runs repeatedly in one request, command or task, "
+        "the highest load first, and how to fix each."
     )
     query = Query(path="repeats/", columns=columns(*_SUSPECTS), params=variables.FILTERS | {"limit": "50"})
     return (
@@ -114,10 +116,8 @@ def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
 
 
 def requests(trace_links: list[dict[str, object]]) -> table.Panel:
-    """Return the requests with most SQL."""
-    about = (
-        "The 50 requests, commands and tasks with the most SQL; duplicates were sent before in the same one."
-    )
+    """Return the requests with the most SQL time."""
+    about = "The 50 requests, commands and tasks with the most SQL time; duplicates repeat an earlier query."
     query = Query(
         path="requests/",
         columns=columns(*_REQUESTS),

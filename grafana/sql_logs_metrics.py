@@ -1,4 +1,4 @@
-"""Panels of "Django SQL Logs" from Prometheus: the same load over any time, and how the log itself is.
+"""Build the panels of "Django SQL Logs" from Prometheus: load over any time, and the state of the SQL log.
 
 Of all databases and views of the sites chosen: the filters of the SQL log are not labels of metrics.
 """
@@ -13,17 +13,17 @@ _DURATION = "sqllogs_query_duration_seconds"
 
 
 def load() -> list[timeseries.Panel]:
-    """Return what Prometheus has counted of the same statements."""
+    """Return panels of the load as counted by Prometheus."""
     return [
         lines(
             "Duration, from Prometheus",
-            "Half, 95 % and 99 % took no longer. The points are statements with their traces.",
+            "p50, p95 and p99. Each point is a query with a link to its trace.",
             "s",
             *quantiles(_DURATION, SITE),
         ),
         lines(
             "Statements by database, from Prometheus",
-            "Statements a second, by alias.",
+            "Statements per second, by alias.",
             "ops",
             over_time(f"sum by (alias) (job_alias:sqllogs_queries:rate5m{{{SITE}}})", "{{alias}}"),
             stacked=True,
@@ -31,7 +31,7 @@ def load() -> list[timeseries.Panel]:
         ),
         lines(
             "Errors, from Prometheus",
-            "Failed statements a second, by exception and SQLSTATE class, if the driver tells one.",
+            "Failed queries per second, by exception and, if the driver reports it, SQLSTATE class.",
             "ops",
             over_time(
                 rate("sqllogs_query_errors_total", SITE, "error, sqlstate_class"),
@@ -43,11 +43,11 @@ def load() -> list[timeseries.Panel]:
 
 
 def log() -> list[stat.Panel | timeseries.Panel]:
-    """Return how the log itself is."""
+    """Return panels of the state of the SQL log."""
     return [
         value(
             "Ring filled",
-            "Share of the ring's slots that hold a record; once full it stays so.",
+            "Share of the ring's slots in use; once the ring is full it stays full.",
             "percentunit",
             f"max(sqllogs_ring_rows{{{SITE}}}) / max(sqllogs_ring_capacity_rows{{{SITE}}})",
         ),
@@ -60,33 +60,33 @@ def log() -> list[stat.Panel | timeseries.Panel]:
         ),
         value(
             "Lag",
-            "Age of the oldest record that waits to be stored, of the slowest process.",
+            "Age of the oldest record waiting to be stored, in any process.",
             "s",
             f"max(sqllogs_lag_seconds{{{SITE}}})",
             colors=thresholds((None, "green"), (5.0, "orange"), (30.0, "red")),
         ),
         value(
             "Dropped",
-            "Records lost on purpose in the time range, for any reason.",
+            "Records dropped in the time range, for any reason.",
             COUNT,
             f"sum(increase(sqllogs_dropped_total{{{SITE}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
         value(
             "Waiting",
-            "Records that wait in memory, of all processes.",
+            "Records waiting in memory, in all processes.",
             COUNT,
             f"sum(sqllogs_queue_rows{{{SITE}}})",
         ),
         value(
             "Memory",
-            "Upper bound of the memory that waiting records hold, of all processes.",
+            "Upper bound of the memory of waiting records, in all processes.",
             "bytes",
             f"sum(sqllogs_queue_bytes{{{SITE}}})",
         ),
         lines(
             "Captured and stored",
-            "Statements seen and records written, a second; the rest waits or is dropped.",
+            "Queries captured and records stored per second; the rest is waiting or dropped.",
             "ops",
             over_time(rate("sqllogs_captured_total", SITE), "captured", ref="A"),
             over_time(rate("sqllogs_stored_total", SITE), "stored", ref="B"),
@@ -94,7 +94,7 @@ def log() -> list[stat.Panel | timeseries.Panel]:
         ),
         lines(
             "Time of a flush",
-            "Half and 99 % of the flushes took no longer to resolve and write what was waiting.",
+            "p50 and p99 of the time to resolve and write the records of one flush.",
             "s",
             over_time(quantile(0.5, "sqllogs_flush_seconds", SITE), "p50", ref="A"),
             over_time(quantile(0.99, "sqllogs_flush_seconds", SITE), "p99", ref="B"),

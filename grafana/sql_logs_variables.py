@@ -1,4 +1,4 @@
-"""The filters of "Django SQL Logs": what is shown above the panels, and what each request sends.
+"""Build the filters of "Django SQL Logs": the variables above the panels, and the parameters of each request.
 
 Fed by the list of `/sql-logs/`; used by `grafana.sql_logs`.
 """
@@ -17,7 +17,7 @@ from grafana import promql
 from grafana.infinity import DATASOURCE, Query, columns
 
 SITE = "${site:raw}"
-"""The SQL log as the reader's browser finds it; the datasource's URL is Grafana's way there."""
+"""URL of the SQL log in the user's browser; the datasource has the URL for Grafana."""
 
 # Milliseconds, not ISO times: those end at the second and would leave out the newest queries.
 _RANGE = {"from": "${__timeFrom}", "to": "${__timeTo}"}
@@ -36,7 +36,7 @@ FILTERS = _RANGE | {
 
 
 class _Hidden(dashboard.ConstantVariable):
-    """A constant that is not shown; the library's own cannot be told so."""
+    """A hidden constant; the library's class cannot hide it."""
 
     def build(self) -> VariableModel:
         model = super().build()
@@ -48,7 +48,7 @@ _ALL = VariableOption(selected=True, text="All", value="$__all")
 
 
 def _seen(name: str, label: str, about: str) -> dashboard.QueryVariable:
-    """Offer the values that the newest records have; others can be typed in."""
+    """Offer the values of the newest records; others can be typed in."""
     # Summarized, because the plugin takes an answer without any column for a broken variable, and an
     # empty list has none.
     query = Query(
@@ -97,21 +97,21 @@ def _text(name: str, label: str, about: str) -> dashboard.TextBoxVariable:
 
 
 def _by() -> dashboard.CustomVariable:
-    """Choose what the graphs are grouped by; as in the API, one of them always."""
-    # A view's name in a legend says more than a fingerprint; statements have a table of their own.
+    """Select how the charts are grouped; as in the API, always by one field."""
+    # A view's name in a legend says more than a fingerprint; statements have their own table.
     chosen = VariableOption(selected=True, text="view", value="view")
     return (
         dashboard.CustomVariable("by")
         .label("Group by")
-        .description("What the graphs and the table Load are grouped by; a fingerprint is a statement.")
+        .description("How the charts and the table Load are grouped; a fingerprint identifies a statement.")
         .values("fingerprint,route,view,operation,table,alias,kind,release,host")
         .current(chosen)
     )
 
 
 def build() -> list[Builder[VariableModel]]:
-    """Return the variables in the order in which they are shown."""
-    about_site = "Address of the SQL log in a browser, for the links."
+    """Return the variables in display order."""
+    about_site = "Address of the SQL log for your browser, in links."
     methods = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
     return [
         *promql.sites(),

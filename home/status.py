@@ -1,7 +1,7 @@
-"""The live status of every part of the demo, asked when the landing page is.
+"""Check the status of every part of the demo, for the home page and /healthz, in the request's thread.
 
-The two databases are queried; Grafana and Prometheus are only asked whether their
-port is open on this machine, at most once in ten seconds.
+Queries both databases. For Grafana and Prometheus it only checks whether their port is open on this machine,
+at most once in ten seconds.
 """
 
 import socket
@@ -19,49 +19,51 @@ from django.db import Error as DatabaseAPIError
 from django.db import connection
 from django.utils import timezone
 from django.utils.timesince import timesince
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from transactions.models import Transaction
 
 ABOUT = {
-    "Database": "The transactions that the site's queries are about.",
-    "SQL log": "The ring in which each of those queries is recorded.",
-    "Metrics": "Figures of requests and queries, for Prometheus.",
-    "Grafana": "Dashboards of frequency, duration and the slowest statements.",
-    "Prometheus": "The site's metrics over time.",
+    "Database": _("The transactions that the site queries."),
+    "SQL log": _("The ring that stores every query of the site."),
+    "Metrics": _("Metrics of requests and queries, for Prometheus."),
+    "Grafana": _("Dashboards of frequency, duration and slow statements."),
+    "Prometheus": _("The site's metrics over time."),
 }
 SERVICES: dict[str, tuple[int, str]] = {
     "Metrics": (settings.SQLLOGS.get("METRICS_PORT", 0), "/metrics"),
     "Prometheus": (9090, "/targets"),
     "Grafana": (3000, "/d/django-sql-logs"),
 }
-"""Port on this machine, and the page there to begin with."""
+"""Port on this machine, and path of the first page."""
 CONNECT_TIMEOUT_S = 0.1
 PORT_CACHE_S = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of the demo and how it is."""
+    """One part of the demo and its status."""
 
     name: str
     state: Literal["up", "down", "off"]
-    """off: not running, and nothing here needs it."""
+    """off: not running, but optional."""
     detail: str
     url: str = ""
-    """Where to see it; empty while there is nothing to see."""
+    """Link to the part; empty if it is not running."""
 
     @property
     def about(self) -> str:
-        return ABOUT[self.name]
+        return str(ABOUT[self.name])
 
 
 def parts() -> list[Part]:
-    """Return every part, in the order of the data's way."""
+    """Return all parts, in the order in which data flows through them."""
     return [database(), ring(), *(service(name, *where) for name, where in SERVICES.items())]
 
 
-def _told_when_down(name: str) -> Callable[[Callable[[], Part]], Callable[[], Part]]:
-    """Decorate a check, so that a database's error is its answer."""
+def _catch_database_error(name: str) -> Callable[[Callable[[], Part]], Callable[[], Part]]:
+    """Decorate a check to return `down` when the database raises an error."""
 
     def decorate(check: Callable[[], Part]) -> Callable[[], Part]:
         @wraps(check)
@@ -69,7 +71,7 @@ def _told_when_down(name: str) -> Callable[[Callable[[], Part]], Callable[[], Pa
             try:
                 return check()
             except DatabaseAPIError as exc:
-                # The class only: messages name hosts and users, and this page is public.
+                # Only the class, because messages contain hosts and users and the page is public.
                 return Part(name=name, state="down", detail=type(exc).__name__)
 
         return checked
@@ -77,30 +79,36 @@ def _told_when_down(name: str) -> Callable[[Callable[[], Part]], Callable[[], Pa
     return decorate
 
 
-@_told_when_down("Database")
+@_catch_database_error("Database")
 def database() -> Part:
     began = perf_counter()
     filled = Transaction.objects.exists()
     took_ms = (perf_counter() - began) * 1000
-    detail = f"{connection.display_name}, answered in {took_ms:.1f} ms"
+    detail = gettext("%(name)s, answered in %(ms).1f ms") % {
+        "name": connection.display_name,
+        "ms": took_ms,
+    }
     if not filled:
-        detail += "; it is empty: run manage.py generate_transactions"
+        detail += gettext("; it is empty: run manage.py generate_transactions")
     return Part(name="Database", state="up", detail=detail, url="/transactions/api/")
 
 
-@_told_when_down("SQL log")
+@_catch_database_error("SQL log")
 def ring() -> Part:
     if not apps.is_installed("sqllogs"):
-        return Part(name="SQL log", state="down", detail="sqllogs is not in INSTALLED_APPS")
+        return Part(name="SQL log", state="down", detail=gettext("sqllogs is not in INSTALLED_APPS"))
     from sqllogs.models import RingHead, SQLLog
 
     head = RingHead.objects.first()
     if head is None:
-        return Part(name="SQL log", state="up", detail="nothing recorded yet", url="/sql-logs/")
-    detail = f"{min(head.seq, head.capacity):,} of {head.capacity:,} rows"
+        return Part(name="SQL log", state="up", detail=gettext("nothing recorded yet"), url="/sql-logs/")
+    detail = gettext("%(rows)s of %(capacity)s rows") % {
+        "rows": f"{min(head.seq, head.capacity):,}",
+        "capacity": f"{head.capacity:,}",
+    }
     last = SQLLog.objects.filter(slot=head.seq % head.capacity).first()
-    if last is not None:  # None while the newest block is reserved and not yet written
-        detail += f", the newest {_age(last.time)} old"
+    if last is not None:  # None while a writer has reserved the block but not written it
+        detail += gettext(", the newest %(age)s old") % {"age": _age(last.time)}
     return Part(name="SQL log", state="up", detail=detail, url="/sql-logs/")
 
 
@@ -110,12 +118,16 @@ def _age(time: datetime) -> str:
 
 
 def service(name: str, port: int, path: str) -> Part:
-    """Tell whether something listens on a port of this machine; nothing is sent to it."""
+    """Return whether a program listens on a port of this machine, without sending anything."""
     if port and cache.get_or_set(f"home:port:{port}", lambda: _listens(port), PORT_CACHE_S):
         return Part(
-            name=name, state="up", detail=f"port {port} is open", url=f"http://localhost:{port}{path}"
+            name=name,
+            state="up",
+            detail=gettext("port %(port)s is open") % {"port": port},
+            url=f"http://localhost:{port}{path}",
         )
-    return Part(name=name, state="off", detail=f"nothing listens on port {port}" if port else "switched off")
+    detail = gettext("port %(port)s is closed") % {"port": port} if port else gettext("disabled")
+    return Part(name=name, state="off", detail=detail)
 
 
 def _listens(port: int) -> bool:

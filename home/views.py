@@ -1,4 +1,4 @@
-"""The landing page and the health of the site."""
+"""Serve the home page and the health check of the site."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -12,16 +12,16 @@ from transactions.patterns import PATTERNS
 @require_safe
 @never_cache
 def index(request: HttpRequest) -> HttpResponse:
-    """Show what this is, how every part of it is, and where to go."""
+    """Show the status of every part, the addresses and the patterns."""
     return render(request, "home/index.html", {"parts": status.parts(), "patterns": PATTERNS})
 
 
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when the site can work, 503 when its database does not answer.
+    """Answer 200, or 503 if the site's database is unavailable.
 
-    The ring is told and not judged: the site works without it, and /sql-logs/health/ is its own.
+    The ring's state does not change the status: the site works without it; /sql-logs/health/ checks it.
     """
-    told = {"database": status.database().state, "sql_logs": status.ring().state}
-    return JsonResponse(told, status=200 if told["database"] == "up" else 503)
+    states = {"database": status.database().state, "sql_logs": status.ring().state}
+    return JsonResponse(states, status=200 if states["database"] == "up" else 503)

@@ -1,7 +1,6 @@
-"""Record every SQL statement of a Django application and show it at /sql-logs/.
+"""Record every SQL query of a Django application and show it at /sql-logs/.
 
-The way of a query through the files: capture -> buffer -> writer -> ring,
-then queries -> views, page and admin.
+A query passes through capture -> pipeline -> storage; read, api, page and admin show it.
 """
 
 from sqllogs.context import muted, repeats_allowed, unit_of_work

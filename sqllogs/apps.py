@@ -22,9 +22,12 @@ class SQLLogsConfig(AppConfig):
         instruments.install_security_events()
         if not recorder.install():
             return
+        from sqllogs import django_tasks
+
         if "celery" in sys.modules:  # importing it costs a project without tasks a tenth of a second
             from sqllogs import celery
 
             celery.install()
+        django_tasks.install()
         # One app of all, or each would record the same run.
         post_migrate.connect(events.record_migrations, sender=self, dispatch_uid="sqllogs")

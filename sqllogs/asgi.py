@@ -1,7 +1,7 @@
 """Flush the SQL log when an ASGI server stops.
 
-uvicorn ends a process by raising the signal again, so atexit never runs there;
-the lifespan protocol is where it tells. Runs in the server's event loop.
+Wraps the site's ASGI application and runs in the server's event loop. uvicorn ends a process by
+raising the signal again, so atexit does not run there; its lifespan protocol announces the end.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ from sqllogs import recorder
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-# Any, because each framework declares these three in its own way.
+# Any, because each framework has its own types for these three.
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def flush_at_shutdown(application: Application, *further: Callable[[], object]) -> Application:
     """Wrap an ASGI application: `application = flush_at_shutdown(get_asgi_application())`.
 
-    `further` are called after the flush, for what else atexit would have to do.
+    `further` are called after the flush, for other work that would be left to atexit.
     """
 
     async def with_flush(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await application(scope, receive, send)
-        elif isinstance(application, ASGIHandler):  # Django's own answers no lifespan at all
+        elif isinstance(application, ASGIHandler):  # Django's handler does not support lifespan
             await _lifespan(receive, _flushing(send, further))
         else:
             await application(scope, receive, _flushing(send, further))
 
-    with_flush.flushes_sqllogs = True  # type: ignore[attr-defined]  # what system check W003 looks for
+    with_flush.flushes_sqllogs = True  # type: ignore[attr-defined]  # system check W003 looks for it
     return with_flush
 
 

@@ -1,20 +1,17 @@
-"""Make each Celery task a unit of work, and store the rest when a child of the worker ends.
+"""Make each Celery task a unit of work, and flush the SQL log when a worker process stops.
 
-By Celery's signals, in the worker's processes; connected where Celery has been imported before
-Django is ready, as in every project that has tasks. An eager task in a request belongs to the request.
+Connected to Celery's signals, in the worker's processes, if Celery was imported before Django is
+ready; a project with tasks does that. An eager task in a request belongs to the request.
 """
 
-from contextvars import Token
-from time import perf_counter_ns
 from typing import Any
 
 from celery import signals
 
-from sqllogs import guard, recorder
-from sqllogs.context import UnitOfWork, current, finish
+from sqllogs import recorder
+from sqllogs.context import TaskUnits
 
-_running: dict[str, tuple[UnitOfWork, Token[UnitOfWork | None], int]] = {}
-"""By task id: the unit, what was current before, and when it began."""
+_running = TaskUnits()
 
 _DONE = {"SUCCESS", "IGNORED"}
 
@@ -31,31 +28,19 @@ def install() -> None:
 
 
 def begin(task_id: str, task: Any, **kwargs: Any) -> None:
-    if current.get() is None:
-        unit = UnitOfWork("task", view=task.name)
-        _running[task_id] = (unit, current.set(unit), perf_counter_ns())
+    _running.begin(task_id, task.name)
 
 
 def end(task_id: str, state: str | None = None, **kwargs: Any) -> None:
-    found = _running.pop(task_id, None)
-    if found is None:
-        return
-    unit, token, began_ns = found
-    try:
-        current.reset(token)
-    except ValueError as exc:  # a pool that ends a task in another context than it began in
-        guard.fault("celery", exc)
-        current.set(None)
-    unit.failed = state not in _DONE
-    finish(unit, perf_counter_ns() - began_ns)
-    recorder.wake()
+    if _running.end(task_id, failed=state not in _DONE):
+        recorder.wake()
 
 
 def close(**kwargs: Any) -> None:
-    """Store all: a child of the pool ends without atexit."""
+    """Flush: a process of the pool ends without atexit (500 of 500 queries of an idle writer were lost)."""
     recorder.close()
 
 
 def serve(**kwargs: Any) -> None:
-    """Serve the metrics, where no web server of this machine does."""
+    """Serve the metrics on a machine that has a worker and no web server."""
     recorder.serve_metrics()

@@ -41,8 +41,8 @@ class Conf:
     """Days for which statistics by hour and by day are kept."""
 
     sample: float = 1.0
-    """Share of traces whose records are kept. Slow and failing queries are always kept, and statistics
-    count every query.
+    """Share of requests, commands and tasks whose records are kept. Slow and failing queries are always
+    kept, and statistics count every query.
     """
 
     flush_interval_s: float = 0.5
@@ -56,6 +56,9 @@ class Conf:
 
     call_site: bool = True
     """Record the file, line and function of the application that sent the query."""
+
+    application: list[str] | tuple[str, ...] = ()
+    """Paths and packages whose code counts as a call site. Empty: all code that is not installed."""
 
     capture_fetch: bool = True
     """Record COMMIT, ROLLBACK, procedures and COPY too, and the time and number of rows fetched."""
@@ -93,7 +96,7 @@ class Conf:
     """URL of an OTLP/HTTP endpoint for log records, to which every record is sent as well."""
 
     otlp_share: float = 1.0
-    """Share of traces sent to OTLP. Slow and failing queries are always sent."""
+    """Share of requests, commands and tasks sent to OTLP. Slow and failing queries are always sent."""
 
 
 NAMES: dict[str, tuple[type, ...]] = {

@@ -8,11 +8,12 @@ that of the unit of work; everything works without OpenTelemetry, of which only 
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
-from contextvars import ContextVar, Token
+from contextlib import ContextDecorator, ExitStack, contextmanager
+from contextvars import ContextVar
+from copy import copy
 from functools import wraps
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from asgiref.sync import iscoroutinefunction
 
@@ -24,10 +25,10 @@ except ImportError:
 
 
 class UnitOfWork:
-    """What all queries of one request, command or task have in common.
+    """The attributes shared by all queries of one request, command or task.
 
-    It is mutable: route, view and status become known while its queries are
-    already in the buffer, and the writer reads them when it stores.
+    Mutable and shared by reference: route, view and status become known when its first queries
+    are already in the buffer, and the writer reads them when it stores.
     """
 
     __slots__ = (
@@ -36,7 +37,7 @@ class UnitOfWork:
     )  # fmt: skip
 
     repeats_allowed = False
-    """Its queries are repeated on purpose: they are no N+1."""
+    """True if its queries repeat on purpose and are never an N+1."""
 
     def __init__(
         self,
@@ -49,41 +50,42 @@ class UnitOfWork:
         method: str | None = None,
         request_id: str | None = None,
     ) -> None:
-        self.kind = kind
+        # Cleaned, because a bad value must neither fail here nor later in the writer.
+        self.kind = kind if isinstance(kind, str) and kind else "thread"
         self.trace_id = trace_id or secrets.randbits(128)
         self.span_id = span_id or secrets.randbits(64)
         self.sampled = sampled
         self.route: str | None = None
         self.url_name: str | None = None
-        """`namespace:name` of the URL, which metrics are labelled by."""
-        self.view = view
+        """`namespace:name` of the URL, a label of the metrics."""
+        self.view = view if isinstance(view, str) else None
         self.method = method
         self.status: int | None = None
         self.request_id = request_id
         self.request: Any = None
-        """The HttpRequest while it is being answered: its resolver_match is read late."""
+        """The HttpRequest until it is answered, so that its resolver_match can be read late."""
         self.counts: Any = None
-        """What its span is told at its end, `sqllogs.otel.spans`; None where none is recorded."""
+        """The `SpanCounts` of a request with a recording OpenTelemetry span, else None."""
         self.muted = False
-        """Nothing of this unit is recorded, not even what is in the buffer already."""
+        """Record none of its queries, not even those already in the buffer."""
         self.ended = False
-        """No further query will come of it, but for those of a streamed body."""
+        """True after its last query, except for queries of a streamed body."""
         self.failed = False
         self.duration_ns = 0
-        """Of units that are no request, once they have ended."""
+        """Set at the end of a unit that is not a request."""
 
     @property
     def whole(self) -> "UnitOfWork":
-        """The unit itself, where this is how a part of its queries sees it."""
+        """The unit itself; a `_Repeating` proxy returns the unit it stands for."""
         return self
 
     def destination(self) -> tuple[str | None, str | None]:
-        """Return route and view: what a request has been resolved to, or what was given."""
+        """Return route and view: of the resolved request, or as given."""
         match = getattr(self.request, "resolver_match", None)
         return (match.route or None, match._func_path) if match else (self.route, self.view)
 
-    def settle(self) -> None:
-        """Let go of the request, which may hold an upload, once it is answered."""
+    def end_request(self) -> None:
+        """End the unit of a request, and drop the request, which may hold an upload."""
         self.route, self.view = self.destination()
         match = getattr(self.request, "resolver_match", None)
         self.url_name = match.view_name if match else self.url_name
@@ -92,54 +94,131 @@ class UnitOfWork:
 
 
 finished: deque[UnitOfWork] = deque(maxlen=1_000)
-"""Units that were no request and have ended; the metrics' sink takes them. The oldest give way."""
+"""Ended units that are not requests, for the metrics' sink; when full, the oldest are dropped."""
 
 current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
 
 
-@contextmanager
-def unit_of_work(kind: str, view: str) -> Iterator[UnitOfWork]:
-    """Name the queries of a block: `kind` is task, thread or what you like, `view` its name."""
-    unit = UnitOfWork(kind, view=view)
-    started_ns = perf_counter_ns()
-    token = current.set(unit)
-    try:
-        yield unit
-    except BaseException as exc:
-        unit.failed = not (isinstance(exc, SystemExit) and not exc.code)
-        raise
-    finally:
-        current.reset(token)
-        finish(unit, perf_counter_ns() - started_ns)
-
-
 def finish(unit: UnitOfWork, duration_ns: int) -> None:
-    """Note the end of a unit that is no request."""
+    """End a unit that is not a request, and queue it for the metrics."""
     unit.duration_ns = duration_ns
     unit.ended = True
     finished.append(unit)
 
 
-@contextmanager
-def muted() -> Iterator[None]:
-    """Record no query of this block; a request that enters it is not recorded at all."""
-    around = current.get()
-    if around is not None and around.kind == "request":
-        around.muted = True
-    silent = UnitOfWork("muted")
-    silent.muted = True
-    token = current.set(silent)
-    try:
-        yield
-    finally:
-        current.reset(token)
+class _Block(ContextDecorator):
+    """Make a unit current in a block, or in each call of a function, sync or async.
+
+    A signal handler may raise between any two instructions: no unit is left behind, because the
+    outer one is set again, without a token that could be lost.
+    """
+
+    def __init__(self) -> None:
+        self._outer: UnitOfWork | None = None
+
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        raise NotImplementedError
+
+    def __enter__(self) -> UnitOfWork:
+        self._outer = outer = current.get()
+        try:
+            unit = self._make(outer)
+            current.set(unit)
+            return unit
+        except BaseException:
+            current.set(outer)
+            raise
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        current.set(self._outer)
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        if not iscoroutinefunction(function):
+            return super().__call__(function)
+
+        @wraps(function)
+        async def in_block(*args: Any, **kwargs: Any) -> Any:
+            with self._recreate_cm():
+                return await function(*args, **kwargs)
+
+        return in_block
+
+    def _recreate_cm(self) -> Self:
+        return copy(self)  # nested calls, and calls in other threads, need separate state
+
+
+class unit_of_work(_Block):
+    """Make a block or a function a unit of work.
+
+    `kind` is task, thread or any other word. `view` is the name of the block; a decorated function
+    without a view is named by its path.
+    """
+
+    def __init__(self, kind: str, view: str | None = None) -> None:
+        super().__init__()
+        self._kind = kind
+        self._view = view
+        self._unit: UnitOfWork | None = None
+        self._started_ns = 0
+
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        self._started_ns = perf_counter_ns()
+        self._unit = UnitOfWork(self._kind, view=self._view)
+        return self._unit
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        current.set(self._outer)
+        self.end(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        self._view = self._view or f"{function.__module__}.{function.__qualname__}"
+        return super().__call__(function)
+
+    def end(self, *, failed: bool) -> None:
+        """End the unit, for a task whose start and end are signals."""
+        current.set(self._outer)
+        if self._unit is not None:
+            self._unit.failed = failed
+            finish(self._unit, perf_counter_ns() - self._started_ns)
+
+
+class TaskUnits:
+    """The units of tasks whose start and end are signals, by task id."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, unit_of_work] = {}
+
+    def begin(self, task_id: str, name: str) -> None:
+        """Begin a unit, unless the task runs within a request or another task and belongs to that."""
+        outer = current.get()
+        if outer is None or outer.kind == "command":  # a worker is an endless command
+            task = self._running[task_id] = unit_of_work("task", name)
+            task.__enter__()
+
+    def end(self, task_id: str, *, failed: bool) -> bool:
+        """End the unit; return False if the task has none."""
+        task = self._running.pop(task_id, None)
+        if task is not None:
+            task.end(failed=failed)
+        return task is not None
+
+
+class muted(_Block):
+    """Record no query of this block. A request that enters it is not recorded at all."""
+
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        if outer is not None and outer.kind == "request":
+            outer.muted = True
+        silent = UnitOfWork("muted")
+        silent.muted = True
+        return silent
 
 
 class _Repeating(UnitOfWork):
-    """The same unit of work, as queries see it that are repeated on purpose.
+    """A proxy of a unit of work, current in a block whose queries repeat on purpose.
 
-    An object of its own, so that capture has nothing more to look at. It holds nothing: all is
-    asked of, and told to, the unit that it stands for, also what becomes known later.
+    A separate object, so that capture needs no further check per query. It reads and writes all
+    attributes of the unit it stands for, so values that become known later are right in both.
     """
 
     __slots__ = ("_unit",)
@@ -152,48 +231,35 @@ class _Repeating(UnitOfWork):
 
     @property
     def muted(self) -> bool:  # type: ignore[override]
-        return self._unit.muted  # capture asks at each query: a fifth of the way by __getattr__
+        return self._unit.muted  # read at each query: a fifth of the time of __getattr__
 
     @property
     def whole(self) -> UnitOfWork:
         return self._unit.whole
 
-    def __getattr__(self, name: str) -> Any:  # a slot that was never set comes here too
+    def __getattr__(self, name: str) -> Any:  # also called for a slot that was never set
         return getattr(self._unit, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._unit, name, value)
 
 
-class repeats_allowed(ContextDecorator):
-    """Tell no N+1 of what a block or a function, sync or async, repeats; it is recorded as ever."""
+class repeats_allowed(_Block):
+    """Report no N+1 for the queries of a block or function, sync or async; they are still recorded."""
 
-    def __enter__(self) -> None:
-        # In a plain thread, or a test, the block becomes a unit of its own.
-        unit = current.get() or UnitOfWork("thread")
-        self._token: Token[UnitOfWork | None] = current.set(_Repeating(unit))
-
-    def __exit__(self, *exc_info: object) -> None:
-        current.reset(self._token)
-
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        if not iscoroutinefunction(function):
-            return super().__call__(function)
-
-        @wraps(function)
-        async def repeating(*args: Any, **kwargs: Any) -> Any:
-            with repeats_allowed():
-                return await function(*args, **kwargs)
-
-        return repeating
-
-    def _recreate_cm(self) -> "repeats_allowed":
-        return repeats_allowed()  # calls within calls, and in other threads, have tokens of their own
+    def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
+        # Without a unit, as in a plain thread or a test, the block becomes one.
+        return _Repeating(outer or UnitOfWork("thread"))
 
 
 def install_command_units() -> None:
-    """Wrap `BaseCommand.execute`; a second call does nothing."""
-    # Imported late: a test run that only loads the pytest plugin pays for no part of Django.
+    """Make each management command a unit of work; a second call does nothing.
+
+    Django has no signal for the start of a command, so this wraps `BaseCommand.execute`.
+    A command called in another unit of work belongs to that unit. Django's own commands repeat
+    statements on purpose, migrate above all. Ours record nothing, not even their system checks.
+    """
+    # Imported late: a test run that only loads the pytest plugin must not import Django.
     from django.core.management.base import BaseCommand
 
     original = BaseCommand.execute
@@ -202,9 +268,14 @@ def install_command_units() -> None:
 
     @wraps(original)
     def execute(self: Any, *args: Any, **options: Any) -> Any:
-        if current.get() is not None:
-            return original(self, *args, **options)
-        with unit_of_work("command", self.__module__.rpartition(".")[2]):
+        package, name = self.__module__.partition(".")[0], self.__module__.rpartition(".")[2]
+        with ExitStack() as blocks:
+            if package == "sqllogs":
+                blocks.enter_context(muted())
+            elif current.get() is None:
+                blocks.enter_context(unit_of_work("command", name))
+                if package == "django":
+                    blocks.enter_context(repeats_allowed())
             return original(self, *args, **options)
 
     execute.sqllogs = True  # type: ignore[attr-defined]

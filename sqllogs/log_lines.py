@@ -1,7 +1,7 @@
-"""Put the trace into log lines: name these classes in LOGGING.
+"""Formatters and a filter that add the trace id to log lines; use them in LOGGING.
 
-Used by logging in the thread that logs. A line and the queries of the same
-request have the same trace id, with OpenTelemetry or without.
+Run in the thread that logs. A log line and the queries of its request have the same trace id,
+with or without OpenTelemetry.
 """
 
 import json
@@ -10,6 +10,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+from sqllogs import guard
 from sqllogs.context import NO_TRACE, TraceContext, here
 
 FORMAT = (
@@ -18,27 +19,28 @@ FORMAT = (
 )
 
 TRACE_FIELDS = ("trace_id", "span_id", "sampled")
-"""What a record may bring along by `extra`, where it tells of another thread's work."""
+"""Set with `extra` where a log record is about work of another thread, as in `sqllogs.slow`."""
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName", *TRACE_FIELDS}
 Value = str | bool | int | float
 
 
 def trace_of(record: logging.LogRecord) -> TraceContext:
-    """Return the trace that a record brings along, else the one of this moment or of its request."""
-    brought = vars(record)
-    try:
-        return TraceContext(
-            int(brought["trace_id"], 16), int(brought["span_id"], 16), bool(brought.get("sampled", False))
-        )
-    except (KeyError, TypeError, ValueError):
-        pass
-    # Django logs a 404 when all middleware is done, with the request that it is about.
-    return here() or getattr(brought.get("request"), "sqllogs_trace", NO_TRACE)
+    """Return the trace given with `extra`, else the current one, else that of the record's request."""
+    given = vars(record)
+    if "trace_id" in given:
+        try:
+            trace_id, span_id = int(given["trace_id"], 16), int(given["span_id"], 16)
+            return TraceContext(trace_id, span_id, bool(given.get("sampled", False)))
+        except (KeyError, TypeError, ValueError) as exc:
+            if guard.is_foreign(exc):
+                raise
+    # Django logs a 404 after all middleware, outside of any span and unit, with the request as `extra`.
+    return here() or getattr(given.get("request"), "sqllogs_trace", NO_TRACE)
 
 
 def extras(record: logging.LogRecord) -> dict[str, Value]:
-    """Return what was given by `extra` and is a plain value: Django gives whole requests."""
+    """Return the plain values given with `extra`; Django passes whole requests there too."""
     return {
         name: value
         for name, value in vars(record).items()
@@ -47,29 +49,29 @@ def extras(record: logging.LogRecord) -> dict[str, Value]:
 
 
 class TraceFilter(logging.Filter):
-    """Note the trace on the record itself, for a handler that formats in another thread."""
+    """Set the trace on the log record, for a handler that formats in another thread."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        _note(record)
+        _set_trace(record)
         return True
 
 
 class TraceFormatter(logging.Formatter):
-    """Format a line with `trace_id` and `span_id`, "0" where there is none; see FORMAT.
+    """Add `trace_id` and `span_id` to a line, "0" without a trace; see FORMAT.
 
-    OpenTelemetry's names for them, otelTraceID and otelSpanID, work as well, instrumented or not.
+    OpenTelemetry's names for them, otelTraceID and otelSpanID, work too, instrumented or not.
     """
 
     def __init__(self, fmt: str | None = FORMAT, *args: Any, **kwargs: Any) -> None:
         super().__init__(fmt, *args, **kwargs)
 
     def format(self, record: logging.LogRecord) -> str:
-        # Only a line that begins with "[" begins a record: a message cannot forge one.
-        return super().format(_note(copy(record))).replace("\n", "\n    ")
+        # A log record starts with "[" in the first column, so a message with newlines cannot forge one.
+        return super().format(_set_trace(copy(record))).replace("\n", "\n    ")
 
 
 class JSONFormatter(logging.Formatter):
-    """Format a record as one line of JSON."""
+    """Format a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         trace = trace_of(record)
@@ -88,7 +90,7 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(extras(record) | line)
 
 
-def _note(record: logging.LogRecord) -> logging.LogRecord:
+def _set_trace(record: logging.LogRecord) -> logging.LogRecord:
     trace = trace_of(record)
     trace_id, span_id = trace.trace_hex or "0", trace.span_hex or "0"
     vars(record).update(

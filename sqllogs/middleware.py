@@ -1,8 +1,7 @@
-"""Give each request a unit of work, and tell the caller its trace id.
+"""Make each request a unit of work, and send its trace id in the response.
 
-Runs in the request's thread or task; `sqllogs.capture.wrapper` refers to the unit from
-every query, also from those that a streaming response sends after the
-middleware has returned.
+Runs in the request's thread or asyncio task. Capture stores the unit with each query, including
+those of a streaming response, which run after the middleware has returned.
 """
 
 import re
@@ -24,7 +23,7 @@ GetResponse = Callable[[HttpRequest], Any]
 
 
 class SQLLogsMiddleware:
-    """The first line of MIDDLEWARE; sync and async alike, without a thread switch."""
+    """Put it first in MIDDLEWARE; sync and async, without a thread switch."""
 
     sync_capable = True
     async_capable = True
@@ -39,28 +38,37 @@ class SQLLogsMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self._answer_async(request)
+        outer = current.get()
         unit = begin(request)
-        token = current.set(unit)
         try:
+            current.set(unit)
             return finish(unit, self.get_response(request))
         finally:
-            current.reset(token)
-            unit.settle()
+            _end(unit, outer)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        outer = current.get()
         unit = begin(request)
-        token = current.set(unit)
         try:
+            current.set(unit)
             return finish(unit, await self.get_response(request))
         finally:
-            current.reset(token)
-            unit.settle()
+            _end(unit, outer)
+
+
+def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
+    try:
+        current.set(outer)  # not by a token: a signal handler that raises may keep us from storing it
+    finally:
+        unit.end_request()
 
 
 def begin(request: HttpRequest) -> UnitOfWork:
-    """Return the unit of a request, with the trace it belongs to."""
+    """Return a new unit for a request, with the trace it belongs to."""
     span = span_here()
-    trace_id, span_id, sampled = trace_of_span(None, span) or _callers_trace(request)
+    trace_id, span_id, sampled = trace_of_span(None, span) or _trace_from_header(request)
+    if span is not None and span.get_span_context().is_remote:
+        span_id = 0  # the client's: it would choose the unit's id, which decides what SAMPLE keeps
     unit = UnitOfWork(
         "request",
         trace_id=trace_id,
@@ -72,13 +80,13 @@ def begin(request: HttpRequest) -> UnitOfWork:
     unit.request = request
     if span is not None and span.is_recording():
         unit.counts = SpanCounts(span)
-    # For log lines that come when the unit is over; not the unit, that would be a cycle.
+    # For log lines written after the unit has ended. Not the unit itself: that would be a cycle.
     request.sqllogs_trace = TraceContext(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]
     return unit
 
 
 def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
-    """Note the status, send the trace id back, and stay with a body that is still to come."""
+    """Record the status, add the trace id to the response, and wrap a streamed body."""
     unit.status = response.status_code
     if unit.counts is not None:
         unit.counts.tell()
@@ -87,45 +95,47 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     response.headers["traceresponse"] = (
         f"00-{unit.trace_id:032x}-{unit.span_id:016x}-{'01' if unit.sampled else '00'}"
     )
-    # A file is left alone: the server may send it without us, and it holds no query.
+    # A file is left alone: it runs no query, and the server may send it with sendfile().
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         content: Any = response.streaming_content  # type: ignore[attr-defined]
-        keep = _keep_async if response.is_async else _keep  # type: ignore[attr-defined]
-        response.streaming_content = keep(unit, content)  # type: ignore[attr-defined]
+        iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit  # type: ignore[attr-defined]
+        response.streaming_content = iterate(unit, content)  # type: ignore[attr-defined]
     return response
 
 
-def _callers_trace(request: HttpRequest) -> TraceContext:
-    """Return the trace that the caller names; zeros where a new one must be made."""
+def _trace_from_header(request: HttpRequest) -> TraceContext:
+    """Return the trace of the client's traceparent header, NO_TRACE without a valid one."""
     found = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     if found is None:
         return NO_TRACE
-    # The span id there is the caller's; a new one stands for this unit.
+    # The span id in the header is the client's span; the unit gets a new one.
     return TraceContext(int(found[1], 16), 0, bool(int(found[3], 16) & 1))
 
 
-def _keep(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[bytes]:
-    """Give each step of a streamed body the request's unit of work."""
+def _iterate_in_unit(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[bytes]:
+    """Run each step of a streamed body in the request's unit of work."""
     steps = iter(content)
     while True:
-        token = current.set(unit)
+        outer = current.get()
         try:
+            current.set(unit)
             chunk = next(steps)
         except StopIteration:
             return
         finally:
-            current.reset(token)
+            current.set(outer)
         yield chunk
 
 
-async def _keep_async(unit: UnitOfWork, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _iterate_in_unit_async(unit: UnitOfWork, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     steps = aiter(content)
     while True:
-        token = current.set(unit)
+        outer = current.get()
         try:
+            current.set(unit)
             chunk = await anext(steps)
         except StopAsyncIteration:
             return
         finally:
-            current.reset(token)
+            current.set(outer)
         yield chunk

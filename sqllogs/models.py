@@ -14,9 +14,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-MAX_CHARACTERS = 300
-"""Maximum length of a call site."""
-
 
 class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not generic at run time
     """A time in UTC, aware in Python, whatever the project's USE_TZ and TIME_ZONE are.
@@ -107,7 +104,7 @@ class SQLLog(models.Model):
         default=False, db_default=False, help_text=_("Repeated on purpose, so not an N+1.")
     )
     call_site = models.CharField(
-        max_length=MAX_CHARACTERS,
+        max_length=300,
         null=True,
         help_text=_("Where the application sent it: `path/file.py:line function`."),
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import CodeType
 from typing import Annotated, Any, Final, NamedTuple, TypedDict, get_type_hints
+from weakref import ref
 
 from django.db.models import TextChoices
 from django.utils.functional import Promise
@@ -32,9 +33,11 @@ class Fetch:
     It holds neither cursor nor connection. Only the cursor's thread writes to it.
     """
 
-    __slots__ = ("done", "error", "fetch_ns", "rows")
+    __slots__ = ("_cursor", "done", "error", "fetch_ns", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, cursor: object = None) -> None:
+        # Not a `__del__` of the cursor: what a signal handler raises in one never reaches the caller.
+        self._cursor = None if cursor is None else ref(cursor)
         self.fetch_ns = 0
         """Time in the driver's fetches, nanoseconds."""
         self.rows = -1
@@ -42,7 +45,12 @@ class Fetch:
         self.error: tuple[type[BaseException], str | None] | None = None
         """Class and SQLSTATE of what a fetch has raised."""
         self.done = False
-        """The cursor is closed, has sent another statement, or is gone."""
+        """The cursor is closed, or has sent another statement."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Return True if nothing will be added; Django never closes some cursors, as for SQLite's BEGIN."""
+        return self.done or (self._cursor is not None and self._cursor() is None)
 
     def add(self, fetch_ns: int, rows: int) -> None:
         self.fetch_ns += fetch_ns
@@ -276,10 +284,10 @@ class Sample(NamedTuple):
     def has(self, record: Record) -> bool:
         if self.share >= 1 or record.error is not None or record.duration_ms >= self.slow_ms:
             return True
-        if record.trace_id is None:
+        if record.unit_id is None:
             return random.random() < self.share  # noqa: S311
-        # Its lower half, as OpenTelemetry's own sampler has it.
-        return int(record.trace_id[16:], 16) < self.share * 2**64
+        # Not the trace id: a client that sends a `traceparent` would decide what is kept.
+        return int(record.unit_id, 16) < self.share * 2**64
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
         """Return the records to keep and those only to count."""

@@ -39,7 +39,9 @@ class Recorder:
         self._settings = settings
         self._inherited: list[Any] = []
         self.metrics_port = settings.metrics_port
-        self.wrapper = wrapper.execute_wrapper(self._put, call_site=settings.call_site)
+        self.wrapper = wrapper.execute_wrapper(
+            self._put, call_site=settings.call_site, application=settings.application
+        )
         self.overrides = Overrides(self.wrapper) if settings.capture_fetch else None
         self._begin()
 

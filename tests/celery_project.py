@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 logger = logging.getLogger("work")
 
@@ -33,7 +34,7 @@ if "BROKER_FOLDER" in os.environ:
 
 @app.task
 def ask(count, done=None):
-    """Send statements; a file tells when the last of them is done."""
+    """Send tasks; a file appears when the last of them is done."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -53,6 +54,16 @@ def work(number):
 @app.task
 def fail():
     raise ZeroDivisionError
+
+
+@app.task(soft_time_limit=0.3, time_limit=20)
+def ask_until_limit(done):
+    """Send statements until the soft time limit; a file says that it came."""
+    try:
+        while True:
+            ask(1)
+    except SoftTimeLimitExceeded:
+        Path(done).touch()
 
 
 @app.task

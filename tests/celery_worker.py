@@ -1,4 +1,4 @@
-"""A worker of `tests.celery_project` in processes of its own, and what sends tasks to it.
+"""A worker of `tests.celery_project` in separate processes, and functions that send tasks to it.
 
 Used by the tests of Celery, in the site and in the app.
 """

@@ -48,7 +48,7 @@ def main() -> None:
 
 @contextmanager
 def without_services() -> Iterator[None]:
-    """Keep Debian's packages from starting servers of their own, unless the machine has said so itself."""
+    """Keep Debian's packages from starting servers, unless the machine has said so itself."""
     is_ours = os.geteuid() == 0 and not POLICY.exists()
     if is_ours:
         POLICY.write_text("#!/bin/sh\nexit 101\n")
@@ -62,7 +62,7 @@ def without_services() -> Iterator[None]:
 
 @contextmanager
 def without_cluster() -> Iterator[None]:
-    """Keep Debian's package from making and starting a server of its own, which nobody here needs."""
+    """Keep Debian's package from creating and starting a server, which the tests do not need."""
     if os.geteuid() == 0:
         NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
         NO_CLUSTER.write_text("create_main_cluster = false\n")

@@ -1,6 +1,6 @@
 """The marker `programs`, set on each test that starts servers, a browser, or stops the database.
 
-Found by the fixtures that a test asks for, so that nobody has to think of it. `-m "not programs"`
+Found by the fixtures that a test asks for, so that no test can forget it. `-m "not programs"`
 leaves these tests out: tests/matrix.py does on most corners, since they take a third of the time.
 """
 

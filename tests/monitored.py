@@ -36,7 +36,7 @@ class Site:
         self.token = token
         self.sent = Counter()
         self.earlier = self.pids() - set(workers(server.process.pid))
-        """Processes of before, whose figures the site's first process has set to zero."""
+        """Earlier processes, whose metrics the site's first process has reset."""
 
     def pids(self):
         return {one["pid"] for one in self.read_log("health/")["processes"]}
@@ -56,7 +56,7 @@ class Site:
         self.sent[resolve(path).view_name] += 1
 
     def run_traffic(self, seconds):
-        """Send the generator's mix; every request must be answered, or nobody could tell its count."""
+        """Send the generator's mix; every request must be answered, otherwise its count is unknown."""
         traffic = Traffic(self.server.url, RATE)
         traffic.run(seconds)
         for path, outcomes in traffic.tally._outcomes.items():
@@ -139,7 +139,7 @@ def send(site, traffic_s):
     for _, method, path in (*MIX, (1, "GET", "/admin/login/")):
         site.ask(method, path)
     site.wait_for_counts()
-    time.sleep(3)  # for the figures of requests, which are counted two seconds after their end
+    time.sleep(3)  # for the metrics of requests, which are counted two seconds after their end
     for _, method, path in (*MIX, (1, "GET", "/admin/login/")):
         site.ask(method, path)
     site.run_traffic(traffic_s)

@@ -51,7 +51,7 @@ class Cluster:
         self._paused: list[int] = []
         self.port = free_port()
         self.log_path = self._folder / "log"
-        """All that the server has told, with each statement that it was sent."""
+        """The server's log, with each statement that it received."""
 
     def __enter__(self) -> "Cluster":
         try:
@@ -82,7 +82,7 @@ class Cluster:
         return self.settings_dict(name)
 
     def execute(self, statement: Any, *parameters: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run one statement on a connection of its own; return its rows."""
+        """Run one statement on a separate connection; return its rows."""
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
@@ -93,7 +93,7 @@ class Cluster:
             return
         command = [self._binaries / "postgres", "-D", self._data, "-p", str(self.port)]
         with self.log_path.open("ab") as log:
-            # In a session of its own: a Ctrl-C is for pytest, which then stops the server.
+            # In a new session, so that Ctrl-C reaches only pytest, which then stops the server.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

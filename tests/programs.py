@@ -78,11 +78,11 @@ def command(*programs: Program) -> str:
 
 
 def _path() -> list[str]:
-    """Return PATH, and the folder that PostgreSQL's own pg_config tells."""
+    """Return PATH and the folder that PostgreSQL's pg_config prints."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     if pg_config := shutil.which("pg_config"):
-        told = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        folders.append(told.stdout.strip())
+        printed = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        folders.append(printed.stdout.strip())
     return folders
 
 

@@ -1,4 +1,4 @@
-"""Debian's Prometheus with our configuration and rules, on a port and in a folder of its own."""
+"""Debian's Prometheus with our configuration and rules, on a free port and in a new folder."""
 
 import subprocess
 import time

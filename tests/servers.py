@@ -1,4 +1,4 @@
-"""The demo site in processes of its own, with databases of its own.
+"""Run the demo site in separate processes with separate databases.
 
 Feeds the fixtures `site`, `manage` and `server`.
 """
@@ -22,7 +22,7 @@ STOP_TIMEOUT_S = 20.0
 
 
 def start(arguments, environment, log_path, cwd=ROOT):
-    """Run Python in a process group of its own, which writes to a file."""
+    """Run Python in a new process group, with its output in a file."""
     with log_path.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, *arguments],
@@ -43,7 +43,7 @@ def kill(process):
 
 
 class Server:
-    """A server that has been started, in a process group of its own."""
+    """A running server in a new process group."""
 
     def __init__(self, arguments, environment, log_path, cwd=ROOT):
         self.port = free_port()
@@ -79,7 +79,7 @@ class Server:
 
 @pytest.fixture
 def site(tmp_path):
-    """The environment of a site with databases of its own; a test may change it before it starts anything."""
+    """The environment of a site with new databases; a test may change it before it starts anything."""
     return os.environ | {
         "DATA_DIR": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "core.settings",

@@ -16,11 +16,11 @@ def url(tmp_path):
     return (tmp_path / "page.html").as_uri()
 
 
-def test_dom_is_told_as_scripts_have_made_it(chromium, url):
+def test_dom_is_returned_as_scripts_have_made_it(chromium, url):
     assert "<p>made by a script</p>" in chromium.dump_dom(url)
 
 
-def test_console_is_told(chromium, url):
+def test_console_is_returned(chromium, url):
     (line,) = chromium.visit(url).console
     assert "said by a script" in line
 

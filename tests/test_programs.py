@@ -1,4 +1,4 @@
-"""Programs are found in their usual places, and a missing one is told with what installs it."""
+"""Programs are found in their usual places; the error for a missing one has the command that installs it."""
 
 import subprocess
 
@@ -39,17 +39,17 @@ def test_any_of_the_names_will_do(tmp_path):
 
 def test_folder_that_pg_config_tells_is_searched(tmp_path, monkeypatch):
     pg_config = made(tmp_path / "bin/pg_config")
-    pg_config.write_text(f"#!/bin/sh\necho {tmp_path}/told\n")
-    told = made(tmp_path / "told/sqllogs-test")
+    pg_config.write_text(f"#!/bin/sh\necho {tmp_path}/printed\n")
+    found = made(tmp_path / "printed/sqllogs-test")
     monkeypatch.setenv("PATH", f"{pg_config.parent}:/bin")
-    assert find(program()) == told
+    assert find(program()) == found
 
 
 @pytest.mark.parametrize(
     ("platform", "command"),
     [("linux", "apt-get install --yes a-package"), ("darwin", "brew install a-formula")],
 )
-def test_missing_program_is_told_with_the_command_that_installs_it(platform, command, monkeypatch):
+def test_missing_program_is_reported_with_the_command_that_installs_it(platform, command, monkeypatch):
     monkeypatch.setattr("sys.platform", platform)
     with pytest.raises(MissingProgramError, match=rf"sqllogs-test is missing\. Install it: .*{command}$"):
         find(program())

@@ -1,4 +1,4 @@
-"""Rules and alerts are what promtool takes, each alert is fired by a test of its own, and has a runbook."""
+"""Promtool accepts rules and alerts; each alert has a test that fires it, and a runbook."""
 
 import re
 import subprocess
@@ -57,7 +57,7 @@ def test_promtool_fails_on_an_alert_that_is_expected_and_does_not_fire(tmp_path)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_alert_is_told_tested_and_has_a_runbook(alert):
+def test_alert_is_described_tested_and_has_a_runbook(alert):
     name = alert["alert"]
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}

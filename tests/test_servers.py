@@ -25,7 +25,7 @@ def test_server_answers_until_it_is_stopped(command, server):
         requests.get(one.url, timeout=10)
 
 
-def test_output_and_code_of_a_stopped_server_are_told(server):
+def test_output_and_code_of_a_stopped_server_are_returned(server):
     one = server(*GUNICORN)
     assert "Handling signal: int" in one.stop(signal.SIGINT)
     assert one.process.returncode == 0
@@ -48,6 +48,6 @@ def test_command_works_on_databases_of_the_test(manage, tmp_path):
     assert (tmp_path / "sqllogs.sqlite3").exists()
 
 
-def test_output_of_a_failed_command_is_told(manage):
+def test_output_of_a_failed_command_is_shown(manage):
     with pytest.raises(pytest.fail.Exception, match="Unknown command: 'no-such-command'"):
         manage("no-such-command")

@@ -1,4 +1,4 @@
-"""The bookings in Django's admin: every list is one query a page, whatever its columns."""
+"""Show the bookings in Django's admin; each page of a list needs one query for its rows."""
 
 from django.contrib import admin
 
@@ -14,7 +14,7 @@ class TransactionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not gener
     ordering = ("-timestamp", "-pk")
     search_fields = ("description", "account__iban", "user__username")
     raw_id_fields = ("account", "user")
-    # A COUNT of the whole table beside the filtered one tells the reader nothing.
+    # Without a second COUNT over the whole table.
     show_full_result_count = False
 
     @admin.display(ordering="account__currency")

@@ -1,4 +1,4 @@
-"""The REST list of bookings: paginated, filtered by django-filter, one statement a page."""
+"""List the bookings as JSON: paginated, filtered by django-filter, one query for the rows of a page."""
 
 import django_filters
 from django.db.models import QuerySet
@@ -22,7 +22,7 @@ class TransactionSerializer(serializers.ModelSerializer[Transaction]):
 
 
 class TransactionFilter(django_filters.FilterSet):
-    """Filters by the values that the list shows, not by keys that nobody can see."""
+    """Filter by the values shown in the list, not by primary keys."""
 
     account = django_filters.ModelChoiceFilter(queryset=Account.objects.all(), to_field_name="iban")
     category = django_filters.ModelChoiceFilter(queryset=Category.objects.all(), to_field_name="name")
@@ -50,9 +50,9 @@ class Throttle(throttling.AnonRateThrottle):
 
 
 class TransactionList(generics.ListAPIView[Transaction]):
-    """Bookings, newest first. Anyone may read them: they are invented."""
+    """Bookings, newest first. Anyone may read them, because they are random."""
 
-    # All choices are made here, so that the project's defaults cannot open or close this list.
+    # Set here explicitly, so that the project's defaults cannot open or close this list.
     authentication_classes = ()
     permission_classes = (permissions.AllowAny,)
     throttle_classes = (Throttle,)

@@ -1,4 +1,4 @@
-"""Invent bookings: the same ones for the same seed, on every machine and database.
+"""Generate bookings: the same seed gives the same bookings on every machine and database.
 
 Called by `manage.py generate_transactions`; writes by bulk_create in the caller's thread.
 """
@@ -16,7 +16,7 @@ CUSTOMERS = 25
 ACCOUNTS_PER_CUSTOMER = 2
 CATEGORIES = ("food", "gifts", "health", "housing", "leisure", "salary", "transport", "travel")
 BATCH_ROWS = 1_000
-# A fixed year and not the last one: a seed must give the same bookings tomorrow.
+# A fixed year, because a seed must give the same bookings tomorrow.
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = 365 * 24 * 3600
 
@@ -33,7 +33,7 @@ def generate(count: int, seed: int) -> Iterator[int]:
 
 def _booking(rng: Random, accounts: list[Account], categories: list[Category]) -> Transaction:
     account, category = rng.choice(accounts), rng.choice(categories)
-    # One booking in ten is ordered by someone else than the account's owner.
+    # One booking in ten is ordered by another user than the account's owner.
     orderer = rng.choice(accounts) if rng.random() < 0.1 else account
     return Transaction(
         user_id=orderer.owner_id,
@@ -48,15 +48,15 @@ def _booking(rng: Random, accounts: list[Account], categories: list[Category]) -
 
 def _accounts() -> list[Account]:
     names = [f"customer{number:02d}" for number in range(1, CUSTOMERS + 1)]
-    # "!" is Django's mark of a password that never matches: nobody logs in as one of them.
+    # "!" marks an unusable password in Django, so these users cannot log in.
     customers = [User(username=name, password="!") for name in names]  # noqa: S106
     User.objects.bulk_create(customers, ignore_conflicts=True)
     owners = User.objects.filter(username__in=names).order_by("username")
     currencies = Account.Currency.values
     accounts = [
-        Account(owner=owner, iban=f"XX00DEMO{number:04d}{place:04d}", currency=currencies[place % 3])
+        Account(owner=owner, iban=f"XX00DEMO{number:04d}{index:04d}", currency=currencies[index % 3])
         for number, owner in enumerate(owners)
-        for place in range(ACCOUNTS_PER_CUSTOMER)
+        for index in range(ACCOUNTS_PER_CUSTOMER)
     ]
     Account.objects.bulk_create(accounts, ignore_conflicts=True)
     return list(Account.objects.filter(iban__in=[account.iban for account in accounts]).order_by("iban"))

@@ -1,17 +1,18 @@
-"""Accounts, their bookings and what these were for: the data that the demo site's queries run on."""
+"""Accounts, bookings and categories: the data that the demo site queries."""
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 from django_prometheus.models import ExportModelOperationsMixin
 
 
 class Category(ExportModelOperationsMixin("category"), models.Model):  # type: ignore[misc]
-    """What money was spent on or came from."""
+    """The purpose or source of a booking."""
 
     name = models.CharField(max_length=50, unique=True)
 
     class Meta:
-        verbose_name_plural = "categories"
+        verbose_name_plural = _("categories")
 
     def __str__(self) -> str:
         return self.name
@@ -21,12 +22,12 @@ class Account(ExportModelOperationsMixin("account"), models.Model):  # type: ign
     """An account in one currency."""
 
     class Currency(models.TextChoices):
-        EUR = "EUR", "euro"
-        USD = "USD", "US dollar"
-        GBP = "GBP", "pound sterling"
+        EUR = "EUR", _("euro")
+        USD = "USD", _("US dollar")
+        GBP = "GBP", _("pound sterling")
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="accounts")
-    iban = models.CharField("IBAN", max_length=34, unique=True)
+    iban = models.CharField(_("IBAN"), max_length=34, unique=True)
     currency = models.CharField(max_length=3, choices=Currency, default=Currency.EUR)
 
     def __str__(self) -> str:
@@ -37,13 +38,15 @@ class Transaction(ExportModelOperationsMixin("transaction"), models.Model):  # t
     """One booking on an account."""
 
     class Type(models.TextChoices):
-        DEPOSIT = "deposit"
-        WITHDRAWAL = "withdrawal"
-        TRANSFER = "transfer"
-        PAYMENT = "payment"
+        DEPOSIT = "deposit", _("Deposit")
+        WITHDRAWAL = "withdrawal", _("Withdrawal")
+        TRANSFER = "transfer", _("Transfer")
+        PAYMENT = "payment", _("Payment")
 
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, help_text="Who ordered it; not always the account's owner."
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        help_text=_("User who ordered it; not always the account's owner."),
     )
     account = models.ForeignKey(Account, models.PROTECT)
     category = models.ForeignKey(Category, models.PROTECT)
@@ -51,14 +54,14 @@ class Transaction(ExportModelOperationsMixin("transaction"), models.Model):  # t
     amount = models.DecimalField(
         max_digits=12,
         decimal_places=2,
-        help_text="In the account's currency, always positive: the type tells the direction.",
+        help_text=_("In the account's currency, always positive; the type gives the direction."),
     )
-    timestamp = models.DateTimeField(help_text="When it was booked.")
+    timestamp = models.DateTimeField(help_text=_("Time of the booking."))
     description = models.CharField(max_length=200, blank=True)
 
     class Meta:
         indexes = [
-            # The list and the admin, newest first, and both filtered by time.
+            # For the list and the admin: newest first, filtered by time.
             models.Index(fields=["timestamp"], name="transaction_timestamp"),
         ]
         constraints = [

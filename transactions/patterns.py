@@ -1,6 +1,7 @@
-"""Turn a function into a demo view that tells which pattern of queries it shows.
+"""Turn a function into a demo view that describes the pattern of queries it shows.
 
-Its docstring is the one source of what is said of it, in its answer and on the home page.
+The function's docstring is the description in the response and on the home page. Runs in the request's
+thread.
 """
 
 import json
@@ -24,7 +25,7 @@ View = Callable[[HttpRequest], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """What is to be seen at one demo view."""
+    """A demo view and its description."""
 
     name: str
     """The view's name, in URLs and in the record's field `view`."""
@@ -33,7 +34,7 @@ class Pattern:
     explanation: str
     """The rest of the docstring."""
     method: str
-    """HTTP method: POST for what writes."""
+    """HTTP method: POST if the view writes."""
     view: View
 
     @property
@@ -46,16 +47,16 @@ class Pattern:
 
     @property
     def queries_url(self) -> str:
-        """Where to read the queries of this view."""
+        """Link to the recorded queries of this view."""
         return f"/sql-logs/?view={self.view.__module__}.{self.name}"
 
 
 PATTERNS: list[Pattern] = []
-"""Every demo view, in the order in which they are defined."""
+"""All demo views, in the order of their definition."""
 
 
 def shows(method: str = "GET") -> Callable[[View], View]:
-    """Decorate a function that returns what is to be shown, or a response of its own."""
+    """Decorate a function that returns the result to show, or a complete response."""
 
     def decorate(function: View) -> View:
         @wraps(function)
@@ -83,23 +84,23 @@ def _pattern(view: View, method: str) -> Pattern:
 
 
 def _answer(request: HttpRequest, pattern: Pattern, result: Any) -> HttpResponseBase:
-    """Return a page to a browser, JSON to everyone else; both lead to the queries of this very request."""
+    """Return HTML to a browser and JSON to other clients, with a link to the queries of this request."""
     if isinstance(result, HttpResponseBase):
         return result
     if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
         shown = json.dumps(result, cls=DjangoJSONEncoder, indent=2)
-        told = {"pattern": pattern, "result": shown, "trace_url": _trace_url(pattern)}
-        return render(request, "transactions/pattern.html", told)
-    said = {
+        values = {"pattern": pattern, "result": shown, "trace_url": _trace_url(pattern)}
+        return render(request, "transactions/pattern.html", values)
+    description = {
         "pattern": pattern.title,
         "explanation": pattern.explanation,
         "queries": pattern.queries_url,
         "trace": _trace_url(pattern),
     }
-    return JsonResponse(said | {"result": result}, json_dumps_params={"indent": 2})
+    return JsonResponse(description | {"result": result}, json_dumps_params={"indent": 2})
 
 
 def _trace_url(pattern: Pattern) -> str:
-    """Return where to read what this request has sent, in order; without a trace, what all have."""
+    """Link to the queries of this request in order; outside a unit of work, to those of all requests."""
     unit = current.get()
     return pattern.queries_url if unit is None else f"/sql-logs/?trace_id={unit.trace_id:032x}&ordering=id"

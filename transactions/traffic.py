@@ -1,6 +1,6 @@
-"""Drive the demo site over HTTP: a weighted mix of its views at a steady rate.
+"""Send requests to the demo site: a weighted mix of its views at a steady rate.
 
-Called by `manage.py traffic`; a few threads of its own, each with one session.
+Called by `manage.py traffic`; runs in a few threads, each with one HTTP session.
 """
 
 import secrets
@@ -15,9 +15,9 @@ import requests
 THREADS = 4
 TIMEOUT_S = 10.0
 TRACED = 0.3
-"""Share of requests that come with a traceparent, as if from another service."""
+"""Share of requests with a traceparent, as if from another service."""
 CATCH_UP_S = 1.0
-"""After a pause this much of the schedule is made up for; the rest was never sent."""
+"""After a pause, this much of the schedule is sent late; the rest is skipped."""
 MIX = (
     (30, "GET", "/transactions/fast/"),
     (20, "GET", "/transactions/api/?page_size=20"),
@@ -36,7 +36,7 @@ MIX = (
 
 
 class Tally:
-    """What came of the requests, by path; shared by the threads."""
+    """Outcomes of the requests by path; shared by the threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,8 +58,8 @@ class Tally:
         for path, outcomes in sorted(self._outcomes.items()):
             times = sorted(self._times_ms[path])
             p50, p95 = times[len(times) // 2], times[len(times) * 95 // 100]
-            told = ", ".join(f"{outcome}: {count}" for outcome, count in sorted(outcomes.items()))
-            yield f"{path:<34}{outcomes.total():>9}{p50:>9.1f}{p95:>9.1f}  {told}"
+            counts = ", ".join(f"{outcome}: {count}" for outcome, count in sorted(outcomes.items()))
+            yield f"{path:<34}{outcomes.total():>9}{p50:>9.1f}{p95:>9.1f}  {counts}"
 
 
 class Traffic:
@@ -113,7 +113,7 @@ class Traffic:
             )
             outcome = str(response.status_code)
         except requests.RequestException as exc:
-            # A server that restarts, or hangs: counted, and the next request tries again.
+            # A server that restarts or hangs: count it and go on.
             outcome = type(exc).__name__
         self.tally.add(path.partition("?")[0], outcome, (perf_counter() - began) * 1000)
 

@@ -1,4 +1,4 @@
-"""Where the demo views and the REST list of bookings are."""
+"""URLs of the demo views and the REST list of bookings."""
 
 from django.urls import path
 

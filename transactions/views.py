@@ -1,4 +1,4 @@
-"""Demo views, each showing one pattern of queries; its docstring is what visitors read."""
+"""Demo views, each with one pattern of queries; their docstrings are shown to visitors."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,14 +8,15 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Avg, Count, F, Sum
 from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from transactions.models import Account, Category, Transaction
 from transactions.patterns import shows
 
 ROWS = 25
-"""Bookings shown by a view that loops over some."""
+"""Bookings of a view with a loop."""
 SLOW_STEPS = 2_000_000
-"""About half a second on SQLite and on PostgreSQL alike, whatever the tables hold."""
+"""About half a second on SQLite and PostgreSQL, independent of the tables."""
 BULK = "written by the bulk view"
 BULK_ROWS = 200
 STREAM_PAGES, STREAM_ROWS = 5, 100
@@ -23,9 +24,9 @@ STREAM_PAGES, STREAM_ROWS = 5, 100
 
 @shows()
 def fast(request: HttpRequest) -> Any:
-    """Fast: one row by its key.
+    """Fast: one row by its primary key.
 
-    A single statement, answered from an index. This is what most queries should look like.
+    A single query that uses an index. Most queries should look like this.
     """
     newest = Transaction.objects.order_by("-pk").first()
     return str(newest)
@@ -36,7 +37,7 @@ def slow(request: HttpRequest) -> Any:
     """Slow: half a second of work in one statement.
 
     A recursive query that counts to two million. It reads no table and holds no lock,
-    so nobody waits for it but you.
+    so it delays no other request.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -50,10 +51,10 @@ def slow(request: HttpRequest) -> Any:
 
 @shows()
 def n_plus_one(request: HttpRequest) -> Any:
-    """N+1: a loop that asks again for each row.
+    """N+1: a loop with queries for each row.
 
-    One statement for 25 bookings, then three more for each of them: its account, that
-    account's owner, its category. All are fast, and together they are the problem.
+    One query for 25 bookings, then three more for each of them: its account, that
+    account's owner, its category. Each is fast, but there are 76 of them.
     """
     bookings = Transaction.objects.order_by("-timestamp")[:ROWS]
     return [_line(booking) for booking in bookings]
@@ -61,9 +62,9 @@ def n_plus_one(request: HttpRequest) -> Any:
 
 @shows()
 def joined(request: HttpRequest) -> Any:
-    """N+1 repaired: the same rows by select_related.
+    """N+1 fixed: the same rows with select_related.
 
-    The same loop over the same 25 bookings, with everything it needs joined in: one statement.
+    The same loop over the same 25 bookings, but one query joins all related rows.
     """
     bookings = Transaction.objects.select_related("account__owner", "category").order_by("-timestamp")[:ROWS]
     return [_line(booking) for booking in bookings]
@@ -71,10 +72,10 @@ def joined(request: HttpRequest) -> Any:
 
 @shows()
 def report(request: HttpRequest) -> Any:
-    """Aggregate: the database does the sums.
+    """Aggregate: the database computes sums.
 
-    One statement joins, groups and adds up all bookings by category and currency.
-    It reads every row, so its time grows with the table.
+    One query joins, groups and adds up all bookings by category and currency.
+    It reads every row, so its duration grows with the table.
     """
     sums = (
         Transaction.objects.values(name=F("category__name"), currency=F("account__currency"))
@@ -88,14 +89,14 @@ def report(request: HttpRequest) -> Any:
 def bulk_write(request: HttpRequest) -> Any:
     """Bulk write: 200 rows in one transaction.
 
-    Inside one atomic block it locks an account, deletes what it wrote the last time,
-    inserts 200 bookings by bulk_create and changes them all by one UPDATE. The table stays as it was.
+    In one atomic block it locks an account, deletes the rows of its last run,
+    inserts 200 bookings with bulk_create and changes all of them with one UPDATE. The table does not grow.
     """
     with transaction.atomic():
         account = Account.objects.select_for_update().order_by("pk").first()
         category = Category.objects.order_by("pk").first()
         if account is None or category is None:
-            raise Http404("There is no account: run manage.py generate_transactions first.")
+            raise Http404(gettext("There is no account: run manage.py generate_transactions first."))
         written = Transaction.objects.filter(account=account, description=BULK)
         deleted, _ = written.delete()
         Transaction.objects.bulk_create(_bulk_rows(account, category))
@@ -105,13 +106,13 @@ def bulk_write(request: HttpRequest) -> Any:
 
 @shows()
 def failing(request: HttpRequest) -> Any:
-    """Failing: a statement the database refuses.
+    """Failing: a query that the database rejects.
 
     It names a table that does not exist. The view catches the error and answers 200; the
-    record keeps the class of the error and its SQLSTATE.
+    record has the class of the error and its SQLSTATE.
     """
     try:
-        _ask_for_a_missing_table()
+        _query_missing_table()
     except DatabaseError as exc:
         return {"error": type(exc).__name__, "message": str(exc)}
     raise AssertionError("The table should be missing.")
@@ -119,11 +120,11 @@ def failing(request: HttpRequest) -> Any:
 
 @shows()
 def crashing(request: HttpRequest) -> Any:
-    """Crashing: the same, and nobody catches it.
+    """Crashing: the same without catching the error.
 
-    The error goes through to Django, which answers 500. Its statements are recorded all the same.
+    The exception reaches Django, which answers 500. The queries are recorded as well.
     """
-    _ask_for_a_missing_table()
+    _query_missing_table()
     raise AssertionError("The table should be missing.")
 
 
@@ -131,15 +132,15 @@ def crashing(request: HttpRequest) -> Any:
 def streaming(request: HttpRequest) -> StreamingHttpResponse:
     """Streaming: queries after the view has returned.
 
-    The body is made page by page while it is sent, each page by a statement of its own. Those
-    run when the view and its middleware are done, and still belong to this request.
+    The body is generated while it is sent, with one query for each page. They run after the view
+    and its middleware have returned, but belong to this request.
     """
     return StreamingHttpResponse(_csv(), content_type="text/plain; charset=utf-8")
 
 
 @shows()
 async def asynchronous(request: HttpRequest) -> Any:
-    """Async: several awaited queries at once.
+    """Async: several queries awaited together.
 
     An async view gathers three ORM calls. Django runs them one after the other in its
     database thread; all three belong to this request.
@@ -174,7 +175,7 @@ def _bulk_rows(account: Account, category: Category) -> Iterator[Transaction]:
         )
 
 
-def _ask_for_a_missing_table() -> None:
+def _query_missing_table() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT balance FROM transactions_missing WHERE id = %s", [1])
 
@@ -184,7 +185,7 @@ def _csv() -> Iterator[str]:
     rows = Transaction.objects.order_by("-pk").values_list("pk", "timestamp", "type", "amount")
     last = 2**63 - 1
     for _ in range(STREAM_PAGES):
-        # By key and not by OFFSET: the fifth page costs what the first did.
+        # By primary key instead of OFFSET, so that the fifth page costs as much as the first.
         for row in rows.filter(pk__lt=last)[:STREAM_ROWS]:
             yield ",".join(map(str, row)) + "\n"
             last = row[0]

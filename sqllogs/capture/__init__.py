@@ -1,1 +1,1 @@
-"""Capture each query on its connection, in the caller's thread; knows no store."""
+"""Capture each query on its connection, in the caller's thread; independent of storage."""

@@ -1,59 +1,176 @@
-"""Tell application code from libraries, and name a place in it.
+"""Find and format call sites: the line of application code, or else of a library, that sent a query.
 
-`is_application` serves `sqllogs.capture.wrapper` in the caller's thread, `CallSites`
-serves `sqllogs.pipeline.writer` in its own.
+`FrameFinder` is called by `sqllogs.capture.wrapper` in the caller's thread, `CallSites` by
+`sqllogs.pipeline.resolver` in the writer's thread.
 """
 
 import os
 import site
+import sys
 import sysconfig
+from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 
+import asgiref
 import django
 
 import sqllogs
+from sqllogs import guard
 from sqllogs.conf import Conf
-from sqllogs.models import MAX_CHARACTERS
 from sqllogs.sql.text import text_of
 
+MAX_CHARACTERS = 300
+"""Of a name. The column has the same length: this module is loaded before the models are."""
 FILES_MAX = 10_000
 SITES_MAX = 10_000
 
+FRAMES_BELOW = 2
+"""Frames between the wrapper and the cursor's caller: two of Django, or two of `cursor_methods`."""
+
+LIBRARY_MARK = "~"
+"""Precedes the call site if no application code is on the stack: `~wagtail/models/pages.py:9 get_url`."""
+
+
+class Source(Enum):
+    """What a file contains."""
+
+    APPLICATION = 1
+    LIBRARY = 2
+    IGNORED = 3
+    """Django, the standard library, this package, generated code and launchers are never a call site."""
+    BOUNDARY = 4
+    """Django calls a view, middleware or command here. Code further up only passes the request on."""
+
+
 _paths = sysconfig.get_paths()
-# With a separator at the end: /app/sqllogs_extra is not in /app/sqllogs.
-_LIBRARIES = tuple(
-    os.path.join(os.path.realpath(path), "")
-    for path in (
-        _paths["stdlib"],
-        _paths["platstdlib"],
-        _paths["purelib"],
-        _paths["platlib"],
-        *site.getsitepackages(),
-        os.path.dirname(django.__file__),
-        os.path.dirname(sqllogs.__file__),
-    )
+
+
+def _folders(*paths: str) -> tuple[str, ...]:
+    # They end with a separator, because /app/sqllogs_extra is not in /app/sqllogs.
+    return tuple(os.path.join(os.path.realpath(path), "") for path in paths)
+
+
+_FRAMEWORK = _folders(*(module.__path__[0] for module in (asgiref, django, sqllogs)))
+_LIBRARIES = _folders(_paths["purelib"], _paths["platlib"], *site.getsitepackages())
+_LIBRARY_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_STANDARD_LIBRARY = _folders(_paths["stdlib"], _paths["platstdlib"])
+_BOUNDARIES = (
+    *(os.path.join(_FRAMEWORK[1], "core", "handlers", name) for name in ("base.py", "exception.py")),
+    os.path.join(_FRAMEWORK[1], "core", "management", "base.py"),
+    os.path.join(_FRAMEWORK[2], "middleware.py"),  # iterates a streamed body, outside Django's handlers
 )
-_DIRECTORIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
-@lru_cache(maxsize=FILES_MAX)
-def is_application(filename: str) -> bool:
-    """Return False for the standard library, installed packages, Django, this package and generated code."""
-    if filename.startswith("<"):
-        return False
-    path = os.path.realpath(filename)
-    return not path.startswith(_LIBRARIES) and not any(part in path for part in _DIRECTORIES)
+class SourceFiles:
+    """Decide what each file contains; `application` is the setting, empty for everything not installed."""
+
+    def __init__(self, application: Sequence[str] = ()) -> None:
+        self._application = tuple(path for name in application for path in application_paths(name))
+        self._is_explicit = bool(application)
+        self.source: Callable[[str], Source] = lru_cache(maxsize=FILES_MAX)(self._source)
+
+    def _source(self, filename: str) -> Source:
+        path = os.path.realpath(filename)
+        if filename.startswith("<"):
+            return Source.IGNORED
+        if path.startswith(_FRAMEWORK):
+            return Source.BOUNDARY if path in _BOUNDARIES else Source.IGNORED
+        if path.startswith(self._application):  # False for no path at all
+            return Source.APPLICATION
+        if path.startswith(_LIBRARIES) or any(folder in path for folder in _LIBRARY_FOLDERS):
+            return Source.LIBRARY
+        if path.startswith(_STANDARD_LIBRARY) or _is_launcher(path):
+            return Source.IGNORED
+        return Source.LIBRARY if self._is_explicit else Source.APPLICATION
+
+
+def application_paths(name: str) -> list[str]:
+    """Return the folders and files of an item of the setting APPLICATION: a path, or a package's name."""
+    if os.sep in name or name.startswith((".", "~")):
+        paths = [os.path.expanduser(name)]
+    else:
+        try:
+            spec = find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None:
+            return []
+        paths = list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
+    return [os.path.realpath(path) if path.endswith(".py") else _folders(path)[0] for path in paths]
+
+
+def _is_launcher(path: str) -> bool:
+    """Return True for what starts a process: manage.py, `__main__.py`, scripts next to an interpreter."""
+    folder, name = os.path.split(path)
+    if name in ("manage.py", "__main__.py"):
+        return True
+    return not name.endswith(".py") and any(
+        os.path.exists(os.path.join(folder, python)) for python in ("python", "python3", "python.exe")
+    )
+
+
+class FrameFinder:
+    """Find the frame of a call site, for any thread.
+
+    The cost is in reading `f_back`: Python 3.11 and later create a frame object for each frame
+    read, which is half of all instructions of a captured query. So the depth is not limited, but
+    the walk ends where Django calls the view.
+    """
+
+    def __init__(self, application: Sequence[str] = ()) -> None:
+        self._source = SourceFiles(application).source
+        self._ignored: set[str] = set()
+        self._known: set[str] = set()
+        """Ignored files and libraries."""
+
+    def find(self) -> FrameType | None:
+        """Return the nearest frame of application code, else of a library, else None; for the wrapper."""
+        try:
+            frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
+        except ValueError as exc:
+            if guard.is_foreign(exc):
+                raise
+            return None  # the thread's first function is the cursor's method
+        library: FrameType | None = None
+        # A plain set: a dict with `__missing__`, or the cached function, would take three calls a frame.
+        skipped = self._ignored
+        while frame is not None:
+            filename = frame.f_code.co_filename
+            if filename not in skipped:
+                source = self._source(filename)
+                if source is Source.APPLICATION:
+                    return frame
+                if source is Source.BOUNDARY:
+                    return library
+                if filename not in self._known:
+                    self._add(filename, source)
+                if source is Source.LIBRARY:
+                    library = library or frame
+                    skipped = self._known
+            frame = frame.f_back
+        return library
+
+    def _add(self, filename: str, source: Source) -> None:
+        if len(self._known) >= FILES_MAX:
+            self._known.clear()
+            self._ignored.clear()
+        self._known.add(filename)
+        if source is Source.IGNORED:
+            self._ignored.add(filename)
 
 
 class CallSites:
-    """Name call sites as `path/file.py:line function`; for one thread."""
+    """Format call sites as `path/file.py:line function`; for use in one thread."""
 
     def __init__(self, conf: Conf) -> None:
         self._root = os.path.join(os.path.realpath(Path.cwd()), "")
-        # The code object is kept with its name: as long as it lives, its id is its own.
-        # It is not the key, because hashing one walks its bytecode (0.6-2 us).
+        self._source = SourceFiles(conf.application).source
+        # The code object is stored with its name: while it lives, no other has the same id. It is not
+        # the key, because hashing a code object walks its bytecode (0.6-2 us).
         self._names: dict[tuple[int, int], tuple[CodeType, str]] = {}
 
     def name(self, code: CodeType, lasti: int) -> str:
@@ -65,6 +182,14 @@ class CallSites:
         return found[1]
 
     def _resolve(self, code: CodeType, lasti: int) -> str:
-        path = os.path.realpath(code.co_filename).removeprefix(self._root)
+        path = self._shorten(os.path.realpath(code.co_filename))
+        if self._source(code.co_filename) is not Source.APPLICATION:
+            path = LIBRARY_MARK + path
         line = next((line for start, end, line in code.co_lines() if start <= lasti < end), None)
         return text_of(f"{path}:{line or code.co_firstlineno} {code.co_qualname}")[:MAX_CHARACTERS]
+
+    def _shorten(self, path: str) -> str:
+        """Return the path in the project, or in the folder of installed packages."""
+        for folder in _LIBRARY_FOLDERS:
+            path = path.rpartition(folder)[2]
+        return path.removeprefix(self._root)

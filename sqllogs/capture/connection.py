@@ -1,11 +1,8 @@
-"""Stand before four methods of a connection: those that make its cursors and end its transactions.
+"""Override four methods of a connection: those that make cursors and those that end transactions.
 
-Put on by `sqllogs.recorder` beside the execute wrapper, which they feed and which works
-without them. Runs in the caller's thread.
-
-They are attributes of the connection itself, so that any ENGINE keeps its class. They refer
-to it weakly: a cycle would keep a dead thread's connection open until the garbage
-collector comes by.
+Installed by `sqllogs.recorder` next to the execute wrapper, which they feed and which also works
+without them. Run in the caller's thread. They are attributes of the connection object, because a
+database backend of ours would conflict with other packages that set ENGINE.
 """
 
 from collections.abc import Callable
@@ -15,42 +12,43 @@ from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
-from sqllogs.capture.cursors import Watch
+from sqllogs import guard
+from sqllogs.capture.cursors import CursorWatcher
 
-IDLE = 0
-"""The transaction status of libpq, which both psycopgs pass on: nothing has begun."""
+TRANSACTION_IDLE = 0
+"""libpq's transaction status outside a transaction, the same number in psycopg 2 and 3."""
 
-BUSY = "_sqllogs_ending"
-"""Attribute of a connection while it ends a transaction."""
+ENDING = "_sqllogs_ending"
+"""Attribute of a connection during COMMIT or ROLLBACK, so that nested overrides record it once."""
 
 NO_CURSOR = SimpleNamespace(cursor=SimpleNamespace(rowcount=-1))
 
 
 class Overrides:
-    """Those of one execute wrapper, on any number of connections."""
+    """The overrides that belong to one execute wrapper, on any number of connections."""
 
     def __init__(self, wrapper: Callable[..., Any]) -> None:
         self.wrapper = wrapper
-        self.watch = Watch(wrapper).watch
+        self.watch = CursorWatcher(wrapper).watch
 
     def install(self, connection: Any) -> None:
-        """Put on what is missing, over what somebody else has put there."""
+        """Add missing overrides, on top of those of other packages."""
         for name, call in OVERRIDES.items():
             if self._ours(connection, name) is None:
-                beneath = vars(connection).get(name)
-                override = _Override(self, ref(connection), name, beneath, _context(connection))
+                original = vars(connection).get(name)
+                override = _Override(self, ref(connection), name, original, _context(connection))
                 setattr(connection, name, partial(call, override))
 
     def uninstall(self, connection: Any) -> None:
-        """Take off what is ours; what has been covered stays, and passes all calls on."""
+        """Remove our overrides. One that another package has wrapped stays and only passes calls on."""
         for name in OVERRIDES:
             override = self._ours(connection, name)
             if override is None:
                 continue
-            if override.beneath is None:
+            if override.original is None:
                 delattr(connection, name)
             else:
-                setattr(connection, name, override.beneath)
+                setattr(connection, name, override.original)
 
     def _ours(self, connection: Any, name: str) -> "_Override | None":
         method = vars(connection).get(name)
@@ -60,40 +58,41 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class _Override:
-    """What stands in place of one method of one connection: a partial with this as its argument.
+    """State of one override; the method itself is a partial of a function with this argument.
 
-    An object that is called itself is called by way of three functions of the interpreter's.
+    A class with `__call__` would take 700 instructions more per call than a partial.
     """
 
     owner: Overrides
     connection: Callable[[], Any]
+    """A weak reference: a cycle would keep a dead thread's connection open until a garbage collection."""
     name: str
-    beneath: Callable[..., Any] | None
-    """What somebody else has put there before; None stands for the class's own method."""
+    original: Callable[..., Any] | None
+    """The override of another package; None for the method of the class, which may be patched later."""
     context: dict[str, Any]
-    """The execute wrapper's for the end of a transaction."""
+    """The execute wrapper's context for COMMIT and ROLLBACK."""
 
 
 def _make_cursor(override: _Override, cursor: Any) -> Any:
     connection = override.connection()
-    if override.beneath is None:
+    if override.original is None:
         return override.owner.watch(getattr(type(connection), override.name)(connection, cursor))
-    return override.owner.watch(override.beneath(cursor))
+    return override.owner.watch(override.original(cursor))
 
 
 def _end_transaction(override: _Override) -> Any:
     connection = override.connection()
-    end = override.beneath or partial(getattr(type(connection), override.name), connection)
+    end = override.original or partial(getattr(type(connection), override.name), connection)
     state = vars(connection)
     wrapper = override.owner.wrapper
-    recorded = wrapper in connection.execute_wrappers and BUSY not in state
-    if not recorded or not _has_begun(connection):
+    recorded = wrapper in connection.execute_wrappers and ENDING not in state
+    if not recorded or not _in_transaction(connection):
         return end()
-    state[BUSY] = True
     try:
+        state[ENDING] = True
         return wrapper(lambda *args: end(), ENDINGS[override.name], None, False, override.context)
     finally:
-        state.pop(BUSY, None)
+        state.pop(ENDING, None)
 
 
 OVERRIDES: dict[str, Callable[..., Any]] = {
@@ -106,13 +105,16 @@ ENDINGS = {"_commit": "COMMIT", "_rollback": "ROLLBACK"}
 
 
 def _context(connection: Any) -> dict[str, Any]:
-    """Return the wrapper's context for any end of a transaction: Django has left the atomic block by then."""
+    """Return the execute wrapper's context for COMMIT and ROLLBACK.
+
+    Django has left the atomic block by then, so `in_atomic_block` is set here.
+    """
     within = SimpleNamespace(alias=connection.alias, vendor=connection.vendor, in_atomic_block=True)
     return {"connection": within, "cursor": NO_CURSOR}
 
 
-def _has_begun(connection: Any) -> bool:
-    """Tell whether the driver has a transaction to end; without one it sends nothing."""
+def _in_transaction(connection: Any) -> bool:
+    """Return whether the driver has an open transaction; without one it sends no COMMIT."""
     driver = connection.connection
     try:
         if driver is None:
@@ -120,7 +122,9 @@ def _has_begun(connection: Any) -> bool:
         if connection.vendor == "sqlite":
             return bool(driver.in_transaction)
         if connection.vendor == "postgresql":
-            return bool(driver.info.transaction_status != IDLE)
+            return bool(driver.info.transaction_status != TRANSACTION_IDLE)
         return not connection.autocommit
-    except Exception:
-        return True  # the driver's connection is broken, as the attempt is about to tell
+    except Exception as exc:
+        if guard.is_foreign(exc) and not isinstance(exc, connection.Database.Error):
+            raise
+        return True  # the connection is broken; COMMIT itself raises the error

@@ -1,10 +1,7 @@
-"""Watch what a cursor does beside execute: fetches, callproc, COPY, streams.
+"""Watch the methods of a cursor other than execute: fetches, callproc, COPY, streams.
 
-Fed by `sqllogs.capture.connection`, which passes each new cursor through `Watch`; runs in
-the caller's thread. What the methods do is in `sqllogs.capture.cursor_methods`.
-
-A cursor is given a subclass of its own class. A proxy beneath it would not do:
-to programs and drivers `cursor.cursor` is the driver's own, whose type counts.
+`sqllogs.capture.connection` passes each new cursor to `CursorWatcher`, which changes its class to a
+subclass with the methods of `sqllogs.capture.cursor_methods`. Runs in the caller's thread.
 """
 
 from collections.abc import Callable
@@ -17,45 +14,48 @@ from typing import Any
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
-from sqllogs.capture.cursor_methods import METHODS, Beneath, Method
+from sqllogs.capture.cursor_methods import METHODS, Method, Original
 from sqllogs.record import Fetch
 
 CLASSES_MAX = 64
-"""Classes of cursors remembered: there are two or three, but a host may make one for each cursor."""
+"""Cursor classes cached. There are two or three, unless the site makes one for each cursor."""
 
 
 class WatchedCursor(CursorWrapper):
-    """Any of Django's cursors, watched."""
+    """Base of the subclasses given to Django's cursors.
+
+    A subclass by `__class__` assignment takes 0.1 us. A proxy of the driver's cursor would add a call
+    to each execute and fail the drivers' type checks (`psycopg2.extensions.register_type`).
+    """
 
     __slots__ = ()
 
     sqllogs_fetch: Fetch | None = None
-    """Of the statement sent last."""
+    """Rows and fetch time of the last statement."""
     sqllogs_wrapper: Method
     sqllogs_delegated: frozenset[str]
-    """The methods that stand for what Django delegates to the driver."""
+    """Methods that Django's class lacks and passes to the driver's cursor by `__getattr__`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Step aside for a class that delegates in its own way; debug-toolbar's refuses to, for templates."""
+        """Remove the methods from a class with its own `__getattr__`.
+
+        debug-toolbar blocks queries in templates that way.
+        """
         super().__init_subclass__(**kwargs)
         if cls.__getattr__ is not CursorWrapper.__getattr__:
             for name in cls.sqllogs_delegated:
                 owner = next(base for base in cls.__mro__ if name in vars(base))
                 if "sqllogs_delegated" in vars(owner):
-                    setattr(cls, name, property())  # raises AttributeError, upon which __getattr__ is asked
-
-    def __del__(self) -> None:
-        if self.sqllogs_fetch is not None:
-            self.sqllogs_fetch.done = True
+                    setattr(cls, name, property())  # raises AttributeError, so __getattr__ is called
 
     def sqllogs_begin(self, fetch: Fetch | None) -> None:
-        """Add what is fetched from now on to this; the execute wrapper calls it after each statement."""
+        """Count further fetches for this statement; the execute wrapper calls it after each one."""
         if self.sqllogs_fetch is not None:
             self.sqllogs_fetch.done = True
         self.sqllogs_fetch = fetch
 
     def sqllogs_send(self, sql: Any, run: Callable[[], Any]) -> Any:
-        """Run what sends a statement past all wrappers; have ours record it."""
+        """Run a method that sends a statement without execute wrappers, and record it with ours."""
         self.sqllogs_begin(None)
         if self.sqllogs_wrapper not in self.db.execute_wrappers:
             return run()
@@ -63,8 +63,8 @@ class WatchedCursor(CursorWrapper):
         return self.sqllogs_wrapper(lambda *args: run(), sql, None, False, context)
 
 
-class Watch:
-    """Turn cursors into watched ones, for one execute wrapper."""
+class CursorWatcher:
+    """Change the class of cursors to a watched one, for one execute wrapper."""
 
     def __init__(self, wrapper: Method) -> None:
         self._wrapper = wrapper
@@ -74,18 +74,20 @@ class Watch:
         return len(self._classes)
 
     def watch(self, cursor: Any) -> Any:
-        """Return the same cursor, watched if it is one of Django's."""
+        """Return the same cursor, watched if it is one of Django's cursors."""
         kind = type(cursor)
         try:
-            watched = self._classes.get(kind) or self._learn(kind)
+            watched = self._classes.get(kind) or self._watched_class(kind)
             if watched is not kind:
                 cursor.__class__ = watched
-        except Exception as exc:  # a class with a metaclass or a layout of its own
+        except Exception as exc:  # a class with a metaclass or another memory layout
+            if guard.is_foreign(exc):
+                raise
             self._classes[kind] = kind
             guard.fault("cursor", exc)
         return cursor
 
-    def _learn(self, kind: type) -> type:
+    def _watched_class(self, kind: type) -> type:
         if len(self) >= CLASSES_MAX:
             self._classes.clear()
         watched = self._classes[kind] = self._subclass(kind)
@@ -98,27 +100,29 @@ class Watch:
         body = {name: _delegated(name) if name in delegated else _own(kind, name) for name in METHODS}
         body |= {"__slots__": (), "__module__": __name__, "sqllogs_delegated": delegated}
         body["sqllogs_wrapper"] = staticmethod(self._wrapper)
-        if hasattr(kind, "__del__"):
-            body["__del__"] = kind.__del__
         return type(kind.__name__, (WatchedCursor, kind), body)
 
 
 def _own(kind: type, name: str) -> Method:
-    """Watch a method that a class has itself."""
-    return METHODS[name](Beneath(lambda self: MethodType(getattr(kind, name), self), nullcontext))
+    """Watch a method that the class defines."""
+    return METHODS[name](Original(lambda self: MethodType(getattr(kind, name), self), nullcontext))
 
 
 def _delegated(name: str) -> Any:
-    """Watch what Django delegates to the driver, in the way it does that."""
+    """Watch a method that Django delegates to the driver's cursor, as Django does it.
+
+    Django's `__getattr__` creates a function for each fetch: a `fetchmany` without rows takes 1.19 us
+    through it, 0.95 us through this method.
+    """
     find = attrgetter(f"cursor.{name}")
     if name in CursorWrapper.WRAP_ERROR_ATTRS:
-        return METHODS[name](Beneath(find, attrgetter("db.wrap_database_errors")))
-    method = METHODS[name](Beneath(find, nullcontext))
+        return METHODS[name](Original(find, attrgetter("db.wrap_database_errors")))
+    method = METHODS[name](Original(find, nullcontext))
     if name == "close":
         return method
 
     def bound(self: WatchedCursor) -> Method:
-        find(self)  # not every driver has it
+        find(self)  # raises AttributeError if the driver lacks it
         return partial(method, self)
 
     return property(bound)

@@ -1,27 +1,19 @@
-"""See every query: one execute wrapper, first in the list of every connection.
+"""Capture every query with one execute wrapper, the first on every connection.
 
-Runs in the caller's thread, fed by Django, feeds `sqllogs.pipeline.buffer`. Nothing is
-resolved here: what can wait is left to `sqllogs.pipeline.writer`.
+Called by Django in the caller's thread, feeds `sqllogs.pipeline.buffer`. Line numbers, ids, names and
+fingerprints are left to the writer's thread.
 """
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns, time_ns
-from types import FrameType
 from typing import Any
 
 from sqllogs import guard
-from sqllogs.capture.call_site import FILES_MAX, is_application
+from sqllogs.capture.call_site import FrameFinder
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.context import current
 from sqllogs.record import Fetch, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
-
-FRAMES_MAX = 64
-"""How far up the stack the call site is looked for."""
-
-FRAMES_BELOW = 2
-"""Between the wrapper and who asks a cursor: Django's two, or two of `sqllogs.capture.cursor_methods`."""
 
 ExecuteWrapper = Callable[..., Any]
 
@@ -31,15 +23,17 @@ except ImportError:
     get_current_span = None  # type: ignore[assignment]
 
 
-def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWrapper:
-    """Return the wrapper that hands each query to `put`.
+def execute_wrapper(
+    put: Callable[[Any], None], *, call_site: bool, application: Sequence[str] = ()
+) -> ExecuteWrapper:
+    """Return a wrapper that passes each query to `put`.
 
-    One function serves all connections. It holds none of them: a cycle
-    through `connection.execute_wrappers` would keep a dead thread's connection
-    open until the garbage collector comes by.
+    One function serves all connections and refers to none: a reference cycle through
+    `connection.execute_wrappers` would keep a dead thread's connection open until the next
+    garbage collection.
     """
     get_unit = current.get
-    libraries: set[str] = set()
+    find_frame = FrameFinder(application).find
 
     def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         unit = get_unit()
@@ -58,14 +52,14 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
         finally:
             execute_ns = perf_counter_ns() - started_ns
             try:
-                frame = _application_frame(libraries) if call_site else None
+                frame = find_frame() if call_site else None
                 sql_length, sql_hash = -1, None
                 if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
                     sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
                 cursor = context["cursor"]
                 fetch = None
                 if isinstance(cursor, WatchedCursor):
-                    fetch = Fetch() if error is None else None
+                    fetch = Fetch(cursor) if error is None else None
                     cursor.sqllogs_begin(fetch)
                 put(
                     (
@@ -89,41 +83,19 @@ def execute_wrapper(put: Callable[[Any], None], *, call_site: bool) -> ExecuteWr
                     )
                 )
             except Exception as exc:
+                if guard.is_foreign(exc):
+                    raise
                 guard.fault("capture", exc)
-            error = frame = None  # each would otherwise hold this frame, and be held by it
+            error = frame = None  # otherwise a reference cycle with this frame
 
     return sqllogs_wrapper
 
 
-def _application_frame(libraries: set[str]) -> FrameType | None:
-    """Return the nearest frame of application code, if there is one; note the libraries on the way.
-
-    Each frame that is looked at costs as much as all else done with it: the interpreter makes an
-    object of it first.
-    """
-    try:
-        frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
-    except ValueError:  # a thread that was started in the cursor's own method
-        return None
-    for _ in range(FRAMES_MAX):
-        if frame is None:
-            return None
-        filename = frame.f_code.co_filename
-        if filename not in libraries:
-            if is_application(filename):
-                return frame
-            if len(libraries) >= FILES_MAX:
-                libraries.clear()
-            libraries.add(filename)
-        frame = frame.f_back
-    return None
-
-
 def install(wrapper: ExecuteWrapper, connection: Any) -> None:
-    """Put the wrapper first on a connection, once, however often it has reconnected.
+    """Add the wrapper to a connection, as the first one; a second call does nothing.
 
-    First, never last: Django's `with connection.execute_wrapper(x)` pops the
-    last one at its end, which must be x.
+    Not as the last one: Django's `with connection.execute_wrapper(x)` removes the last wrapper at
+    its end, which must be x.
     """
     wrappers = connection.execute_wrappers
     if wrappers and wrappers[0] is wrapper:
@@ -133,6 +105,6 @@ def install(wrapper: ExecuteWrapper, connection: Any) -> None:
 
 
 def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
-    """Take the wrapper off a connection."""
+    """Remove the wrapper from a connection."""
     while wrapper in connection.execute_wrappers:
         connection.execute_wrappers.remove(wrapper)

@@ -69,7 +69,7 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def check_permissions(
+def missing_permissions(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Warn of permissions that cannot be granted, where the command lets a database be asked."""
@@ -93,10 +93,10 @@ def check_permissions(
 
 
 @register(Tags.database)
-def tell_projects_apart(
+def warn_of_projects_without_a_name(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of two projects that cannot be told apart, where the command lets a database be asked."""
+    """Warn of two projects in one log that have no name, if the command checks its database."""
     from sqllogs.models import Process
     from sqllogs.storage.events import current_service
 

@@ -3,6 +3,7 @@
 Run by `manage.py check` and at the start of every command. Ids are never reused.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf
+from sqllogs.capture.call_site import application_paths
 from sqllogs.metrics import multiprocess
 from sqllogs.otel import otlp
 from sqllogs.storage import files
@@ -105,6 +107,16 @@ def check_open_metrics() -> Iterator[CheckMessage]:
     )
 
 
+def check_application() -> Iterator[CheckMessage]:
+    for name in conf.load().application:
+        if not any(os.path.exists(path) for path in application_paths(name)):
+            yield Warning(
+                f"SQLLOGS['APPLICATION'] has {name!r}, which is neither a path nor a package.",
+                hint="Write a path with a slash, as in './shop', or a package that can be imported.",
+                id="sqllogs.W060",
+            )
+
+
 def check_otlp() -> Iterator[CheckMessage]:
     given = conf.load()
     if not given.otlp:
@@ -129,6 +141,7 @@ CHECKS = (
     check_shared_file,
     check_store_file,
     check_buffer,
+    check_application,
     check_otlp,
     check_metrics,
     check_open_metrics,

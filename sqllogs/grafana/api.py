@@ -1,7 +1,7 @@
-"""Grafana's HTTP API: one session, one way to ask, errors in words.
+"""Send requests to Grafana's HTTP API, with errors as messages.
 
-Fed by `sqllogs.grafana.push`. Credentials come from the environment alone and are never told;
-requests is imported here only, at the first use.
+Used by `sqllogs.grafana.push`, in the command's thread. Credentials come only from the environment and never
+appear in a message. Only this module imports requests, at the first use.
 """
 
 import base64
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
 from sqllogs.errors import ProvisioningError
 
 if TYPE_CHECKING:
     import requests
 
 TIMEOUT_S = 15.0
-_CREDENTIALS = (
+_CREDENTIALS = gettext_lazy(
     "Set GRAFANA_TOKEN to the token of a service account with the role Admin, "
     "or GRAFANA_USER and GRAFANA_PASSWORD."
 )
@@ -26,8 +29,8 @@ _CREDENTIALS = (
 class GrafanaResponse:
     status: int
     body: Any
-    """What the JSON holds, None if there is none."""
-    words: str
+    """The JSON body; None without one."""
+    message: str
     """Grafana's message."""
 
     @property
@@ -40,7 +43,7 @@ class GrafanaResponse:
 
 
 class Grafana:
-    """A Grafana at an address; a context manager, which closes its connections."""
+    """A client of one Grafana; a context manager that closes its connections."""
 
     def __init__(self, url: str, session: "requests.Session") -> None:
         self.url = url.rstrip("/")
@@ -58,45 +61,55 @@ class Grafana:
         try:
             import requests
         except ImportError as exc:
-            raise ProvisioningError("--push needs requests: `pip install requests PyYAML`.") from exc
+            raise ProvisioningError(_("--push requires requests: `pip install requests PyYAML`.")) from exc
         session = requests.Session()
-        # A function, because of a header alone requests would make way for one from a .netrc file.
+        # A function, because requests replaces a plain header by credentials from a .netrc file.
         session.auth = _authorize(_authorization())
         return cls(url, session)
 
-    def ask(self, method: str, *path: str, body: object = None) -> GrafanaResponse:
-        """Send a request; raise ProvisioningError where no other one could succeed either."""
+    def request(self, method: str, *path: str, body: object = None) -> GrafanaResponse:
+        """Send a request; raise ProvisioningError if no other request could succeed either."""
         import requests
 
         address = "/".join((self.url, "api", *(quote(part, safe="") for part in path)))
         try:
-            # Not to where it redirects: a POST would become a GET there.
+            # Do not follow redirects, which turn a POST into a GET.
             response = self._session.request(
                 method, address, json=body, timeout=TIMEOUT_S, allow_redirects=False
             )
         except requests.RequestException as exc:
-            raise ProvisioningError(f"Grafana does not answer at {self.url}: {_cause(exc)}") from exc
+            raise ProvisioningError(
+                _("Grafana does not answer at %(url)s: %(reason)s") % {"url": self.url, "reason": _cause(exc)}
+            ) from exc
         answer = _answer(response)
         if answer.status == 401:
-            raise ProvisioningError(f"Grafana refuses the credentials: {answer.words} {_CREDENTIALS}")
+            raise ProvisioningError(
+                _("Grafana rejects the credentials: %(message)s")
+                % {"message": f"{answer.message} {_CREDENTIALS}"}
+            )
         if response.is_redirect:
             where = response.headers["Location"]
-            raise ProvisioningError(f"{self.url} leads to {where}; give --push the address that Grafana has.")
+            raise ProvisioningError(
+                _("%(url)s redirects to %(target)s. Set --push to the address of Grafana itself.")
+                % {"url": self.url, "target": where}
+            )
         if answer.ok and answer.body is None:
-            raise ProvisioningError(f"What answers at {self.url} is not Grafana's API: it sends no JSON.")
+            raise ProvisioningError(
+                _("%(url)s is not Grafana's API: the response is not JSON.") % {"url": self.url}
+            )
         return answer
 
 
 def _authorization() -> str:
-    """Return the header's value; a bad one is not told, it may be a part of the secret."""
+    """Return the header's value. An invalid one is not shown, because it may contain the secret."""
     token = os.environ.get("GRAFANA_TOKEN", "").strip()
     if token:
         if not (token.isascii() and token.isprintable()) or " " in token:
-            raise ProvisioningError("GRAFANA_TOKEN has characters in it that no token has.")
+            raise ProvisioningError(_("GRAFANA_TOKEN has invalid characters."))
         return f"Bearer {token}"
     user, password = (os.environ.get(f"GRAFANA_{name}", "") for name in ("USER", "PASSWORD"))
     if not (user and password):
-        raise ProvisioningError(f"--push needs to log in. {_CREDENTIALS}")
+        raise ProvisioningError(_("--push needs credentials. %s") % _CREDENTIALS)
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -113,13 +126,13 @@ def _answer(response: "requests.Response") -> GrafanaResponse:
         body = response.json()
     except ValueError:
         body = None
-    told = body.get("message") if isinstance(body, dict) else None
-    words = str(told or response.reason or "no reason given").rstrip(".") + "."
-    return GrafanaResponse(status=response.status_code, body=body, words=words)
+    sent = body.get("message") if isinstance(body, dict) else None
+    message = str(sent or response.reason or "no reason given").rstrip(".") + "."
+    return GrafanaResponse(status=response.status_code, body=body, message=message)
 
 
 def _cause(exc: BaseException) -> str:
-    """Return what is at the bottom of it: `Connection refused` rather than a pool's retries."""
+    """Return the root cause: `Connection refused` rather than a message about retries."""
     while (inner := exc.__cause__ or exc.__context__) is not None:
         exc = inner
     return str(exc) or type(exc).__name__

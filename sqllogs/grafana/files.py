@@ -1,13 +1,8 @@
-"""The provisioning, dashboards and rules of `grafana/` as texts, and how they are written.
+"""Fill a project's addresses and labels into the files of `grafana/`, and write them.
 
-Fed by the files themselves, the one copy there is, and by `Values`; feeds `--output` and,
-through `sqllogs.grafana.push`, `--push`.
-
-What became of one file or one object of Grafana; printed by `manage.py provision_grafana`.
-
-What differs from project to project: addresses, labels, the token's variable.
-
-Fed by the options of `manage.py provision_grafana`, feeds `sqllogs.grafana.files`.
+Reads the only copy of provisioning, dashboards and rules, and the options of `manage.py provision_grafana`
+as `ProvisionValues`; feeds `--output` and, through `sqllogs.grafana.push`, `--push`. Runs in the command's
+thread.
 """
 
 import json
@@ -16,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from django.utils.translation import gettext as _
 
 from sqllogs.errors import ProvisioningError
 
@@ -28,7 +25,7 @@ class ProvisionState(StrEnum):
 
     @classmethod
     def from_change(cls, before: object, after: object) -> "ProvisionState":
-        """Return the state of what was `before`, None if it was not there, and is `after` now."""
+        """Return the state after a change from `before`, None if it did not exist, to `after`."""
         if before is None:
             return cls.CREATED
         return cls.UNCHANGED if before == after else cls.UPDATED
@@ -39,11 +36,11 @@ class ProvisionResult:
     kind: str
     name: str
     state: ProvisionState
-    words: str = ""
-    """Why it failed, in the words of who refused it; or what else there is to say."""
+    message: str = ""
+    """The error message, or a note."""
 
 
-# Narrow enough to stand in YAML and in JSON as it is: no blank, no quote, no `$`, `#` or `@`.
+# Strict, so that values need no escaping in YAML and JSON: no blank, no quote, no `$`, `#` or `@`.
 _URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w.~%/-]*)?", re.ASCII)
 _LABEL = re.compile(r"[\w.:/-]+", re.ASCII)
 _UID = re.compile(r"[\w-]{1,40}", re.ASCII)
@@ -53,47 +50,54 @@ _TARGET = re.compile(r"[\w.\[\]:-]+:\d+", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisionValues:
-    """The values of a project; raises ProvisioningError for one that a file could not hold."""
+    """The values of a project; raises ProvisioningError for an invalid one."""
 
     url: str
-    """The SQL log, as Grafana's own process reaches it."""
+    """Address of the SQL log for Grafana's server."""
     browser_url: str
-    """The SQL log, as the reader's browser reaches it: for links."""
+    """Address of the SQL log for the user's browser, in links."""
     token_variable: str
-    """Environment variable with the token that may read the SQL log."""
+    """Environment variable with a token for the SQL log."""
     app: str
     namespace: str
     job: str
     metrics_target: str
-    """Host and port at which Prometheus finds the metrics."""
+    """Host and port of the metrics, for Prometheus."""
     prometheus_url: str
     loki_url: str
     tempo_url: str
     prometheus_uid: str
-    """uid of a datasource that Grafana has already; empty for ours. So are the next two."""
+    """uid of an existing datasource; empty to create one. The same for the next two."""
     loki_uid: str
     tempo_uid: str
     dashboards_path: str
-    """Folder in which Grafana's own process finds the dashboards."""
+    """Folder of the dashboards for Grafana's server."""
 
     def __post_init__(self) -> None:
         for name in ("url", "browser_url", "prometheus_url", "loki_url", "tempo_url"):
-            self._check(name, _URL, "an address as https://host:port/path/, without user, password or query")
+            self._check(
+                name, _URL, _("an address such as https://host:port/path/, without user, password or query")
+            )
         for name in ("app", "namespace", "job"):
-            self._check(name, _LABEL, "letters, digits and any of _.:/-")
+            self._check(name, _LABEL, _("letters, digits or any of _.:/-"))
         for name in ("prometheus_uid", "loki_uid", "tempo_uid"):
             if getattr(self, name):
-                self._check(name, _UID, "up to 40 letters, digits, - and _")
-        self._check("token_variable", _VARIABLE, "the name of an environment variable, not the token itself")
-        self._check("metrics_target", _TARGET, "host:port")
+                self._check(name, _UID, _("at most 40 letters, digits, - or _"))
+        self._check(
+            "token_variable", _VARIABLE, _("the name of an environment variable, not the token itself")
+        )
+        self._check("metrics_target", _TARGET, _("host:port"))
 
     def _check(self, name: str, pattern: re.Pattern[str], wanted: str) -> None:
         value = getattr(self, name)
         if pattern.fullmatch(value):
             return
-        # A token given by mistake must not come back on the screen.
-        told = "" if name == "token_variable" else f" {value!r}"
-        raise ProvisioningError(f"--{name.replace('_', '-')}{told} is not valid: it takes {wanted}.")
+        # Do not print a token that was given by mistake.
+        shown = "" if name == "token_variable" else f" {value!r}"
+        option = f"--{name.replace('_', '-')}{shown}"
+        raise ProvisioningError(
+            _("%(option)s is invalid: it must be %(wanted)s.") % {"option": option, "wanted": wanted}
+        )
 
 
 _INSTALLED = Path(__file__).parent
@@ -110,19 +114,19 @@ _SQL_LOG = "http://localhost:8000/sql-logs/"
 
 
 def rendered(values: ProvisionValues) -> dict[str, str]:
-    """Return every file's text by its path, with the values of a project in it."""
+    """Return the text of each file by its path, with the values of a project filled in."""
     root = _INSTALLED if (_INSTALLED / "dashboards").is_dir() else _CLONED
     paths = [path for pattern in _PATTERNS for path in sorted(root.glob(pattern))]
     texts = {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in paths}
-    texts[DATASOURCES] = _without(texts[DATASOURCES], _taken(values))
+    texts[DATASOURCES] = _without(texts[DATASOURCES], _existing_uids(values))
     changes = _changes(values)
-    # In one pass, or a value that looks like another one's original would be changed again.
+    # In one pass, because a new value may look like the original of another.
     originals = re.compile("|".join(re.escape(text) for text in sorted(changes, key=len, reverse=True)))
     return {path: originals.sub(lambda found: changes[found[0]], text) for path, text in texts.items()}
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> Iterator[ProvisionResult]:
-    """Write the files below a folder; tell of each what became of it."""
+    """Write the files to a folder; yield the result of each."""
     for name, text in texts.items():
         path = folder / name
         try:
@@ -131,15 +135,15 @@ def write(folder: Path, texts: Mapping[str, str]) -> Iterator[ProvisionResult]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            yield ProvisionResult(kind="file", name=str(path), state=ProvisionState.FAILED, words=str(exc))
+            yield ProvisionResult(kind="file", name=str(path), state=ProvisionState.FAILED, message=str(exc))
             continue
         yield ProvisionResult(kind="file", name=str(path), state=ProvisionState.from_change(before, text))
 
 
 def _changes(values: ProvisionValues) -> dict[str, str]:
-    """Return what takes the place of each value of the demo site."""
+    """Return the replacement of each value of the demo site."""
     return {
-        # At the end of a line it is where Grafana asks; links go on.
+        # At the end of a line it is the datasource's address; links continue with a path.
         f"{_SQL_LOG}\n": f"{values.url}\n",
         _SQL_LOG: values.browser_url,
         "$SQLLOGS_TOKEN": f"${values.token_variable}",
@@ -151,18 +155,18 @@ def _changes(values: ProvisionValues) -> dict[str, str]:
         "[localhost:9110]": f"[{json.dumps(values.metrics_target)}]",
         "app: somesite": f"app: {json.dumps(values.app)}",
         "namespace: default": f"namespace: {json.dumps(values.namespace)}",
-        **_references(_taken(values)),
+        **_references(_existing_uids(values)),
     }
 
 
 def _references(uids: Mapping[str, str]) -> dict[str, str]:
-    """Return what takes the place of uids where they refer to something, in JSON, YAML and links."""
+    """Return the replacements of references to uids, in JSON, YAML and links."""
     forms = ('"{}"', ": {}\n", "%22{}%22")
     return {form.format(ours): form.format(theirs) for ours, theirs in uids.items() for form in forms}
 
 
-def _taken(values: ProvisionValues) -> dict[str, str]:
-    """Return the uids of datasources that are there already, by ours."""
+def _existing_uids(values: ProvisionValues) -> dict[str, str]:
+    """Return the uids of existing datasources by our uids."""
     given = {
         "django-prometheus": values.prometheus_uid,
         "django-loki": values.loki_uid,
@@ -172,7 +176,7 @@ def _taken(values: ProvisionValues) -> dict[str, str]:
 
 
 def _without(text: str, uids: Mapping[str, str]) -> str:
-    """Take datasources out of their file."""
+    """Remove datasources from their file."""
     head, *parts = re.split(r"^(?=  - name: \w)", text, flags=re.MULTILINE)
     kept = [part for part in parts if not any(f"\n    uid: {uid}\n" in part for uid in uids)]
     return head + "".join(kept)

@@ -1,12 +1,7 @@
-"""Datasources, folder and dashboards, sent through Grafana's HTTP API: each found by its uid, so that a
-second time changes nothing.
+"""Send datasources, folder and dashboards to Grafana, each by its uid, so that a second run changes nothing.
 
-Fed by `sqllogs.grafana.push`, feeds the report of `manage.py provision_grafana`.
-
-The objects of Grafana's API that the provisioning files describe.
-
-Fed by the texts of `sqllogs.grafana.files`, feeds `sqllogs.grafana.push`. PyYAML is imported here
-only: writing the files takes none.
+Fed by the texts of `sqllogs.grafana.files`, feeds the report of `manage.py provision_grafana`, in whose
+thread it runs. Only this module imports PyYAML, because --output does not need it.
 """
 
 import json
@@ -14,6 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from sqllogs.errors import ProvisioningError
 from sqllogs.grafana.api import Grafana, GrafanaResponse
@@ -38,7 +36,7 @@ class Objects:
 
 
 def objects(texts: Mapping[str, str]) -> Objects:
-    """Read the texts as Grafana does; raise ProvisioningError when a secret is not in the environment."""
+    """Parse the texts as Grafana does; raise ProvisioningError if a secret is not in the environment."""
     (provider,) = _yaml(texts[_PROVIDER])["providers"]
     return Objects(
         datasources=[_provisioned_datasource(one) for one in _yaml(texts[DATASOURCES])["datasources"]],
@@ -52,14 +50,14 @@ def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as exc:
-        raise ProvisioningError("--push needs PyYAML: `pip install requests PyYAML`.") from exc
+        raise ProvisioningError(_("--push requires PyYAML: `pip install requests PyYAML`.")) from exc
     return yaml.safe_load(text)
 
 
 def _provisioned_datasource(given: dict[str, Any]) -> Datasource:
     secrets = given.pop("secureJsonData", {})
     correlations = given.pop("correlations", [])
-    del given["editable"]  # of files alone: what came by the API can be edited
+    del given["editable"]  # only for files: objects created by the API can be edited
     return Datasource(
         definition=_unescaped(given),
         secrets={name: _from_environment(value.removeprefix("$")) for name, value in secrets.items()},
@@ -68,7 +66,7 @@ def _provisioned_datasource(given: dict[str, Any]) -> Datasource:
 
 
 def _unescaped(value: Any) -> Any:
-    """Return what is in a file, where `$$` is a dollar, as the API wants it."""
+    """Return a value from a file, where `$$` means `$`, for the API."""
     if isinstance(value, dict):
         return {key: _unescaped(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -80,21 +78,24 @@ def _from_environment(name: str) -> str:
     if value := os.environ.get(name):
         return value
     raise ProvisioningError(
-        f"{name} is not set: the token with which Grafana reads the SQL log. "
-        f"`export {name}=$(python manage.py sqllogs token create grafana)` makes one."
+        _(
+            "%(name)s is not set. It must be the token with which Grafana reads the SQL log; create one with "
+            "`export %(name)s=$(python manage.py sqllogs token create grafana)`."
+        )
+        % {"name": name}
     )
 
 
 MESSAGE = "manage.py provision_grafana"
 _HINTS = {
-    403: "Datasources take the role Admin, folder and dashboards Editor.",
-    409: "One that is there already is used with --prometheus-uid, --loki-uid, --tempo-uid.",
-    412: "It was changed by somebody else at the same time, or another one has its name.",
+    403: gettext_lazy("Datasources require the role Admin, folder and dashboards Editor."),
+    409: gettext_lazy("To use an existing datasource, set --prometheus-uid, --loki-uid or --tempo-uid."),
+    412: gettext_lazy("It was changed at the same time, or another one has its name."),
 }
 
 
 def push(grafana: Grafana, objects: Objects) -> Iterator[ProvisionResult]:
-    """Send everything and tell of each what became of it; raise ProvisioningError if nothing can succeed."""
+    """Send all objects and yield the result of each; raise ProvisioningError if none can succeed."""
     for datasource in objects.datasources:
         yield _datasource(grafana, datasource)
         for correlation in datasource.correlations:
@@ -107,73 +108,75 @@ def push(grafana: Grafana, objects: Objects) -> Iterator[ProvisionResult]:
 def _datasource(grafana: Grafana, datasource: Datasource) -> ProvisionResult:
     ours, kind = datasource.definition, "datasource"
     body = ours | {"secureJsonData": datasource.secrets}
-    found = grafana.ask("GET", "datasources", "uid", ours["uid"])
+    found = grafana.request("GET", "datasources", "uid", ours["uid"])
     if found.missing:
         return _result(
-            kind, ours["name"], ProvisionState.CREATED, grafana.ask("POST", "datasources", body=body)
+            kind, ours["name"], ProvisionState.CREATED, grafana.request("POST", "datasources", body=body)
         )
     if not found.ok:
         return _failed(kind, ours["name"], found)
     same = _within(ours, found.body)
     if same and not datasource.secrets:
         return ProvisionResult(kind=kind, name=ours["name"], state=ProvisionState.UNCHANGED)
-    # Grafana tells no secret, so nobody knows whether it has this one: it is sent each time.
+    # Grafana does not return secrets, so it is unknown whether this one changed: send it each time.
     body |= {"version": found.body.get("version")}
-    sent = grafana.ask("PUT", "datasources", "uid", ours["uid"], body=body)
-    state, words = (
-        (ProvisionState.UNCHANGED, "its token was sent anew") if same else (ProvisionState.UPDATED, "")
-    )
-    return _result(kind, ours["name"], state, sent, words)
+    sent = grafana.request("PUT", "datasources", "uid", ours["uid"], body=body)
+    state, note = (ProvisionState.UNCHANGED, _("token sent again")) if same else (ProvisionState.UPDATED, "")
+    return _result(kind, ours["name"], state, sent, note)
 
 
 def _correlation(grafana: Grafana, uid: str, ours: dict[str, Any]) -> ProvisionResult:
     path = ("datasources", "uid", uid, "correlations")
-    found = grafana.ask("GET", *path)
-    if not (found.ok or found.missing):  # without any there is 404
+    found = grafana.request("GET", *path)
+    if not (found.ok or found.missing):  # 404 if there are no correlations
         return _failed("correlation", ours["label"], found)
     there = found.body if isinstance(found.body, list) else []
     theirs = next((one for one in there if one.get("label") == ours["label"]), None)
     if theirs is None:
         return _result(
-            "correlation", ours["label"], ProvisionState.CREATED, grafana.ask("POST", *path, body=ours)
+            "correlation", ours["label"], ProvisionState.CREATED, grafana.request("POST", *path, body=ours)
         )
     if _within(ours, theirs):
         return ProvisionResult(kind="correlation", name=ours["label"], state=ProvisionState.UNCHANGED)
-    sent = grafana.ask("PATCH", *path, theirs["uid"], body=ours)
+    sent = grafana.request("PATCH", *path, theirs["uid"], body=ours)
     return _result("correlation", ours["label"], ProvisionState.UPDATED, sent)
 
 
 def _folder(grafana: Grafana, uid: str, title: str) -> ProvisionResult:
-    found = grafana.ask("GET", "folders", uid)
+    found = grafana.request("GET", "folders", uid)
     if found.missing:
         body = {"uid": uid, "title": title}
-        return _result("folder", title, ProvisionState.CREATED, grafana.ask("POST", "folders", body=body))
+        return _result("folder", title, ProvisionState.CREATED, grafana.request("POST", "folders", body=body))
     if not found.ok:
         return _failed("folder", title, found)
     return ProvisionResult(
         kind="folder", name=title, state=ProvisionState.UNCHANGED
-    )  # under whatever title it has by now
+    )  # even if its title was changed
 
 
 def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> ProvisionResult:
-    found = grafana.ask("GET", "dashboards", "uid", ours["uid"])
+    found = grafana.request("GET", "dashboards", "uid", ours["uid"])
     if not (found.ok or found.missing):
         return _failed("dashboard", ours["title"], found)
     version = None if found.missing else found.body["dashboard"].get("version")
     if found.ok and _within(ours, found.body["dashboard"]) and _is_in(folder_uid, found):
         return ProvisionResult(kind="dashboard", name=ours["title"], state=ProvisionState.UNCHANGED)
     body = {
-        # With the version that was read and without overwriting, a change of the meantime is a refusal.
+        # With the version just read and without overwriting, Grafana rejects the update after another change.
         "dashboard": ours | {"id": None, "version": version},
         "folderUid": folder_uid,
         "overwrite": False,
         "message": MESSAGE,
     }
-    sent = grafana.ask("POST", "dashboards", "db", body=body)
+    sent = grafana.request("POST", "dashboards", "db", body=body)
     if found.missing:
         return _result("dashboard", ours["title"], ProvisionState.CREATED, sent)
     return _result(
-        "dashboard", ours["title"], ProvisionState.UPDATED, sent, f"version {version} is in its history"
+        "dashboard",
+        ours["title"],
+        ProvisionState.UPDATED,
+        sent,
+        _("version %(version)s is in its history") % {"version": version},
     )
 
 
@@ -182,7 +185,7 @@ def _is_in(folder_uid: str, found: GrafanaResponse) -> bool:
 
 
 def _within(ours: Any, theirs: Any) -> bool:
-    """Return whether all of ours is there as we have it; Grafana adds values of its own."""
+    """Return whether `theirs` contains all of `ours`; Grafana adds more values."""
     if isinstance(ours, dict):
         return isinstance(theirs, dict) and all(
             key in theirs and _within(value, theirs[key]) for key, value in ours.items()
@@ -194,15 +197,16 @@ def _within(ours: Any, theirs: Any) -> bool:
 
 
 def _result(
-    kind: str, name: str, state: ProvisionState, sent: GrafanaResponse, words: str = ""
+    kind: str, name: str, state: ProvisionState, sent: GrafanaResponse, note: str = ""
 ) -> ProvisionResult:
     return (
-        ProvisionResult(kind=kind, name=name, state=state, words=words)
+        ProvisionResult(kind=kind, name=name, state=state, message=note)
         if sent.ok
         else _failed(kind, name, sent)
     )
 
 
 def _failed(kind: str, name: str, answer: GrafanaResponse) -> ProvisionResult:
-    words = " ".join(filter(None, (f"{answer.status}: {answer.words}", _HINTS.get(answer.status))))
-    return ProvisionResult(kind=kind, name=name, state=ProvisionState.FAILED, words=words)
+    hint = _HINTS.get(answer.status)
+    message = f"{answer.status}: {answer.message}" + (f" {hint}" if hint else "")
+    return ProvisionResult(kind=kind, name=name, state=ProvisionState.FAILED, message=message)

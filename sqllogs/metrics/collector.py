@@ -1,12 +1,8 @@
-"""Everything there is to tell Prometheus, as one registry.
+"""Collect all metrics of a site in one registry.
 
-Fed by the files of all processes that share a folder, or by this process alone where none is
-shared, and by `sqllogs.metrics.collector`; feeds the exporter and the view, in their threads.
-
-What is true now: migrations, databases, the ring. Asked when Prometheus asks, not at start-up.
-
-A thread of its own asks the databases; a collector waits for it for a moment and tells what was
-last known, so that a database that hangs does not make the whole target look down.
+Reads the files of all processes that share a folder, or this process's values if none is shared, and
+queries the state of databases and ring in a separate thread. Feeds the exporter and the view, in the
+thread that answers a scrape.
 """
 
 import time
@@ -38,11 +34,11 @@ from sqllogs.read.health import ring_health
 FILE = "sqllogs-{}.json"
 
 collecting = Lock()
-"""Held while there is something to tell; a fork waits for it."""
+"""Held during a scrape; a fork waits for it."""
 
 
 class SiteRegistry(CollectorRegistry):
-    """Answers one scrape at a time."""
+    """Answers one scrape at a time, so that a fork can wait for one lock."""
 
     def collect(self) -> Iterator[Metric]:
         with collecting:
@@ -52,7 +48,7 @@ class SiteRegistry(CollectorRegistry):
 
 @cache
 def registry() -> CollectorRegistry:
-    """Return what the site tells: of all processes if they share a folder, else of this one."""
+    """Return the site's registry: of all processes if they share a folder, otherwise of this one."""
     made = SiteRegistry(auto_describe=False)
     shared = multiprocess.slots
     if shared is None:
@@ -60,19 +56,19 @@ def registry() -> CollectorRegistry:
     else:
         made.register(ClientFilesCollector(shared))
         made.register(ValueFilesCollector(shared))
-    made.register(Facts())
+    made.register(DatabaseState())
     return made
 
 
 class _RegistryCollector(Collector):
-    """prometheus_client's own, of this process; the writer's figures are among them."""
+    """The metrics of this process's prometheus_client, which include the writer's."""
 
     def collect(self) -> Iterable[Metric]:
         return (metric for metric in REGISTRY.collect() if metric.name not in MIGRATIONS)
 
 
 class ClientFilesCollector(Collector):
-    """What prometheus_client's metrics in all processes have written, summed."""
+    """Sums of the files that prometheus_client writes in each process."""
 
     def __init__(self, shared: Slots) -> None:
         self._shared = shared
@@ -87,12 +83,12 @@ class ClientFilesCollector(Collector):
 
 
 def _belongs_to_dead_process(path: Path, live: set[int]) -> bool:
-    """A live gauge ends with its process; all else stays."""
+    """Return whether a file holds a live gauge of a process that has ended; all others still count."""
     return path.name.startswith("gauge_live") and int(path.stem.rpartition("_")[2]) not in live
 
 
 class ValueFilesCollector(Collector):
-    """The figures of the writers of all processes, summed, with their newest exemplars."""
+    """Sums of the metrics of all writers, with the newest exemplars."""
 
     def __init__(self, shared: Slots) -> None:
         self._shared = shared
@@ -110,7 +106,7 @@ class ValueFilesCollector(Collector):
 
 
 class ProcessCollector(Collector):
-    """The figures of this process's writer."""
+    """The metrics of this process's writer."""
 
     def collect(self) -> Iterator[Metric]:
         total = MetricValues((*OWN, *DJANGO_DB))
@@ -119,7 +115,7 @@ class ProcessCollector(Collector):
 
 
 def metrics(total: MetricValues) -> Iterator[Metric]:
-    """Return figures as prometheus_client's exposition takes them; a family without series is left out."""
+    """Convert values for prometheus_client's exposition; skip families without series."""
     for family in total.families.values():
         series = total.series(family)
         if not series:
@@ -153,51 +149,51 @@ def _add_histogram(metric: Metric, family: Family, named: dict[str, str], value:
 
 
 AGE_MAX_S = 10.0
-"""Younger facts are told again."""
+"""A scrape queries the databases again if the last answer is older."""
 WAIT_S = 2.0
-"""How long a scrape waits for fresh ones."""
+"""How long a scrape waits for the databases: one that hangs must not make the whole target look down."""
 STALE_S = 60.0
-"""Older facts are not told: whom nobody could ask for so long may be any way."""
+"""An older state is not reported: the databases may have changed since."""
 
 APPLIED = "django_migrations_applied_total"
 UNAPPLIED = "django_migrations_unapplied_total"
 MIGRATIONS = {APPLIED, UNAPPLIED}
-"""django-prometheus has the same, frozen at start-up; hers are left out."""
+"""django-prometheus has metrics of the same names, measured once at start-up; they are left out."""
 
-asking = Lock()
-"""Held while databases are asked; a fork waits for it, if not for long."""
+querying = Lock()
+"""Held while the databases are queried; a fork waits for it, at most FORK_TIMEOUT_S."""
 
 
-class Facts(Collector):
-    """Gauges of the databases, for any thread."""
+class DatabaseState(Collector):
+    """Gauges of migrations, databases and ring as they are now; for any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._asking: Thread | None = None
-        self._known: list[GaugeMetricFamily] = []
-        self._asked_at_s = -STALE_S
+        self._query_thread: Thread | None = None
+        self._gauges: list[GaugeMetricFamily] = []
+        self._queried_at_s = -STALE_S
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         with self._lock:
-            due = time.monotonic() - self._asked_at_s >= AGE_MAX_S
-            if due and (self._asking is None or not self._asking.is_alive()):
-                self._asking = Thread(target=self._ask, name="sqllogs-facts", daemon=True)
-                self._asking.start()
-            asking = self._asking
-        if due and asking is not None:
-            asking.join(WAIT_S)
-        if time.monotonic() - self._asked_at_s < STALE_S:
-            yield from self._known
+            due = time.monotonic() - self._queried_at_s >= AGE_MAX_S
+            if due and (self._query_thread is None or not self._query_thread.is_alive()):
+                self._query_thread = Thread(target=self._query, name="sqllogs-database-state", daemon=True)
+                self._query_thread.start()
+            query_thread = self._query_thread
+        if due and query_thread is not None:
+            query_thread.join(WAIT_S)
+        if time.monotonic() - self._queried_at_s < STALE_S:
+            yield from self._gauges
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         try:
-            with asking, muted():
-                self._known = [*_databases(), *_ring()]
-            self._asked_at_s = time.monotonic()
+            with querying, muted():
+                self._gauges = [*_databases(), *_ring()]
+            self._queried_at_s = time.monotonic()
         except Exception as exc:
-            guard.fault("facts", exc)
+            guard.fault("database_state", exc)
         finally:
-            connections.close_all()  # this thread's own
+            connections.close_all()  # those of this thread
 
 
 def _databases() -> Iterator[GaugeMetricFamily]:
@@ -205,14 +201,14 @@ def _databases() -> Iterator[GaugeMetricFamily]:
     unapplied = GaugeMetricFamily(
         UNAPPLIED, "Unapplied migrations by database connection.", labels=["connection"]
     )
-    up = GaugeMetricFamily("sqllogs_database_up", "A connection could be made.", labels=["alias"])
+    up = GaugeMetricFamily("sqllogs_database_up", "1 if the database accepts connections.", labels=["alias"])
     for alias in connections:
         connection = connections[alias]
-        if connection.vendor == "unknown":  # DATABASES = {} has a dummy
+        if connection.vendor == "unknown":  # the dummy of DATABASES = {}
             continue
         try:
             done, due = _migrations(connection)
-        except DatabaseError:  # which is what `up` tells
+        except DatabaseError:  # `up` reports it
             up.add_metric([alias], float(connection.connection is not None))
             continue
         up.add_metric([alias], 1)
@@ -231,7 +227,7 @@ def _migrations(connection: BaseDatabaseWrapper) -> tuple[int, int]:
 def _ring() -> Iterator[GaugeMetricFamily]:
     try:
         ring = ring_health()
-    except DatabaseError:  # as the database's `up`, or its migrations, tell
+    except DatabaseError:  # sqllogs_database_up or the migrations report it
         return
     yield GaugeMetricFamily("sqllogs_ring_rows", "Records in the ring.", ring.rows)
     yield GaugeMetricFamily("sqllogs_ring_capacity_rows", "Slots of the ring.", ring.capacity)

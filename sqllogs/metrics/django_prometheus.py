@@ -1,7 +1,7 @@
-"""django-prometheus' middleware and cache backend with their faults fixed; its metrics keep their names.
+"""Fix faults of django-prometheus' middleware and cache backends; the metrics keep their names.
 
-Named by the host's settings; runs in the thread or task of the request. Its cache backends answer
-a cached 0, False or empty text with the default, and count it as a miss.
+Named in the host's settings; runs in the thread or task of the request. The original cache backends return
+the default for a cached 0, False or empty string and count a miss.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from django_prometheus.cache import metrics
 
 
 class _WithoutThreads:
-    """The originals change to a thread and back for each step, none of which waits for anything."""
+    """The original runs each step in a thread, although none of them blocks."""
 
     process_request: Any
     process_response: Any
@@ -26,20 +26,20 @@ class _WithoutThreads:
 
 
 class PrometheusBeforeMiddleware(_WithoutThreads, middleware.PrometheusBeforeMiddleware):  # type: ignore[misc]
-    """Before all middlewares whose time is to be measured."""
+    """Goes before all middleware whose time is measured."""
 
 
 class PrometheusAfterMiddleware(_WithoutThreads, middleware.PrometheusAfterMiddleware):  # type: ignore[misc]
-    """The last line of MIDDLEWARE."""
+    """Goes last in MIDDLEWARE."""
 
     def label_metric(self, metric: Any, request: HttpRequest, response: Any = None, **labels: str) -> Any:
-        """Label by one of HTTP's methods: a client could make a series for each word it sends."""
+        """Allow only HTTP's methods as label: a client could create a series for each word it sends."""
         if "method" in labels:
             labels["method"] = self._method(request)
         return super().label_metric(metric, request, response, **labels)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        """Count the exception. Its latency is observed once, with the response that becomes of it."""
+        """Count the exception. The latency is observed once, with the response to it."""
         self.label_metric(self.metrics.exceptions_by_type, request, type=type(exception).__name__).inc()
         view = self._get_view_name(request)
         self.label_metric(self.metrics.exceptions_by_view, request, view=view).inc()
@@ -52,7 +52,7 @@ class CountedCache:
     """A mixin before any backend: `class RedisCache(CountedCache, redis.RedisCache): backend = "redis"`."""
 
     backend: str
-    """The label."""
+    """Value of the label `backend`."""
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         metrics.django_cache_get_total.labels(backend=self.backend).inc()

@@ -1,6 +1,6 @@
-"""Which series there are: names, labels, buckets. docs/reference/metrics.md lists them.
+"""Define the metrics: names, labels, buckets. docs/reference/metrics.md lists them.
 
-Filled by `sqllogs.metrics.sink`, read by `sqllogs.metrics.collector`.
+Filled by `sqllogs.metrics.sink` in the writer's thread, read by `sqllogs.metrics.collector`.
 """
 
 from sqllogs.metrics.values import Family
@@ -37,7 +37,7 @@ QUERY_ROWS = Family(
 REQUEST_QUERIES = Family(
     name="sqllogs_request_queries",
     kind="histogram",
-    help="SQL statements of a request that sent any.",
+    help="SQL statements per request, without requests that sent none.",
     labels=("view", "route"),
     buckets=COUNT_BUCKETS,
 )
@@ -51,7 +51,7 @@ REQUEST_SQL = Family(
 REQUESTS_REPEATING = Family(
     name="sqllogs_requests_repeating",
     kind="counter",
-    help="Requests with an N+1: one line of code ran the same statement again and again.",
+    help="Requests with an N+1: one line of code ran the same statement repeatedly.",
     labels=("view", "route"),
 )
 JOBS = Family(
@@ -86,10 +86,12 @@ JOB_SQL = Family(
 CAPTURED = Family(name="sqllogs_captured", kind="counter", help="SQL statements captured.")
 STORED = Family(name="sqllogs_stored", kind="counter", help="Records written to the ring.")
 SAMPLED_OUT = Family(
-    name="sqllogs_sampled_out", kind="counter", help="Records that only the statistics count, see SAMPLE."
+    name="sqllogs_sampled_out",
+    kind="counter",
+    help="Records only counted in the statistics, see SAMPLE.",
 )
 DROPPED = Family(
-    name="sqllogs_dropped", kind="counter", help="Records lost on purpose, by reason.", labels=("reason",)
+    name="sqllogs_dropped", kind="counter", help="Records dropped, by reason.", labels=("reason",)
 )
 DROP_REASONS = ("buffer_rows", "buffer_bytes", "rejected")
 EXPORTED = Family(
@@ -100,19 +102,20 @@ EXPORTED = Family(
 )
 EXPORT_OUTCOMES = ("sent", "left_out", "queue_full", "refused", "unsent")
 FAULTS = Family(
-    name="sqllogs_faults", kind="counter", help="Faults of the SQL log itself, by place.", labels=("place",)
+    name="sqllogs_faults",
+    kind="counter",
+    help="Internal faults of the SQL log, by component.",
+    labels=("place",),
 )
-QUEUE_ROWS = Family(name="sqllogs_queue_rows", kind="sum", help="Records that wait to be written.")
+QUEUE_ROWS = Family(name="sqllogs_queue_rows", kind="sum", help="Records waiting to be written.")
 QUEUE_BYTES = Family(
-    name="sqllogs_queue_bytes", kind="sum", help="Upper bound of the memory that waiting records hold."
+    name="sqllogs_queue_bytes", kind="sum", help="Upper bound of the memory of waiting records."
 )
-LAG = Family(
-    name="sqllogs_lag_seconds", kind="max", help="Age of the oldest waiting record, of the slowest process."
-)
+LAG = Family(name="sqllogs_lag_seconds", kind="max", help="Age of the oldest waiting record in any process.")
 FLUSH = Family(
     name="sqllogs_flush_seconds",
     kind="histogram",
-    help="Time to resolve and write what was waiting.",
+    help="Time to resolve and write the records of one flush.",
     buckets=SQL_BUCKETS_S,
 )
 
@@ -122,12 +125,12 @@ OWN = (
     CAPTURED, STORED, SAMPLED_OUT, DROPPED, EXPORTED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
 )  # fmt: skip
 
-# django-prometheus' names, whose dashboards know them; its database engines, which cost the
-# application 27 us a query, are not needed for them.
+# Names of django-prometheus, because existing dashboards use them. Its database engines are not needed:
+# they cost the application 27 us per query.
 DB_EXECUTE = Family(
     name="django_db_execute",
     kind="counter",
-    help="Executed statements; an executemany is one.",
+    help="Executed statements; an executemany counts once.",
     labels=("alias", "vendor"),
 )
 DB_EXECUTE_MANY = Family(

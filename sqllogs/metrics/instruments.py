@@ -1,8 +1,8 @@
-"""Count what no execute wrapper sees: attempts to connect, and what Django logs about security.
+"""Count what an execute wrapper cannot see: attempts to connect, and the events Django logs about security.
 
-`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE; it runs in the caller's thread,
-at each connect and never at a query. A handler on Django's security loggers runs in the request's
-thread. Read by `sqllogs.metrics.sink`; needs neither django-prometheus nor DRF.
+`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE, and runs in the caller's thread. A
+handler of Django's security loggers runs in the request's thread. Read by `sqllogs.metrics.sink` in the
+writer's thread; needs neither django-prometheus nor DRF.
 """
 
 import logging
@@ -22,7 +22,7 @@ _tallies: dict[tuple[str, str, str], Tally] = {}
 
 
 def install_connection_counts(wake: Callable[[], None]) -> None:
-    """Wrap; `wake` is called after a failure, so that it is told though no query can follow."""
+    """Wrap connect(); call `wake` after a failure, because no query follows that would wake the writer."""
     original = BaseDatabaseWrapper.connect
     if getattr(original, "sqllogs", False):
         return
@@ -42,12 +42,12 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
 
 
 def counts() -> dict[tuple[str, ...], int]:
-    """Return how many there were since the process began, by metric, alias and vendor."""
+    """Return the counts since the process started, by metric, alias and vendor."""
     return {key: tally.value for key, tally in list(_tallies.items())}
 
 
-def is_ours() -> bool:
-    """Tell whether the names django_db_* are wanted, and not used by one of django-prometheus' engines."""
+def exports_django_db() -> bool:
+    """Return whether django_db_* metrics are wanted and no engine of django-prometheus makes them."""
     engines = (str(database.get("ENGINE", "")) for database in settings.DATABASES.values())
     wanted = apps.is_installed("django_prometheus")
     return wanted and not any(engine.startswith("django_prometheus.") for engine in engines)
@@ -66,7 +66,7 @@ OTHER_EVENT = "other"
 
 
 class SecurityEvents(logging.Handler):
-    """Never writes anything, so it changes nothing of how the host logs."""
+    """Counts events and writes nothing, so the host's logging does not change."""
 
     def __init__(self) -> None:
         from prometheus_client import Counter
@@ -93,14 +93,14 @@ class SecurityEvents(logging.Handler):
 
 @cache
 def _events() -> SecurityEvents:
-    return SecurityEvents()  # one for the process: a counter of a name can be made once
+    return SecurityEvents()  # cached: prometheus_client allows one counter per name
 
 
 def install_security_events() -> None:
-    """Listen, once, also after logging was configured anew; without prometheus_client nobody would hear."""
+    """Add the handler; may be called again after logging was reconfigured. Needs prometheus_client."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
         return
     for name in (SECURITY, "django.request"):
-        logging.getLogger(name).addHandler(_events())  # which does nothing a second time
+        logging.getLogger(name).addHandler(_events())  # does nothing the second time

@@ -1,11 +1,7 @@
-"""Let the processes of a site share one folder of metrics, each in a numbered slot of its own.
+"""Let the processes of a site share one folder of metrics, each in a numbered slot.
 
-prometheus_client names its files after process ids, so that each dead worker would leave one
-behind. A slot is taken by locking a file, the system frees it when its holder dies however
-it does, and the next process goes on counting where that one ended: no sum goes down, and there
-are never more files than there have been processes at one time.
-
-`share` is called in the settings, `slot` in any thread that makes a first figure.
+`share` is called in the settings, `slot` by any thread that creates the first metric. Used by
+`sqllogs.metrics.sink` and prometheus_client for the names of their files.
 """
 
 import errno
@@ -22,25 +18,31 @@ logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"
 RESERVED_BYTES = 1 << 20
-"""Of each file that prometheus_client maps into memory, some 7,000 series: it would make them with
-holes, and a hole that a full disk cannot fill kills the process that writes into it (SIGBUS)."""
+"""Size of each file that prometheus_client maps into memory, enough for some 7,000 series. It would create
+sparse files, and writing to a hole kills the process (SIGBUS) when the disk is full."""
 RESERVED = ("counter", "histogram")
+FILE_SUFFIXES = (".db", ".json", ".lock", ".new")
 
 
 class Slots:
-    """The folder, and this process's place in it."""
+    """The shared folder, and the slot of this process.
+
+    prometheus_client names files by process id, so each dead worker would leave files behind. A slot is a
+    locked file, which the system frees when the process ends in any way. The next process continues the
+    counts: no sum decreases, and there are never more files than there were processes at the same time.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._number: int | None = None
-        self._held = -1
+        self._lock_file = -1
         self._claiming = Lock()
 
     def slot(self) -> int:
-        """Return the number of this process, which no other has at the same time; raise OSError."""
+        """Return the number of this process, unique among live processes; raise OSError."""
         if self._number is None:
             with self._claiming:
                 if self._number is None:
@@ -48,77 +50,93 @@ class Slots:
         return self._number
 
     def leave(self) -> None:
-        """Leave the slot to the parent, after a fork."""
-        if self._held >= 0:
-            os.close(self._held)  # the lock stays the parent's, who has the file open still
-        self._begin()
+        """Leave the slot to the parent after a fork."""
+        if self._lock_file >= 0:
+            os.close(self._lock_file)  # the parent keeps the lock: its descriptor is open
+        self._reset()
 
     def live(self) -> set[int]:
-        """Return the slots whose process is alive."""
-        with self._door():
+        """Return the slots of live processes."""
+        with self._exclusive():
             return self._live()
 
     def _claim(self) -> int:
-        with self._door():
+        with self._exclusive():
             if not self._live():
                 self._clean()
             for number in count():
-                if (held := _locked(self._lock_of(number))) is None:
+                if (lock_file := _try_lock(self._lock_path(number))) is None:
                     continue
                 try:
                     self._prepare(number)
                 except OSError:
-                    os.close(held)
+                    os.close(lock_file)
                     raise
-                self._held = held
+                self._lock_file = lock_file
                 return number
         raise AssertionError  # count() has no end
 
     def _prepare(self, number: int) -> None:
-        for left in self.folder.glob(f"gauge_live*_{number}.db"):
-            left.unlink(missing_ok=True)
+        for path in self.folder.glob(f"gauge_live*_{number}.db"):
+            path.unlink(missing_ok=True)
         for kind in RESERVED:
             _reserve(self.folder / f"{kind}_{number}.db")
 
     def _clean(self) -> None:
-        """Begin from zero, as nobody else is here: series of old code must not stay for ever."""
+        """Start from zero when no other process runs: series of old code must not stay forever."""
         for pattern in ("*.db", "*.json"):
-            for left in self.folder.glob(pattern):
-                left.unlink(missing_ok=True)
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _live(self) -> set[int]:
         live = set()
         for path in self.folder.glob("slot-*.lock"):
             number = int(path.stem.removeprefix("slot-"))
-            if number == self._number or (free := _locked(path)) is None:
+            if number == self._number or (free := _try_lock(path)) is None:
                 live.add(number)
             else:
                 os.close(free)
         return live
 
-    def _lock_of(self, number: int) -> Path:
+    def _lock_path(self, number: int) -> Path:
         return self.folder / f"slot-{number}.lock"
 
     @contextmanager
-    def _door(self) -> Iterator[None]:
-        """Let one process at a time look for a slot; held for well under a millisecond."""
-        door = os.open(self.folder / "door.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    def _exclusive(self) -> Iterator[None]:
+        """Let one process at a time look for a slot; takes well under a millisecond."""
+        lock_file = os.open(self.folder / "door.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(door, fcntl.LOCK_EX)
+            fcntl.flock(lock_file, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(door)
+            os.close(lock_file)
 
 
 def _reserve(path: Path) -> None:
-    """Fill a file up with zeros, which are no series to prometheus_client; raise OSError on a full disk."""
-    with path.open("ab", buffering=0) as file:
-        if (lacking := RESERVED_BYTES - file.tell()) > 0 and file.write(bytes(lacking)) < lacking:
+    """Fill a file with zeros, which mean no series to prometheus_client; raise OSError on a full disk."""
+    with open(path, "ab", buffering=0, opener=_open_private) as file:
+        if (missing := RESERVED_BYTES - file.tell()) > 0 and file.write(bytes(missing)) < missing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def _locked(path: Path) -> int | None:
-    """Return an open file whose lock is ours, None if another has it."""
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _make_private_folder(path: Path) -> None:
+    """Create the folder for its owner only, because prometheus_client creates files with the umask's mode.
+
+    A folder that an earlier version created becomes private too. One with other files is left as it is: a
+    web server may have to reach a socket in it.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    is_own = path.stat().st_uid == os.geteuid()
+    if is_own and all(file.suffix in FILE_SUFFIXES for file in path.iterdir()):
+        path.chmod(0o700)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Open and lock a file; return None if another process holds the lock."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,13 +147,13 @@ def _locked(path: Path) -> int | None:
 
 
 slots: Slots | None = None
-"""Those of this process; None where it counts for itself alone."""
+"""The slots of this process; None if it shares no folder."""
 
 
 def share(folder: str | os.PathLike[str]) -> None:
-    """Sum metrics over all processes that share a folder; in the settings, before a metric is made.
+    """Sum metrics over all processes that share a folder. Call it in the settings, before any metric exists.
 
-    Without prometheus_client, or where the folder cannot be written, each process counts for itself.
+    Without prometheus_client, or if the folder is not writable, each process has its own metrics.
     """
     global slots
     path = Path(folder)
@@ -146,7 +164,7 @@ def share(folder: str | os.PathLike[str]) -> None:
     except ImportError:
         return
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _make_private_folder(path)
         made = Slots(path)
         made.slot()
     except OSError as exc:
@@ -159,7 +177,7 @@ def share(folder: str | os.PathLike[str]) -> None:
 
 
 def _count_by_slot(make: object, made: Slots) -> None:
-    """Have prometheus_client name its files by slot, in the way it documents for uWSGI's worker ids."""
+    """Make prometheus_client name its files by slot, as it documents for uWSGI's worker ids."""
     from prometheus_client import values
 
     values.ValueClass = make(process_identifier=made.slot)  # type: ignore[operator]

@@ -1,6 +1,6 @@
-"""Add up the statements of each request until it is over: how many, how long, and the N+1.
+"""Add up the queries of each request until it has ended: count, duration, N+1.
 
-Called by `sqllogs.metrics.sink`, in the writer's thread.
+Fed by `sqllogs.metrics.sink` with each batch, feeds its `MetricValues`; runs in the writer's thread.
 """
 
 import time
@@ -16,13 +16,13 @@ from sqllogs.sql.n_plus_one import Repetition, Rules, is_judged
 from sqllogs.sql.normalize import ScannedStatement, StatementInfo
 
 IDLE_AFTER_S = 2.0
-"""A request that has ended is over when no statement has come of it for so long: a body may stream on."""
+"""How long an ended request waits for further queries: a streamed response may still send some."""
 OPEN_MAX = 5_000
-"""Requests followed at one time; the one that began first is counted as it is when there are more."""
+"""Requests followed at the same time; with more, the oldest is counted as it is."""
 CALL_SITES_MAX = 500
-"""Pairs of statement and call site that are told apart in one request."""
+"""Pairs of statement and call site distinguished in one request."""
 CALL_SITES_TOTAL_MAX = 20_000
-"""The same in all requests under way, about 8 MB; beyond it too the one that began first is counted."""
+"""The same in all open requests, about 8 MB; with more, the oldest request is counted as it is."""
 
 
 class _First(NamedTuple):
@@ -32,13 +32,14 @@ class _First(NamedTuple):
 
 
 class _CallSite:
-    """One statement from one call site, in one request; it has what counts of the last record itself."""
+    """One statement from one call site in one request, with its first and its last record."""
 
     __slots__ = ("first", "rows", "sql_length", "statement", "time", "times")
 
     def __init__(self, statement: ScannedStatement, record: Record) -> None:
         self.statement = statement
-        self.first = (record.time, record.rows, record.sql_length)  # a named one takes five times as long
+        # A plain tuple, because a named one takes five times as long.
+        self.first = (record.time, record.rows, record.sql_length)
         self.times = 0
 
     def add(self, record: Record) -> None:
@@ -50,15 +51,15 @@ class _CallSite:
 
 
 class _OpenRequest:
-    """A request that is under way, as far as its statements tell."""
+    """A request whose queries may not all have arrived."""
 
-    __slots__ = ("duration_ms", "last_s", "places", "queries", "trace_id", "unit")
+    __slots__ = ("call_sites", "duration_ms", "last_s", "queries", "trace_id", "unit")
 
     def __init__(self, unit: UnitOfWork) -> None:
         self.unit = unit
         self.queries = 0
         self.duration_ms = 0.0
-        self.places: dict[tuple[str, str | None], _CallSite] = {}
+        self.call_sites: dict[tuple[str, str | None], _CallSite] = {}
         self.trace_id: str | None = None
         self.last_s = 0.0
 
@@ -71,72 +72,72 @@ class _OpenRequest:
             if not is_judged(record):
                 continue
             key = (record.fingerprint, record.call_site)
-            place = self.places.get(key)
-            if place is None and len(self.places) < CALL_SITES_MAX:
-                place = self.places[key] = _CallSite(statements[record.fingerprint], record)
-            if place is not None:
-                place.add(record)
+            call_site = self.call_sites.get(key)
+            if call_site is None and len(self.call_sites) < CALL_SITES_MAX:
+                call_site = self.call_sites[key] = _CallSite(statements[record.fingerprint], record)
+            if call_site is not None:
+                call_site.add(record)
 
     def is_repeating(self, rules: Rules) -> bool:
         return any(
-            place.times > 1 and rules.is_suspect(_row(place.statement), call_site, place.repetition())
-            for (_, call_site), place in self.places.items()
+            one.times > 1 and rules.is_suspect(_row(one.statement), call_site, one.repetition())
+            for (_, call_site), one in self.call_sites.items()
         )
 
-    def is_over(self, now_s: float) -> bool:
+    def is_complete(self, now_s: float) -> bool:
         return self.unit.ended and now_s - self.last_s >= IDLE_AFTER_S
 
 
 class OpenRequests:
-    """Those under way."""
+    """All open requests."""
 
     def __init__(
-        self, figures: MetricValues, rules: Rules, clock: Callable[[], float] = time.monotonic
+        self, metric_values: MetricValues, rules: Rules, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._figures = figures
+        self._values = metric_values
         self._rules = rules
         self._clock = clock
         self._open: dict[int, _OpenRequest] = {}
-        """By identity: a trace id may be that of several requests. The unit is kept, so it stays unique."""
-        self._places = 0
+        """By id(unit), because requests may share a trace id; the value keeps the unit alive."""
+        self._call_sites = 0
 
     def add(
         self, unit: UnitOfWork, records: list[Record], statements: Mapping[str, ScannedStatement]
     ) -> None:
         found = self._open.get(id(unit))
         if found is None:
-            if len(self._open) >= OPEN_MAX or self._places >= CALL_SITES_TOTAL_MAX:
+            if len(self._open) >= OPEN_MAX or self._call_sites >= CALL_SITES_TOTAL_MAX:
                 self._close(next(iter(self._open)))
             found = self._open[id(unit)] = _OpenRequest(unit)
-        before = len(found.places)
+        before = len(found.call_sites)
         found.add(records, statements, self._clock())
-        self._places += len(found.places) - before
+        self._call_sites += len(found.call_sites) - before
 
-    def close_over(self) -> bool:
-        """Count those that are over; return whether there were any."""
+    def close_complete(self) -> bool:
+        """Count requests that are complete; return whether there were any."""
         now_s = self._clock()
-        over = [key for key, request in self._open.items() if request.is_over(now_s)]
-        for key in over:
+        complete = [key for key, request in self._open.items() if request.is_complete(now_s)]
+        for key in complete:
             self._close(key)
-        return bool(over)
+        return bool(complete)
 
     def close_all(self) -> None:
-        """Count what is left, at the end of the process."""
+        """Count all open requests, at the end of the process."""
         for key in list(self._open):
             self._close(key)
 
     def _close(self, key: int) -> None:
         request = self._open.pop(key)
-        self._places -= len(request.places)
+        self._call_sites -= len(request.call_sites)
         unit = request.unit
         route, _ = unit.destination()
-        # As in django-prometheus' labels.
+        # The same labels as django-prometheus, so that panels can join both.
         labels = (unit.url_name or "<unnamed view>", route or "")
         origin = ObservationContext(request.trace_id, time.time()) if request.trace_id else None
-        self._figures.observe(REQUEST_QUERIES, labels, request.queries, origin)
-        self._figures.observe(REQUEST_SQL, labels, request.duration_ms / 1000, origin)
+        self._values.observe(REQUEST_QUERIES, labels, request.queries, origin)
+        self._values.observe(REQUEST_SQL, labels, request.duration_ms / 1000, origin)
         if request.is_repeating(self._rules):
-            self._figures.add(REQUESTS_REPEATING, labels, 1)
+            self._values.add(REQUESTS_REPEATING, labels, 1)
 
 
 def _row(statement: ScannedStatement) -> StatementInfo:

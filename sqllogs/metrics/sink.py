@@ -1,7 +1,7 @@
 """Count each record for Prometheus.
 
-A sink: fed with every batch and the writer status in the writer's thread. At most once a second it writes
-its figures to this process's file, which `sqllogs.metrics.collector` sums up with the others'.
+A sink: gets each batch and the writer's status, in the writer's thread. At most once a second it writes its
+values to the file of this process; `sqllogs.metrics.collector` adds up the files of all processes.
 """
 
 import time
@@ -21,30 +21,31 @@ from sqllogs.sql.normalize import ScannedStatement
 
 PUBLISH_S = 1.0
 PORTION_ROWS = 3 * YIELD_ROWS
-"""Counted between two yields of the interpreter's lock: no longer than to resolve `YIELD_ROWS`."""
+"""Records counted between two yields of the GIL, which takes no longer than resolving `YIELD_ROWS`."""
 FILE = "sqllogs-{}.json"
 
 
 class MetricsSink:
-    """Its figures begin with those that the slot's last process has left."""
+    """Continues the values of the last process that had this slot."""
 
     def __init__(self, conf: Conf, *, with_django_db: bool) -> None:
         self._with_django_db = with_django_db
-        self._figures = MetricValues(families.OWN + families.DJANGO_DB * with_django_db)
-        self._requests = OpenRequests(self._figures, Rules(conf))
+        self._values = MetricValues(families.OWN + families.DJANGO_DB * with_django_db)
+        self._requests = OpenRequests(self._values, Rules(conf))
         self._path: Path | None = None
         self._is_changed = False
         self._published_s = 0.0
-        # What was counted before, by the parent of a fork, is not this sink's.
+        # After a fork, the parent has already reported the counts so far.
         self._seen: Counter[tuple[str, ...]] = Counter()
-        self._seen.update(self._counted_elsewhere())
-        for reason in families.DROP_REASONS:  # from the beginning, or the first drop is no increase
-            self._figures.add(families.DROPPED, (reason,), 0)
+        self._seen.update(self._external_counts())
+        # Zero first, because Prometheus' increase() ignores the first value of a series.
+        for reason in families.DROP_REASONS:
+            self._values.add(families.DROPPED, (reason,), 0)
         for outcome in families.EXPORT_OUTCOMES if conf.otlp else ():
-            self._figures.add(families.EXPORTED, (outcome,), 0)
+            self._values.add(families.EXPORTED, (outcome,), 0)
 
     def add(self, batch: Batch) -> None:
-        self._place()
+        self._open_file()
         for start in range(0, len(batch.records), PORTION_ROWS):
             if start:
                 time.sleep(0)  # as the resolver does, for the application's threads
@@ -53,50 +54,50 @@ class MetricsSink:
         self._is_changed |= bool(batch.records)
 
     def set_status(self, status: WriterStatus) -> None:
-        self._place()
-        self._is_changed |= self._requests.close_over()
+        self._open_file()
+        self._is_changed |= self._requests.close_complete()
         self._take_jobs()
         self._set_status(status)
         self._publish()
 
     def close(self, timeout_s: float) -> None:
-        self._place()
+        self._open_file()
         self._requests.close_all()
         self._take_jobs()
         self._publish(now=True)
 
-    def _place(self) -> None:
-        """Find this process's file, not before there is something to count: a fork may come first."""
+    def _open_file(self) -> None:
+        """Take a slot at the first count and not earlier: the process may fork before."""
         if self._path is None and multiprocess.slots is not None:
             self._path = multiprocess.slots.folder / FILE.format(multiprocess.slots.slot())
-            self._figures.absorb(values.read(self._path), gauges=False)
+            self._values.absorb(values.read(self._path), gauges=False)
 
     def _count(
         self, records: list[Record], units: list[UnitOfWork | None], statements: dict[str, ScannedStatement]
     ) -> None:
-        """Count what goes under the same labels together."""
+        """Group records by labels, then count each group."""
         by_operation: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
         by_unit: defaultdict[UnitOfWork | None, list[Record]] = defaultdict(list)
         for record, unit in zip(records, units, strict=True):
             operation = statements[record.fingerprint].operation
             by_operation[record.alias, record.vendor, operation].append(record)
             by_unit[unit].append(record)
-        for (alias, vendor, operation), alike in by_operation.items():
-            self._count_queries((alias, operation), alike)
+        for (alias, vendor, operation), group in by_operation.items():
+            self._count_queries((alias, operation), group)
             if self._with_django_db:
-                self._count_django_db((alias, vendor), alike)
-        for unit, alike in by_unit.items():
+                self._count_django_db((alias, vendor), group)
+        for unit, group in by_unit.items():
             if unit is not None:
-                self._count_unit(unit, alike, statements)
+                self._count_unit(unit, group, statements)
 
     def _count_queries(self, labels: tuple[str, str], records: list[Record]) -> None:
-        _observe(self._figures.histogram(families.QUERY_DURATION, labels), records)
+        _observe(self._values.histogram(families.QUERY_DURATION, labels), records)
         if rows := sum(record.rows for record in records if record.rows):
-            self._figures.add(families.QUERY_ROWS, labels, rows)
+            self._values.add(families.QUERY_ROWS, labels, rows)
         for record in records:
             if record.error is not None:
                 by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
-                self._figures.add(families.QUERY_ERRORS, by_error, 1)
+                self._values.add(families.QUERY_ERRORS, by_error, 1)
 
     def _count_unit(
         self, unit: UnitOfWork, records: list[Record], statements: dict[str, ScannedStatement]
@@ -105,25 +106,25 @@ class MetricsSink:
             self._requests.add(unit, records, statements)
             return
         job = (unit.kind, unit.view or "")
-        self._figures.add(families.JOB_QUERIES, job, len(records))
-        self._figures.add(families.JOB_SQL, job, sum(record.duration_ms for record in records) / 1000)
+        self._values.add(families.JOB_QUERIES, job, len(records))
+        self._values.add(families.JOB_SQL, job, sum(record.duration_ms for record in records) / 1000)
 
-    def _count_django_db(self, where: tuple[str, str], records: list[Record]) -> None:
-        self._figures.add(families.DB_EXECUTE, where, len(records))
-        durations = self._figures.histogram(families.DB_DURATION, where)
+    def _count_django_db(self, labels: tuple[str, str], records: list[Record]) -> None:
+        self._values.add(families.DB_EXECUTE, labels, len(records))
+        durations = self._values.histogram(families.DB_DURATION, labels)
         for record in records:
             durations.observe(record.duration_ms / 1000)
             if record.many:
-                self._figures.add(families.DB_EXECUTE_MANY, where, 1)
+                self._values.add(families.DB_EXECUTE_MANY, labels, 1)
             if record.error is not None:
-                self._figures.add(families.DB_ERRORS, (*where, record.error), 1)
+                self._values.add(families.DB_ERRORS, (*labels, record.error), 1)
 
     def _take_jobs(self) -> None:
         while finished:
             unit = finished.popleft()
             labels = (unit.kind, unit.view or "")
-            self._figures.add(families.JOBS, (*labels, "error" if unit.failed else "ok"), 1)
-            self._figures.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9)
+            self._values.add(families.JOBS, (*labels, "error" if unit.failed else "ok"), 1)
+            self._values.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9)
             self._is_changed = True
 
     def _set_status(self, status: WriterStatus) -> None:
@@ -134,10 +135,10 @@ class MetricsSink:
             (families.SAMPLED_OUT.name,): counts.sampled_out,
             **{(families.DROPPED.name, reason): lost for reason, lost in counts.dropped.items()},
             **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(counts)},
-            **self._counted_elsewhere(),
+            **self._external_counts(),
         }
         for key, count in now.items():
-            # A muted query is taken out of `captured` again: a counter waits until it is made up for.
+            # Muting a query reduces `captured`, but a counter must not decrease: it waits for new queries.
             if (more := count - self._seen[key]) > 0:
                 self._seen[key] = count
                 self._add(key, more)
@@ -145,20 +146,20 @@ class MetricsSink:
         self._set(families.QUEUE_BYTES, status.queue_bytes)
         self._set(families.LAG, round(status.lag_s, 3))
         if status.flush_s is not None:
-            self._figures.observe(families.FLUSH, (), status.flush_s)
+            self._values.observe(families.FLUSH, (), status.flush_s)
             self._is_changed = True
 
-    def _counted_elsewhere(self) -> dict[tuple[str, ...], int]:
-        faults = {(families.FAULTS.name, place): count for place, count in guard.faults.items()}
+    def _external_counts(self) -> dict[tuple[str, ...], int]:
+        faults = {(families.FAULTS.name, component): count for component, count in guard.faults.items()}
         return faults | (instruments.counts() if self._with_django_db else {})
 
     def _add(self, key: tuple[str, ...], more: int) -> None:
-        self._figures.add(self._figures.families[key[0]], key[1:], more)
+        self._values.add(self._values.families[key[0]], key[1:], more)
         self._is_changed = True
 
     def _set(self, family: values.Family, value: float) -> None:
-        if self._figures.series(family).get(()) != value:
-            self._figures.set(family, (), value)
+        if self._values.series(family).get(()) != value:
+            self._values.set(family, (), value)
             self._is_changed = True
 
     def _publish(self, *, now: bool = False) -> None:
@@ -167,13 +168,13 @@ class MetricsSink:
             return
         self._is_changed = False
         self._published_s = now_s
-        values.latest = self._figures.snapshot()
+        values.latest = self._values.snapshot()
         if self._path is not None:
             values.write(self._path, values.latest)
 
 
 def _observe(durations: Histogram, records: list[Record]) -> None:
-    """Count durations; the last record of each bucket that has a trace is its exemplar."""
+    """Count durations; the last record with a trace in a bucket is its exemplar."""
     newest: dict[int, tuple[str, Record]] = {}
     for record in records:
         bucket = durations.observe(record.duration_ms / 1000)
@@ -185,23 +186,23 @@ def _observe(durations: Histogram, records: list[Record]) -> None:
 
 
 def _outcomes(counts: ProcessCounts) -> Iterator[tuple[str, int]]:
-    """Yield how many records ended how on their way to OTLP; those that wait have not yet."""
+    """Yield the number of records by outcome of the export to OTLP, without those that still wait."""
     return ((name, count) for name, count in counts.exported.items() if name in families.EXPORT_OUTCOMES)
 
 
 def make(conf: Conf) -> MetricsSink | None:
-    """Return the sink where prometheus_client is installed."""
+    """Return the sink if prometheus_client is installed."""
     try:
         from prometheus_client import REGISTRY
     except ImportError:
         return None
     if multiprocess.slots is None:
         _register(REGISTRY)
-    return MetricsSink(conf, with_django_db=instruments.is_ours())
+    return MetricsSink(conf, with_django_db=instruments.exports_django_db())
 
 
 def _register(registry: object) -> None:
-    """Show the figures wherever this process shows prometheus_client's own; once."""
+    """Add the writer's metrics to prometheus_client's registry of this process, once."""
     global _registered
     if not _registered:
         from sqllogs.metrics.collector import ProcessCollector

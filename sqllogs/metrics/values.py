@@ -1,9 +1,11 @@
-"""Counters, histograms and gauges as plain numbers, and the file that a process keeps them in.
+"""Counters, histograms and gauges as plain numbers, and the file of a process that stores them.
 
-Written by one thread, the writer's, without a lock; read by others as a `Snapshot`, which is
-never changed once it is made. prometheus_client's own values would do, were it not that they
-have no exemplars in multiprocess mode, and share one lock with the threads of the application.
+Written by `sqllogs.metrics.sink` in the writer's thread, without a lock; others read an immutable
+`Snapshot`. Feeds `sqllogs.metrics.collector`.
 """
+
+# prometheus_client's values are not used, because they have no exemplars in multiprocess mode and share one
+# lock with the threads of the application.
 
 import os
 from bisect import bisect_left
@@ -16,9 +18,10 @@ import orjson
 
 Labels = tuple[str, ...]
 Snapshot = dict[str, list[Any]]
-"""By family: the series, each as labels and what `_packed` makes of it."""
+"""Series by family, each as its labels and its `_packed` value."""
 
 OTHER_LABEL = "other"
+LABEL_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,15 +29,15 @@ class Family:
     """All series of one name."""
 
     name: str
-    """Without `_total`, as prometheus_client has it."""
+    """Without `_total`, as in prometheus_client."""
     kind: Literal["counter", "histogram", "sum", "max"]
-    """The last two are gauges: how they add up over processes."""
+    """sum and max are gauges, by how they are aggregated over processes."""
     help: str
     labels: tuple[str, ...] = ()
     fixed: int = 0
-    """Labels, from the left, that keep their value when there are too many series."""
+    """Number of labels, from the left, that keep their value beyond `series_max`."""
     series_max: int = 200
-    """What comes after so many has `other` for its labels that are not fixed."""
+    """Further label values are counted under `other`, except for the fixed labels."""
     buckets: tuple[float, ...] = ()
 
 
@@ -45,7 +48,7 @@ class Exemplar(NamedTuple):
 
 
 class ObservationContext(NamedTuple):
-    """What a value belongs to."""
+    """The trace of an observed value."""
 
     trace_id: str
     time_s: float
@@ -69,7 +72,7 @@ class Histogram:
 
 
 class MetricValues:
-    """The series of some families."""
+    """The series of some families; at most 2 * series_max + 1 of each, whatever the labels."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self.families = {family.name: family for family in families}
@@ -77,16 +80,16 @@ class MetricValues:
 
     def add(self, family: Family, labels: Labels, amount: float) -> None:
         series = self._series[family.name]
-        labels = labels if labels in series else self._room(family, labels)
+        labels = labels if labels in series else self._bounded(family, labels)
         series[labels] = series.get(labels, 0) + amount
 
     def set(self, family: Family, labels: Labels, value: float) -> None:
-        self._series[family.name][self._room(family, labels)] = value
+        self._series[family.name][self._bounded(family, labels)] = value
 
     def observe(
         self, family: Family, labels: Labels, value: float, origin: ObservationContext | None = None
     ) -> None:
-        """Count a value; `origin` makes it the exemplar of its bucket, until the next one comes."""
+        """Count a value; with `origin` it becomes the exemplar of its bucket."""
         histogram = self.histogram(family, labels)
         bucket = histogram.observe(value)
         if origin is not None:
@@ -96,13 +99,14 @@ class MetricValues:
         series = self._series[family.name]
         found = series.get(labels)
         if found is None:
-            labels = self._room(family, labels)
+            labels = self._bounded(family, labels)
             found = series.get(labels) or series.setdefault(labels, Histogram(family.buckets))
         return found  # type: ignore[no-any-return]
 
-    def _room(self, family: Family, labels: Labels) -> Labels:
-        """Return the labels to count under."""
+    def _bounded(self, family: Family, labels: Labels) -> Labels:
+        """Return the labels to count under: these, or `other` when there are too many series."""
         series = self._series[family.name]
+        labels = tuple(map(_clean_label, labels))
         if labels in series or len(series) < family.series_max:
             return labels
         kept = labels[: family.fixed]
@@ -122,7 +126,7 @@ class MetricValues:
         }
 
     def absorb(self, snapshot: Snapshot, *, gauges: bool = True) -> None:
-        """Add another process's figures; what is not known here, or of other buckets, is left out."""
+        """Add the values of another process; ignore unknown families and other buckets (another version)."""
         for name, series in snapshot.items():
             family = self.families.get(name)
             if family is None or (not gauges and family.kind in ("sum", "max")):
@@ -150,6 +154,14 @@ class MetricValues:
                 histogram.exemplars[index] = found
 
 
+def _clean_label(text: str) -> str:
+    """Cut a label and escape lone surrogates, because a task name may be made from input.
+
+    One surrogate would make every later file and scrape fail: both are UTF-8.
+    """
+    return text[:LABEL_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
+
+
 def _packed(value: Any) -> Any:
     if not isinstance(value, Histogram):
         return value
@@ -158,14 +170,17 @@ def _packed(value: Any) -> Any:
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
-    """Replace a process's file; a reader finds the old one or the new one, whole. Raise OSError."""
+    """Replace the file of a process atomically; raise OSError."""
     new = path.with_suffix(".new")
-    new.write_bytes(orjson.dumps(snapshot))
+    new.unlink(missing_ok=True)  # one that a killed process left could have another mode
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(orjson.dumps(snapshot))
     os.replace(new, path)
 
 
 def read(path: Path) -> Snapshot:
-    """Return what a process has written, nothing where there is no such file or it is no snapshot."""
+    """Return the snapshot in a file; empty if the file is missing or invalid."""
     try:
         found = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -174,4 +189,4 @@ def read(path: Path) -> Snapshot:
 
 
 latest: Snapshot = {}
-"""The figures of this process, for a reader in any of its threads."""
+"""The last snapshot of this process, for any of its threads."""

@@ -1,6 +1,6 @@
-"""Answer /metrics on the site: the same as the exporter's port, for those who may read the SQL log.
+"""Serve the registry at /metrics of the site, to users and tokens that may read the SQL log.
 
-Runs in the reader's thread.
+Fed by `sqllogs.metrics.collector`; runs in the thread of the request.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from sqllogs.api.renderers import ORJSONRenderer
 from sqllogs.metrics.collector import registry
 
 
-class _Text(ORJSONRenderer):
-    """Metrics as they have been written; an error is JSON, as everywhere."""
+class _MetricsRenderer(ORJSONRenderer):
+    """Pass metrics through as text; errors are JSON, as in the API."""
 
     def render(
         self,
@@ -29,18 +29,18 @@ class _Text(ORJSONRenderer):
         return data if isinstance(data, bytes) else super().render(data)
 
 
-class _Theirs(BaseContentNegotiation):
-    """prometheus_client knows its media types itself."""
+class _NoNegotiation(BaseContentNegotiation):
+    """Leave the choice of the media type to prometheus_client."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
         return renderers[0], renderers[0].media_type
 
 
 class MetricsView(SQLLogsView):
-    """OpenMetrics, with exemplars, for those that accept it; the older text format for all others."""
+    """OpenMetrics with exemplars for clients that accept it, otherwise the older text format."""
 
-    renderer_classes: tuple[type[BaseRenderer], ...] = (_Text,)
-    content_negotiation_class = _Theirs  # type: ignore[assignment]
+    renderer_classes: tuple[type[BaseRenderer], ...] = (_MetricsRenderer,)
+    content_negotiation_class = _NoNegotiation  # type: ignore[assignment]
 
     def get(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

@@ -83,9 +83,10 @@ class Suspect:
 def find_suspects(filtered: Records, ring: RingSnapshot) -> list[Suspect]:
     """Return the suspects among all matching records, in no particular order."""
     texts, found = _found(in_ring(filtered, ring), ring, "fingerprint")
-    made: dict[tuple[str, str | None], Suspect] = {}
+    made: dict[tuple[str, str | None, str | None], Suspect] = {}
     for one in found:
-        key = (one.fingerprint, one.call_site)
+        # Without a call site the same statement of two routes would be one suspect.
+        key = (one.fingerprint, one.call_site, one.route or one.view if one.call_site is None else None)
         if key not in made:
             text = texts[one.fingerprint]
             made[key] = Suspect(statement=text, call_site=one.call_site, worst=one, last_seen=one.time)

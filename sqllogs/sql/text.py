@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from sqllogs import guard
+
 TEXT_MAX_CHARACTERS = 65_536
 """A longer statement is cut here; its length and a hash are kept."""
 
@@ -49,7 +51,9 @@ def excerpt(sql: object, driver_connection: object = None) -> Excerpt:
     """Return the beginning of what was passed as SQL, with the length of the whole."""
     try:
         head, tail, length = _read(sql, driver_connection)
-    except Exception:
+    except Exception as exc:
+        if guard.is_foreign(exc):
+            raise
         head = tail = type(sql).__qualname__  # not its repr, which shows the values
         length = len(head)
     if length <= TEXT_MAX_CHARACTERS:

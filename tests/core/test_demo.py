@@ -1,4 +1,4 @@
-"""`make demo` from its first line to its last: real processes, with a folder and a port of their own."""
+"""`make demo` from its first line to its last: real processes, in a new folder, on a free port."""
 
 import os
 import re
@@ -51,7 +51,7 @@ class Demo:
             if found := what():
                 return found
             time.sleep(0.1)
-        return pytest.fail(f"It did not come to this:\n{self.output}")
+        return pytest.fail(f"Timeout:\n{self.output}")
 
     def wait_until_it_runs(self):
         self.wait_for(lambda: "Log " in self.output or self.process.poll() is not None)
@@ -169,8 +169,8 @@ def test_ctrl_c_leaves_no_process(first):
 
 
 def test_everything_captured_is_stored_or_counted_as_dropped(first):
-    told = first.summary()
-    assert told["captured"] == told["stored"] + told["dropped"] > 100
+    summary = first.summary()
+    assert summary["captured"] == summary["stored"] + summary["dropped"] > 100
 
 
 def test_nothing_is_written_beside_the_data_folder(first):
@@ -187,8 +187,8 @@ def test_token_of_the_environment_is_taken_and_not_printed(second):
 def test_demo_seconds_ends_it_with_the_summary(second):
     assert second.status == 0, second.output
     assert second.processes() == []
-    told = second.summary()
-    assert told["captured"] == told["stored"] + told["dropped"] > 0
+    summary = second.summary()
+    assert summary["captured"] == summary["stored"] + summary["dropped"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +212,8 @@ def test_browser_shows_the_queries(third):
 def test_sigterm_stops_all_of_it_too(third):
     assert third.status == 0, third.output
     assert third.processes() == []
-    told = third.summary()
-    assert told["captured"] == told["stored"] + told["dropped"]
+    summary = third.summary()
+    assert summary["captured"] == summary["stored"] + summary["dropped"]
 
 
 def fails(command, cwd=ROOT, **environment):
@@ -240,7 +240,7 @@ def test_port_in_use_is_one_clear_line(command, tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "0"), ("DEMO_SECONDS", "-1")])
 def test_bad_number_in_the_environment_is_one_clear_line(name, value):
-    assert fails(MODULE, **{name: value}).startswith(f"{name}={value} is not a number from ")
+    assert fails(MODULE, **{name: value}).startswith(f"{name}={value} is invalid: it must be a number from ")
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def copy(tmp_path):
 
 @pytest.mark.parametrize("name", ["venv", "ensurepip"])
 def test_missing_venv_module_is_one_clear_line(name, copy):
-    # As Debian leaves it: the folder of the project comes first on sys.path, and says that there is none.
+    # As on Debian without the package: the project's folder comes first on sys.path.
     (copy / f"{name}.py").write_text("raise ImportError")
     assert "has no module venv. On Debian: sudo apt-get install python3-venv\n" in fails(
         MODULE, cwd=copy, PORT=str(free_port())

@@ -1,9 +1,12 @@
 """Lines of several processes stay whole and all arrive."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
+
+import pytest
 
 from core.log_file import LogFile
 from tests.servers import ROOT
@@ -31,7 +34,23 @@ def test_long_lines_of_several_processes_are_not_mixed(tmp_path):
     assert {len(line) - len(line.rstrip("x")) for line in lines} == {40, 40_000}
 
 
-def test_file_that_was_moved_away_is_begun_anew_and_a_surrogate_is_written(tmp_path):
+@pytest.mark.parametrize("umask", [0, 0o022], ids=oct)
+def test_new_file_is_readable_by_its_owner_only(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        LogFile(tmp_path / "webapp.log").close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "webapp.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_mode_that_the_operator_has_set_stays(tmp_path):
+    (tmp_path / "webapp.log").touch(mode=0o640)
+    LogFile(tmp_path / "webapp.log").close()
+    assert (tmp_path / "webapp.log").stat().st_mode & 0o777 == 0o640
+
+
+def test_moved_file_is_created_again_and_a_surrogate_is_escaped(tmp_path):
     handler = LogFile(tmp_path / "webapp.log")
     handler.emit(logging.makeLogRecord({"msg": "before"}))
     (tmp_path / "webapp.log").rename(tmp_path / "webapp.log.1")

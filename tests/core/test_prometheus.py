@@ -54,12 +54,12 @@ def test_every_request_to_every_worker_is_counted_once(site):
 
 
 def test_every_statement_of_every_worker_is_counted_once(site):
-    """As the ring has it, where each process keeps an account of its own."""
+    """As the ring has it, where each process stores its own counts."""
 
     def accounts():
-        told = [one for one in site.read_log("health/")["processes"] if one["pid"] not in site.earlier]
+        processes = [one for one in site.read_log("health/")["processes"] if one["pid"] not in site.earlier]
         names = ("captured", "stored")
-        ring = {name: sum(process[name] for process in told) for name in names}
+        ring = {name: sum(process[name] for process in processes) for name in names}
         return ring, {name: site.prometheus.by(None, f"sum(sqllogs_{name}_total)")[None] for name in names}
 
     def agree():
@@ -94,7 +94,7 @@ def test_every_metric_that_an_alert_asks_for_is_there(site):
 
 
 def test_every_documented_metric_is_there_or_has_had_no_cause(site):
-    text = (Path(ROOT) / "docs" / "metrics.md").read_text()
+    text = (Path(ROOT) / "docs" / "reference" / "metrics.md").read_text()
     named = re.findall(r"^\| `(\w+)` \| (\w+)", text, re.MULTILINE)
     series = {name: f"{name}_count" if kind == "histogram" else name for name, kind in named}
     absent = {name for name, one in series.items() if not site.prometheus.query(f"count({one})")}

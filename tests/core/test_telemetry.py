@@ -134,9 +134,9 @@ def test_each_sql_record_is_shipped_over_otlp_with_the_same_ids(run):
 def test_span_of_a_request_tells_how_many_queries_it_sent(run):
     asked = Counter(row.trace_id for row in run.left.rows)
     for answer in run.left.answers:
-        told = run.server_spans[answer.trace_id].attributes["sqllogs.queries"]
+        counted = run.server_spans[answer.trace_id].attributes["sqllogs.queries"]
         # A streamed body asks after the span has ended.
-        assert told == (0 if "streaming" in answer.path else asked[answer.trace_id])
+        assert counted == (0 if "streaming" in answer.path else asked[answer.trace_id])
 
 
 def test_log_records_have_the_ids_of_their_request(run):

@@ -43,7 +43,7 @@ def test_unchanged_requirements_are_not_installed_again(made, requirements, capf
 def test_change_in_an_included_file_is_installed(made, requirements):
     virtualenv.prepare(str(requirements), made)
     (requirements.parent.parent / "requirements.txt").write_text(IMPOSSIBLE)
-    with pytest.raises(SystemExit, match=r"This did not work, .*pip install"):
+    with pytest.raises(SystemExit, match=r"This command failed, .*pip install"):
         virtualenv.prepare(str(requirements), made)
 
 

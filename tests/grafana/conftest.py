@@ -59,7 +59,7 @@ def _site(folder, *last_command):
     gunicorn = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--threads=2")
     server = Server(gunicorn, environment, folder / "log")
     try:
-        server.wait("/sql-logs/health/")  # whose own queries are not recorded
+        server.wait("/sql-logs/health/")  # its own queries are not recorded
         yield Infinity.provisioned(server.url, token)
     finally:
         server.stop()

@@ -120,7 +120,7 @@ def dashboards():
 
 
 def panels(dashboard) -> Iterator[dict]:
-    """Return the panels of a dashboard and those inside its rows; rows are none."""
+    """Return the panels of a dashboard and those inside its rows, without the rows themselves."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", ())
@@ -129,7 +129,7 @@ def panels(dashboard) -> Iterator[dict]:
 
 
 def targets(dashboard) -> Iterator[tuple[str, dict]]:
-    """Return all requests of a dashboard with the name of who sends it: panels, variables, annotations."""
+    """Return all requests of a dashboard with the name of its sender: panels, variables, annotations."""
     for panel in panels(dashboard):
         for target in panel.get("targets", ()):
             if target["datasource"]["type"] == TYPE:

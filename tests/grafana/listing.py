@@ -85,8 +85,8 @@ def _merged(panel, found):
 def _of_infinity(panel, target, dashboard, infinity):
     params = {one["key"]: one["value"] for one in target["url_options"]["params"]}
     asked = {key: interpolated(value, defaults(dashboard) | WINDOW | _RANGE) for key, value in params.items()}
-    told = "&".join(f"{key}={value}" for key, value in asked.items() if value not in ("", "All"))
-    yield f"  {target['refId']}  /sql-logs/{target['url']}?{_short(told)}"
+    sent = "&".join(f"{key}={value}" for key, value in asked.items() if value not in ("", "All"))
+    yield f"  {target['refId']}  /sql-logs/{target['url']}?{_short(sent)}"
     frame = infinity.frame(target, defaults(dashboard))
     rows = [dict(zip(frame, values, strict=True)) for values in zip(*frame.values(), strict=True)]
     name = panel["fieldConfig"]["defaults"].get("displayName")

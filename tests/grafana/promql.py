@@ -6,7 +6,7 @@ WINDOW = {"__rate_interval": "5m", "__range": "15m", "__interval": "15s"}
 
 
 def expressions(dashboard):
-    """Return each query with the names of who sends it."""
+    """Return each query with the name of its sender."""
     for panel in panels(dashboard):
         for target in panel.get("targets", ()):
             if target["datasource"]["type"] == "prometheus":

@@ -71,7 +71,7 @@ def test_panel_without_data_says_so(panel):
 
 @pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "table"])
 def test_cell_without_a_value_does_not_say_that_the_table_is_empty(panel):
-    """Grafana shows a panel's noValue in each such cell, unless the column has one of its own."""
+    """Grafana shows a panel's noValue in each such cell, unless the column has its own."""
     own = {
         override["matcher"]["options"]
         for override in panel["fieldConfig"]["overrides"]

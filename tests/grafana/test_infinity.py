@@ -73,16 +73,16 @@ def target():
 
 
 @pytest.mark.parametrize(
-    ("selector", "type_name", "told"),
+    ("selector", "type_name", "message"),
     [
         ("nothing", "number", "finds nothing"),
         ("count", "string", "is no string"),
         ("count", "", "declared type"),
     ],
 )
-def test_column_that_grafana_would_show_empty_is_an_error(selector, type_name, told, target, infinity):
+def test_column_that_grafana_would_show_empty_is_an_error(selector, type_name, message, target, infinity):
     target["columns"] = [{"selector": selector, "text": selector, "type": type_name}]
-    with pytest.raises(UnresolvedError, match=told):
+    with pytest.raises(UnresolvedError, match=message):
         infinity.frame(target, defaults(ALL["django-sql-logs.json"]))
 
 

@@ -1,4 +1,4 @@
-"""Each part of the demo says how it is: up, down or off."""
+"""Each part of the demo has a status: up, down or off."""
 
 import socket
 from datetime import timedelta
@@ -14,7 +14,7 @@ from transactions.generator import generate
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
-def test_parts_are_told_in_the_order_of_the_datas_way():
+def test_parts_are_in_the_order_of_the_data_flow():
     assert [part.name for part in status.parts()] == [
         "Database",
         "SQL log",
@@ -34,7 +34,7 @@ def test_empty_database_is_up_and_says_how_to_fill_it():
     assert part.detail.endswith("it is empty: run manage.py generate_transactions")
 
 
-def test_filled_database_tells_how_long_it_took():
+def test_filled_database_shows_how_long_it_took():
     list(generate(1, seed=1))
     assert status.database().detail.endswith(" ms")
 
@@ -45,7 +45,7 @@ def test_ring_without_a_record_is_up():
     )
 
 
-def test_ring_tells_how_full_it_is_and_how_old_its_newest_record():
+def test_ring_shows_how_full_it_is_and_how_old_its_newest_record():
     put({}, {"time": timezone.now()}, capacity=1000)
     detail = status.ring().detail
     assert detail.startswith("2 of 1,000 rows, the newest ")
@@ -69,8 +69,8 @@ def test_service_that_does_not_listen_is_off_without_a_link():
     assert (part.state, part.url) == ("off", "")
 
 
-def test_service_without_a_port_is_switched_off():
-    assert status.service("Metrics", 0, "/metrics").detail == "switched off"
+def test_service_without_a_port_is_disabled():
+    assert status.service("Metrics", 0, "/metrics").detail == "disabled"
 
 
 def test_services_are_the_ones_that_are_provisioned():

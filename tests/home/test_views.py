@@ -48,7 +48,7 @@ def test_page_shows_every_part_and_leads_on(server, chromium, tmp_path):
     assert shot.stat().st_size > 10_000
 
 
-def test_database_that_is_down_is_told_without_its_address(server):
+def test_database_that_is_down_is_reported_without_its_address(server):
     nowhere = {"DATABASE_NAME": "secret-name", "PGHOST": "127.0.0.1", "PGPORT": str(free_port())}
     one = server(*GUNICORN, **nowhere)
     health = requests.get(f"{one.url}/healthz", timeout=10)

@@ -1,4 +1,4 @@
-"""A Celery task is a unit of work; a worker loses none of its statements, and tells its metrics."""
+"""A Celery task is a unit of work; a worker loses no query, serves its metrics and keeps its time limits."""
 
 import time
 from collections import Counter
@@ -15,6 +15,8 @@ from sqllogs.models import SQLLog
 from tests.celery_worker import NAME, TIMEOUT_S, sending, working
 from tests.ports import free_port
 from tests.sqllogs.test_servers import assert_all_stored
+
+LIMITED_TASKS = 20
 
 
 @pytest.fixture
@@ -98,6 +100,15 @@ def test_statements_of_the_last_minute_are_stored_when_the_worker_ends(worker, s
     assert_all_stored(ring_alias)
 
 
+def test_soft_time_limit_reaches_every_task(worker, send, tmp_path):
+    """The pool's signal handler raises it, in one of four cases while a query is being recorded."""
+    files = [tmp_path / f"limit_{number}" for number in range(LIMITED_TASKS)]
+    for file in files:
+        send("ask_until_limit", str(file))
+    wait_until(lambda: all(file.exists() for file in files))
+    assert [file.name for file in files if not file.exists()] == []
+
+
 class Task:
     name = "shop.tasks.nightly"
 
@@ -108,6 +119,14 @@ def test_task_in_a_unit_belongs_to_it():
         assert current.get() is unit
         ours.end("1", "SUCCESS")
         assert current.get() is unit
+
+
+def test_task_in_a_command_is_a_unit_of_its_own():
+    with context.unit_of_work("command", "worker") as command:
+        ours.begin("1", Task)
+        assert current.get().view == Task.name
+        ours.end("1", "SUCCESS")
+        assert current.get() is command
 
 
 @pytest.mark.parametrize(

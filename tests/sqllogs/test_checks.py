@@ -40,6 +40,7 @@ def test_complete_set_up_has_nothing_to_report():
         ({"SQLLOGS": {"ANONYMOUS_LOOPBACK": True}, "DEBUG": False}, "E007", "token create"),  # open door
         ({"SQLLOGS": {"DATABASE": "default"}}, "W001", "file of its own"),  # the application's SQLite file
         ({"SQLLOGS": {"BUFFER_BYTES": 1 << 30}}, "W002", "32 MiB"),  # memory
+        ({"SQLLOGS": {"APPLICATION": ["no_such_package"]}}, "W060", "package that can be imported"),
     ],
 )
 def test_each_gap_has_an_id_and_a_remedy(changes, identifier, says):

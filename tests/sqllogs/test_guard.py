@@ -1,9 +1,14 @@
-"""A fault of ours is counted and logged now and then, and never goes further."""
+"""An error of ours is counted, logged at most once a minute, and not raised; a foreign one is."""
 
+import json
 import logging
+import signal
+
+import pytest
 
 from sqllogs import guard
 from sqllogs.errors import StoreUnavailableError
+from sqllogs.sql.text import storable
 
 
 def test_fault_is_logged_once_a_minute_and_always_counted(caplog, monkeypatch):
@@ -37,3 +42,75 @@ def test_foreseen_fault_has_no_traceback(caplog):
     guard.fault("foreseen", StoreUnavailableError("away"))
     guard.fault("unforeseen", ValueError("bug"))
     assert [bool(record.exc_info) for record in caplog.records] == [False, True]
+
+
+def caught(function, *args):
+    try:
+        function(*args)
+    except Exception as exc:
+        return exc
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [
+        (storable, [None]),  # our own code, the interpreter's error
+        (guard.fault, ["place"]),  # a call that is wrong, in this file
+        (json.loads, ["{"]),  # a library that is called, its own error
+        (json.loads, [object()]),
+        (raise_, [StoreUnavailableError("away")]),
+        (raise_, [MemoryError()]),
+    ],
+)
+def test_error_of_code_that_was_called_is_ours(function, args):
+    assert not guard.is_foreign(caught(function, *args))
+
+
+def handle(signum, frame):
+    raise ValueError("too late")
+
+
+def handle_with_any_arguments(*args):
+    raise ValueError("too late")
+
+
+def handle_by_a_function(signum, frame):
+    raise_(ValueError("too late"))
+
+
+class Handler:
+    def __call__(self, signum, frame):
+        raise ValueError("too late")
+
+
+@pytest.mark.parametrize("handler", [handle, handle_with_any_arguments, handle_by_a_function, Handler()])
+def test_error_of_a_signal_handler_is_foreign(handler):
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        assert guard.is_foreign(caught(signal.raise_signal, signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_error_of_a_class_from_elsewhere_is_foreign():
+    """Another thread can set an exception of any class at any point of our code."""
+    assert guard.is_foreign(caught(raise_, json.JSONDecodeError("too late", "", 0)))
+
+
+def test_log_handler_that_is_interrupted_passes_the_error_on():
+    class Interrupted(logging.Handler):
+        def emit(self, record):
+            signal.raise_signal(signal.SIGUSR1)
+
+    handler, before = Interrupted(), signal.signal(signal.SIGUSR1, handle)
+    guard.logger.addHandler(handler)
+    try:
+        with pytest.raises(ValueError, match="too late"):
+            guard.fault("interrupted", LookupError())
+    finally:
+        guard.logger.removeHandler(handler)
+        signal.signal(signal.SIGUSR1, before)

@@ -9,9 +9,12 @@ from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 from django.urls import ResolverMatch
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from sqllogs.context import current
 from sqllogs.middleware import SQLLogsMiddleware, begin
+from sqllogs.record import Sample
+from tests.sqllogs.pipeline.test_resolver import record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 factory = RequestFactory()
@@ -97,6 +100,23 @@ def test_recording_span_comes_before_traceparent():
         unit = begin(factory.get("/", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}))
     assert unit.trace_id == span.get_span_context().trace_id
     assert unit.sampled
+
+
+def test_client_does_not_choose_the_id_of_a_request():
+    """It decides what a sample keeps, so a client could have all of its requests kept, or none."""
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    kept = [Sample(0.5, 500).has(record()._replace(**ids(headers))) for _ in range(200)]
+    assert 60 < sum(kept) < 140
+    remote = SpanContext(int(TRACE, 16), 1, is_remote=True, trace_flags=TraceFlags(1))
+    with use_span(NonRecordingSpan(remote)):  # without an SDK, OpenTelemetry passes the client's span on
+        unit = begin(factory.get("/", headers=headers))
+    assert f"{unit.trace_id:032x}" == TRACE
+    assert unit.span_id != 1
+
+
+def ids(headers):
+    unit = begin(factory.get("/", headers=headers))
+    return {"trace_id": f"{unit.trace_id:032x}", "unit_id": f"{unit.span_id:016x}"}
 
 
 def test_request_id_is_noted():

@@ -161,7 +161,15 @@ def test_command_is_recorded_by_its_name_as_one_trace(manage, ring_alias):
     rows = SQLLog.objects.using(ring_alias)
     assert set(rows.values_list("kind", "view")) == {("command", "showmigrations")}
     assert rows.values("trace_id").distinct().count() == 1
+    assert set(rows.values_list("repeats_allowed", flat=True)) == {True}  # Django's own
     assert_all_stored(ring_alias)
+
+
+def test_our_own_command_records_nothing(manage, ring_alias):
+    """Not even what Django's system checks ask SQLite before the command."""
+    for subcommand in ("health", "top"):
+        manage("sqllogs", subcommand)
+    assert not SQLLog.objects.using(ring_alias).exists()
 
 
 SCRIPT = """

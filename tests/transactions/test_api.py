@@ -83,7 +83,7 @@ def test_bad_values_are_no_server_errors(client, bookings, query, status):
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
-def test_nobody_writes(client, bookings, method):
+def test_writing_is_not_allowed(client, bookings, method):
     assert getattr(client, method)(URL).status_code == 405
 
 

@@ -49,7 +49,7 @@ def test_a_second_run_reuses_customers_accounts_and_categories():
     assert Transaction.objects.count() == 20
 
 
-def test_nobody_can_log_in_as_a_customer(client):
+def test_customers_cannot_log_in(client):
     [*generate(1, seed=1)]
     assert not any(user.has_usable_password() for user in User.objects.all())
     assert not client.login(username="customer01", password="!")

@@ -36,7 +36,7 @@ def test_the_answer_leads_to_the_queries_of_its_own_request(client, bookings):
 def test_a_browser_gets_a_page(client, bookings):
     response = client.get("/transactions/fast/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert response["Content-Type"] == "text/html; charset=utf-8"
-    assert "<h1>Fast: one row by its key</h1>" in response.text
+    assert "<h1>Fast: one row by its primary key</h1>" in response.text
 
 
 def test_a_page_shows_values_as_text(client, bookings):

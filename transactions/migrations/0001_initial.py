@@ -38,12 +38,12 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('type', models.CharField(choices=[('deposit', 'Deposit'), ('withdrawal', 'Withdrawal'), ('transfer', 'Transfer'), ('payment', 'Payment')], max_length=10)),
-                ('amount', models.DecimalField(decimal_places=2, help_text="In the account's currency, always positive: the type tells the direction.", max_digits=12)),
-                ('timestamp', models.DateTimeField(help_text='When it was booked.')),
+                ('amount', models.DecimalField(decimal_places=2, help_text="In the account's currency, always positive; the type gives the direction.", max_digits=12)),
+                ('timestamp', models.DateTimeField(help_text='Time of the booking.')),
                 ('description', models.CharField(blank=True, max_length=200)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='transactions.account')),
                 ('category', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='transactions.category')),
-                ('user', models.ForeignKey(help_text="Who ordered it; not always the account's owner.", on_delete=django.db.models.deletion.PROTECT, to=settings.AUTH_USER_MODEL)),
+                ('user', models.ForeignKey(help_text="User who ordered it; not always the account's owner.", on_delete=django.db.models.deletion.PROTECT, to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'indexes': [models.Index(fields=['timestamp'], name='transaction_timestamp')],

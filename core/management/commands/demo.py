@@ -1,7 +1,7 @@
-"""`manage.py demo`: the whole site at work, from empty databases to traffic; `make demo` ends here.
+"""`manage.py demo`: run the whole site, from empty databases to traffic; the last step of `make demo`.
 
-PORT, DEMO_SECONDS, DJANGO_SUPERUSER_USERNAME, DJANGO_SUPERUSER_PASSWORD and
-SQLLOGS_TOKEN are read from the environment.
+Reads PORT, DEMO_SECONDS, DJANGO_SUPERUSER_USERNAME, DJANGO_SUPERUSER_PASSWORD and SQLLOGS_TOKEN from
+the environment.
 """
 
 import os
@@ -26,11 +26,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from core.demo import check_port, port, seconds
+from core.log_file import open_private
 from core.processes import running
 
 START_TIMEOUT_S = 30.0
 TRAFFIC_RATE = 5
-"""Requests a second: a lively log, and a machine that stays cool."""
+"""Requests per second: enough to look at, at little load."""
 TRANSACTIONS = 10_000
 LOG: Path = settings.DATA_DIR / "demo.log"
 
@@ -44,18 +45,18 @@ class Command(BaseCommand):
         self.url = f"http://127.0.0.1:{port()}"
         self.seconds = seconds() or float("inf")
         self.stopped = threading.Event()
-        # A flag and no exception: that could come between a child's start and our knowing of it.
+        # A flag instead of an exception, which could leave behind a child that has just started.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self.stopped.set())
         began = timezone.now()
-        places = self.prepare()
-        with LOG.open("wb") as log:
-            self.run(places | {"Log": str(LOG)}, log)
+        addresses = self.prepare()
+        with open(LOG, "wb", opener=open_private) as log:
+            self.run(addresses | {"Log": str(LOG)}, log)
         self.summarize(began)
 
     def prepare(self) -> dict[str, str]:
-        """Return what to tell about each place to look at."""
-        self.stdout.write("Preparing databases, admin, token and data")
+        """Create what the demo needs; return the addresses to print, by name."""
+        self.stdout.write("Preparing databases, admin user, API token and data ...")
         LOG.parent.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0)
         call_command("migrate", database=settings.SQLLOGS.get("DATABASE", "sqllogs"), verbosity=0)
@@ -64,40 +65,42 @@ class Command(BaseCommand):
         metrics_port = settings.SQLLOGS["METRICS_PORT"]
         return {
             "Home": f"{self.url}/",
-            "Page": f"{self.url}/sql-logs/   after the admin's login",
+            "Page": f"{self.url}/sql-logs/   (log in to the admin first)",
             "JSON": f"curl -H \"Authorization: Bearer {token}\" '{self.url}/sql-logs/?limit=5'",
             "Admin": f"{self.url}/admin/   {self.admin()}",
-            "Metrics": f"http://127.0.0.1:{metrics_port}/metrics" if metrics_port else "METRICS_PORT is 0",
+            "Metrics": f"http://127.0.0.1:{metrics_port}/metrics"
+            if metrics_port
+            else "disabled (METRICS_PORT=0)",
         }
 
     def admin(self) -> str:
-        """Make the admin's account, or give it the password of the environment; tell both."""
+        """Create the admin user, or set its password from the environment; return the login to print."""
         name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
         given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
         user, is_new = User.objects.get_or_create(
             username=name, defaults={"is_staff": True, "is_superuser": True}
         )
         if not is_new and not given:
-            return f"user {name}, password as before (DJANGO_SUPERUSER_PASSWORD sets another)"
+            return f"user {name}, password unchanged (set DJANGO_SUPERUSER_PASSWORD to change it)"
         password = given or secrets.token_urlsafe(9)
         user.set_password(password)
         user.save()
-        told = "of DJANGO_SUPERUSER_PASSWORD" if given else f"{password} (shown only now)"
-        return f"user {name}, password {told}"
+        shown = "from DJANGO_SUPERUSER_PASSWORD" if given else f"{password} (shown only now)"
+        return f"user {name}, password {shown}"
 
     def token(self) -> str:
-        """Make the demo's API token anew, since a stored one cannot be read; return it, or its variable."""
+        """Replace the demo's API token, whose hash alone is stored; return it or its variable."""
         given = os.environ.get("SQLLOGS_TOKEN")
         printed = StringIO()
         value = ["--token", given] if given else []
-        # What it tells a person on stderr is told by the places below.
+        # Its note on stderr would repeat what the demo prints.
         call_command(
             "sqllogs", "token", "create", "demo", "--replace", *value, stdout=printed, stderr=StringIO()
         )
         return "$SQLLOGS_TOKEN" if given else printed.getvalue().strip()
 
-    def run(self, places: dict[str, str], log: IO[bytes]) -> None:
-        """Serve and send traffic until a signal, DEMO_SECONDS, or the server's end."""
+    def run(self, addresses: dict[str, str], log: IO[bytes]) -> None:
+        """Run server and traffic until a signal, DEMO_SECONDS, or the server's end."""
         gunicorn = ["-m", "gunicorn", "core.wsgi", "--workers=2", "--threads=4", "--no-control-socket"]
         address = self.url.removeprefix("http://")
         with running(
@@ -107,14 +110,14 @@ class Command(BaseCommand):
                 return
             traffic = ["manage.py", "traffic", f"--rate={TRAFFIC_RATE}", "--seconds=0", f"--url={self.url}"]
             with running(sys.executable, *traffic, log=log):
-                self.tell(places)
+                self.print_addresses(addresses)
                 self.watch(server, monotonic() + self.seconds)
 
     def answers(self, server: Popen[bytes], deadline: float) -> bool:
-        """Wait until the site answers; return False when a signal came first."""
+        """Wait until the site answers; return False if a signal comes first."""
         while not self.stopped.wait(0.1):
             if server.poll() is not None or monotonic() > deadline:
-                raise CommandError(f"gunicorn did not start: see {LOG}.")
+                raise CommandError(f"gunicorn did not start. See {LOG}.")
             with suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=2):  # noqa: S310
                 return True
         return False
@@ -122,28 +125,32 @@ class Command(BaseCommand):
     def watch(self, server: Popen[bytes], deadline: float) -> None:
         while monotonic() < deadline and not self.stopped.wait(0.2):
             if server.poll() is not None:
-                raise CommandError(f"gunicorn has ended: see {LOG}.")
+                raise CommandError(f"gunicorn has stopped. See {LOG}.")
 
-    def tell(self, places: dict[str, str]) -> None:
-        self.stdout.write("\nThe demo is running; Ctrl-C stops it.\n\n")
-        for name, place in places.items():
-            self.stdout.write(f"  {name:<8}{place}")
+    def print_addresses(self, addresses: dict[str, str]) -> None:
+        self.stdout.write("\nThe demo is running. Press Ctrl-C to stop it.\n\n")
+        for name, address in addresses.items():
+            self.stdout.write(f"  {name:<9}{address}")
+        self.stdout.write(
+            "\nThe traffic includes slow and failing queries, so the log has warnings, and errors of "
+            "/transactions/crashing/."
+        )
         self.stdout.flush()
 
     def summarize(self, began: datetime) -> None:
-        """Tell what became of the queries of all processes of the demo; this one is the last that runs."""
+        """Print how many queries the demo's processes captured, stored and dropped; all others have ended."""
         from sqllogs import recorder
         from sqllogs.models import Process, RingHead
 
         recorder.flush()
         processes = Process.objects.filter(updated_at__gte=began)
         dropped = sum((Counter(one.dropped) for one in processes), Counter[str]())
-        self.stdout.write(f"\nStopped. {len(processes)} processes have\n\n")
+        self.stdout.write(f"\nStopped. Queries of all {len(processes)} processes:\n\n")
         for name in ("captured", "stored"):
-            self.stdout.write(f"  {name:<9}{sum(getattr(one, name) for one in processes):>9,} queries")
-        reasons = "".join(f", {count:,} {reason}" for reason, count in dropped.items())
+            self.stdout.write(f"  {name:<9}{sum(getattr(one, name) for one in processes):>9,}")
+        reasons = "".join(f", {count:,} {reason}" for reason, count in dropped.items() if count)
         self.stdout.write(f"  dropped  {dropped.total():>9,}{reasons}")
         head = RingHead.objects.first()
         if head is not None:
             rows = min(head.seq, head.capacity)
-            self.stdout.write(f"  in ring  {rows:>9,} of {head.capacity:,} rows")
+            self.stdout.write(f"  in ring  {rows:>9,} of at most {head.capacity:,}")

@@ -1,6 +1,6 @@
-"""`manage.py provision_grafana`: datasources, dashboards, rules, as files or straight to Grafana.
+"""`manage.py provision_grafana`: write datasources, dashboards and rules to files, or send them to Grafana.
 
-Feeds `sqllogs.grafana`; sends no query.
+Feeds `sqllogs.grafana` with options and settings; sends no query.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.errors import ProvisioningError
@@ -18,53 +19,53 @@ from sqllogs.grafana.files import ProvisionResult, ProvisionState, ProvisionValu
 from sqllogs.grafana.push import objects, push
 
 _VALUES = (
-    ("--url", "the SQL log as Grafana reaches it [%(default)s]"),
-    ("--browser-url", "the SQL log as your browser reaches it, for links [--url]"),
-    ("--token-variable", "environment variable with a token for the SQL log [%(default)s]"),
-    ("--app", "label app of all metrics [%(default)s]"),
-    ("--namespace", "label namespace of all metrics [%(default)s]"),
-    ("--job", "Prometheus' job for this site [%(default)s]"),
-    ("--metrics-target", "host:port where Prometheus finds the metrics [%(default)s]"),
-    ("--prometheus-url", "Prometheus, as Grafana reaches it [%(default)s]"),
-    ("--loki-url", "Loki, as Grafana reaches it [%(default)s]"),
-    ("--tempo-url", "Tempo, as Grafana reaches it [%(default)s]"),
-    ("--prometheus-uid", "uid of a Prometheus that Grafana has already: no other is made"),
-    ("--loki-uid", "uid of a Loki that Grafana has already"),
-    ("--tempo-uid", "uid of a Tempo that Grafana has already"),
-    ("--dashboards-path", "folder where Grafana finds the dashboards' files [%(default)s]"),
+    ("--url", _("address of the SQL log for Grafana's server [%(default)s]")),
+    ("--browser-url", _("address of the SQL log for your browser, in links [--url]")),
+    ("--token-variable", _("environment variable with a token for the SQL log [%(default)s]")),
+    ("--app", _("label app of all metrics [%(default)s]")),
+    ("--namespace", _("label namespace of all metrics [%(default)s]")),
+    ("--job", _("job of this site in Prometheus [%(default)s]")),
+    ("--metrics-target", _("host:port of the metrics, for Prometheus [%(default)s]")),
+    ("--prometheus-url", _("address of Prometheus for Grafana's server [%(default)s]")),
+    ("--loki-url", _("address of Loki for Grafana's server [%(default)s]")),
+    ("--tempo-url", _("address of Tempo for Grafana's server [%(default)s]")),
+    ("--prometheus-uid", _("uid of an existing Prometheus datasource to use")),
+    ("--loki-uid", _("uid of an existing Loki datasource to use")),
+    ("--tempo-uid", _("uid of an existing Tempo datasource to use")),
+    ("--dashboards-path", _("folder of the dashboards on Grafana's server [%(default)s]")),
 )
 
 
 class Command(BaseCommand):
-    help = (
+    help = _(
         "Write datasources, dashboards and rules for Grafana and Prometheus. "
         "--push logs in with GRAFANA_TOKEN, or GRAFANA_USER and GRAFANA_PASSWORD, from the environment."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--output", metavar="DIR", type=Path, help="write all files below this folder")
-        parser.add_argument("--push", metavar="URL", help="send all to the Grafana at this address")
+        parser.add_argument("--output", metavar="DIR", type=Path, help=_("write all files to this folder"))
+        parser.add_argument("--push", metavar="URL", help=_("send everything to the Grafana at this address"))
         for option, about in _VALUES:
             parser.add_argument(option, metavar=option.rpartition("-")[2].upper(), help=about)
         parser.set_defaults(**_defaults())
 
     def handle(self, **options: Any) -> None:
         if not (options["output"] or options["push"]):
-            raise CommandError("Say where to: --output DIR, --push URL, or both.")
+            raise CommandError(_("Set --output DIR, --push URL, or both."))
         failed = 0
         try:
             for outcome in _outcomes(options):
-                self._tell(outcome)
+                self._print(outcome)
                 failed += outcome.state is ProvisionState.FAILED
         except ProvisioningError as exc:
             raise CommandError(str(exc)) from exc
         if failed:
-            raise CommandError(f"{failed} failed.")
+            raise CommandError(_("%(count)s failed.") % {"count": failed})
 
-    def _tell(self, outcome: ProvisionResult) -> None:
+    def _print(self, outcome: ProvisionResult) -> None:
         line = f"{outcome.state:9}  {outcome.kind:11}  {outcome.name}"
-        line = f"{line}: {outcome.words}" if outcome.words else line
+        line = f"{line}: {outcome.message}" if outcome.message else line
         self.stdout.write(line, self.style.ERROR if outcome.state is ProvisionState.FAILED else None)
 
 
@@ -73,7 +74,7 @@ def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
     if options["output"]:
         yield from write(options["output"], texts)
     if options["push"]:
-        # First all that can be wrong here, so that nothing is sent by halves.
+        # Parse everything first, so that an error here does not leave half of it sent.
         found = objects(texts)
         with Grafana.from_environment(_checked(options["push"])) as grafana:
             yield from push(grafana, found)
@@ -82,21 +83,25 @@ def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
 def _values(options: dict[str, Any]) -> ProvisionValues:
     given = {name: options[name] or "" for name in ProvisionValues.__slots__}
     given["browser_url"] = given["browser_url"] or given["url"]
-    for name in ("url", "browser_url"):  # Infinity joins an address and a path as they are
+    for name in ("url", "browser_url"):  # Infinity joins address and path without adding a slash
         given[name] = given[name].rstrip("/") + "/"
     return ProvisionValues(**given)
 
 
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")):
-        raise ProvisioningError(f"--push {url!r} is not valid: it takes Grafana's address, as https://host/.")
+        raise ProvisioningError(
+            _("--push %(url)r is invalid: it must be an address such as https://host/.") % {"url": url}
+        )
     if "@" in url:
-        raise ProvisioningError("--push takes no password: the list of processes would show it to everybody.")
+        raise ProvisioningError(
+            _("--push must not contain a password: any user can see it in the list of processes.")
+        )
     return url
 
 
 def _defaults() -> dict[str, str]:
-    """Return what this project itself can tell, and where things are on one machine."""
+    """Return the defaults from this project's settings, for services on this machine."""
     try:
         path = reverse("sqllogs:list")
     except NoReverseMatch:

@@ -1,45 +1,95 @@
-"""Application code is told from libraries."""
+"""The call site is the nearest line of application code, else of a library, never a launcher or Django."""
 
 import os
 import sys
+import threading
+from functools import partial
 
+import asgiref
 import django
 import pytest
 import rest_framework
+from django.core.handlers import base, exception
+from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.test import RequestFactory
 
 import sqllogs
 from sqllogs.capture import call_site
-from sqllogs.capture.call_site import CallSites, is_application
+from sqllogs.capture import wrapper as capture_wrapper
+from sqllogs.capture.call_site import CallSites, FrameFinder, Source, SourceFiles, application_paths
 from sqllogs.conf import Conf
+from sqllogs.models import SQLLog
+from sqllogs.record import Captured
+from sqllogs.storage.connection import close_connection
+
+VENV = "/srv/venv/lib/python3.12/site-packages"
+WAGTAIL = f"{VENV}/wagtail/models/pages.py"
+SHOP = "/srv/shop/views.py"
+DRF = f"{VENV}/rest_framework/pagination.py"
+JINJA = f"{VENV}/jinja2/nodes.py"
+BIN = os.path.dirname(sys.executable)
+GUNICORN = f"{BIN}/gunicorn"
+
+
+def test_name_has_the_length_of_its_column():
+    assert SQLLog._meta.get_field("call_site").max_length == call_site.MAX_CHARACTERS
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "source"),
     [
-        os.__file__,  # standard library
-        django.__file__,  # Django
-        rest_framework.__file__,  # an installed package
-        sqllogs.__file__,  # this one
-        "/srv/venv/lib/python3.12/site-packages/shop/models.py",  # another environment's package
-        "<frozen importlib._bootstrap>",  # generated
-        "<string>",  # exec
+        (__file__, Source.APPLICATION),
+        (SHOP, Source.APPLICATION),
+        (sqllogs.__path__[0] + "_extra/a.py", Source.APPLICATION),
+        (rest_framework.__file__, Source.LIBRARY),
+        (WAGTAIL, Source.LIBRARY),  # installed in another environment
+        ("/usr/lib/python3/dist-packages/yaml/reader.py", Source.LIBRARY),  # by Debian
+        (os.__file__, Source.IGNORED),
+        (django.__file__, Source.IGNORED),
+        (asgiref.__file__, Source.IGNORED),
+        (sqllogs.__file__, Source.IGNORED),
+        ("<frozen importlib._bootstrap>", Source.IGNORED),
+        ("<string>", Source.IGNORED),  # exec
+        (f"{BIN}/gunicorn", Source.IGNORED),
+        ("/srv/shop/manage.py", Source.IGNORED),
+        ("/srv/shop/__main__.py", Source.IGNORED),
+        ("/srv/shop/bin/import_feeds", Source.APPLICATION),  # a script of the project
+        (base.__file__, Source.BOUNDARY),
     ],
 )
-def test_library_is_no_application(path):
-    assert not is_application(path)
+def test_file_is_application_library_or_neither(path, source):
+    assert SourceFiles().source(path) is source
 
 
-@pytest.mark.parametrize("path", [__file__, "/srv/shop/views.py", sqllogs.__path__[0] + "_extra/a.py"])
-def test_application_is_application(path):
-    assert is_application(path)
+def test_setting_says_what_counts_as_application():
+    source = SourceFiles(["rest_framework", "/srv/shop", "~/tools.py"]).source
+    assert source(rest_framework.__file__) is Source.APPLICATION
+    assert source(SHOP) is Source.APPLICATION
+    assert source("/srv/shop_vendor/views.py") is Source.LIBRARY
+    assert source(os.path.realpath(os.path.expanduser("~/tools.py"))) is Source.APPLICATION
+    assert source(django.__file__) is Source.IGNORED
+
+
+@pytest.mark.parametrize("name", ["no_such_package", "no_such.package", ""])
+def test_package_that_cannot_be_found_has_no_path(name):
+    assert application_paths(name) == []
 
 
 def test_files_are_looked_at_once_and_forgotten_when_too_many():
-    is_application.cache_clear()
+    source = SourceFiles().source
     for _ in range(3):
-        assert is_application("/srv/shop/views.py")
-    assert is_application.cache_info().misses == 1
-    assert is_application.cache_info().maxsize == call_site.FILES_MAX
+        source(SHOP)
+    assert source.cache_info().misses == 1
+    assert source.cache_info().maxsize == call_site.FILES_MAX
+
+
+def test_known_files_of_the_finder_are_bounded(monkeypatch):
+    monkeypatch.setattr(call_site, "FILES_MAX", 3)
+    finder = FrameFinder()
+    for number in range(20):
+        through(finder.find, *[f"{VENV}/package_{number}.py"] * 5)()
+        assert len(finder._known) <= 4
 
 
 def test_names_of_code_that_is_gone_are_not_given_to_new_code():
@@ -52,3 +102,76 @@ def test_names_of_code_that_is_gone_are_not_given_to_new_code():
         names.add(sites.name(frame.f_code, frame.f_lasti))
         del frame, scope
     assert len(names) == 50
+
+
+@pytest.fixture
+def connection(django_db_blocker):
+    connection = DatabaseWrapper({**connections["default"].settings_dict, "NAME": ":memory:"})
+    with django_db_blocker.unblock():
+        yield connection
+    close_connection(connection)
+
+
+def through(function, *paths):
+    """Return a function that calls another one from these files, the first one nearest to it."""
+    for path in paths:
+        scope = {"function": function}
+        exec(compile("def get_url(*args):\n    return function()", path, "exec"), scope)
+        function = scope["get_url"]
+    return function
+
+
+def call_site_of(connection, *paths, application=(), view=False, deep=0):
+    """Return the call site of a query that is sent through these files, in a thread of its own."""
+    kept = []
+    wrapper = capture_wrapper.execute_wrapper(kept.append, call_site=True, application=application)
+    capture_wrapper.install(wrapper, connection)
+    ask = through(partial(connection.cursor().execute, "SELECT 1"), *paths[:1], *[JINJA] * deep, *paths[1:])
+    if view:  # as a server does
+        ask = through(
+            partial(exception.convert_exception_to_response(ask), RequestFactory().get("/")), GUNICORN
+        )
+    connection.inc_thread_sharing()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    captured = Captured(*kept[0])
+    sites = CallSites(Conf(application=application))
+    return None if captured.code is None else sites.name(captured.code, captured.lasti)
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        ([SHOP], "/srv/shop/views.py:2 get_url"),
+        ([WAGTAIL, SHOP, WAGTAIL, "/srv/shop/urls.py"], "/srv/shop/views.py:2 get_url"),
+        ([WAGTAIL, DRF], "~wagtail/models/pages.py:2 get_url"),  # the nearest library
+        ([django.__file__, WAGTAIL], "~wagtail/models/pages.py:2 get_url"),
+        ([django.__file__], None),
+        ([django.__file__, GUNICORN], None),
+        ([django.__file__, "/srv/shop/manage.py"], None),
+    ],
+)
+def test_call_site_is_application_code_else_the_nearest_library(connection, paths, name):
+    assert call_site_of(connection, *paths) == name
+
+
+def test_depth_of_the_stack_does_not_decide(connection):
+    assert call_site_of(connection, WAGTAIL, SHOP, deep=300) == "/srv/shop/views.py:2 get_url"
+    assert call_site_of(connection, WAGTAIL, GUNICORN, deep=300) == "~wagtail/models/pages.py:2 get_url"
+
+
+def test_code_beyond_djangos_handler_is_no_call_site(connection):
+    """A server, or a middleware of the project, has only passed the request on."""
+    assert call_site_of(connection, django.__file__, view=True) is None
+    assert call_site_of(connection, WAGTAIL, view=True) == "~wagtail/models/pages.py:2 get_url"
+    assert call_site_of(connection, SHOP, view=True) == "/srv/shop/views.py:2 get_url"
+    middleware = [django.__file__, base.__file__, "/srv/shop/middleware.py"]
+    assert call_site_of(connection, *middleware, view=True) is None
+
+
+def test_setting_makes_an_installed_package_application(connection):
+    paths = [WAGTAIL, rest_framework.__file__, SHOP]
+    assert call_site_of(connection, *paths).startswith("/srv/shop/")
+    found = call_site_of(connection, *paths, application=("rest_framework",))
+    assert found == "rest_framework/__init__.py:2 get_url"

@@ -166,7 +166,7 @@ def test_override_between_two_of_ours_does_not_double_the_commit(connection):
         vars(connection).pop(name, None)
 
 
-def test_class_that_is_patched_later_is_heeded(connection, monkeypatch):
+def test_method_that_is_patched_later_is_called(connection, monkeypatch):
     calls = []
     kind = type(connection)
     original = kind._commit
@@ -257,7 +257,7 @@ def test_django_prometheus_counts_and_all_is_recorded(kind, request, ring_alias,
 
 
 class Logger:
-    """What debug-toolbar's cursors tell their queries to."""
+    """Receives the queries of debug-toolbar's cursors."""
 
     def __init__(self):
         self.recorded = []

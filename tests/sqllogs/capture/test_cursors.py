@@ -1,4 +1,4 @@
-"""A cursor tells what it fetches, and is to everybody else what it was."""
+"""A watched cursor reports what it fetches, and behaves as before for everyone else."""
 
 import gc
 import weakref
@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from sqllogs import guard
-from sqllogs.capture.cursors import Watch, WatchedCursor
+from sqllogs.capture.cursors import CursorWatcher, WatchedCursor
 from sqllogs.context import muted
 from tests.sqllogs import psycopg2_process
 from tests.sqllogs.rings import database
@@ -128,14 +128,14 @@ def test_fetch_is_done_when_the_cursor_is_closed_reused_or_gone(connection, kept
     with connection.cursor() as cursor:
         cursor.execute("SELECT 'closed'")
         cursor.fetchone()
-        assert not kept[-1].fetch.done
-    assert kept[-1].fetch.done
+        assert not kept[-1].fetch.is_complete
+    assert kept[-1].fetch.is_complete
     cursor = connection.cursor()
     cursor.execute("SELECT 'reused'")
     cursor.execute("SELECT 'gone'")
-    assert [captured.fetch.done for captured in kept] == [True, True, False]
+    assert [captured.fetch.is_complete for captured in kept] == [True, True, False]
     del cursor
-    assert kept[-1].fetch.done
+    assert kept[-1].fetch.is_complete
 
 
 def test_fetch_is_done_with_the_last_row_though_the_cursor_stays_open(connection, kept):
@@ -145,7 +145,7 @@ def test_fetch_is_done_with_the_last_row_though_the_cursor_stays_open(connection
     other = connection.cursor()
     other.execute(NUMBERS)
     list(other)
-    assert [captured.fetch.done for captured in kept] == [True, True]
+    assert [captured.fetch.is_complete for captured in kept] == [True, True]
 
 
 def test_cursor_is_freed_without_the_garbage_collector(connection, kept):
@@ -162,7 +162,7 @@ def test_cursor_is_freed_without_the_garbage_collector(connection, kept):
         gc.enable()
 
 
-def test_cursor_is_to_others_what_it_was(connection, kept):
+def test_watched_cursor_looks_like_the_original(connection, kept):
     with connection.cursor() as cursor:
         assert isinstance(cursor, CursorWrapper)
         assert type(cursor).__name__ == "CursorWrapper"
@@ -175,7 +175,7 @@ def test_cursor_is_to_others_what_it_was(connection, kept):
             cursor.nothing_such  # noqa: B018
 
 
-def test_psycopg_takes_the_cursor_for_its_own(on_postgresql):
+def test_psycopg_accepts_the_watched_cursor(on_postgresql):
     with watching(on_postgresql), on_postgresql.cursor() as cursor:
         assert sql.Literal("it's").as_string(cursor.cursor) == "'it''s'"
         assert cursor.connection is on_postgresql.connection
@@ -186,7 +186,7 @@ def test_psycopg_takes_the_cursor_for_its_own(on_postgresql):
         assert cursor.fetchone() == (2,)
 
 
-def test_psycopg2_takes_the_cursor_for_its_own(postgresql, tmp_path):
+def test_psycopg2_accepts_the_watched_cursor(postgresql, tmp_path):
     used = psycopg2_process.call(
         "tests.sqllogs.psycopg2_uses",
         "use",
@@ -213,7 +213,7 @@ def test_failing_procedure_and_copy_are_recorded_with_their_sqlstate(on_postgres
             copy.write(b"1\n2\n")
     assert kept[0].sqlstate == "42883"
     assert kept[1].fetch.error[1] == "23505"
-    assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.done) == (None, 2, True)
+    assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.is_complete) == (None, 2, True)
 
 
 def copy_and_stream(cursor):
@@ -235,7 +235,7 @@ def test_muted_copy_adds_nothing_to_the_statement_before(on_postgresql):
         with muted(), cursor.copy("COPY (SELECT 1) TO STDOUT") as copy:
             list(copy)
     assert kept.texts == ["SELECT 1"]
-    assert (kept[0].fetch.rows, kept[0].fetch.done) == (-1, True)
+    assert (kept[0].fetch.rows, kept[0].fetch.is_complete) == (-1, True)
 
 
 def test_stream_is_recorded_with_its_rows(on_postgresql):
@@ -285,8 +285,8 @@ def test_result_that_cannot_be_counted_is_passed_on(connection):
     del connection.make_cursor
 
 
-def test_what_is_no_cursor_of_djangos_is_left_alone():
-    watch = Watch(print)
+def test_object_that_is_not_djangos_cursor_is_not_changed():
+    watch = CursorWatcher(print)
     for thing in (object(), 5, type("Cursor", (), {})()):
         kind = type(thing)
         assert watch.watch(thing) is thing
@@ -294,7 +294,7 @@ def test_what_is_no_cursor_of_djangos_is_left_alone():
 
 
 def test_classes_made_for_each_cursor_do_not_add_up():
-    watch = Watch(print)
+    watch = CursorWatcher(print)
     for _ in range(1000):
         watched = watch.watch(type("Own", (CursorWrapper,), {})(None, None))
         assert isinstance(watched, WatchedCursor)
@@ -343,12 +343,12 @@ def test_class_that_delegates_and_ends_in_its_own_way_goes_on_doing_so(connectio
     del connection.make_cursor
 
 
-def test_class_that_cannot_be_watched_is_left_alone_and_noted_once():
+def test_class_that_cannot_be_watched_is_not_changed_and_logged_once():
     class Final(CursorWrapper):
         def __init_subclass__(cls):
             raise TypeError("final")
 
-    watch, before = Watch(print), guard.faults["cursor"]
+    watch, before = CursorWatcher(print), guard.faults["cursor"]
     for _ in range(3):
         assert type(watch.watch(Final(None, None))) is Final
     assert guard.faults["cursor"] == before + 1
@@ -364,4 +364,4 @@ def test_queryset_fetches_as_before(connection, kept):
     assert sum(1 for _ in things.iterator(chunk_size=100)) == 250
     assert things.values_list("pk").first() == (1,)
     assert [captured.fetch.rows for captured in kept] == [250, 250, 1]
-    assert all(captured.fetch.done for captured in kept)
+    assert all(captured.fetch.is_complete for captured in kept)

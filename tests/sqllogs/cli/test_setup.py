@@ -23,7 +23,8 @@ BEGIN, END = "# sqllogs: added by", "# sqllogs: end"
 AFTERWARDS = """
 from django.core.management import call_command
 from django.test import Client
-from sqllogs import recorder, tokens
+from sqllogs import recorder
+from sqllogs.api import tokens
 print(Client().get("{url}", HTTP_HOST="localhost").status_code)
 recorder.flush()
 headers = {{"Authorization": "Bearer " + tokens.create("x")}}
@@ -270,7 +271,7 @@ def test_permissions_are_made_where_users_come_later(project_of):
 def test_documented_lines_show_the_log_in_an_admin_site_of_the_project(project_of):
     project = project_of(layouts.own_admin_site)
     project.setup("--write")
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/terminal.md").read_text(), re.DOTALL)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/set-up.md").read_text(), re.DOTALL)
     layouts.append(project.shop / "site.py", lines)
     statuses = project.manage("shell", "--verbosity=0", "--command", ADMIN_PAGES).split()
     assert statuses == ["200", "200"]

@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         before = found["dashboard"]["version"]
         if (given["version"] or 0) != before and not self._body["overwrite"]:
             raise _Refused(412, "The dashboard has been changed by someone else", status="version-mismatch")
-        # With what Grafana adds of its own.
+        # With the fields that Grafana adds.
         saved = given | {"id": 7, "version": before + 1, "weekStart": ""}
         self.server.dashboards[given["uid"]] = {"dashboard": saved, "meta": {"folderUid": folder}}
         return {"status": "success", "uid": given["uid"], "version": before + 1}

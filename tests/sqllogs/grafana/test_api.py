@@ -1,4 +1,4 @@
-"""What is told when there is no Grafana, or no way into it."""
+"""Errors when Grafana is unavailable or rejects the login."""
 
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +19,13 @@ def test_nothing_that_listens_is_an_error_with_its_cause(provision):
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "told"),
+    ("status", "headers", "message"),
     [
         (200, {}, "is not Grafana's API"),
-        (302, {"Location": "https://login.example/"}, "leads to https://login.example/"),
+        (302, {"Location": "https://login.example/"}, "redirects to https://login.example/"),
     ],
 )
-def test_another_server_is_not_taken_for_grafana(status, headers, told, provision):
+def test_another_server_is_not_taken_for_grafana(status, headers, message, provision):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)
@@ -43,22 +43,22 @@ def test_another_server_is_not_taken_for_grafana(status, headers, told, provisio
         (line,) = provision("--push", f"http://127.0.0.1:{server.server_port}", **SECRETS)
         server.shutdown()
         thread.join()
-    assert told in line
+    assert message in line
 
 
 @pytest.mark.parametrize(
-    ("url", "environment", "told"),
+    ("url", "environment", "message"),
     [
-        ("http://localhost", {"SQLLOGS_TOKEN": "b"}, "--push needs to log in. Set GRAFANA_TOKEN"),
-        ("http://localhost", {"SQLLOGS_TOKEN": "b", "GRAFANA_USER": "u"}, "--push needs to log in"),
+        ("http://localhost", {"SQLLOGS_TOKEN": "b"}, "--push needs credentials. Set GRAFANA_TOKEN"),
+        ("http://localhost", {"SQLLOGS_TOKEN": "b", "GRAFANA_USER": "u"}, "--push needs credentials"),
         ("http://localhost", {"GRAFANA_TOKEN": "a"}, "SQLLOGS_TOKEN is not set"),
-        ("http://me:secret@localhost", SECRETS, "--push takes no password"),
-        ("localhost:3000", SECRETS, "takes Grafana's address"),
+        ("http://me:secret@localhost", SECRETS, "--push must not contain a password"),
+        ("localhost:3000", SECRETS, "must be an address such as"),
     ],
 )
-def test_what_is_missing_is_told_before_anything_is_sent(url, environment, told, provision):
+def test_missing_value_is_reported_before_anything_is_sent(url, environment, message, provision):
     (line,) = provision("--push", url, **environment)
-    assert told in line
+    assert message in line
     assert "secret" not in line
 
 

@@ -110,7 +110,7 @@ def test_datasource_that_grafana_has_is_left_out_and_referred_to(written):
     assert "%22mine%22" in texts
     assert '"theirs"' in texts
     assert "django-loki" not in texts
-    assert "as django-prometheus tells it" in texts  # the package, not the datasource
+    assert "URL pattern in django-prometheus" in texts  # the package, not the datasource
 
 
 def test_address_is_that_of_the_projects_own_urls(written):
@@ -137,7 +137,7 @@ def test_second_time_nothing_is_written(provision, tmp_path):
     assert set(said.values()) == {"unchanged"}
 
 
-def test_file_that_cannot_be_written_is_told(provision, tmp_path):
+def test_file_that_cannot_be_written_is_reported(provision, tmp_path):
     (tmp_path / "dashboards").write_text("in the way")
     lines = provision("--output", str(tmp_path))
     assert [line.split()[0] for line in lines] == ["created"] * 2 + ["failed"] * 5 + ["created"] * 3 + [
@@ -146,21 +146,21 @@ def test_file_that_cannot_be_written_is_told(provision, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
-        ("--url", "localhost:8000", "--url 'localhost:8000/' is not valid: it takes an address"),
+        ("--url", "localhost:8000", "--url 'localhost:8000/' is invalid: it must be an address"),
         ("--url", "http://me:x@host/", "without user, password or query"),
         ("--browser-url", 'http://host/"}', "--browser-url"),
         ("--loki-url", "http://host/?a=$b", "--loki-url"),
-        ("--app", "a b", "--app 'a b' is not valid"),
-        ("--job", "", "--job '' is not valid"),
+        ("--app", "a b", "--app 'a b' is invalid"),
+        ("--job", "", "--job '' is invalid"),
         ("--metrics-target", "9110", "host:port"),
         ("--tempo-uid", "a/b", "--tempo-uid"),
     ],
 )
-def test_value_that_a_file_could_not_hold_is_refused(option, value, told, provision, tmp_path):
+def test_invalid_value_is_an_error(option, value, message, provision, tmp_path):
     (line,) = provision("--output", str(tmp_path), option, value)
-    assert told in line
+    assert message in line
     assert not list(tmp_path.iterdir())
 
 
@@ -170,5 +170,5 @@ def test_token_given_for_its_variable_is_not_repeated(provision, tmp_path):
     assert "canary" not in line
 
 
-def test_without_a_place_to_go_it_asks_for_one(provision):
-    assert provision() == ["CommandError: Say where to: --output DIR, --push URL, or both."]
+def test_output_or_push_is_required(provision):
+    assert provision() == ["CommandError: Set --output DIR, --push URL, or both."]

@@ -1,4 +1,4 @@
-"""What --push does to a Grafana, and what it says of it."""
+"""--push sends all objects and prints the result of each."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def push(provision, grafana):
 
 
 def states(lines):
-    """Return what was said of each object: its state and words, by kind and name."""
+    """Return state and message of each object by kind and name."""
     found = {}
     for line in lines:
         if line.startswith("CommandError"):
@@ -72,10 +72,10 @@ def test_second_time_changes_nothing(push, grafana):
     assert (grafana.dashboards, grafana.folders) == before
 
 
-def test_token_is_sent_again_because_grafana_does_not_tell_the_one_it_has(push, grafana):
+def test_token_is_sent_again_because_grafana_does_not_return_it(push, grafana):
     push()
     said = states(push(SQLLOGS_TOKEN="another"))
-    assert said["datasource", "Django DB Logs"] == ("unchanged", "its token was sent anew")
+    assert said["datasource", "Django DB Logs"] == ("unchanged", "token sent again")
     assert grafana.datasources["django-db-logs"]["secureJsonData"] == {"bearerToken": "another"}
 
 
@@ -95,7 +95,7 @@ def test_what_differs_is_updated(push, grafana):
     assert not {key: value for key, value in states(push()).items() if value[0] != "unchanged"}
 
 
-def test_name_that_is_taken_is_told_and_the_others_are_sent(push, grafana):
+def test_name_that_is_taken_is_reported_and_the_others_are_sent(push, grafana):
     grafana.datasources["mine"] = {"uid": "mine", "name": "Prometheus", "version": 1}
     lines = push()
     state, words = states(lines)["datasource", "Prometheus"]
@@ -131,7 +131,7 @@ def test_dashboard_that_somebody_saves_meanwhile_is_not_overwritten(push, grafan
     assert lines[-1] == "CommandError: 1 failed."
 
 
-def test_role_that_is_too_low_is_told_for_each_object(push, grafana):
+def test_role_that_is_too_low_is_reported_for_each_object(push, grafana):
     lines = push(token=EDITOR)
     said = states(lines)
     state, words = said["datasource", "Loki"]
@@ -153,7 +153,7 @@ def test_user_and_password_will_do(provision, grafana):
 def test_wrong_token_is_one_error(push, grafana):
     (line,) = push(token="wrong-canary")
     assert line.startswith(
-        "CommandError: Grafana refuses the credentials: Invalid API key. Set GRAFANA_TOKEN"
+        "CommandError: Grafana rejects the credentials: Invalid API key. Set GRAFANA_TOKEN"
     )
     assert not grafana.datasources
 
@@ -168,7 +168,7 @@ def test_wrong_token_is_one_error(push, grafana):
         {"GRAFANA_USER": USER, "GRAFANA_PASSWORD": "wrong-canary"},
     ],
 )
-def test_no_secret_is_ever_told(environment, provision, grafana, caplog, tmp_path):
+def test_no_secret_is_ever_printed(environment, provision, grafana, caplog, tmp_path):
     caplog.set_level("DEBUG")
     lines = provision(
         "--push", grafana.url, "--output", str(tmp_path), SQLLOGS_TOKEN=SQL_TOKEN, **environment

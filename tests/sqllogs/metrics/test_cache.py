@@ -1,4 +1,4 @@
-"""A cache counts hits and misses, and answers as it would uncounted."""
+"""A cache counts hits and misses, and returns what it would without counting."""
 
 import pytest
 from django.core.cache.backends import locmem

@@ -41,7 +41,7 @@ def test_counts_of_the_dead_stay_and_their_gauges_do_not(shared):
     assert "sqllogs_processes 1.0" in text
 
 
-def test_newest_exemplar_of_all_processes_is_told(shared):
+def test_newest_exemplar_of_all_processes_is_exported(shared):
     put(shared, 0, lag_s=0, trace_id="a" * 32, time_s=1.0)
     put(shared, 1, lag_s=0, trace_id="b" * 32, time_s=2.0)
     [line] = [line for line in exposed(shared, openmetrics).splitlines() if " # " in line]

@@ -1,4 +1,4 @@
-"""Attempts to connect are counted, and one that fails wakes the writer to tell of it."""
+"""Attempts to connect are counted, and a failed one wakes the writer."""
 
 import pytest
 from django.db import OperationalError, connections
@@ -30,7 +30,7 @@ def test_connection_is_counted(woken, tmp_path, django_db_blocker):
     assert woken == []
 
 
-def test_failure_is_counted_told_and_raised(woken, tmp_path, django_db_blocker):
+def test_failure_is_counted_wakes_the_writer_and_is_raised(woken, tmp_path, django_db_blocker):
     nowhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "nowhere" / "x.sqlite3"}
     with django_db_blocker.unblock(), database("counted", nowhere), pytest.raises(OperationalError):
         connections["counted"].ensure_connection()
@@ -57,4 +57,4 @@ def test_names_of_django_prometheus_are_ours_unless_its_engine_uses_them(
 ):
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", engine)
     monkeypatch.setattr(instruments.apps, "is_installed", lambda name: is_installed)
-    assert instruments.is_ours() is ours
+    assert instruments.exports_django_db() is ours

@@ -1,4 +1,4 @@
-"""django-prometheus' middleware, mended: once per response, by HTTP's methods, without a thread."""
+"""django-prometheus' middleware with fixes: one count per response, known methods only, no thread."""
 
 import asyncio
 import threading

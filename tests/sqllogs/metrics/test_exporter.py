@@ -1,21 +1,24 @@
-"""One process of a site serves its metrics, whatever runs it, and another goes on when that one dies."""
+"""One process of a site serves its metrics, whatever the server; when it ends, another takes over."""
 
 import os
 import re
 import signal
 import time
 from contextlib import suppress
+from threading import Thread
 
 import pytest
 import requests
+from django.test import override_settings
 
+from sqllogs.metrics.exporter import MetricsServer
 from tests.ports import free_port
 
 GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--no-control-socket")
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 PROBE = "django_http_responses_total_by_status_view_method_total"
 PATH = "/admin/login/"
-"""It asks no database; and the fixture does not ask for it, whose impatience would be counted."""
+"""Sends no query; the fixture that waits for the server does not request it, which would be counted."""
 TIMEOUT_S = 60.0
 
 
@@ -26,7 +29,7 @@ def scrape(port):
 
 
 def wait_for_scrape(port, wanted=lambda text: True):
-    """Return the metrics when they are as wanted, or at last as they are."""
+    """Return the metrics as soon as they are as wanted, or the last ones at the timeout."""
     until_s = time.monotonic() + TIMEOUT_S
     text = ""
     while time.monotonic() < until_s:
@@ -39,7 +42,7 @@ def wait_for_scrape(port, wanted=lambda text: True):
 
 
 def answered(text):
-    """Return how many answers to PATH are told."""
+    """Return the number of responses to PATH."""
     found = re.findall(rf'^{PROBE}{{[^}}]*view="admin:login"}} (\S+)', text, re.MULTILINE)
     return sum(map(float, found))
 
@@ -111,8 +114,45 @@ def test_port_in_use_is_one_line_and_the_site_runs(server):
         assert one.stop().count(f"Port {port} is in use by another program") == 1
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:{port}", 200),
+        ("127.0.0.1:{port}", 200),
+        ("[::1]:{port}", 200),  # a tunnel from an IPv6 address
+        ("metrics.internal", 200),  # in ALLOWED_HOSTS
+        ("METRICS.internal:{port}", 200),
+        ("attacker.example:{port}", 421),
+        ("localhost.attacker.example", 421),
+        ("127.0.0.1.attacker.example", 421),
+        ("10.0.0.1:{port}", 421),
+        ("not a host", 421),
+    ],
+)
+def test_request_for_a_foreign_host_is_refused(metrics_port, host, status):
+    """DNS rebinding: a web page whose name now resolves to 127.0.0.1."""
+    headers = {"Host": host.format(port=metrics_port)}
+    response = requests.get(f"http://127.0.0.1:{metrics_port}/metrics", headers=headers, timeout=10)
+    assert response.status_code == status
+    assert ("sqllogs_" in response.text) is (status == 200)
+
+
+@pytest.fixture(scope="module")
+def metrics_port():
+    """A port with metrics, on a site that allows any host."""
+    with override_settings(ALLOWED_HOSTS=["*", "metrics.internal"]):
+        one = MetricsServer(free_port(), ())
+        assert one._bind()
+        thread = Thread(target=one._server.serve_forever)
+        thread.start()
+        yield one._port
+        one._server.shutdown()
+        one._server.server_close()
+        thread.join()
+
+
 def test_management_command_serves_nothing(manage, site, tmp_path):
-    """It is counted all the same."""
+    """But it is counted."""
     port = free_port()
     site["METRICS_PORT"] = str(port)
     manage(

@@ -46,7 +46,7 @@ def test_slot_of_a_killed_process_goes_to_the_next(tmp_path):
             assert following == killed
 
 
-def test_live_slots_are_those_whose_process_lives(tmp_path):
+def test_live_slots_are_those_of_live_processes(tmp_path):
     slots = Slots(tmp_path)
     own = slots.slot()
     with process(tmp_path) as other:
@@ -73,7 +73,7 @@ def test_live_gauges_of_the_slots_last_process_are_gone(tmp_path):
             assert not left.exists()
 
 
-def test_forked_child_takes_a_slot_of_its_own_and_the_parent_keeps_its(tmp_path):
+def test_forked_child_takes_another_slot_and_the_parent_keeps_its_slot(tmp_path):
     slots = Slots(tmp_path)
     own = slots.slot()
     reading, writing = os.pipe()
@@ -88,7 +88,7 @@ def test_forked_child_takes_a_slot_of_its_own_and_the_parent_keeps_its(tmp_path)
 
 
 def test_files_that_are_mapped_have_no_holes(tmp_path):
-    """prometheus_client would make them with holes: a full disk then kills who writes (SIGBUS)."""
+    """prometheus_client would create sparse files; writing to one on a full disk kills the process."""
     number = Slots(tmp_path).slot()
     for kind in RESERVED:
         status = (tmp_path / f"{kind}_{number}.db").stat()
@@ -96,7 +96,7 @@ def test_files_that_are_mapped_have_no_holes(tmp_path):
         assert status.st_blocks * 512 >= RESERVED_BYTES
 
 
-def test_full_disk_is_told_where_a_slot_is_taken_and_leaves_it_free(tmp_path, monkeypatch):
+def test_full_disk_raises_when_a_slot_is_taken_and_leaves_it_free(tmp_path, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -123,9 +123,41 @@ def test_prometheus_client_counts_in_a_file_that_was_filled_before(tmp_path):
     assert (tmp_path / "shared" / "counter_0.db").stat().st_size == RESERVED_BYTES
 
 
+SHARE = """
+import os, sys; os.umask(0)
+from sqllogs.metrics import multiprocess; multiprocess.share(sys.argv[1])
+from prometheus_client import Counter, Gauge
+Counter("calls", "Calls.").inc(3); Gauge("size", "Size.").set(3)
+"""
+
+
+@pytest.mark.parametrize("existing", [(), ("counter_7.db", "slot-7.lock")], ids=["new", "of-earlier-version"])
+def test_folder_is_accessible_to_its_owner_only(existing, tmp_path):
+    """Whatever the umask; metrics name views, tasks and databases."""
+    folder = tmp_path / "shared"
+    if existing:
+        folder.mkdir(mode=0o755)
+    for name in existing:
+        (folder / name).touch()
+    subprocess.run([sys.executable, "-c", SHARE, folder], cwd=ROOT, check=True)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir() if path.name not in existing}
+    assert {name for name, mode in modes.items() if mode} <= {"gauge_all_0.db"}  # prometheus_client's
+    assert {"counter_0.db", "slot-0.lock", "door.lock"} <= set(modes)
+
+
+def test_folder_with_other_files_keeps_its_mode(tmp_path):
+    """It may be another program's too, such as /run/site with a socket."""
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    (folder / "site.sock").touch()
+    subprocess.run([sys.executable, "-c", SHARE, folder], cwd=ROOT, check=True)
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.parametrize("folder", ["", "/proc/nowhere"])
-def test_folder_that_cannot_be_used_is_told_and_the_site_goes_on(folder, tmp_path):
-    """A process counts for itself then."""
+def test_unusable_folder_is_logged_and_the_site_runs(folder, tmp_path):
+    """Each process then has its own metrics."""
     folder = folder or tmp_path / "file" / "folder"
     (tmp_path / "file").touch()
     code = "import sys; from sqllogs.metrics import multiprocess as m; m.share(sys.argv[1]); print(m.slots)"

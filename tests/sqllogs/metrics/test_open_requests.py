@@ -44,16 +44,16 @@ def send(requests, made, *statements, **changes):
 
 
 def counted(requests, family):
-    return requests._figures.series(family)
+    return requests._values.series(family)
 
 
-def test_request_is_counted_with_all_its_statements_once_it_is_over(requests, clock):
+def test_request_is_counted_with_all_its_statements_once_it_is_complete(requests, clock):
     made = unit()
     send(requests, made, "SELECT 1", "SELECT a FROM b")
     clock.now_s += 10 * IDLE_AFTER_S
-    assert not requests.close_over()
+    assert not requests.close_complete()
     made.ended = True
-    assert requests.close_over()
+    assert requests.close_complete()
     assert counted(requests, REQUEST_QUERIES)[LABELS].sum == 2
     seconds = counted(requests, REQUEST_SQL)[LABELS]
     assert seconds.sum == pytest.approx(2 * 0.001234)
@@ -67,9 +67,9 @@ def test_request_that_streams_on_after_its_end_is_one(requests, clock):
     for _ in range(3):
         send(requests, made, "SELECT 1")
         clock.now_s += IDLE_AFTER_S / 2
-        assert not requests.close_over()
+        assert not requests.close_complete()
     clock.now_s += IDLE_AFTER_S
-    requests.close_over()
+    requests.close_complete()
     assert counted(requests, REQUEST_QUERIES)[LABELS].sum == 3
 
 
@@ -103,7 +103,7 @@ def test_what_the_ring_leaves_out_is_no_n_plus_one(requests, sql, changes):
 
 
 @pytest.mark.parametrize(("rows", "seen"), [((50, 50), {}), ((0, 0), {LABELS: 1}), ((1, 1), {LABELS: 1})])
-def test_pages_are_told_by_the_rows_of_the_first_and_the_last(requests, rows, seen):
+def test_pages_are_recognized_by_the_rows_of_the_first_and_the_last(requests, rows, seen):
     made = unit()
     for rowcount in (rows[0], *[10] * 3, rows[1]):
         send(requests, made, "SELECT a FROM b LIMIT 1 OFFSET 1", rowcount=rowcount)
@@ -118,7 +118,7 @@ def test_different_statements_are_no_n_plus_one(requests):
     assert counted(requests, REQUESTS_REPEATING) == {}
 
 
-def test_requests_of_one_trace_are_told_apart(requests):
+def test_requests_of_one_trace_are_counted_separately(requests):
     for made in (unit(), unit()):
         send(requests, made, "SELECT 1")
     requests.close_all()
@@ -134,22 +134,22 @@ def test_open_requests_are_bounded_and_the_oldest_is_counted_as_it_is(requests, 
     assert len(requests._open) == 2
 
 
-def test_places_of_a_request_are_bounded(requests, monkeypatch):
+def test_call_sites_of_a_request_are_bounded(requests, monkeypatch):
     monkeypatch.setattr(open_requests, "CALL_SITES_MAX", 3)
     made = unit()
     send(requests, made, *(f"SELECT a{number} FROM b" for number in range(20)))
-    assert len(requests._open[id(made)].places) == 3
+    assert len(requests._open[id(made)].call_sites) == 3
 
 
-def test_places_of_all_requests_are_bounded_and_given_back(requests, monkeypatch):
+def test_call_sites_of_all_requests_are_bounded_and_given_back(requests, monkeypatch):
     monkeypatch.setattr(open_requests, "CALL_SITES_TOTAL_MAX", 6)
     mades = [unit() for _ in range(5)]
     for made in mades:
         send(requests, made, *(f"SELECT a{number} FROM b" for number in range(3)))
-        assert requests._places <= 8
+        assert requests._call_sites <= 8
     assert sum(counted(requests, REQUEST_QUERIES)[LABELS].counts) == 3
     requests.close_all()
-    assert (requests._places, requests._open) == (0, {})
+    assert (requests._call_sites, requests._open) == (0, {})
 
 
 def test_request_without_a_url_of_a_name_is_named_as_django_prometheus_does(requests):

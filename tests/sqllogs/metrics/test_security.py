@@ -85,7 +85,7 @@ def test_handlers_are_installed_once():
     assert logging.getLogger(instruments.SECURITY).handlers == before
 
 
-def test_events_are_heard_again_after_logging_was_configured_anew(client):
+def test_events_are_counted_after_logging_was_reconfigured(client):
     logger = logging.getLogger(instruments.SECURITY)
     handlers, logger.handlers = logger.handlers, []
     try:

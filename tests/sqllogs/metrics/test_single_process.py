@@ -1,4 +1,4 @@
-"""A project that shares no folder has the figures among prometheus_client's own, wherever it shows these."""
+"""Without a shared folder, the metrics are in prometheus_client's registry of the process."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ for shown in (REGISTRY, registry()):
 """
 
 
-def test_figures_are_in_the_registry_of_the_process_once(tmp_path):
+def test_metrics_are_in_the_registry_of_the_process_once(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[3])
     command = [sys.executable, "-c", PROJECT, str(tmp_path)]

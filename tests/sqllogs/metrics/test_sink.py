@@ -1,4 +1,4 @@
-"""The writer's thread counts each record once, for Prometheus too."""
+"""The writer's thread counts each record once for Prometheus."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def one(shared, monkeypatch):
 
 
 def series(one, family):
-    return one._figures.series(family)
+    return one._values.series(family)
 
 
 def test_statement_is_counted_by_alias_and_operation_with_its_trace(one):
@@ -85,10 +85,10 @@ def test_records_over_otlp_are_counted_by_outcome_from_the_beginning(shared):
     assert counted == {("sent",): 8}  # what waits has not ended yet
 
 
-@pytest.mark.parametrize(("sqlstate", "told"), [("23505", "23"), (None, "none")])
-def test_error_is_counted_by_class_of_exception_and_of_sqlstate(one, sqlstate, told):
+@pytest.mark.parametrize(("sqlstate", "sqlstate_class"), [("23505", "23"), (None, "none")])
+def test_error_is_counted_by_class_of_exception_and_of_sqlstate(one, sqlstate, sqlstate_class):
     one.add(batch({"error": ValueError, "sqlstate": sqlstate}))
-    assert series(one, families.QUERY_ERRORS) == {("default", "ValueError", told): 1}
+    assert series(one, families.QUERY_ERRORS) == {("default", "ValueError", sqlstate_class): 1}
     assert series(one, families.DB_ERRORS) == {("default", "sqlite", "ValueError"): 1}
 
 
@@ -108,6 +108,17 @@ def test_job_is_counted_when_it_has_ended_and_its_statements_before(one):
     assert sum(series(one, families.JOB_DURATION)["task", "nightly"].counts) == 1
 
 
+def test_names_made_from_input_do_not_grow_the_series_and_each_is_counted(one):
+    for number in range(1_000):
+        with context.unit_of_work("task", f"import-{number}") as unit:
+            one.add(batch({"unit": unit}))
+        one.set_status(writer_status())
+    for family in (families.JOBS, families.JOB_QUERIES, families.JOB_SQL, families.JOB_DURATION):
+        assert len(series(one, family)) == family.series_max + 1
+    assert sum(series(one, families.JOBS).values()) == 1_000
+    assert series(one, families.JOB_QUERIES)["task", "other"] == 1_000 - families.JOB_QUERIES.series_max
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
@@ -117,14 +128,14 @@ def test_job_is_counted_when_it_has_ended_and_its_statements_before(one):
         (KeyboardInterrupt(), "error"),
     ],
 )
-def test_job_that_raises_has_failed_unless_it_exits_with_nothing_to_complain_of(one, error, outcome):
+def test_job_that_raises_has_failed_unless_it_exits_with_zero(one, error, outcome):
     with pytest.raises(type(error)), context.unit_of_work("command", "x"):
         raise error
     one.set_status(writer_status())
     assert series(one, families.JOBS) == {("command", "x", outcome): 1}
 
 
-def test_account_of_the_writer_is_told(one):
+def test_status_of_the_writer_is_exported(one):
     one.set_status(writer_status(captured=10, stored=7, queued=1, buffer_rows=2, flush_s=0.02))
     one.set_status(writer_status(captured=12, stored=10, queued=0, buffer_rows=2))
     assert series(one, families.CAPTURED) == {(): 12}
@@ -142,8 +153,8 @@ def test_counter_does_not_go_down_when_a_muted_query_is_taken_out(one):
     assert series(one, families.CAPTURED) == {(): 6}
 
 
-def test_faults_and_connections_of_before_are_not_counted(one, monkeypatch):
-    """As in a forked child: they are its parent's."""
+def test_faults_and_connections_before_the_fork_are_not_counted(one, monkeypatch):
+    """The parent counts them."""
     guard.faults["before"] += 3
     monkeypatch.setattr(
         instruments, "counts", lambda: {(families.DB_CONNECTIONS.name, "default", "sqlite"): 4}
@@ -167,7 +178,7 @@ def test_next_process_of_a_slot_goes_on_counting(one, shared):
     assert series(following, families.QUEUE_ROWS) == {(): 0}
 
 
-def test_file_is_written_once_a_second_and_at_the_end(one, shared, monkeypatch):
+def test_file_is_written_at_most_once_a_second_and_at_the_end(one, shared, monkeypatch):
     monkeypatch.setattr(sink, "PUBLISH_S", 1e9)
     one._published_s = 0.0
     one.set_status(writer_status(captured=1))
@@ -185,11 +196,11 @@ def test_nothing_is_written_while_nothing_changes(one, shared):
     assert not path.exists()
 
 
-def test_folder_that_is_gone_is_a_fault_and_not_the_hosts(one, shared, way):
+def test_missing_folder_is_a_fault_of_the_sink_only(one, shared, way):
     from sqllogs.pipeline.sinks import Sinks
 
     sinks = Sinks([one])
-    one._place()
+    one._open_file()
     one._path = shared.folder / "gone" / "sqllogs-0.json"
     before = guard.faults["MetricsSink"]
     sinks.set_status(writer_status(captured=1))

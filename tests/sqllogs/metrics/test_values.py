@@ -1,7 +1,11 @@
-"""Figures are bounded, add up over processes, and keep the newest exemplars."""
+"""Metrics are bounded, add up over processes, and keep the newest exemplars."""
+
+import os
+
+import pytest
 
 from sqllogs.metrics import values
-from sqllogs.metrics.values import Exemplar, Family, MetricValues, ObservationContext
+from sqllogs.metrics.values import LABEL_CHARS_MAX, Exemplar, Family, MetricValues, ObservationContext
 
 CALLS = Family(name="calls", kind="counter", help="", labels=("alias", "name"), fixed=1, series_max=2)
 SECONDS = Family(name="seconds", kind="histogram", help="", labels=("name",), buckets=(1.0, 2.0))
@@ -27,6 +31,33 @@ def test_labels_that_should_be_fixed_are_bounded_too():
         one.add(CALLS, (f"alias-{number}", "x"), 1)
     assert len(one.series(CALLS)) == 5
     assert sum(one.series(CALLS).values()) == 20
+
+
+def test_long_label_is_cut_and_stays_one_series():
+    one = made()
+    for end in ("a", "b"):
+        one.observe(SECONDS, ("x" * 10_000 + end,), 0.5)
+    assert {labels: value.counts for labels, value in one.series(SECONDS).items()} == {
+        ("x" * LABEL_CHARS_MAX,): [2, 0, 0]
+    }
+
+
+def test_label_that_is_not_valid_unicode_is_escaped(tmp_path):
+    """Otherwise neither the file could be written nor the scrape answered."""
+    one = made()
+    one.add(CALLS, ("default", "task \ud800"), 1)
+    values.write(tmp_path / "x.json", one.snapshot())
+    assert values.read(tmp_path / "x.json") == {"calls": [[["default", "task \\ud800"], 1]]}
+
+
+@pytest.mark.parametrize("umask", [0, 0o022], ids=oct)
+def test_file_is_readable_by_its_owner_only(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        values.write(tmp_path / "x.json", made().snapshot())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_value_on_an_edge_is_in_the_bucket_of_that_edge():
@@ -61,13 +92,13 @@ def test_gauges_of_a_dead_process_are_left_out():
     assert (total.series(WAITING), total.series(CALLS)) == ({}, {("default", "a"): 1})
 
 
-def test_figures_of_other_code_are_left_out():
+def test_values_of_another_version_are_ignored():
     total = made()
     total.absorb({"unknown": [[["x"], 1]], "calls": [[["one label"], 1]], "seconds": [[["x"], [[1], 1, []]]]})
     assert total.snapshot() == {}
 
 
-def test_file_that_is_no_snapshot_is_nothing(tmp_path):
+def test_invalid_file_is_an_empty_snapshot(tmp_path):
     path = tmp_path / "x.json"
     assert values.read(path) == {}
     for content in ("", "[1]", "{"):

@@ -1,18 +1,18 @@
-"""/metrics on the site is for those who may read the SQL log, in the format that they ask for."""
+"""/metrics of the site requires access to the SQL log and answers in the accepted format."""
 
 import pytest
 from django.test import Client
 
-from sqllogs.metrics.collector import Facts
+from sqllogs.metrics.collector import DatabaseState
 from tests.sqllogs.factories import reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
 @pytest.fixture(autouse=True)
-def _no_facts(monkeypatch):
-    """They have tests of their own: a thread cannot close the tests' databases in memory."""
-    monkeypatch.setattr(Facts, "collect", lambda self: iter(()))
+def _no_database_state(monkeypatch):
+    """Leave it out: its thread cannot close the tests' databases in memory."""
+    monkeypatch.setattr(DatabaseState, "collect", lambda self: iter(()))
 
 
 def test_anonymous_reader_is_refused():

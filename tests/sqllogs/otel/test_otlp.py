@@ -190,8 +190,8 @@ def test_what_the_end_of_the_process_leaves_is_counted():
 def test_share_is_of_whole_traces_and_slow_and_failing_ones_come_in_any_case():
     exporter = Exporter()
     sink = OTLPSink(Conf(otlp="http://h", otlp_share=0.5), lambda url: exporter)
-    kept = UnitOfWork("request", trace_id=1)
-    left = UnitOfWork("request", trace_id=2**64 - 1)
+    kept = UnitOfWork("request", span_id=1)
+    left = UnitOfWork("request", span_id=2**64 - 1)
     queries = [captured(unit=kept)] * 2 + [captured(unit=left)] * 3
     queries += [captured(unit=left, error=ValueError), captured(unit=left, execute_ns=600_000_000)]
     sink.add(batch_of(*queries))

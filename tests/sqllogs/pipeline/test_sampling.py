@@ -14,7 +14,7 @@ SLOW_MS = 500.0
 
 
 def of_trace(number, **changes):
-    return record()._replace(trace_id=f"{number:032x}", **changes)
+    return record()._replace(unit_id=f"{number:016x}", **changes)
 
 
 def test_share_is_of_whole_traces_and_every_process_chooses_alike():

@@ -114,6 +114,6 @@ def test_flood_of_different_statements_is_bounded_and_counted(give, log, caplog)
 
 def test_threshold_is_a_setting(caplog):
     batch = Resolver(Conf()).batch([captured(execute_ns=2_000_000)])
-    slow_log.make(Conf(slow_ms=2.0)).take(batch)
-    slow_log.make(Conf(slow_ms=2.1)).take(batch)
+    slow_log.make(Conf(slow_ms=2.0)).add(batch)
+    slow_log.make(Conf(slow_ms=2.1)).add(batch)
     assert lines(caplog) == ["2.0 ms at thread: SELECT ? trace_id=0"]

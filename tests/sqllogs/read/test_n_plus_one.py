@@ -134,3 +134,14 @@ def test_stats_show_the_worst_repetition_of_a_statement():
     for group_by, expected in [("fingerprint", {"f" * 16: 6, "e" * 16: 0}), ("table", {"t": 6, None: 0})]:
         body = reader(group_by).get("/sql-logs/stats/", {"group_by": group_by}).json()
         assert {row["group"]: row["repeats"] for row in body["results"]} == expected
+
+
+@both_databases
+def test_statement_without_a_call_site_is_a_suspect_of_its_route():
+    unit = UNIT | {"call_site": None}
+    requests = [
+        {"unit_id": digit * 16, "route": route} for route, digit in (("a/", "c"), ("b/", "d"), ("a/", "e"))
+    ]
+    put(*[unit | request for request in requests for _ in range(6)])
+    put_statement(sql=ONE)
+    assert sorted((row["route"], row["requests"]) for row in rows()) == [("a/", 2), ("b/", 1)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sqllogs import conf
-from sqllogs.checks.host import tell_projects_apart
+from sqllogs.checks.host import warn_of_projects_without_a_name
 from sqllogs.models import Event, Process, SQLLog
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.read import statistics
@@ -70,11 +70,11 @@ def test_setting_wins_over_the_variable_of_opentelemetry(ring_alias, settings, m
 def test_check_warns_of_a_second_project_without_a_name(ring_alias, settings, monkeypatch):
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
     write_as("", 1, settings)
-    assert tell_projects_apart(None, [ring_alias]) == []
+    assert warn_of_projects_without_a_name(None, [ring_alias]) == []
     Process.objects.using(ring_alias).update(urlconf="blog.urls")
-    (warning,) = tell_projects_apart(None, [ring_alias])
+    (warning,) = warn_of_projects_without_a_name(None, [ring_alias])
     assert warning.id == "sqllogs.W051"
     assert "blog.urls" in warning.msg
     settings.SQLLOGS = {**settings.SQLLOGS, "SERVICE": "shop"}
-    assert tell_projects_apart(None, [ring_alias]) == []
-    assert tell_projects_apart(None, None) == []
+    assert warn_of_projects_without_a_name(None, [ring_alias]) == []
+    assert warn_of_projects_without_a_name(None, None) == []

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from transactions.generator import generate
 from transactions.models import Transaction
@@ -13,27 +14,34 @@ BAR = 30
 
 
 class Command(BaseCommand):
-    help = "Invent bookings, the same ones for the same seed. All of them are written or none."
+    help = _("Generate random bookings, the same for the same seed, in one transaction.")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--count", type=int, default=10_000, help="bookings to add (10000)")
-        parser.add_argument("--seed", type=int, default=1, help="other seeds give other bookings (1)")
-        parser.add_argument("--if-empty", action="store_true", help="do nothing when there are any")
+        parser.add_argument(
+            "--count", type=int, default=10_000, help=_("number of bookings to add (default: 10000)")
+        )
+        parser.add_argument(
+            "--seed", type=int, default=1, help=_("seed of the random generator (default: 1)")
+        )
+        parser.add_argument(
+            "--if-empty", action="store_true", help=_("do nothing if there are transactions already")
+        )
 
     def handle(self, *, count: int, seed: int, if_empty: bool, **options: Any) -> None:
         if count < 1:
-            raise CommandError(f"--count {count}: give a number from 1 up.")
+            raise CommandError(_("--count must be at least 1."))
         if if_empty and Transaction.objects.exists():
-            self.stdout.write(f"{Transaction.objects.count():,} transactions are there already.")
+            existing = Transaction.objects.count()
+            self.stdout.write(_("%(count)s transactions exist already.") % {"count": f"{existing:,}"})
             return
-        # Whole or not at all: after a Ctrl-C half way, --if-empty must not keep the half.
+        # All or nothing: after Ctrl-C, --if-empty must not find a part of them.
         with transaction.atomic():
             for done in generate(count, seed):
                 self.show_progress(done, count)
-        self.stdout.write(f"{count:,} transactions generated.")
+        self.stdout.write(_("%(count)s transactions generated.") % {"count": f"{count:,}"})
 
     def show_progress(self, done: int, count: int) -> None:
-        """Draw the bar over itself on stderr, and only for a person to see."""
+        """Redraw the bar on stderr, if it is a terminal."""
         if self.stderr.isatty():
             bar = "#" * (BAR * done // count)
             end = "\n" if done == count else ""

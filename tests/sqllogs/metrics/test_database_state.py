@@ -1,4 +1,4 @@
-"""Gauges of the databases are of now, and a database that is away or hangs does not take the target down."""
+"""Gauges show the current state, and a database that is down or hangs does not take the target down."""
 
 import threading
 
@@ -7,12 +7,12 @@ from django.core.management import call_command
 from django.db import connections
 
 from sqllogs.metrics import collector as metrics_collector
-from sqllogs.metrics.collector import APPLIED, UNAPPLIED, Facts
+from sqllogs.metrics.collector import APPLIED, UNAPPLIED, DatabaseState
 from tests.sqllogs.rings import database
 
 
 class OwnConnections:
-    """Those that a test has added: the tests' databases in memory are never closed, which a thread must."""
+    """The databases a test has added; the tests' databases in memory stay open, which a thread must close."""
 
     def __iter__(self):
         return (alias for alias in connections if alias in ("ring", "away"))
@@ -25,12 +25,12 @@ class OwnConnections:
 
 
 @pytest.fixture
-def facts_of(monkeypatch, django_db_blocker):
-    """Ask anew each time; give the values of one alias by metric."""
+def state_of(monkeypatch, django_db_blocker):
+    """Query each time; return the values of one alias by metric."""
     monkeypatch.setattr(metrics_collector, "connections", OwnConnections())
     monkeypatch.setattr(metrics_collector, "AGE_MAX_S", 0.0)
     monkeypatch.setattr(metrics_collector, "WAIT_S", 60.0)
-    collector = Facts()
+    collector = DatabaseState()
 
     def values(alias):
         found = {}
@@ -44,32 +44,32 @@ def facts_of(monkeypatch, django_db_blocker):
         yield values
 
 
-def test_migrations_are_told_as_they_are_now(facts_of, ring_alias):
-    before = facts_of(ring_alias)
+def test_migrations_are_counted_as_they_are_now(state_of, ring_alias):
+    before = state_of(ring_alias)
     assert before[UNAPPLIED] == 0
     assert before[APPLIED] > 0
     call_command("migrate", "sqllogs", "zero", database=ring_alias, verbosity=0)
-    after = facts_of(ring_alias)
+    after = state_of(ring_alias)
     assert after[UNAPPLIED] > 0
     assert after[APPLIED] == before[APPLIED] - after[UNAPPLIED]
 
 
-def test_ring_is_told(facts_of, ring_alias):
-    assert facts_of(ring_alias)["sqllogs_ring_rows"] == 0
-    assert "sqllogs_ring_oldest_age_seconds" not in facts_of(ring_alias)
+def test_ring_has_gauges(state_of, ring_alias):
+    assert state_of(ring_alias)["sqllogs_ring_rows"] == 0
+    assert "sqllogs_ring_oldest_age_seconds" not in state_of(ring_alias)
 
 
-def test_database_that_is_away_is_down_and_the_others_are_told(facts_of, ring_alias, tmp_path):
+def test_unavailable_database_is_down_and_the_others_are_reported(state_of, ring_alias, tmp_path):
     nowhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "nowhere" / "x.sqlite3"}
     with database("away", nowhere):
-        assert facts_of("away")["sqllogs_database_up"] == 0
-        assert UNAPPLIED not in facts_of("away")
-        assert facts_of(ring_alias)["sqllogs_database_up"] == 1
+        assert state_of("away")["sqllogs_database_up"] == 0
+        assert UNAPPLIED not in state_of("away")
+        assert state_of(ring_alias)["sqllogs_database_up"] == 1
 
 
-def test_ring_without_tables_has_no_gauges_and_the_rest_is_told(facts_of, ring_alias):
+def test_ring_without_tables_has_no_gauges_and_the_rest_is_reported(state_of, ring_alias):
     call_command("migrate", "sqllogs", "zero", database=ring_alias, verbosity=0)
-    found = facts_of(ring_alias)
+    found = state_of(ring_alias)
     assert "sqllogs_ring_rows" not in found
     assert found["sqllogs_database_up"] == 1
 
@@ -85,22 +85,22 @@ def test_scrape_does_not_wait_for_a_database_that_hangs(monkeypatch):
     monkeypatch.setattr(metrics_collector, "_databases", databases)
     monkeypatch.setattr(metrics_collector, "_ring", lambda: iter(()))
     monkeypatch.setattr(metrics_collector, "WAIT_S", 0.01)
-    collector = Facts()
+    collector = DatabaseState()
     assert list(collector.collect()) == []
     assert hanging.is_set()
-    asking = collector._asking
+    asking = collector._query_thread
     assert list(collector.collect()) == []
-    assert collector._asking is asking  # one thread waits, however often Prometheus asks
+    assert collector._query_thread is asking  # one thread waits, however often Prometheus asks
     answer.set()
     asking.join(60)
 
 
-def test_facts_are_told_again_for_some_seconds_and_left_out_when_they_are_old(monkeypatch):
+def test_state_is_cached_for_some_seconds_and_left_out_when_it_is_old(monkeypatch):
     asked = []
     monkeypatch.setattr(metrics_collector, "_databases", lambda: iter(asked.append(1) or ["fact"]))
     monkeypatch.setattr(metrics_collector, "_ring", lambda: iter(()))
     monkeypatch.setattr(metrics_collector, "WAIT_S", 60.0)
-    collector = Facts()
+    collector = DatabaseState()
     assert [list(collector.collect()) for _ in range(3)] == [["fact"]] * 3
     assert len(asked) == 1
 
@@ -108,5 +108,5 @@ def test_facts_are_told_again_for_some_seconds_and_left_out_when_they_are_old(mo
         raise ZeroDivisionError
 
     monkeypatch.setattr(metrics_collector, "_databases", failing)
-    collector._asked_at_s -= metrics_collector.STALE_S
+    collector._queried_at_s -= metrics_collector.STALE_S
     assert list(collector.collect()) == []
