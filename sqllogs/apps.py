@@ -17,9 +17,10 @@ class SQLLogsConfig(AppConfig):
     def ready(self) -> None:
         from sqllogs import conf
         from sqllogs.checks import host, settings  # noqa: F401
-        from sqllogs.storage import permissions
+        from sqllogs.storage import files, permissions
 
         post_migrate.connect(permissions.create, sender=self, dispatch_uid="sqllogs.permissions")
+        post_migrate.connect(files.deny_others_after_migrate, sender=self, dispatch_uid="sqllogs.files")
         reason = conf.why_disabled()
         if conf.is_disabled_by_import():
             logger.warning("No query is recorded: %s", reason)

@@ -27,7 +27,7 @@ class Conf:
     """Records that a new ring holds. `manage.py sqllogs resize` changes an existing one."""
 
     statements_max: int = 10_000
-    """Statement texts kept. Records of further statements have no text."""
+    """Statement texts kept. Beyond it the least recently used are deleted."""
 
     statistics_rows_max: int = 2_000_000
     """Rows of statistics, about 110 bytes each. Beyond it the oldest are deleted; 0 disables statistics."""
@@ -68,6 +68,9 @@ class Conf:
 
     release: str = ""
     """Version of your application. Empty uses the environment variable of your host, or the git commit."""
+
+    service: str = ""
+    """Name of this project, where several write to one log. Empty uses the variable OTEL_SERVICE_NAME."""
 
     anonymous_loopback: bool = False
     """Let this machine read without a token. Only with DEBUG."""

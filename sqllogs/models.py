@@ -1,6 +1,8 @@
-"""The tables of the ring's database.
+"""The tables of the store.
 
-Written by `sqllogs.storage` in the writer's thread, read by `sqllogs.read`.
+Written by `sqllogs.storage` in the writer's thread; read by `sqllogs.read` in the readers' threads.
+A column that is added later is nullable or has a `db_default`: during an upgrade, processes of the
+previous release write rows without it.
 """
 
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ from zoneinfo import ZoneInfo
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not generic at run time
@@ -46,68 +49,76 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not g
 class SQLLog(models.Model):
     """One executed statement, in a fixed slot: `slot = seq % capacity`.
 
-    There is no secondary index: each costs the writer as much as the row
-    itself, while a scan of 100,000 narrow rows takes 10-30 ms, and newest
-    first is the order of the slots (see `sqllogs.read`). A larger ring
-    has `BlockColumn`.
+    There is no secondary index: each costs the writer as much as the row itself, a scan of
+    100,000 narrow rows takes 10 to 30 ms, and the order of the slots is newest first. Larger
+    rings are indexed by `BlockColumn`.
     """
 
-    slot = models.IntegerField(primary_key=True, help_text="Slot in the ring, 0 to capacity - 1.")
-    seq = models.BigIntegerField("id", help_text="Number of the record, ascending over all processes.")
-    time = UTCDateTimeField(help_text="When the statement was sent, UTC, microseconds.")
-    duration_ms = models.FloatField("duration", help_text="Execute and fetch time, milliseconds.")
-    execute_ms = models.FloatField(help_text="Time in the driver's execute, milliseconds.")
-    fetch_ms = models.FloatField(null=True, help_text="Time in the driver's fetches, milliseconds.")
+    slot = models.IntegerField(primary_key=True, help_text=_("Slot in the ring, 0 to capacity - 1."))
+    seq = models.BigIntegerField("id", help_text=_("Number of the record, ascending over all processes."))
+    time = UTCDateTimeField(help_text=_("When the statement was sent, UTC, microseconds."))
+    duration_ms = models.FloatField("duration", help_text=_("Execute and fetch time, milliseconds."))
+    execute_ms = models.FloatField(help_text=_("Time in the driver's execute, milliseconds."))
+    fetch_ms = models.FloatField(null=True, help_text=_("Time in the driver's fetches, milliseconds."))
     rows = models.BigIntegerField(
-        null=True, help_text="Rows returned or changed; rows fetched where the driver has no count."
+        null=True, help_text=_("Rows returned or changed; rows fetched where the driver has no count.")
     )
     fingerprint = models.CharField(
-        max_length=16, help_text="16 hex digits, the same for statements that differ only in literals."
+        max_length=16, help_text=_("16 hex digits, the same for statements that differ only in literals.")
     )
-    sql_length = models.IntegerField(help_text="Characters of the statement as sent.")
-    sql_hash = models.CharField(max_length=16, null=True, help_text="BLAKE2b of a statement that was cut.")
-    alias = models.CharField(max_length=64, help_text="Alias in DATABASES.")
-    vendor = models.CharField(max_length=16, help_text="Django's vendor name: sqlite, postgresql, ...")
-    many = models.BooleanField(help_text="Sent by executemany, which is one record.")
-    in_transaction = models.BooleanField(help_text="Sent inside a transaction, or ends it.")
+    sql_length = models.IntegerField(help_text=_("Characters of the statement as sent."))
+    sql_hash = models.CharField(
+        max_length=16, null=True, help_text=_("BLAKE2b hash of a statement that was cut.")
+    )
+    alias = models.CharField(max_length=64, help_text=_("Alias in DATABASES."))
+    vendor = models.CharField(max_length=16, help_text=_("Django's vendor name: sqlite, postgresql, ..."))
+    many = models.BooleanField(help_text=_("Sent by executemany, which is one record."))
+    in_transaction = models.BooleanField(help_text=_("Sent inside a transaction, or ends it."))
     error = models.CharField(
-        max_length=100, null=True, help_text="Class of the exception raised; its message is never stored."
+        max_length=100, null=True, help_text=_("Class of the exception raised; its message is never stored.")
     )
     sqlstate = models.CharField(
-        max_length=5, null=True, help_text="SQLSTATE of the error, where the database has one."
+        max_length=5, null=True, help_text=_("SQLSTATE of the error, where the database has one.")
     )
-    trace_id = models.CharField(max_length=32, null=True, help_text="W3C trace id, 32 hex digits.")
-    span_id = models.CharField(max_length=16, null=True, help_text="W3C span id, 16 hex digits.")
+    trace_id = models.CharField(max_length=32, null=True, help_text=_("W3C trace id, 32 hex digits."))
+    span_id = models.CharField(max_length=16, null=True, help_text=_("W3C span id, 16 hex digits."))
     unit_id = models.CharField(
-        max_length=16, null=True, help_text="Id of the request, command or task, 16 hex digits."
+        max_length=16, null=True, help_text=_("Id of the request, command or task, 16 hex digits.")
     )
-    sampled = models.BooleanField(help_text="Whether the tracing backend keeps the trace.")
-    request_id = models.CharField(max_length=64, null=True, help_text="The X-Request-ID header.")
-    kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")
-    route = models.CharField(max_length=200, null=True, help_text="URL pattern that matched.")
+    sampled = models.BooleanField(help_text=_("Whether the tracing backend keeps the trace."))
+    request_id = models.CharField(max_length=64, null=True, help_text=_("The X-Request-ID header."))
+    kind = models.CharField(
+        max_length=16, help_text=_("Kind of unit of work: request, command, task or thread.")
+    )
+    route = models.CharField(max_length=200, null=True, help_text=_("URL pattern that matched."))
     view = models.CharField(
         max_length=200,
         null=True,
-        help_text="Dotted name of the view, or name of the command, task or thread.",
+        help_text=_("Dotted name of the view, or name of the command, task or thread."),
     )
-    method = models.CharField(max_length=16, null=True, help_text="HTTP method.")
+    method = models.CharField(max_length=16, null=True, help_text=_("HTTP method."))
     status = models.SmallIntegerField(
-        null=True, help_text="HTTP status, where it was known when the record was stored."
+        null=True, help_text=_("HTTP status, where it was known when the record was stored.")
     )
-    repeats_allowed = models.BooleanField(default=False, help_text="Repeated on purpose, so not an N+1.")
+    repeats_allowed = models.BooleanField(
+        default=False, db_default=False, help_text=_("Repeated on purpose, so not an N+1.")
+    )
     call_site = models.CharField(
         max_length=300,
         null=True,
-        help_text="Where the application sent it: `path/file.py:line function`.",
+        help_text=_("Where the application sent it: `path/file.py:line function`."),
     )
-    release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
-    host = models.CharField(max_length=255, help_text="Name of the machine.")
-    pid = models.IntegerField(help_text="Process id.")
+    release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
+    host = models.CharField(max_length=255, help_text=_("Name of the machine."))
+    pid = models.IntegerField(help_text=_("Process id."))
 
     class Meta:
-        verbose_name = "SQL log"
-        verbose_name_plural = "SQL logs"
-        # The permission to read figures and fingerprints is Django's own view_sqllog.
+        verbose_name = _("SQL log")
+        verbose_name_plural = _("SQL logs")
+        # Figures and fingerprints need Django's own permission view_sqllog.
         default_permissions = ("view",)
         permissions = [
             ("view_sqllog_text", "Can view the SQL text"),
@@ -120,24 +131,24 @@ class SQLLog(models.Model):
 
 
 def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
-    """Return the one or two runs of slots that hold the numbers from `first` to `last`, oldest first."""
+    """Return the one or two ranges of slots that hold the numbers from `first` to `last`, oldest first."""
     low, high = first % capacity, last % capacity
     return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]
 
 
 class Statement(models.Model):
-    """The redacted text of a statement, once for all its records."""
+    """The redacted text of a statement, stored once for all its records."""
 
-    fingerprint = models.CharField(max_length=16, primary_key=True, help_text="16 hex digits.")
-    sql = models.TextField(help_text="The statement with every literal replaced by ?.")
-    operation = models.CharField(max_length=32, help_text="SELECT, INSERT, ...")
-    tables = models.CharField(max_length=500, help_text="Tables that the statement names.")
+    fingerprint = models.CharField(max_length=16, primary_key=True, help_text=_("16 hex digits."))
+    sql = models.TextField(help_text=_("The statement with every literal replaced by ?."))
+    operation = models.CharField(max_length=32, help_text=_("SELECT, INSERT, ..."))
+    tables = models.CharField(max_length=500, help_text=_("Tables that the statement names."))
     first_seen = UTCDateTimeField()
-    last_seen = UTCDateTimeField(help_text="To the hour; the oldest make room for new ones.")
+    last_seen = UTCDateTimeField(help_text=_("To the hour. The least recently seen are deleted first."))
 
     class Meta:
-        verbose_name = "slow query"  # as the admin calls it, which lists statements by their share of load
-        verbose_name_plural = "Slow queries"
+        verbose_name = _("slow query")  # the admin lists statements by their share of load
+        verbose_name_plural = _("Slow queries")
         default_permissions = ()
 
     def __str__(self) -> str:
@@ -145,17 +156,19 @@ class Statement(models.Model):
 
 
 class Review(models.Model):
-    """What somebody has decided about a statement; kept when the statement's text is not."""
+    """A user's decision about a statement; kept after the statement's text is deleted."""
 
     class Status(models.TextChoices):
-        OPEN = "open", "Open"
-        REVIEWED = "reviewed", "Reviewed"
-        IGNORED = "ignored", "Ignored"
+        OPEN = "open", _("Open")
+        REVIEWED = "reviewed", _("Reviewed")
+        IGNORED = "ignored", _("Ignored")
 
-    fingerprint = models.CharField(max_length=16, primary_key=True, help_text="16 hex digits.")
+    fingerprint = models.CharField(max_length=16, primary_key=True, help_text=_("16 hex digits."))
     status = models.CharField(max_length=16, choices=Status.choices)
-    by = models.CharField(max_length=150, help_text="Username: users may be in another database.")
-    at = UTCDateTimeField(help_text="When, UTC.")
+    by = models.CharField(
+        max_length=150, help_text=_("Username. Not a foreign key: users may be in another database.")
+    )
+    at = UTCDateTimeField(help_text=_("When, UTC."))
     note = models.TextField(blank=True)
 
     class Meta:
@@ -166,12 +179,16 @@ class Review(models.Model):
 
 
 class RingHead(models.Model):
-    """One row: how far the ring has been written. Locked only while a block is reserved."""
+    """One row: the state of the ring. Locked only while a block of numbers is reserved."""
 
     id = models.IntegerField(primary_key=True, default=1)
-    seq = models.BigIntegerField(help_text="The last number given out.")
-    capacity = models.IntegerField(help_text="Slots.")
-    epoch = models.IntegerField(default=0, help_text="Changes when texts or keys are deleted.")
+    seq = models.BigIntegerField(help_text=_("The last reserved number."))
+    capacity = models.IntegerField(help_text=_("Number of slots."))
+    epoch = models.IntegerField(
+        default=0,
+        db_default=0,
+        help_text=_("Incremented when texts or keys are deleted, so that writers store them again."),
+    )
 
     class Meta:
         default_permissions = ()
@@ -181,15 +198,15 @@ class RingHead(models.Model):
 
 
 class BlockColumn(models.Model):
-    """One column of a block of records, in a ring too large to be scanned; see `sqllogs.storage.blocks`."""
+    """One column of a block of records, in a ring too large to scan; see `sqllogs.storage.blocks`."""
 
     pk = models.CompositePrimaryKey("name", "block")
-    name = models.CharField(max_length=16, help_text="Of the column of SQLLog.")
-    block = models.BigIntegerField(help_text="Which block, counted from 0 from the first record on.")
-    low = models.FloatField(null=True, help_text="Least value, of numbers and times.")
-    high = models.FloatField(null=True, help_text="Greatest value, of numbers and times.")
-    values = models.BinaryField(help_text="Distinct names as JSON, or numbers, little-endian.")
-    codes = models.BinaryField(help_text="Which name each record has, where there are several.")
+    name = models.CharField(max_length=16, help_text=_("Column of SQLLog."))
+    block = models.BigIntegerField(help_text=_("Number of the block; block 0 starts at the first record."))
+    low = models.FloatField(null=True, help_text=_("Smallest value, of numbers and times."))
+    high = models.FloatField(null=True, help_text=_("Largest value, of numbers and times."))
+    values = models.BinaryField(help_text=_("Distinct names as JSON, or little-endian doubles."))
+    codes = models.BinaryField(help_text=_("Index of each record's name, if there are several names."))
 
     class Meta:
         default_permissions = ()
@@ -199,24 +216,38 @@ class BlockColumn(models.Model):
 
 
 class Process(models.Model):
-    """What one process has captured, stored and dropped; written with each batch."""
+    """What one process has captured, stored and dropped; updated with each batch."""
 
     uuid = models.CharField(max_length=32, primary_key=True)
     host = models.CharField(max_length=255)
     pid = models.IntegerField()
     started_at = UTCDateTimeField()
     updated_at = UTCDateTimeField()
-    captured = models.BigIntegerField(help_text="Queries seen.")
-    stored = models.BigIntegerField(help_text="Records written to the ring.")
-    sampled_out = models.BigIntegerField(default=0, help_text="Records that only the statistics count.")
-    dropped = models.JSONField(default=dict, help_text="Records lost, by reason.")
-    exported = models.JSONField(
-        default=dict, help_text="Records that were to be sent elsewhere too, by outcome."
+    captured = models.BigIntegerField(help_text=_("Queries seen."))
+    stored = models.BigIntegerField(help_text=_("Records stored in the ring."))
+    sampled_out = models.BigIntegerField(
+        default=0, db_default=0, help_text=_("Records that were only counted in the statistics.")
     )
-    queued = models.IntegerField(help_text="Records waiting.")
-    lag_ms = models.FloatField(help_text="Age of the oldest record of the last batch, milliseconds.")
+    dropped = models.JSONField(default=dict, help_text=_("Records dropped, by reason."))
+    exported = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text=_("Records to be sent over OTLP, by outcome."),
+    )
+    queued = models.IntegerField(help_text=_("Records in the queue."))
+    lag_ms = models.FloatField(help_text=_("Age of the oldest record of the last batch, milliseconds."))
     written_part = models.BigIntegerField(
-        default=0, help_text="Number of the last part of a batch written: it is not counted a second time."
+        default=0,
+        db_default=0,
+        help_text=_("Number of the last part of a batch that was written; it is not written again."),
+    )
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
+    urlconf = models.CharField(
+        max_length=200,
+        null=True,
+        help_text=_("The project's ROOT_URLCONF: of several one is another project."),
     )
 
     class Meta:
@@ -227,32 +258,38 @@ class Process(models.Model):
 
 
 class StatisticKey(models.Model):
-    """What all calls of one statistic have in common: which statement, from where, in which release.
+    """What the calls of one statistic have in common: statement, route, release and so on.
 
-    The id is a hash of the other fields, so that every process finds it by itself.
+    The id is a hash of the other fields, so that every process computes the same one.
     """
 
     id = models.BigIntegerField(
-        primary_key=True, help_text="BLAKE2b of the fields; 0 is all that had no room."
+        primary_key=True,
+        help_text=_("BLAKE2b hash of the fields; 0 counts all keys beyond STATISTICS_KEYS_MAX."),
     )
     fingerprint = models.CharField(
-        max_length=16, help_text="16 hex digits, the same for statements that differ only in literals."
+        max_length=16, help_text=_("16 hex digits, the same for statements that differ only in literals.")
     )
-    alias = models.CharField(max_length=64, help_text="Alias in DATABASES.")
-    vendor = models.CharField(max_length=16, help_text="Django's vendor name: sqlite, postgresql, ...")
-    kind = models.CharField(max_length=16, help_text="Unit of work: request, command, task or thread.")
-    route = models.CharField(max_length=200, null=True, help_text="URL pattern that matched.")
+    alias = models.CharField(max_length=64, help_text=_("Alias in DATABASES."))
+    vendor = models.CharField(max_length=16, help_text=_("Django's vendor name: sqlite, postgresql, ..."))
+    kind = models.CharField(
+        max_length=16, help_text=_("Kind of unit of work: request, command, task or thread.")
+    )
+    route = models.CharField(max_length=200, null=True, help_text=_("URL pattern that matched."))
     view = models.CharField(
         max_length=200,
         null=True,
-        help_text="Dotted name of the view, or name of the command, task or thread.",
+        help_text=_("Dotted name of the view, or name of the command, task or thread."),
     )
     method = models.CharField(
-        max_length=16, null=True, help_text="HTTP method; OTHER for one of no standard."
+        max_length=16, null=True, help_text=_("HTTP method; OTHER if it is not a standard one.")
     )
-    release = models.CharField(max_length=100, null=True, help_text="Version of the application.")
+    release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
     last_seen = models.BigIntegerField(
-        help_text="To the hour, seconds since the epoch; the oldest make room for new ones."
+        help_text=_("To the hour, seconds since the epoch. The least recently seen are deleted first.")
     )
 
     class Meta:
@@ -265,24 +302,24 @@ class StatisticKey(models.Model):
 class Statistic(models.Model):
     """All calls of one key in one minute, hour or day.
 
-    A call is counted in its minute, and with that in its hour and day once they are rolled up.
-
-    The order of the primary key is that in which rows are written and read; on SQLite it is the
-    table itself (WITHOUT ROWID).
+    A call is counted in its minute first; the rollup adds minutes to hours and days. Rows are
+    written and read in the order of the primary key; on SQLite it is the table (WITHOUT ROWID).
     """
 
     pk = models.CompositePrimaryKey("resolution_s", "time", "key")
-    resolution_s = models.IntegerField(help_text="60, 3600 or 86400 seconds.")
-    time = models.BigIntegerField(help_text="Start, seconds since the epoch; a multiple of the resolution.")
+    resolution_s = models.IntegerField(help_text=_("Length: 60, 3600 or 86400 seconds."))
+    time = models.BigIntegerField(
+        help_text=_("Start, seconds since the epoch; a multiple of the resolution.")
+    )
     key = models.ForeignKey(StatisticKey, models.DO_NOTHING, db_constraint=False, db_index=False)
-    calls = models.BigIntegerField(help_text="Statements sent.")
-    errors = models.BigIntegerField(help_text="Of these, failed.")
-    rows = models.BigIntegerField(help_text="Rows returned or changed, where the driver told.")
-    total_us = models.BigIntegerField(help_text="Sum of durations, microseconds.")
-    max_us = models.BigIntegerField(help_text="Longest duration, microseconds.")
-    last_seen = models.BigIntegerField(help_text="Latest call, seconds since the epoch.")
+    calls = models.BigIntegerField(help_text=_("Number of calls."))
+    errors = models.BigIntegerField(help_text=_("Number of failed calls."))
+    rows = models.BigIntegerField(help_text=_("Rows returned or changed, if the driver reports them."))
+    total_us = models.BigIntegerField(help_text=_("Sum of durations, microseconds."))
+    max_us = models.BigIntegerField(help_text=_("Longest duration, microseconds."))
+    last_seen = models.BigIntegerField(help_text=_("Latest call, seconds since the epoch."))
     durations = models.BinaryField(
-        help_text="Calls by logarithmic range of duration; see statistics.durations."
+        help_text=_("Calls by logarithmic range of duration; see sqllogs.statistics.histogram.")
     )
 
     class Meta:
@@ -293,14 +330,16 @@ class Statistic(models.Model):
 
 
 class RollUp(models.Model):
-    """One row: up to when minutes have been added to hours and days."""
+    """One row: up to which time minutes have been added to hours and days."""
 
     id = models.IntegerField(primary_key=True, default=1)
     until_s = models.BigIntegerField(
-        help_text="Minutes before this are rolled up, seconds since the epoch; late calls count in all."
+        help_text=_("Minutes before this are rolled up, seconds since the epoch.")
     )
     tidied_at = models.BigIntegerField(
-        default=0, help_text="When a process last looked for old statistics, seconds since the epoch."
+        default=0,
+        db_default=0,
+        help_text=_("When a process last searched for old statistics, seconds since the epoch."),
     )
 
     class Meta:
@@ -311,16 +350,21 @@ class RollUp(models.Model):
 
 
 class Event(models.Model):
-    """Something that happened to the application, to be seen beside its figures."""
+    """A deploy, a migration or a full table of statements, shown next to the charts."""
 
     key = models.CharField(
-        max_length=128, unique=True, null=True, help_text="What happens once, whoever notices it first."
+        max_length=128,
+        unique=True,
+        null=True,
+        help_text=_("Unique key of an event that several processes notice."),
     )
-    time = UTCDateTimeField(help_text="When, UTC.")
-    kind = models.CharField(max_length=16, help_text="deploy or migration.")
+    time = UTCDateTimeField(help_text=_("When, UTC."))
+    kind = models.CharField(
+        max_length=16, help_text=_("deploy, migration, or statements: their table was full.")
+    )
     title = models.CharField(max_length=200)
     text = models.TextField(blank=True)
-    tags = models.JSONField(default=list, help_text="Words to choose by.")
+    tags = models.JSONField(default=list, help_text=_("Words to filter by."))
 
     class Meta:
         default_permissions = ()
@@ -330,12 +374,14 @@ class Event(models.Model):
 
 
 class Token(models.Model):
-    """A bearer token that may read the SQL log API and nothing else."""
+    """A bearer token that gives read access to the API of the SQL log only."""
 
-    name = models.CharField(max_length=64, help_text="Who uses it; two may be active under one name.")
-    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the token, hex.")
+    name = models.CharField(
+        max_length=64, help_text=_("Name of the user or system. Two tokens may share a name, for rotation.")
+    )
+    digest = models.CharField(max_length=64, unique=True, help_text=_("SHA-256 of the token, hexadecimal."))
     created_at = UTCDateTimeField(auto_now_add=True)
-    last_used_at = UTCDateTimeField(null=True, help_text="To the minute.")
+    last_used_at = UTCDateTimeField(null=True, help_text=_("To the minute."))
     revoked_at = UTCDateTimeField(null=True)
 
     class Meta:

@@ -127,6 +127,7 @@ class Record(NamedTuple):
     repeats_allowed: bool
     call_site: str | None
     release: str | None
+    service: str | None
     host: str
     pid: int
 
@@ -185,6 +186,7 @@ class RecordJSON(TypedDict):
     status: Annotated[int | None, RecordField(_("Status"), FieldGroup.ORIGIN)]
     call_site: Annotated[str | None, RecordField(_("Call site"), FieldGroup.ORIGIN)]
     release: Annotated[str | None, RecordField(_("Release"), FieldGroup.ORIGIN)]
+    service: Annotated[str | None, RecordField(_("Service"), FieldGroup.ORIGIN)]
     host: Annotated[str, RecordField(_("Host"), FieldGroup.ORIGIN)]
     pid: Annotated[int, RecordField(_("Process"), FieldGroup.ORIGIN)]
 

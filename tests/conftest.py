@@ -13,6 +13,8 @@ pytest_plugins = [
     "tests.markers",
     "tests.ports",
     "tests.postgresql",
+    "tests.pgbouncer",
+    "tests.mariadb",
     "tests.browser",
     "tests.receiver",
     "tests.servers",

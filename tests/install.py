@@ -12,7 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.programs import CHROMIUM, CURL, INITDB, PROMETHEUS, PROMTOOL, command, missing
+from tests.programs import (
+    CHROMIUM,
+    CURL,
+    INITDB,
+    MARIADB_INSTALL,
+    MARIADBD,
+    PGBOUNCER,
+    PROMETHEUS,
+    PROMTOOL,
+    command,
+    missing,
+)
 
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -21,7 +32,7 @@ NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/no-cluster-for-tests.c
 
 
 def main() -> None:
-    needed = missing(INITDB, CHROMIUM, CURL, PROMETHEUS, PROMTOOL)
+    needed = missing(INITDB, CHROMIUM, CURL, MARIADBD, MARIADB_INSTALL, PGBOUNCER, PROMETHEUS, PROMTOOL)
     if not needed:
         return
     install = command(*needed)

@@ -39,6 +39,11 @@ CHROMIUM = Program(
     debian="chromium",
     homebrew="--cask chromium",
 )
+PGBOUNCER = Program(names=("pgbouncer",), folders=("/usr/sbin",), debian="pgbouncer", homebrew="pgbouncer")
+MARIADBD = Program(names=("mariadbd",), folders=("/usr/sbin",), debian="mariadb-server", homebrew="mariadb")
+MARIADB_INSTALL = Program(
+    names=("mariadb-install-db",), folders=(), debian="mariadb-server", homebrew="mariadb"
+)
 CURL = Program(names=("curl",), folders=(), debian="curl", homebrew="curl")
 PROMETHEUS = Program(names=("prometheus",), folders=(), debian="prometheus", homebrew="prometheus")
 PROMTOOL = Program(names=("promtool",), folders=(), debian="prometheus", homebrew="prometheus")

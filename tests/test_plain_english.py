@@ -30,9 +30,8 @@ PENDING = {
         "sqllogs/pipeline",
         "sqllogs/read",
         "sqllogs/sql",
-        "sqllogs/statistics",
     ),
-    *("sqllogs/storage", "sqllogs/testing"),
+    "sqllogs/testing",
 }
 
 

@@ -18,6 +18,7 @@ from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve,
 from django.utils.module_loading import import_string
 
 from sqllogs import conf
+from sqllogs.context import muted
 from sqllogs.storage import permissions
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
@@ -87,6 +88,36 @@ def missing_permissions(
             f"permissions {', '.join(missing)}.",
             hint=f"Run `manage.py migrate --database {conf.load().database}`, which creates them.",
             id="sqllogs.W011",
+        )
+    ]
+
+
+@register(Tags.database)
+def warn_of_projects_without_a_name(
+    app_configs: Any, databases: Collection[str] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn of two projects in one log that have no name, if the command checks its database."""
+    from sqllogs.models import Process
+    from sqllogs.storage.events import current_service
+
+    given = conf.load()
+    if given.database not in (databases or ()) or current_service(given):
+        return []
+    nameless = Process.objects.using(given.database).filter(service=None).exclude(urlconf=None)
+    try:
+        with muted():
+            found = set(nameless.values_list("urlconf", flat=True).distinct())
+    except DatabaseError:  # not migrated yet
+        return []
+    others = found - {getattr(settings, "ROOT_URLCONF", None)}
+    if not others:
+        return []
+    return [
+        Warning(
+            f"Projects with other URLs write to this SQL log: {', '.join(sorted(map(str, others)))}. "
+            "Views of the same name are counted together.",
+            hint="Give each project a name: SQLLOGS['SERVICE'], or the variable OTEL_SERVICE_NAME.",
+            id="sqllogs.W051",
         )
     ]
 

@@ -14,6 +14,7 @@ from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf
 from sqllogs.capture.call_site import application_paths
+from sqllogs.storage import files
 
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
 
@@ -57,6 +58,18 @@ def check_shared_file() -> Iterator[CheckMessage]:
                 hint="Give it a file of its own: see the hint of sqllogs.E003.",
                 id="sqllogs.W001",
             )
+
+
+def check_store_file() -> Iterator[CheckMessage]:
+    alias = conf.load().database
+    path = files.path_of(alias) if alias in settings.DATABASES else None
+    # A warning: an image is often built where the folder is not mounted.
+    if path is not None and (found := files.find_problem(path)) is not None:
+        yield Warning(
+            f"The SQL log's file {path} cannot be written. {found.problem}",
+            hint=found.advice,
+            id="sqllogs.W050",
+        )
 
 
 def check_buffer() -> Iterator[CheckMessage]:
@@ -138,6 +151,7 @@ CHECKS = (
     check_settings,
     check_anonymous,
     check_shared_file,
+    check_store_file,
     check_buffer,
     check_application,
     check_otlp,

@@ -25,7 +25,7 @@ PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
 """Not in the resource: backends make a stream of each resource, which would be one per process."""
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
-OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "host", "pid"])
+OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "service", "host", "pid"])
 """Fields of a record that are part of OpenTelemetry's log record, or of its resource."""
 _NAMES = tuple(name for name in Record._fields if name in FIELDS and name not in OWN_FIELDS)
 _VALUES = attrgetter(*_NAMES)
@@ -34,9 +34,9 @@ _VALUES = attrgetter(*_NAMES)
 class LogRecords:
     """Makes log records; for one thread."""
 
-    def __init__(self, *, release: str, slow_ms: float) -> None:
+    def __init__(self, *, release: str, slow_ms: float, service: str = "") -> None:
         self._slow_ms = slow_ms
-        self._resource = _resource(release)
+        self._resource = _resource(release, service)
         self._scope = InstrumentationScope("sqllogs", schema_url=SCHEMA_URL)
         self._limits = LogRecordLimits()
         self._attributes = Attributes()
@@ -75,7 +75,7 @@ def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
     return known(fields)
 
 
-def _resource(release: str) -> Resource:
+def _resource(release: str, service: str) -> Resource:
     """Describe this process; with the resource of the application's spans if it has set up a provider."""
     host = socket.gethostname()
     own: dict[str, Value] = {"host.name": host, "host": host}
@@ -83,7 +83,9 @@ def _resource(release: str) -> Resource:
         own |= {"service.version": release, "release": release}
     resource = getattr(trace.get_tracer_provider(), "resource", None) or DEFAULT_RESOURCE
     project = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
-    if project and str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+    if service:
+        own["service.name"] = service
+    elif project and str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         own["service.name"] = project  # neither the application nor OTEL_SERVICE_NAME has named it
     kept = {name: value for name, value in resource.attributes.items() if name not in PER_PROCESS}
     return Resource(kept | own, resource.schema_url)

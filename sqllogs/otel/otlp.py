@@ -178,7 +178,9 @@ class OTLPSink:
         from sqllogs.otel.log_records import LogRecords
 
         # Made late: by then the application has set up its provider, whose resource is used.
-        self._records = self._records or LogRecords(release=self._conf.release, slow_ms=self._conf.slow_ms)
+        self._records = self._records or LogRecords(
+            release=self._conf.release, slow_ms=self._conf.slow_ms, service=self._conf.service
+        )
         made = []
         for record, statement, sql in queued:
             try:

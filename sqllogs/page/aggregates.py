@@ -33,6 +33,7 @@ GROUPS = {
     "alias": (_("Database"), ngettext_lazy("database", "databases"), _("Databases")),
     "kind": (_("Kind"), ngettext_lazy("kind", "kinds"), _("Kinds")),
     "release": (_("Release"), ngettext_lazy("release", "releases"), _("Releases")),
+    "service": (_("Service"), ngettext_lazy("service", "services"), _("Services")),
     "host": (_("Host"), ngettext_lazy("host", "hosts"), _("Hosts")),
 }
 """By value of `group_by`: label, noun after a count, title of the count."""

@@ -48,6 +48,7 @@ class Resolver:
         self._statements = StatementScanner()
         self._call_sites = CallSites(conf)
         self._release = _text(events.current_release(conf), "release")
+        self._service = _text(events.current_service(conf), "service")
         self._host = _text(socket.gethostname(), "host") or ""
         self._pid = os.getpid()
 
@@ -112,6 +113,7 @@ class Resolver:
             *origin,
             None if code is None else self._call_sites.name(code, lasti),
             self._release,
+            self._service,
             self._host,
             self._pid,
         )

@@ -200,7 +200,7 @@ def as_time(value: Any) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "host")
+GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "service", "host")
 """What can be grouped by."""
 
 OF_STATEMENT = ("operation", "table")

@@ -123,7 +123,7 @@ class NumberCondition:
         values = self._values.get(block)
         if values is None:  # the block has been overwritten meanwhile
             return 0
-        return blocks.passing(among, values, self._meets)
+        return blocks.matching_numbers(among, values, self._meets)
 
 
 class NameCondition:
@@ -147,7 +147,7 @@ class NameCondition:
         values, codes = self._columns.get(block, (b"[]", b""))
         if self._needles and not any(needle in values for needle in self._needles):
             return 0
-        return among & blocks.named(orjson.loads(values), codes, self._test)
+        return among & blocks.matching_names(orjson.loads(values), codes, self._test)
 
 
 def condition_columns(name: str, found: Sequence[int], alias: str) -> Iterable[tuple[int, bytes, bytes]]:

@@ -44,7 +44,7 @@ class Index:
         if not blocks.is_indexed(ring.capacity):
             return None
         extremes = block_conditions.extremes(filtered.db)
-        whole = blocks.whole(ring.seq, ring.capacity)
+        whole = blocks.complete_blocks(ring.seq, ring.capacity)
         if not whole or len(extremes["time"].keys() & set(whole)) < INDEXED_SHARE_MIN * len(whole):
             return None
         try:
@@ -60,7 +60,7 @@ class Index:
         """Count up to `cap` of the numbers from `first` to `last`."""
         counted = 0
         for _, records in self._matching(first, last, descending=True):
-            counted += blocks.size(records)
+            counted += blocks.count_records(records)
             if counted >= cap:
                 break
         return min(counted, cap)
@@ -75,7 +75,7 @@ class Index:
         found = (
             first + place
             for first, records in self._matching(*behind, descending=descending)
-            for place in (reversed([*blocks.places(records)]) if descending else blocks.places(records))
+            for place in (reversed([*blocks.positions(records)]) if descending else blocks.positions(records))
         )
         return list(islice(found, window.offset, window.offset + window.limit))
 
@@ -111,7 +111,7 @@ class Index:
         for chunk in _chunks(possible[::-1] if descending else possible):
             self._load(chunk)
             for block in chunk:
-                if records := blocks.between(self._records(block), block, first, last):
+                if records := blocks.within(self._records(block), block, first, last):
                     yield blocks.first_of(block), records
 
     def _possible(self, first: int, last: int) -> list[int]:
@@ -156,10 +156,10 @@ class Index:
                     yield blocks.UNKNOWN if value is None else value, seq
             elif block in columns:
                 begin, values = blocks.first_of(block), columns[block]
-                records = blocks.between(self._records(block), block, self._ring.oldest, self._ring.seq)
+                records = blocks.within(self._records(block), block, self._ring.oldest, self._ring.seq)
                 if beyond is not None:
-                    records = blocks.passing(records, values, beyond)
-                for place in blocks.places(records):
+                    records = blocks.matching_numbers(records, values, beyond)
+                for place in blocks.positions(records):
                     yield values[place], begin + place
 
 

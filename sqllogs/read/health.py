@@ -12,15 +12,17 @@ from typing import Literal
 
 from django.db.models import Max, Sum
 
-from sqllogs.models import Process
+from sqllogs.models import Event, Process
 from sqllogs.read import records
 from sqllogs.read import ring as read_ring
+from sqllogs.storage.events import STATEMENTS_FULL
 
 ALIVE_WITHIN = timedelta(seconds=30)
 """A process that captures writes its figures every ten seconds at the latest."""
 LOSS_WITHIN = timedelta(hours=1)
 """How long what an ended process has lost is reported."""
 LAG_MAX_MS = 10_000.0
+FULL_WITHIN = timedelta(hours=1)
 EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
 
 
@@ -79,7 +81,7 @@ def health() -> Health:
     now = datetime.now(UTC)
     processes = [_process(found, now) for found in latest_processes()]
     alive = [process for process in processes if process.alive]
-    reasons = [reason for process in alive for reason in _complaints(process)]
+    reasons = [*_full_tables(now), *(reason for process in alive for reason in _complaints(process))]
     ended = [one for one in processes if not one.alive and now - one.updated_at <= LOSS_WITHIN]
     reasons += [reason for process in ended for reason in _losses_of_ended(process)]
     totals = process_totals()
@@ -130,6 +132,12 @@ def _process(found: Process, now: datetime) -> ProcessHealth:
         queued=found.queued,
         lag_ms=found.lag_ms,
     )
+
+
+def _full_tables(now: datetime) -> list[str]:
+    """Return a reason if statement texts had to be deleted to make room for new ones."""
+    full = Event.objects.filter(kind=STATEMENTS_FULL, time__gte=now - FULL_WITHIN).order_by("-time")
+    return list(full.values_list("title", flat=True)[:1])
 
 
 def _complaints(process: ProcessHealth) -> Iterator[str]:

@@ -301,6 +301,7 @@ class SQLLogFilter(django_filters.FilterSet):
     route = ValuesFilter("route", label="Route")
     view = ValuesFilter("view", label="View")
     release = ValuesFilter("release", label="Release")
+    service = ValuesFilter("service", label="Service")
     host = ValuesFilter("host", label="Host")
     trace_id = ValuesFilter("trace_id", convert=as_hex(32), label="Trace")
     request_id = ValuesFilter("request_id", label="Request")

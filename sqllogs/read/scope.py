@@ -21,8 +21,8 @@ Source = Literal["ring", "statistics"]
 
 SUPPORTED = frozenset(
     {
-        "from", "to", "alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint",
-        "operation", "table", "search",
+        "from", "to", "alias", "vendor", "kind", "method", "route", "view", "release", "service",
+        "fingerprint", "operation", "table", "search",
     }
 )  # fmt: skip
 """The filters that statistics answer; any other needs the ring."""

@@ -166,7 +166,8 @@ def _datetime(time_s: int) -> datetime:
 
 
 GROUPS = (
-    "fingerprint", "route", "view", "alias", "vendor", "kind", "method", "release", "operation", "table",
+    "fingerprint", "route", "view", "alias", "vendor", "kind", "method", "release", "service", "operation",
+    "table",
 )  # fmt: skip
 """What figures can be grouped by. A statement on several tables counts in each of them."""
 

@@ -17,7 +17,7 @@ from sqllogs.read.aggregates import fetch, joins
 from sqllogs.statistics import histogram
 from sqllogs.statistics.resolution import MINUTE_S, ResolutionSpan
 
-_OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "fingerprint")
+_OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "service", "fingerprint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class Where:
     route: tuple[str, ...] = ()
     view: tuple[str, ...] = ()
     release: tuple[str, ...] = ()
+    service: tuple[str, ...] = ()
     fingerprint: tuple[str, ...] = ()
     operation: tuple[str, ...] = ()
     table: tuple[str, ...] = ()

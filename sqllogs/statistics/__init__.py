@@ -1,1 +1,1 @@
-"""Count every call by minute, hour and day, beyond the ring's end."""
+"""Count every call by minute, hour and day, for longer than the ring keeps records."""

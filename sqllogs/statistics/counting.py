@@ -1,11 +1,7 @@
-"""Count the calls of a batch by key and time.
+"""Count the calls of a batch by key and minute, and remember which keys are stored.
 
-Runs in the writer's thread, fed by `sqllogs.storage` with each batch; what it
-returns is added to the tables by the stores, in the order given.
-
-Know which keys are stored, and say which of a batch are to be stored with it.
-
-One for each `sqllogs.storage.Ring`, in the writer's thread.
+Called by `sqllogs.storage.ring` with each batch, in the writer's thread; the stores add the
+rows to the tables in the order in which they are returned.
 """
 
 from collections import defaultdict
@@ -20,13 +16,13 @@ from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, by_second, fl
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 ROWS_MAX = 1 << 40
-"""Of one call; what a driver tells beyond is no number of rows, and would overflow a sum."""
+"""Per call; a larger number from a driver is not a number of rows, and would overflow the sum."""
 OTHER_METHOD = "OTHER"
-"""A client can send any word as a method; it must not make keys."""
+"""Counts all other methods: a client can send any word, and must not be able to create keys."""
 
 
 class Key(NamedTuple):
-    """The fields of a `StatisticKey` that its id is made of."""
+    """The fields that identify a `StatisticKey`."""
 
     fingerprint: str
     alias: str
@@ -36,23 +32,25 @@ class Key(NamedTuple):
     view: str | None
     method: str | None
     release: str | None
+    service: str | None
 
     @property
     def id(self) -> int:
-        """Return the same signed 64-bit number in every process; never 0, which is OTHER's."""
-        # No field holds a NUL, and none is empty: each combination reads differently.
-        text = "\0".join([field or "" for field in self])
+        """Return the same signed 64-bit number in every process; never 0, which is OTHER_ID."""
+        # No field contains a NUL or is empty, so that no two keys give the same text.
+        # Without a service it is left out: a release before it has the same id for the same key.
+        text = "\0".join([field or "" for field in (self if self.service else self[:-1])])
         digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True) or 1
 
 
 OTHER_ID = 0
 OTHER_KEY = Key(*["other"] * len(Key._fields))
-"""What has no room of its own counts here, so that totals stay exact."""
+"""Counts all keys beyond STATISTICS_KEYS_MAX, so that totals stay exact."""
 
 
 class StatisticRow(NamedTuple):
-    """What is added to a row of `Statistic`."""
+    """A row of `Statistic`, or an addition to one."""
 
     resolution_s: int
     time: int
@@ -67,7 +65,7 @@ class StatisticRow(NamedTuple):
 
 
 class Count:
-    """The calls of one key in one time."""
+    """The calls of one key in one minute, hour or day."""
 
     __slots__ = ("calls", "durations", "errors", "last_seen", "max_us", "rows", "total_us")
 
@@ -90,7 +88,7 @@ class Count:
         number = range_of(duration_us)
         self.durations[number] = self.durations.get(number, 0) + 1
 
-    def join(self, other: "Count") -> None:
+    def add_count(self, other: "Count") -> None:
         self.calls += other.calls
         self.errors += other.errors
         self.rows += other.rows
@@ -100,7 +98,7 @@ class Count:
         for number, calls in other.durations.items():
             self.durations[number] = self.durations.get(number, 0) + calls
 
-    def add(self, row: StatisticRow) -> None:
+    def add_row(self, row: StatisticRow) -> None:
         self.calls += row.calls
         self.errors += row.errors
         self.rows += row.rows
@@ -137,14 +135,15 @@ def key_of(record: Record) -> Key:
         record.view,
         method,
         record.release,
+        record.service,
     )
 
 
 Counts = dict[tuple[int, Key], Count]
-"""By minute and key."""
+"""By start of the minute (seconds since the epoch) and key."""
 
 _identity = itemgetter(*map(Record._fields.index, Key._fields))
-"""What a record's key is made of; to make the key itself takes five times as long."""
+"""A record's key as a plain tuple: making a `Key` per record takes five times as long."""
 
 
 def count(records: Iterable[Record]) -> Counts:
@@ -164,27 +163,27 @@ def count(records: Iterable[Record]) -> Counts:
 
 
 def rows(counts: Counts, ids: dict[Key, int]) -> list[StatisticRow]:
-    """Return what is to be added to minutes, in the order of the primary key."""
+    """Return the additions to minutes, in the order of the primary key."""
     cells: dict[tuple[int, int], Count] = {}
     for (minute_s, key), counted in counts.items():
         at = (minute_s, ids.get(key, OTHER_ID))
         found = cells.get(at)
         if found is None:
             cells[at] = counted
-        else:  # several that have no room of their own
+        else:  # several keys beyond the bound
             cells[at] = both = Count()
-            both.join(found)
-            both.join(counted)
+            both.add_count(found)
+            both.add_count(counted)
     return [cells[at].row(MINUTE_S, *at) for at in sorted(cells)]
 
 
-def coarser(minutes: Iterable[StatisticRow]) -> list[StatisticRow]:
-    """Return what is to be added to hours and days for minutes, in the order of the primary key."""
+def hours_and_days(minutes: Iterable[StatisticRow]) -> list[StatisticRow]:
+    """Return the additions to hours and days for minutes, in the order of the primary key."""
     cells: dict[tuple[int, int, int], Count] = {}
     for row in minutes:
         for resolution_s in (HOUR_S, DAY_S):
             at = (resolution_s, row.time - row.time % resolution_s, row.key_id)
-            cells.setdefault(at, Count()).add(row)
+            cells.setdefault(at, Count()).add_row(row)
     return [cells[at].row(*at) for at in sorted(cells)]
 
 
@@ -200,36 +199,37 @@ class KeyRow(NamedTuple):
     view: str | None
     method: str | None
     release: str | None
+    service: str | None
     last_seen: int
 
 
 class KeyStore(Protocol):
-    """What is asked of a store."""
+    """What `Keys` needs from a store."""
 
     def count_keys(self) -> int:
-        """Return how many keys are stored."""
+        """Return the number of stored keys."""
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
-        """Return those of some ids that are stored."""
+        """Return the ids that are stored."""
 
 
 class Keys:
-    """For one thread. A key is written once an hour, so that unused ones can be told."""
+    """For one thread. A key is written again every hour, so that unused ones can be found and deleted."""
 
     def __init__(self, keys_max: int) -> None:
         self._keys_max = keys_max
         self._known: dict[Key, tuple[int, int]] = {}
-        """Id, and hour of the last writing."""
+        """Id, and the hour in which it was last written."""
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self._known.clear()
 
     def identify(
         self, keys: Iterable[Key], now_s: int, store: KeyStore
     ) -> tuple[dict[Key, int], list[KeyRow]]:
-        """Return the ids of those keys that have one, and the rows to write, in order of id.
+        """Return the ids of keys, and the rows to write in order of id.
 
-        A key without an id has no room of its own: it counts as OTHER.
+        A key beyond the bound gets no id: it is counted under OTHER_ID.
         """
         hour_s = floor_to(now_s, HOUR_S)
         ids: dict[Key, int] = {}
@@ -248,14 +248,14 @@ class Keys:
         return ids, [KeyRow(key_id, *due[key_id], hour_s) for key_id in sorted(due)]
 
     def learn(self, written: Iterable[KeyRow]) -> None:
-        """Note what has been committed."""
+        """Remember keys that have been committed."""
         if len(self._known) > 2 * self._keys_max:
             self._known.clear()
         for row in written:
             self._known[Key(*row[1:-1])] = (row.id, row.last_seen)
 
     def _refused(self, due: dict[int, Key], store: KeyStore) -> list[int]:
-        """Return those for which there is no room."""
+        """Return the ids beyond the bound."""
         new = [key_id for key_id, key in due.items() if key not in self._known]
         if not new:
             return []

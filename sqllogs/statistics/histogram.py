@@ -1,9 +1,8 @@
-"""Counts of durations in logarithmic ranges, packed into a few bytes; percentiles of them.
+"""Histograms of durations with logarithmic ranges, packed into a few bytes, and their percentiles.
 
-Range 0 is what took no microsecond; range n is from 1.1 ** (n - 1) to 1.1 ** n
-microseconds, and is told by its geometric mean: 4.9 % off at most. Two packed
-counts are added by joining them; `packed` makes one count of each range again.
-Used by the writer and by the readers.
+Range 0 is less than a microsecond, range n is 1.1 ** (n - 1) to 1.1 ** n microseconds, reported as
+its geometric mean: at most 4.9 % off. Concatenating two packed histograms adds them. Written in the
+writer's thread, read by `sqllogs.read` in the readers' threads.
 """
 
 from bisect import bisect_left, bisect_right
@@ -14,7 +13,7 @@ from struct import Struct
 
 GROWTH = 1.1
 RANGE_MAX = 255
-"""The last range begins at 9 hours, and has no end."""
+"""The last range starts at 9 hours and has no end."""
 
 _PAIR = Struct(">BI")  # range, count
 _COUNT_MAX = 2**32 - 1
@@ -22,7 +21,7 @@ Durations = dict[int, int]
 """Calls by range."""
 
 _BEGINS_US = [ceil(GROWTH**number) for number in range(RANGE_MAX)]
-"""Rounded up, which is the same to whole microseconds, and compared twice as fast."""
+"""Rounded up: the same result for whole microseconds, and compared twice as fast."""
 
 
 def range_of(duration_us: int) -> int:
@@ -40,7 +39,7 @@ def packed(durations: Mapping[int, int]) -> bytes:
 
 
 def add(durations: Durations, more: bytes) -> None:
-    """Add packed counts; bytes that are none of ours are ignored, as a fault must not stop the writer."""
+    """Add a packed histogram; a torn end is ignored, since broken data must not stop the writer."""
     for number, count in _pairs(more):
         durations[number] = durations.get(number, 0) + count
 
@@ -50,7 +49,7 @@ def _pairs(packed: bytes) -> Iterator[tuple[int, int]]:
 
 
 def merged(one: bytes, other: bytes) -> bytes:
-    """Return the sum of two packed counts."""
+    """Return the sum of two packed histograms, with one count per range."""
     durations: Durations = {}
     add(durations, one)
     add(durations, other)
@@ -58,9 +57,9 @@ def merged(one: bytes, other: bytes) -> bytes:
 
 
 def calls_by_range(packed: bytes) -> list[int]:
-    """Return the calls of each range: what `add` does, in half of the time where there is much to add."""
+    """Return the calls of each range; twice as fast as `add` for long histograms."""
     ranges, upper, lowest = packed[::5], packed[1::5] + packed[2::5] + packed[3::5], packed[4::5]
-    # Where no count is above 255, its lowest byte is all of it, and no tuple need be made.
+    # If no count is above 255, its lowest byte is enough: 27 ns a pair instead of 54.
     is_low = upper == bytes(len(upper))
     calls = [0] * (RANGE_MAX + 1)
     for number, count in zip(ranges, lowest, strict=False) if is_low else _pairs(packed):
@@ -69,7 +68,7 @@ def calls_by_range(packed: bytes) -> list[int]:
 
 
 def percentiles_us(calls: Sequence[int], shares: Sequence[float], max_us: int) -> list[float]:
-    """Return the nearest-rank percentiles of `calls_by_range`, for shares between 0 and 1; 0 of no calls."""
+    """Return nearest-rank percentiles of `calls_by_range`, for shares from 0 to 1; 0 without calls."""
     upto = list(accumulate(calls))
     return [_percentile_us(upto, share, max_us) for share in shares]
 

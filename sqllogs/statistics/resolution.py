@@ -1,11 +1,7 @@
-"""The three lengths of time that calls are counted by, and which of them answer for a range of time.
+"""The three resolutions of statistics, and which of them cover a time range.
 
-All of it is arithmetic with seconds since the epoch, which know neither time
-zones nor daylight saving time. Used by writer and readers.
-
-Cut records into runs of one second, because what is made of a time is alike for all of it.
-
-Used in the writer's thread, by statistics and by the ring in SQLite.
+Everything is in seconds since the epoch, so that neither time zones nor daylight saving time
+matter. Used by the writer's thread and by `sqllogs.read`; `by_second` by the writer only.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,14 +15,14 @@ MINUTE_S = 60
 HOUR_S = 3_600
 DAY_S = 86_400
 RESOLUTIONS_S = (MINUTE_S, HOUR_S, DAY_S)
-"""Each divides the next, so that a coarse row is the exact sum of the fine ones within it."""
+"""Each divides the next, so that a coarse row is the exact sum of its fine rows."""
 
 NEVER_S = 1 << 62
 """Later than any row."""
 
 
 class ResolutionSpan(NamedTuple):
-    """Rows of one resolution whose time is from `since_s` on and before `until_s`."""
+    """Rows of one resolution with `since_s` <= time < `until_s`."""
 
     resolution_s: int
     since_s: int
@@ -35,17 +31,17 @@ class ResolutionSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oldest:
-    """The time of the oldest row of each resolution; None where there is none."""
+    """The time of the oldest row of each resolution; None if there is no row."""
 
     minute_s: int | None
     hour_s: int | None
     day_s: int | None
     rolled_up_s: int
-    """Minutes before this are counted in hours and days as well."""
+    """Minutes before this are included in hours and days."""
 
     @property
     def minutes_from_s(self) -> int:
-        """From when on the minutes are all there; 0 when none has been deleted."""
+        """From when the minutes are complete; 0 if none has been deleted."""
         return _complete_from_s(self.minute_s, self.hour_s, HOUR_S)
 
     @property
@@ -54,7 +50,7 @@ class Oldest:
 
     @property
     def complete_since_s(self) -> int | None:
-        """From when on every call is counted: the start of the oldest call's finest row."""
+        """From when every call is counted: the start of the oldest call's finest row."""
         oldest = next(
             (time_s for time_s in (self.day_s, self.hour_s, self.minute_s) if time_s is not None), None
         )
@@ -64,18 +60,21 @@ class Oldest:
         return oldest
 
     def outward(self, since_s: int, until_s: int) -> tuple[int, int]:
-        """Widen a range to where rows begin and end: minutes, or what is left of old ones."""
+        """Widen a range to the boundaries of the rows that exist at its ends."""
         return floor_to(since_s, self.finest_s(since_s)), ceil_to(until_s, self.finest_s(until_s))
 
     def finest_s(self, time_s: int) -> int:
-        """Return the finest resolution that is still there at a time."""
+        """Return the finest resolution that still exists at a time."""
         if floor_to(time_s, MINUTE_S) >= self.minutes_from_s:
             return MINUTE_S
         return HOUR_S if floor_to(time_s, HOUR_S) >= self.hours_from_s else DAY_S
 
 
 def _complete_from_s(oldest_s: int | None, coarser_s: int | None, length_s: int) -> int:
-    """Tell rows that are deleted from rows that never were: of these there are no coarser ones either."""
+    """Return from when rows are complete.
+
+    If older coarse rows exist, fine ones have been deleted; if not, there never were any.
+    """
     if coarser_s is None:
         return 0
     if oldest_s is None:
@@ -92,7 +91,7 @@ def ceil_to(time_s: int, length_s: int) -> int:
 
 
 def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[ResolutionSpan]:
-    """Cut a range, widened by `outward`, into as few rows as hold it, none longer than `coarsest_s`."""
+    """Cut a range, widened by `outward`, into as few rows as cover it, none longer than `coarsest_s`."""
     lengths = [length_s for length_s in RESOLUTIONS_S if length_s <= coarsest_s]
     return _cut(*oldest.outward(since_s, until_s), oldest.rolled_up_s, lengths)
 
@@ -117,7 +116,10 @@ SECOND = timedelta(seconds=1)
 
 
 def by_second(records: Iterable[Record]) -> Iterator[tuple[datetime, list[Record]]]:
-    """Yield the beginning of a second, in UTC, and records of it; it comes again where order is broken."""
+    """Yield a second (UTC) and consecutive records of it; unsorted records yield a second repeatedly.
+
+    What is computed from a time can then be computed once per second, since a batch spans few.
+    """
     run: list[Record] = []
     begin = end = datetime.min.replace(tzinfo=UTC)
     for record in records:

@@ -1,8 +1,7 @@
-"""Roll minutes up into hours and days, and let go of what is too old or too much.
+"""Roll minutes up into hours and days, and delete statistics that are too old or too many.
 
-One for each `sqllogs.storage.Ring`: after each batch it takes one small step, in a
-transaction of its own, in the writer's thread. Any process may take it; a row
-in the database sees to it that no step is taken twice.
+`sqllogs.storage.ring` calls `step` after each batch, in the writer's thread; each step is a small
+transaction. Any process may do it: a row in the database ensures that no step is done twice.
 """
 
 import random
@@ -14,38 +13,38 @@ from sqllogs.conf import Conf
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, ceil_to, floor_to
 
 GRACE_S = 120
-"""Minutes are rolled up when so old: what comes later costs three times as much."""
+"""Age at which minutes are rolled up; calls that come later cost three times as much."""
 INTERVAL_S = 10.0
-TIDY_INTERVAL_S = 300
-"""One process of all looks for old rows so often."""
+CLEANUP_INTERVAL_S = 300
+"""How often one of all processes searches for old rows."""
 DELETE_ROWS = 5_000
-"""Rows deleted in one transaction, about."""
+"""Approximate number of rows deleted in one transaction."""
 SHARES = {MINUTE_S: 0.4, HOUR_S: 0.5, DAY_S: 0.1}
-"""Of the rows that there may be, by resolution."""
+"""Share of STATISTICS_ROWS_MAX by resolution."""
 
 
 class RetentionStore(Protocol):
-    """What is asked of a store; each call is a transaction."""
+    """What `Retention` needs from a store; each call is a transaction."""
 
     def roll_up(self, before_s: int) -> bool: ...
 
     def rolled_up_s(self) -> int:
-        """Return up to when minutes are rolled up."""
+        """Return the time before which minutes are rolled up."""
 
     def acquire_cleanup_lease(self, now_s: int, interval_s: int) -> bool:
-        """Note that this process tidies now, unless one has within the interval."""
+        """Take the lease for a cleanup; return False if a process has had it within the interval."""
 
     def count_statistics(self, resolution_s: int) -> int: ...
 
     def count_keys(self) -> int: ...
 
     def statistic_time_s(self, resolution_s: int, number: int) -> int | None:
-        """Return the time of the row with that number, from 0, the oldest."""
+        """Return the time of the row with that number; 0 is the oldest."""
 
     def delete_statistics(self, resolution_s: int, before_s: int) -> int: ...
 
     def delete_keys(self, before_s: int) -> int:
-        """Delete keys last seen before a time; return how many."""
+        """Delete keys last seen before a time; return their number."""
 
 
 class Retention:
@@ -57,33 +56,33 @@ class Retention:
         self._cleanup: Iterator[None] | None = None
 
     def step(self, store: RetentionStore) -> None:
-        """Do a little of what is to be done, if it is time."""
+        """Do one step of rollup or cleanup if it is due."""
         if not self._conf.statistics_rows_max or time.monotonic() < self._due_at_s:
             return
-        # Set first: a step that fails is not tried again with every batch.
+        # Set first, so that a step that fails is not retried with every batch.
         self._due_at_s = time.monotonic() + INTERVAL_S * random.uniform(0.8, 1.2)  # noqa: S311
         if self._cleanup is None and store.roll_up(floor_to(int(time.time()) - GRACE_S, MINUTE_S)):
             self._due_at_s = 0.0
             return
-        if self._cleanup is None and store.acquire_cleanup_lease(int(time.time()), TIDY_INTERVAL_S):
-            self._cleanup = self.tidy(store, int(time.time()))
+        if self._cleanup is None and store.acquire_cleanup_lease(int(time.time()), CLEANUP_INTERVAL_S):
+            self._cleanup = self.delete_old(store, int(time.time()))
         if self._cleanup is not None:
-            tidying, self._cleanup = self._cleanup, None
-            for _ in tidying:
-                self._cleanup = tidying
+            cleanup, self._cleanup = self._cleanup, None
+            for _ in cleanup:
+                self._cleanup = cleanup
                 self._due_at_s = 0.0
                 return
 
-    def forget(self) -> None:
-        """Begin anew, on another connection."""
+    def reset(self) -> None:
+        """Stop a cleanup: its connection is closed."""
         self._cleanup = None
 
-    def tidy(self, store: RetentionStore, now_s: int) -> Iterator[None]:
-        """Delete what is too old, then what is too much, oldest first; yield after each chunk."""
+    def delete_old(self, store: RetentionStore, now_s: int) -> Iterator[None]:
+        """Delete rows beyond the ages, then beyond the numbers, oldest first; yield after each chunk."""
         rolled_up_s = store.rolled_up_s()
-        # An hour more: minutes are known to be complete from the first full hour of them on.
+        # An hour more: minutes are known to be complete only from the first full hour.
         minutes_s = now_s - self._conf.statistics_minute_days * DAY_S - HOUR_S
-        # Never a minute that is not yet in its hour.
+        # Never a minute that is not rolled up yet.
         yield from _delete(store, MINUTE_S, min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S)))
         days_s = floor_to(now_s - self._conf.statistics_hour_days * DAY_S, DAY_S)
         yield from _delete(store, HOUR_S, days_s)
@@ -96,10 +95,13 @@ class Retention:
                 yield from _delete(
                     store, resolution_s, min(end_s, rolled_up_s) if resolution_s == MINUTE_S else end_s
                 )
-        yield from self._tidy_keys(store, now_s)
+        yield from self._delete_keys(store, now_s)
 
-    def _tidy_keys(self, store: RetentionStore, now_s: int) -> Iterator[None]:
-        """Delete keys of no rows; when they are too many, with the oldest day's rows, but never today's."""
+    def _delete_keys(self, store: RetentionStore, now_s: int) -> Iterator[None]:
+        """Delete keys without rows; if that is not enough, those of the oldest day with its rows.
+
+        Today's rows are never deleted.
+        """
         if store.count_keys() < 0.9 * self._conf.statistics_keys_max:
             return
         oldest_s = store.statistic_time_s(DAY_S, 0)

@@ -1,1 +1,1 @@
-"""Keep the newest N records, the statement texts and the statistics in the store."""
+"""Store the newest N records, the statement texts and the statistics."""

@@ -1,11 +1,8 @@
-"""How a large ring is indexed: by blocks of numbers, and in a block by column.
+"""The format of a large ring's index, and the arithmetic of slots (`slot = seq % capacity`).
 
-Written by `sqllogs.storage` in the writer's thread once all records of a block are
-there, which then never changes; read by `sqllogs.read.block_index`. A column of
-names is its distinct values and one code a record, so that a filter is tried on
-the few values, and found in the codes at the speed of `bytes.translate`.
-
-Where the ring keeps a number: `slot = seq % capacity`. Used by its writers and its readers.
+Records are indexed in blocks of consecutive numbers, one row per block and column.
+`sqllogs.storage.indexing` encodes a block in the writer's thread once it is complete;
+`sqllogs.read.block_index` decodes it in the reader's thread.
 """
 
 import sys
@@ -19,18 +16,18 @@ from typing import Any, NamedTuple
 import orjson
 
 ROWS = 2_048
-"""Records in a block: numbers 1 to ROWS are in block 0."""
+"""Records per block; block 0 holds the numbers 1 to ROWS."""
 
 SCAN_BELOW_ROWS = 256
-"""Records of a block that are rather looked at one by one than all at once."""
+"""Up to this many records of a block are tested one by one instead of all at once."""
 
 INDEXED_FROM_ROWS = 200_000
-"""Capacity of a ring that is indexed; to scan a smaller one takes less than 50 ms."""
+"""Smallest capacity that is indexed; scanning a smaller ring takes less than 50 ms."""
 
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (of what SQLite keeps, which is UTC and does not say so)
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (SQLite stores UTC without an offset)
 
 UNKNOWN = -1.0
-"""What NULL counts as where records are ordered by a column."""
+"""Sort value of NULL."""
 
 NAMES = (
     "fingerprint", "alias", "vendor", "error", "trace_id", "request_id", "kind", "route", "view", "method",
@@ -40,7 +37,10 @@ NUMBERS = ("time", "duration_ms", "rows")
 COLUMNS = (*NAMES, *NUMBERS)
 
 ALL = int.from_bytes(b"\1" * ROWS, "little")
-"""Every record of a block; a set of records has a byte of 1 for each that is in it."""
+"""The set of all records of a block.
+
+A set is an integer with one byte per record, 1 if the record is in it: `&` and `|` combine sets.
+"""
 
 
 class ColumnRow(NamedTuple):
@@ -63,26 +63,27 @@ def first_of(block: int) -> int:
     return block * ROWS + 1
 
 
-def ended_by(first_seq: int, rows: int) -> range:
-    """Return the blocks whose last number is one of so many from `first_seq` on."""
+def completed_by(first_seq: int, rows: int) -> range:
+    """Return the blocks whose last number is among the `rows` numbers from `first_seq`."""
     return range(block_of(first_seq), block_of(first_seq + rows))
 
 
-def whole(seq: int, capacity: int) -> range:
-    """Return the blocks that a ring written up to `seq` holds from end to end."""
+def complete_blocks(seq: int, capacity: int) -> range:
+    """Return the blocks that are entirely in a ring written up to `seq`."""
     return range(block_of(max(0, seq - capacity) + ROWS), block_of(seq + 1))
 
 
-def encoded(block: int, columns: Iterable[Sequence[Any]]) -> Iterator[ColumnRow]:
-    """Yield what is kept of a block: of COLUMNS, the values of its records in the order of their numbers."""
+def encode_columns(block: int, columns: Iterable[Sequence[Any]]) -> Iterator[ColumnRow]:
+    """Yield one row per column; `columns` has the values of COLUMNS, in the order of the records' numbers."""
     for name, column in zip(COLUMNS, columns, strict=True):
-        yield _numbers(name, block, column) if name in NUMBERS else _names(name, block, column)
-        time.sleep(0)  # for the application's threads, as the resolver does
+        yield _encode_numbers(name, block, column) if name in NUMBERS else _encode_names(name, block, column)
+        time.sleep(0)  # lets the application's threads run, as the resolver does
 
 
-def _names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
+def _encode_names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
     codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
-    # A byte a record for up to 256 values, a second one for more, none for a single value.
+    # One byte per record for up to 256 values, two for more, none for a single value: a filter is
+    # tested on the few distinct values and found in the codes at the speed of `bytes.translate`.
     coded = b""
     if len(codes) > 256:
         found = [codes[value] for value in column]
@@ -92,7 +93,7 @@ def _names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
     return ColumnRow(name, block, None, None, orjson.dumps(list(codes)), coded)
 
 
-def _numbers(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
+def _encode_numbers(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
     known = _seconds(column) if name == "time" else [UNKNOWN if value is None else value for value in column]
     values = array("d", known)
     low, high = min(values), max(values)
@@ -102,7 +103,7 @@ def _numbers(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
 
 
 def _seconds(times: Sequence[Any]) -> Iterable[float]:
-    """Return times as seconds since the epoch, be they texts of UTC as SQLite keeps them."""
+    """Return times as seconds since the epoch; SQLite has them as text, in UTC."""
     if isinstance(times[0], datetime):
         return map(datetime.timestamp, times)
     return ((datetime.fromisoformat(time) - EPOCH).total_seconds() for time in times)
@@ -116,52 +117,52 @@ def numbers(values: bytes) -> "array[float]":
     return found
 
 
-def passing(records: int, values: "array[float]", test: Callable[[float], bool]) -> int:
-    """Return those of a set whose number passes a test."""
-    if size(records) > SCAN_BELOW_ROWS:
+def matching_numbers(records: int, values: "array[float]", test: Callable[[float], bool]) -> int:
+    """Return the records of a set whose number passes a test."""
+    if count_records(records) > SCAN_BELOW_ROWS:
         return records & int.from_bytes(bytes(map(test, values)), "little")
-    return sum(1 << 8 * place for place in places(records) if test(values[place]))
+    return sum(1 << 8 * position for position in positions(records) if test(values[position]))
 
 
-def named(values: Sequence[str | None], codes: bytes, test: Callable[[str | None], bool]) -> int:
+def matching_names(values: Sequence[str | None], codes: bytes, test: Callable[[str | None], bool]) -> int:
     """Return the set of records whose name passes a test."""
     chosen = [code for code, value in enumerate(values) if test(value)]
     if not chosen or not codes:
         return ALL if chosen else 0
     low, high = codes[:ROWS], codes[ROWS:]
     if not high:
-        return _coded(low, chosen)
+        return _records_with_codes(low, chosen)
     found = 0
     for plane, page in groupby(chosen, lambda code: code >> 8):
-        found |= _coded(high, [plane]) & _coded(low, [code & 255 for code in page])
+        found |= _records_with_codes(high, [plane]) & _records_with_codes(low, [code & 255 for code in page])
     return found
 
 
-def _coded(codes: bytes, wanted: Iterable[int]) -> int:
+def _records_with_codes(codes: bytes, wanted: Iterable[int]) -> int:
     table = bytearray(256)
     for code in wanted:
         table[code] = 1
     return int.from_bytes(codes.translate(table), "little")
 
 
-def between(records: int, block: int, first: int, last: int) -> int:
-    """Return those of a block's set whose numbers are from `first` to `last`."""
+def within(records: int, block: int, first: int, last: int) -> int:
+    """Return the records of a block's set with a number from `first` to `last`."""
     begin, end = first_of(block), first_of(block + 1) - 1
     if first > begin:
         records = records >> 8 * (first - begin) << 8 * (first - begin)
     return records & (1 << 8 * (last - begin + 1)) - 1 if last < end else records
 
 
-def places(records: int) -> Iterator[int]:
-    """Yield the places in the block of the records of a set, in order."""
+def positions(records: int) -> Iterator[int]:
+    """Yield the positions in the block of the records of a set, in order."""
     marks = records.to_bytes(ROWS, "little")
-    place = marks.find(1)
-    while place >= 0:
-        yield place
-        place = marks.find(1, place + 1)
+    position = marks.find(1)
+    while position >= 0:
+        yield position
+        position = marks.find(1, position + 1)
 
 
-def size(records: int) -> int:
+def count_records(records: int) -> int:
     return records.bit_count()
 
 

@@ -1,12 +1,13 @@
-"""Open the writer's own connection to the ring's database.
+"""Open connections to the store that are separate from the application's.
 
-Never one that the application uses, nor one of its pool: it has time-outs of
-its own, and it is closed and opened again after every fault.
+Used by the stores in the writer's thread, and by `sqllogs.read.explain`. These connections
+have their own timeouts, never come from a pool, and are opened again after every error.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from django.db import connections
@@ -15,7 +16,7 @@ from django.db.utils import load_backend
 
 CONNECT_TIMEOUT_S = 3
 BUSY_TIMEOUT_S = 15
-"""SQLite serves nobody in turn: of four processes that write without a pause, one waited over 5 s."""
+"""SQLite has no queue for its lock: of four processes that wrote without a pause, one waited over 5 s."""
 STATEMENT_TIMEOUT_MS = 10_000
 TCP_USER_TIMEOUT_MS = 10_000
 
@@ -38,23 +39,25 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def open_connection(alias: str) -> BaseDatabaseWrapper:
-    """Connect to the database of `alias`; raise what Django raises when it cannot be reached."""
-    settings = deepcopy(connections.settings[alias])
-    backend = load_backend(settings["ENGINE"])
-    options = settings.setdefault("OPTIONS", {})
+def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper:
+    """Connect to the database of `alias`, or to another file; raise Django's exception if that fails."""
+    database = deepcopy(connections.settings[alias])
+    if file is not None:
+        database["NAME"] = str(file)
+    backend = load_backend(database["ENGINE"])
+    options = database.setdefault("OPTIONS", {})
     options.pop("pool", None)
     for name, value in _OPTIONS.get(backend.DatabaseWrapper.vendor, {}).items():
         options.setdefault(name, value)
-    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(settings, alias)
-    # The last flush of a process may run in its main thread; the writer's lock keeps them apart.
+    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
+    # The last flush of a process may run in its main thread; the writer's lock serializes the two.
     connection.inc_thread_sharing()
     connection.connect()
     return connection
 
 
 def close_connection(connection: BaseDatabaseWrapper) -> None:
-    """Close what `open_connection` has opened; Django itself leaves one to a SQLite in memory open."""
+    """Close a connection made by `open_connection`, in-memory SQLite included, which Django keeps open."""
     driver = connection.connection
     connection.close()
     if connection.connection is not None:
@@ -62,14 +65,14 @@ def close_connection(connection: BaseDatabaseWrapper) -> None:
 
 
 @contextmanager
-def borrowed(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
-    """Let the ORM use a connection of ours, in this thread, for a block."""
+def used_by_orm(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
+    """Make the ORM use this connection for an alias, in this thread, during a `with` block."""
     usual = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
     connections[alias] = connection
     try:
         yield
     finally:
-        connection.queries_log.clear()  # with DEBUG it would grow for ever
+        connection.queries_log.clear()  # grows without bound under DEBUG
         del connections[alias]
         if usual is not None:
             connections[alias] = usual

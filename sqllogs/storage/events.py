@@ -1,11 +1,7 @@
-"""Note deploys and applied migrations, to be seen beside the figures.
+"""Record deploys and applied migrations as events, and find the release that is running.
 
-A deploy is noted by the writer's thread of the first process that runs a
-release, migrations by `migrate` itself, at its end.
-
-Find out which version of the application runs: from the settings, the environment, or git's files.
-
-Called once by each process, when the writer's thread starts.
+The writer's thread of the first process of a release records the deploy; `migrate` records its
+migrations in its own thread, after they are applied. Events are shown next to the charts.
 """
 
 import logging
@@ -27,27 +23,30 @@ from sqllogs.models import Event
 logger = logging.getLogger(__name__)
 
 EVENTS_MAX = 1_000
-"""Beyond this many the oldest go."""
+"""Beyond it the oldest events are deleted."""
 TITLE_MAX_CHARACTERS = 200
 KEY_MAX_CHARACTERS = 128
+STATEMENTS_FULL = "statements"
+"""Kind of the event that texts had to be deleted."""
 NAMES_MAX = 200
-"""Migrations named in one event."""
+"""Migrations listed in one event."""
 
 
-def deploy_event(release: str) -> Event:
-    """Return what is noted once of a release, whichever process is first."""
+def deploy_event(release: str, service: str = "") -> Event:
+    """Return the event of a deploy; its key makes it unique over all processes of a service."""
+    words = [service, release] if service else [release]
     return Event(
-        key=f"deploy:{release}"[:KEY_MAX_CHARACTERS],
+        key=":".join(["deploy", *words])[:KEY_MAX_CHARACTERS],
         time=datetime.now(UTC),
         kind="deploy",
-        title=f"Deploy {release}"[:TITLE_MAX_CHARACTERS],
+        title=f"Deploy {' '.join(words)}"[:TITLE_MAX_CHARACTERS],
         text=release,
-        tags=["deploy", release],
+        tags=["deploy", *words],
     )
 
 
 def store_event(event: Event, alias: str) -> None:
-    """Store an event unless its key is there already; let the oldest go. Raise the database's errors."""
+    """Store an event unless its key exists, and delete those beyond EVENTS_MAX. Raise database errors."""
     events = Event.objects.using(alias)
     with transaction.atomic(using=alias):
         events.bulk_create([event], ignore_conflicts=True)
@@ -57,7 +56,7 @@ def store_event(event: Event, alias: str) -> None:
 
 
 def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwargs: Any) -> None:
-    """Note what `migrate` has done to a database, where capturing is on; a receiver of post_migrate."""
+    """Store an event for migrations just applied or undone; receives post_migrate if capture is on."""
     if not plan:
         return
     names = [f"{migration.app_label}.{migration.name}{' undone' * undone}" for migration, undone in plan]
@@ -72,18 +71,18 @@ def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwarg
     try:
         with muted():
             store_event(event, conf.load().database)
-    except Exception as exc:  # its tables may be what is still to be migrated
-        logger.debug("migrations could not be noted: %s", exc)
+    except Exception as exc:  # the event's own table may not be migrated yet
+        logger.debug("Migrations were not recorded as an event: %s", exc)
 
 
 VARIABLES = (
     "RELEASE", "SENTRY_RELEASE", "HEROKU_SLUG_COMMIT", "SOURCE_VERSION", "RENDER_GIT_COMMIT",
     "RAILWAY_GIT_COMMIT_SHA", "CI_COMMIT_SHA", "GIT_COMMIT",
 )  # fmt: skip
-"""The environment's names for it, the first that is set counts."""
+"""Environment variables with the release; the first that is set counts."""
 
 PARENTS_MAX = 5
-"""How many folders above the project's a `.git` is looked for."""
+"""How many folders above the project to search for `.git`."""
 FILE_MAX_CHARACTERS = 1 << 20
 COMMIT_SHOWN = 12
 
@@ -91,7 +90,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def current_release(conf: Conf) -> str:
-    """Return the release, or an empty text where nothing tells."""
+    """Return the release from the setting, the environment or git; empty if unknown."""
     if conf.release:
         return conf.release
     for name in VARIABLES:
@@ -103,34 +102,42 @@ def current_release(conf: Conf) -> str:
         return ""
 
 
+def current_service(conf: Conf) -> str:
+    """Return the name of this project from the setting or OpenTelemetry's variable; empty if unknown."""
+    return conf.service or os.environ.get("OTEL_SERVICE_NAME", "").strip()
+
+
 def commit(folder: Path) -> str:
-    """Return the commit that is checked out in or above a folder, without running git; raise OSError."""
+    """Return the commit checked out in a folder or above it; raise OSError.
+
+    Git itself is not run: the process may not be allowed to, and git may not be installed.
+    """
     for parent in [folder.resolve(), *folder.resolve().parents][: PARENTS_MAX + 1]:
         git = parent / ".git"
         if git.is_dir():
             return _head(git, git)
         if git.is_file():  # a worktree or a submodule
-            own = (parent / _read(git).removeprefix("gitdir:").strip()).resolve()
-            common = own / "commondir"
-            return _head(own, (own / _read(common).strip()).resolve() if common.is_file() else own)
+            gitdir = (parent / _read(git).removeprefix("gitdir:").strip()).resolve()
+            common = gitdir / "commondir"
+            return _head(gitdir, (gitdir / _read(common).strip()).resolve() if common.is_file() else gitdir)
     return ""
 
 
-def _head(own: Path, common: Path) -> str:
-    head = _read(own / "HEAD").strip()
+def _head(gitdir: Path, common: Path) -> str:
+    head = _read(gitdir / "HEAD").strip()
     if not head.startswith("ref:"):
-        return _sound(head)
+        return _valid_commit(head)
     name = head.removeprefix("ref:").strip()
     if ".." in name:
         return ""
-    for folder in (own, common):
+    for folder in (gitdir, common):
         if (folder / name).is_file():
-            return _sound(_read(folder / name).strip())
+            return _valid_commit(_read(folder / name).strip())
     packed = (line.split(" ", 1) for line in _read(common / "packed-refs").splitlines())
-    return next((_sound(words[0]) for words in packed if words[1:] == [name]), "")
+    return next((_valid_commit(words[0]) for words in packed if words[1:] == [name]), "")
 
 
-def _sound(commit: str) -> str:
+def _valid_commit(commit: str) -> str:
     return commit if _COMMIT.fullmatch(commit) else ""
 
 

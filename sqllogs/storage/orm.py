@@ -1,33 +1,33 @@
-"""The ring in any other database that Django can upsert into (MySQL, MariaDB, psycopg 2), over the ORM.
+"""The store in any other database, through the ORM: MySQL, MariaDB, and PostgreSQL with psycopg 2.
 
-About four times the work a row of the two stores that speak to their driver.
+Called by `sqllogs.storage.ring` in the writer's thread. Costs about four times the CPU per row
+of the two stores that use their driver directly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max, Min, Model, Q
+from django.db.models import F, Model, Q
 
 from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
 from sqllogs.statistics import histogram
-from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 from sqllogs.storage import events
-from sqllogs.storage.connection import borrowed, close_connection, open_connection
-from sqllogs.storage.store import COLUMNS, ProcessRow, RingState, WritePart, newest
+from sqllogs.storage.connection import close_connection, open_connection, used_by_orm
+from sqllogs.storage.store import COLUMNS, EVICTION_ORDER, ProcessRow, RingState, WritePart, newest
 
 CHUNK_ROWS = 200
-"""Rows named in one statement; a key of three columns is three variables."""
+"""Rows per statement; each takes three variables, and databases limit their number."""
 
 
 class ORMStore:
     """See `sqllogs.storage.store.Store`."""
 
     is_hurried: Callable[[], bool] = bool
-    has_index = False  # texts may compare otherwise there than in an index
+    has_index = False  # such a database may compare text by rules that the index does not know
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -35,11 +35,11 @@ class ORMStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with borrowed(self._connection, self._alias), transaction.atomic(using=self._alias):
+        with used_by_orm(self._connection, self._alias), transaction.atomic(using=self._alias):
             yield
 
-    def keep_event(self, event: Event) -> None:
-        with borrowed(self._connection, self._alias):
+    def store_event(self, event: Event) -> None:
+        with used_by_orm(self._connection, self._alias):
             events.store_event(event, self._alias)
 
     def head(self) -> RingState:
@@ -60,12 +60,15 @@ class ORMStore:
 
     def write(self, part: WritePart) -> bool:
         with self._transaction():
-            _, capacity, epoch = self._head()
+            seq, capacity, epoch = self._head()
             if epoch != part.epoch:
                 return False
             if self._is_written(part.process):
                 return True
             first_seq, records = newest(part.first_seq, part.records, capacity)
+            # The slots of a late batch may hold newer records, and an upsert here has no condition.
+            late = max(0, seq - capacity + 1 - first_seq)
+            first_seq, records = first_seq + late, records[late:]
             rows = sorted((seq % capacity, seq, *record) for seq, record in enumerate(records, first_seq))
             self._upsert(SQLLog, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
             texts = [row._asdict() for row in part.statements]
@@ -75,37 +78,40 @@ class ORMStore:
             return True
 
     def _is_written(self, process: ProcessRow) -> bool:
-        """Note the part and the process's figures; say whether it had been noted before."""
+        """Store the process's counts and the part's number; return whether the part was written before."""
         processes = Process.objects.using(self._alias)
-        new = Process(**process._replace(written_part=0)._asdict())
+        values = process._asdict()
+        new = Process(**values | {"written_part": 0})
         processes.bulk_create([new], ignore_conflicts=True)
-        noted = processes.select_for_update().filter(uuid=process.uuid)
-        before: int = noted.values_list("written_part", flat=True)[0]
-        figures = {
-            name: value for name, value in process._asdict().items() if name not in ("uuid", "started_at")
-        }
-        processes.filter(uuid=process.uuid).update(**figures)
+        row = processes.select_for_update().filter(uuid=process.uuid)
+        before: int = row.values_list("written_part", flat=True)[0]
+        counts = {name: value for name, value in values.items() if name not in ("uuid", "started_at")}
+        processes.filter(uuid=process.uuid).update(**counts)
         return before >= process.written_part
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
-        # Exclusively, since not every database has a shared lock: writers take turns here.
-        row = RollUp.objects.using(self._alias).select_for_update().filter(id=1).first()
-        until_s = row.until_s if row else 0
-        self._add_in_chunks([*minutes, *coarser(minute for minute in minutes if minute.time < until_s)])
+        until_s = self._lock_rollup().until_s
+        late = hours_and_days(minute for minute in minutes if minute.time < until_s)
+        self._add_in_chunks([*minutes, *late])
+
+    def _lock_rollup(self) -> RollUp:
+        """Lock the rollup until the transaction ends.
+
+        Writers take turns here, since not every database has a shared lock. The row is created if
+        it is missing: what locks nothing does not keep a rollup from passing minutes not committed yet.
+        """
+        rows = RollUp.objects.using(self._alias).select_for_update()
+        return rows.get_or_create(id=1, defaults={"until_s": 0})[0]
 
     def _add_in_chunks(self, due: Sequence[StatisticRow]) -> None:
-        """Add to rows of statistics: made first, then locked, then written, each time in their order."""
+        """Add to rows of statistics: insert, lock and update them in key order, which avoids deadlocks."""
         for first in range(0, len(due), CHUNK_ROWS):
             chunk = due[first : first + CHUNK_ROWS]
             self._add_chunk({(row.resolution_s, row.time, row.key_id): row for row in chunk})
 
     def roll_up(self, before_s: int) -> bool:
         with self._transaction():
-            row, _ = (
-                RollUp.objects.using(self._alias)
-                .select_for_update()
-                .get_or_create(id=1, defaults={"until_s": 0})
-            )
+            row = self._lock_rollup()
             if before_s - row.until_s < MINUTE_S:
                 return False
             minutes = (
@@ -116,7 +122,7 @@ class ORMStore:
             first_s = minutes.values_list("time", flat=True).first()
             end_s = before_s if first_s is None else min(floor_to(first_s, HOUR_S) + HOUR_S, before_s)
             due = minutes.filter(time__lt=end_s).values_list(*StatisticRow._fields)
-            self._add_in_chunks(coarser(StatisticRow(*values) for values in due))
+            self._add_in_chunks(hours_and_days(StatisticRow(*values) for values in due))
             row.until_s = end_s
             row.save(using=self._alias)
             return end_s < before_s
@@ -158,7 +164,7 @@ class ORMStore:
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
         return None
 
-    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
+    def store_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
         return False
 
     def indexed_blocks(self) -> set[int]:
@@ -168,15 +174,16 @@ class ORMStore:
         with self._transaction():
             return Statement.objects.using(self._alias).count()
 
-    def prune_statements(self, unseen_since: datetime) -> int:
+    def evict_statements(self, count: int) -> int:
+        statements = Statement.objects.using(self._alias)
         with self._transaction():
-            oldest = SQLLog.objects.using(self._alias).aggregate(oldest=Min("time"))["oldest"]
-            before = min(oldest or unseen_since, unseen_since)
-            deleted = Statement.objects.using(self._alias).filter(last_seen__lt=before).delete()[0]
-            if deleted:
-                epoch = RingHead.objects.using(self._alias).aggregate(epoch=Max("epoch"))["epoch"]
-                RingHead.objects.using(self._alias).update(epoch=epoch + 1)
-            return deleted
+            # Read first: MySQL takes no LIMIT in a subquery of the table that it deletes from.
+            evicted = list(statements.order_by(*EVICTION_ORDER).values_list("fingerprint", flat=True)[:count])
+            for first in range(0, len(evicted), CHUNK_ROWS):
+                statements.filter(fingerprint__in=evicted[first : first + CHUNK_ROWS]).delete()
+            if evicted:
+                RingHead.objects.using(self._alias).update(epoch=F("epoch") + 1)
+            return len(evicted)
 
     def count_keys(self) -> int:
         with self._transaction():

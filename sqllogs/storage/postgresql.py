@@ -1,26 +1,24 @@
-"""The ring in PostgreSQL, over psycopg 3: binary COPY into a temporary table, then one upsert.
+"""The store in PostgreSQL, with psycopg 3: binary COPY into a temporary table, then one upsert.
 
-Works behind pgbouncer in transaction mode: nothing outlives a transaction but
-the temporary table, which each transaction makes sure of.
+Called by `sqllogs.storage.ring` in the writer's thread. Works behind pgbouncer in transaction
+mode: the only thing that outlives a transaction is the temporary table, which each transaction
+creates if it is missing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 from sqllogs.models import SQLLog
-from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.storage.connection import STATEMENT_TIMEOUT_MS, open_connection
-from sqllogs.storage.sql_store import NAMES, Dialect, RawStore, roll_up
+from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
 from sqllogs.storage.store import (
     COLUMNS,
     HEAD_TABLE,
     KEY_TABLE,
-    LOG_TABLE,
-    NEW_EPOCH,
     ROLL_UP_TABLE,
-    STATISTIC_TABLE,
     RingState,
     WritePart,
     key_upsert,
@@ -28,7 +26,6 @@ from sqllogs.storage.store import (
     newest,
     process_upsert,
     process_values,
-    prune,
     statement_upsert,
 )
 
@@ -36,15 +33,11 @@ BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; "
     f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = local"
 )
-"""What is told as stored is on the server's disk; its replicas are not waited for.
+"""A commit waits for the server's disk, not for its replicas.
 
-So is what is reserved: a block that a crash forgets would be given out again while its batch is
-held for a retry, and one would overwrite the other.
+Reserving waits too: a server that crashed forgot a block whose batch was kept for a retry, gave it
+out again, and 1,000 of 5,400 stored records were overwritten.
 """
-BATCH_TABLE = "sqllogs_batch"
-CREATE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS {BATCH_TABLE} (LIKE {LOG_TABLE}) ON COMMIT DELETE ROWS"
-COLUMN_LIST = ", ".join(f'"{column}"' for column in COLUMNS)
-COPY = f"COPY {BATCH_TABLE} ({COLUMN_LIST}) FROM STDIN (FORMAT BINARY)"
 TYPES = {
     "BigIntegerField": "int8",
     "BooleanField": "bool",
@@ -54,22 +47,52 @@ TYPES = {
     "IntegerField": "int4",
     "SmallIntegerField": "int2",
 }
-"""A binary COPY converts nothing: what is sent must have its column's own type."""
-COPY_TYPES = tuple(TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS)
-LOG_UPSERT = log_upsert(f"SELECT {COLUMN_LIST} FROM {BATCH_TABLE} ORDER BY slot")
+"""A binary COPY converts nothing: each value must be sent as its column's type."""
+
+
+class BatchTable:
+    """A temporary table that a batch is copied to.
+
+    Its name has a hash of its columns: pgbouncer may give us a session where a process of another
+    release has left its own. Its columns are ours and not those of the table (LIKE), which may have
+    been migrated ahead, to columns that must not be NULL.
+    """
+
+    def __init__(self, name: str, columns: Sequence[str], types: Sequence[str]) -> None:
+        self.types = types
+        self.columns = ", ".join(f'"{column}"' for column in columns)
+        shape = ", ".join(f'"{column}" {kind}' for column, kind in zip(columns, types, strict=True))
+        self.name = f"{name}_{blake2b(shape.encode(), digest_size=6).hexdigest()}"
+        self.create = f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.name} ({shape}) ON COMMIT DELETE ROWS"
+        self.copy = f"COPY {self.name} ({self.columns}) FROM STDIN (FORMAT BINARY)"
+
+    def rows(self, order_by: str) -> str:
+        return f"SELECT {self.columns} FROM {self.name} ORDER BY {order_by}"
+
+    def fill(self, raw: Any, rows: Iterable[Sequence[Any]]) -> None:
+        raw.execute(self.create)
+        with raw.cursor().copy(self.copy) as copy:
+            copy.set_types(self.types)
+            for row in rows:
+                copy.write_row(row)
+
+
+BATCH = BatchTable(
+    "sqllogs_batch",
+    COLUMNS,
+    [TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS],
+)
+LOG_UPSERT = log_upsert(BATCH.rows("slot"))
 STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("%s", once=True)
 KEY_UPSERT = key_upsert("%s")
 DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
-COUNTS_TABLE = "sqllogs_counts"
-CREATE_COUNTS = (
-    f"CREATE TEMPORARY TABLE IF NOT EXISTS {COUNTS_TABLE} (LIKE {STATISTIC_TABLE}) ON COMMIT DELETE ROWS"
+CREATE_ROLL_UP = (
+    f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) ON CONFLICT DO NOTHING"
 )
-COPY_COUNTS = f"COPY {COUNTS_TABLE} ({NAMES}) FROM STDIN (FORMAT BINARY)"
-COUNT_TYPES = ("int4", *["int8"] * 8, "bytea")
-STATISTIC_UPSERT = DIALECT.upsert(f"SELECT {NAMES} FROM {COUNTS_TABLE} ORDER BY resolution_s, time, key_id")
-PRUNE = prune("%s")
+COUNTS = BatchTable("sqllogs_counts", StatisticRow._fields, ("int4", *["int8"] * 8, "bytea"))
+STATISTIC_UPSERT = DIALECT.upsert(COUNTS.rows("resolution_s, time, key_id"))
 
 
 class PostgreSQLStore(RawStore):
@@ -80,7 +103,7 @@ class PostgreSQLStore(RawStore):
     def __init__(self, alias: str) -> None:
         self._connection = open_connection(alias)
         self._raw: Any = self._connection.connection
-        self._raw.prepare_threshold = None  # pgbouncer hands the next transaction to another session
+        self._raw.prepare_threshold = None  # pgbouncer may run the next transaction in another session
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -103,7 +126,7 @@ class PostgreSQLStore(RawStore):
             return last_seq - count + 1
 
     def _head_for_writing(self) -> RingState:
-        # Goes together with other writers' reserving, but not with a resize.
+        # Does not block other writers' `reserve`, but waits for a resize.
         query = f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
         return RingState(*self._raw.execute(query).fetchone())
 
@@ -113,36 +136,35 @@ class PostgreSQLStore(RawStore):
             if head.epoch != part.epoch:
                 return False
             values = process_values(part.process)
-            # A transaction of this process that was lost, but is still under way, is waited for here.
+            # Waits for an earlier transaction of this process that lost its connection while committing.
             if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
                 self._raw.execute(PROCESS_UPSERT, values)
                 return True
             first_seq, records = newest(part.first_seq, part.records, head.capacity)
-            self._raw.execute(CREATE_BATCH)
-            with self._raw.cursor().copy(COPY) as copy:
-                copy.set_types(COPY_TYPES)
-                for seq, record in enumerate(records, first_seq):
-                    copy.write_row((seq % head.capacity, seq, *record))
+            rows = ((seq % head.capacity, seq, *record) for seq, record in enumerate(records, first_seq))
+            BATCH.fill(self._raw, rows)
             self._raw.execute(LOG_UPSERT)
             if part.statements:
                 self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)
             if part.keys:
                 self._raw.cursor().executemany(KEY_UPSERT, part.keys)
-            # Last, for other processes wait for the rows that are locked here.
+            # Last, because other processes wait for the rows that this locks.
             self._add(part.statistics)
             return True
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
         if not minutes:
             return
-        # Goes together with other writers, but not with a roll-up.
-        row = self._raw.execute(f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE").fetchone()
-        until_s = row[0] if row else 0
-        self._raw.execute(CREATE_COUNTS)
-        with self._raw.cursor().copy(COPY_COUNTS) as copy:
-            copy.set_types(COUNT_TYPES)
-            for minute in (*minutes, *coarser(minute for minute in minutes if minute.time < until_s)):
-                copy.write_row(minute)
+        # Does not block other writers, but waits for a rollup. Without the row nothing would be locked,
+        # and a first rollup could pass minutes that are not committed yet.
+        lock = f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE"
+        row = self._raw.execute(lock).fetchone()
+        if row is None:
+            self._raw.execute(CREATE_ROLL_UP)
+            row = self._raw.execute(lock).fetchone()
+        until_s = row[0]
+        late = hours_and_days(minute for minute in minutes if minute.time < until_s)
+        COUNTS.fill(self._raw, (*minutes, *late))
         self._raw.execute(STATISTIC_UPSERT)
 
     def roll_up(self, before_s: int) -> bool:
@@ -150,20 +172,10 @@ class PostgreSQLStore(RawStore):
             row = self._raw.execute(
                 f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR UPDATE SKIP LOCKED"
             ).fetchone()
-            if row is None:  # not there yet, or a writer's or another's at the moment
-                self._raw.execute(
-                    f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) "
-                    "ON CONFLICT DO NOTHING"
-                )
+            if row is None:  # it does not exist yet, or a writer or another rollup has locked it
+                self._raw.execute(CREATE_ROLL_UP)
                 return True
             return roll_up(self._raw.execute, DIALECT, row[0], before_s)
-
-    def prune_statements(self, unseen_since: datetime) -> int:
-        with self._transaction():
-            deleted: int = self._raw.execute(PRUNE, [unseen_since] * 2).rowcount
-            if deleted:
-                self._raw.execute(NEW_EPOCH)
-            return deleted
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
         return {

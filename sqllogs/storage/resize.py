@@ -1,14 +1,14 @@
-"""Change a ring's capacity, or empty it, while writers go on.
+"""Change the capacity of a ring, or delete its contents, while processes write to it.
 
-Called by `manage.py sqllogs resize|clear`. The head row is locked to the end,
-so that writers wait, hold their batches and then follow the new capacity.
-These are the only two places where rows of the ring are deleted.
+Called by `manage.py sqllogs resize|clear`, in their thread. The head row stays locked, so that
+writers wait, keep their batches and then use the new capacity. Nothing else deletes records.
 """
 
 from collections.abc import Iterator
 
 from django.db import connections, transaction
 from django.db.models import F
+from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.models import BlockColumn, RingHead
@@ -17,65 +17,67 @@ from sqllogs.storage.store import BLOCK_TABLE, COLUMNS, KEY_TABLE, LOG_TABLE, ST
 
 CHUNK_ROWS = 10_000
 BUSY_TIMEOUT_MS = 60_000
-"""SQLite serves nobody in turn: this waits longer than a writer does."""
+"""SQLite has no queue for its lock: this waits longer than a writer does."""
 MOVED_TABLE = "sqllogs_moved"
-_OTHERS = ", ".join(f'"{column}"' for column in COLUMNS if column != "slot")
 
 
 def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
-    """Give the ring `capacity_rows` slots, keeping the newest records; yield rows done and in all.
+    """Change the capacity and keep the newest records; yield rows done and rows in total.
 
     Raise ValueError for a capacity below 1.
     """
     if capacity_rows < 1:
-        raise ValueError(f"A ring of {capacity_rows} rows keeps nothing; give 1 or more.")
+        raise ValueError(_("The capacity must be at least 1 row."))
     alias = conf.load().database
-    _be_patient(alias)
+    _raise_busy_timeout(alias)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         head = _lock_head(alias, capacity_rows)
+        # On MySQL any other DROP TABLE commits the transaction.
+        temporary = "TEMPORARY " if connections[alias].vendor == "mysql" else ""
+        others = ", ".join(connections[alias].ops.quote_name(name) for name in COLUMNS if name != "slot")
         oldest = head.seq - min(head.capacity, capacity_rows)
         cursor.execute(
-            f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {_OTHERS} FROM {LOG_TABLE} WHERE seq > %s",
+            f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {others} FROM {LOG_TABLE} WHERE seq > %s",
             [oldest],
         )
         cursor.execute(f"SELECT count(*) FROM {MOVED_TABLE}")
         total = cursor.fetchone()[0]
-        _empty(alias, LOG_TABLE)
+        _delete_all(alias, LOG_TABLE)
         for first in range(oldest + 1, head.seq + 1, CHUNK_ROWS):
             cursor.execute(
-                f"INSERT INTO {LOG_TABLE} (slot, {_OTHERS}) SELECT seq %% %s, {_OTHERS} "
+                f"INSERT INTO {LOG_TABLE} (slot, {others}) SELECT seq %% %s, {others} "
                 f"FROM {MOVED_TABLE} WHERE seq BETWEEN %s AND %s",
                 [capacity_rows, first, first + CHUNK_ROWS - 1],
             )
             yield min(first + CHUNK_ROWS - 1 - oldest, total), total
-        cursor.execute(f"DROP TABLE {MOVED_TABLE}")
-        # What was overwritten of a block before is not there in a larger ring either.
-        kept = blocks.whole(head.seq, min(head.capacity, capacity_rows))
+        cursor.execute(f"DROP {temporary}TABLE {MOVED_TABLE}")
+        # A block that was partly overwritten stays incomplete in a larger ring too.
+        kept = blocks.complete_blocks(head.seq, min(head.capacity, capacity_rows))
         BlockColumn.objects.using(alias).filter(block__lt=kept.start).delete()
         RingHead.objects.using(alias).update(capacity=capacity_rows)
-    _give_space_back(alias)
+    _reclaim_space(alias)
 
 
 def clear() -> Iterator[tuple[int, int]]:
-    """Delete all records, statement texts and statistics; numbers go on where they were.
+    """Delete all records, statement texts and statistics; record numbers continue.
 
-    Yield rows done and in all. Events are kept: a deploy that was forgotten would be told a second time.
-    Reviews are too: nobody could make them again.
+    Yield rows done and rows in total. Events are kept, otherwise a running process could record its
+    deploy a second time; so are reviews, which could not be restored.
     """
     alias = conf.load().database
-    _be_patient(alias)
+    _raise_busy_timeout(alias)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         _lock_head(alias, conf.load().capacity_rows)
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
         total = cursor.fetchone()[0]
         yield 0, total
         for table in (LOG_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
-            _empty(alias, table)
+            _delete_all(alias, table)
         yield total, total
-    _give_space_back(alias)
+    _reclaim_space(alias)
 
 
-def _be_patient(alias: str) -> None:
+def _raise_busy_timeout(alias: str) -> None:
     connection = connections[alias]
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
@@ -83,23 +85,23 @@ def _be_patient(alias: str) -> None:
 
 
 def _lock_head(alias: str, capacity_rows: int) -> RingHead:
-    """Keep writers out until the transaction ends, and have them write their texts anew."""
+    """Block writers until the transaction ends, and make them store all statement texts again."""
     heads = RingHead.objects.using(alias)
-    # A write first: SQLite locks at the first write, and refuses one that has read something older.
+    # Write first: SQLite locks at the first write, and refuses it after a read that is out of date.
     if not heads.update(epoch=F("epoch") + 1):
         heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
-    # FOR UPDATE, not the lock of an update, is what PostgreSQL's writers' FOR KEY SHARE waits for.
+    # Writers lock FOR KEY SHARE on PostgreSQL: that waits for FOR UPDATE, but not for an UPDATE.
     return heads.select_for_update().get(id=1)
 
 
-def _empty(alias: str, table: str) -> None:
+def _delete_all(alias: str, table: str) -> None:
     connection = connections[alias]
     verb = "TRUNCATE" if connection.vendor == "postgresql" else "DELETE FROM"
     with connection.cursor() as cursor:
         cursor.execute(f"{verb} {table}")
 
 
-def _give_space_back(alias: str) -> None:
+def _reclaim_space(alias: str) -> None:
     connection = connections[alias]
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:

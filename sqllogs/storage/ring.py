@@ -1,7 +1,7 @@
-"""Write batches into the ring, whatever database it is in.
+"""Write batches to the store, whichever database it is.
 
-Runs in the writer's thread. It knows which statement texts are stored
-already, and turns the drivers' errors into the two that the writer tells apart.
+Called by `sqllogs.pipeline.delivery` in the writer's thread. It remembers which statement texts
+are stored, and converts drivers' exceptions to the ones that the writer handles.
 """
 
 import logging
@@ -11,57 +11,52 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 
+from django.conf import settings
 from django.db import connections
 
 from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import untraced
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.record import Batch, ProcessCounts, Record, error_code
-from sqllogs.sql.normalize import ScannedStatement
+from sqllogs.record import Batch, ProcessCounts, Record
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.rollup import Retention
-from sqllogs.storage import events
+from sqllogs.storage import events, failures
+from sqllogs.storage.files import StoreFile
 from sqllogs.storage.indexing import Indexing
-from sqllogs.storage.store import ProcessRow, RingState, Store, StoredStatement, WritePart
+from sqllogs.storage.statement_texts import StatementTexts
+from sqllogs.storage.store import ProcessRow, RingState, Store, WritePart
 
 logger = logging.getLogger(__name__)
 
-PRUNE_INTERVAL_S = 60.0
+SERVICE_MAX_CHARACTERS = 100
 EPOCHS_MAX = 5
-"""How often a batch is tried at once when texts are deleted in the same moment."""
-UNSEEN_MIN = timedelta(hours=2)
-"""A text is not deleted sooner: `last_seen` is kept to the hour."""
-
-# What a driver raises when a value cannot be stored, at the time of sending it or by the
-# server's word; by name, and with all that is derived from it, because each driver has its own.
-# All else means that the store is away, not ready, full or busy.
-_REJECTIONS = frozenset(
-    ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
-)
+"""Attempts to write a batch while another process deletes texts at the same moment."""
 
 
 class Ring:
-    """One per process; its methods are called by one thread at a time."""
+    """One per process; one thread at a time calls its methods."""
 
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
         self._alias = conf.database
         self._store: Store | None = None
-        self._known: dict[str, datetime] = {}
-        """The hour at which a statement's text was last written by this process."""
+        self._file = StoreFile(conf.database)
+        self._reserved_elsewhere = False
+        """Numbers were reserved in a file that has been replaced since."""
+        self._texts = StatementTexts(conf.statements_max)
         self._keys = Keys(conf.statistics_keys_max)
-        self._upkeep = Retention(conf)
+        self._retention = Retention(conf)
         self._indexing = Indexing()
         self._release = events.current_release(conf)
+        self._service = events.current_service(conf)[:SERVICE_MAX_CHARACTERS]
         self._deployed = False
         self._head = RingState(0, 0, -1)
-        """As it was before the last batch was written."""
-        self._pruned_at_s = -PRUNE_INTERVAL_S
+        """As read before the last batch was written."""
         self.hurried = False
         """Do not wait for a lock of the store: a fork, or a request, waits for this."""
         self._uuid = uuid.uuid4().hex
@@ -75,61 +70,67 @@ class Ring:
     def reserve(self, count: int) -> int:
         """Return the first of `count` numbers; raise StoreUnavailableError."""
         with self._guarded() as store:
-            return store.reserve(count, self._conf.capacity_rows)
+            self._reserved_elsewhere = False
+            # A store that has been created again gets the capacity that it had, which a resize may have set.
+            return store.reserve(count, self._head.capacity or self._conf.capacity_rows)
 
     def write(self, first_seq: int, batch: Batch, process_counts: ProcessCounts) -> None:
-        """Store a batch and what the process has done with it.
+        """Store a batch and the process's counts.
 
-        Raise StoreUnavailableError when nothing was or could be written, RejectedRowsError
-        when a value of the batch cannot be.
+        Raise StoreUnavailableError if nothing was written, RejectedRowsError if the database
+        refuses a value of the batch.
         """
-        counts = self._counted(batch)
+        counts = self._count(batch)
         with self._guarded() as store:
+            if self._reserved_elsewhere:
+                first_seq = store.reserve(len(batch.records), self._head.capacity or self._conf.capacity_rows)
             for _ in range(EPOCHS_MAX):
                 part = self._part(store, first_seq, batch, counts, process_counts)
                 if store.write(part):
                     break
             else:
-                raise StoreUnavailableError("The SQL log is being emptied; records wait for a retry.")
-        self._known.update((row.fingerprint, row.last_seen) for row in part.statements)
+                raise StoreUnavailableError(
+                    "Another process is deleting texts of the SQL log; records are kept for a retry."
+                )
+        self._texts.learn(part.statements)
         self._keys.learn(part.keys)
         self._record_deploy()
         self._run_rollup()
         self._index(first_seq, batch.records)
 
     def _record_deploy(self) -> None:
-        """Note this process's release, once, unless another has."""
+        """Store the deploy event of this process's release, once."""
         if self._deployed or not self._release:
             return
         self._deployed = True
         try:
             with self._guarded() as store:
-                store.keep_event(events.deploy_event(self._release))
+                store.store_event(events.deploy_event(self._release, self._service))
         except SQLLogsError as exc:
             guard.fault("events", exc)
 
     def _run_rollup(self) -> None:
-        """Take a step of the statistics' upkeep; the batch is stored, whatever comes of it."""
+        """Run one step of rollup and retention; the batch is stored even if it fails."""
         try:
             with self._guarded() as store:
-                self._upkeep.step(store)
+                self._retention.step(store)
         except SQLLogsError as exc:
             guard.fault("statistics", exc)
 
     def _index(self, first_seq: int, records: Sequence[Record]) -> None:
-        """Take a step of the index of a large ring."""
+        """Index the completed blocks of a large ring."""
         try:
             with self._guarded() as store:
                 self._indexing.step(store, self._head, first_seq, records)
         except SQLLogsError as exc:
             guard.fault("index", exc)
 
-    def _counted(self, batch: Batch) -> Counts:
+    def _count(self, batch: Batch) -> Counts:
         if not self._conf.statistics_rows_max:
             return {}
         try:
             return counting.count(chain(batch.records, batch.sampled_out))
-        except Exception as exc:  # no reason to keep the records back
+        except Exception as exc:  # a fault in counting must not cost the records
             guard.fault("statistics", exc)
             return {}
 
@@ -141,7 +142,7 @@ class Ring:
         return WritePart(
             first_seq=first_seq,
             records=batch.records,
-            statements=self._new_statements(store, batch.statements),
+            statements=self._texts.rows(store, batch),
             keys=keys,
             statistics=counting.rows(counts, ids),
             process=self._process_row(batch.part, process_counts),
@@ -149,67 +150,80 @@ class Ring:
         )
 
     def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        self._upkeep.forget()
+        """Close the connection; the next call opens a new one."""
+        self._retention.reset()
         store, self._store = self._store, None
         if store is not None:
             try:
                 store.close()
             except Exception:
-                logger.debug("closing the ring's connection failed", exc_info=True)
+                logger.debug("Closing the store's connection failed", exc_info=True)
 
     @contextmanager
     def _guarded(self) -> Iterator[Store]:
         try:
             with untraced():
+                self._reopen_if_changed()
                 if self._store is None:
-                    self._store = _open_store(self._alias)
+                    with self._file.opening():
+                        self._store = _open_store(self._alias)
                     self._store.is_hurried = lambda: self.hurried
                 yield self._store
+        except StoreUnavailableError:
+            self.close()
+            raise
         except Exception as exc:
             self.close()
-            unavailable = self._unavailable(exc)
-            if not isinstance(unavailable, StoreUnreadyError) and _is_rejection(exc):
+            if self._file.is_corrupt(exc):
+                raise self._replace_corrupt(exc) from exc
+            unavailable = failures.unavailable(self._alias, exc)
+            if not isinstance(unavailable, StoreUnreadyError) and failures.is_rejection(exc):
                 raise RejectedRowsError(str(exc)) from exc
             raise unavailable from exc
 
-    def _unavailable(self, exc: Exception) -> StoreUnavailableError:
-        says = f"{type(exc).__name__}: {exc}".strip()
-        if "no such table" in says or "does not exist" in says or "doesn't exist" in says:
-            return StoreUnreadyError(
-                f"The SQL log's tables are missing in database {self._alias!r} ({says}); records wait for "
-                f"`manage.py migrate --database {self._alias}`."
-            )
-        return StoreUnavailableError(
-            f"The SQL log's database {self._alias!r} cannot be written ({says}); records wait for a retry."
+    def _reopen_if_changed(self) -> None:
+        """Go on in the file that has the store's name now; create it again if it was deleted."""
+        change = self._file.change()
+        if change is None:
+            return
+        self.close()
+        self._forget_store()
+        self._file.recreate()
+        guard.fault(
+            "store",
+            StoreUnavailableError(
+                f"The SQL log's file {self._file.path} was {change} while this process used it. Records are "
+                "written to the file of that name from now on; it is created if it is missing."
+            ),
         )
 
+    def _replace_corrupt(self, exc: Exception) -> StoreUnavailableError:
+        self._forget_store()
+        try:
+            aside = self._file.recreate()
+        except Exception as second:
+            return failures.unavailable(self._alias, second)
+        return StoreUnavailableError(
+            f"The SQL log's file {self._file.path} is corrupt ({type(exc).__name__}: {exc}). "
+            + (f"It was moved to {aside}, and a new one was created. " if aside else "")
+            + "Records are kept for a retry."
+        )
+
+    def _forget_store(self) -> None:
+        """Forget what is known of a store whose file has been replaced."""
+        self._head = self._head._replace(seq=0, epoch=-1)
+        self._texts.clear()
+        self._keys.clear()
+        self._deployed = False
+        self._reserved_elsewhere = True
+
     def _reload_if_cleared(self, store: Store) -> None:
-        """Forget what is stored when some of it has been deleted."""
+        """Clear the caches if another process has deleted texts or keys."""
         head = store.head()
         if head.epoch != self._head.epoch:
-            self._known.clear()
-            self._keys.forget()
+            self._texts.clear()
+            self._keys.clear()
         self._head = head
-
-    def _new_statements(self, store: Store, statements: dict[str, ScannedStatement]) -> list[StoredStatement]:
-        """Return the texts to write: not known yet, or not for an hour; in key order, as locks are taken."""
-        if len(self._known) > 2 * self._conf.statements_max:
-            self._known.clear()
-        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        due = sorted(fingerprint for fingerprint in statements if self._known.get(fingerprint) != hour)
-        if any(fingerprint not in self._known for fingerprint in due):
-            due = due[: self._room(store)]
-        return [_statement_row(statements[fingerprint], hour) for fingerprint in due]
-
-    def _room(self, store: Store) -> int:
-        """Return how many more texts may be stored; make room first when there is too little."""
-        room = self._conf.statements_max - store.count_statements()
-        now_s = time.monotonic()
-        if room <= 0 and now_s - self._pruned_at_s >= PRUNE_INTERVAL_S:
-            self._pruned_at_s = now_s
-            room += store.prune_statements(datetime.now(UTC) - UNSEEN_MIN)
-        return max(room, 0)
 
     def _process_row(self, part: int, process_counts: ProcessCounts) -> ProcessRow:
         return ProcessRow(
@@ -224,10 +238,10 @@ class Ring:
             dropped=process_counts.dropped,
             exported=process_counts.exported,
             queued=process_counts.queued,
-            lag_ms=max(0, time.time_ns() - process_counts.oldest_ns) / 1e6
-            if process_counts.oldest_ns
-            else 0.0,
+            lag_ms=_lag_ms(process_counts),
             written_part=part,
+            service=self._service or None,
+            urlconf=str(getattr(settings, "ROOT_URLCONF", None) or "")[:200] or None,
         )
 
 
@@ -236,21 +250,8 @@ def _lag_ms(process_counts: ProcessCounts) -> float:
     return max(0, time.time_ns() - oldest_ns) / 1e6 if oldest_ns else 0.0
 
 
-def _is_rejection(exc: Exception) -> bool:
-    names = {kind.__name__ for kind in type(exc).__mro__}
-    # A driver that cannot send a value says ProgrammingError; with a SQLSTATE it is the server's word
-    # about tables or permissions, and sqlite3 has no other word for a connection that is closed.
-    unsendable = "ProgrammingError" in names and not error_code(exc) and "closed database" not in str(exc)
-    return unsendable or not names.isdisjoint(_REJECTIONS)
-
-
-def _statement_row(statement: ScannedStatement, hour: datetime) -> StoredStatement:
-    tables = ",".join(statement.tables)[:500]
-    return StoredStatement(statement.fingerprint, statement.sql, statement.operation[:32], tables, hour, hour)
-
-
 def _open_store(alias: str) -> Store:
-    """Return the store for the kind of database that the alias names."""
+    """Return the store for an alias's kind of database."""
     from sqllogs.storage import orm, postgresql, sqlite
 
     vendor = connections[alias].vendor

@@ -1,10 +1,8 @@
-"""What the two stores that speak to their driver do alike.
+"""What the two stores that use their driver directly share: `sqlite` and `postgresql`.
 
-The SQL that adds to statistics, alike for SQLite and PostgreSQL.
-
-Both have a function `sqllogs_merged` that adds two packed counts of durations:
-in PostgreSQL it is made by a migration, in SQLite by the store. It is called
-only when a row has grown; before that, to join two is to add them.
+Called in the writer's thread. Statistics are added by SQL that both understand. The function
+`sqllogs_merged`, made by a migration on PostgreSQL and by the store on SQLite, merges packed
+counts of durations once a row has grown long; until then they are concatenated.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +14,12 @@ from sqllogs.models import Event, slot_ranges
 from sqllogs.statistics.counting import StatisticRow
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 from sqllogs.storage import blocks, events
-from sqllogs.storage.connection import borrowed, close_connection
+from sqllogs.storage.connection import close_connection, used_by_orm
 from sqllogs.storage.store import (
     BLOCK_TABLE,
     HEAD_TABLE,
     KEY_TABLE,
+    NEW_EPOCH,
     ROLL_UP_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
@@ -30,29 +29,29 @@ from sqllogs.storage.store import (
 )
 
 ROWS_MAX = 5_000
-"""Minutes that are rolled up in one transaction."""
+"""Rows of minutes rolled up in one transaction."""
 
 JOINED_BYTES = 250
-"""Durations are merged when they are longer; those of one statement in an hour seldom are."""
+"""Durations are merged when they get longer; one statement rarely reaches it within an hour."""
 
 NAMES = ", ".join(StatisticRow._fields)
 
 Execute = Callable[..., Any]
-"""A driver's `execute(statement, values)`, which returns a cursor."""
+"""A driver's `execute(statement, values)`; returns a cursor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """In what the two differ here."""
+    """The differences between the two."""
 
     placeholder: str
     blob: str
-    """The type of bytes."""
+    """Column type of bytes."""
     concatenation: str
-    """The aggregate that joins durations."""
+    """Aggregate that concatenates durations."""
 
     def upsert(self, source: str) -> str:
-        """Return the statement that adds rows, which must come in the order of their key."""
+        """Return the statement that adds rows; they must be sorted by key, the order of locking."""
         joined = f"{STATISTIC_TABLE}.durations || excluded.durations"
         sums = ", ".join(
             f"{name} = {STATISTIC_TABLE}.{name} + excluded.{name}"
@@ -72,21 +71,21 @@ class Dialect:
         )
 
     def roll_up(self, resolution_s: int) -> str:
-        """Return the statement that adds minutes (from, before) to the rows of a coarser resolution."""
+        """Return the statement that adds minutes (from, before) to rows of a coarser resolution."""
         start = (
             f"time - time %% {resolution_s}" if self.placeholder == "%s" else f"time - time % {resolution_s}"
         )
-        nothing = f"CAST('' AS {self.blob})"
+        empty = f"CAST('' AS {self.blob})"
         return self.upsert(
             f"SELECT {resolution_s}, {start}, key_id, sum(calls), sum(errors), sum(rows), sum(total_us), "
-            f"max(max_us), max(last_seen), sqllogs_merged({self.concatenation}, {nothing}) "
+            f"max(max_us), max(last_seen), sqllogs_merged({self.concatenation}, {empty}) "
             f"FROM {STATISTIC_TABLE} "
             f"WHERE resolution_s = {MINUTE_S} AND time >= {self.placeholder} AND time < {self.placeholder} "
             "GROUP BY 2, 3 ORDER BY 2, 3"
         )
 
     def next_end_s(self, execute: Execute, until_s: int, before_s: int) -> int:
-        """Return the end of the next step from a time on, one minute or as many as have ROWS_MAX rows."""
+        """Return the end of the next step from `until_s`: a minute or about ROWS_MAX rows."""
         query = (
             f"SELECT time FROM {STATISTIC_TABLE} "
             f"WHERE resolution_s = {MINUTE_S} AND time >= {self.placeholder} AND time < {self.placeholder} "
@@ -100,7 +99,7 @@ class Dialect:
 
 
 def roll_up(execute: Execute, dialect: Dialect, until_s: int, before_s: int) -> bool:
-    """Take one step, in a transaction that has the row of ROLL_UP_TABLE to itself; say if more are left."""
+    """Roll up one step in a transaction that has locked the row of ROLL_UP_TABLE; return if more is due."""
     if before_s - until_s < MINUTE_S:
         return False
     end_s = dialect.next_end_s(execute, until_s, before_s)
@@ -117,15 +116,15 @@ class RawStore:
     has_index = True
     is_hurried: Callable[[], bool] = bool
     _connection: Any
-    """Django's connection."""
+    """Django's wrapper."""
     _raw: Any
-    """The driver's."""
+    """The driver's connection."""
 
     def _transaction(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
     def _one(self, statement: str, *values: Any) -> Any:
-        """Return the first value of the first row, if there is one."""
+        """Return the first value of the first row, or None."""
         row = self._raw.execute(statement, values).fetchone()
         return row[0] if row else None
 
@@ -134,7 +133,7 @@ class RawStore:
         return RingState(*row) if row else RingState(0, 0, 0)
 
     def _head_for_writing(self) -> RingState:
-        """Return the head as it stays until the transaction ends."""
+        """Return the head, locked until the transaction ends."""
         return self.head()
 
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
@@ -147,8 +146,8 @@ class RawStore:
         ]
         return list(zip(*rows, strict=True)) if len(rows) == blocks.ROWS else None
 
-    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
-        rows = list(blocks.encoded(block, columns))
+    def store_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
+        rows = list(blocks.encode_columns(block, columns))
         mark = self.dialect.placeholder
         overwritten = f"DELETE FROM {BLOCK_TABLE} WHERE name = {mark} AND block < {mark}"
         oldest = blocks.block_of(max(1, head.seq - head.capacity))
@@ -165,6 +164,17 @@ class RawStore:
 
     def count_statements(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {STATEMENT_TABLE}"))
+
+    def evict_statements(self, count: int) -> int:
+        evict = (
+            f"DELETE FROM {STATEMENT_TABLE} WHERE fingerprint IN (SELECT fingerprint FROM {STATEMENT_TABLE} "
+            f"ORDER BY last_seen, first_seen DESC, fingerprint LIMIT {self.dialect.placeholder})"
+        )
+        with self._transaction():
+            deleted = int(self._raw.execute(evict, (count,)).rowcount)
+            if deleted:
+                self._raw.execute(NEW_EPOCH)
+            return deleted
 
     def count_keys(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {KEY_TABLE}"))
@@ -190,7 +200,7 @@ class RawStore:
 
     def acquire_cleanup_lease(self, now_s: int, interval_s: int) -> bool:
         mark = self.dialect.placeholder
-        # One whose clock is ahead must not keep the others from it for long.
+        # A process whose clock is ahead must not hold the lease for long.
         leased = (
             f"UPDATE {ROLL_UP_TABLE} SET tidied_at = {mark} "
             f"WHERE id = 1 AND (tidied_at <= {mark} OR tidied_at > {mark})"
@@ -209,11 +219,11 @@ class RawStore:
         with self._transaction():
             deleted = int(self._raw.execute(delete, (before_s,)).rowcount)
             if deleted:
-                self._raw.execute(f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1")
+                self._raw.execute(NEW_EPOCH)
             return deleted
 
-    def keep_event(self, event: Event) -> None:
-        with borrowed(self._connection, self._connection.alias):
+    def store_event(self, event: Event) -> None:
+        with used_by_orm(self._connection, self._connection.alias):
             events.store_event(event, self._connection.alias)
 
     def close(self) -> None:

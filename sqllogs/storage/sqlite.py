@@ -1,19 +1,18 @@
-"""The ring in a SQLite file: raw executemany over the driver, one transaction a batch.
+"""The store in a SQLite file: executemany of the driver, one transaction per batch.
 
-WAL lets readers go on while a batch is written, and BEGIN IMMEDIATE waits for
-its turn instead of failing half-way.
+Called by `sqllogs.storage.ring` in the writer's thread. WAL lets readers read while a batch is
+written; BEGIN IMMEDIATE waits for the lock at the start instead of failing half-way.
 """
 
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 from sqllogs.models import Event
 from sqllogs.record import Record
 from sqllogs.statistics import histogram
-from sqllogs.statistics.counting import StatisticRow, coarser
+from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import by_second
 from sqllogs.storage.connection import BUSY_TIMEOUT_S, open_connection
 from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
@@ -21,7 +20,6 @@ from sqllogs.storage.store import (
     COLUMNS,
     HEAD_TABLE,
     KEY_TABLE,
-    NEW_EPOCH,
     ROLL_UP_TABLE,
     ProcessRow,
     WritePart,
@@ -30,14 +28,13 @@ from sqllogs.storage.store import (
     newest,
     process_upsert,
     process_values,
-    prune,
     statement_upsert,
 )
 
 PRAGMAS = (
-    "synchronous = NORMAL",  # a power cut can lose the last batches, never the file
+    "synchronous = NORMAL",  # a power cut can lose the last batches, but does not corrupt the file
     "cache_size = -8192",  # KiB
-    "wal_autocheckpoint = 4000",  # pages; measured best for batches of 2,000
+    "wal_autocheckpoint = 4000",  # pages; fastest for batches of 2,000 as measured
     "journal_size_limit = 67108864",
 )
 BUSY_PAUSE_S = 0.005
@@ -48,7 +45,6 @@ STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("?", once=True)
 KEY_UPSERT = key_upsert("?")
-PRUNE = prune("?")
 DIALECT = Dialect(placeholder="?", blob="BLOB", concatenation="CAST(group_concat(durations, '') AS BLOB)")
 STATISTIC_UPSERT = DIALECT.upsert(f"VALUES ({', '.join('?' * len(StatisticRow._fields))})")
 
@@ -114,11 +110,11 @@ class SQLiteStore(RawStore):
             if head.epoch != part.epoch:
                 return False
             if self._raw.execute(PROCESS_UPSERT_ONCE, _process_values(part.process)).rowcount < 1:
-                # Written before, but the answer was lost.
+                # Written before, but the commit was not confirmed.
                 self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
                 return True
             first_seq, records = newest(part.first_seq, part.records, head.capacity)
-            # A generator: executemany lets other threads run between two rows.
+            # A generator, so that executemany lets other threads run between two rows.
             self._raw.executemany(LOG_UPSERT, _rows(first_seq, records, head.capacity))
             self._raw.executemany(
                 STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
@@ -129,7 +125,7 @@ class SQLiteStore(RawStore):
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
         until_s = self.rolled_up_s()
-        late = coarser(row for row in minutes if row.time < until_s)
+        late = hours_and_days(row for row in minutes if row.time < until_s)
         self._raw.executemany(STATISTIC_UPSERT, [*minutes, *late])
 
     def roll_up(self, before_s: int) -> bool:
@@ -139,16 +135,9 @@ class SQLiteStore(RawStore):
             )
             return roll_up(self._raw.execute, DIALECT, self.rolled_up_s(), before_s)
 
-    def prune_statements(self, unseen_since: datetime) -> int:
-        with self._transaction():
-            deleted = self._raw.execute(PRUNE, [str(unseen_since)[:-6]] * 2).rowcount
-            if deleted:
-                self._raw.execute(NEW_EPOCH)
-            return deleted
-
-    def keep_event(self, event: Event) -> None:
+    def store_event(self, event: Event) -> None:
         self._wait_at_most(self._busy_timeout_ms)  # the ORM waits in one piece
-        super().keep_event(event)
+        super().store_event(event)
         self._wait_at_most(BUSY_SLICE_MS)
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
@@ -162,16 +151,20 @@ class SQLiteStore(RawStore):
 def _rows(first_seq: int, records: Sequence[Record], capacity: int) -> Iterator[tuple[object, ...]]:
     seq = first_seq
     for second, run in by_second(records):
-        beginning = str(second)[:-6]
+        second_text = str(second)[:-6]  # made once per second: it took 1 us of the 6 per row
         for record in run:
             microsecond = record.time.microsecond
-            time = f"{beginning}.{microsecond:06}" if microsecond else beginning
+            time = f"{second_text}.{microsecond:06}" if microsecond else second_text
             yield (seq % capacity, seq, time, *record[1:])
             seq += 1
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:
-    """Put the file into WAL mode, where it stays; wait for other connections, which SQLite here does not."""
+    """Switch the file to WAL mode, where it stays.
+
+    SQLite refuses at once while another connection is in use, whatever its timeout: four processes
+    that started together had 1 to 3 faults each. So retry for as long as for a lock.
+    """
     give_up_at_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:

@@ -1,6 +1,7 @@
-"""What a ring's database has to be able to do, and the SQL that its kinds share.
+"""The interface of a store, and the SQL that several stores share.
 
-Implemented once for each kind: `sqlite`, `postgresql`, and `orm` for any other.
+Implemented by `sqlite`, `postgresql`, and `orm` for any other database; called by
+`sqllogs.storage.ring` in the writer's thread.
 """
 
 import json
@@ -55,6 +56,8 @@ class ProcessRow(NamedTuple):
     queued: int
     lag_ms: float
     written_part: int
+    service: str | None
+    urlconf: str | None
 
 
 class RingState(NamedTuple):
@@ -67,7 +70,7 @@ class RingState(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritePart:
-    """What is written in one transaction: a batch, or a part of one that was refused."""
+    """What is written in one transaction: a batch, or a part of a batch that was refused as a whole."""
 
     first_seq: int
     """The number of the first record."""
@@ -75,71 +78,71 @@ class WritePart:
     statements: Sequence[StoredStatement]
     keys: Sequence[KeyRow]
     statistics: Sequence[StatisticRow]
-    """What is to be added to minutes, in the order of the primary key."""
+    """Additions to minutes, in the order of the primary key."""
     process: ProcessRow
     epoch: int
-    """The head's, when it was found out which texts and keys are not stored yet."""
+    """The head's epoch when the missing texts and keys were determined."""
 
 
 class Store(KeyStore, RetentionStore, Protocol):
-    """One connection to the ring's database; a call is a transaction and raises the driver's errors."""
+    """One connection to the database; each call is a transaction and raises the driver's exceptions."""
 
     def reserve(self, count: int, capacity_rows: int) -> int:
-        """Give out `count` numbers and return the first; a ring not there yet gets the capacity."""
+        """Reserve `count` numbers and return the first; create the ring with this capacity if needed."""
 
     def head(self) -> RingState:
-        """Return how far the ring is, outside of any block."""
+        """Return the state of the ring."""
 
     def write(self, part: WritePart) -> bool:
-        """Put records into their slots, unless a newer one is there already, and count them.
+        """Write records to their slots, unless a newer one is there, and add the statistics.
 
-        A part is counted once: not again when the process has a later one noted, or this one.
-        Return False, and write nothing, when the ring has another epoch by now.
+        A part is written once: it is skipped if the process's row has its number or a later one.
+        Return False and write nothing if the ring's epoch is no longer `part.epoch`.
         """
 
     def count_statements(self) -> int:
-        """Return how many statement texts are kept."""
+        """Return the number of statement texts."""
 
-    def prune_statements(self, unseen_since: datetime) -> int:
-        """Delete texts that no record of the ring needs any more; return how many."""
+    def evict_statements(self, count: int) -> int:
+        """Delete the least recently used texts, of these the newest first; return their number."""
 
     is_hurried: Callable[[], bool]
     """Asked while waiting for a lock: raise instead of waiting on."""
 
     has_index: bool
-    """Large rings are indexed here; else the three methods that follow do nothing."""
+    """Whether large rings are indexed; if not, the next three methods do nothing."""
 
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
-        """Read the columns of a block's records; None while these are not complete."""
+        """Read the columns of a block's records; None if the block is not complete."""
 
-    def keep_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
-        """Keep a block's columns and let go of overwritten ones.
+    def store_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
+        """Store a block's columns and delete those of overwritten blocks.
 
-        Return False, and keep nothing, when the ring has another epoch than `head` by now.
+        Return False and store nothing if the ring's epoch is no longer `head.epoch`.
         """
 
     def indexed_blocks(self) -> set[int]:
-        """Return the blocks whose columns are kept."""
+        """Return the blocks whose columns are stored."""
 
-    def keep_event(self, event: Event) -> None:
-        """Store an event unless its key is there already."""
+    def store_event(self, event: Event) -> None:
+        """Store an event unless its key exists."""
 
     def roll_up(self, before_s: int) -> bool:
-        """Add minutes before a time to their hours and days, some thousand rows; say whether there are more.
+        """Add a few thousand rows of minutes to their hours and days; return whether more are due.
 
-        Each minute is added once, whichever processes try; what comes late adds to all three by itself.
+        Each minute is added once, even if several processes try; late calls are added to all three.
         """
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in."""
+        """Close the connection, in whatever state it is."""
 
 
 def upsert(
     table: str, columns: Sequence[str], source: str, key: str, *, only_if: str = "", keep: str = ""
 ) -> str:
-    """Return INSERT ... ON CONFLICT DO UPDATE, as SQLite and PostgreSQL understand it alike.
+    """Return INSERT ... ON CONFLICT DO UPDATE for SQLite and PostgreSQL.
 
-    `source` follows the column list; `keep` names a column that an existing row keeps.
+    `source` follows the column list; `keep` is a column that is not updated.
     """
     updates = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in {key, keep})
     names = ", ".join(f'"{name}"' for name in columns)
@@ -162,7 +165,7 @@ def log_upsert(source: str) -> str:
 
 
 def block_rows(placeholder: str) -> str:
-    """Return the SELECT of a block's columns (slots from, to, numbers from, to), by slot."""
+    """Return the SELECT of a block's columns (first and last slot, first and last number), by slot."""
     columns = ", ".join(f'"{name}"' for name in blocks.COLUMNS)
     return (
         f"SELECT {columns} FROM {LOG_TABLE} WHERE slot BETWEEN {placeholder} AND {placeholder} "
@@ -182,7 +185,7 @@ def statement_upsert(placeholder: str) -> str:
 
 
 def process_upsert(placeholder: str, *, once: bool) -> str:
-    """Return the upsert of a process; `once` it does nothing when its part is written already."""
+    """Return the upsert of a process; with `once` it does nothing if the part was written before."""
     columns = ProcessRow._fields
     only_if = f"excluded.written_part > {PROCESS_TABLE}.written_part" if once else ""
     values = _values(columns, placeholder)
@@ -197,23 +200,19 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
     return f"VALUES ({', '.join([placeholder] * len(columns))})"
 
 
-def prune(placeholder: str) -> str:
-    """Return the DELETE of texts last seen before a time (given twice) and before the oldest record."""
-    oldest = f"coalesce((SELECT min(time) FROM {LOG_TABLE}), {placeholder})"
-    return f"DELETE FROM {STATEMENT_TABLE} WHERE last_seen < {placeholder} AND last_seen < {oldest}"
-
-
+EVICTION_ORDER = ("last_seen", "-first_seen", "fingerprint")
+"""Of texts seen in the same hour the newest goes first: it is likely to be one made from input."""
 NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
 
 
 def newest(first_seq: int, records: Sequence[Record], capacity: int) -> tuple[int, Sequence[Record]]:
-    """Leave out what the same batch would overwrite: a ring can be smaller than a batch."""
+    """Leave out records that the same batch would overwrite: a ring can be smaller than a batch."""
     surplus = max(0, len(records) - capacity)
     return first_seq + surplus, records[surplus:]
 
 
 def process_values(process: ProcessRow) -> tuple[object, ...]:
-    """Return the row with its counts by reason as JSON."""
+    """Return the row's values, with counts by reason as JSON."""
     dropped: Any = json.dumps(process.dropped)
     exported: Any = json.dumps(process.exported)
     return process._replace(dropped=dropped, exported=exported)

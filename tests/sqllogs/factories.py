@@ -91,5 +91,5 @@ def put_statistics(*calls):
     )
     minutes = counting.rows(counts, ids)
     RollUp.objects.update_or_create(id=1, defaults={"until_s": max(part.time for part in minutes) + 60})
-    parts = [*minutes, *counting.coarser(minutes)]
+    parts = [*minutes, *counting.hours_and_days(minutes)]
     Statistic.objects.bulk_create(Statistic(**part._asdict()) for part in parts)

@@ -76,6 +76,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "route": (_VALUES, "URL patterns."),
     "view": (_VALUES, "Views, commands or tasks by name."),
     "release": (_VALUES, "Releases of the application."),
+    "service": (_VALUES, "Projects, where several write to one log."),
     "host": (_VALUES, "Machines."),
     "trace_id": (_HEX, "Trace ids."),
     "request_id": (_VALUES, "X-Request-ID headers."),

@@ -1,4 +1,4 @@
-"""Fixtures: an empty, migrated ring in a database of its own, on SQLite and on PostgreSQL."""
+"""Fixtures: an empty, migrated ring in a separate database, on SQLite, PostgreSQL or MariaDB."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,20 +28,33 @@ def database(alias: str, settings_dict: dict[str, Any]) -> Iterator[str]:
         del known[alias]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ring_database(request: pytest.FixtureRequest, tmp_path: Any) -> dict[str, Any]:
+def _ring_database(request: pytest.FixtureRequest, tmp_path: Any) -> dict[str, Any]:
     """The Django settings of the ring's database; `ring_alias` creates it, as a copy of a migrated one."""
     if request.param == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "ring.sqlite3"}
-    return request.getfixturevalue("postgresql").settings_dict("ring")
+    return request.getfixturevalue(request.param).settings_dict("ring")
+
+
+ring_database = pytest.fixture(params=["sqlite", "postgresql"], name="ring_database")(_ring_database)
+ring_on_every_database = pytest.fixture(params=["sqlite", "postgresql", "mariadb"], name="ring_database")(
+    _ring_database
+)
+"""For the folders whose tests may differ on MariaDB: there the store is written over the ORM."""
+on_indexed_stores = pytest.mark.parametrize("ring_database", ["sqlite", "postgresql"], indirect=True)
+"""For what the ORM's store does not have: statements and an index of its own."""
 
 
 @pytest.fixture
 def empty_ring_database(ring_database: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
     """The same of a database that exists and has no tables."""
-    if "postgresql" in ring_database["ENGINE"]:
-        request.getfixturevalue("postgresql").create_database(ring_database["NAME"])
+    if (name := server(ring_database)) is not None:
+        request.getfixturevalue(name).create_database(ring_database["NAME"])
     return ring_database
+
+
+def server(settings_dict: dict[str, Any]) -> str | None:
+    """Return the fixture of a database's server, None for SQLite."""
+    return {"postgresql": "postgresql", "mysql": "mariadb"}.get(settings_dict["ENGINE"].rpartition(".")[2])
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +74,13 @@ def ring_alias(
     """The alias of an empty, migrated ring of 100 rows, named by SQLLOGS and free to use."""
     settings.SQLLOGS = {"DATABASE": ALIAS, "CAPACITY_ROWS": 100}
     with django_db_blocker.unblock():
-        if "sqlite" in ring_database["ENGINE"]:
+        if (name := server(ring_database)) is None:
             path = migrated.get("sqlite") or migrated.setdefault("sqlite", _sqlite(migrated["folder"]))
             shutil.copy(path, ring_database["NAME"])
         else:
-            cluster = request.getfixturevalue("postgresql")
-            name = migrated.get("postgresql") or migrated.setdefault("postgresql", _postgresql(cluster))
-            cluster.create_database(ring_database["NAME"], name)
+            running = request.getfixturevalue(name)
+            template = migrated.get(name) or migrated.setdefault(name, _template(running))
+            running.create_database(ring_database["NAME"], template)
         with database(ALIAS, ring_database):
             yield ALIAS
 
@@ -79,9 +92,10 @@ def _sqlite(folder: Path) -> Path:
     return path
 
 
-def _postgresql(cluster: Any) -> str:
+def _template(running: Any) -> str:
+    """Create and migrate the database of a server that the rings of the tests are copied from."""
     name = "migrated_ring"
-    with database(ALIAS, cluster.create_database(name)):
+    with database(ALIAS, running.create_database(name)):
         call_command("migrate", database=ALIAS, verbosity=0)
     return name
 

@@ -18,7 +18,7 @@ MODULES_MAX = 6
 
 NEW_FIELD = {
     "models.py": (
-        '    pid = models.IntegerField(help_text="Process id.")\n',
+        '    pid = models.IntegerField(help_text=_("Process id."))\n',
         '    shard = models.CharField(max_length=16, null=True, help_text="Shard.")\n',
     ),
     "record.py": (
@@ -149,7 +149,7 @@ ALSO_WORDS_OF_OTHER_SUBJECTS = {
     # Statistics, findings, metrics, log lines, page and terminal group, filter or label by these.
     "id", "time", "duration_ms", "rows", "sql", "fingerprint", "operation", "tables", "alias", "vendor",
     "error", "trace_id", "kind", "route", "view", "method", "status", "call_site", "release", "host",
-    "sql_length", "request_id",
+    "service", "sql_length", "request_id",
     "span_id", "sampled",  # spans and the trace context
     "many",  # an argument of execute wrappers
     "in_transaction",  # an attribute of sqlite3's connections

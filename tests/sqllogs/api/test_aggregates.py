@@ -35,6 +35,7 @@ def some_records(count):
             "alias": chooser.choice(("default", "other")),
             "kind": chooser.choice(("request", "task")),
             "release": chooser.choice((None, "1.0")),
+            "service": chooser.choice((None, "shop")),
             "host": chooser.choice(("web-1", "web-2")),
             "error": chooser.choice((None, None, "DataError")),
             "rows": chooser.choice((None, 0, 5)),

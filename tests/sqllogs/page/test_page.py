@@ -22,6 +22,7 @@ EVERY_FIELD = {
     "alias": "replica", "error": "ValueError", "sqlstate": "22P02", "trace_id": "ab" * 16, "sampled": True,
     "kind": "request", "route": "a/<int:id>/", "view": "a.views.x, y", "method": "POST", "status": 500,
     "call_site": r"a/views.py:4 x,\y", "vendor": "postgresql", "release": "1.0, beta", "host": "web-7",
+    "service": "shop",
     "request_id": "r&1=2", "many": True, "in_transaction": True, "rows": 7, "duration_ms": 1234.5,
 }  # fmt: skip
 

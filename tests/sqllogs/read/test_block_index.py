@@ -21,11 +21,13 @@ from sqllogs.record import Batch, ProcessCounts, Record
 from sqllogs.sql.normalize import StatementScanner
 from sqllogs.storage import blocks
 from sqllogs.storage import ring as storage_ring
-from sqllogs.storage.indexing import LOOK_INTERVAL_S
+from sqllogs.storage.indexing import SEARCH_INTERVAL_S
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.ring import Ring
+from tests.sqllogs.rings import on_indexed_stores
 
+pytestmark = on_indexed_stores
 CAPACITY_ROWS = 9_000
 WITHOUT_INDEX = 1 << 40
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -292,7 +294,7 @@ def test_ring_that_was_small_is_indexed_by_and_by(large, writing_process, monkey
         write_all(writing_process, 8_990)
     assert indexed(large) == set()
     indexing = writing_process.ring._indexing
-    indexing._look_at_s -= LOOK_INTERVAL_S
+    indexing._search_at_s -= SEARCH_INTERVAL_S
     for _ in range(4):
         writing_process.write(list(records(1, random.Random(9))))
     assert indexed(large) == {0, 1, 2, 3}
@@ -313,7 +315,7 @@ def test_block_is_not_kept_when_the_ring_has_been_emptied_meanwhile(large, writi
         columns = store.block_columns(1, head)
         BlockColumn.objects.using(large).all().delete()
         RingHead.objects.using(large).update(epoch=head.epoch + 1)
-        assert not store.keep_block(1, columns, head)
+        assert not store.store_block(1, columns, head)
     assert indexed(large) == set()
 
 
@@ -340,7 +342,7 @@ def test_fault_of_the_index_keeps_no_record_back(large, writing_process, monkeyp
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr("sqllogs.storage.sql_store.RawStore.keep_block", fail)
+    monkeypatch.setattr("sqllogs.storage.sql_store.RawStore.store_block", fail)
     write_all(writing_process, 4_200)
     assert SQLLog.objects.count() == 4_200
     assert indexed(large) == set()
@@ -351,26 +353,26 @@ def test_names_are_found_in_their_codes(values):
     chance = random.Random(values)
     known = [None, *(f"n{number}" for number in range(values - 1))]
     column = [chance.choice(known) for _ in range(blocks.ROWS)]
-    stored = blocks._names("view", 0, column)
+    stored = blocks._encode_names("view", 0, column)
     names = blocks.orjson.loads(stored.values)
     for wanted in ({None}, {"n0"}, {"n1", "n255", "n300"}, set(column[:500]), {"nothing"}):
-        found = blocks.named(names, stored.codes, wanted.__contains__)
-        assert list(blocks.places(found)) == [place for place, name in enumerate(column) if name in wanted]
-        assert blocks.size(found) == sum(name in wanted for name in column)
+        found = blocks.matching_names(names, stored.codes, wanted.__contains__)
+        assert list(blocks.positions(found)) == [place for place, name in enumerate(column) if name in wanted]
+        assert blocks.count_records(found) == sum(name in wanted for name in column)
 
 
 def test_places_outside_of_a_range_are_left_out():
     for first, last in ((1, blocks.ROWS), (5, 9), (0, 5_000), (2_048, 2_048), (2_049, 3_000)):
-        found = list(blocks.places(blocks.between(blocks.ALL, 0, first, last)))
+        found = list(blocks.positions(blocks.within(blocks.ALL, 0, first, last)))
         assert found == [place for place in range(blocks.ROWS) if first <= place + 1 <= last]
 
 
 def test_whole_blocks_of_a_ring():
-    assert list(blocks.whole(0, 9_000)) == []
-    assert list(blocks.whole(2_047, 9_000)) == []
-    assert list(blocks.whole(2_048, 9_000)) == [0]
-    assert list(blocks.whole(11_048, 9_000)) == [1, 2, 3, 4]
-    assert list(blocks.whole(11_049, 9_000)) == [2, 3, 4]
+    assert list(blocks.complete_blocks(0, 9_000)) == []
+    assert list(blocks.complete_blocks(2_047, 9_000)) == []
+    assert list(blocks.complete_blocks(2_048, 9_000)) == [0]
+    assert list(blocks.complete_blocks(11_048, 9_000)) == [1, 2, 3, 4]
+    assert list(blocks.complete_blocks(11_049, 9_000)) == [2, 3, 4]
     for first, rows in ((1, 2_048), (2_048, 1), (2_049, 4_096), (5, 10)):
         ended = [block for block in range(9) if first <= blocks.first_of(block + 1) - 1 < first + rows]
-        assert list(blocks.ended_by(first, rows)) == ended
+        assert list(blocks.completed_by(first, rows)) == ended

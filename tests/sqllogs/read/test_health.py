@@ -5,7 +5,11 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from sqllogs import conf
+from sqllogs.models import Event
+from sqllogs.storage.ring import Ring
 from tests.sqllogs.factories import fill, put_process, reader
+from tests.sqllogs.storage.test_ring import write
 
 URL = "/sql-logs/health/"
 
@@ -72,3 +76,16 @@ def test_process_that_loses_or_lags_is_a_reason(changes, words):
     body = health()
     assert body["status"] == "degraded"
     assert words in body["reasons"][0]
+
+
+def test_full_table_of_statements_is_a_reason_for_an_hour(ring_alias, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "STATEMENTS_MAX": 3}
+    ring = Ring(conf.load())
+    for number in range(5):
+        write(ring, 1, f"SELECT c{number} FROM t")
+    ring.close()
+    body = health()
+    assert body["status"] == "degraded"
+    assert "table of statement texts is full" in body["reasons"][0]
+    Event.objects.filter(kind="statements").update(time=timezone.now() - timedelta(minutes=61))
+    assert not any("is full" in reason for reason in health_again()["reasons"])

@@ -13,6 +13,7 @@ from sqllogs.read.records import _runs, rfc3339
 from sqllogs.read.ring import Ordering, Position, RingSnapshot, Window, since
 from sqllogs.record import COLUMNS
 from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, row
+from tests.sqllogs.rings import on_indexed_stores
 
 ring_db = pytest.mark.django_db(databases=["default", "sqllogs"])
 NEWEST_FIRST = Ordering()
@@ -95,6 +96,7 @@ def test_times_are_written_with_six_digits_in_utc(ring_alias):
 
 
 @pytest.mark.parametrize("ordering", [NEWEST_FIRST, OLDEST_FIRST])
+@on_indexed_stores
 def test_order_by_number_needs_no_sort(ring_alias, ordering):
     fill(150, capacity=100)
     put_statement()

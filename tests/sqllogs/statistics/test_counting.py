@@ -64,7 +64,7 @@ def assert_counted(alias, records, resolutions_s=RESOLUTIONS_S):
 
 @pytest.fixture(params=["driver", "orm"])
 def ring(request, ring_alias, monkeypatch):
-    """A ring whose upkeep is done by the tests."""
+    """A ring without rollup and retention; the tests run them."""
     if request.param == "orm":
         monkeypatch.setattr(storage_ring, "_open_store", ORMStore)
     monkeypatch.setattr(rollup.Retention, "step", lambda *args: None)
@@ -172,22 +172,22 @@ def test_fault_in_counting_keeps_no_record_back(ring, ring_alias, monkeypatch):
     assert Statistic.objects.using(ring_alias).count() == 0
 
 
-def tidied(ring, now_s):
-    list(rollup.Retention(conf.load()).tidy(ring._store, now_s))
+def delete_old(ring, now_s):
+    list(rollup.Retention(conf.load()).delete_old(ring._store, now_s))
 
 
 def test_old_minutes_go_and_their_calls_stay_in_hours(ring, ring_alias, monkeypatch):
     monkeypatch.setattr(rollup, "DELETE_ROWS", 10)
     records = write(ring, spread(300))
-    tidied(ring, LATER_S)
+    delete_old(ring, LATER_S)
     assert_counted(ring_alias, records, [MINUTE_S])  # not rolled up yet: not deleted either
     roll_up(ring)
     now = NOON + timedelta(days=1, hours=10)
-    tidied(ring, int(now.timestamp()))
+    delete_old(ring, int(now.timestamp()))
     minutes = Statistic.objects.using(ring_alias).filter(resolution_s=MINUTE_S)
     assert min(minutes.values_list("time", flat=True)) >= int((NOON + timedelta(hours=9)).timestamp())
     assert_counted(ring_alias, records, [HOUR_S, DAY_S])
-    tidied(ring, LATER_S + 90 * DAY_S)
+    delete_old(ring, LATER_S + 90 * DAY_S)
     assert Statistic.objects.using(ring_alias).count() == 0
 
 
@@ -195,7 +195,7 @@ def test_last_day_is_read_by_minutes_to_its_beginning(ring, ring_alias):
     write(ring, spread(400))
     roll_up(ring)
     now = NOON + timedelta(days=1, hours=10, minutes=12)
-    tidied(ring, int(now.timestamp()))
+    delete_old(ring, int(now.timestamp()))
     since = now - timedelta(days=1)
     answer = statistics.aggregate(Where(since=since, until=now))
     assert answer.since == since  # no call was in the first minute of the hour in which it is
@@ -205,7 +205,7 @@ def test_rows_over_the_bound_go_oldest_first(ring, ring_alias, settings):
     settings.SQLLOGS = {**settings.SQLLOGS, "STATISTICS_ROWS_MAX": 400, "STATISTICS_MINUTE_DAYS": 30}
     records = write(ring, spread(300, timedelta(minutes=21)))
     roll_up(ring)
-    tidied(ring, int(NOON.timestamp()) + 5 * DAY_S)
+    delete_old(ring, int(NOON.timestamp()) + 5 * DAY_S)
     rows = Statistic.objects.using(ring_alias).values_list("resolution_s", "time")
     assert len(rows) <= 400
     newest_s = max(int(record.time.timestamp()) for record in records)
@@ -221,13 +221,13 @@ def test_full_table_of_keys_lets_the_oldest_day_go(ring, ring_alias, settings):
     roll_up(ring)
     first = StatisticKey.objects.using(ring_alias)
     first.update(last_seen=int(NOON.timestamp()))
-    tidied(ring, int(NOON.timestamp()) + 4 * DAY_S)
+    delete_old(ring, int(NOON.timestamp()) + 4 * DAY_S)
     assert first.count() == 0 or first.count() < 7
     times = Statistic.objects.using(ring_alias).values_list("time", flat=True)
     assert min(times) >= int(NOON.timestamp()) + DAY_S
 
 
-def test_one_process_of_all_tidies(ring, ring_alias):
+def test_one_process_at_a_time_has_the_cleanup_lease(ring, ring_alias):
     write(ring, spread(1))
     roll_up(ring)
     store = ring._store
@@ -236,7 +236,7 @@ def test_one_process_of_all_tidies(ring, ring_alias):
     ]  # fmt: skip
 
 
-def test_upkeep_goes_on_step_by_step(ring_alias, monkeypatch):
+def test_rollup_and_retention_run_step_by_step(ring_alias, monkeypatch):
     monkeypatch.setattr(rollup, "INTERVAL_S", 0.0)
     ring = Ring(conf.load())
     for _ in range(5):
@@ -250,7 +250,7 @@ def test_upkeep_goes_on_step_by_step(ring_alias, monkeypatch):
     ring.close()
 
 
-def test_broken_upkeep_is_a_fault_of_ours_alone(ring, ring_alias, monkeypatch):
+def test_broken_retention_does_not_affect_writing(ring, ring_alias, monkeypatch):
     monkeypatch.setattr(
         rollup.Retention, "step", lambda self, store: store.delete_statistics("no number", None) / 0
     )

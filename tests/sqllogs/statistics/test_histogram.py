@@ -43,9 +43,9 @@ def test_percentiles_are_within_five_percent_of_exact_ones(values_us, parts):
         packed = histogram.merged(packed, histogram.packed(counted))
     found = histogram.calls_by_range(packed)
     exact = sorted(values_us)
-    for share, told_us in zip(SHARES, histogram.percentiles_us(found, SHARES, exact[-1]), strict=True):
+    for share, found_us in zip(SHARES, histogram.percentiles_us(found, SHARES, exact[-1]), strict=True):
         rank = max(1, -int(-share * len(exact) // 1))
-        assert told_us == pytest.approx(exact[rank - 1], rel=0.05)
+        assert found_us == pytest.approx(exact[rank - 1], rel=0.05)
 
 
 def test_counts_beyond_32_bits_are_packed_too():
@@ -76,7 +76,7 @@ def times_of(*moments):
     """Return the minutes, hours and days that calls at some moments count in."""
     counts = counting.count([record()._replace(time=moment) for moment in moments])
     minutes = counting.rows(counts, {key: key.id for _, key in counts})
-    rows = [*minutes, *counting.coarser(minutes)]
+    rows = [*minutes, *counting.hours_and_days(minutes)]
     return [(row.resolution_s, row.time, row.calls) for row in rows]
 
 
@@ -86,13 +86,13 @@ def test_no_hour_is_twice_or_missing_when_clocks_change(zone, monkeypatch):
     time.tzset()
     try:
         year = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number) for number in range(24 * 365)]
-        told = times_of(*(moment.astimezone(ZoneInfo(zone)) for moment in year))
+        rows = times_of(*(moment.astimezone(ZoneInfo(zone)) for moment in year))
     finally:
         monkeypatch.undo()
         time.tzset()
-    hours = [(time_s, calls) for length_s, time_s, calls in told if length_s == HOUR_S]
+    hours = [(time_s, calls) for length_s, time_s, calls in rows if length_s == HOUR_S]
     assert hours == [(int(moment.timestamp()), 1) for moment in year]
-    days = [calls for length_s, _, calls in told if length_s == DAY_S]
+    days = [calls for length_s, _, calls in rows if length_s == DAY_S]
     assert days == [24] * 365
 
 
@@ -116,7 +116,7 @@ def test_call_counts_in_the_row_that_its_microsecond_is_in(moment, minute, hour,
 
 
 def test_key_is_the_same_number_in_every_process():
-    key = counting.Key("f" * 16, "default", "sqlite", "request", "a/", None, "GET", "1.0")
+    key = counting.Key("f" * 16, "default", "sqlite", "request", "a/", None, "GET", "1.0", None)
     assert key.id == 6029132228362261765
     ids = {key._replace(**{name: "x"}).id for name in key._fields}
     assert len(ids) == len(key._fields)

@@ -29,6 +29,8 @@ import django
 from django.conf import settings
 
 ring, path, seed, flushes, queries = json.loads(sys.argv[1])
+if "mysql" in ring["ENGINE"]:
+    import tests.mysqldb  # noqa: F401
 settings.configure(
     INSTALLED_APPS=["sqllogs"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, "sqllogs": ring},
@@ -119,12 +121,12 @@ def run(ring_database, paths, first_seed, *, kill):
         assert processes[0].stdout.readline() == "half\n"
         if kill:
             processes[0].kill()
-        told = [process.communicate(timeout=TIMEOUT_S) for process in processes]
+        output = [process.communicate(timeout=TIMEOUT_S) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert told[1:] == [("half\n[{}, 0]\n", "")] * (len(paths) - 1)
+    assert output[1:] == [("half\n[{}, 0]\n", "")] * (len(paths) - 1)
     return processes[0].pid
 
 

@@ -42,7 +42,7 @@ def test_environment_names_it(name, monkeypatch, folder):
 
 
 HEADS = [
-    # What is in .git, and whether it tells a commit.
+    # What is in .git, and whether it names a commit.
     ({"head": f"{COMMIT}\n"}, True),  # a detached head
     ({"head": "ref: refs/heads/main\n", "refs/heads/main": f"{COMMIT}\n"}, True),
     ({"head": "ref: refs/heads/main\n", "packed-refs": f"# pack\n{COMMIT} refs/heads/main\n"}, True),
@@ -53,10 +53,10 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize(("files", "tells"), HEADS, ids=repr)
-def test_git_tells_the_commit(files, tells, folder):
+@pytest.mark.parametrize(("files", "is_known"), HEADS, ids=repr)
+def test_commit_is_read_from_git(files, is_known, folder):
     git(folder, **files)
-    assert events.current_release(Conf()) == (COMMIT[:12] if tells else "")
+    assert events.current_release(Conf()) == (COMMIT[:12] if is_known else "")
 
 
 def test_worktree_and_subfolder_are_followed_as_git_does(folder, settings):

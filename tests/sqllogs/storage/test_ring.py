@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connections
 
-from sqllogs import conf
+from sqllogs import conf, guard
 from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.models import Process, RingHead, SQLLog, Statement
+from sqllogs.models import Event, Process, RingHead, SQLLog, Statement
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.record import Batch, ProcessCounts
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.ring import Ring
+from sqllogs.storage.statement_texts import StatementTexts
 from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.rings import seqs
 
@@ -111,7 +112,7 @@ def test_statement_text_is_stored_once(any_ring, ring_alias):
     assert statement.first_seen <= datetime.now(UTC)
 
 
-def test_process_row_tells_what_the_process_has_done(any_ring, ring_alias):
+def test_process_row_has_the_counts_of_the_process(any_ring, ring_alias):
     write(any_ring, 1)
     write(any_ring, 1)
     process = Process.objects.using(ring_alias).get()
@@ -120,7 +121,7 @@ def test_process_row_tells_what_the_process_has_done(any_ring, ring_alias):
     assert process.lag_ms > 0
 
 
-def test_missing_tables_are_told_from_a_missing_database(ring, ring_alias, ring_database):
+def test_missing_tables_are_distinguished_from_a_missing_database(ring, ring_alias, ring_database):
     with connections[ring_alias].cursor() as cursor:
         cursor.execute("DROP TABLE sqllogs_ringhead")
     with pytest.raises(StoreUnreadyError, match="migrate --database ring"):
@@ -145,25 +146,51 @@ def test_value_that_cannot_be_stored_is_a_rejection_and_nothing_is_written(ring,
     assert seqs(ring_alias) == []
 
 
-def test_statements_over_the_bound_are_not_stored(ring_alias, settings):
-    settings.SQLLOGS = {**settings.SQLLOGS, "STATEMENTS_MAX": 3}
-    ring = Ring(conf.load())
+def kept(alias):
+    return set(Statement.objects.using(alias).values_list("sql", flat=True))
+
+
+def test_new_statement_replaces_the_least_used_at_once(any_ring, ring_alias):
+    any_ring._texts = StatementTexts(3)
     for number in range(6):
-        write(ring, 1, f"SELECT c{number} FROM t")
-    assert Statement.objects.using(ring_alias).count() == 3
+        write(any_ring, 1, f"SELECT c{number} FROM t")
+        assert f"SELECT c{number} FROM t" in kept(ring_alias)
+    assert len(kept(ring_alias)) == 3
     assert len(seqs(ring_alias)) == 6
-    ring.close()
 
 
-def test_statements_of_no_row_make_room_for_new_ones(any_ring, ring_alias, settings):
-    settings.SQLLOGS = {**settings.SQLLOGS, "STATEMENTS_MAX": 1}
-    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
-    Statement.objects.using(ring_alias).create(
-        fingerprint="old", sql="", operation="", tables="", first_seen=long_ago, last_seen=long_ago
-    )
-    any_ring._conf = conf.load()
-    write(any_ring, 1, "SELECT new FROM t")
-    assert Statement.objects.using(ring_alias).get().sql == "SELECT new FROM t"
+def test_batch_of_more_statements_than_are_kept_is_written(any_ring, ring_alias):
+    any_ring._texts = StatementTexts(3)
+    sent = [captured(sql=f"SELECT c{number} FROM t") for number in range(10)]
+    written = replace(Resolver(conf.load()).batch(sent), part=next(PARTS))
+    any_ring.write(any_ring.reserve(10), written, TALLIES)
+    assert len(kept(ring_alias)) == 3
+    assert len(seqs(ring_alias)) == 10
+
+
+def test_statement_not_seen_for_longest_goes_first(any_ring, ring_alias):
+    any_ring._texts = StatementTexts(3)
+    for hours, name in ((5, "old"), (1, "recent"), (0, "new")):
+        time = datetime.now(UTC) - timedelta(hours=hours)
+        Statement.objects.using(ring_alias).create(
+            fingerprint=name, sql=name, operation="", tables="", first_seen=time, last_seen=time
+        )
+    write(any_ring, 1, "SELECT a FROM t")
+    assert kept(ring_alias) == {"recent", "new", "SELECT a FROM t"}
+
+
+def test_full_table_is_reported_with_the_call_site(any_ring, ring_alias, monkeypatch):
+    logged = []
+    monkeypatch.setattr(guard, "fault", lambda place, exc: logged.append(str(exc)))
+    any_ring._texts = StatementTexts(3)
+    for number in range(6):
+        written = batch(1, f"SELECT c{number} FROM t")
+        records = [record._replace(call_site="shop/views.py:7 search") for record in written.records]
+        any_ring.write(any_ring.reserve(1), replace(written, records=records), TALLIES)
+    assert len(logged) == 1
+    assert "come from shop/views.py:7 search" in logged[0]
+    (event,) = Event.objects.using(ring_alias).filter(kind="statements")
+    assert "shop/views.py:7 search" in event.title
 
 
 def test_statement_in_use_is_written_again_after_a_clear(any_ring, ring_alias):
@@ -179,7 +206,7 @@ def test_statement_is_seen_again_in_a_later_hour(ring, ring_alias):
     write(ring, 1)
     earlier = Statement.objects.using(ring_alias).get().last_seen - timedelta(hours=3)
     Statement.objects.using(ring_alias).update(last_seen=earlier, first_seen=earlier)
-    ring._known = dict.fromkeys(ring._known, earlier)
+    ring._texts._known = dict.fromkeys(ring._texts._known, earlier)
     write(ring, 1)
     statement = Statement.objects.using(ring_alias).get()
     assert (statement.last_seen - statement.first_seen) == timedelta(hours=3)
@@ -207,7 +234,7 @@ def test_block_reserved_before_a_resize_is_written_into_the_new_slots(ring, ring
 
 
 def test_ring_of_no_rows_is_refused(ring_alias):
-    with pytest.raises(ValueError, match="give 1 or more"):
+    with pytest.raises(ValueError, match="at least 1"):
         list(resize(0))
 
 

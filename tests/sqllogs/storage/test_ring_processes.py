@@ -26,6 +26,8 @@ import django
 from django.conf import settings
 
 ring, capacity, rounds, queries = json.loads(sys.argv[1])
+if "mysql" in ring["ENGINE"]:
+    import tests.mysqldb  # noqa: F401
 settings.configure(
     INSTALLED_APPS=["sqllogs"],
     DATABASES={
@@ -80,12 +82,12 @@ def writing(ring_database):
             process.stdin.write("go\n")
             process.stdin.flush()
         yield
-        told = [process.communicate(timeout=TIMEOUT_S) for process in processes]
+        output = [process.communicate(timeout=TIMEOUT_S) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert told == [("[{}, 0]\n", "")] * PROCESSES
+    assert output == [("[{}, 0]\n", "")] * PROCESSES
 
 
 def assert_exact(ring_alias, capacity):

@@ -1,0 +1,130 @@
+"""Find out why the store could not be written, and say what to do about it.
+
+Called by `sqllogs.storage.ring` in the writer's thread with what a driver has raised; the result
+goes to the writer, which logs it.
+"""
+
+import re
+from typing import NamedTuple
+
+from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
+from sqllogs.record import error_code
+from sqllogs.storage import files
+
+# What drivers raise when a value cannot be stored, found by the driver or by the server. By name,
+# subclasses included, because each driver has its own classes. Every other exception means that
+# the store is unavailable, not migrated, full or busy.
+_REJECTIONS = frozenset(
+    ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
+)
+
+
+class _Cause(NamedTuple):
+    pattern: str
+    """Searched in `SQLSTATE: exception's text`; a connection that fails has no SQLSTATE."""
+    error: type[StoreUnavailableError]
+    problem: str
+    advice: str
+
+
+_MIGRATE = "Run `manage.py migrate --database {alias}`."
+_CAUSES = (
+    _Cause(
+        r"^42P01|no such table|Table '.*' doesn't exist",
+        StoreUnreadyError,
+        "The tables of the SQL log are missing in database {alias!r}",
+        _MIGRATE,
+    ),
+    _Cause(
+        r"^(42703|42883)|no such column|has no column named|Unknown column",
+        StoreUnreadyError,
+        "The tables of the SQL log in database {alias!r} are older than this release",
+        _MIGRATE,
+    ),
+    _Cause(
+        r"^3D000|database \"[^\"]*\" does not exist|Unknown database",
+        StoreUnavailableError,
+        "The SQL log's database {alias!r} does not exist",
+        "Create it and run `manage.py migrate --database {alias}`.",
+    ),
+    _Cause(
+        r"^28|authentication failed|Access denied|role \"[^\"]*\" does not exist|no pg_hba.conf entry",
+        StoreUnavailableError,
+        "The SQL log's database {alias!r} refuses the user",
+        "Check USER and PASSWORD of DATABASES['{alias}'].",
+    ),
+    _Cause(
+        r"^42501|permission denied|command denied",
+        StoreUnavailableError,
+        "The user of the SQL log's database {alias!r} lacks permissions",
+        "Grant SELECT, INSERT, UPDATE and DELETE on its tables, and TEMPORARY on PostgreSQL's database.",
+    ),
+    _Cause(
+        r"^25006|read-only|readonly|1290",
+        StoreUnavailableError,
+        "The SQL log's database {alias!r} is read-only",
+        "Name the primary server in DATABASES['{alias}'], not a replica.",
+    ),
+    _Cause(
+        r"^53300|too many (clients|connections)|no more connections",
+        StoreUnavailableError,
+        "The server of the SQL log's database {alias!r} has no connection left",
+        "Each process needs one; raise the server's limit or use pgbouncer.",
+    ),
+    _Cause(
+        r"^53100|disk is full|No space left|The table '.*' is full",
+        StoreUnavailableError,
+        "The disk of the SQL log's database {alias!r} is full",
+        "Free space, or make the ring smaller with `manage.py sqllogs resize`.",
+    ),
+    _Cause(
+        r"not a database|malformed",
+        StoreUnavailableError,
+        "The SQL log's database {alias!r} is not a SQLite file, or is corrupt",
+        "Move it away and run `manage.py migrate --database {alias}`.",
+    ),
+    _Cause(
+        r"^(57014|55P03)|is locked|timeout|timed out",
+        StoreUnavailableError,
+        "The SQL log's database {alias!r} did not answer in time",
+        "Nothing needs to be done if it was busy for a moment.",
+    ),
+    _Cause(
+        r"refused|could not translate|[Cc]an't connect|closed the connection|gone away|Lost connection",
+        StoreUnavailableError,
+        "The SQL log's database {alias!r} cannot be reached",
+        "Check HOST and PORT of DATABASES['{alias}'], and that its server runs.",
+    ),
+)
+_OTHER = _Cause(
+    "",
+    StoreUnavailableError,
+    "The SQL log's database {alias!r} cannot be written",
+    "See the exception for the reason.",
+)
+
+
+def unavailable(alias: str, exc: Exception) -> StoreUnavailableError:
+    """Return the exception that names the cause of a driver's exception, and the remedy."""
+    text = f"{error_code(exc) or ''}: {exc}"
+    cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), _OTHER)
+    problem, advice = cause.problem.format(alias=alias), cause.advice.format(alias=alias)
+    # SQLite has one message for every reason why a file cannot be opened.
+    path = files.path_of(alias)
+    if path is not None and cause.error is not StoreUnreadyError and (found := files.find_problem(path)):
+        problem, advice = f"The SQL log's database {alias!r} cannot be written: {found.problem}", found.advice
+    says = f"{type(exc).__name__}: {exc}".strip().replace("\n", " ")
+    return cause.error(f"{problem.rstrip('.')} ({says}). {advice} Records are kept for a retry.")
+
+
+def is_rejection(exc: Exception) -> bool:
+    """Return whether the database is well and refuses a value."""
+    names = {kind.__name__ for kind in type(exc).__mro__}
+    # Drivers also raise these for a connection that is closed: PyMySQL as InterfaceError(0, ""),
+    # sqlite3 as ProgrammingError.
+    if not error_code(exc) and ("closed" in str(exc) or exc.args[:1] == (0,)):
+        return False
+    # ProgrammingError without a SQLSTATE is a value that the driver cannot send; with one the server
+    # complains about tables or permissions.
+    unsendable = "ProgrammingError" in names and not error_code(exc)
+    return unsendable or not names.isdisjoint(_REJECTIONS)

@@ -1,0 +1,95 @@
+"""Decide which statement texts are written with a batch, and make room when their table is full.
+
+Called by `sqllogs.storage.ring` in the writer's thread. The event of a full table feeds
+`sqllogs.read.health`, which names the call site that sends ever new statements.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from sqllogs import guard
+from sqllogs.errors import SQLLogsError
+from sqllogs.models import Event
+from sqllogs.record import Batch
+from sqllogs.sql.normalize import ScannedStatement
+from sqllogs.storage import events
+from sqllogs.storage.store import Store, StoredStatement
+
+EVICTED_SHARE = 10
+"""A tenth of the texts goes at once: each eviction makes all processes write their texts again."""
+HOUR = timedelta(hours=1)
+
+
+class StatementTexts:
+    """For one thread."""
+
+    def __init__(self, statements_max: int) -> None:
+        self._max = statements_max
+        self._known: dict[str, datetime] = {}
+        """By fingerprint, the hour in which this process last wrote the text."""
+        self._reported: datetime | None = None
+        """The hour for which a full table was reported."""
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def learn(self, written: Iterable[StoredStatement]) -> None:
+        """Remember texts that have been committed."""
+        self._known.update((row.fingerprint, row.last_seen) for row in written)
+
+    def rows(self, store: Store, batch: Batch) -> list[StoredStatement]:
+        """Return the texts not written in this hour, in key order: rows are locked in that order."""
+        if len(self._known) > 2 * self._max:
+            self._known.clear()
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        due = sorted(name for name in batch.statements if self._known.get(name) != hour)
+        if any(fingerprint not in self._known for fingerprint in due):
+            due = due[: self._max]
+            if self._make_room(store, len(due)) and hour != self._reported:
+                self._reported = hour
+                self._report(store, hour, _busiest_call_site(batch, set(due) - self._known.keys()))
+        return [_row(batch.statements[fingerprint], hour) for fingerprint in due]
+
+    def _make_room(self, store: Store, needed: int) -> int:
+        """Delete the least recently used texts if there is too little room; return their number.
+
+        Records of a deleted text keep their figures, and the text comes back with its next call.
+        """
+        lacking = needed - (self._max - store.count_statements())
+        return store.evict_statements(max(lacking, self._max // EVICTED_SHARE)) if lacking > 0 else 0
+
+    def _report(self, store: Store, hour: datetime, call_site: str) -> None:
+        """Log that texts are deleted, and store it as an event: once an hour of all processes."""
+        message = f"The table of statement texts is full. Most of the new statements come from {call_site}"
+        advice = (
+            f"{message}. The least recently used of {self._max} texts were deleted. Build SQL with "
+            "parameters instead of names or comments made from input, or raise STATEMENTS_MAX."
+        )
+        guard.fault("statements", SQLLogsError(advice))
+        store.store_event(
+            Event(
+                key=f"{events.STATEMENTS_FULL}:{hour:%Y-%m-%dT%H}",
+                time=datetime.now(UTC),
+                kind=events.STATEMENTS_FULL,
+                title=message[: events.TITLE_MAX_CHARACTERS],
+                text=advice,
+                tags=[events.STATEMENTS_FULL],
+            )
+        )
+
+
+def _busiest_call_site(batch: Batch, new: set[str]) -> str:
+    """Return where most of the new statements of a batch come from."""
+    origins = {
+        (record.fingerprint, record.call_site or record.view or record.kind)
+        for record in (*batch.records, *batch.sampled_out)
+        if record.fingerprint in new
+    }
+    found = Counter(origin for _, origin in origins).most_common(1)
+    return found[0][0] if found else "an unknown call site"
+
+
+def _row(statement: ScannedStatement, hour: datetime) -> StoredStatement:
+    tables = ",".join(statement.tables)[:500]
+    return StoredStatement(statement.fingerprint, statement.sql, statement.operation[:32], tables, hour, hour)
