@@ -283,7 +283,7 @@ def install_command_units() -> None:
 
 
 class TraceContext(NamedTuple):
-    """Zeros, and false, where there is none."""
+    """Zeros and false if there is no trace."""
 
     trace_id: int
     span_id: int

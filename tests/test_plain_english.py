@@ -21,18 +21,6 @@ FOLDERS = {
     *(f"sqllogs/{path.name}" for path in (ROOT / "sqllogs").iterdir() if any(path.glob("**/*.py"))),
     *("benchmarks", "core", "grafana", "home", "transactions", "sqllogs/*.py"),
 }
-# Folders that still have such words, because they are being rewritten. Empty this set when they are clean.
-PENDING = {
-    *("sqllogs/*.py", "sqllogs/admin", "sqllogs/api", "sqllogs/capture", "sqllogs/cli", "sqllogs/migrations"),
-    *(
-        "sqllogs/otel",
-        "sqllogs/page",
-        "sqllogs/pipeline",
-        "sqllogs/read",
-        "sqllogs/sql",
-    ),
-    "sqllogs/testing",
-}
 
 
 def files(folder):
@@ -68,7 +56,7 @@ def odd(folder):
     ]
 
 
-@pytest.mark.parametrize("folder", sorted(FOLDERS - PENDING))
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
 def test_texts_are_in_plain_english(folder):
     assert odd(folder) == []
 

@@ -1,4 +1,4 @@
-"""Keep the queries of the admin's own pages out of the SQL log, and tell when it cannot be read.
+"""Keep the queries of the admin's own pages out of the SQL log, and answer 503 when it cannot be read.
 
 Wraps the views of `sqllogs.admin`; runs in the reader's thread.
 

@@ -217,7 +217,10 @@ class SQLLogAdmin(ReadOnlyAdmin):
             '<code class="sql">{}</code> <b class="error">{}</b>', highlight_keywords(text), error
         )
 
-    @admin.display(description="Statement", empty_value="The text is not kept, or not for you to read.")
+    @admin.display(
+        description="Statement",
+        empty_value="The SQL text is not stored, or you lack the permission view_sqllog_text.",
+    )
     def whole_statement(self, log: Any) -> SafeString | None:
         if log.sql is None:
             return None

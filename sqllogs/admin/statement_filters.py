@@ -28,7 +28,7 @@ DEFAULT_RANGE = "now-1d"
 
 
 class ReviewListFilter(SimpleListFilter):
-    """A parameter of the list; the changelist reads it, and tells the shares."""
+    """A parameter of the list; the changelist reads it and shows the share of load of each value."""
 
     template = "admin/sqllogs/statement/filter.html"
 
@@ -84,7 +84,7 @@ class TimeRangeFilter(ReviewListFilter):
 
 
 class DerivedListFilter(ReviewListFilter):
-    """One of a few values that a statement's figures tell."""
+    """One of a few values that follow from a statement's figures."""
 
     labels: Mapping[str, str]
 

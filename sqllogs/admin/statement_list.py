@@ -1,8 +1,8 @@
-"""A changelist of statements, whose figures are computed: there is no queryset beneath it.
+"""A changelist of statements, whose figures are computed, not read from a queryset.
 
 Feeds `sqllogs.admin.statements`, reads by `sqllogs.read.reviews` in the reader's thread.
 
-The columns of the slow queries: what is told of a statement in the list.
+The columns of the slow queries: what the list shows of a statement.
 
 Fed with the rows of `sqllogs.read.reviews`; each is a function that the admin calls.
 """

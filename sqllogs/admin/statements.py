@@ -102,7 +102,7 @@ class StatementAdmin(ReadOnlyAdmin):
         return request.user.has_perm(VIEW)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
-        """Tell who may run the actions that ask for `review`."""
+        """Return whether a user may run the actions that need `review`."""
         return request.user.has_perm(reviews.PERMISSION)
 
     def get_urls(self) -> list[URLPattern]:
@@ -157,7 +157,7 @@ class StatementAdmin(ReadOnlyAdmin):
 
     @answer_503_when_unavailable
     def explain_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
-        """Show the statement with its plan, or with the reason why there is none."""
+        """Show the statement with its plan, or with the reason why it has no plan."""
         if request.method != "POST":
             return _again(request, fingerprint)
         _demand(_may_explain(request))

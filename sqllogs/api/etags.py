@@ -56,7 +56,7 @@ class Validator:
             former = [_EPOCH + int(time) * _MICROSECOND for time in times]
         except (ValueError, OverflowError):
             return False
-        # The range has moved. Its records are the same if there are none in the parts that it left or gained.
+        # The range has moved. Its records are the same if the parts that it left or gained are empty.
         return not any(
             has_records_between(ring, was, now) for was, now in zip(former, self.moving_ends, strict=True)
         )

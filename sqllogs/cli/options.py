@@ -110,7 +110,7 @@ STATS = ("group_by", "source", *pagination.PAGE)
 
 
 class _NoRequest(HttpRequest):
-    """Reports tell addresses of further pages; here they are query strings."""
+    """Reports contain URLs of further pages; here they are query strings."""
 
     def __init__(self, query: QueryDict) -> None:
         super().__init__()

@@ -58,7 +58,7 @@ class Edit:
 
 
 def path_of(file: str) -> Path | None:
-    """Return the source of the module that a setting leads to, None where there is none to be written to."""
+    """Return the source of the module that a setting leads to, None if it has no file to write to."""
     name = getattr(settings, file, None)
     if not isinstance(name, str):
         return None
@@ -76,7 +76,7 @@ def path_of(file: str) -> Path | None:
 
 
 def add(path: Path, lines: Iterable[str]) -> Edit:
-    """Add lines at the end of the block of a file, which is made where there is none."""
+    """Add lines at the end of the block of a file, and create the block if it does not exist."""
     before, encoding = _read(path)
     newline = "\r\n" if b"\r\n" in before else "\n"
 

@@ -125,7 +125,7 @@ class Migration(migrations.Migration):
                 ('key', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='sqllogs.statistickey')),
                 ('calls', models.BigIntegerField(help_text='Statements sent.')),
                 ('errors', models.BigIntegerField(help_text='Of these, failed.')),
-                ('rows', models.BigIntegerField(help_text='Rows returned or changed, where the driver told.')),
+                ('rows', models.BigIntegerField(help_text='Rows returned or changed, where the driver reports them.')),
                 ('total_us', models.BigIntegerField(help_text='Sum of durations, microseconds.')),
                 ('max_us', models.BigIntegerField(help_text='Longest duration, microseconds.')),
                 ('last_seen', models.BigIntegerField(help_text='Latest call, seconds since the epoch.')),

@@ -174,7 +174,7 @@ class _ConditionReader:
     def __init__(self, extremes: Extremes, *, alias: str, vendor: str) -> None:
         self._extremes = extremes
         self._alias = alias
-        # LIKE of SQLite does not tell cases apart, in ASCII.
+        # LIKE of SQLite ignores case, in ASCII.
         self._fold: Callable[[str], str] = _ascii_lower if vendor == "sqlite" else str
 
     def node(self, node: Any) -> Condition:

@@ -22,7 +22,7 @@ CHUNK_BLOCKS = 8
 CHUNK_BLOCKS_MAX = 128
 """Blocks whose columns are read at once; each time twice as many, since most readers need the first few."""
 INDEXED_SHARE_MIN = 0.75
-"""With fewer blocks indexed a scan of the whole is faster than so many scans of its parts."""
+"""With fewer blocks indexed a scan of the whole is faster than many scans of its parts."""
 
 
 class Index:

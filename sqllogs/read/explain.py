@@ -34,7 +34,7 @@ GENERIC_PLAN_FROM = 160_000
 """PostgreSQL 16 plans a statement with parameters by itself."""
 
 UNDETERMINED = "42P18"
-"""SQLSTATE of a parameter whose type nothing tells; the message has its number."""
+"""SQLSTATE of a parameter whose type is unknown; the message has its number."""
 
 Lines = tuple[str, ...]
 
@@ -155,7 +155,7 @@ def may_explain(user: Any) -> bool:
 def explain(statement: int | str, *, alias: str = "", may_change: bool = False) -> Plan:
     """Explain the statement of a record, by its id, or of a fingerprint; raise PlanError.
 
-    It is asked where it ran: a fingerprint's newest record tells, unless `alias` does.
+    It is explained where it ran: on the alias of the fingerprint's newest record, unless `alias` is given.
     A SELECT only, unless it `may_change`.
     """
     with muted():

@@ -118,7 +118,7 @@ class CursorPage:
 
     @property
     def window(self) -> Window:
-        """The records to read: one more than the page has, which tells whether another page follows."""
+        """The records to read: one more than the page has, which shows whether another page follows."""
         backward = self.cursor is not None and self.cursor.backward
         return Window(
             ordering=self.ordering.flipped() if backward else self.ordering,

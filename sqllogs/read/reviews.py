@@ -54,7 +54,7 @@ class Reviewed(Answer):
 class ReviewList:
     """What the filters of the API and the marks leave of the statements; raise ParameterError.
 
-    Marks are what a statement's figures tell of it; see `MARKS`.
+    Derived filters follow from a statement's figures; see `DERIVED_FILTERS`.
     """
 
     def __init__(self, filters: Mapping[str, str], marks: Mapping[str, str], *, with_text: bool) -> None:
@@ -79,7 +79,7 @@ class ReviewList:
 
     @cached_property
     def repeats(self) -> Mapping[Any, int]:
-        """How often at worst one line of one unit of work has lately sent a statement."""
+        """How often, at most, one line of one unit of work recently sent a statement."""
         return stats.worst(self.scope, "fingerprint")
 
     def matching(self, *without: str) -> list[StatsGroup]:
@@ -109,7 +109,7 @@ class ReviewList:
         return {value: 100 * total_ms / whole_ms if whole_ms else 0.0 for value, total_ms in ranked}
 
     def rows(self, shown: Sequence[StatsGroup]) -> list[ReviewedRow]:
-        """Return all that is told of some statements."""
+        """Return the rows of some statements."""
         found = stats.stats_rows(self.scope, self.found, "fingerprint", shown, self.repeats)
         return [self._row(row) for row in found if isinstance(row, StatementStatsRow)]
 

@@ -97,7 +97,7 @@ class Graph:
 
 
 def step_of(range_s: float, buckets: int) -> int:
-    """Return the shortest of the steps, or of so many weeks, that makes about so many buckets of a range."""
+    """Return the shortest step, or number of weeks, that divides a range into about `buckets` buckets."""
     least_s, last = range_s / buckets, STEPS_S[-1]
     return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
 

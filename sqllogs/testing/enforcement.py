@@ -14,7 +14,7 @@ from sqllogs.testing import budget, messages
 from sqllogs.testing.log import QueryLog, Recording
 
 slack: dict[str, tuple[int, int]] = {}
-"""Queries sent and allowed, of the tests that are below their budget; the pytest plugin tells of them."""
+"""Queries sent and allowed, of the tests that are below their budget; the pytest plugin reports them."""
 
 
 def query_budget(target: Any = None) -> Any:
