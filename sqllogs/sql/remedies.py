@@ -26,7 +26,7 @@ RELATIONS_MAX = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What to do; `model` and `field` are None if the statement does not show them."""
+    """What to do; `model` and `field` stay None if the statement does not show them."""
 
     kind: Kind
     model: str | None = None
