@@ -141,7 +141,8 @@ class FieldGroup(TextChoices):
     TRACE = "trace", _("Trace")
 
 
-class RecordField(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)  # `Annotated` hashes it, and a lazy translation needs the apps
+class RecordField:
     """How people see a field; its unit in the model's help text is for developers."""
 
     label: "str | Promise"
