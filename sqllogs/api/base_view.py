@@ -1,17 +1,21 @@
-"""Base class of the API's views: authentication, content negotiation, caching headers.
+"""Base class of the API's views: authentication, content negotiation, ETags and caching headers.
 
 Subclassed by `sqllogs.api.views` and `sqllogs.metrics.views`; runs in the reader's thread. Queries sent
 while a view answers are never recorded. A new endpoint is a view plus a function in `sqllogs.read`.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from time import perf_counter_ns
 from typing import Any, cast
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
 from django.utils.translation import gettext as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -20,7 +24,8 @@ from rest_framework.status import HTTP_304_NOT_MODIFIED
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from sqllogs.api import errors, etags, limits
+from sqllogs import __version__, conf
+from sqllogs.api import errors, limits
 from sqllogs.api.authentication import (
     LoopbackAuthentication,
     MayRead,
@@ -29,7 +34,6 @@ from sqllogs.api.authentication import (
     SessionAuthentication,
     TokenAuthentication,
 )
-from sqllogs.api.etags import NotModifiedError
 from sqllogs.api.limits import ReaderThrottle
 from sqllogs.api.renderers import (
     PLAIN_SETTINGS,
@@ -44,8 +48,89 @@ from sqllogs.errors import ForbiddenParameterError
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page import renderer as page_renderer
 from sqllogs.page.renderer import HTMLPage, PageRenderer
-from sqllogs.read.parameters import SQLLogFilter
-from sqllogs.read.ring import RingSnapshot
+from sqllogs.read.parameters import SQLLogFilter, given
+from sqllogs.read.ring import RingSnapshot, has_records_between
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class NotModifiedError(Exception):
+    """The client already has this answer."""
+
+    def __init__(self, etag: str) -> None:
+        super().__init__(etag)
+        self.etag = etag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validator:
+    """Everything that an answer depends on."""
+
+    digest: str
+    """Hash of the query, the reader's permissions, the settings and the state of the log."""
+    moving_ends: tuple[datetime, ...]
+    """The ends of the range that move with the clock, as in now-5m."""
+
+    @property
+    def etag(self) -> str:
+        times = [str((end - _EPOCH) // _MICROSECOND) for end in self.moving_ends]
+        return f'W/"{".".join([self.digest, *times])}"'
+
+    def revalidate(self, request: HttpRequest, ring: RingSnapshot) -> None:
+        """Raise NotModifiedError if the client's answer is still current."""
+        for etag in parse_etags(request.headers.get("If-None-Match", "")):
+            if self._is_current(etag, ring):
+                raise NotModifiedError(self.etag)
+
+    def _is_current(self, etag: str, ring: RingSnapshot) -> bool:
+        digest, *times = etag.removeprefix("W/").strip('"').split(".")
+        if digest != self.digest or len(times) != len(self.moving_ends):
+            return False
+        try:
+            former = [_EPOCH + int(time) * _MICROSECOND for time in times]
+        except (ValueError, OverflowError):
+            return False
+        # The range has moved. Its records are the same if the parts that it left or gained are empty.
+        return not any(
+            has_records_between(ring, was, now) for was, now in zip(former, self.moving_ends, strict=True)
+        )
+
+
+def validator(request: HttpRequest, *facts: object, moving_ends: tuple[datetime, ...]) -> Validator:
+    """Return the validator of a request; `facts` are what else its answer depends on."""
+    depends_on = (
+        __version__,
+        conf.load(),
+        request.build_absolute_uri(),
+        facts,
+    )
+    digest = blake2b(repr(depends_on).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+    return Validator(digest=digest, moving_ends=moving_ends)
+
+
+def moving_ends_of(query: QueryDict, since: datetime | None, until: datetime | None) -> tuple[datetime, ...]:
+    """Return the ends of the range that are given relative to now."""
+    texts = given(query, ["from", "to"])
+    ends = {"from": since, "to": until}
+    return tuple(
+        end for name, end in ends.items() if end is not None and texts.get(name, "").startswith("now")
+    )
+
+
+def length_tick(query: QueryDict, begin: datetime, end: datetime, now: datetime) -> int:
+    """Return a number that changes when the range has grown by about 1 %.
+
+    Calls per second depend on the length. It is constant if both ends move or neither does.
+    """
+    texts = given(query, ["from", "to"])
+    begin_moves = texts.get("from", "").startswith("now")
+    end_moves = end >= now or texts.get("to", "").startswith("now")
+    if begin_moves == end_moves:
+        return 0
+    tick_s = 2 ** max(0, math.floor(math.log2(max((end - begin).total_seconds() / 100, 1))))
+    return int(end.timestamp() // tick_s)
+
 
 FORMAT = "format"
 TABLE_RENDERERS = (ORJSONRenderer, CSVRenderer, NDJSONRenderer)
@@ -125,7 +210,7 @@ class SQLLogsView(APIView):
         if self.is_for_browser:
             return
         format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
-        found = etags.validator(self.request._request, format, with_text, facts, moving_ends=moving_ends)
+        found = validator(self.request._request, format, with_text, facts, moving_ends=moving_ends)
         found.revalidate(self.request._request, ring)
         self.headers["ETag"] = found.etag
 

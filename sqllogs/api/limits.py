@@ -26,6 +26,7 @@ from sqllogs.api.authentication import Reader
 from sqllogs.api.errors import UnavailableError
 from sqllogs.models import SQLLog
 from sqllogs.read.scope import Scope, Source
+from sqllogs.record import error_code
 
 LONG_RANGE = timedelta(days=1)
 LONG_RING_ROWS = 200_000
@@ -130,10 +131,9 @@ def time_limit() -> Iterator[None]:
 
 def _is_timeout(cause: BaseException) -> bool:
     """Return whether a driver's exception says that a time limit has stopped a query."""
-    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, psycopg 2
     return (
         getattr(cause, "sqlite_errorcode", None) == _SQLITE_INTERRUPTED
-        or sqlstate == _POSTGRESQL_CANCELED
+        or error_code(cause) == _POSTGRESQL_CANCELED
         or (bool(cause.args) and cause.args[0] in _MYSQL_TIMEOUTS)
     )
 

@@ -20,8 +20,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.status import HTTP_503_SERVICE_UNAVAILABLE
 
-from sqllogs.api import etags, limits
-from sqllogs.api.base_view import FORMAT, TABLE_AND_PAGE_RENDERERS, TABLE_RENDERERS, ReadingView, SQLLogsView
+from sqllogs.api import limits
+from sqllogs.api.base_view import (
+    FORMAT,
+    TABLE_AND_PAGE_RENDERERS,
+    TABLE_RENDERERS,
+    ReadingView,
+    SQLLogsView,
+    length_tick,
+    moving_ends_of,
+)
 from sqllogs.api.renderers import ORJSONRenderer
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
@@ -65,8 +73,8 @@ class AggregateView(ReadingView):
     def revalidate_scope(self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0) -> None:
         """Raise NotModifiedError if the client already has this answer."""
         query, span = self.request.query_params, scope.span
-        moving_ends = etags.moving_ends(query, scope.asked["from"], scope.asked["to"])
-        tick = etags.length_tick(query, span.begin, span.end, scope.now)
+        moving_ends = moving_ends_of(query, scope.asked["from"], scope.asked["to"])
+        tick = length_tick(query, span.begin, span.end, scope.now)
         facts: tuple[object, ...] = (scope.version, chosen, tick)
         if chosen == "statistics":
             # Statistics change once a minute, and when the rollup replaces minutes by hours and days.
@@ -239,7 +247,7 @@ class RecordList(ReadingView):
         paging = CursorPage.from_query(query)
         self.refuse_search(filterset)
         asked, version = filterset.form.cleaned_data, ring.version()  # the version first, see `scope`
-        moving_ends = etags.moving_ends(query, asked["from"], asked["to"])
+        moving_ends = moving_ends_of(query, asked["from"], asked["to"])
         self.revalidate(ring.ring(), version, moving_ends=moving_ends)
         with_text = self.reader.may_read_text
         return read_page(request._request, filterset.qs, paging, with_text=with_text)
