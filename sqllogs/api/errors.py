@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from sqllogs import conf, guard
 from sqllogs.errors import ForbiddenParameterError, ParameterError, StoreUnavailableError
+from sqllogs.sql.text import storable
 
 _MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
 """The words of SQLite, PostgreSQL and MySQL for it."""
@@ -43,7 +44,12 @@ def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
 def _response(
     status_code: int, code: str, message: str, *, field: str | None = None, headers: Any = None
 ) -> Response:
-    error = {"code": code, "message": message, "field": field}
+    # A parameter's name may hold a lone surrogate, which is not valid JSON.
+    error = {
+        "code": code,
+        "message": storable(str(message)),
+        "field": None if field is None else storable(field),
+    }
     return Response({"error": error}, status=status_code, headers=headers)
 
 

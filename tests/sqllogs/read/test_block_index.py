@@ -63,6 +63,7 @@ def records(count, chance, first=0):
             fingerprint=chance.choice(STATEMENTS).fingerprint,
             sql_length=50,
             sql_hash=None,
+            service=None,
             alias="default",
             vendor="sqlite",
             many=False,

@@ -15,6 +15,7 @@ from sqllogs.errors import PlanError
 from sqllogs.metrics import multiprocess, sink, values
 from sqllogs.metrics.collector import registry
 from sqllogs.models import SQLLog, Statement
+from sqllogs.pipeline import slow_log
 from sqllogs.read.explain import explain
 from tests.sqllogs.factories import BROWSER, reader
 from tests.sqllogs.recording import recording, stored
@@ -77,6 +78,7 @@ def recorded(ring_alias, ring_database, receiver, tmp_path, monkeypatch, caplog,
     shared = multiprocess.Slots(tmp_path)
     monkeypatch.setattr(multiprocess, "slots", shared)
     monkeypatch.setattr(sink, "PUBLISH_S", 0.0)
+    monkeypatch.setattr(slow_log, "_is_test_run", lambda: False)  # else expected errors are not logged
     monkeypatch.setattr(values, "latest", {})
     context.finished.clear()
     options = {
