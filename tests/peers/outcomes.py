@@ -67,4 +67,4 @@ def captured():
         return 0
     from sqllogs import recorder
 
-    return recorder.recorder.delivery.tallies().captured if recorder.recorder else 0
+    return recorder.recorder.delivery.counts().captured if recorder.recorder else 0
