@@ -92,7 +92,7 @@ class Command(BaseCommand):
         """Replace the demo's API token, whose hash alone is stored; return it or its variable."""
         given = os.environ.get("SQLLOGS_TOKEN")
         printed = StringIO()
-        value = ["--token", given] if given else []
+        value = ["--token-variable", "SQLLOGS_TOKEN"] if given else []
         # Its note on stderr would repeat what the demo prints.
         call_command(
             "sqllogs", "token", "create", "demo", "--replace", *value, stdout=printed, stderr=StringIO()
