@@ -194,8 +194,8 @@ def _text(row: ReviewedRow) -> SafeString:
         return format_html('<code class="sql">{}</code>', highlight_keywords(excerpt(row.sql)))
     if row.fingerprint == OTHER_KEY.fingerprint:
         return format_html("{}", NO_ROOM)
-    told = " on ".join(filter(None, (row.operation, ", ".join(row.tables))))
-    return format_html('<code class="sql">{}</code>', told or row.fingerprint)
+    title = " on ".join(filter(None, (row.operation, ", ".join(row.tables))))
+    return format_html('<code class="sql">{}</code>', title or row.fingerprint)
 
 
 @admin.display(description="Calls", ordering="calls")
@@ -238,8 +238,8 @@ def seen(statement: Any) -> SafeString:
 @admin.display(description="Review")
 def review(statement: Any) -> SafeString:
     row: ReviewedRow = statement.row
-    told = (row.reviewed_by, day(row.reviewed_at)) if row.reviewed_by and row.reviewed_at else ()
-    by = format_html_join("", " <small>{}</small>", ((part,) for part in told))
+    parts = (row.reviewed_by, day(row.reviewed_at)) if row.reviewed_by and row.reviewed_at else ()
+    by = format_html_join("", " <small>{}</small>", ((part,) for part in parts))
     return format_html('<span class="status {}">{}</span>{}', row.status, Review.Status(row.status).label, by)
 
 
