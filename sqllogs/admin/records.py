@@ -25,7 +25,6 @@ from sqllogs.admin import read_only
 from sqllogs.admin.read_only import ReadOnlyAdmin, answer_503_when_unavailable, page, unrecorded
 from sqllogs.admin.record_filters import FILTERS, search
 from sqllogs.models import SQLLog
-from sqllogs.page.formatting import milliseconds
 from sqllogs.read import records as read_records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.pagination import COUNT_MAX
@@ -33,6 +32,7 @@ from sqllogs.read.records import count, rows
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, excerpt, highlight_keywords
+from sqllogs.templatetags.sqllogs import milliseconds
 
 ORDERINGS = ("seq", "duration_ms", "rows")
 """Columns that the list can be ordered by."""

@@ -27,12 +27,12 @@ from sqllogs.errors import ParameterError
 from sqllogs.models import Review, Statement
 from sqllogs.page import charts
 from sqllogs.page.charts import SPARKLINE_HEIGHT
-from sqllogs.page.formatting import clock, day, milliseconds, number, percent
 from sqllogs.read import parameters
 from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
 from sqllogs.sql.format import excerpt, highlight_keywords
 from sqllogs.statistics.counting import OTHER_KEY
+from sqllogs.templatetags.sqllogs import clock, day, milliseconds, number, percent
 
 DEFAULT_ORDERING = "-total_ms"
 ORDERINGS: dict[str, Callable[[Any], Any]] = {

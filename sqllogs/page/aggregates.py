@@ -81,6 +81,8 @@ class TableRow:
     """Its records, statement or trace."""
     links: dict[str, str]
     """By field: the same tab, filtered by the value as well."""
+    call_sites: tuple[tuple[str, str], ...] = ()
+    """Each with the same tab filtered by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,8 @@ def stats_page(
                 row=row,
                 sql=_excerpt(getattr(row, "sql", None)),
                 url=_destination(page.group_by, row.group, records),
-                links=_links(row, links) | {"call_sites": links.with_filter("call_site", "")},
+                links=_links(row, links),
+                call_sites=tuple((site, links.with_filter("call_site", site)) for site in row.call_sites),
             )
             for row in page.results
         ],

@@ -13,10 +13,10 @@ from typing import Generic, NamedTuple, TypeVar
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from sqllogs.page.formatting import clock, day, milliseconds
 from sqllogs.page.links import Links
 from sqllogs.read.records import rfc3339
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
+from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 SPARKLINE_HEIGHT = 20
 """Height of a sparkline's view box; its width is 100."""

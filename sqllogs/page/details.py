@@ -19,13 +19,13 @@ from rest_framework.request import Request
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.form import chips
-from sqllogs.page.formatting import milliseconds
 from sqllogs.page.links import Links, curl, in_admin
 from sqllogs.page.records import RecordRow, record_row, trace_url
 from sqllogs.read.statement import CallOrigin, StatementAnswer
 from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
+from sqllogs.templatetags.sqllogs import milliseconds
 
 SHOWN_APART = frozenset(["id", "sql", "tables"])
 """Fields that the detail page shows in another form than as a fact."""

@@ -19,12 +19,12 @@ from rest_framework.request import Request
 from sqllogs import conf
 from sqllogs.conf import Conf
 from sqllogs.page.form import tab
-from sqllogs.page.formatting import clock, day, milliseconds
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.record import FIELDS, RecordJSON
 from sqllogs.sql.format import excerpt, highlight_keywords
+from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 NEWEST_FIRST = "-id"
 COLUMNS = (

@@ -91,7 +91,7 @@ def _origin(url: str) -> str:
 
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-BUILTINS = ["django.templatetags.i18n", "django.templatetags.static", "sqllogs.page.formatting"]
+BUILTINS = ["django.templatetags.i18n", "django.templatetags.static", "sqllogs.templatetags.sqllogs"]
 
 
 @cache

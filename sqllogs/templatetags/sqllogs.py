@@ -1,5 +1,48 @@
-"""`{% load sqllogs %}`: the page's number and time filters, for the templates of the admin."""
+"""Format times, durations and counts: functions for the page and the admin, filters for their templates.
 
-from sqllogs.page.formatting import register
+The output is plain text, which templates escape. It ignores the host's number formats on purpose: the
+same digits stand in links and must not contain a thousands separator of another locale. Runs in the
+reader's thread, and imports little: the admin is imported in every process.
+"""
 
-__all__ = ["register"]
+from django import template
+
+
+def milliseconds(value: float | None) -> str:
+    """Format a duration with three significant digits."""
+    if value is None:
+        return ""
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"
+
+
+def clock(time: str) -> str:
+    """Return the time of day, to the millisecond, of an RFC 3339 time."""
+    return time[11:23]
+
+
+def day(time: str) -> str:
+    return time[:10]
+
+
+register = template.Library()
+
+register.filter("ms", milliseconds)
+register.filter("clock", clock)
+register.filter("day", day)
+
+
+@register.filter
+def percent(value: float) -> str:
+    return f"{value:.1f}"
+
+
+@register.filter
+def number(value: float | None) -> str:
+    """Format an integer with commas, a fraction with three significant digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqllogs.page.formatting import milliseconds
 from sqllogs.page.records import duration_summary, scatter_chart
 from sqllogs.sql.format import EXCERPT_CHARACTERS, break_lines, excerpt, highlight_keywords
+from sqllogs.templatetags.sqllogs import milliseconds
 
 COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
 
