@@ -8,11 +8,13 @@ It is left only where nothing but a name can stand, or where such a place names 
 import re
 
 from sqllogs.sql.grammar import MAY_FOLLOW_STRING, Expression
+from sqllogs.sql.merging import KEYWORDS
 
-_COMMON = frozenset(["FROM ", "JOIN ", "INTO ", "DATE ", "OINT "])
-"""Ends of words that a name follows, five characters each."""
+_TABLE_FOLLOWS = frozenset([" FROM ", " JOIN "])
+_COMMON = _TABLE_FOLLOWS | {" INTO "}
+"""Words that a name follows, six characters each."""
 _HEAD = Expression(
-    r'(?:INSERT|REPLACE) (?:OR \w++ )?+INTO [\0\w".]++\([^()]*+\)'
+    r'(?:INSERT|REPLACE) (?:OR \w++ )?+INTO [\0\w".]++\((?!SELECT )[^()]*+\)'
     r'|UPDATE [\0\w".]++ SET \0?\w++ = (?:(?:\?|\([^()\0"]*+\)), \0?\w++ = )*+'
 )
 """The columns that an ORM inserts and updates."""
@@ -23,17 +25,20 @@ _PIECE = Expression(
 _NAME_FOLLOWS = frozenset(
     """
     ) AS COLLATE COLUMN CONSTRAINT INDEX INTO JOIN REFERENCES RELEASE RENAME SAVEPOINT SET TABLE TO
-    TRIGGER UPDATE VIEW WITH
+    RECURSIVE TRIGGER UPDATE VIEW WITH
     """.split()  # noqa: SIM905
 )
-"""Nothing but a name stands after these, an alias after a bracket, nor after FROM unless in an expression."""
+"""Nothing but a name stands after these: an alias after a bracket. So it is after FROM and after the table
+there, unless in an expression."""
 _OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "WITH", "PRAGMA"])
-"""After one of these and a name, brackets list names; and so they do after the next ones."""
-_LISTS_NAMES = frozenset(["KEY", "UNIQUE", "CONFLICT", "USING"])
+"""After one of these and a name, brackets list names unless a query is in them; and so they do after the
+next ones."""
+_LISTS_NAMES = frozenset(["UNIQUE", "USING"])
+_LIST_NAMES_TOGETHER = frozenset([("PRIMARY", "KEY"), ("FOREIGN", "KEY"), ("ON", "CONFLICT")])
 _INDEX = ("CREATE INDEX ", "CREATE UNIQUE INDEX ")
-_NAMES_BY_COMMA = frozenset(["FROM", "SET", "WITH", "UPDATE"])
+_NAMES_BY_COMMA = frozenset(["FROM", "SET", "WITH", "UPDATE", "("])
 _ENDS_NAMES = frozenset(
-    "SELECT WHERE ON GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT".split()  # noqa: SIM905
+    "SELECT WHERE GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT".split()  # noqa: SIM905
 )
 _ARGUMENTS = frozenset(["TRIM", "SUBSTRING", "EXTRACT", "OVERLAY"])
 """In their brackets FROM is no clause."""
@@ -49,8 +54,12 @@ def resolve(text: str) -> str:
         return rest
     if last[:1] == "?":  # a quote that never ends
         return f"{parts[0]}?"
+    is_table = False
     for part in parts:
-        if part[-5:] not in _COMMON and part[-4:] != " AS ":
+        end = part[-6:]
+        is_alias = is_table and part[:-1].isidentifier()
+        is_table = end in _TABLE_FOLLOWS
+        if not (end in _COMMON or is_alias or end[-4:] == " AS " or end[-2:] == ") "):
             return _Walk().resolve(text)
     if "T FROM \0" in text or "TRIM(" in text:  # IS DISTINCT FROM, TRIM(... FROM ...)
         return _Walk().resolve(text)
@@ -61,9 +70,11 @@ class _Walk:
     """Goes through a text once, from left to right."""
 
     def __init__(self) -> None:
-        self._outer: list[tuple[bool, bool, bool]] = []
-        self._lists = self._columns = self._argument = False
-        """Whether a name follows a comma here; whether this is a list of columns, or within TRIM()."""
+        self._outer: list[tuple[str, bool]] = []
+        self._clause = ""
+        """The word that begins it, of those that matter; a bracket in a list of columns."""
+        self._argument = False
+        """Whether this is within TRIM()."""
         self._is_index = False
         self._before = ["", "", ""]
         """The last pieces, with `?` for a word that may be a value."""
@@ -83,8 +94,7 @@ class _Walk:
             elif piece == "(":
                 self._open()
             elif piece == ")":
-                inner = (self._lists, self._columns, self._argument)
-                self._lists, self._columns, self._argument = self._outer.pop() if self._outer else inner
+                self._clause, self._argument = self._outer.pop() if self._outer else ("", False)
             elif match["name"] and piece.isupper():
                 self._keyword(piece)
             self._before = [*self._before[1:], piece]
@@ -92,28 +102,52 @@ class _Walk:
 
     def _is_name(self) -> bool:
         before = self._before[-1]
-        if before in (",", "("):
-            return self._lists
-        if before == "FROM":
-            return not self._argument and self._before[-2] != "DISTINCT"
         if before == "EXISTS":
             return "IF" in self._before[:-1]
-        return before in _NAME_FOLLOWS
+        return (
+            before in _NAME_FOLLOWS or self._lists_names(before) or self._begins_tables(1) or self._is_alias()
+        )
+
+    def _lists_names(self, piece: str) -> bool:
+        return piece in (",", "(") and self._clause in _NAMES_BY_COMMA
+
+    def _begins_tables(self, ago: int) -> bool:
+        """Whether one of the last pieces is the FROM of a clause."""
+        return self._before[-ago] == "FROM" and self._before[-ago - 1] != "DISTINCT" and not self._argument
+
+    def _is_alias(self) -> bool:
+        """Whether the last piece is the name of a table: then no string can follow it."""
+        before, table = self._before[-2:]
+        if table in KEYWORDS or not (table[:1].isalpha() or table.startswith(("_", '"'))):
+            return False
+        listed = self._clause == "FROM" and self._lists_names(before)
+        return listed or before == "JOIN" or self._begins_tables(2)
 
     def _open(self) -> None:
         keyword, name = self._before[-2:]
-        self._outer.append((self._lists, self._columns, self._argument))
-        self._argument = name in _ARGUMENTS
+        self._outer.append((self._clause, self._argument))
+        begins_tables = name == "JOIN" or self._begins_tables(1)
         opens = keyword in _OPENS_NAMES or (keyword == "ON" and self._is_index)
-        self._lists = self._columns = name in _LISTS_NAMES or (opens and name not in ("SELECT", "VALUES"))
+        columns = (
+            name in _LISTS_NAMES
+            or (keyword, name) in _LIST_NAMES_TOGETHER
+            or (opens and name not in ("SELECT", "VALUES"))
+        )
+        self._clause = "(" if columns else "FROM" if begins_tables else ""
+        self._argument = name in _ARGUMENTS
 
     def _keyword(self, word: str) -> None:
-        if self._columns or self._before[-1] == "DISTINCT":
+        before = self._before[-1]
+        if before == "(" and word in ("SELECT", "WITH"):
+            self._clause = ""
+        if self._clause == "(" or before == "DISTINCT":
             return
-        if word in _NAMES_BY_COMMA and not self._argument:
-            self._lists = True
-        elif word in _ENDS_NAMES:
-            self._lists = False
+        if word == "WITH":
+            begins = self._clause == ""  # elsewhere it may be a column's name
+        else:
+            begins = word in _ENDS_NAMES or (word in _NAMES_BY_COMMA and not self._argument)
+        if begins:
+            self._clause = word
 
 
 def _replaced(text: str, marks: list[tuple[int, int, bool]], known: set[str]) -> str:

@@ -175,6 +175,13 @@ PLACES_OF: dict[str, list[str]] = {
         "SELECT a FROM item WHERE a GLOB {} LIMIT 5",
         'SELECT a FROM [item] WHERE `b` = {} AND "item"."d" IS {}',
         "CREATE VIEW one AS SELECT a FROM item WHERE b = {}",
+        'SELECT a FROM "item" "U0" JOIN item "U1" ON {} WHERE "U0"."a" MATCH {} AND "U1"."a" IN (1, {})',
+        "SELECT with, {} FROM item WHERE a IS DISTINCT FROM {}",
+        "SELECT key({}), date({}, 1, {})",
+        "INSERT INTO item (SELECT a, {})",
+        "INSERT INTO item (WITH x AS (SELECT 1) SELECT a, {})",
+        "SELECT a FROM f({}) WHERE b IN (SELECT 1, {})",
+        "SELECT a FROM item JOIN (SELECT b, {} FROM item) x ON {}",
     ],
     "mysql": [
         "REPLACE INTO item (a) VALUES ({})",
