@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sqllogs.models import SQLLog
 
@@ -23,7 +24,7 @@ def database(alias: str, settings_dict: dict[str, Any]) -> Iterator[str]:
     try:
         yield alias
     finally:
-        connections[alias].close()
+        BaseDatabaseWrapper.close(connections[alias])  # SQLite's own leaves a database in memory open
         del connections[alias]
         del known[alias]
 
