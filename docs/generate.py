@@ -141,6 +141,10 @@ def _constants(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_text(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):  # _("...") % {...}
+        return _is_text(node.left)
+    if isinstance(node, ast.Call):  # _("...")
+        return getattr(node.func, "id", "") == "_"
     return isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str)
 
 
@@ -148,11 +152,29 @@ def _text(node: ast.expr | None, constants: dict[str, str]) -> str | None:
     """Return a text of the source; what is filled in at run time is an ellipsis."""
     if isinstance(node, ast.Constant):
         return str(node.value)
+    if isinstance(node, ast.Call) and _is_text(node):
+        return PLACEHOLDER.sub("…", _text(node.args[0], constants) or "")
+    if isinstance(node, ast.BinOp) and _is_text(node):
+        return _translated(node, constants)
     if isinstance(node, ast.JoinedStr):
         return "".join(_text(one, constants) or "" for one in node.values)
     if isinstance(node, ast.FormattedValue):
         node = node.value
     return None if node is None else constants.get(getattr(node, "id", ""), "…")
+
+
+PLACEHOLDER = re.compile(r"%\(\w+\)[rs]")
+
+
+def _translated(node: ast.BinOp, constants: dict[str, str]) -> str:
+    """Return a text with the constants that are filled into it."""
+    values = node.right
+    text = _text(next(one for one in ast.walk(node.left) if isinstance(one, ast.Constant)), {}) or ""
+    if isinstance(values, ast.Dict):
+        for key, value in zip(values.keys, values.values, strict=True):
+            if isinstance(key, ast.Constant) and isinstance(value, ast.Name) and value.id in constants:
+                text = text.replace(f"%({key.value})s", constants[value.id])
+    return PLACEHOLDER.sub("…", text)
 
 
 # Metrics

@@ -1,30 +1,33 @@
-"""The one place that reads `settings.SQLLOGS`.
+"""The settings: their names, types, defaults and limits. The only module that reads `settings.SQLLOGS`.
 
-Everything that needs a setting calls `load()` once, at installation; the
-hot path reads none. `sqllogs.checks` validates the same table.
+Code that needs a setting calls `load()` when it is installed or asked, never for each query.
+`sqllogs.checks.settings` reports invalid values, which have their default meanwhile. Runs in any thread.
 """
 
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from django.conf import settings
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conf:
-    """The settings with their defaults. A key of `SQLLOGS` is a field in capitals."""
+    """The settings with their defaults. The keys of `SQLLOGS` are these names in capitals."""
 
     enabled: bool | None = None
-    """Record queries or not. None records them except under a test runner."""
+    """Whether to record queries. None records them except under a test runner."""
 
     database: str = "sqllogs"
     """Alias in DATABASES of the database that holds the log."""
 
     capacity_rows: int = 100_000
-    """Records that a new ring holds. `manage.py sqllogs resize` changes an existing one."""
+    """Capacity of a new ring in records. `manage.py sqllogs resize` changes that of an existing one."""
 
     statements_max: int = 10_000
     """Statement texts kept. Beyond it the least recently used are deleted."""
@@ -61,7 +64,7 @@ class Conf:
     """Record the file, line and function of the application that sent the query."""
 
     application: list[str] | tuple[str, ...] = ()
-    """Paths and packages whose code counts as a call site. Empty: all code that is not installed."""
+    """Paths and packages whose code counts as a call site. Empty means all code outside site-packages."""
 
     capture_fetch: bool = True
     """Record COMMIT, ROLLBACK, procedures and COPY too, and the time and number of rows fetched."""
@@ -82,11 +85,11 @@ class Conf:
     """Call sites or fingerprints never reported as N+1; `*` is a wildcard."""
 
     trace_url: str = ""
-    """Link to a trace in its viewer, with `{trace_id}` in it."""
+    """URL of a trace in its viewer, with `{trace_id}` in it."""
 
     slow_ms: float = 500.0
-    """Milliseconds from which a query is slow: in the log `sqllogs.slow`, in filters, on the page, in the
-    terminal and for sampling.
+    """A query is slow from this number of milliseconds on: in the log `sqllogs.slow`, in filters, on the
+    page, in the terminal and for sampling.
     """
 
     read_timeout_s: float = 10.0
@@ -116,10 +119,10 @@ class Conf:
 
 
 NAMES: dict[str, tuple[type, ...]] = {
-    name.upper(): tuple(get_origin(one) or one for one in get_args(kind) or (kind,))
-    for name, kind in Conf.__annotations__.items()
+    name.upper(): tuple(get_origin(type_) or type_ for type_ in get_args(annotation) or (annotation,))
+    for name, annotation in Conf.__annotations__.items()
 }
-"""The keys of SQLLOGS with the types that each takes."""
+"""The keys of SQLLOGS with the types that each accepts."""
 
 _MINIMA: dict[str, float] = {
     "CAPACITY_ROWS": 1,
@@ -148,31 +151,55 @@ _MAXIMA: dict[str, float] = {
     "SAMPLE": 1,
 }
 
-_PATTERNS: dict[str, tuple[str, str]] = {
-    "READ_RATE": (r"([1-9]\d{0,5}/(second|minute|hour|day))?", "It must be empty or like 120/minute."),
+_PATTERNS: dict[str, tuple[str, Promise]] = {
+    "READ_RATE": (
+        r"([1-9]\d{0,5}/(second|minute|hour|day))?",
+        _("Must be empty, or a rate such as 120/minute."),
+    ),
 }
 
 
-def problem(key: str, value: Any) -> str | None:
-    """Say what is wrong with a key of SQLLOGS or its value; None if nothing is."""
+class Problem(NamedTuple):
+    """What is wrong with a setting; `str()` is the message."""
+
+    # Not translated before it is shown: `load` runs before the apps, which translations need, are ready.
+    text: Promise
+    values: Mapping[str, object] = {}
+
+    def __str__(self) -> str:
+        return str(self.text) % self.values
+
+
+def find_problem(key: str, value: Any) -> Problem | None:
+    """Return what is wrong with a key of SQLLOGS or its value; None if it is valid."""
     if key not in NAMES:
-        return f"There is no such key; the keys are {', '.join(NAMES)}."
-    kinds = NAMES[key]
-    # type(), not isinstance(): True is no number of rows. A whole number is a float to us.
-    if type(value) not in kinds and not (type(value) is int and float in kinds):
-        return f"It takes {' or '.join(kind.__name__ for kind in kinds)}, not {type(value).__name__}."
-    if type(value) in (list, tuple) and not all(type(one) is str for one in value):
-        return "Each of its values must be a str."
+        return Problem(
+            _("Unknown setting '%(key)s'. Valid settings: %(names)s."),
+            {"key": key, "names": ", ".join(NAMES)},
+        )
+    types = NAMES[key]
+    # type(), not isinstance(), because True is an int. An int is accepted as a float.
+    if type(value) not in types and not (type(value) is int and float in types):
+        names = " or ".join(map(_type_name, types))
+        return Problem(
+            _("Must be %(types)s, not %(type)s."), {"types": names, "type": _type_name(type(value))}
+        )
+    if type(value) in (list, tuple) and not all(type(item) is str for item in value):
+        return Problem(_("Each of its values must be a str."))
     if key in _MINIMA and value < _MINIMA[key]:
-        return f"The least is {_MINIMA[key]}."
+        return Problem(_("Must be at least %(minimum)s."), {"minimum": _MINIMA[key]})
     if key in _MAXIMA and value > _MAXIMA[key]:
-        return f"The most is {_MAXIMA[key]}."
+        return Problem(_("Must be at most %(maximum)s."), {"maximum": _MAXIMA[key]})
     if key in _PATTERNS and not re.fullmatch(_PATTERNS[key][0], value, re.ASCII):
-        return _PATTERNS[key][1]
+        return Problem(_PATTERNS[key][1])
     return None
 
 
-PYTEST_IMPORTED = "pytest is imported; SQLLOGS['ENABLED'] = True records all the same."
+def _type_name(accepted: type) -> str:
+    return "None" if accepted is type(None) else accepted.__name__
+
+
+PYTEST_IMPORTED = "pytest is imported. Set SQLLOGS['ENABLED'] = True to record anyway."
 
 
 def why_disabled() -> str | None:
@@ -183,17 +210,17 @@ def why_disabled() -> str | None:
     if "pytest" in sys.modules:
         return PYTEST_IMPORTED
     is_test = sys.argv[1:2] == ["test"] or sys.argv[:1] == ["python -m unittest"]
-    return "Tests are running; SQLLOGS['ENABLED'] = True records all the same." if is_test else None
+    return "Tests are running. Set SQLLOGS['ENABLED'] = True to record anyway." if is_test else None
 
 
 def is_disabled_by_import() -> bool:
-    """Return True if pytest is imported, and disables capture, where it runs no tests."""
+    """Return whether capture is disabled only because the application imports pytest."""
     return why_disabled() == PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION")
 
 
 def load() -> Conf:
-    """Return the settings. What is wrong has its default instead: the system checks report it."""
+    """Return the settings. An invalid one has its default, so that the host always starts."""
     given = getattr(settings, "SQLLOGS", {})
     if not isinstance(given, dict):
         return Conf()
-    return Conf(**{key.lower(): value for key, value in given.items() if problem(key, value) is None})
+    return Conf(**{key.lower(): value for key, value in given.items() if find_problem(key, value) is None})

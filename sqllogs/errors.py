@@ -1,4 +1,4 @@
-"""The exceptions of this package. None reaches the queries of the host application."""
+"""The exceptions of this package. None of them reaches the queries of the host application."""
 
 
 class SQLLogsError(Exception):
@@ -10,11 +10,11 @@ class StoreUnavailableError(SQLLogsError):
 
 
 class StoreUnreadyError(StoreUnavailableError):
-    """Raised when the store's tables or columns are missing: its migrations have not been applied."""
+    """Raised when the store's tables or columns are missing, because migrations were not applied."""
 
 
 class RejectedRowsError(SQLLogsError):
-    """Raised when the store rejects a value of a batch; the batch is bisected to find the row."""
+    """Raised when the store rejects a value in a batch; the batch is bisected to find the row."""
 
 
 class PlanError(SQLLogsError):
@@ -39,7 +39,7 @@ class ParameterError(SQLLogsError):
 
 
 class ForbiddenParameterError(ParameterError):
-    """Raised when a parameter needs a permission that its user lacks; the API answers 403."""
+    """Raised when a parameter requires a permission that the reader lacks; the API answers 403."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(field, message, code="permission_denied")

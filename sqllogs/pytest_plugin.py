@@ -1,7 +1,7 @@
 """The pytest plugin of `sqllogs.testing`: fixture `sql_log`, marker `query_budget`, options of the budget.
 
-Pytest loads it wherever this package is installed, even without Django, so it imports nothing before a test
-asks for it.
+pytest loads it in every project of the environment, even without Django, so it imports nothing of the package
+before a test needs it. Runs in the tests' process, with pytest-xdist also in the controller.
 """
 
 import os
@@ -19,19 +19,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("sqllogs", "queries of a test").addoption(
         "--sqllogs-update-budget",
         action="store_true",
-        help="write what the tests with a query budget send into the budget file, in place of checking it",
+        help="write the queries of tests with a query budget to the budget file, instead of checking them",
     )
     parser.addini(
-        "sqllogs_budget_file", "budget file, from the root directory (query_budget.json)", default=""
+        "sqllogs_budget_file", "budget file, relative to the root directory (query_budget.json)", default=""
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "query_budget(limit=None): fail if the test sends more queries, or more than its budget"
+        "markers",
+        "query_budget(limit=None): fail if the test sends more queries than the limit or its budget",
     )
-    config.pluginmanager.register(_Slack(), "sqllogs-slack")
-    # By the environment, as without pytest: the decorator knows no `config`.
+    config.pluginmanager.register(_UnusedBudgets(), "sqllogs-unused-budgets")
+    # Through the environment, which works without pytest too: the decorator has no access to `config`.
     if config.getoption("sqllogs_update_budget"):
         _set(config, "SQLLOGS_UPDATE_BUDGET", "1")
     if "SQLLOGS_BUDGET_FILE" not in os.environ:
@@ -54,7 +55,7 @@ def _set(config: pytest.Config, name: str, value: str) -> None:
 
 @pytest.fixture
 def sql_log() -> Iterator["QueryLog"]:
-    """The queries of the test's body, in all threads; what its fixtures send is not counted."""
+    """The queries of the test's body, in all threads; those of its fixtures are not counted."""
     from sqllogs.testing import record_queries
 
     with record_queries() as log:
@@ -62,14 +63,14 @@ def sql_log() -> Iterator["QueryLog"]:
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Be ready before the first test that asks, so that no connection that a thread keeps is older."""
-    if any(_asks(item) for item in session.items):
+    """Install the wrapper before the first test that needs it: threads may keep older connections."""
+    if any(_records_queries(item) for item in session.items):
         from sqllogs.testing import log
 
         log.connect()
 
 
-def _asks(item: pytest.Item) -> bool:
+def _records_queries(item: pytest.Item) -> bool:
     return (
         "sql_log" in getattr(item, "fixturenames", ()) or item.get_closest_marker("query_budget") is not None
     )
@@ -84,7 +85,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         if marker is None:
             return (yield)
-        from sqllogs.testing.enforcement import enforce
+        from sqllogs.testing.budget import enforce
 
         with enforce(item.nodeid, *marker.args, **marker.kwargs):
             return (yield)
@@ -98,28 +99,28 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: Any
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send along, from a worker of pytest-xdist too, what a test has left of its budget."""
+    """Add the unused part of a test's budget to its report."""
     report = yield
-    if report.when == "call" and (holding := sys.modules.get("sqllogs.testing.enforcement")):
-        # An attribute of a report is sent along with it.
-        report.sqllogs_slack = holding.slack.pop(item.nodeid, None)  # type: ignore[attr-defined]
+    if report.when == "call" and (budget := sys.modules.get("sqllogs.testing.budget")):
+        # pytest-xdist sends the attributes of a report to the controller.
+        report.sqllogs_unused = budget.unused.pop(item.nodeid, None)  # type: ignore[attr-defined]
     return report
 
 
-class _Slack:
-    """The tests that send less than their budget; listed at the end of the run."""
+class _UnusedBudgets:
+    """Lists the tests that sent fewer queries than their budget, at the end of the run."""
 
     def __init__(self) -> None:
         self._tests: dict[str, tuple[int, int]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.passed and (slack := getattr(report, "sqllogs_slack", None)):
-            self._tests[report.nodeid] = slack
+        if report.passed and (unused := getattr(report, "sqllogs_unused", None)):
+            self._tests[report.nodeid] = unused
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self._tests:
             return
         terminalreporter.section("query budgets that can be lowered")
-        for test, (spent, allowed) in sorted(self._tests.items()):
-            terminalreporter.line(f"{test}: {spent} of {allowed} queries")
+        for test, (sent, allowed) in sorted(self._tests.items()):
+            terminalreporter.line(f"{test}: {sent} of {allowed} queries")
         terminalreporter.line("pytest --sqllogs-update-budget lowers them.")

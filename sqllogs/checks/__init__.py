@@ -1,1 +1,1 @@
-"""System checks: every setting makes sense, and the host project has the lines that the app needs."""
+"""System checks of the settings, and of the lines that the host project needs."""

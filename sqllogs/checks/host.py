@@ -1,8 +1,8 @@
-"""System checks: is every line of the set-up in place, and does it have its effect?
+"""System checks of the host project: does it have all lines that the app needs, and do they work?
 
-They ask Django what actually happens, whatever the settings look like: its router, its URL resolver and the
-classes of the middleware. Run by `manage.py check` and at the start of every command; what they find
-feeds `manage.py sqllogs setup`, which prints and adds the lines.
+They ask Django what happens (its router, its URL resolver and the classes of the middleware) instead of
+comparing settings. Run by `manage.py check` and at the start of most commands, in the command's thread. The
+messages feed `manage.py sqllogs setup`, which prints or adds the missing lines.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,6 +16,8 @@ from django.core.checks import ERROR, WARNING, CheckMessage, Error, Tags, Warnin
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, router
 from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from sqllogs import conf
 from sqllogs.context import muted
@@ -26,27 +28,30 @@ ROUTER = "sqllogs.routers.SQLLogsRouter"
 URLS = "sqllogs.urls"
 
 FILES = {
-    "SETTINGS_MODULE": "the settings",
-    "ROOT_URLCONF": "the root URLconf",
-    "ASGI_APPLICATION": "the module of ASGI_APPLICATION",
+    "SETTINGS_MODULE": gettext_lazy("the settings"),
+    "ROOT_URLCONF": gettext_lazy("the root URLconf"),
+    "ASGI_APPLICATION": gettext_lazy("the module of ASGI_APPLICATION"),
 }
-"""What people call the file that a setting leads to."""
+"""Description of the file whose module a setting names."""
 
 
-class Gap(CheckMessage):
-    """Lines that are missing at the end of a file; they fit whatever the file has before."""
+class MissingLines(CheckMessage):
+    """Lines to append to a file; they work whatever the file contains."""
 
-    def __init__(self, level: int, says: str, *, id: str, file: str, lines: str) -> None:
+    def __init__(self, level: int, message: str, *, id: str, file: str, lines: str) -> None:
         self.file = file
-        """The setting that leads to it."""
+        """The setting that names its module."""
         self.lines = lines
-        by_hand = f"By hand, add to {FILES[file]}, at the end:\n{lines}"
-        super().__init__(level, says, hint=f"`manage.py sqllogs setup --write` adds this. {by_hand}", id=id)
+        hint = _(
+            "`manage.py sqllogs setup --write` adds the missing lines. To add them by hand, append to "
+            "%(file)s:\n%(lines)s"
+        )
+        super().__init__(level, message, hint=hint % {"file": FILES[file], "lines": lines}, id=id)
 
 
 @register("sqllogs", deploy=True)
 def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Warn of an ASGI application whose last half second of records is lost at each restart."""
+    """Warn if the ASGI application would lose the last half second of records at each restart."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not path:
         return []
@@ -58,9 +63,9 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     name = path.rpartition(".")[2]
     return [
-        Gap(
+        MissingLines(
             WARNING,
-            "The ASGI application does not flush the SQL log when its server stops.",
+            _("The ASGI application does not flush the SQL log when its server stops."),
             id="sqllogs.W003",
             file="ASGI_APPLICATION",
             lines=f"from sqllogs.asgi import flush_at_shutdown\n{name} = flush_at_shutdown({name})",
@@ -72,21 +77,25 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def missing_permissions(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of permissions that cannot be granted, where the command lets a database be asked."""
+    """Warn if the permissions do not exist, in commands that allow a check to query databases."""
     alias = permissions.users_database()
     if alias is None or alias not in (databases or ()):
         return []
     try:
         missing = permissions.missing(alias)
-    except DatabaseError:  # the command reports it itself
+    except DatabaseError:  # the command itself reports it
         return []
     if not missing:
         return []
     return [
         Warning(
-            f"Nobody but superusers can read the SQL log: the database {alias!r} does not have the "
-            f"permissions {', '.join(missing)}.",
-            hint=f"Run `manage.py migrate --database {conf.load().database}`, which creates them.",
+            _(
+                "Only superusers can read the SQL log: the database %(alias)r does not have the permissions "
+                "%(names)s."
+            )
+            % {"alias": alias, "names": ", ".join(missing)},
+            hint=_("Run `manage.py migrate --database %(alias)s`, which creates them.")
+            % {"alias": conf.load().database},
             id="sqllogs.W011",
         )
     ]
@@ -96,7 +105,7 @@ def missing_permissions(
 def warn_of_projects_without_a_name(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of two projects in one log that have no name, if the command checks its database."""
+    """Warn if two projects without names share one log, in commands that allow a check to query it."""
     from sqllogs.models import Process
     from sqllogs.storage.events import current_service
 
@@ -106,17 +115,23 @@ def warn_of_projects_without_a_name(
     nameless = Process.objects.using(given.database).filter(service=None).exclude(urlconf=None)
     try:
         with muted():
-            found = set(nameless.values_list("urlconf", flat=True).distinct())
+            urlconfs = set(nameless.values_list("urlconf", flat=True).distinct())
     except DatabaseError:  # not migrated yet
         return []
-    others = found - {getattr(settings, "ROOT_URLCONF", None)}
+    others = urlconfs - {getattr(settings, "ROOT_URLCONF", None)}
     if not others:
         return []
     return [
         Warning(
-            f"Projects with other URLs write to this SQL log: {', '.join(sorted(map(str, others)))}. "
-            "Views of the same name are counted together.",
-            hint="Give each project a name: SQLLOGS['SERVICE'], or the variable OTEL_SERVICE_NAME.",
+            _(
+                "Other projects write to this SQL log, with the URLconfs %(names)s. Views with the same name "
+                "are counted together."
+            )
+            % {"names": ", ".join(sorted(map(str, others)))},
+            hint=_(
+                "Give each project a name, with SQLLOGS['SERVICE'] or the environment variable "
+                "OTEL_SERVICE_NAME."
+            ),
             id="sqllogs.W051",
         )
     ]
@@ -124,8 +139,8 @@ def warn_of_projects_without_a_name(
 
 @register("sqllogs")
 def set_up(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Return what each of the small checks below has found."""
-    return [message for part in CHECKS for message in part()]
+    """Return the messages of all checks below."""
+    return [message for check in CHECKS for message in check()]
 
 
 def check_database() -> Iterator[CheckMessage]:
@@ -133,10 +148,13 @@ def check_database() -> Iterator[CheckMessage]:
     if alias not in settings.DATABASES:
         before, name = _new_file()
         database = f'{{"ENGINE": "django.db.backends.sqlite3", "NAME": {name}}}'
-        yield Gap(
+        yield MissingLines(
             ERROR,
-            f"DATABASES has no {alias!r}, where the SQL log is kept. When it has, run "
-            f"`manage.py migrate --database {alias}`.",
+            _(
+                "DATABASES has no %(alias)r for the SQL log. After adding it, run `manage.py migrate "
+                "--database %(name)s`."
+            )
+            % {"alias": alias, "name": alias},
             id="sqllogs.E003",
             file="SETTINGS_MODULE",
             lines=f'{before}DATABASES["{alias}"] = {database}',
@@ -144,7 +162,7 @@ def check_database() -> Iterator[CheckMessage]:
 
 
 def _new_file() -> tuple[str, str]:
-    """Return an expression for the store's file, and what must stand before it."""
+    """Return the import that the expression for the store's file needs, and the expression."""
     folder = getattr(settings, "BASE_DIR", None)
     if isinstance(folder, Path):
         return "", 'BASE_DIR / "sqllogs.sqlite3"'
@@ -157,15 +175,18 @@ def check_router() -> Iterator[CheckMessage]:
     from sqllogs.models import SQLLog
 
     ring = conf.load().database
-    # By globals(), because the project may have routers in one environment only. Ours is first: the first
-    # that answers decides, and ours answers for no model but its own.
+    # globals(), because the setting may exist in one environment only. Ours comes first: the first router
+    # that answers decides, and ours answers only for its own models.
     lines = f'DATABASE_ROUTERS = ["{ROUTER}", *globals().get("DATABASE_ROUTERS", [])]'
     reads, writes = router.db_for_read(SQLLog), router.db_for_write(SQLLog)
     if (reads, writes) != (ring, ring) or not router.allow_migrate_model(ring, SQLLog):
-        yield Gap(
+        yield MissingLines(
             ERROR,
-            f"The database routers do not keep the SQL log in {ring!r}: it is read from {reads!r} and "
-            f"written to {writes!r}.",
+            _(
+                "The database routers do not keep the SQL log in %(alias)r: it is read from %(reads)r and "
+                "written to %(writes)r."
+            )
+            % {"alias": ring, "reads": reads, "writes": writes},
             id="sqllogs.E004",
             file="SETTINGS_MODULE",
             lines=lines,
@@ -175,10 +196,13 @@ def check_router() -> Iterator[CheckMessage]:
     if twice := [alias for alias in others if router.allow_migrate_model(alias, SQLLog)]:
         if ring == DEFAULT_DB_ALIAS:
             return  # without a router Django migrates everything everywhere
-        yield Gap(
+        yield MissingLines(
             WARNING,
-            f"`migrate` makes the tables of the SQL log in {', '.join(twice)} too: another database router "
-            "answers first.",
+            _(
+                "`migrate` creates the tables of the SQL log in %(aliases)s too, because another database "
+                "router answers first."
+            )
+            % {"aliases": ", ".join(twice)},
             id="sqllogs.W012",
             file="SETTINGS_MODULE",
             lines=lines,
@@ -186,13 +210,15 @@ def check_router() -> Iterator[CheckMessage]:
 
 
 def check_middleware() -> Iterator[CheckMessage]:
-    # A warning only: whether a middleware function calls ours cannot be seen.
+    # Not an error, because a middleware function may call ours, which no check can see.
     if MIDDLEWARE not in settings.MIDDLEWARE and not any(map(_is_middleware, settings.MIDDLEWARE)):
         rest = ", *MIDDLEWARE" if settings.MIDDLEWARE else ""
-        yield Gap(
+        yield MissingLines(
             WARNING,
-            "Requests get no trace id and no route: SQLLogsMiddleware is not in MIDDLEWARE. Silence this "
-            "warning if a middleware function of yours calls it.",
+            _(
+                "Requests have no trace id and no route, because SQLLogsMiddleware is not in MIDDLEWARE. "
+                "Silence this warning if a middleware function of yours calls it."
+            ),
             id="sqllogs.W010",
             file="SETTINGS_MODULE",
             lines=f'MIDDLEWARE = ["{MIDDLEWARE}"{rest}]',
@@ -201,10 +227,10 @@ def check_middleware() -> Iterator[CheckMessage]:
 
 def _is_middleware(path: str) -> bool:
     try:
-        found = import_string(path)
+        middleware = import_string(path)
     except Exception:  # Django reports it itself
         return False
-    return isinstance(found, type) and issubclass(found, import_string(MIDDLEWARE))
+    return isinstance(middleware, type) and issubclass(middleware, import_string(MIDDLEWARE))
 
 
 def check_urls() -> Iterator[CheckMessage]:
@@ -213,40 +239,42 @@ def check_urls() -> Iterator[CheckMessage]:
     try:
         reverse("sqllogs:list")
     except NoReverseMatch:
-        yield Gap(
+        yield MissingLines(
             ERROR,
-            "The SQL log cannot be read: its URLs are not included.",
+            _("The SQL log cannot be read, because its URLs are not included."),
             id="sqllogs.E006",
             file="ROOT_URLCONF",
             lines=_url_lines(),
         )
         return
-    if other := _other_answer():
+    if reason := _find_shadowed_url():
         yield Error(
-            f"The SQL log cannot be read: {other}.",
-            hint=f'Move path("sql-logs/", include("{URLS}")) to the front of urlpatterns.',
+            _("The SQL log cannot be read: %(reason)s.") % {"reason": reason},
+            hint=_('Move path("sql-logs/", include("%(urls)s")) to the front of urlpatterns.')
+            % {"urls": URLS},
             id="sqllogs.E010",
         )
 
 
 def _url_lines() -> str:
-    """Return the include, in front: a catch-all at the end of the project's patterns would answer first."""
+    """Return lines that put the include first, because a catch-all pattern would answer before the last."""
     names = vars(import_module(settings.ROOT_URLCONF)) if isinstance(settings.ROOT_URLCONF, str) else {}
     missing = [name for name in ("include", "path") if names.get(name) is not getattr(urls, name)]
     before = f"from django.urls import {', '.join(missing)}\n" if missing else ""
     return f'{before}urlpatterns = [path("sql-logs/", include("{URLS}")), *urlpatterns]'
 
 
-def _other_answer() -> str | None:
-    """Name an address of ours that another pattern answers; None where all reach our views."""
+def _find_shadowed_url() -> str | None:
+    """Return which URL of ours another pattern answers; None if all reach our views."""
     for pattern in import_string(f"{URLS}.urlpatterns"):
         url = reverse(f"sqllogs:{pattern.name}", args=["0"] * len(pattern.pattern.converters))
         try:
             match = resolve("/" + url.removeprefix(get_script_prefix()))
         except Resolver404:
-            return f"{url} is not found"
+            return _("%(url)s is not found") % {"url": url}
         if match.app_names[-1:] != ["sqllogs"] or match.url_name != pattern.name:
-            return f"{url} is answered by {match.view_name}, whose pattern {match.route!r} comes first"
+            message = _("%(url)s is answered by %(view)s, whose pattern %(route)r comes first")
+            return message % {"url": url, "view": match.view_name, "route": match.route}
     return None
 
 

@@ -1,37 +1,22 @@
-"""The subcommands of `manage.py sqllogs`: a module each, with HELP, add_arguments and handle.
+"""The subcommands of `manage.py sqllogs`, by name.
 
-They read by `sqllogs.read` in the command's thread, and write tables for people or JSON for programs.
+They read with `sqllogs.read` in the command's thread, and print tables for people or JSON for programs.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
-from django.core.management.base import BaseCommand, CommandParser
-
-from sqllogs.cli import clear, explain, health, repeats, resize, setup, stats, tail, token, top, trace
-
-
-class Subcommand(Protocol):
-    """What a module here has to have."""
-
-    HELP: str
-
-    def add_arguments(self, parser: CommandParser) -> None: ...
-
-    def handle(self, command: BaseCommand, options: Mapping[str, Any]) -> None:
-        """Answer on the command's stdout, with notes on its stderr; raise CommandError or SQLLogsError."""
-
+from sqllogs.cli import records, ring, setup, statements, stats, token
+from sqllogs.cli.options import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
-    "setup": setup,
-    "top": top,
-    "stats": stats,
-    "repeats": repeats,
-    "tail": tail,
-    "trace": trace,
-    "explain": explain,
-    "health": health,
-    "token": token,
-    "resize": resize,
-    "clear": clear,
+    "setup": setup.SETUP,
+    "top": stats.TOP,
+    "stats": stats.STATS,
+    "repeats": statements.REPEATS,
+    "tail": records.TAIL,
+    "trace": records.TRACE,
+    "explain": statements.EXPLAIN,
+    "health": ring.HEALTH,
+    "token": token.TOKEN,
+    "resize": ring.RESIZE,
+    "clear": ring.CLEAR,
 }
+"""In the order of the help text: set-up, reading, administration."""

@@ -1,13 +1,17 @@
-"""The options that the reading subcommands share, made from the parameters of the API.
+"""What the subcommands share: their definition, and options made from the parameters of the API.
 
-A new filter of the API is an option here too. Runs in the command's thread.
+A new filter of the API becomes an option of every reading subcommand. Runs in the command's thread.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.http import HttpRequest, QueryDict
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django_filters import Filter
 
 from sqllogs.errors import ParameterError
@@ -19,98 +23,117 @@ from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.scope import Scope, choose_source
 from sqllogs.read.stats import StatsAnswer
 
-_DESTINATION = "filter_"
-"""Before a filter's name: Django's commands have options of their own."""
 
-WATCH_S = 2.0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subcommand:
+    """One subcommand of `manage.py sqllogs`."""
+
+    help: Promise
+    add_arguments: Callable[[CommandParser], None]
+    handle: Callable[[BaseCommand, Mapping[str, Any]], None]
+    """Writes to the command's stdout, and notes to its stderr; raises CommandError or SQLLogsError."""
 
 
-def add_json(parser: CommandParser, help: str = "print JSON with the names of the API") -> None:
-    parser.add_argument("--json", action="store_true", help=help)
+_DESTINATION_PREFIX = "filter_"
+"""Keeps filters apart from the options that every Django command has, such as --settings."""
+
+WATCH_INTERVAL_S = 2.0
 
 
-def add_filters(parser: CommandParser, without: Iterable[str] = ()) -> None:
+def add_json(parser: CommandParser, help: str = "") -> None:
+    parser.add_argument(
+        "--json", action="store_true", help=help or _("print JSON, with the field names of the API")
+    )
+
+
+def add_filters(parser: CommandParser) -> None:
     """Add an option for each filter of the API."""
     group = parser.add_argument_group(
-        "filters", "Those of the API. Several values: separate them by commas or repeat the option."
+        _("filters"), _("They take several values, separated by commas or by repeating the option.")
     )
-    for name, one in SQLLogFilter.base_filters.items():
-        if name not in without:
-            group.add_argument(
-                f"--{name.replace('_', '-')}",
-                dest=f"{_DESTINATION}{name}",
-                action="append",
-                metavar="VALUE",
-                help=_help(one),
-            )
+    for name, filter in SQLLogFilter.base_filters.items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"{_DESTINATION_PREFIX}{name}",
+            action="append",
+            metavar="VALUE",
+            help=_filter_help(filter),
+        )
 
 
-def _help(one: Filter) -> str:
-    shown = {"Instant": "2026-01-31T12:00, epoch seconds, now-5m", "Slow": "true or false"}
-    detail = shown.get(type(one).__name__)
-    return f"{one.label}: {detail}" if detail else str(one.label)
+def _filter_help(filter: Filter) -> str:
+    example = _FILTER_EXAMPLES.get(type(filter).__name__)
+    return f"{filter.label}: {example}" if example else str(filter.label)
 
 
-def add_limit(parser: CommandParser, default: int, what: str) -> None:
-    parser.add_argument("-n", "--limit", type=int, default=default, metavar="N", help=f"{what} ({default})")
+_FILTER_EXAMPLES = {
+    "InstantFilter": gettext_lazy("2026-01-31T12:00, epoch seconds, now-5m"),
+    "SlowFilter": gettext_lazy("true or false"),
+}
+"""By class of the filter."""
+
+
+def add_limit(parser: CommandParser, default: int, help: str) -> None:
+    parser.add_argument("-n", "--limit", type=int, default=default, metavar="N", help=f"{help} [%(default)s]")
 
 
 def add_watch(parser: CommandParser) -> None:
     parser.add_argument(
-        "--watch", type=float, nargs="?", const=WATCH_S, metavar="SECONDS",
-        help=f"refresh every N seconds ({WATCH_S:g}) until Ctrl-C",
+        "--watch", type=float, nargs="?", const=WATCH_INTERVAL_S, metavar="SECONDS",
+        help=_("refresh every SECONDS until Ctrl-C [%(const)s]"),
     )  # fmt: skip
 
 
 def add_group_by(parser: CommandParser) -> None:
     parser.add_argument(
-        "--group-by", choices=GROUPS, default=GROUPS[0], help=f"what to group by ({GROUPS[0]})"
+        "--group-by", choices=GROUPS, default=GROUPS[0], help=_("column to group by [%(default)s]")
     )
 
 
 def add_ordering(parser: CommandParser, names: Iterable[str], default: str) -> None:
-    listed = ", ".join(names)
     parser.add_argument(
         "--ordering",
         metavar="NAME",
-        help=f"{listed}; - before a name is descending, as in --ordering={default}",
+        help=_("%(names)s; a leading - sorts descending [--ordering=%(default)s]")
+        % {"names": ", ".join(names), "default": default},
     )
 
 
 def query(options: Mapping[str, Any], *names: str) -> QueryDict:
-    """Return the filters, and further options by name, as the API's query string would have them."""
-    made = QueryDict(mutable=True)
+    """Return the filters, and the options `names`, as a query string of the API."""
+    query = QueryDict(mutable=True)
     for name in SQLLogFilter.base_filters:
-        if values := options.get(f"{_DESTINATION}{name}"):
-            made.setlist(name, values)
+        if values := options.get(f"{_DESTINATION_PREFIX}{name}"):
+            query.setlist(name, values)
     for name in names:
         if options.get(name) is not None:
-            made[name] = str(options[name])
-    return made
+            query[name] = str(options[name])
+    return query
 
 
 def filters(options: Mapping[str, Any]) -> SQLLogFilter:
-    """Read the filters given; raise ParameterError."""
+    """Parse the filters; raise ParameterError."""
     return SQLLogFilter.from_query(query(options))
 
 
-def complaint(exc: ParameterError) -> str:
-    """Say what is wrong with a parameter, by the name of its option."""
+def option_error(exc: ParameterError) -> str:
+    """Return the message of a parameter error, with the option's name instead of the parameter's."""
     return f"--{exc.field.replace('_', '-')}: {exc.message.removeprefix(f'{exc.field}: ')}"
 
 
-def check_limit(options: Mapping[str, Any], *, least: int = 1) -> int:
+def check_limit(options: Mapping[str, Any], *, minimum: int = 1) -> int:
     limit = int(options["limit"])
-    if not least <= limit <= LIMIT_MAX:
-        raise CommandError(f"--limit: Give a number from {least} to {LIMIT_MAX:,}.")
+    if not minimum <= limit <= LIMIT_MAX:
+        message = _("--limit: Must be a number from %(minimum)s to %(maximum)s.")
+        raise CommandError(message % {"minimum": minimum, "maximum": f"{LIMIT_MAX:,}"})
     return limit
 
 
-STATS = ("group_by", "source", *pagination.PAGE)
+STATS_PARAMETERS = ("group_by", "source", *pagination.PAGE)
 
 
-class _NoRequest(HttpRequest):
-    """Reports contain URLs of further pages; here they are query strings."""
+class _QueryRequest(HttpRequest):
+    """Gives the reports a request, from which they make the URLs of other pages: here only query strings."""
 
     def __init__(self, query: QueryDict) -> None:
         super().__init__()
@@ -120,21 +143,22 @@ class _NoRequest(HttpRequest):
         return location or ""
 
 
-def scope(query: QueryDict, known: tuple[str, ...] = ()) -> Scope:
-    """Read the filters, of a query that may have the parameters `known` beside them; raise ParameterError."""
-    return Scope.from_filters(SQLLogFilter.from_query(query, known), version=ring.version(), with_text=True)
+def parse_scope(query: QueryDict, other_parameters: tuple[str, ...] = ()) -> Scope:
+    """Parse the filters of a query that may have `other_parameters` too; raise ParameterError."""
+    filterset = SQLLogFilter.from_query(query, other_parameters)
+    return Scope.from_filters(filterset, version=ring.version(), with_text=True)
 
 
 def read_stats(query: QueryDict) -> StatsAnswer:
     """Return the answer of `stats/`; raise ParameterError."""
-    asked = scope(query, STATS)
+    scope = parse_scope(query, STATS_PARAMETERS)
     group_by = parameters.read_group_by(query) or "fingerprint"
     page = OffsetPage.from_query(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
-    chosen = choose_source(asked, parameters.read_source(query), group_by)
-    return stats.read_stats(_NoRequest(query), asked, group_by, page, chosen)
+    source = choose_source(scope, parameters.read_source(query), group_by)
+    return stats.read_stats(_QueryRequest(query), scope, group_by, page, source)
 
 
 def read_repeats(query: QueryDict) -> RepeatsAnswer:
     """Return the answer of `repeats/`; raise ParameterError."""
     page = OffsetPage.from_query(query, n_plus_one.ORDERINGS, n_plus_one.DEFAULT_ORDERING)
-    return n_plus_one.read_repeats(_NoRequest(query), scope(query, pagination.PAGE), page)
+    return n_plus_one.read_repeats(_QueryRequest(query), parse_scope(query, pagination.PAGE), page)

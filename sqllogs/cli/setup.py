@@ -1,7 +1,7 @@
-"""`manage.py sqllogs setup`: print what is missing in a project, add it, make the store's tables.
+"""`manage.py sqllogs setup`: print the lines that a project lacks, add them, and create the log's tables.
 
-What is missing is found by the system checks of `sqllogs.checks.host`, and in a database by
-`sqllogs.storage.permissions`.
+The system checks of `sqllogs.checks.host` find missing lines, `sqllogs.storage.permissions` missing
+permissions. Runs in the command's thread; `--write` continues in a new process, which has the new settings.
 """
 
 import os
@@ -19,56 +19,68 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.commands.migrate import Command as Migrate
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from sqllogs import conf
 from sqllogs.cli import setup_edits
+from sqllogs.cli.options import Subcommand
 from sqllogs.cli.setup_edits import Edit
 from sqllogs.storage import permissions
 
-HELP = "Print the lines that the project lacks; add them, and make the tables of the SQL log."
-LACKING, BY_HAND = 4, 5
-"""Status where every line is in place, and tables or permissions are not, or something else is wrong."""
+DATABASE_INCOMPLETE, NEEDS_MANUAL_FIX = 4, 5
+"""Exit codes if no line is missing, but tables or permissions are, or a check fails that no line can fix."""
 STAR_IMPORT = re.compile(rb"^from \S+ import \*", re.MULTILINE)
 
 
-def add_arguments(parser: CommandParser) -> None:
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--write", action="store_true", help="add the lines, show them as a diff, and make the tables"
+def _add_arguments(parser: CommandParser) -> None:
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--write", action="store_true", help=_("add the lines, show them as a diff, and create the tables")
     )
-    how.add_argument(
+    action.add_argument(
         "--migrate",
         action="store_true",
-        help="make the tables and permissions, also where another package replaces `migrate`",
+        help=_("create the tables and permissions, even if another package replaces `migrate`"),
     )
-    how.add_argument("--revert", action="store_true", help="remove the lines that --write added")
+    action.add_argument("--revert", action="store_true", help=_("remove the lines that --write added"))
 
 
-def handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
+def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
     if options["revert"]:
         _revert(command)
         return
-    found = [
+    messages = [
         message
         for message in run_checks(tags=["sqllogs"], include_deployment_checks=True)
         if not message.is_silenced()
     ]
-    gaps = [message for message in found if hasattr(message, "lines")]
+    gaps = [message for message in messages if hasattr(message, "lines")]
     if gaps and options["write"]:
         _write(command, gaps)
         return
     if gaps:
         _print(command, gaps)
-        raise CommandError("Run `manage.py sqllogs setup --write` to add these lines.")
+        raise CommandError(_("Run `manage.py sqllogs setup --write` to add these lines."))
     if options["write"] or options["migrate"]:
         _migrate(command)
-    if lacking := _lacking():
-        raise CommandError(f"{lacking} Run `manage.py sqllogs setup --migrate`.", returncode=LACKING)
-    if found:
-        for message in found:
+    if problem := _database_problem():
+        advice = _("Run `manage.py sqllogs setup --migrate`.")
+        raise CommandError(f"{problem} {advice}", returncode=DATABASE_INCOMPLETE)
+    if messages:
+        for message in messages:
             command.stderr.write(str(message))
-        raise CommandError("No line can be added for this; see the hints.", returncode=BY_HAND)
-    command.stdout.write("The set-up is complete.")
+        raise CommandError(_("setup cannot fix this; see the hints."), returncode=NEEDS_MANUAL_FIX)
+    command.stdout.write(_("The set-up is complete."))
+
+
+SETUP = Subcommand(
+    help=gettext_lazy(
+        "Print the lines that the project lacks; --write adds them and creates the tables of the SQL log."
+    ),
+    add_arguments=_add_arguments,
+    handle=_handle,
+)
 
 
 def _print(command: BaseCommand, gaps: list[CheckMessage]) -> None:
@@ -80,12 +92,12 @@ def _print(command: BaseCommand, gaps: list[CheckMessage]) -> None:
 
 
 def _lines(message: CheckMessage) -> list[str]:
-    lines: str = getattr(message, "lines")  # noqa: B009  (an attribute of Gap, which is not known here)
+    lines: str = getattr(message, "lines")  # noqa: B009  (of MissingLines, which cannot be imported here)
     return lines.splitlines()
 
 
 def _path(message: CheckMessage) -> Path | None:
-    return setup_edits.path_of(getattr(message, "file"))  # noqa: B009  (likewise)
+    return setup_edits.path_of(getattr(message, "file"))  # noqa: B009  (as above)
 
 
 def _write(command: BaseCommand, gaps: list[CheckMessage]) -> None:
@@ -93,17 +105,15 @@ def _write(command: BaseCommand, gaps: list[CheckMessage]) -> None:
     for edit in edits:
         command.stdout.write(edit.diff())
     _replace(edits)
-    # The settings of this process are the old ones.
-    done = _in_a_new_process("--migrate")
-    if done.returncode not in (0, LACKING, BY_HAND):
+    # This process still has the old settings.
+    done = _run_in_new_process("--migrate")
+    if done.returncode not in (0, DATABASE_INCOMPLETE, NEEDS_MANUAL_FIX):
         for edit in edits:
             edit.undo()
-        raise CommandError(
-            "With these lines the project does not work, so the files are as they were before:\n"
-            f"{done.stdout}{done.stderr}"
-        )
-    command.stdout.write("Written; `manage.py sqllogs setup --revert` removes the lines.")
-    _name_settings(command, edits)
+        message = _("The project does not start with these lines, so they were removed again:")
+        raise CommandError(f"{message}\n{done.stdout}{done.stderr}")
+    command.stdout.write(_("The lines were added; `manage.py sqllogs setup --revert` removes them."))
+    _name_settings_module(command, edits)
     command.stdout.write(done.stdout)
     if done.returncode:
         command.stderr.write(done.stderr, style_func=str)
@@ -115,13 +125,14 @@ def _edits(gaps: list[CheckMessage]) -> list[Edit]:
     for message in gaps:
         path = _path(message)
         if path is None:
-            raise CommandError(f"There is no file of the project to write to. {message.hint}")
+            problem = _("The file for these lines is not in the project.")
+            raise CommandError(f"{problem} {message.hint}")
         lines.setdefault(path, []).extend(_lines(message))
     return [setup_edits.add(path, added) for path, added in lines.items()]
 
 
 def _replace(edits: list[Edit]) -> None:
-    """Write all, or none."""
+    """Write all files or, if one fails, none."""
     written: list[Edit] = []
     try:
         for edit in edits:
@@ -133,28 +144,29 @@ def _replace(edits: list[Edit]) -> None:
         raise
 
 
-def _name_settings(command: BaseCommand, edits: list[Edit]) -> None:
-    """Say which module of settings has the lines, where it is one of several."""
+def _name_settings_module(command: BaseCommand, edits: list[Edit]) -> None:
+    """Print which settings module has the lines, if it imports another one."""
     path = setup_edits.path_of("SETTINGS_MODULE")
     if any(edit.path == path and STAR_IMPORT.search(edit.before) for edit in edits):
-        command.stdout.write(
-            f"Only {settings.SETTINGS_MODULE} has them, as DJANGO_SETTINGS_MODULE says. For a module that "
-            "others import, run --revert and then --write with --settings MODULE."
+        message = _(
+            "Only %(module)s, the module in DJANGO_SETTINGS_MODULE, has these lines. To add them to a module "
+            "that it imports, run --revert, then --write with --settings MODULE."
         )
+        command.stdout.write(message % {"module": settings.SETTINGS_MODULE})
 
 
 def _revert(command: BaseCommand) -> None:
     paths = {path for file in setup_edits.FILES if (path := setup_edits.path_of(file))}
     edits = [edit for path in sorted(paths) if (edit := setup_edits.remove(path)).before != edit.after]
     if not edits:
-        raise CommandError("There is nothing to remove: `--write` has added no lines to these files.")
+        raise CommandError(_("Nothing to remove: --write has added no lines to the project's files."))
     for edit in edits:
         command.stdout.write(edit.diff())
     _replace(edits)
-    command.stdout.write("The lines are removed; the database of the SQL log is kept.")
+    command.stdout.write(_("The lines were removed; the database of the SQL log was kept."))
 
 
-def _in_a_new_process(option: str) -> subprocess.CompletedProcess[str]:
+def _run_in_new_process(option: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": str(settings.SETTINGS_MODULE),
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -166,25 +178,25 @@ def _in_a_new_process(option: str) -> subprocess.CompletedProcess[str]:
 
 
 def _migrate(command: BaseCommand) -> None:
-    """Make the tables by Django's own `migrate`, which packages for tenants replace."""
+    """Create the tables with Django's own `migrate`: packages for multi-tenancy replace the command."""
     alias = conf.load().database
     try:
         call_command(Migrate(), "sqllogs", database=alias, interactive=False, verbosity=0)
-    except Exception as exc:  # whatever it is: the lines are right, and stay
-        raise CommandError(
-            f"The tables of the SQL log could not be made in {alias!r}: {exc}. Run "
-            "`manage.py sqllogs setup --migrate` when that is fixed.",
-            returncode=LACKING,
-        ) from exc
-    command.stdout.write(f"The tables of the SQL log are in {alias!r}.")
+    except Exception as exc:  # whatever fails in the database, the added lines are right and stay
+        message = _(
+            "The tables of the SQL log could not be created in '%(alias)s': %(error)s. Fix this, then run "
+            "`manage.py sqllogs setup --migrate`."
+        )
+        raise CommandError(message % {"alias": alias, "error": exc}, returncode=DATABASE_INCOMPLETE) from exc
+    command.stdout.write(_("The tables of the SQL log are in '%(alias)s'.") % {"alias": alias})
 
 
-def _lacking() -> str:
-    """Say what the databases lack, or nothing."""
+def _database_problem() -> str:
+    """Return which tables or permissions are missing; empty if none are."""
     alias = conf.load().database
     executor = MigrationExecutor(connections[alias])
-    if executor.migration_plan([one for one in executor.loader.graph.leaf_nodes() if one[0] == "sqllogs"]):
-        return f"The tables of the SQL log in {alias!r} are missing or old."
-    users = permissions.users_database()
-    missing = permissions.missing(users) if users else []
-    return f"Permissions are missing: {', '.join(missing)}." if missing else ""
+    if executor.migration_plan([node for node in executor.loader.graph.leaf_nodes() if node[0] == "sqllogs"]):
+        return _("The tables of the SQL log in '%(alias)s' are missing or outdated.") % {"alias": alias}
+    users_alias = permissions.users_database()
+    missing = permissions.missing(users_alias) if users_alias else []
+    return _("Permissions are missing: %(names)s.") % {"names": ", ".join(missing)} if missing else ""

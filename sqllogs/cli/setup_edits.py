@@ -1,7 +1,7 @@
 """Add lines to files of the project, as one block at the end, and remove the block again.
 
-Fed by `sqllogs setup` with what the system checks miss; runs in the command's thread. A block at the end
-has its effect however a file puts its lists together, and leaves every other byte as it is.
+Fed by `sqllogs setup` with the lines that the system checks report; runs in the command's thread. A block at
+the end works however the file builds its lists, and leaves every other byte unchanged.
 """
 
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 BEGIN = "# sqllogs: added by `manage.py sqllogs setup --write`, removed by `manage.py sqllogs setup --revert`"
 END = "# sqllogs: end"
@@ -23,12 +24,12 @@ NO_NEWLINE = "\\ No newline at end of file\n"
 LATE_IMPORT = "  # noqa: E402"
 
 FILES = ("SETTINGS_MODULE", "ROOT_URLCONF", "ASGI_APPLICATION")
-"""The settings that lead to the files that may have a block."""
+"""The settings that name the modules whose files may have a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """A file before and after; nothing is written yet."""
+    """The content of a file before and after a change, which is not written yet."""
 
     path: Path
     encoding: str
@@ -54,11 +55,12 @@ class Edit:
         try:
             self.path.write_bytes(content)  # in place: links, owner and mode stay
         except OSError as exc:
-            raise CommandError(f"{self.path} cannot be written: {exc.strerror}.") from exc
+            message = _("%(path)s cannot be written: %(error)s.")
+            raise CommandError(message % {"path": self.path, "error": exc.strerror}) from exc
 
 
 def path_of(file: str) -> Path | None:
-    """Return the source of the module that a setting leads to, None if it has no file to write to."""
+    """Return the source file of the module that a setting names; None if there is none to write to."""
     name = getattr(settings, file, None)
     if not isinstance(name, str):
         return None
@@ -71,7 +73,7 @@ def path_of(file: str) -> Path | None:
     if spec is None or not (spec.origin or "").endswith(".py"):
         return None
     path = Path(str(spec.origin)).resolve()
-    # Not the project's, and gone with the next installation.
+    # An installed package is not the project's, and the next installation would overwrite it.
     return None if {"site-packages", "dist-packages"} & set(path.parts) else path
 
 
@@ -80,16 +82,16 @@ def add(path: Path, lines: Iterable[str]) -> Edit:
     before, encoding = _read(path)
     newline = "\r\n" if b"\r\n" in before else "\n"
 
-    def encoded(some: Iterable[str]) -> bytes:
-        marked = (line + LATE_IMPORT * line.startswith("from ") + newline for line in some)
+    def encode(lines: Iterable[str]) -> bytes:
+        marked = (line + LATE_IMPORT * line.startswith("from ") + newline for line in lines)
         return "".join(marked).encode(encoding.removesuffix("-sig"))
 
-    if found := BLOCK.search(before):
-        at = found.start(2)
-        after = before[:at] + encoded(lines) + before[at:]
+    if block := BLOCK.search(before):
+        end = block.start(2)
+        after = before[:end] + encode(lines) + before[end:]
     else:
-        # An empty line; in a file without a newline at its end, that newline.
-        after = before + encoded(["", BEGIN, *lines, END])
+        # Begins with an empty line; in a file without a newline at its end, with that newline.
+        after = before + encode(["", BEGIN, *lines, END])
     return Edit(path=path, encoding=encoding, before=before, after=after)
 
 
@@ -97,9 +99,9 @@ def remove(path: Path) -> Edit:
     """Remove the block of a file, if it has one."""
     before, encoding = _read(path)
     after = before
-    if found := BLOCK.search(before):
-        first, rest = before[: found.start()], before[found.end() :]
-        # Lines that came later must not join a line that had no end.
+    if block := BLOCK.search(before):
+        first, rest = before[: block.start()], before[block.end() :]
+        # If the file had no newline at its end, lines added later must not join its last line.
         after = first + (b"\n" if rest and first and not first.endswith(b"\n") else b"") + rest
     return Edit(path=path, encoding=encoding, before=before, after=after)
 

@@ -12,7 +12,7 @@ from sqllogs.context import UnitOfWork
 from sqllogs.metrics.families import REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING
 from sqllogs.metrics.values import MetricValues, ObservationContext
 from sqllogs.record import Record
-from sqllogs.sql.n_plus_one import Repetition, Rules, is_judged
+from sqllogs.sql.n_plus_one import Repetition, Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import ScannedStatement, StatementInfo
 
 IDLE_AFTER_S = 2.0
@@ -69,7 +69,7 @@ class _OpenRequest:
         for record in records:
             self.duration_ms += record.duration_ms
             self.trace_id = record.trace_id or self.trace_id
-            if not is_judged(record):
+            if not can_be_n_plus_one(record):
                 continue
             key = (record.fingerprint, record.call_site)
             call_site = self.call_sites.get(key)

@@ -19,7 +19,7 @@ from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339, statements
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
-from sqllogs.sql.n_plus_one import JUDGED, Repetition, Rules
+from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
 from sqllogs.sql.remedies import Kind, Remedies
 
@@ -142,7 +142,7 @@ def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
 def _repeated(records: Records, group: str, threshold: int) -> Any:
     keys = dict.fromkeys((*_KEYS, group))
     return (
-        records.filter(unit_id__isnull=False, **JUDGED)
+        records.filter(unit_id__isnull=False, **CANDIDATES)
         .order_by()
         .values(*keys)
         .annotate(

@@ -14,21 +14,21 @@ from sqllogs.conf import Conf
 from sqllogs.sql.normalize import StatementInfo
 
 INTERVAL_MAX_S = 1.0
-"""What comes less often than this, on average, is a loop that waits for something."""
+"""A loop with longer intervals than this, on average, waits for something and is no N+1."""
 
-_JUDGED = frozenset(["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
-"""Savepoints, COMMIT and SET come in loops as a part of something else."""
+_OPERATIONS = frozenset(["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
+"""Savepoints, COMMIT and SET repeat only because something else does."""
 
 _EQUAL = re.compile(r"(?<![<>!]) = \?")
 _BEYOND = re.compile(r" (?:<|>|<=|>=) \(?\?")
 _COLUMNS = re.compile(r"\AINSERT [^(]*\(([^)]*)\) VALUES ")
 
-JUDGED = {"error__isnull": True, "many": False, "repeats_allowed": False}
-"""The same as `is_judged`, for the ring."""
+CANDIDATES = {"error__isnull": True, "many": False, "repeats_allowed": False}
+"""The same rule as `can_be_n_plus_one`, as a filter of the ring."""
 
 
 class Sent(Protocol):
-    """What is asked of a record, whether it is to be judged."""
+    """The fields of a record that decide whether it can belong to an N+1."""
 
     @property
     def error(self) -> str | None: ...
@@ -39,7 +39,7 @@ class Sent(Protocol):
 
 
 class End(Protocol):
-    """What is asked of the first and of the last record of a repetition."""
+    """The fields of the first and the last record of a repetition that the rules use."""
 
     @property
     def time(self) -> datetime: ...
@@ -77,8 +77,8 @@ class Repetition:
         return (self.first.sql_length + self.last.sql_length) / 2
 
 
-def is_judged(sent: Sent) -> bool:
-    """Leave out what fails and is sent again, executemany, which is a remedy already, and what is allowed."""
+def can_be_n_plus_one(sent: Sent) -> bool:
+    """Exclude failures, which are retried, executemany, which is a remedy already, and allowed repeats."""
     return sent.error is None and not sent.many and not sent.repeats_allowed
 
 
@@ -92,7 +92,7 @@ class Rules:
     def is_suspect(self, statement: StatementInfo, call_site: str | None, repetition: Repetition) -> bool:
         return (
             repetition.times >= self._threshold
-            and statement.operation in _JUDGED
+            and statement.operation in _OPERATIONS
             and repetition.span_s <= INTERVAL_MAX_S * repetition.times
             and not self._is_ignored(statement.fingerprint, call_site)
             and not _is_meant(statement, repetition)

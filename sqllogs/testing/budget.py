@@ -1,35 +1,116 @@
-"""The budget file: how many queries each test may send, by operation and tables.
+"""`@query_budget`: limit the queries of a test to a number, or to its entry in the budget file.
 
-`query_budget` reads and writes it at the end of a test, in any process: with a lock and an atomic replacement
-of the whole file, parallel updates add up.
+For functions and classes, sync and async, under pytest and unittest. Runs in the test's thread. The file has
+the number of queries of each test by operation and tables, not by text: texts change with every column, and
+a reviewer could not read the difference. Only the sum is enforced; the entries explain a failure.
 """
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from inspect import iscoroutinefunction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
+from unittest import TestCase
 
+from sqllogs.testing import messages
+from sqllogs.testing.log import QueryLog, Recording
 from sqllogs.testing.query import Query
 
 FILE = "query_budget.json"
 FILE_VARIABLE = "SQLLOGS_BUDGET_FILE"
-UPDATE_VARIABLE = "SQLLOGS_UPDATE_BUDGET"
+UPDATE_VARIABLE = messages.UPDATE_VARIABLE
 
 Budget = dict[str, int]
-"""Queries by what they do, as in `SELECT shop_book, shop_author`."""
+"""Number of queries by `Query.summary`."""
+
+unused: dict[str, tuple[int, int]] = {}
+"""Queries sent and allowed, of tests that stayed below their budget; the pytest plugin reports them."""
 
 
-def of_queries(queries: Sequence[Query]) -> Budget:
-    """Return the budget that these queries would just keep to."""
-    return dict(sorted(Counter(kind(query) for query in queries).items()))
+def query_budget(target: Any = None) -> Any:
+    """Decorate a test or a class of tests: `@query_budget(5)`, or `@query_budget` to use the budget file."""
+    if callable(target):
+        return _decorate(target, None)
+    return lambda test: _decorate(test, target)
 
 
-def kind(query: Query) -> str:
-    """Return what a query does, without columns and conditions: those change too often to be reviewed."""
-    return f"{query.operation} {', '.join(query.tables)}".strip()
+class OverBudgetError(AssertionError):
+    """Raised when a test sends too many queries; without a traceback, because no single line is at fault."""
+
+
+def enforce(test: str, limit: int | None = None) -> Recording:
+    """Fail if the block sends more queries than the limit or, without one, than the budget file allows."""
+    return Recording(lambda log: _check(test, limit, log))
+
+
+def _check(test: str, limit: int | None, log: QueryLog) -> None:
+    __tracebackhide__ = True
+    if limit is not None:
+        if len(log) > limit:
+            raise OverBudgetError(messages.too_many(log.groups(), limit))
+    elif is_updated():
+        save(test, count_queries(log.queries))
+    else:
+        _compare(test, log)
+
+
+def _compare(test: str, log: QueryLog) -> None:
+    __tracebackhide__ = True
+    allowed, sent = load(test), count_queries(log.queries)
+    if allowed is None:
+        raise OverBudgetError(messages.no_budget(test, log.groups()))
+    if sum(sent.values()) > sum(allowed.values()):
+        raise OverBudgetError(messages.over_budget(test, log.groups(), sent, allowed))
+    if sum(sent.values()) < sum(allowed.values()):
+        unused[test] = (sum(sent.values()), sum(allowed.values()))
+
+
+def _decorate(target: Any, limit: int | None) -> Any:
+    if not isinstance(target, type):
+        return _decorate_function(target, limit)
+    for name in dir(target):
+        if name.startswith("test") and callable(test := getattr(target, name)):
+            setattr(target, name, _decorate_function(test, limit))
+    return target
+
+
+def _decorate_function(function: Callable[..., Any], limit: int | None) -> Callable[..., Any]:
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def test_within_budget(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            with enforce(_test_name(function, args), limit):
+                return await function(*args, **kwargs)
+
+    else:
+
+        @wraps(function)
+        def test_within_budget(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            with enforce(_test_name(function, args), limit):
+                return function(*args, **kwargs)
+
+    return test_within_budget
+
+
+def _test_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """Return the runner's name of the current test."""
+    if test := os.environ.get("PYTEST_CURRENT_TEST"):
+        return test.rpartition(" (")[0]
+    if args and isinstance(args[0], TestCase):
+        return args[0].id()
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def count_queries(queries: Sequence[Query]) -> Budget:
+    """Return the smallest budget that these queries stay within."""
+    return dict(sorted(Counter(query.summary for query in queries).items()))
 
 
 def path() -> Path:
@@ -37,7 +118,7 @@ def path() -> Path:
 
 
 def is_updated() -> bool:
-    """Whether this run writes budgets instead of holding tests to them."""
+    """Return whether this run writes budgets instead of enforcing them."""
     return os.environ.get(UPDATE_VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
@@ -48,6 +129,8 @@ def load(test: str) -> Budget | None:
 
 def save(test: str, budget: Budget) -> None:
     """Set the budget of a test; the others stay as they are."""
+    # Under pytest-xdist and `test --parallel` several processes write: each one locks, reads and replaces the
+    # whole file, so that a worker that crashes loses nothing.
     file = path()
     with _locked(file):
         budgets = _read(file)
@@ -68,25 +151,23 @@ def _read(file: Path) -> dict[str, Budget]:
 
 
 def _write(file: Path, budgets: dict[str, Budget]) -> None:
-    """Put a new file in the old one's place, so that a reader sees one or the other, whole."""
-    with NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as made:
-        json.dump(budgets, made, indent=2, ensure_ascii=False)
-        made.write("\n")
-    if file.exists():
-        os.chmod(made.name, file.stat().st_mode)
-    else:
-        os.chmod(made.name, 0o644)
-    os.replace(made.name, file)
+    """Replace the file atomically, so that a reader never sees half of it."""
+    with NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as new:
+        json.dump(budgets, new, indent=2, ensure_ascii=False)
+        new.write("\n")
+    os.chmod(new.name, file.stat().st_mode if file.exists() else 0o644)
+    os.replace(new.name, file)
 
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Keep out the other processes of the run; the lock ends with the process that holds it."""
+    """Exclude the other processes of the run; a crashed process releases its lock."""
     try:
         import fcntl
-    except ImportError:  # Windows has none; a run with one process needs none.
+    except ImportError:  # on Windows; a run with a single process needs no lock
         yield
         return
+    # The folder is locked, because the file itself is replaced.
     descriptor = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""Keep the queries of a block or a test in memory, and check them at its end.
+"""Record the queries of a block or a test in memory, and check them at its end.
 
-The execute wrapper of `sqllogs.capture.wrapper` feeds each open log in the thread of the query, without a
-writer or a database; the assertions read it in the test's thread.
+The execute wrapper of `sqllogs.capture.wrapper` feeds each open log in the thread of the query, without
+buffer or writer: a test counts what production records. The assertions run in the test's thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,23 +17,23 @@ from sqllogs.capture import wrapper
 from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import load
 from sqllogs.record import UNIT, Captured
-from sqllogs.sql.n_plus_one import Rules, is_judged
+from sqllogs.sql.n_plus_one import Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import StatementInfo, StatementScanner
 from sqllogs.testing import messages
 from sqllogs.testing.query import Query, QueryGroup
 
-REPEATS_FROM = 3
-"""The same statement from the same line this often is a repeat. Tests have few rows: five would miss
-most loops; two are often chance."""
+REPEATS_MIN = 3
+"""The same statement from the same line is a repeat from this number on. Tests have few rows, so the five of
+production would miss most loops; two are often a coincidence."""
 
 TRANSACTION_CONTROL = frozenset(
     ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"]
 )
-"""Not counted: a TestCase has savepoints where a TransactionTestCase has transactions."""
+"""Not counted, because a TestCase has savepoints where a TransactionTestCase has transactions."""
 
 
 class QueryLog:
-    """What has been queried since it was opened, or cleared; in all threads."""
+    """The queries of all threads since the log was opened or cleared."""
 
     def __init__(self) -> None:
         self._captured: list[Captured] = []
@@ -45,25 +45,25 @@ class QueryLog:
 
     @property
     def queries(self) -> list[Query]:
-        """All in order, but those that only begin and end transactions."""
+        """All queries in order, except those that begin and end transactions."""
         return [query for query in self._all() if query.operation not in TRANSACTION_CONTROL]
 
     def groups(self) -> list[QueryGroup]:
-        """The queries by statement, database and line, those that came most often first."""
+        """The queries grouped by statement, database and line, the most frequent first."""
         return _grouped(self.queries, per_unit=False)
 
-    def repeats(self, times: int = REPEATS_FROM) -> list[QueryGroup]:
-        """The groups of at least `times` queries within one unit of work, but for loops that are meant."""
+    def repeats(self, times: int = REPEATS_MIN) -> list[QueryGroup]:
+        """The groups of at least `times` queries in one unit of work that are no intended loop."""
         rules = Rules(replace(load(), n_plus_one_threshold=times))
-        judged = [query for query in self.queries if is_judged(query)]
-        return [group for group in _grouped(judged, per_unit=True) if _is_suspect(rules, group)]
+        queries = [query for query in self.queries if can_be_n_plus_one(query)]
+        return [group for group in _grouped(queries, per_unit=True) if _is_suspect(rules, group)]
 
     def receive(self, captured: Captured) -> None:
-        """Keep a query, in the thread that has sent it."""
+        """Add a query, in the thread that sent it."""
         self._captured.append(captured)
 
     def clear(self) -> None:
-        """Forget all queries so far."""
+        """Remove all queries so far."""
         self._captured.clear()
 
     def assert_max_queries(self, limit: int) -> None:
@@ -72,8 +72,8 @@ class QueryLog:
         if len(self) > limit:
             raise AssertionError(messages.too_many(self.groups(), limit))
 
-    def assert_no_repeats(self, times: int = REPEATS_FROM) -> None:
-        """Fail if a line has sent the same statement `times` times or more in one unit of work."""
+    def assert_no_repeats(self, times: int = REPEATS_MIN) -> None:
+        """Fail if a line sent the same statement `times` times or more in one unit of work."""
         __tracebackhide__ = True
         if repeats := self.repeats(times):
             raise AssertionError(messages.repeated(repeats, self.groups()))
@@ -114,12 +114,13 @@ def _grouped(queries: list[Query], *, per_unit: bool) -> list[QueryGroup]:
     for query in queries:
         key = (query.fingerprint, query.alias, query.call_site, id(query.unit) if per_unit else None)
         groups.setdefault(key, []).append(query)
-    found = [QueryGroup(queries=tuple(members)) for members in groups.values()]
-    return sorted(found, key=lambda group: -group.times)
+    return sorted(
+        (QueryGroup(queries=tuple(members)) for members in groups.values()), key=lambda group: -group.times
+    )
 
 
 class Recording:
-    """A block whose queries are kept; at its end they are checked, unless it has raised something itself."""
+    """A block whose queries are recorded, and checked at its end unless it raised an exception."""
 
     def __init__(self, check: Callable[[QueryLog], None] | None = None) -> None:
         self._check = check
@@ -130,7 +131,7 @@ class Recording:
         return self._log
 
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
-        # No @contextmanager: pytest would show a line of contextlib in place of the test's own.
+        # Not a @contextmanager: pytest would show a line of contextlib instead of the test's.
         __tracebackhide__ = True
         unsubscribe(self._log.receive)
         if raised is None and self._check is not None:
@@ -138,7 +139,7 @@ class Recording:
 
 
 def record_queries() -> Recording:
-    """Keep the queries of a block, of this thread and of all others; nothing is asserted."""
+    """Record the queries of a block, in all threads; nothing is asserted."""
     return Recording()
 
 
@@ -152,8 +153,8 @@ def assert_max_queries(limit: int) -> Recording:
     return Recording(check)
 
 
-def assert_no_repeats(times: int = REPEATS_FROM) -> Recording:
-    """Fail if a line of the block sends one statement `times` times or more in one unit of work."""
+def assert_no_repeats(times: int = REPEATS_MIN) -> Recording:
+    """Fail if a line of the block sends the same statement `times` times or more in one unit of work."""
 
     def check(log: QueryLog) -> None:
         __tracebackhide__ = True
@@ -166,7 +167,7 @@ _subscribers: list[Callable[[Captured], None]] = []
 
 
 def subscribe(receive: Callable[[Captured], None]) -> None:
-    """Let `receive` have every query from now on, of all threads."""
+    """Call `receive` with every query of any thread, until it is unsubscribed."""
     connect()
     _subscribers.append(receive)
 
@@ -176,10 +177,10 @@ def unsubscribe(receive: Callable[[Captured], None]) -> None:
 
 
 def connect() -> None:
-    """Get ready on the connections of this thread and on all new ones.
+    """Install the wrapper on the connections of this thread and on all new ones.
 
-    It stays so: a thread that a test leaves behind keeps its connection, and the
-    next test must see it. While no log is open, a query passes straight through.
+    It is never removed: a thread that outlives its test keeps its connection, and the next test must see its
+    queries. While no log is open, the wrapper only calls through.
     """
     connection_created.connect(_on_connection_created, dispatch_uid="sqllogs.testing")
     for connection in connections.all(initialized_only=True):

@@ -1,4 +1,7 @@
-"""The queries of a `QueryLog`, and groups of them. Made by `sqllogs.testing.log`."""
+"""The queries of a `QueryLog`, and groups of them.
+
+Made by `sqllogs.testing.log`, read by its assertions and messages in the test's thread.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,29 +12,34 @@ from sqllogs.sql.n_plus_one import Repetition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One query as it was seen."""
+    """One query, after it was executed."""
 
     sql: str
-    """The statement as it would be stored: normalised, every literal and placeholder a `?`."""
+    """The normalized statement, as it would be stored: every literal and placeholder is a `?`."""
     fingerprint: str
     operation: str
     """SELECT, INSERT, ..."""
     tables: tuple[str, ...]
     alias: str
     time: datetime
-    """When it was sent, UTC."""
+    """Time at which it was sent, UTC."""
     duration_ms: float
     rows: int | None
     sql_length: int
-    """Of the statement as sent, characters."""
+    """Length of the statement as sent, characters."""
     many: bool
     """Sent by executemany."""
     error: str | None
-    """Class of the exception raised, by name."""
+    """Name of the class of the exception raised."""
     call_site: str | None
-    """`path/file.py:line function` of the application, the test included."""
+    """`path/file.py:line function` of the application or the test."""
     unit: UnitOfWork | None
     """The request, command or task that it belongs to."""
+
+    @property
+    def summary(self) -> str:
+        """Operation and tables, as in `SELECT shop_book, shop_author`: the key of the budget file."""
+        return f"{self.operation} {', '.join(self.tables)}".strip()
 
     @property
     def repeats_allowed(self) -> bool:
@@ -54,7 +62,7 @@ class QueryGroup:
 
     @property
     def repetition(self) -> Repetition:
-        """What the N+1 rules look at."""
+        """The facts that the N+1 rules decide on."""
         return Repetition(times=self.times, first=self.first, last=self.queries[-1])
 
     @property

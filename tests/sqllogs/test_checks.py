@@ -30,15 +30,19 @@ def test_complete_set_up_has_nothing_to_report():
     ("changes", "identifier", "says"),
     [
         ({"SQLLOGS": []}, "E001", "SQLLOGS = {"),  # not a dict
-        ({"SQLLOGS": {"CAPACITY_ROWS": 0}}, "E002", "The least is 1"),  # a bad value
-        ({"SQLLOGS": {"NOPE": 0}}, "E002", "There is no such key"),  # an unknown key
+        ({"SQLLOGS": {"CAPACITY_ROWS": 0}}, "E002", "Must be at least 1"),  # a bad value
+        ({"SQLLOGS": {"NOPE": 0}}, "E002", "Unknown setting"),  # an unknown key
         ({"SQLLOGS": {"DATABASE": "nowhere"}}, "E003", 'DATABASES["nowhere"] = '),  # no such alias
         ({"DATABASE_ROUTERS": []}, "E004", 'get("DATABASE_ROUTERS", [])]'),  # no router
         ({"MIDDLEWARE": []}, "W010", "MIDDLEWARE = ["),  # no middleware
         ({"MIDDLEWARE": [CSRF]}, "W010", ", *MIDDLEWARE]"),  # others
         ({"ROOT_URLCONF": "home.urls"}, "E006", 'include("sqllogs.urls")'),  # no URLs
         ({"SQLLOGS": {"ANONYMOUS_LOOPBACK": True}, "DEBUG": False}, "E007", "token create"),  # open door
-        ({"SQLLOGS": {"DATABASE": "default"}}, "W001", "file of its own"),  # the application's SQLite file
+        (
+            {"SQLLOGS": {"DATABASE": "default"}},
+            "W001",
+            "Use a separate file",
+        ),  # the application's SQLite file
         ({"SQLLOGS": {"BUFFER_BYTES": 1 << 30}}, "W002", "32 MiB"),  # memory
         ({"SQLLOGS": {"APPLICATION": ["no_such_package"]}}, "W060", "package that can be imported"),
     ],

@@ -1,4 +1,7 @@
-"""What SQLLOGS says is taken; what is wrong in it is named and has its default."""
+"""Valid settings are used; an invalid one has its default, and a message that says what is wrong."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -6,24 +9,25 @@ from sqllogs import conf
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "says"),
+    ("key", "value", "message"),
     [
-        ("CAPACITY", 10, "the keys are ENABLED, DATABASE, CAPACITY_ROWS"),  # a key that is not
-        ("CAPACITY_ROWS", "10", "It takes int, not str."),  # a number as text, from the environment
-        ("CAPACITY_ROWS", True, "It takes int, not bool."),  # bool is an int to Python, not to us
-        ("CAPACITY_ROWS", 0, "The least is 1."),  # nothing to keep
-        ("CAPACITY_ROWS", 2**31, "The most is"),  # beyond the column
-        ("FLUSH_INTERVAL_S", -1, "The least is 0.01."),  # a thread that never rests
-        ("FLUSH_INTERVAL_S", 3600, "The most is 60."),  # a kill -9 would lose an hour
-        ("ENABLED", "no", "It takes bool or NoneType, not str."),  # "no" is true to Python
-        ("N_PLUS_ONE_IGNORE", "a.py:*", "It takes list or tuple, not str."),  # would be letters
+        ("CAPACITY", 10, "Unknown setting 'CAPACITY'. Valid settings: ENABLED, DATABASE, CAPACITY_ROWS"),
+        ("CAPACITY_ROWS", "10", "Must be int, not str."),  # a number as text, from the environment
+        ("CAPACITY_ROWS", True, "Must be int, not bool."),  # bool is an int to Python, not to us
+        ("CAPACITY_ROWS", 0, "Must be at least 1."),  # nothing to keep
+        ("CAPACITY_ROWS", 2**31, "Must be at most"),  # beyond the column
+        ("FLUSH_INTERVAL_S", -1, "Must be at least 0.01."),  # a thread that never rests
+        ("FLUSH_INTERVAL_S", 3600, "Must be at most 60."),  # a kill -9 would lose an hour
+        ("ENABLED", "no", "Must be bool or None, not str."),  # "no" is true to Python
+        ("N_PLUS_ONE_IGNORE", "a.py:*", "Must be list or tuple, not str."),  # would be letters
         ("N_PLUS_ONE_IGNORE", [5], "Each of its values must be a str."),
-        ("READ_RATE", "120/fortnight", "It must be empty or like 120/minute."),  # DRF would read "forever"
-        ("DATABASE", None, "It takes str, not NoneType."),  # no alias
+        # DRF would read "forever".
+        ("READ_RATE", "120/fortnight", "Must be empty, or a rate such as 120/minute."),
+        ("DATABASE", None, "Must be str, not None."),  # no alias
     ],
 )
-def test_bad_setting_is_named_and_has_its_default(key, value, says, settings):
-    assert says in conf.problem(key, value)
+def test_bad_setting_is_named_and_has_its_default(key, value, message, settings):
+    assert message in str(conf.find_problem(key, value))
     settings.SQLLOGS = {key: value, "RELEASE": "1"}
     assert conf.load() == conf.Conf(release="1")
 
@@ -33,7 +37,7 @@ def test_bad_setting_is_named_and_has_its_default(key, value, says, settings):
     [("FLUSH_INTERVAL_S", 1), ("ENABLED", None), ("CAPACITY_ROWS", 5), ("N_PLUS_ONE_IGNORE", ["a"])],
 )
 def test_good_setting_is_taken(key, value, settings):
-    assert conf.problem(key, value) is None
+    assert conf.find_problem(key, value) is None
     settings.SQLLOGS = {key: value}
     assert getattr(conf.load(), key.lower()) == value
 
@@ -46,3 +50,12 @@ def test_settings_that_are_no_dict_do_not_stop_the_host(settings):
 def test_missing_settings_are_the_defaults(settings):
     del settings.SQLLOGS
     assert conf.load() == conf.Conf()
+
+
+def test_invalid_setting_is_harmless_before_the_apps_are_ready():
+    # Its message is not translated before it is shown: gettext would raise AppRegistryNotReady here.
+    code = (
+        "from django.conf import settings; settings.configure(SQLLOGS={'CAPACITY_ROWS': 0})\n"
+        "from sqllogs import conf; print(conf.load().capacity_rows)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "100000\n"

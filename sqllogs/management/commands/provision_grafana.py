@@ -1,6 +1,6 @@
 """`manage.py provision_grafana`: write datasources, dashboards and rules to files, or send them to Grafana.
 
-Feeds `sqllogs.grafana` with options and settings; sends no query.
+Passes options and settings to `sqllogs.grafana` in the command's thread; sends no query.
 """
 
 from collections.abc import Iterator
@@ -74,18 +74,18 @@ def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
     if options["output"]:
         yield from write(options["output"], texts)
     if options["push"]:
-        # Parse everything first, so that an error here does not leave half of it sent.
-        found = objects(texts)
+        # Parsed completely before the first is sent: an error here must not leave half of them in Grafana.
+        parsed = objects(texts)
         with Grafana.from_environment(_checked(options["push"])) as grafana:
-            yield from push(grafana, found)
+            yield from push(grafana, parsed)
 
 
 def _values(options: dict[str, Any]) -> ProvisionValues:
-    given = {name: options[name] or "" for name in ProvisionValues.__slots__}
-    given["browser_url"] = given["browser_url"] or given["url"]
+    values = {name: options[name] or "" for name in ProvisionValues.__slots__}
+    values["browser_url"] = values["browser_url"] or values["url"]
     for name in ("url", "browser_url"):  # Infinity joins address and path without adding a slash
-        given[name] = given[name].rstrip("/") + "/"
-    return ProvisionValues(**given)
+        values[name] = values[name].rstrip("/") + "/"
+    return ProvisionValues(**values)
 
 
 def _checked(url: str) -> str:

@@ -1,6 +1,6 @@
-"""`manage.py sqllogs SUBCOMMAND`: each is a module of `sqllogs.cli`.
+"""`manage.py sqllogs SUBCOMMAND`: runs one of `sqllogs.cli.SUBCOMMANDS` and reports its errors.
 
-None of its queries is recorded.
+None of its queries is recorded. Runs in the command's thread.
 """
 
 import os
@@ -9,32 +9,32 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseAPIError
+from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.cli import SUBCOMMANDS
-from sqllogs.cli.options import complaint
+from sqllogs.cli.options import option_error
 from sqllogs.context import muted
 from sqllogs.errors import ParameterError, SQLLogsError
 
 INTERRUPTED = 130
-"""What a shell expects of a program that a Ctrl-C has ended."""
+"""Exit code of a program that Ctrl-C has ended: 128 + SIGINT."""
 
 
 class Command(BaseCommand):
-    help = "Read and administer the SQL log."
+    help = _("Read and administer the SQL log.")
 
     def add_arguments(self, parser: CommandParser) -> None:
         choices = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
         for name, subcommand in SUBCOMMANDS.items():
-            subcommand.add_arguments(
-                choices.add_parser(name, help=subcommand.HELP, description=subcommand.HELP)
-            )
+            about = str(subcommand.help)
+            subcommand.add_arguments(choices.add_parser(name, help=about, description=about))
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        # What is to be set up fails the checks that every other subcommand begins with.
+        # A project that is not set up yet fails the checks that every other subcommand runs first.
         if options["subcommand"] == "setup":
             options["skip_checks"] = True
-        # The system checks before it query too: SQLite is asked whether it has JSON.
+        # Muted from here, because the system checks send queries too: does SQLite support JSON?
         with muted():
             return super().execute(*args, **options)
 
@@ -43,18 +43,18 @@ class Command(BaseCommand):
             SUBCOMMANDS[subcommand].handle(self, options)
             self.stdout.flush()
         except BrokenPipeError:
-            # `head` or `less` has seen enough. What is left in the buffer would be written at exit.
+            # `head` or `less` has closed the pipe. The rest of the buffer would be written at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             self.stdout.write("")
             sys.exit(INTERRUPTED)
         except ParameterError as exc:
-            raise CommandError(complaint(exc)) from exc
+            raise CommandError(option_error(exc)) from exc
         except SQLLogsError as exc:
             raise CommandError(str(exc)) from exc
         except DatabaseAPIError as exc:
-            alias = conf.load().database
-            raise CommandError(
-                f"The SQL log's database {alias!r} says: {exc}. If tables are missing, "
-                f"run `manage.py migrate --database {alias}`."
-            ) from exc
+            message = _(
+                "The SQL log's database '%(alias)s' failed: %(error)s. If tables are missing, "
+                "run `manage.py migrate --database %(alias)s`."
+            )
+            raise CommandError(message % {"alias": conf.load().database, "error": exc}) from exc

@@ -62,7 +62,7 @@ def test_stats_groups_orders_and_limits(statements):
     assert first[-1] == "default"
 
 
-def test_stats_heeds_the_filters(statements):
+def test_stats_applies_the_filters(statements):
     assert len(rows(run("stats", "--error", "true"))) == 3
 
 
@@ -80,11 +80,11 @@ def test_stats_heeds_the_filters(statements):
     ],
 )
 def test_json_is_the_answer_of_the_api(statements, arguments, address):
-    told = timeless(json.loads(run(*arguments, "--json")))
+    shown = timeless(json.loads(run(*arguments, "--json")))
     answered = timeless(reader().get(f"/sql-logs/{address}").json())
-    for answer in (told, answered):
+    for answer in (shown, answered):
         answer["next"] = bool(answer["next"])  # an address there, a query string here
-    assert told == answered
+    assert shown == answered
 
 
 def test_repeats_names_line_and_remedy(statements):
@@ -105,14 +105,16 @@ def test_repeats_fit_a_narrow_terminal(statements, monkeypatch):
     )
 
 
-def test_no_repeats_is_said(ring_alias):
-    assert run("repeats").startswith("No line has sent a statement 5 times or more in one request")
+def test_absence_of_repeats_is_reported(ring_alias):
+    assert run("repeats").startswith(
+        "No N+1 found: no line ran the same statement 5 times or more in one request"
+    )
 
 
 def test_top_is_of_the_last_minutes_and_ends_where_it_is_piped(statements):
     row(3, duration_ms=5_000.0).save()  # of long ago
     summary, about, _, *found = rows(run("top"))
-    assert summary[-3:] == ["load", "in", "these:"]
+    assert summary[-4:] == ["load", "in", "these", "rows:"]
     assert about[:3] == ["2", "by", "fingerprint,"]
     assert len(found) == 2
 

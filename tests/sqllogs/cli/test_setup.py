@@ -192,7 +192,7 @@ def test_what_is_missing_is_printed_and_nothing_written(project_of):
         if line not in said
     ] == []
     assert project.sources() == before
-    assert "nothing to remove" in project.setup("--revert", status=1)
+    assert "Nothing to remove" in project.setup("--revert", status=1)
 
 
 def test_later_gap_is_added_to_the_block(project_of):
@@ -215,7 +215,7 @@ def test_lines_that_do_not_work_are_taken_back(project_of):
     )
     before = project.sources()
     said = project.setup("--write", status=1)
-    assert "the files are as they were" in said
+    assert "so they were removed again" in said
     assert "'mappingproxy' object does not support item assignment" in said
     assert project.sources() == before
 
@@ -279,7 +279,7 @@ def test_documented_lines_show_the_log_in_an_admin_site_of_the_project(project_o
 
 def test_settings_module_is_named_where_there_are_several(project_of):
     project = project_of(layouts.split_settings)
-    assert "Only shop.settings.dev has them" in project.setup("--write")
+    assert "Only shop.settings.dev, the module in" in project.setup("--write")
 
 
 def test_settings_without_a_module_are_left_to_a_person():
@@ -292,5 +292,5 @@ def test_settings_without_a_module_are_left_to_a_person():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert "no file of the project to write to" in done.stderr
+    assert "The file for these lines is not in the project." in done.stderr
     assert 'DATABASES["sqllogs"] = ' in done.stderr

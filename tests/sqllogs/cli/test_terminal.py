@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.utils import timezone
 
-from sqllogs.cli import table, tail
+from sqllogs.cli import records, table
 from sqllogs.management.commands.sqllogs import INTERRUPTED, Command
 from sqllogs.models import SQLLog
 from sqllogs.read.parameters import SQLLogFilter
@@ -83,7 +83,7 @@ def test_tail_shows_the_newest_records_in_columns(ring_alias):
     assert second.endswith(f"IntegrityError: {SQL}")
 
 
-def test_tail_begins_with_so_many_that_match(ring_alias):
+def test_tail_begins_with_the_newest_that_match(ring_alias):
     fill(9, changes={seq: {"alias": "replica"} for seq in (2, 4, 6)})
     lines = run("tail", "--no-follow", "-n", 2, "--alias", "replica").splitlines()[1:]
     assert [line.split()[1] for line in lines] == ["4", "6"]
@@ -92,9 +92,9 @@ def test_tail_begins_with_so_many_that_match(ring_alias):
 def test_json_is_a_line_for_each_record_under_the_names_of_the_api(ring_alias):
     put_statement()
     fill(3)
-    records = [json.loads(line) for line in run("tail", "--no-follow", "--json").splitlines()]
-    assert [list(record) for record in records] == [list(RecordJSON.__annotations__)] * 3
-    assert records[::-1] == reader().get("/sql-logs/").json()["results"]
+    shown = [json.loads(line) for line in run("tail", "--no-follow", "--json").splitlines()]
+    assert [list(record) for record in shown] == [list(RecordJSON.__annotations__)] * 3
+    assert shown[::-1] == reader().get("/sql-logs/").json()["results"]
 
 
 def follow(monkeypatch, *steps):
@@ -106,7 +106,7 @@ def follow(monkeypatch, *steps):
             raise KeyboardInterrupt
         pending.pop(0)()
 
-    monkeypatch.setattr(tail.time, "sleep", sleep)
+    monkeypatch.setattr(records.time, "sleep", sleep)
 
 
 def test_tail_follows_until_ctrl_c_and_ends_quietly(ring_alias, monkeypatch):
@@ -139,9 +139,9 @@ def test_tail_says_what_it_had_to_skip(ring_alias, monkeypatch):
 
 def test_each_filter_of_the_api_is_an_option(ring_alias):
     help_text = Command().create_parser("manage.py", "sqllogs")._subparsers._group_actions[0].choices["tail"]
-    told = help_text.format_help()
+    shown = help_text.format_help()
     for name in SQLLogFilter.base_filters:
-        assert f"--{name.replace('_', '-')} VALUE" in told
+        assert f"--{name.replace('_', '-')} VALUE" in shown
 
 
 def test_several_values_come_by_comma_or_by_several_options(ring_alias):
@@ -156,12 +156,12 @@ def test_several_values_come_by_comma_or_by_several_options(ring_alias):
     [
         (["tail", "--min-ms", "x"], "--min-ms: Enter a number"),
         (["tail", "--from", "yesterday"], "--from: Give a time as"),
-        (["tail", "--limit", "1001"], "--limit: Give a number from 0 to 1,000"),
-        (["trace", "xyz"], "'xyz' is no trace id"),
-        (["trace", "abc"], "No record of trace 0{29}abc is in the ring"),
-        (["explain", "no-such"], "'no-such' is neither a fingerprint nor the number of a record"),
+        (["tail", "--limit", "1001"], "--limit: Must be a number from 0 to 1,000"),
+        (["trace", "xyz"], "'xyz' is not a trace id"),
+        (["trace", "abc"], "The ring has no record of trace 0{29}abc"),
+        (["explain", "no-such"], "'no-such' is neither a fingerprint nor a record's id"),
         (["explain", "7"], "Record 7 is not in the ring"),
-        (["health", "--watch", "0"], "--watch: Give at least 0.2 seconds"),
+        (["health", "--watch", "0"], "--watch: Must be at least 0.2 seconds"),
     ],
 )
 def test_what_makes_no_sense_is_an_error_that_names_the_option(ring_alias, arguments, reason):
@@ -256,7 +256,7 @@ def test_trace_shows_its_queries_in_order_with_repeats(ring_alias):
     title, of_what, counts, _, header, *lines = run("trace", TRACE.lstrip("0")).splitlines()
     assert title == "GET basket/ -> 200"
     assert of_what == f"trace {TRACE}, 2026-01-31 12:00:01 UTC, web-1 pid 1"
-    assert counts == "3 queries, 1 of them repeats, 3.00 ms in 3,001.00 ms"
+    assert counts == "3 queries, 1 of them repeated, 3.00 ms in 3,001.00 ms"
     assert [line.split()[0] for line in lines] == ["0.0", "2,000.0", "3,000.0"]
     assert ["2x" in line for line in lines] == [True, False, True]
     assert lines[0].index("#") < lines[1].index("#") < lines[2].index("#")
@@ -322,7 +322,7 @@ def test_health_shows_ring_totals_and_processes(ring_alias):
         "lag",
         "ms",
         "last",
-        "wrote",
+        "write",
     ]
     assert process.split() == ["web-1", "77", "10", "10", "0", "0", "12", "0", "s", "ago"]
 
@@ -339,14 +339,14 @@ def test_degraded_health_ends_with_one_and_says_why(ring_alias):
 
 def test_health_as_json_is_that_of_the_api(ring_alias):
     fill(5)
-    told, answered = json.loads(run("health", "--json")), reader().get("/sql-logs/health/").json()
+    shown, answered = json.loads(run("health", "--json")), reader().get("/sql-logs/health/").json()
     for changing in ("oldest_age_s",):
-        told["ring"].pop(changing)
+        shown["ring"].pop(changing)
         answered["ring"].pop(changing)
-    assert told == answered
+    assert shown == answered
 
 
-def test_watch_shows_it_anew_until_ctrl_c(ring_alias, monkeypatch):
+def test_watch_refreshes_until_ctrl_c(ring_alias, monkeypatch):
     fill(5)
     waits = []
 

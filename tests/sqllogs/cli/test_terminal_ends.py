@@ -96,7 +96,7 @@ def test_in_a_terminal_lines_fit_are_coloured_and_follow_until_ctrl_c(terminal):
     assert any("command migrate" in line for line in lines)
 
 
-def test_watched_health_is_drawn_anew_and_ends_quietly(terminal):
+def test_watched_health_is_refreshed_and_ends_quietly(terminal):
     health = terminal("health", "--watch", "0.2")
     health.read(until=lambda text: text.count("stored  ") >= 3)
     assert health.interrupt() == 130

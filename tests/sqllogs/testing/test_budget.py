@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import TestCase
 
-from sqllogs.testing import budget, enforcement, query_budget
+from sqllogs.testing import budget, query_budget
 from tests.sqllogs.recording import forget_connection
 from transactions.models import Category
 
@@ -56,7 +56,7 @@ def failure(test, *arguments):
 
 def test_number_is_the_most_that_a_test_may_send(db):
     query_budget(2)(ask)(2)
-    assert failure(query_budget(1)(ask), 2).startswith("2 queries, and 1 at most is allowed.")
+    assert failure(query_budget(1)(ask), 2).startswith("2 queries, but at most 1 is allowed.")
 
 
 def test_decorated_test_keeps_name_arguments_and_answer(db):
@@ -76,12 +76,14 @@ def test_budget_is_written_by_operation_and_tables_under_the_name_of_the_test(db
     assert json.loads(file.read_text()) == {request.node.nodeid: written}
     update(False)
     query_budget(ask)(2, 1)
-    assert enforcement.slack.pop(request.node.nodeid) == (3, 4)  # the user is there already
+    assert budget.unused.pop(request.node.nodeid) == (3, 4)  # the user is there already
 
 
 def test_test_without_a_budget_fails_and_says_how_to_give_it_one(db, file):
     text = failure(query_budget(ask))
-    assert "has no budget yet; it has sent 1 query. Run it with --sqllogs-update-budget" in text
+    assert (
+        "has no budget yet; it sent 1 query. To set its budget, run it with --sqllogs-update-budget" in text
+    )
     assert "1 x SELECT COUNT(*) AS __count FROM transactions_category" in text
     assert not file.exists()
 
@@ -98,10 +100,10 @@ def test_overrun_is_a_comparison_and_the_lines_that_sent_more(db, update, reques
         "+      -     4  SELECT auth_user",
         "-      3     1  SELECT transactions_category",
     ]
-    assert most.startswith("What there is more of:\n4 x SELECT auth_user.id, … FROM auth_user WHERE")
+    assert most.startswith("Queries beyond the budget:\n4 x SELECT auth_user.id, … FROM auth_user WHERE")
     assert "-> Fetch auth.User before the loop by filter(username__in=...)" in most
     assert "transactions_category" not in most
-    assert hint.startswith("Is it meant? ")
+    assert hint.startswith("If this is intended, ")
 
 
 def test_fewer_queries_pass_and_are_noted(db, update, request):
@@ -109,7 +111,7 @@ def test_fewer_queries_pass_and_are_noted(db, update, request):
     query_budget(ask)(3)
     update(False)
     query_budget(ask)(2)
-    assert enforcement.slack.pop(request.node.nodeid) == (2, 3)
+    assert budget.unused.pop(request.node.nodeid) == (2, 3)
 
 
 def test_failing_test_changes_no_budget(db, file, update):

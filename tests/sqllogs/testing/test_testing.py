@@ -166,7 +166,7 @@ def test_as_many_queries_as_allowed_pass_and_one_more_fails(accounts):
     with assert_max_queries(5):
         owners_one_by_one()
     with (
-        pytest.raises(AssertionError, match=r"5 queries, and 4 at most are allowed\."),
+        pytest.raises(AssertionError, match=r"5 queries, but at most 4 are allowed\."),
         assert_max_queries(4),
     ):
         owners_one_by_one()
@@ -212,7 +212,7 @@ def test_long_list_is_cut_and_says_so(sql_log, db):
             lambda: [Transaction.objects.filter(pk=n).delete() for n in range(3)],
             "filter(pk__in=...).delete()",
         ),
-        (lambda: [User.objects.count() for _ in range(3)], "ask once, before the loop"),
+        (lambda: [User.objects.count() for _ in range(3)], "run it once, before the loop"),
         (
             lambda: [User.objects.filter(pk__gt=n).count() for n in range(3)],
             "annotate()",
@@ -222,7 +222,7 @@ def test_long_list_is_cut_and_says_so(sql_log, db):
 def test_repeats_fail_with_the_remedy(sql_log, accounts, query, advice):
     query()
     text = message(sql_log)
-    assert text.startswith("A statement is sent again and again from the same line.")
+    assert text.startswith("N+1: A statement is sent repeatedly from the same line.")
     assert advice in text
 
 
