@@ -13,7 +13,6 @@ from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf
-from sqllogs.capture.call_site import application_paths
 from sqllogs.storage import files
 
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
@@ -108,6 +107,8 @@ def check_open_metrics() -> Iterator[CheckMessage]:
 
 
 def check_application() -> Iterator[CheckMessage]:
+    from sqllogs.capture.call_site import application_paths  # late, as above
+
     for name in conf.load().application:
         if not any(os.path.exists(path) for path in application_paths(name)):
             yield Warning(
