@@ -6,6 +6,7 @@ that of the unit of work; everything works without OpenTelemetry, of which only 
 """
 
 import secrets
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, ExitStack, contextmanager
@@ -16,12 +17,6 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple, Self
 
 from asgiref.sync import iscoroutinefunction
-
-try:
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
-    from opentelemetry.trace import get_current_span
-except ImportError:
-    get_current_span = None  # type: ignore[assignment]
 
 
 class UnitOfWork:
@@ -313,9 +308,17 @@ def trace_of_span(unit: UnitOfWork | None, span: Any) -> TraceContext:
     return NO_TRACE if unit is None else TraceContext(unit.trace_id, unit.span_id, unit.sampled)
 
 
+_TRACE = "opentelemetry.trace"
+
+
 def span_here() -> Any:
-    """Return OpenTelemetry's current span, None without OpenTelemetry."""
-    return get_current_span() if get_current_span is not None else None
+    """Return OpenTelemetry's current span, None where it is not in use.
+
+    It is not imported for this: with capture off that would be most of what the app adds to a process.
+    """
+    # Another thread may be importing it.
+    current_span = getattr(sys.modules.get(_TRACE), "get_current_span", None)
+    return None if current_span is None else current_span()
 
 
 def here() -> TraceContext:
@@ -326,9 +329,11 @@ def here() -> TraceContext:
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let instrumented drivers make no spans in a block: the log's own SQL is nobody's trace."""
-    if get_current_span is None:
-        yield  # type: ignore[unreachable]
+    if _TRACE not in sys.modules:
+        yield
         return
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
     token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
     try:
         yield

@@ -14,7 +14,6 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from sqllogs import conf
-from sqllogs.capture.call_site import application_paths
 from sqllogs.storage import files
 
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
@@ -119,6 +118,8 @@ def check_open_metrics() -> Iterator[CheckMessage]:
 
 
 def check_application() -> Iterator[CheckMessage]:
+    from sqllogs.capture.call_site import application_paths  # late, as above
+
     for name in conf.load().application:
         if not any(os.path.exists(path) for path in application_paths(name)):
             yield Warning(

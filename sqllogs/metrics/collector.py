@@ -23,13 +23,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
-from sqllogs import guard
+from sqllogs import conf, guard
 from sqllogs.context import muted
 from sqllogs.metrics import multiprocess, values
 from sqllogs.metrics.families import DJANGO_DB, OWN
 from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.values import Family, Histogram, Labels, MetricValues
 from sqllogs.read.health import ring_health
+from sqllogs.storage.events import current_service
 
 FILE = "sqllogs-{}.json"
 
@@ -50,6 +51,7 @@ class SiteRegistry(CollectorRegistry):
 def registry() -> CollectorRegistry:
     """Return the site's registry: of all processes if they share a folder, otherwise of this one."""
     made = SiteRegistry(auto_describe=False)
+    made.set_target_info(target_info())
     shared = multiprocess.slots
     if shared is None:
         made.register(_RegistryCollector())
@@ -60,11 +62,21 @@ def registry() -> CollectorRegistry:
     return made
 
 
+def target_info() -> dict[str, str] | None:
+    """Return the labels of `target_info`: the application's, else the service's name if it has one.
+
+    What is constant for a target belongs there by Prometheus' conventions and not on every series;
+    a query joins it: `rate(x[5m]) * on (job, instance) group_left (service_name) target_info`.
+    """
+    service = current_service(conf.load())
+    return REGISTRY.get_target_info() or ({"service_name": service} if service else None)
+
+
 class _RegistryCollector(Collector):
     """The metrics of this process's prometheus_client, which include the writer's."""
 
     def collect(self) -> Iterable[Metric]:
-        return (metric for metric in REGISTRY.collect() if metric.name not in MIGRATIONS)
+        return (metric for metric in REGISTRY.collect() if metric.name not in LEFT_OUT)
 
 
 class ClientFilesCollector(Collector):
@@ -159,6 +171,8 @@ APPLIED = "django_migrations_applied_total"
 UNAPPLIED = "django_migrations_unapplied_total"
 MIGRATIONS = {APPLIED, UNAPPLIED}
 """django-prometheus has metrics of the same names, measured once at start-up; they are left out."""
+LEFT_OUT = MIGRATIONS | {"target"}
+"""The registry has its own `target_info`."""
 
 querying = Lock()
 """Held while the databases are queried; a fork waits for it, at most FORK_TIMEOUT_S."""

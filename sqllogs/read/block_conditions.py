@@ -49,11 +49,16 @@ Extremes = dict[str, dict[int, tuple[float, float]]]
 
 
 def extremes(alias: str) -> Extremes:
-    """Read them all at once: a block that is overwritten meanwhile would else be in some of them."""
-    rows: Any = BlockColumn.objects.using(alias).filter(name__in=NUMBERS)
-    found: Extremes = {name: {} for name in NUMBERS}
+    """Read them all at once: a block that is overwritten meanwhile would else be in some of them.
+
+    `time` has the blocks with all columns, see NEWEST_NAME.
+    """
+    rows: Any = BlockColumn.objects.using(alias).filter(name__in=(*NUMBERS, blocks.NEWEST_NAME))
+    found: Extremes = {name: {} for name in (*NUMBERS, blocks.NEWEST_NAME)}
     for name, block, low, high in rows.values_list("name", "block", "low", "high"):
         found[name][block] = low, high
+    whole = found.pop(blocks.NEWEST_NAME)
+    found["time"] = {block: ends for block, ends in found["time"].items() if block in whole}
     return found
 
 

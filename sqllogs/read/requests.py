@@ -20,7 +20,8 @@ from sqllogs.read.ring import RingSnapshot, chunks, in_ring, since
 from sqllogs.read.scope import Answer, Scope, head
 
 LAST = (
-    "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release", "host",
+    "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release", "service",
+    "host",
 )  # fmt: skip
 """What is read from a trace's last record: status and route are known best there."""
 
@@ -115,6 +116,7 @@ class RequestRow:
     status: int | None
     request_id: str | None
     release: str | None
+    service: str | None
     host: str | None
     queries: int
     errors: int
@@ -193,7 +195,7 @@ def _rows(scope: Scope, shown: list[Unit]) -> list[RequestRow]:
     return rows
 
 
-NAMES = ("kind", "route", "view", "method", "status", "request_id", "release", "host")
+NAMES = ("kind", "route", "view", "method", "status", "request_id", "release", "service", "host")
 
 
 def _names(last: dict[str, Any] | None) -> dict[str, Any]:

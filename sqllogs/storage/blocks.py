@@ -31,8 +31,10 @@ UNKNOWN = -1.0
 
 NAMES = (
     "fingerprint", "alias", "vendor", "error", "trace_id", "request_id", "kind", "route", "view", "method",
-    "call_site", "release", "host",
+    "call_site", "release", "host", "service",
 )  # fmt: skip
+NEWEST_NAME = "service"
+"""Added last: a block that an earlier release has indexed lacks it, and counts as not indexed."""
 NUMBERS = ("time", "duration_ms", "rows")
 COLUMNS = (*NAMES, *NUMBERS)
 

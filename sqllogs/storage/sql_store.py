@@ -160,7 +160,7 @@ class RawStore:
 
     def indexed_blocks(self) -> set[int]:
         found = f"SELECT block FROM {BLOCK_TABLE} WHERE name = {self.dialect.placeholder}"
-        return {row[0] for row in self._raw.execute(found, (blocks.COLUMNS[0],))}
+        return {row[0] for row in self._raw.execute(found, (blocks.NEWEST_NAME,))}
 
     def count_statements(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {STATEMENT_TABLE}"))

@@ -25,7 +25,9 @@ print(*sorted(sys.modules))
 """
 HEAVY = {
     "django_filters",
+    "opentelemetry",
     "prometheus_client",
+    "sqllogs.capture.call_site",
     "requests",
     "rest_framework",
     "sqllogs.metrics",

@@ -42,9 +42,10 @@ FILTERS = (
     "from=2026-01-31T12:40:00Z&to=2026-01-31T12:50:00Z", "error=true", "error=false", "error=DataError",
     "error=true,false", "error=DataError,false", "alias=default", "alias=other", "vendor=sqlite",
     "kind=request,task", "method=get", "route=shop/3/", "route=nowhere", "route=shop/3/,shop/4/",
-    "view=shop.views.view_3", "release=2026.1", "host=web-2", "trace_id=1f", "trace_id=ffff",
-    "request_id=request-77", "request_id=not%22there%5C", "fingerprint={fingerprint}", "call_site=views_7.py",
-    "call_site=VIEWS_7", "call_site=p%25r%5Fs,views_3.py", "operation=SELECT", "operation=DELETE",
+    "view=shop.views.view_3", "release=2026.1", "host=web-2", "service=shop", "service=shop,blog",
+    "trace_id=1f", "trace_id=ffff", "request_id=request-77", "request_id=not%22there%5C",
+    "fingerprint={fingerprint}", "call_site=views_7.py", "call_site=VIEWS_7",
+    "call_site=p%25r%5Fs,views_3.py", "operation=SELECT", "operation=DELETE",
     "table=table_7,table_8", "search=TABLE_1", "search=nothing",
     "view=shop.views.view_3&min_ms=0.043&error=false&search=table_3", "view=shop.views.view_3&view=nowhere",
 )  # fmt: skip
@@ -63,7 +64,7 @@ def records(count, chance, first=0):
             fingerprint=chance.choice(STATEMENTS).fingerprint,
             sql_length=50,
             sql_hash=None,
-            service=None,
+            service=chance.choice(["shop", "blog", None]),
             alias="default",
             vendor="sqlite",
             many=False,
@@ -228,6 +229,22 @@ def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, wri
     found = [row[0] for row in read_records.rows(SQLLog.objects.all(), read_ring.ring(), window)]
     assert len(found) == len(set(found)) == 500
     assert min(found) > 5_000
+
+
+def test_blocks_of_a_release_without_the_newest_column_are_scanned_and_indexed_again(
+    large, writing_process, monkeypatch
+):
+    write_all(writing_process, 9_000)
+    lacking = BlockColumn.objects.using(large).filter(name=blocks.NEWEST_NAME, block=2)
+    assert lacking.delete()[0] == 1
+    for query in ("service=shop", "min_ms=150", ""):
+        by_index, by_scan = both_ways(monkeypatch, query, Window(ordering=Ordering(), limit=5_000))
+        assert by_index == by_scan
+        assert by_index[0]
+    writing_process.ring._indexing._search_at_s -= SEARCH_INTERVAL_S
+    for _ in range(2):
+        writing_process.write(list(records(1, random.Random(9))))
+    assert lacking.count() == 1
 
 
 def test_blocks_that_go_while_they_are_read_are_no_fault(large, writing_process):
