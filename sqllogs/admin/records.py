@@ -17,7 +17,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -45,19 +45,18 @@ def one(object_id: str, *, with_text: bool) -> SQLLog | None:
     """Return a record by its number; its slot will hold another one some day."""
     if not (object_id.isascii() and object_id.isdecimal() and len(object_id) <= 18):
         return None
-    ring = read_ring.ring()
-    record = read_records.one(ring, int(object_id), with_text=with_text)
-    return _instances([record], ring)[0] if record else None
+    record = read_records.one(read_ring.ring(), int(object_id), with_text=with_text)
+    return _instance(dict(record)) if record else None
 
 
-def _instances(records: Iterable[RecordJSON], ring: RingSnapshot) -> list[SQLLog]:
+def _instances(records: Iterable[RecordJSON]) -> list[SQLLog]:
     """Return records as the admin wants them, with `sql`, `operation` and `tables` of their statements."""
-    return [_instance(dict(record), ring) for record in records]
+    return [_instance(dict(record)) for record in records]
 
 
-def _instance(record: dict[str, Any], ring: RingSnapshot) -> SQLLog:
-    seq = record["id"]
-    log = SQLLog(slot=seq % ring.capacity, seq=seq)
+def _instance(record: dict[str, Any]) -> SQLLog:
+    # The admin makes addresses of primary keys, and a slot will hold another record some day.
+    log = SQLLog(slot=record["id"], seq=record["id"])
     for name, value in record.items():
         setattr(log, name, value)
     log.time = datetime.fromisoformat(record["time"])
@@ -95,7 +94,7 @@ class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at ru
             ordering=self._ordering, limit=int(self.per_page), offset=(number - 1) * int(self.per_page)
         )
         records = read_records.records(rows(self.records, self.ring, window), with_text=self.with_text)
-        return Page(_instances(records, self.ring), number, self)
+        return Page(_instances(records), number, self)
 
     @property
     def _ordering(self) -> Ordering:
@@ -108,7 +107,7 @@ class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at ru
 
 
 class RecordChangeList(ChangeList):
-    """The list as its paginator reads it, with addresses by number instead of slot."""
+    """The list as its paginator reads it."""
 
     paginator: RecordPaginator
 
@@ -116,13 +115,6 @@ class RecordChangeList(ChangeList):
         super().get_results(request)
         if not self.multi_page:  # a queryset, which would be read while the template is filled in
             self.result_list = self.paginator.page(1).object_list
-
-    def url_for_result(self, result: Any) -> str:
-        return reverse(
-            f"admin:{self.opts.app_label}_{self.opts.model_name}_change",
-            args=(result.seq,),
-            current_app=self.model_admin.admin_site.name,
-        )
 
 
 def _fieldsets() -> Iterator[tuple[Any, Any]]:
@@ -179,6 +171,8 @@ class SQLLogAdmin(ReadOnlyAdmin):
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[SQLLog], per_page: int, *args: Any, **kwargs: Any
     ) -> "Paginator[SQLLog]":
+        if queryset.model is not self.model:  # log entries, on the page of an object's history
+            return super().get_paginator(request, queryset, per_page, *args, **kwargs)
         paginator = RecordPaginator(queryset, per_page)
         paginator.with_text = read_only.may_read_text(request)
         return paginator
