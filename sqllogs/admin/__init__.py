@@ -1,3 +1,154 @@
-"""Review slow queries and read records in the Django admin."""
+"""Read records and review slow queries in the Django admin; `register` adds both to any admin site.
 
-from sqllogs.admin import records, statements  # noqa: F401  (register their models)
+`admin.autodiscover` imports this module in every process with an admin, management commands included. So
+it imports no reader: an admin class of ours is imported by the first request to one of its views. Runs in
+the reader's thread.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, partial, wraps
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db import Error as DatabaseAPIError
+from django.http import HttpRequest, HttpResponse
+from django.template.response import SimpleTemplateResponse
+from django.urls import NoReverseMatch, URLPattern, re_path, reverse
+from django.utils.connection import ConnectionDoesNotExist
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from sqllogs import guard
+from sqllogs.context import muted
+from sqllogs.errors import StoreUnavailableError
+from sqllogs.models import VIEW, VIEW_TEXT, SQLLog, Statement
+
+View = Callable[..., HttpResponse]
+
+
+def page_url(name: str, *args: Any) -> str | None:
+    """Return a URL of the page at `/sql-logs/`, or None if the project does not include it."""
+    try:
+        return reverse(f"sqllogs:{name}", args=args)
+    except NoReverseMatch:
+        return None
+
+
+def may_read_text(request: HttpRequest) -> bool:
+    return request.user.has_perm(VIEW_TEXT)
+
+
+def answer_503_when_unavailable(view: View) -> View:
+    """Decorate a view: if the store cannot be read, answer with the admin's page for that and status 503."""
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(*args, **kwargs)
+        except (DatabaseAPIError, ConnectionDoesNotExist) as exc:
+            guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
+            title = _("The SQL log cannot be read")
+            return SimpleTemplateResponse("admin/invalid_setup.html", {"title": title}, status=503)
+
+    return guarded
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
+    """Rows can be viewed with the permission for records, and never added, changed or deleted."""
+
+    show_facets = admin.ShowFacets.NEVER  # each would count the whole ring
+
+    class Media:
+        css = {"all": ("sqllogs/admin.css",)}
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(VIEW)  # the only one: the other models have no permissions
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class DeferredAdmin(ReadOnlyAdmin):
+    """What a site has registered for a model; its views import the class that answers them.
+
+    Reading takes 374 modules and 21 MB, which a process that serves no page of ours saves.
+    """
+
+    path: ClassVar[str]
+    """Dotted path of the admin class."""
+    views: ClassVar[dict[str, str]]
+    """URL pattern by name of the view."""
+    base: type[admin.ModelAdmin] = admin.ModelAdmin  # type: ignore[type-arg]
+
+    @cached_property
+    def loaded(self) -> Any:
+        loaded = import_string(self.path)
+        return type(loaded.__name__, (loaded, self.base), {})(self.model, self.admin_site)
+
+    def get_urls(self) -> list[URLPattern]:
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
+        return [
+            re_path(pattern, self._as_view(name), name=f"{prefix}_{name}")
+            for name, pattern in self.views.items()
+        ]
+
+    def _as_view(self, name: str) -> View:
+        view = self.admin_site.admin_view(partial(self._answer, name))
+        # Muted from outside: the site reads session and permissions before it calls the view.
+        return muted()(view)  # type: ignore[no-any-return]
+
+    def _answer(self, name: str, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer: HttpResponse = getattr(self.loaded, f"{name}_view")(request, *args, **kwargs)
+        return answer
+
+
+class DeferredSQLLogAdmin(DeferredAdmin):
+    path = "sqllogs.admin.records.SQLLogAdmin"
+    views = {
+        "changelist": r"^$",
+        "add": r"^add/$",
+        "history": r"^(?P<object_id>.+)/history/$",
+        "delete": r"^(?P<object_id>.+)/delete/$",
+        "change": r"^(?P<object_id>.+)/change/$",
+    }
+
+
+FINGERPRINT = "(?P<fingerprint>[0-9a-f]{16})"
+
+
+class DeferredStatementAdmin(DeferredAdmin):
+    path = "sqllogs.admin.statements.StatementAdmin"
+    views = {
+        "changelist": r"^$",
+        "change": rf"^{FINGERPRINT}/change/$",
+        "review": rf"^{FINGERPRINT}/review/$",
+        # Plans are not in the API: its tokens and its readers on the loopback have no permissions to check.
+        "explain": rf"^{FINGERPRINT}/explain/$",
+    }
+
+
+def register(
+    site: admin.AdminSite,
+    base: type[admin.ModelAdmin] = admin.ModelAdmin,  # type: ignore[type-arg]
+) -> None:
+    """Show records and slow queries on a site, with the `ModelAdmin` of its theme as base class.
+
+    Django's default site has them already; calling this again replaces the base class.
+    """
+    admins: tuple[tuple[Any, type[DeferredAdmin]], ...] = (
+        (SQLLog, DeferredSQLLogAdmin),
+        (Statement, DeferredStatementAdmin),
+    )
+    for model, deferred in admins:
+        if site.is_registered(model):
+            site.unregister(model)
+        site.register(model, deferred, base=base)
+
+
+register(admin.site)

@@ -1,7 +1,7 @@
 """The filters of the slow queries, each value with its share of the load.
 
-Fed by `sqllogs.read.reviews` through the changelist; a value that is on, and is not
-among those with most load, is shown too.
+Fed by the changelist with the shares that `sqllogs.read.reviews` has computed. A selected value is listed
+even if it is not among those with the most load. Runs in the reader's thread.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,8 @@ from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Review
 from sqllogs.read import parameters
@@ -19,16 +21,16 @@ from sqllogs.read.reviews import NO, YES
 CHOICES_MAX = 8
 
 RANGES = {
-    "now-1h": "Last hour",
-    "now-1d": "Last day",
-    "now-1w": "Last week",
-    "now-30d": "Last 30 days",
+    "now-1h": _("Last hour"),
+    "now-1d": _("Last day"),
+    "now-1w": _("Last week"),
+    "now-30d": _("Last 30 days"),
 }
 DEFAULT_RANGE = "now-1d"
 
 
 class ReviewListFilter(SimpleListFilter):
-    """A parameter of the list; the changelist reads it and shows the share of load of each value."""
+    """A parameter of the list; the changelist reads it and computes the share of load of each value."""
 
     template = "admin/sqllogs/statement/filter.html"
 
@@ -41,25 +43,25 @@ class ReviewListFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         return None
 
-    def asked(self) -> str | None:
-        """Return what is asked for, None for nothing; raise IncorrectLookupParameters."""
+    def selected(self) -> str | None:
+        """Return the selected value, None for all; raise IncorrectLookupParameters."""
         return self.value() or None
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        yield self._choice(changelist, None, "All")
-        for value, (label, share) in self.shared(changelist).items():
+        yield self._choice(changelist, None, _("All"))
+        for value, (label, share) in self.load_by_value(changelist).items():
             yield self._choice(changelist, value, label) | {"share": f"{share:.1f}"}
 
-    def shared(self, changelist: Any) -> dict[str, tuple[str, float]]:
+    def load_by_value(self, changelist: Any) -> dict[str, tuple[str | Promise, float]]:
         """Return label and percentage of the load of each value."""
         shares: dict[str, float] = changelist.shares[self.parameter_name]
-        named = {parameters.escaped(value): (value, share) for value, share in shares.items()}
-        shown = dict(list(named.items())[:CHOICES_MAX])
-        if (on := self.value()) and on not in shown:
-            shown[on] = named.get(on, (on, 0.0))
+        by_value = {parameters.escaped(value): (value, share) for value, share in shares.items()}
+        shown: dict[str, tuple[str | Promise, float]] = dict(list(by_value.items())[:CHOICES_MAX])
+        if (value := self.value()) and value not in shown:
+            shown[value] = by_value.get(value, (value, 0.0))
         return shown
 
-    def _choice(self, changelist: Any, value: str | None, label: str) -> dict[str, Any]:
+    def _choice(self, changelist: Any, value: str | None, label: str | Promise) -> dict[str, Any]:
         return {
             "selected": self.value() == value,
             "query_string": changelist.get_query_string({self.parameter_name: value}),
@@ -68,71 +70,71 @@ class ReviewListFilter(SimpleListFilter):
 
 
 class TimeRangeFilter(ReviewListFilter):
-    """How far back; always one of them, or what else the address says."""
+    """How far back; always one of RANGES, or another time in the URL."""
 
-    title = "time"
+    title = _("time")
     parameter_name = "from"
 
-    def asked(self) -> str:
+    def selected(self) -> str:
         return self.value() or DEFAULT_RANGE
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         for value, label in RANGES.items():
             is_default = value == DEFAULT_RANGE
             choice = self._choice(changelist, None if is_default else value, label)
-            yield choice | {"selected": self.asked() == value}
+            yield choice | {"selected": self.selected() == value}
 
 
 class DerivedListFilter(ReviewListFilter):
     """One of a few values that follow from a statement's figures."""
 
-    labels: Mapping[str, str]
+    labels: Mapping[str, str | Promise]
 
-    def asked(self) -> str | None:
+    def selected(self) -> str | None:
         if self.value() not in (None, *self.labels):
             raise IncorrectLookupParameters
         return self.value()
 
-    def shared(self, changelist: Any) -> dict[str, tuple[str, float]]:
+    def load_by_value(self, changelist: Any) -> dict[str, tuple[str | Promise, float]]:
         shares: dict[str, float] = changelist.shares[self.parameter_name]
         return {value: (label, shares.get(value, 0.0)) for value, label in self.labels.items()}
 
 
 class ReviewStatusFilter(DerivedListFilter):
-    title = "review"
+    title = _("review")
     parameter_name = "status"
-    labels = {str(value): str(label) for value, label in Review.Status.choices}
+    labels = {status.value: status.label for status in Review.Status}
 
 
 class RepeatedFilter(DerivedListFilter):
-    title = "N+1"
+    title = _("N+1")
     parameter_name = "repeats"
-    labels = {YES: "Suspects", NO: "No suspects"}
+    labels = {YES: _("Suspects"), NO: _("No suspects")}
 
 
 class FailedFilter(DerivedListFilter):
-    title = "errors"
+    title = _("errors")
     parameter_name = "error"
-    labels = {YES: "With errors", NO: "Without"}
+    labels = {YES: _("With errors"), NO: _("Without errors")}
 
 
 class StatementOperationFilter(ReviewListFilter):
-    title = "operation"
+    title = _("operation")
     parameter_name = "operation"
 
 
 class DatabaseFilter(ReviewListFilter):
-    title = "database"
+    title = _("database")
     parameter_name = "alias"
 
 
 class RouteFilter(ReviewListFilter):
-    title = "route"
+    title = _("route")
     parameter_name = "route"
 
 
 SHARED = ("status", "repeats", "error", "operation", "alias", "route")
-"""The parameters whose values have shares."""
+"""The parameters whose values have a share of the load."""
 
 FILTERS = (
     TimeRangeFilter,

@@ -1,10 +1,7 @@
-"""A changelist of statements, whose figures are computed, not read from a queryset.
+"""The list of slow queries: Django's changelist over computed figures instead of a queryset, and its columns.
 
-Feeds `sqllogs.admin.statements`, reads by `sqllogs.read.reviews` in the reader's thread.
-
-The columns of the slow queries: what the list shows of a statement.
-
-Fed with the rows of `sqllogs.read.reviews`; each is a function that the admin calls.
+Reads by `sqllogs.read.reviews`, feeds `sqllogs.admin.statements`; runs in the reader's thread. A changelist
+brings ordering, search, filters, pages and actions as people know them.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -20,8 +17,10 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
-from sqllogs.admin.read_only import may_read_text
+from sqllogs.admin import may_read_text
 from sqllogs.admin.statement_filters import DEFAULT_RANGE, SHARED, ReviewListFilter
 from sqllogs.errors import ParameterError
 from sqllogs.models import Review, Statement
@@ -32,7 +31,7 @@ from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
 from sqllogs.sql.format import excerpt, highlight_keywords
 from sqllogs.statistics.counting import OTHER_KEY
-from sqllogs.templatetags.sqllogs import clock, day, milliseconds, number, percent
+from sqllogs.templatetags.sqllogs import clock, day, milliseconds, number, percent, share_bar
 
 DEFAULT_ORDERING = "-total_ms"
 ORDERINGS: dict[str, Callable[[Any], Any]] = {
@@ -40,50 +39,51 @@ ORDERINGS: dict[str, Callable[[Any], Any]] = {
     "rows_per_call": lambda group: None if group.rows is None else group.rows / group.calls,
     "last_seen": last_seen,
 }
-"""What the columns are ordered by."""
+"""The value that a column is ordered by."""
 
 
-class Computed(list[StatsGroup]):
-    """What the admin takes for a queryset when an action is run."""
+class StatementGroups(list[StatsGroup]):
+    """The figures of statements, with what the admin's actions ask of a queryset."""
 
     def __init__(self, statements: ReviewList, groups: Iterable[StatsGroup]) -> None:
         super().__init__(groups)
         self.statements = statements
 
-    def filter(self, *, pk__in: Collection[str]) -> "Computed":
+    def filter(self, *, pk__in: Collection[str]) -> "StatementGroups":
         wanted = set(pk__in)
-        return Computed(self.statements, (group for group in self if group.group in wanted))
+        return StatementGroups(self.statements, (group for group in self if group.group in wanted))
 
     @property
     def fingerprints(self) -> list[str]:
-        """Those of statements; what had no room of its own in the statistics has none."""
+        """Fingerprints of the statements; the row of all other statements has none."""
         return [str(group.group) for group in self if _is_fingerprint(group.group)]
 
 
 class StatementChangeList(ChangeList):
-    """One row for each statement, ordered by load."""
+    """One row per statement, ordered by load."""
 
     statements: ReviewList
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         if hasattr(self, "queryset"):
-            return self.queryset  # of an action: what has been read for this request
+            return self.queryset  # an action asks again; the figures were read for this request already
         self.filter_specs, self.has_filters, _, _, self.has_active_filters = self.get_filters(request)
         self.clear_all_filters_qs = self.get_query_string(remove=list(self.get_filters_params()))
-        asked = {
-            str(spec.parameter_name): spec.asked() for spec in cast(list[ReviewListFilter], self.filter_specs)
+        filters = {
+            str(spec.parameter_name): value
+            for spec in cast(list[ReviewListFilter], self.filter_specs)
+            if (value := spec.selected()) is not None
         }
-        on = {name: value for name, value in asked.items() if value is not None}
-        marks = {name: on.pop(name) for name in DERIVED_FILTERS if name in on}
+        derived = {name: filters.pop(name) for name in DERIVED_FILTERS if name in filters}
         with_text = may_read_text(request)
         try:
-            self.statements = ReviewList(on | self._searched(with_text), marks, with_text=with_text)
+            self.statements = ReviewList(filters | self._searched(with_text), derived, with_text=with_text)
         except ParameterError as exc:
             raise IncorrectLookupParameters from exc
-        return Computed(self.statements, self._ordered(self.statements.matching()))
+        return StatementGroups(self.statements, self._ordered(self.statements.matching()))
 
     def _searched(self, with_text: bool) -> dict[str, str]:
-        """Return what is searched for as a filter; without the permission for text, tables are found."""
+        """Return the search as a filter; without the permission for text, it searches tables."""
         term = self.query.strip()[: parameters.VALUE_MAX_CHARACTERS]
         if not term:
             return {}
@@ -95,7 +95,7 @@ class StatementChangeList(ChangeList):
         return [DEFAULT_ORDERING]
 
     def _ordered(self, groups: list[StatsGroup]) -> list[StatsGroup]:
-        """Sort by the columns asked for, the unknown below all others; by load where these are equal."""
+        """Sort by the columns in the URL, unknown values last, then by load."""
         groups.sort(key=attrgetter("total_ms"), reverse=True)
         for column, direction in reversed(self.get_ordering_field_columns().items()):
             if not 0 <= column < len(self.list_display):
@@ -117,7 +117,7 @@ class StatementChangeList(ChangeList):
         self.multi_page = paginator.num_pages > 1
         self.can_show_all = self.show_full_result_count = False
         self.show_admin_actions = bool(shown)
-        # All that is read is read here: what is read while a template is filled in nobody mutes or guards.
+        # Read everything here: what a template reads is neither muted nor answered with 503.
         self.result_list = self._instances(shown)
         self.shares = {name: self.statements.load_by_value(name) for name in SHARED}
 
@@ -136,10 +136,10 @@ class StatementChangeList(ChangeList):
         return url if begin == DEFAULT_RANGE else f"{url}?{urlencode({'from': begin})}"
 
 
-def _instance(row: Any, course: str) -> Statement:
-    """Return a row as the admin wants it."""
+def _instance(row: ReviewedRow, sparkline: str) -> Statement:
+    """Return a row as a model instance, as the admin's templates need it."""
     statement: Any = Statement(fingerprint=row.fingerprint, sql=row.sql or "", operation=row.operation or "")
-    statement.row, statement.course = row, course
+    statement.row, statement.sparkline = row, sparkline
     return cast(Statement, statement)
 
 
@@ -155,87 +155,91 @@ def _is_fingerprint(text: str | None) -> bool:
     return text is not None and len(text) == 16 and not set(text.lower()) - set("0123456789abcdef")
 
 
-NO_ROOM = "All statements that had no room of their own in the statistics"
+def statement_title(operation: str, tables: str) -> str:
+    """Name a statement without its text."""
+    if not tables:
+        return operation
+    return gettext("%(operation)s on %(tables)s") % {"operation": operation, "tables": tables}
 
 
-@admin.display(description="Load", ordering="total_ms")
+@admin.display(description=_("Load"), ordering="total_ms")
 def share_of_load(statement: Any) -> SafeString:
     share = percent(statement.row.load_percent)
-    return format_html(
-        '{} <small>%</small><svg class="share" aria-hidden="true"><rect width="{}%" height="100%" rx="1.5"/>'
-        "</svg>{}",
-        share,
-        share,
-        _sparkline(statement.course),
-    )
+    return format_html("{} <small>%</small>{}{}", share, share_bar(share), _sparkline(statement.sparkline))
 
 
 def _sparkline(path: str) -> SafeString | str:
     if not path:
         return ""
+    # Size and colour are attributes, as in `share_bar`.
     return format_html(
-        '<svg class="course" viewBox="0 -1 100 {}" preserveAspectRatio="none" role="img" '
-        'aria-label="Its course over the time chosen"><path d="{}"/></svg>',
+        '<svg class="sqllogs-sparkline" viewBox="0 -1 100 {}" preserveAspectRatio="none" width="100%" '
+        'height="20" role="img" aria-label="{}"><path d="{}" fill="none" stroke="currentColor" '
+        'stroke-opacity="0.6" stroke-width="1.25" vector-effect="non-scaling-stroke"/></svg>',
         SPARKLINE_HEIGHT + 2,
+        gettext("Load over time"),
         path,
     )
 
 
-@admin.display(description="Statement")
+@admin.display(description=_("Statement"))
 def statement(statement: Any) -> SafeString:
     row: ReviewedRow = statement.row
-    repeated = format_html('<b class="tag slow">N+1: {} times</b> ', row.repeats) if row.repeats else ""
-    places = ((place,) for place in (row.route, *row.call_sites[:1]) if place)
-    return format_html("{} {}{}", _text(row), repeated, format_html_join(" ", "<small>{}</small>", places))
+    repeated: SafeString | str = ""
+    if row.repeats:
+        times = ngettext("N+1: %(times)s time", "N+1: %(times)s times", row.repeats)
+        repeated = format_html('<b class="tag slow">{}</b> ', times % {"times": number(row.repeats)})
+    origins = ((origin,) for origin in (row.route, *row.call_sites[:1]) if origin)
+    return format_html("{} {}{}", _text(row), repeated, format_html_join(" ", "<small>{}</small>", origins))
 
 
 def _text(row: ReviewedRow) -> SafeString:
     if row.sql is not None:
         return format_html('<code class="sql">{}</code>', highlight_keywords(excerpt(row.sql)))
     if row.fingerprint == OTHER_KEY.fingerprint:
-        return format_html("{}", NO_ROOM)
-    title = " on ".join(filter(None, (row.operation, ", ".join(row.tables))))
+        return format_html("{}", gettext("Other statements (beyond STATISTICS_KEYS_MAX)"))
+    title = statement_title(row.operation or "", ", ".join(row.tables))
     return format_html('<code class="sql">{}</code>', title or row.fingerprint)
 
 
-@admin.display(description="Calls", ordering="calls")
+@admin.display(description=_("Calls"), ordering="calls")
 def calls(statement: Any) -> str:
     return number(statement.row.calls)
 
 
-@admin.display(description="Mean ms", ordering="mean_ms")
+@admin.display(description=_("Mean ms"), ordering="mean_ms")
 def mean(statement: Any) -> str:
     return milliseconds(statement.row.mean_ms)
 
 
-@admin.display(description="p95 ms", ordering="p95_ms")
+@admin.display(description=_("p95 ms"), ordering="p95_ms")
 def p95(statement: Any) -> str:
     return milliseconds(statement.row.p95_ms)
 
 
-@admin.display(description="Max ms", ordering="max_ms")
-def longest(statement: Any) -> str:
+@admin.display(description=_("Max ms"), ordering="max_ms")
+def maximum(statement: Any) -> str:
     return milliseconds(statement.row.max_ms)
 
 
-@admin.display(description="Rows/call", ordering="rows_per_call")
-def rows_each(statement: Any) -> str:
+@admin.display(description=_("Rows per call"), ordering="rows_per_call")
+def rows_per_call(statement: Any) -> str:
     return number(statement.row.rows_per_call)
 
 
-@admin.display(description="Errors", ordering="errors")
+@admin.display(description=_("Errors"), ordering="errors")
 def errors(statement: Any) -> SafeString | str:
     failed = statement.row.errors
     return format_html('<b class="error">{}</b>', number(failed)) if failed else "0"
 
 
-@admin.display(description="Last seen", ordering="last_seen")
+@admin.display(description=_("Last seen"), ordering="last_seen")
 def seen(statement: Any) -> SafeString:
     time = statement.row.last_seen
     return format_html("{} <small>{}</small>", clock(time)[:8], day(time))
 
 
-@admin.display(description="Review")
+@admin.display(description=_("Review"))
 def review(statement: Any) -> SafeString:
     row: ReviewedRow = statement.row
     parts = (row.reviewed_by, day(row.reviewed_at)) if row.reviewed_by and row.reviewed_at else ()
@@ -243,4 +247,4 @@ def review(statement: Any) -> SafeString:
     return format_html('<span class="status {}">{}</span>{}', row.status, Review.Status(row.status).label, by)
 
 
-COLUMNS = (share_of_load, statement, calls, mean, p95, longest, rows_each, errors, seen, review)
+COLUMNS = (share_of_load, statement, calls, mean, p95, maximum, rows_per_call, errors, seen, review)

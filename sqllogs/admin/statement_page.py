@@ -1,7 +1,6 @@
-"""Lay out the page of one statement in the admin.
+"""Build the template context of one statement's page in the admin.
 
-Fed by `sqllogs.read.statement_detail`, feeds statement.html; runs in the reader's thread and
-queries nothing.
+Fed by `sqllogs.read.statement_detail`, feeds statement.html; runs in the reader's thread and sends no query.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from sqllogs.admin.read_only import page
+from sqllogs.admin import page_url
 from sqllogs.admin.statement_filters import DEFAULT_RANGE, RANGES
+from sqllogs.admin.statement_list import statement_title
 from sqllogs.models import Review
 from sqllogs.page import charts
 from sqllogs.read import explain, parameters
@@ -22,122 +25,137 @@ from sqllogs.record import RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
 
 CHANGE_PERCENT_MIN = 10
-"""A mean that differs by less is called the same."""
+"""A smaller difference between two means is shown as "same"."""
 
-CALL_SITES_SHOWN = (("Route", "route"), ("Call site", "call_site"), ("View", "view"), ("Database", "alias"))
-"""What a row is, and the filter for its records."""
+ORIGINS = (
+    (_("Routes"), _("Route"), "route"),
+    (_("Call sites"), _("Call site"), "call_site"),
+    (_("Views"), _("View"), "view"),
+    (_("Databases"), _("Database"), "alias"),
+)
+"""Title of the table, its first column, and the filter for the records."""
+SAMPLES = {"slowest": _("Slowest"), "newest": _("Newest"), "failing": _("Failed")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsRow:
-    """A row of a table of figures."""
-
     part: DetailPart
+    label: str | Promise
     url: str | None
-    """The records from there, on the page."""
+    """Its records on the page."""
     change: str
-    """How the mean differs from that of the row below."""
+    """Difference of the mean from that of the next row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsTable:
-    title: str
-    of: str
-    """What its rows are."""
-    lines: list[StatisticsRow]
+    title: str | Promise
+    label: str | Promise
+    """Header of the first column."""
+    rows: list[StatisticsRow]
     has_change: bool = False
     of_records: bool = False
-    """Statistics do not know it."""
+    """Computed from the records in the ring, because the statistics do not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRow:
-    """A record, and where it leads to."""
-
     record: RecordJSON
     url: str
     trace: str | None
+    """Its trace on the page."""
 
 
-def values(dossier: StatementDetail, begin: str, *, with_text: bool) -> Mapping[str, Any]:
-    """Return what statement.html shows."""
-    statement, figures = dossier.statement, dossier.whole
+def page_context(
+    detail: StatementDetail, begin: str, *, with_text: bool, site_name: str
+) -> Mapping[str, Any]:
+    """Return the context of statement.html."""
+    statement, figures, review = detail.statement, detail.whole, detail.review
     operation = statement.operation if statement else ""
     tables = statement.tables.replace(",", ", ") if statement else ""
-    review = dossier.review
     return {
-        "dossier": dossier,
+        "detail": detail,
         "figures": figures,
-        "rows_each": figures.rows / figures.calls if figures and figures.rows is not None else None,
-        "title": " on ".join(filter(None, (operation or "Statement", tables))),
+        "rows_per_call": figures.rows / figures.calls if figures and figures.rows is not None else None,
+        "title": statement_title(operation or gettext("Statement"), tables),
         "sql": highlight_keywords(break_lines(statement.sql)) if statement and with_text else None,
         "with_text": with_text,
         "ranges": [(label, range_query(value), value == begin) for value, label in RANGES.items()],
         "range": range_query(begin),
-        "graphs": charts.time_charts(dossier.points),
-        "places": _call_sites(dossier),
-        "comparisons": _comparisons(dossier),
+        "charts": charts.time_charts(detail.points),
+        "comparisons": _comparisons(detail),
+        "origins": _origins(detail),
         "samples": [
-            (name, [_sample(record) for record in records])
-            for name, records in dossier.samples.items()
-            if records
+            (title, [_sample(record, site_name) for record in detail.samples[name]])
+            for name, title in SAMPLES.items()
+            if detail.samples[name]
         ],
-        "suspects": [(row, page("trace", row.trace_id)) for row in dossier.suspects],
-        "status": review.status if review else str(Review.Status.OPEN.value),
+        "suspects": [(row, page_url("trace", row.trace_id)) for row in detail.suspects],
+        "status": Review.Status(review.status) if review else Review.Status.OPEN,
         "reviewed_at": rfc3339(review.at) if review else "",
-        "is_explained": operation in explain.READING,
-        "aliases": [part.label for part in dossier.origins["alias"]],
-        "on_page": page("fingerprint", dossier.fingerprint),
+        "can_be_explained": operation in explain.READING,
+        "aliases": [part.label for part in detail.origins["alias"]],
+        "on_page": page_url("fingerprint", detail.fingerprint),
     }
 
 
 def range_query(begin: str) -> str:
-    """Return the query string of a time."""
+    """Return the query string of a time range."""
     return "" if begin == DEFAULT_RANGE else f"?{urlencode({'from': begin})}"
 
 
-def _call_sites(dossier: StatementDetail) -> list[StatisticsTable]:
+def _origins(detail: StatementDetail) -> list[StatisticsTable]:
     return [
         StatisticsTable(
-            title=f"{of}s", of=of, lines=_statistics_rows(dossier, name), of_records=name == "call_site"
+            title=title, label=label, rows=_origin_rows(detail, name), of_records=name == "call_site"
         )
-        for of, name in CALL_SITES_SHOWN
-        if any(part.label for part in dossier.origins[name])
+        for title, label, name in ORIGINS
+        if any(part.label for part in detail.origins[name])
     ]
 
 
-def _statistics_rows(dossier: StatementDetail, name: str) -> list[StatisticsRow]:
+def _origin_rows(detail: StatementDetail, name: str) -> list[StatisticsRow]:
     return [
-        StatisticsRow(part=part, url=_records(dossier.fingerprint, name, part.label), change="")
-        for part in dossier.origins[name]
+        StatisticsRow(
+            part=part,
+            label=part.label or _("none"),
+            url=_records_url(detail.fingerprint, name, part.label),
+            change="",
+        )
+        for part in detail.origins[name]
     ]
 
 
-def _records(fingerprint: str, name: str, value: str | None) -> str | None:
-    """Return the address of a statement's records from one place."""
-    records = page("list")
+def _records_url(fingerprint: str, name: str, value: str | None) -> str | None:
+    """Return the URL of a statement's records from one origin."""
+    records = page_url("list")
     if not (records and value):
         return None
     return f"{records}?{urlencode({'fingerprint': fingerprint, name: parameters.escaped(value)})}"
 
 
-def _comparisons(dossier: StatementDetail) -> list[StatisticsTable]:
-    """Return the releases, if there is more than one, and the time around the review."""
+def _comparisons(detail: StatementDetail) -> list[StatisticsTable]:
+    """Return the releases, if there are several, and the time since and before the review."""
     found = (
-        ("Releases compared", "Release", dossier.releases),
-        ("Since the review and before", "Time", dossier.around_review),
+        (_("Releases compared"), _("Release"), detail.releases),
+        (_("Since the review and before"), _("Time"), detail.around_review),
     )
     return [
-        StatisticsTable(title=title, of=of, lines=_compared(parts), has_change=True)
-        for title, of, parts in found
+        StatisticsTable(title=title, label=label, rows=_compared_rows(parts), has_change=True)
+        for title, label, parts in found
         if len(parts) > 1
     ]
 
 
-def _compared(parts: Sequence[DetailPart]) -> list[StatisticsRow]:
+def _compared_rows(parts: Sequence[DetailPart]) -> list[StatisticsRow]:
     following = [*parts[1:], None]
     return [
-        StatisticsRow(part=part, url=None, change=_change(part, before))
+        StatisticsRow(
+            part=part,
+            label=part.label or _("none"),
+            url=None,
+            change=_change(part, before),
+        )
         for part, before in zip(parts, following, strict=True)
     ]
 
@@ -147,11 +165,12 @@ def _change(part: DetailPart, before: DetailPart | None) -> str:
     if not now_ms or not before_ms:
         return ""
     percent = 100 * (now_ms / before_ms - 1)
-    return "same" if abs(percent) < CHANGE_PERCENT_MIN else f"{percent:+,.0f} %"
+    return gettext("same") if abs(percent) < CHANGE_PERCENT_MIN else f"{percent:+,.0f} %"
 
 
-def _sample(record: RecordJSON) -> SampleRow:
-    url = reverse("admin:sqllogs_sqllog_change", args=[record["id"]])
+def _sample(record: RecordJSON, site_name: str) -> SampleRow:
     return SampleRow(
-        record=record, url=url, trace=page("trace", record["trace_id"]) if record["trace_id"] else None
+        record=record,
+        url=reverse("admin:sqllogs_sqllog_change", args=[record["id"]], current_app=site_name),
+        trace=page_url("trace", record["trace_id"]) if record["trace_id"] else None,
     )

@@ -1,11 +1,7 @@
-"""Slow queries: statements by their share of the load, each with a page of its own.
+"""Slow queries in the admin: statements by their share of the load, each with a page of its own.
 
-Reads by `sqllogs.admin.statement_list` and `sqllogs.admin.statement_page`, in the reader's
-thread. Nothing is changed but reviews.
-
-What can be done with the slow queries that are ticked: decide about them, take them away as a file.
-
-Called by the admin with what the changelist has computed, in the reader's thread.
+Reads by `sqllogs.admin.statement_list` and `sqllogs.admin.statement_page`, in the reader's thread. Only
+reviews are written, by the page's form and by the actions of the list.
 """
 
 from typing import Any, TypeAlias
@@ -16,56 +12,62 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, re_path, reverse
+from django.urls import reverse
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
-from sqllogs.admin import statement_filters, statement_list, statement_page
-from sqllogs.admin.read_only import ReadOnlyAdmin, answer_503_when_unavailable, may_read_text, unrecorded
+from sqllogs.admin import ReadOnlyAdmin, answer_503_when_unavailable, may_read_text, statement_filters
 from sqllogs.admin.statement_filters import DEFAULT_RANGE
-from sqllogs.admin.statement_list import Computed, StatementChangeList
+from sqllogs.admin.statement_list import COLUMNS, StatementChangeList, StatementGroups, statement
+from sqllogs.admin.statement_page import page_context, range_query
 from sqllogs.api.renderers import CSVRenderer, table_columns
 from sqllogs.errors import PlanError
-from sqllogs.models import VIEW, Review, Statement
+from sqllogs.models import Review, Statement
 from sqllogs.read import explain, reviews
 from sqllogs.read.parameters import VALUE_MAX_CHARACTERS, InstantField
 from sqllogs.read.scope import head
 from sqllogs.read.statement_detail import StatementDetail, is_known, read_statement_detail
+from sqllogs.templatetags.sqllogs import number
 
 AnyAdmin: TypeAlias = "admin.ModelAdmin[Any]"
+
+NOTE_MAX_CHARACTERS = 10_000
 
 
 def decide(
     model_admin: AnyAdmin, request: HttpRequest, fingerprints: list[str], status: str, note: str | None = None
 ) -> None:
-    """Note a decision of the user's, and say so."""
+    """Store a decision of the user, and confirm it."""
     count = reviews.decide(fingerprints, status, by=request.user.get_username(), note=note)
-    statements = "1 statement is" if count == 1 else f"{count:,} statements are"
-    model_admin.message_user(request, f"{statements} {Review.Status(status).label.lower()} now.")
+    text = ngettext("%(count)s statement: %(status)s.", "%(count)s statements: %(status)s.", count)
+    label = Review.Status(status).label
+    model_admin.message_user(request, text % {"count": number(count), "status": label})
 
 
-@admin.action(permissions=["review"], description="Mark as reviewed")
-def mark_reviewed(model_admin: AnyAdmin, request: HttpRequest, chosen: Computed) -> None:
-    decide(model_admin, request, chosen.fingerprints, Review.Status.REVIEWED)
+@admin.action(permissions=["review"], description=_("Mark as reviewed"))
+def mark_reviewed(model_admin: AnyAdmin, request: HttpRequest, selected: StatementGroups) -> None:
+    decide(model_admin, request, selected.fingerprints, Review.Status.REVIEWED)
 
 
-@admin.action(permissions=["review"], description="Ignore")
-def mark_ignored(model_admin: AnyAdmin, request: HttpRequest, chosen: Computed) -> None:
-    decide(model_admin, request, chosen.fingerprints, Review.Status.IGNORED)
+@admin.action(permissions=["review"], description=_("Ignore"))
+def mark_ignored(model_admin: AnyAdmin, request: HttpRequest, selected: StatementGroups) -> None:
+    decide(model_admin, request, selected.fingerprints, Review.Status.IGNORED)
 
 
-@admin.action(permissions=["review"], description="Open again")
-def reopen(model_admin: AnyAdmin, request: HttpRequest, chosen: Computed) -> None:
-    decide(model_admin, request, chosen.fingerprints, Review.Status.OPEN)
+@admin.action(permissions=["review"], description=_("Reopen"))
+def reopen(model_admin: AnyAdmin, request: HttpRequest, selected: StatementGroups) -> None:
+    decide(model_admin, request, selected.fingerprints, Review.Status.OPEN)
 
 
-@admin.action(description="Export as CSV")
-def export_csv(model_admin: AnyAdmin, request: HttpRequest, chosen: Computed) -> HttpResponse:
-    answer = chosen.statements.answer(chosen)
+@admin.action(description=_("Export as CSV"))
+def export_csv(model_admin: AnyAdmin, request: HttpRequest, selected: StatementGroups) -> HttpResponse:
+    answer = selected.statements.answer(selected)
     return _file(CSVRenderer().lines(table_columns(answer), answer.results), CSVRenderer.media_type, "csv")
 
 
-@admin.action(description="Export as JSON")
-def export_json(model_admin: AnyAdmin, request: HttpRequest, chosen: Computed) -> HttpResponse:
-    return _file(orjson.dumps(chosen.statements.answer(chosen)), "application/json", "json")
+@admin.action(description=_("Export as JSON"))
+def export_json(model_admin: AnyAdmin, request: HttpRequest, selected: StatementGroups) -> HttpResponse:
+    return _file(orjson.dumps(selected.statements.answer(selected)), "application/json", "json")
 
 
 def _file(content: bytes, media_type: str, ending: str) -> HttpResponse:
@@ -76,46 +78,32 @@ def _file(content: bytes, media_type: str, ending: str) -> HttpResponse:
     return HttpResponse(content, content_type=media_type, headers=headers)
 
 
-ACTIONS = (mark_reviewed, mark_ignored, reopen, export_csv, export_json)
+class ReviewForm(forms.Form):
+    """A decision about one statement."""
 
-FINGERPRINT = "(?P<fingerprint>[0-9a-f]{16})"
-NOTE_MAX_CHARACTERS = 10_000
+    status = forms.ChoiceField(choices=Review.Status.choices)
+    note = forms.CharField(max_length=NOTE_MAX_CHARACTERS, required=False)
 
 
-@admin.register(Statement)
 class StatementAdmin(ReadOnlyAdmin):
-    """A list of computed rows and a page of each; statements cannot be added, changed or deleted."""
-
-    actions = ACTIONS  # type: ignore[assignment]  # they take computed rows, not a queryset
-    list_display = statement_list.COLUMNS
-    list_display_links = (statement_list.statement,)
+    # They get figures instead of a queryset.
+    actions = (mark_reviewed, mark_ignored, reopen, export_csv, export_json)  # type: ignore[assignment]
+    list_display = COLUMNS
+    list_display_links = (statement,)
     list_filter = statement_filters.FILTERS
     list_per_page = 50
-    preserve_filters = False  # of these the time is handed on by the changelist
-    search_fields = ("sql",)  # what makes the admin show its search; the changelist searches by itself
-    search_help_text = "Words of a statement, or a table where its text is not for you; or a fingerprint."
+    preserve_filters = (
+        False  # the changelist passes on the time range, which is all that a statement's page uses
+    )
+    search_fields = ("sql",)  # only so that there is a search box: the changelist searches
+    search_help_text = _("Words of a statement, or a table if you may not read SQL text, or a fingerprint.")
 
     class Media:
         js = ("sqllogs/admin.js",)
 
-    def has_view_permission(self, request: HttpRequest, obj: Statement | None = None) -> bool:
-        return request.user.has_perm(VIEW)
-
     def has_review_permission(self, request: HttpRequest) -> bool:
         """Return whether a user may run the actions that need `review`."""
         return request.user.has_perm(reviews.PERMISSION)
-
-    def get_urls(self) -> list[URLPattern]:
-        views = {
-            "changelist": (r"^$", self.changelist_view),
-            "change": (rf"^{FINGERPRINT}/change/$", self.statement_view),
-            "review": (rf"^{FINGERPRINT}/review/$", self.review_view),
-            "explain": (rf"^{FINGERPRINT}/explain/$", self.explain_view),
-        }
-        return unrecorded(
-            re_path(pattern, self.admin_site.admin_view(view), name=f"sqllogs_statement_{name}")
-            for name, (pattern, view) in views.items()
-        )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StatementChangeList]:
         return StatementChangeList
@@ -128,103 +116,98 @@ class StatementAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         response = super().changelist_view(request, extra_context)
-        values = getattr(response, "context_data", None) or {}
-        if "cl" in values:
-            span = head(values["cl"].statements.found.span)
-            values.update(title="Slow queries", span=span, with_text=may_read_text(request))
-            # Under its own name the admin's template would load translations for it: see admin.js.
-            values["ticked_form"] = values.pop("action_form")
+        context = getattr(response, "context_data", None) or {}
+        if "cl" in context:
+            span = head(context["cl"].statements.found.span)
+            context.update(title=_("Slow queries"), span=span, with_text=may_read_text(request))
+            # Under this name the admin's template does not load its translations; see admin.js.
+            context["hidden_action_form"] = context.pop("action_form")
         return response
 
     @answer_503_when_unavailable
-    def statement_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
-        return self._statement(request, self._dossier(request, fingerprint))
+    def change_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
+        """Show the statement's page; it has no form of the model."""
+        return self._page(request, self._detail(request, fingerprint))
 
     @answer_503_when_unavailable
     def review_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
-        """Note a decision, and show the statement again."""
+        """Store a review, and show the statement again."""
         if request.method == "POST":
-            _demand(self.has_view_permission(request) and self.has_review_permission(request))
+            _require(self.has_view_permission(request) and self.has_review_permission(request))
             if not is_known(fingerprint):
                 raise Http404
             form = ReviewForm(request.POST)
             if form.is_valid():
                 decide(self, request, [fingerprint], **form.cleaned_data)
             else:
-                wrong = " ".join(str(message) for found in form.errors.values() for message in found)
-                self.message_user(request, f"Nothing is changed: {wrong}", messages.ERROR)
-        return _again(request, fingerprint)
+                errors = " ".join(str(message) for found in form.errors.values() for message in found)
+                text = gettext("The review was not saved: %(errors)s") % {"errors": errors}
+                self.message_user(request, text, messages.ERROR)
+        return self._redirect_to_page(request, fingerprint)
 
     @answer_503_when_unavailable
     def explain_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
         """Show the statement with its plan, or with the reason why it has no plan."""
         if request.method != "POST":
-            return _again(request, fingerprint)
-        _demand(_may_explain(request))
-        dossier = self._dossier(request, fingerprint)
+            return self._redirect_to_page(request, fingerprint)
+        _require(_may_explain(request))
+        detail = self._detail(request, fingerprint)
         alias = request.POST.get("alias", "")
-        ran_on = {part.label for part in dossier.origins["alias"]}
+        ran_on = {part.label for part in detail.origins["alias"]}
+        plan: dict[str, Any] = {}
         try:
-            found: dict[str, Any] = {
-                "plan": explain.explain(fingerprint, alias=alias if alias in ran_on else "")
-            }
+            plan["plan"] = explain.explain(fingerprint, alias=alias if alias in ran_on else "")
         except PlanError as exc:
-            found = {"plan_error": str(exc)}
-        return self._statement(request, dossier, **found)
+            plan["plan_error"] = str(exc)
+        return self._page(request, detail, **plan)
 
-    def _dossier(self, request: HttpRequest, fingerprint: str) -> StatementDetail:
-        _demand(self.has_view_permission(request))
+    def _detail(self, request: HttpRequest, fingerprint: str) -> StatementDetail:
+        _require(self.has_view_permission(request))
         found = read_statement_detail(request, fingerprint, _begin(request), with_text=may_read_text(request))
         if found is None:
             raise Http404
         return found
 
-    def _statement(self, request: HttpRequest, dossier: StatementDetail, **found: Any) -> HttpResponse:
-        values = statement_page.values(dossier, _begin(request), with_text=may_read_text(request))
+    def _page(self, request: HttpRequest, detail: StatementDetail, **plan: Any) -> HttpResponse:
+        site_name = self.admin_site.name
+        with_text = may_read_text(request)
+        values = page_context(detail, _begin(request), with_text=with_text, site_name=site_name)
         context = {
             **self.admin_site.each_context(request),
             **values,
-            **found,
+            **plan,
             "opts": self.opts,
-            "original": dossier.fingerprint,
-            "has_view_permission": True,
+            # A theme's header asks it for its model, key and text.
+            "original": Statement(fingerprint=detail.fingerprint, sql=values["title"]),
             "media": self.media,
             "may_review": self.has_review_permission(request),
             "may_explain": _may_explain(request),
             "note_max": NOTE_MAX_CHARACTERS,
             "timeout_s": explain.TIMEOUT_S,
         }
-        request.current_app = self.admin_site.name
+        request.current_app = site_name
         return TemplateResponse(request, "admin/sqllogs/statement/statement.html", context)
 
-
-class ReviewForm(forms.Form):
-    """What is decided about one statement."""
-
-    status = forms.ChoiceField(choices=Review.Status.choices)
-    note = forms.CharField(max_length=NOTE_MAX_CHARACTERS, required=False)
+    def _redirect_to_page(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
+        url = reverse("admin:sqllogs_statement_change", args=[fingerprint], current_app=self.admin_site.name)
+        return HttpResponseRedirect(url + range_query(_begin(request)))
 
 
-def _demand(is_allowed: bool) -> None:
+def _require(is_allowed: bool) -> None:
     if not is_allowed:
         raise PermissionDenied
 
 
 def _may_explain(request: HttpRequest) -> bool:
-    """A plan names columns and conditions, so the text's permission is asked for too."""
+    """Return whether a user may see plans; they name columns and conditions, as the SQL text does."""
     return explain.may_explain(request.user) and may_read_text(request)
 
 
 def _begin(request: HttpRequest) -> str:
-    """Return the time chosen; what is no time is as if absent."""
+    """Return the begin of the time range; an invalid one is ignored."""
     begin = request.GET.get("from", "")[:VALUE_MAX_CHARACTERS]
     try:
         InstantField().clean(begin)
     except ValidationError:
         return DEFAULT_RANGE
     return begin
-
-
-def _again(request: HttpRequest, fingerprint: str) -> HttpResponse:
-    address = reverse("admin:sqllogs_statement_change", args=[fingerprint])
-    return HttpResponseRedirect(address + statement_page.range_query(_begin(request)))

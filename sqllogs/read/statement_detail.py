@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext as _
 
 from sqllogs.models import Review, SQLLog, Statement
 from sqllogs.read import aggregates, n_plus_one, records, reviews, ring, series, statement, stats
@@ -128,7 +129,8 @@ class _DetailReader:
         asked, records = self._scope.asked, self._scope.records
         since = replaced(self._scope, asked={**asked, "from": time}, records=records.filter(time__gte=time))
         before = replaced(self._scope, asked={**asked, "to": time}, records=records.filter(time__lt=time))
-        found = [("Since the review", self.whole(since)[0]), ("Before it", self.whole(before)[0])]
+        parts = ((_("Since the review"), since), (_("Before the review"), before))
+        found = [(label, self.whole(scope)[0]) for label, scope in parts]
         total_ms = sum(figures.total_ms for _, figures in found if figures)
         return [_detail_part(label, figures, total_ms) for label, figures in found if figures]
 

@@ -14,15 +14,17 @@ from django.conf import settings
 {imports}
 logging.basicConfig()
 settings.configure(
-    INSTALLED_APPS=["sqllogs"],
+    INSTALLED_APPS={apps},
     DATABASES={{"sqllogs": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, "default": {{}}}},
     DATABASE_ROUTERS=["sqllogs.routers.SQLLogsRouter"],
     SQLLOGS={sqllogs},
+    TEMPLATES=[{{"BACKEND": "django.template.backends.django.DjangoTemplates"}}],
 )
 import django
 django.setup()
 print(*sorted(sys.modules))
 """
+ADMIN = ["django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "sqllogs"]
 HEAVY = {
     "django_filters",
     "opentelemetry",
@@ -39,10 +41,10 @@ HEAVY = {
 }
 
 
-def start(sqllogs, imports="", **environment):
+def start(sqllogs, imports="", apps=("sqllogs",), **environment):
     outside = {name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROJECT.format(sqllogs=sqllogs, imports=imports)],
+        [sys.executable, "-W", "error", "-c", PROJECT.format(sqllogs=sqllogs, imports=imports, apps=apps)],
         env=outside | environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -54,6 +56,12 @@ def start(sqllogs, imports="", **environment):
 def test_disabled_app_imports_nothing_heavy():
     modules, _ = start({"ENABLED": False})
     assert modules & HEAVY == set()
+
+
+def test_admin_imports_nothing_heavy_before_its_first_request():
+    modules, _ = start({"ENABLED": False}, apps=ADMIN)
+    assert "sqllogs.admin" in modules
+    assert modules & (HEAVY | {"sqllogs.api", "sqllogs.page", "sqllogs.admin.records"}) == set()
 
 
 def test_process_that_imports_pytest_outside_of_a_test_run_logs_that_nothing_is_recorded():

@@ -1,4 +1,5 @@
-// The admin's own script for ticking rows asks for translations, which come from a request that would be on record.
+// The admin's script for selecting rows needs its translations, which it loads by a request that would be
+// recorded. These three functions stand in for them.
 "use strict";
 
 window.gettext ??= (text) => text;

@@ -46,7 +46,7 @@ def test_statements_come_by_their_share_of_the_load(admin, three):
     text = words(admin)
     assert "60.0 % SELECT name FROM app_author WHERE id = ? authors/ app/views.py:3 a 2 30.0" in text
     assert "30.0 % SELECT title FROM app_book N+1: 6 times books/ app/views.py:7 b 6 5.00" in text
-    assert {"statistics": "of the statistics", "ring": "of the records"}[three] in text
+    assert {"statistics": "From the statistics", "ring": "From the stored records"}[three] in text
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_no_other_lookup_is_possible(admin, query):
 
 
 def test_empty_list_says_why(admin):
-    assert "No statement has been recorded in this time." in words(admin)
+    assert "No statement was recorded in this period." in words(admin)
     assert "No statement matches." in words(admin, "?error=true")
 
 
@@ -159,7 +159,7 @@ def test_list_takes_the_same_queries_however_many_statements(admin):
 def test_what_had_no_room_in_the_statistics_is_a_row_without_a_page(admin):
     put_calls({"fingerprint": "other"})
     assert shown(admin) == []
-    assert "All statements that had no room of their own" in words(admin)
+    assert "Other statements (beyond STATISTICS_KEYS_MAX)" in words(admin)
 
 
 # ---- Actions.
@@ -177,7 +177,7 @@ def test_statements_that_are_ticked_are_decided_about(admin, three, action, stat
     run(admin, action, A, C)
     assert set(reviews.decided()) == {A, C}
     text = words(admin)
-    assert f"2 statements are {status} now." in text
+    assert f"2 statements: {status.capitalize()}." in text
     assert f"{status.capitalize()} admin {timezone.now():%Y-%m-%d}" in text
 
 

@@ -1,0 +1,92 @@
+"""Run a project of host_settings.py: ask its admin for pages as two users, print the answers as JSON."""
+
+import json
+import re
+
+import django
+
+if __name__ == "__main__":
+    django.setup()
+
+from django.conf import settings
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.test import Client
+
+from sqllogs.models import Review
+from tests.sqllogs.factories import put, put_statement, put_statistics
+from tests.sqllogs.slow_queries import EVERYTHING, A, ago
+
+STATEMENT = f"sqllogs/statement/{A}"
+GETS = (
+    "",
+    "sqllogs/",
+    "sqllogs/sqllog/",
+    "sqllogs/sqllog/?q=app_author&min_ms=1",
+    "sqllogs/sqllog/2/change/",
+    "sqllogs/sqllog/2/history/",
+    "sqllogs/statement/",
+    "sqllogs/statement/?o=2&status=open&q=app_author",
+    "sqllogs/statement/?error=true",
+    f"{STATEMENT}/change/",
+    f"{STATEMENT}/change/?from=now-5m",
+)
+POSTS = (
+    (f"{STATEMENT}/explain/", {}),
+    (f"{STATEMENT}/review/", {"status": "ignored", "note": "later"}),
+    ("sqllogs/statement/", {"action": "mark_reviewed", "index": "0", "_selected_action": A}),
+    ("sqllogs/statement/", {"action": "export_csv", "index": "0", "_selected_action": A}),
+)
+
+
+def migrate():
+    if settings.HOST != "tenants":
+        call_command("migrate", verbosity=0)
+        call_command("migrate", database="sqllogs", verbosity=0)
+        return
+    call_command("sqllogs", "setup", "--migrate")
+    call_command("migrate_schemas", shared=True, run_syncdb=True, verbosity=0)
+
+    from tests.sqllogs.admin.tenants.models import Customer, Domain
+
+    for schema in ("public", "acme"):
+        customer = Customer.objects.create(schema_name=schema, name=schema)
+        Domain.objects.create(domain=f"{schema}.localhost", tenant=customer, is_primary=True)
+
+
+def fill():
+    put_statement(A, "SELECT name FROM app_author WHERE id = ?", tables="app_author")
+    calls = [
+        {"fingerprint": A, "time": ago(hours=hours), "route": "authors/", "release": str(hours), **fields}
+        for hours in range(1, 9)
+        for fields in ({"duration_ms": 1234.5, "trace_id": "d" * 32}, {"error": "IntegrityError"})
+    ]
+    put(*calls)
+    put_statistics(*calls)
+    User.objects.create_superuser("admin")
+    staff = User.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__in=EVERYTHING))
+
+
+def answers():
+    """Yield site, question, answer, and the sites that its links lead to."""
+    from tests.sqllogs.admin.host_urls import sites
+
+    for name in ("admin", "staff"):
+        client = Client(headers={"host": "public.localhost"})
+        client.force_login(User.objects.get(username=name))
+        for site in sites:
+            for path in GETS:
+                answer = client.get(f"/{site.name}/{path}")
+                yield site.name, f"{name} {path}", answer, re.findall(r'href="/(\w+)/sqllogs/', answer.text)
+            for path, data in POSTS:
+                answer = client.post(f"/{site.name}/{path}", data)
+                yield site.name, f"{name} {path} {data}", answer, answer.get("Location", "").split("/")[1:2]
+
+
+if __name__ == "__main__":
+    migrate()
+    fill()
+    for site, question, answer, links in answers():
+        print(json.dumps([site, question, answer.status_code, sorted(set(links) - {"static"})]))
+    print(json.dumps(["review", "", Review.objects.get().status, []]))
