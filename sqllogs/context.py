@@ -2,7 +2,7 @@
 
 `sqllogs.middleware` and the commands wrapped here fill it, in the caller's thread. Each captured query keeps
 a reference, which the writer reads. The trace is that of OpenTelemetry's current span if there is one, else
-that of the unit of work; everything works without OpenTelemetry, of which only the API is used.
+that of the unit of work. OpenTelemetry is never imported here: where nothing else has, there is no span.
 """
 
 import secrets
@@ -308,17 +308,16 @@ def trace_of_span(unit: UnitOfWork | None, span: Any) -> TraceContext:
     return NO_TRACE if unit is None else TraceContext(unit.trace_id, unit.span_id, unit.sampled)
 
 
-_TRACE = "opentelemetry.trace"
+def span_getter() -> Callable[[], Any] | None:
+    """Return OpenTelemetry's `get_current_span`; None as long as nothing has imported OpenTelemetry."""
+    # getattr(): another thread may be importing it right now.
+    return getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
 
 
 def span_here() -> Any:
-    """Return OpenTelemetry's current span, None where it is not in use.
-
-    It is not imported for this: with capture off that would be most of what the app adds to a process.
-    """
-    # Another thread may be importing it.
-    current_span = getattr(sys.modules.get(_TRACE), "get_current_span", None)
-    return None if current_span is None else current_span()
+    """Return OpenTelemetry's current span, None without OpenTelemetry."""
+    get_span = span_getter()
+    return None if get_span is None else get_span()
 
 
 def here() -> TraceContext:
@@ -329,13 +328,13 @@ def here() -> TraceContext:
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let instrumented drivers make no spans in a block: the log's own SQL is nobody's trace."""
-    if _TRACE not in sys.modules:
+    otel: Any = sys.modules.get("opentelemetry.context")
+    key = getattr(otel, "_SUPPRESS_INSTRUMENTATION_KEY", None)
+    if key is None:
         yield
         return
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
-
-    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    token = otel.attach(otel.set_value(key, True))
     try:
         yield
     finally:
-        detach(token)
+        otel.detach(token)

@@ -28,9 +28,6 @@ MAX_CHARACTERS = 300
 FILES_MAX = 10_000
 SITES_MAX = 10_000
 
-FRAMES_BELOW = 2
-"""Frames between the wrapper and the cursor's caller: two of Django, or two of `cursor_methods`."""
-
 LIBRARY_MARK = "~"
 """Precedes the call site if no application code is on the stack: `~wagtail/models/pages.py:9 get_url`."""
 
@@ -127,10 +124,13 @@ class FrameFinder:
         self._known: set[str] = set()
         """Ignored files and libraries."""
 
-    def find(self) -> FrameType | None:
-        """Return the nearest frame of application code, else of a library, else None; for the wrapper."""
+    def find(self, frames: int) -> FrameType | None:
+        """Return the nearest frame of application code, else of a library, else None.
+
+        `frames` are those between the wrapper, which is two calls up, and the cursor's caller.
+        """
         try:
-            frame: FrameType | None = sys._getframe(2 + FRAMES_BELOW)
+            frame: FrameType | None = sys._getframe(3 + frames)
         except ValueError as exc:
             if guard.is_foreign(exc):
                 raise

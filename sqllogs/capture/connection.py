@@ -12,14 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from sqllogs import guard
-from sqllogs.capture.cursors import CursorWatcher
+from sqllogs.capture.cursors import CursorWatcher, is_unpatched
 
 TRANSACTION_IDLE = 0
 """libpq's transaction status outside a transaction, the same number in psycopg 2 and 3."""
 
 ENDING = "_sqllogs_ending"
 """Attribute of a connection during COMMIT or ROLLBACK, so that nested overrides record it once."""
+
+MAKE_CURSOR = BaseDatabaseWrapper.make_cursor
 
 NO_CURSOR = SimpleNamespace(cursor=SimpleNamespace(rowcount=-1))
 
@@ -29,7 +33,9 @@ class Overrides:
 
     def __init__(self, wrapper: Callable[..., Any]) -> None:
         self.wrapper = wrapper
-        self.watch = CursorWatcher(wrapper).watch
+        watcher = CursorWatcher(wrapper)
+        self.watch = watcher.watch
+        self.flat = watcher.flat
 
     def install(self, connection: Any) -> None:
         """Add missing overrides, on top of those of other packages."""
@@ -76,6 +82,15 @@ class _Override:
 def _make_cursor(override: _Override, cursor: Any) -> Any:
     connection = override.connection()
     if override.original is None:
+        flat = override.owner.flat
+        if flat is not None and type(connection).make_cursor is MAKE_CURSOR and is_unpatched():
+            return flat(cursor, connection)
+    return _make_watched_cursor(override, cursor)
+
+
+def _make_watched_cursor(override: _Override, cursor: Any) -> Any:
+    connection = override.connection()
+    if override.original is None:
         return override.owner.watch(getattr(type(connection), override.name)(connection, cursor))
     return override.owner.watch(override.original(cursor))
 
@@ -97,7 +112,7 @@ def _end_transaction(override: _Override) -> Any:
 
 OVERRIDES: dict[str, Callable[..., Any]] = {
     "make_cursor": _make_cursor,
-    "make_debug_cursor": _make_cursor,
+    "make_debug_cursor": _make_watched_cursor,
     "_commit": _end_transaction,
     "_rollback": _end_transaction,
 }

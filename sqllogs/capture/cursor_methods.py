@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from sqllogs import guard
 from sqllogs.record import Fetch
@@ -205,3 +205,76 @@ METHODS: dict[str, Callable[[Original], Method]] = {
     "stream": _stream,
 }
 """By the names in Django and the drivers; each makes a watched method from the original one."""
+
+
+def _raise(cursor: Any, fetch: Fetch | None, started_ns: int) -> NoReturn:
+    """Raise the error of a fetch that is being handled as Django does, and note it."""
+    try:
+        with cursor.db.wrap_database_errors:
+            raise
+    except BaseException as exc:
+        if fetch is not None:
+            fetch.fail(perf_counter_ns() - started_ns, exc)
+        raise
+
+
+def _flat_init(self: Any, cursor: Any, db: Any) -> None:
+    self.cursor = cursor
+    self.db = db
+    self.sqllogs_fetch = None
+
+
+def _flat_fetchone(self: Any) -> Any:
+    fetch = self.sqllogs_fetch
+    started_ns = perf_counter_ns()
+    try:
+        row = self.cursor.fetchone()
+    except BaseException:
+        _raise(self, fetch, started_ns)
+    if fetch is not None:
+        fetch.fetch_ns += perf_counter_ns() - started_ns
+        before = fetch.rows
+        fetched = 0 if row is None else 1
+        fetch.rows = fetched if before < 0 else before + fetched
+    return row
+
+
+def _flat_fetchmany(self: Any, size: Any = _END) -> Any:
+    fetch = self.sqllogs_fetch
+    started_ns = perf_counter_ns()
+    try:
+        rows = self.cursor.fetchmany() if size is _END else self.cursor.fetchmany(size)
+    except BaseException:
+        _raise(self, fetch, started_ns)
+    if fetch is not None:
+        try:
+            fetch.fetch_ns += perf_counter_ns() - started_ns
+            before = fetch.rows
+            fetch.rows = len(rows) if before < 0 else before + len(rows)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("fetch", exc)
+    return rows
+
+
+def _flat_close(self: Any) -> Any:
+    fetch = self.sqllogs_fetch
+    if fetch is None or fetch.done:
+        return self.cursor.close()
+    started_ns = perf_counter_ns()
+    try:
+        return self.cursor.close()
+    finally:
+        if fetch.rows >= 0:
+            fetch.fetch_ns += perf_counter_ns() - started_ns
+        fetch.done = True
+
+
+FLAT_METHODS: dict[str, Method] = {
+    "__init__": _flat_init,
+    "fetchone": _flat_fetchone,
+    "fetchmany": _flat_fetchmany,
+    "close": _flat_close,
+}
+"""Methods of a plain cursor, which call the driver directly: the calls of every small query."""

@@ -1,7 +1,8 @@
 """Watch the methods of a cursor other than execute: fetches, callproc, COPY, streams.
 
-`sqllogs.capture.connection` passes each new cursor to `CursorWatcher`, which changes its class to a
-subclass with the methods of `sqllogs.capture.cursor_methods`. Runs in the caller's thread.
+`sqllogs.capture.connection` makes each plain cursor of a class that calls the driver directly, and passes
+any other to `CursorWatcher`, which changes its class to a subclass with the methods of
+`sqllogs.capture.cursor_methods`. Runs in the caller's thread.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,48 @@ from typing import Any
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
-from sqllogs.capture.cursor_methods import METHODS, Method, Original
+from sqllogs.capture.cursor_methods import FLAT_METHODS, METHODS, Method, Original
 from sqllogs.record import Fetch
 
 CLASSES_MAX = 64
 """Cursor classes cached. There are two or three, unless the site makes one for each cursor."""
+
+_COPIED = {
+    "__init__": {"cursor", "db"},
+    "__getattr__": {"getattr", "cursor", "CursorWrapper", "WRAP_ERROR_ATTRS", "db", "wrap_database_errors"},
+    "execute": {"_execute_with_wrappers", "_execute"},
+    "_execute_with_wrappers": {"db", "reversed", "execute_wrappers", "functools", "partial"},
+    "_execute": {
+        "apps", "ready", "stored_app_configs", "warnings", "warn", "APPS_NOT_READY_WARNING_MSG",
+        "RuntimeWarning", "db", "validate_no_broken_transaction", "wrap_database_errors", "cursor", "execute",
+    },
+}  # fmt: skip
+"""Django's methods whose work a flat cursor does itself, with all names that they use."""
+
+
+def _is_known(name: str) -> bool:
+    """Return False for a method of another Django than the supported ones, or one that was patched."""
+    code = getattr(getattr(CursorWrapper, name), "__code__", None)
+    return code is not None and set(code.co_names) == _COPIED[name]
+
+
+HAS_KNOWN_METHODS = all(map(_is_known, _COPIED))
+INIT = CursorWrapper.__init__
+GETATTR = CursorWrapper.__getattr__
+EXECUTE = CursorWrapper.execute
+EXECUTE_WITH_WRAPPERS = CursorWrapper._execute_with_wrappers  # type: ignore[attr-defined]
+EXECUTE_IN_DRIVER = CursorWrapper._execute  # type: ignore[attr-defined]
+
+
+def is_unpatched() -> bool:
+    """Return True if a flat cursor does what Django's would do now: classes are patched at run time."""
+    return (
+        CursorWrapper.__init__ is INIT
+        and CursorWrapper.__getattr__ is GETATTR
+        and CursorWrapper.execute is EXECUTE
+        and CursorWrapper._execute_with_wrappers is EXECUTE_WITH_WRAPPERS  # type: ignore[attr-defined]
+        and CursorWrapper._execute is EXECUTE_IN_DRIVER  # type: ignore[attr-defined]
+    )
 
 
 class WatchedCursor(CursorWrapper):
@@ -33,6 +71,8 @@ class WatchedCursor(CursorWrapper):
     sqllogs_fetch: Fetch | None = None
     """Rows and fetch time of the last statement."""
     sqllogs_wrapper: Method
+    sqllogs_direct: Method | None = None
+    """The execute wrapper with which a flat cursor may call the driver directly; None for other classes."""
     sqllogs_delegated: frozenset[str]
     """Methods that Django's class lacks and passes to the driver's cursor by `__getattr__`."""
 
@@ -42,6 +82,8 @@ class WatchedCursor(CursorWrapper):
         debug-toolbar blocks queries in templates that way.
         """
         super().__init_subclass__(**kwargs)
+        if "sqllogs_direct" not in vars(cls):
+            cls.sqllogs_direct = None  # it may execute in its own way
         if cls.__getattr__ is not CursorWrapper.__getattr__:
             for name in cls.sqllogs_delegated:
                 owner = next(base for base in cls.__mro__ if name in vars(base))
@@ -69,6 +111,8 @@ class CursorWatcher:
     def __init__(self, wrapper: Method) -> None:
         self._wrapper = wrapper
         self._classes: dict[type, type] = {}
+        self.flat = self._flat_class() if HAS_KNOWN_METHODS and hasattr(wrapper, "execute") else None
+        """The class of plain cursors; None with a Django that is not known."""
 
     def __len__(self) -> int:
         return len(self._classes)
@@ -101,6 +145,19 @@ class CursorWatcher:
         body |= {"__slots__": (), "__module__": __name__, "sqllogs_delegated": delegated}
         body["sqllogs_wrapper"] = staticmethod(self._wrapper)
         return type(kind.__name__, (WatchedCursor, kind), body)
+
+    def _flat_class(self) -> Callable[[Any, Any], WatchedCursor]:
+        """Return a class whose methods do in one call what Django does in three or four.
+
+        A `fetchmany` takes Django 1.2 us: `__getattr__`, a function made for the call, and a context
+        manager around it, which matters only if there is an error.
+        """
+        watched = self._subclass(CursorWrapper)
+        direct = staticmethod(self._wrapper)
+        body = {"__module__": __name__, "execute": self._wrapper.execute, "sqllogs_direct": direct}  # type: ignore[attr-defined]
+        # Here too, as `__init_subclass__` looks beside each method.
+        body |= {**FLAT_METHODS, "sqllogs_delegated": watched.sqllogs_delegated}  # type: ignore[attr-defined]
+        return type(CursorWrapper.__name__, (watched,), body)
 
 
 def _own(kind: type, name: str) -> Method:

@@ -88,7 +88,7 @@ def test_known_files_of_the_finder_are_bounded(monkeypatch):
     monkeypatch.setattr(call_site, "FILES_MAX", 3)
     finder = FrameFinder()
     for number in range(20):
-        through(finder.find, *[f"{VENV}/package_{number}.py"] * 5)()
+        through(lambda: finder.find(0), *[f"{VENV}/package_{number}.py"] * 5)()
         assert len(finder._known) <= 4
 
 
