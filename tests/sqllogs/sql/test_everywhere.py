@@ -26,6 +26,8 @@ pytestmark = [
     pytest.mark.django_db(databases=["default", "sqllogs"]),
     pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True),
 ]
+FLUSH_TIMEOUT_S = 60.0
+"""Over a thousand statements are scanned for the first time, each with a line of the slow log."""
 VENDORS = [*corpus.FORMS, corpus.UNKNOWN]
 ADDRESSES = [
     "",
@@ -92,6 +94,7 @@ def recorded(ring_alias, ring_database, receiver, tmp_path, monkeypatch, caplog,
             for vendor in VENDORS:
                 for number, sql in enumerate(sample(vendor)):
                     send(recorder, vendor, sql, number)
+        assert recorder.writer.flush(FLUSH_TIMEOUT_S)
         assert len(stored(recorder, ring_alias)) > 900
     return [(record.name, record.getMessage()) for record in caplog.records]
 
