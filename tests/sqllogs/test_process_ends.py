@@ -144,6 +144,10 @@ def test_pool_whose_initializer_sets_up_django_stores_its_finished_tasks(site, t
 import multiprocessing
 import django
 
+def set_up():
+    django.setup()
+    import tests.sqllogs.patient
+
 def task(number):
     from django.db import connection
     with connection.cursor() as cursor:
@@ -151,7 +155,7 @@ def task(number):
     return number
 
 if __name__ == "__main__":
-    with multiprocessing.get_context("spawn").Pool(2, initializer=django.setup) as pool:
+    with multiprocessing.get_context("spawn").Pool(2, initializer=set_up) as pool:
         assert pool.map(task, range(20), chunksize=1) == list(range(20))
 """
     )
@@ -186,6 +190,15 @@ def test_end_of_a_program_loses_nothing(script, stored, site, tmp_path, ring_ali
     assert asked(ring_alias) == each_once(*stored)
 
 
+OS_EXIT = """
+ask("early")
+while recorder.recorder.delivery.counts().queued:
+    time.sleep(0.1)
+ask("lost")
+os._exit(0)
+"""
+
+
 def test_os_exit_loses_no_more_than_the_flush_interval(site, tmp_path, ring_alias):
-    run("ask('early'); time.sleep(3); ask('lost'); os._exit(0)", site, tmp_path)
+    run(OS_EXIT, site, tmp_path)
     assert each_once("early") <= asked(ring_alias)

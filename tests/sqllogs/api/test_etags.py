@@ -8,7 +8,7 @@ from django.core.management import call_command
 from sqllogs.models import Process, RingHead
 from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
-from tests.sqllogs.recording import recording
+from tests.sqllogs.recording import TIMEOUT_S, recording
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
 URL = "/sql-logs/"
@@ -53,7 +53,7 @@ def test_a_batch_of_the_writer_is_seen(ring_alias, ask):
     with recording(ring_alias) as recorder:
         assert [ask("").status_code for _ in range(2)] == [200, 304]
         recorder.wrapper(lambda *_: None, "SELECT 1", None, False, CONTEXT)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         assert [ask("").status_code for _ in range(2)] == [200, 304]
 
 

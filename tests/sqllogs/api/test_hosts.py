@@ -10,7 +10,7 @@ from sqllogs.models import Event
 from sqllogs.read.records import rfc3339
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader
 from tests.sqllogs.pages import URL, Page
-from tests.sqllogs.recording import recording
+from tests.sqllogs.recording import TIMEOUT_S, recording
 
 TRACE = "ab" * 16
 # A range in the past, so that an answer does not depend on the clock.
@@ -112,7 +112,7 @@ def test_host_without_time_zones_reads_the_times_that_it_wrote(ring_alias, setti
     before = rfc3339(datetime.now(UTC) - timedelta(seconds=1))
     with recording(ring_alias) as recorder:
         recorder.wrapper(lambda *_: None, "SELECT 1", None, False, CONTEXT)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
     after = rfc3339(datetime.now(UTC) + timedelta(seconds=1))
     client = reader()
     (record,) = client.get(URL, {"from": "now-1m"}).json()["results"]

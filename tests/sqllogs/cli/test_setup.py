@@ -26,7 +26,7 @@ from django.test import Client
 from sqllogs import recorder
 from sqllogs.api import tokens
 print(Client().get("{url}", HTTP_HOST="localhost").status_code)
-recorder.flush()
+assert recorder.flush(100)
 headers = {{"Authorization": "Bearer " + tokens.create("x")}}
 print(Client(headers=headers).get("/sql-logs/?kind=request", HTTP_HOST="localhost").content.decode())
 call_command("check", fail_level="WARNING", databases=["default"])

@@ -14,7 +14,7 @@ from sqllogs.pipeline.writer import Writer
 from sqllogs.record import Sample
 from sqllogs.statistics import counting
 from tests.sqllogs.fake_ring import balanced
-from tests.sqllogs.recording import is_balanced, recording
+from tests.sqllogs.recording import TIMEOUT_S, is_balanced, recording
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def test_account_balances_when_a_stage_raises(owner, name, error, writer, way, m
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         try:
-            writer.flush(1)
+            writer.flush(TIMEOUT_S)
         except KeyboardInterrupt:
             assert error is KeyboardInterrupt
         assert balanced(way.counts())
         assert way.counts().captured == 10
-    writer.flush(1)
+    writer.flush(TIMEOUT_S)
     assert balanced(way.counts())
     assert way.counts().queued == 0
     if error is KeyboardInterrupt:
@@ -57,10 +57,10 @@ def test_account_balances_when_a_stage_raises(owner, name, error, writer, way, m
 def test_account_balances_when_the_ring_raises(error, writer, way):
     way.ring.fault = error("away")
     way.put(10)
-    writer.flush(1)
+    writer.flush(TIMEOUT_S)
     assert balanced(way.counts())
     way.ring.fault = None
-    writer.flush(1)
+    writer.flush(TIMEOUT_S)
     assert balanced(way.counts())
     assert way.counts().queued == 0
 
@@ -68,7 +68,7 @@ def test_account_balances_when_the_ring_raises(error, writer, way):
 def test_account_balances_when_a_sink_raises(writer, way):
     way.sink.fault = ZeroDivisionError("ours")
     way.put(10)
-    assert writer.flush(1)
+    assert writer.flush(TIMEOUT_S)
     assert (way.counts().stored, way.counts().queued) == (10, 0)
 
 
@@ -90,7 +90,7 @@ def test_unit_that_cannot_be_resolved_costs_nobody_else_a_record(poison, writer,
         setattr(bad, name, value)
     for unit in (good, bad, good, bad, bad, good):
         way.put(2, unit=unit)
-    assert writer.flush(1)
+    assert writer.flush(TIMEOUT_S)
     assert (way.counts().stored, way.counts().dropped) == (6, {"rejected": 6})
     assert guard.faults["resolver"]
     assert balanced(way.counts())
@@ -100,7 +100,7 @@ def test_unit_that_cannot_be_resolved_costs_nobody_else_a_record(poison, writer,
 def test_kind_that_is_no_text_is_a_thread(writer, way):
     with unit_of_work(None, "job") as unit:
         way.put(1, unit=unit)
-    assert writer.flush(1)
+    assert writer.flush(TIMEOUT_S)
     [record] = way.ring.rows.values()
     assert record.kind == "thread"
 
@@ -112,7 +112,7 @@ def test_statistics_that_raise_cost_no_record(ring_alias, monkeypatch, django_db
     with recording(ring_alias) as recorder:
         for _ in range(10):
             recorder.buffer.put(captured())
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         assert recorder.delivery.counts().stored == 10
         assert is_balanced(recorder.delivery.counts())
 
@@ -129,7 +129,7 @@ def test_account_balances_at_any_moment_for_any_thread(writer, way):
 
     def write():
         while not over.is_set():
-            writer.flush(1)
+            writer.flush(TIMEOUT_S)
 
     threads = [threading.Thread(target=target) for target in (put, put, write)]
     for thread in threads:

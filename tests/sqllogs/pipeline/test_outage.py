@@ -19,7 +19,7 @@ from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.ring import Ring
 from tests.servers import ROOT
 from tests.sqllogs.pipeline.test_writer import wait_until
-from tests.sqllogs.recording import is_balanced, recording
+from tests.sqllogs.recording import TIMEOUT_S, is_balanced, recording
 from tests.sqllogs.rings import ALIAS, database, seqs
 from tests.sqllogs.statistics_of import counted, expected
 
@@ -75,7 +75,7 @@ def test_nothing_is_lost_while_the_store_is_away(
         assert tried_in == {"sqllogs-writer"}  # the application's thread neither tries nor waits
         assert recorder.delivery.counts().queued
         fragile_postgresql.start()
-        wait_until(lambda: recorder.delivery.counts().stored == recorder.buffer.captured, timeout_s=10)
+        wait_until(lambda: recorder.delivery.counts().stored == recorder.buffer.captured)
         counts = recorder.delivery.counts()
     connections[ring_alias].close()  # the server has cut it
     assert counts.captured > 1500
@@ -100,12 +100,12 @@ def test_reserved_block_is_not_given_out_again_after_a_crash(ring_alias, fragile
 def test_long_outage_is_bounded_and_counted(application, unmigrated):
     with recording(unmigrated, buffer_rows=1_000) as recorder:
         application(2_500)
-        assert not recorder.writer.flush(1)
+        assert not recorder.writer.flush(TIMEOUT_S)
         counts = recorder.delivery.counts()
         assert counts.dropped["buffer_rows"] >= 500
         assert is_balanced(counts)
         call_command("migrate", database=unmigrated, verbosity=0)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         assert is_balanced(recorder.delivery.counts())
         assert len(seqs(unmigrated)) == recorder.delivery.counts().stored >= 1_000
 
@@ -113,10 +113,10 @@ def test_long_outage_is_bounded_and_counted(application, unmigrated):
 def test_records_wait_for_the_tables_to_be_migrated(application, unmigrated):
     with recording(unmigrated) as recorder:
         application(10)
-        assert not recorder.writer.flush(1)
+        assert not recorder.writer.flush(TIMEOUT_S)
         application(10)
         call_command("migrate", database=unmigrated, verbosity=0)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
     assert seqs(unmigrated) == list(range(1, 21))
 
 
@@ -190,7 +190,7 @@ def test_full_disk_is_survived(application, ring_alias):
         options["init_command"] = "PRAGMA max_page_count = 60"
         for _ in range(4):
             application(1_000)
-            recorder.writer.flush(3)
+            recorder.writer.flush(TIMEOUT_S)
         full = recorder.delivery.counts()
         assert full.queued
         assert is_balanced(full)
@@ -198,7 +198,7 @@ def test_full_disk_is_survived(application, ring_alias):
         assert recorder.delivery.counts().dropped["buffer_rows"]
         del options["init_command"]
         recorder.ring.close()
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         counts = recorder.delivery.counts()
     assert is_balanced(counts)
     assert seqs(ring_alias) == list(range(1, counts.stored + 1))
@@ -240,7 +240,7 @@ def test_only_the_record_that_the_store_refuses_is_dropped(
     with recording(ring_alias, flush_interval_s=60) as recorder:
         for count, statement in ((20, "SELECT 1"), (1, POISON), (20, "SELECT 1")):
             application(count, statement)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         counts = recorder.delivery.counts()
     refused = {"rejected": 1} if connections[ring_alias].vendor in refusing else {}
     assert counts.dropped == refused
@@ -253,13 +253,13 @@ def test_only_the_record_that_the_store_refuses_is_dropped(
 def test_batch_is_stored_once_when_its_commit_is_not_confirmed(application, ring_alias, postgresql):
     with recording(ring_alias, flush_interval_s=60) as recorder:
         application(10)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         cut_after_the_second_commit(recorder, postgresql)
         application(10)
-        assert not recorder.writer.flush(3)
+        assert not recorder.writer.flush(TIMEOUT_S)
         assert SQLLog.objects.using(ring_alias).count() == 20
         application(10)
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         counts = recorder.delivery.counts()
     assert (counts.captured, counts.stored, counts.queued) == (30, 30, 0)
     assert seqs(ring_alias) == list(range(1, 31))

@@ -8,7 +8,7 @@ from sqllogs.read.statistics_rows import Where
 from sqllogs.record import Batch, Sample
 from tests.sqllogs.fake_ring import balanced
 from tests.sqllogs.pipeline.test_resolver import captured, record
-from tests.sqllogs.recording import recording
+from tests.sqllogs.recording import TIMEOUT_S, recording
 
 SLOW_MS = 500.0
 
@@ -51,7 +51,7 @@ def test_what_is_sampled_out_is_counted_and_accounted_for(ring_alias):
     with recording(ring_alias, sample=0.0) as recorder:
         for number in range(20):
             recorder.buffer.put(captured(error=ValueError if number < 3 else None))
-        assert recorder.writer.flush(3)
+        assert recorder.writer.flush(TIMEOUT_S)
         counts = recorder.delivery.counts()
     assert (
         counts.captured,

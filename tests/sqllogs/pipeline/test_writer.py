@@ -10,6 +10,7 @@ from sqllogs.pipeline import writer as pipeline_writer
 from sqllogs.pipeline import writer as writer_module
 from sqllogs.pipeline.writer import Writer
 from tests.sqllogs.fake_ring import balanced
+from tests.sqllogs.recording import TIMEOUT_S
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def writer(way):
     made.stop(0.1)
 
 
-def wait_until(condition, timeout_s=5.0):
+def wait_until(condition, timeout_s=TIMEOUT_S):
     until_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until_s
@@ -30,12 +31,12 @@ def test_thread_stores_within_the_interval(writer, way):
     writer.start()
     way.put(5)
     wait_until(lambda: len(way.stored) == 5)
-    assert writer.stop(1)
+    assert writer.stop(TIMEOUT_S)
 
 
 def test_flush_stores_without_waiting_for_the_interval(writer, way):
     way.put(5)
-    assert writer.flush(1)
+    assert writer.flush(TIMEOUT_S)
     assert len(way.stored) == 5
 
 
@@ -53,20 +54,20 @@ def test_only_one_thread_starts_however_many_ask(writer):
     for caller in callers:
         caller.join()
     assert threading.active_count() == before + 1
-    assert writer.stop(1)
+    assert writer.stop(TIMEOUT_S)
 
 
 def test_stop_stores_the_rest_and_closes_the_connection(writer, way):
     writer.start()
     way.put(900)
-    assert writer.stop(3)
+    assert writer.stop(TIMEOUT_S)
     assert len(way.stored) == 900
     assert way.ring.closed
 
 
 def test_stop_without_a_thread_stores_the_rest(writer, way):
     way.put(3)
-    assert writer.stop(3)
+    assert writer.stop(TIMEOUT_S)
     assert len(way.stored) == 3
 
 
@@ -75,7 +76,7 @@ def test_half_full_buffer_is_not_left_waiting_for_the_interval(way):
     writer.start()
     way.put(501)
     wait_until(lambda: len(way.stored) >= 500)
-    assert writer.stop(1)
+    assert writer.stop(TIMEOUT_S)
 
 
 def test_thread_backs_off_and_recovers(writer, way, monkeypatch):
@@ -86,7 +87,7 @@ def test_thread_backs_off_and_recovers(writer, way, monkeypatch):
     wait_until(lambda: writer._unavailable_since_s)
     way.ring.fault = None
     wait_until(lambda: len(way.stored) == 5)
-    assert writer.stop(1)
+    assert writer.stop(TIMEOUT_S)
 
 
 def test_fault_of_ours_costs_a_batch_and_is_counted(writer, way):
@@ -97,7 +98,7 @@ def test_fault_of_ours_costs_a_batch_and_is_counted(writer, way):
     way.ring.fault = None
     way.put(5)
     wait_until(lambda: len(way.stored) == 5)
-    assert writer.stop(1)
+    assert writer.stop(TIMEOUT_S)
     assert balanced(way.counts())
 
 
@@ -112,7 +113,7 @@ def test_stop_gives_up_on_a_store_that_never_answers(writer, way):
     way.ring.reserve = reserve
     way.put(5)
     writer.start()
-    assert asked.wait(5)
+    assert asked.wait(TIMEOUT_S)
     assert not writer.stop(0.1)
     answer.set()
 
@@ -133,30 +134,30 @@ def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch)
     writer.start()
     wait_until(lambda: writer._unavailable_since_s)
     way.ring.fault = None
-    assert writer.flush(5)
+    assert writer.flush(TIMEOUT_S)
     assert len(way.stored) == 5
 
 
 def test_no_connection_is_open_while_the_process_forks(writer, way):
     writer.start()
     way.put(1)
-    assert writer.flush(5)
+    assert writer.flush(TIMEOUT_S)
     writer.pause()
     assert way.ring.closed
     way.put(1)
     assert not writer.flush(0.05)
     writer.resume()
-    assert writer.flush(5)
+    assert writer.flush(TIMEOUT_S)
     assert len(way.stored) == 2
 
 
 def test_missing_tables_are_not_worth_a_word_at_first(writer, way, caplog):
     way.ring.fault = StoreUnreadyError("migrate")
     way.put(1)
-    writer.flush(1)
+    writer.flush(TIMEOUT_S)
     assert caplog.records == []
     writer._unavailable_since_s -= writer_module.UNREADY_GRACE_S
-    writer.flush(1)
+    writer.flush(TIMEOUT_S)
     assert "migrate" in caplog.text
 
 
@@ -165,4 +166,4 @@ def test_connection_is_closed_after_idling(writer, way, monkeypatch):
     way.put(1)
     writer.start()
     wait_until(lambda: way.ring.closed)
-    assert writer.stop(1)
+    assert writer.stop(TIMEOUT_S)

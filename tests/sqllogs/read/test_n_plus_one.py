@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from sqllogs.context import unit_of_work
 from tests.sqllogs import loops
 from tests.sqllogs.factories import BEGINNING, put, put_statement, reader
-from tests.sqllogs.recording import recording
+from tests.sqllogs.recording import TIMEOUT_S, recording
 from tests.sqllogs.rings import database
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -48,7 +48,7 @@ def test_bad_loops_are_told_with_their_remedy_and_meant_ones_are_not(ring_alias,
         for loop in (*loops.BAD, *loops.MEANT):
             with unit_of_work("task", loop.__name__):
                 loop()
-        assert recorder.writer.flush(10)
+        assert recorder.writer.flush(TIMEOUT_S)
     found = {row["view"]: (row["remedy"], row["model"], row["field"]) for row in rows()}
     assert found == {loop.__name__: remedy for loop, remedy in loops.BAD.items()}
 
@@ -67,7 +67,7 @@ def test_spans_within_a_unit_hide_no_repetition_and_tasks_of_one_trace_make_none
         with tracer.start_as_current_span("of one trace"):
             for times in (4, 5, 4):
                 loop(times)
-        assert recorder.writer.flush(10)
+        assert recorder.writer.flush(TIMEOUT_S)
     assert [(row["view"], row["calls"], row["requests"]) for row in rows()] == [("5 times", 5, 1)]
     (request,) = reader("requests").get("/sql-logs/requests/").json()["results"]
     assert (request["queries"], request["worst_repeat"]) == (13, 5)

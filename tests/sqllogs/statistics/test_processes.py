@@ -19,7 +19,7 @@ RESTARTS = 2
 FLUSHES, QUERIES = 8, 60
 KILLED = 1
 """The run in which one process is killed, half-way."""
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 WRITE = """
 import json, sys, time
@@ -85,7 +85,7 @@ with connection.cursor() as cursor:
         except Exception:
             pass
         if number % queries == queries - 1:
-            recorder.flush(30)
+            recorder.flush(100)
         if number == flushes * queries // 2:
             print("half", flush=True)
             if seed < 0:

@@ -9,14 +9,14 @@ from django.db.models.signals import post_migrate
 from sqllogs.models import Event, SQLLog
 from sqllogs.storage import events
 from tests.sqllogs.pipeline.test_resolver import captured
-from tests.sqllogs.recording import recording
+from tests.sqllogs.recording import TIMEOUT_S, recording
 
 
 def run(alias, release):
     """Let one process of a release write."""
     with recording(alias, release=release) as process:
         process.buffer.put(captured())
-        assert process.writer.flush(3)
+        assert process.writer.flush(TIMEOUT_S)
 
 
 def test_deploy_is_noted_once_over_all_processes(ring_alias):

@@ -19,7 +19,7 @@ from sqllogs.models import Event, RingHead, Statement
 from sqllogs.storage import files
 from sqllogs.storage.resize import resize
 from sqllogs.storage.ring import Ring
-from tests.sqllogs.recording import is_balanced, recording
+from tests.sqllogs.recording import TIMEOUT_S, is_balanced, recording
 from tests.sqllogs.rings import ALIAS, database
 from tests.sqllogs.storage.test_ring import TALLIES, batch, write
 
@@ -165,7 +165,7 @@ def test_nothing_is_lost_of_a_process_whose_store_is_deleted(ring_alias, path):
         for count in (300, 700):
             for _ in range(count):
                 _query()
-            assert recorder.writer.flush(5)
+            assert recorder.writer.flush(TIMEOUT_S)
             if count == 300:
                 path.unlink()
         counts = recorder.delivery.counts()

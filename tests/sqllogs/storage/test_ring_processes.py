@@ -18,7 +18,7 @@ from tests.servers import ROOT
 PROCESSES = 4
 ROUNDS, QUERIES = 40, 150
 CAPACITY_ROWS = 1_000
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 WRITE = """
 import json, sys
@@ -48,7 +48,7 @@ with connection.cursor() as cursor:
     for round in range(rounds):
         for number in range(queries):
             cursor.execute(f"SELECT 1 AS c{number % 50}")
-        recorder.flush(30)
+        recorder.flush(100)
 recorder.close()
 print(json.dumps([dict(guard.faults), recorder.recorder.delivery.counts().queued]))
 """
