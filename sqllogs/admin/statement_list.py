@@ -208,41 +208,36 @@ def _text(row: ReviewedRow) -> SafeString:
     return format_html('<code class="sql">{}</code>', title or row.fingerprint)
 
 
-@admin.display(description=_("Calls"), ordering="calls")
-def calls(statement: Any) -> str:
-    return number(statement.row.calls)
+def _figure(
+    name: str, label: Any, ordering: str, format_figure: Callable[[ReviewedRow], Any]
+) -> Callable[[Any], SafeString]:
+    """Return a column of a figure. It carries its header, which is hidden where rows become cards."""
+
+    @admin.display(description=label, ordering=ordering)
+    def column(statement: Any) -> SafeString:
+        return format_html('<span data-header="{}">{}</span>', label, format_figure(statement.row))
+
+    column.__name__ = name  # becomes a class of the cell
+    return column
 
 
-@admin.display(description=_("Mean ms"), ordering="mean_ms")
-def mean(statement: Any) -> str:
-    return milliseconds(statement.row.mean_ms)
+def _errors(row: ReviewedRow) -> SafeString | str:
+    return format_html('<b class="error">{}</b>', number(row.errors)) if row.errors else "0"
 
 
-@admin.display(description=_("p95 ms"), ordering="p95_ms")
-def p95(statement: Any) -> str:
-    return milliseconds(statement.row.p95_ms)
+def _last_seen(row: ReviewedRow) -> SafeString:
+    return format_html("{} <small>{}</small>", clock(row.last_seen)[:8], day(row.last_seen))
 
 
-@admin.display(description=_("Max ms"), ordering="max_ms")
-def maximum(statement: Any) -> str:
-    return milliseconds(statement.row.max_ms)
-
-
-@admin.display(description=_("Rows per call"), ordering="rows_per_call")
-def rows_per_call(statement: Any) -> str:
-    return number(statement.row.rows_per_call)
-
-
-@admin.display(description=_("Errors"), ordering="errors")
-def errors(statement: Any) -> SafeString | str:
-    failed = statement.row.errors
-    return format_html('<b class="error">{}</b>', number(failed)) if failed else "0"
-
-
-@admin.display(description=_("Last seen"), ordering="last_seen")
-def seen(statement: Any) -> SafeString:
-    time = statement.row.last_seen
-    return format_html("{} <small>{}</small>", clock(time)[:8], day(time))
+FIGURES = (
+    _figure("calls", _("Calls"), "calls", lambda row: number(row.calls)),
+    _figure("mean", _("Mean ms"), "mean_ms", lambda row: milliseconds(row.mean_ms)),
+    _figure("p95", _("p95 ms"), "p95_ms", lambda row: milliseconds(row.p95_ms)),
+    _figure("maximum", _("Max ms"), "max_ms", lambda row: milliseconds(row.max_ms)),
+    _figure("rows_per_call", _("Rows per call"), "rows_per_call", lambda row: number(row.rows_per_call)),
+    _figure("errors", _("Errors"), "errors", _errors),
+    _figure("seen", _("Last seen"), "last_seen", _last_seen),
+)
 
 
 @admin.display(description=_("Review"))
@@ -253,4 +248,4 @@ def review(statement: Any) -> SafeString:
     return format_html('<span class="status {}">{}</span>{}', row.status, Review.Status(row.status).label, by)
 
 
-COLUMNS = (share_of_load, statement, calls, mean, p95, maximum, rows_per_call, errors, seen, review)
+COLUMNS = (share_of_load, statement, *FIGURES, review)
