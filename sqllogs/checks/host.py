@@ -161,11 +161,13 @@ def check_router() -> Iterator[CheckMessage]:
     # that answers decides, and ours answers for no model but its own.
     lines = f'DATABASE_ROUTERS = ["{ROUTER}", *globals().get("DATABASE_ROUTERS", [])]'
     reads, writes = router.db_for_read(SQLLog), router.db_for_write(SQLLog)
-    if (reads, writes) != (ring, ring) or not router.allow_migrate_model(ring, SQLLog):
+    may_migrate = router.allow_migrate_model(ring, SQLLog)
+    if (reads, writes) != (ring, ring) or not may_migrate:
+        may = "may" if may_migrate else "may not"
         yield Gap(
             ERROR,
             f"The database routers do not keep the SQL log in {ring!r}: it is read from {reads!r} and "
-            f"written to {writes!r}.",
+            f"written to {writes!r}, and `migrate` {may} create its tables in {ring!r}.",
             id="sqllogs.E004",
             file="SETTINGS_MODULE",
             lines=lines,
