@@ -47,6 +47,7 @@ class RecordListFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[SQLLog]) -> QuerySet[SQLLog]:
         if (value := self.value()) is None:
             return queryset
+        # The API's own filter, so that the list and the API agree about every value.
         filterset = SQLLogFilter({str(self.parameter_name): value}, queryset)
         if not filterset.is_valid():
             raise IncorrectLookupParameters
@@ -141,6 +142,7 @@ class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at ru
 
     @property
     def records(self) -> Records:
+        # Without the admin's ordering: the order of the slots is newest first, and needs no sorting.
         return cast(Records, self.object_list).order_by()
 
     @cached_property

@@ -89,9 +89,9 @@ def _fieldsets() -> Iterator[tuple[Any, Any]]:
 
 class SQLLogAdmin(ReadOnlyAdmin):
     actions = None
-    list_display = ("sent_at", "took", "rows", "statement", "where_from", "trace")
+    list_display = ("sent_at", "took", "row_count", "statement", "where_from", "trace")
     list_display_links = ("sent_at",)
-    sortable_by = ("sent_at", "took", "rows")
+    sortable_by = ("sent_at", "took", "row_count")
     list_filter = FILTERS
     list_max_show_all = 0
     ordering = ("-seq",)
@@ -162,7 +162,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
         return f"{milliseconds(log.duration_ms)} ms"
 
     @admin.display(description=_("Rows"), ordering="rows")
-    def rows(self, log: SQLLog) -> str:
+    def row_count(self, log: SQLLog) -> str:  # `rows` would be the model's field, in the host's format
         return number(log.rows)
 
     @admin.display(description=_("Statement"))

@@ -34,11 +34,12 @@ class ReviewListFilter(SimpleListFilter):
 
     template = "admin/sqllogs/statement/filter.html"
 
+    # The changelist computes the values: `lookups` and `queryset` are what the admin asks of any filter.
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> tuple[tuple[str, str], ...]:
         return ()
 
     def has_output(self) -> bool:
-        return True
+        return True  # by default a filter without lookups is hidden
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         return None
@@ -55,6 +56,7 @@ class ReviewListFilter(SimpleListFilter):
     def load_by_value(self, changelist: Any) -> dict[str, tuple[str | Promise, float]]:
         """Return label and percentage of the load of each value."""
         shares: dict[str, float] = changelist.shares[self.parameter_name]
+        # Escaped, because a comma in a parameter separates values: a route may contain one.
         by_value = {parameters.escaped(value): (value, share) for value, share in shares.items()}
         shown: dict[str, tuple[str | Promise, float]] = dict(list(by_value.items())[:CHOICES_MAX])
         if (value := self.value()) and value not in shown:
@@ -81,6 +83,7 @@ class TimeRangeFilter(ReviewListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         for value, label in RANGES.items():
             is_default = value == DEFAULT_RANGE
+            # The default is absent from the URL, so that "Remove all filters" leads to it.
             choice = self._choice(changelist, None if is_default else value, label)
             yield choice | {"selected": self.selected() == value}
 
@@ -91,6 +94,7 @@ class DerivedListFilter(ReviewListFilter):
     labels: Mapping[str, str | Promise]
 
     def selected(self) -> str | None:
+        # The admin answers it by a redirect to the list without filters.
         if self.value() not in (None, *self.labels):
             raise IncorrectLookupParameters
         return self.value()

@@ -105,6 +105,7 @@ def range_query(begin: str) -> str:
 
 
 def _origins(detail: StatementDetail) -> list[StatisticsTable]:
+    # Statistics know the route, not the call site: as a key it would multiply their rows.
     return [
         StatisticsTable(
             title=title, label=label, rows=_origin_rows(detail, name), of_records=name == "call_site"
@@ -128,7 +129,7 @@ def _origin_rows(detail: StatementDetail, name: str) -> list[StatisticsRow]:
 
 def _records_url(fingerprint: str, name: str, value: str | None) -> str | None:
     """Return the URL of a statement's records from one origin."""
-    records = page_url("list")
+    records = page_url("list")  # a project may have the admin without the page
     if not (records and value):
         return None
     return f"{records}?{urlencode({'fingerprint': fingerprint, name: parameters.escaped(value)})}"
@@ -143,7 +144,7 @@ def _comparisons(detail: StatementDetail) -> list[StatisticsTable]:
     return [
         StatisticsTable(title=title, label=label, rows=_compared_rows(parts), has_change=True)
         for title, label, parts in found
-        if len(parts) > 1
+        if len(parts) > 1  # one alone has nothing to be compared with
     ]
 
 

@@ -179,14 +179,16 @@ def check_router() -> Iterator[CheckMessage]:
     # that answers decides, and ours answers only for its own models.
     lines = f'DATABASE_ROUTERS = ["{ROUTER}", *globals().get("DATABASE_ROUTERS", [])]'
     reads, writes = router.db_for_read(SQLLog), router.db_for_write(SQLLog)
-    if (reads, writes) != (ring, ring) or not router.allow_migrate_model(ring, SQLLog):
+    may_migrate = router.allow_migrate_model(ring, SQLLog)
+    if (reads, writes) != (ring, ring) or not may_migrate:
+        may = _("may") if may_migrate else _("may not")
         yield MissingLines(
             ERROR,
             _(
                 "The database routers do not keep the SQL log in %(alias)r: it is read from %(reads)r and "
-                "written to %(writes)r."
+                "written to %(writes)r, and `migrate` %(may)s create its tables in %(alias)r."
             )
-            % {"alias": ring, "reads": reads, "writes": writes},
+            % {"alias": ring, "reads": reads, "writes": writes, "may": may},
             id="sqllogs.E004",
             file="SETTINGS_MODULE",
             lines=lines,

@@ -55,4 +55,5 @@ def test_router_of_tenants_before_ours_is_reported_with_the_line_to_add(tmp_path
     with pytest.raises(AssertionError) as failure:
         run("tenants", tmp_path, TENANTS_ROUTER_FIRST="1", **tenants)
     assert "sqllogs.E004" in str(failure.value)
+    assert "`migrate` may not create its tables in 'sqllogs'" in str(failure.value)
     assert 'DATABASE_ROUTERS = ["sqllogs.routers.SQLLogsRouter", *' in str(failure.value)

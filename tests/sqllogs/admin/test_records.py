@@ -1,4 +1,4 @@
-"""Records in the admin: to be read by who may, and nothing else."""
+"""Records in the admin are read-only, and only for users with the permission."""
 
 import re
 
@@ -97,7 +97,7 @@ def test_list_is_filtered_and_searched(admin, query, expected):
     "query",
     ["?min_ms=abc", "?from=yesterday", "?p=99", "?p=100000000000000000000", "?error=" + "x" * 3000 + ",%00"],
 )
-def test_nonsense_leads_back_to_the_list(admin, query):
+def test_invalid_parameters_redirect_to_the_list(admin, query):
     fill(150, capacity=150)
     answer = admin.get(URL + query)
     assert (answer.status_code, answer["Location"]) == (302, f"{URL}?e=1")
@@ -115,7 +115,7 @@ def test_list_is_paged_and_counted_up_to_its_cap(admin):
     assert "250 SQL logs" in admin.get(URL).text
 
 
-def test_list_that_is_too_long_to_be_counted_says_so(admin):
+def test_list_says_if_it_is_too_long_to_be_counted(admin):
     fill(COUNT_MAX + 5, capacity=COUNT_MAX + 5)
     assert shown(admin, "?p=100")[-1] == 6
     assert "the first 10,000 that match" in admin.get(URL).text
@@ -139,7 +139,7 @@ def test_address_of_a_record_is_its_number_and_not_its_slot(admin):
 
 
 @pytest.mark.parametrize("name", ["x", "0", "-1", "9" * 30, "%F0%9F%92%A5"])
-def test_record_that_is_not_there_leads_to_the_index(admin, name):
+def test_unknown_record_redirects_to_the_index(admin, name):
     fill(3)
     answer = admin.get(f"{URL}{name}/change/")
     assert (answer.status_code, answer["Location"]) == (302, "/admin/")
@@ -156,7 +156,7 @@ def test_nothing_can_be_changed(admin):
     assert "<input" not in text.partition('id="content-main"')[2].replace('<input type="hidden"', "")
 
 
-def test_text_is_for_those_with_the_permission(db):
+def test_text_requires_its_permission(db):
     put_statement(sql="SELECT secret FROM vault", tables="vault")
     fill(2)
     client = staff("view_sqllog")
@@ -167,14 +167,14 @@ def test_text_is_for_those_with_the_permission(db):
     assert shown(client, "?q=secret") == []
 
 
-def test_list_is_for_those_with_the_permission(db):
+def test_list_requires_the_permission(db):
     client = staff("view_sqllog_text")
     assert client.get(URL).status_code == 403
     assert client.get(f"{URL}1/change/").status_code == 403
     assert Client().get(URL)["Location"].startswith("/admin/login/")
 
 
-def test_hostile_text_is_text(admin):
+def test_hostile_text_is_escaped(admin):
     put_statement(sql=f"SELECT '{HOSTILE}'", tables=HOSTILE)
     put(dict.fromkeys(("route", "view", "call_site", "error", "alias", "kind", "host"), HOSTILE))
     for url in (URL, f"{URL}1/change/", f"{URL}?q={HOSTILE}"):
@@ -183,12 +183,12 @@ def test_hostile_text_is_text(admin):
         assert HOSTILE not in text
 
 
-def test_trace_leads_to_its_queries_on_the_page(admin):
+def test_trace_links_to_its_queries_on_the_page(admin):
     put({"trace_id": "c" * 32})
     assert f'<a href="/sql-logs/?trace_id={"c" * 32}&amp;ordering=id">cccccccc</a>' in admin.get(URL).text
 
 
-def test_ring_that_cannot_be_read_is_told(admin, settings):
+def test_unreadable_ring_is_answered_with_503(admin, settings):
     settings.SQLLOGS = {"DATABASE": "nowhere"}
     for url in (URL, f"{URL}1/change/"):
         answer = admin.get(url)

@@ -1,4 +1,4 @@
-"""One of the slow queries: figures, places, samples, releases, what is decided about it, its plan."""
+"""The page of a slow query: figures, origins, samples, releases, review and plan."""
 
 import re
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 on_sqlite = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
 
 
-def test_page_has_figures_places_and_samples(admin, three):
+def test_page_has_figures_origins_and_samples(admin, three):
     text = words(admin, f"{B}/change/")
     for part in (
         "SELECT on app_book", "SELECT title FROM app_book", "N+1: 6 times", "Calls 6", "Mean 5.00 ms",
@@ -69,7 +69,7 @@ def test_charts_need_no_stylesheet(admin, three, path):
     assert [line for line in lines if "stroke" not in line] == []
 
 
-def test_page_is_of_the_time_chosen(admin, three):
+def test_page_is_limited_to_the_selected_time(admin, three):
     assert "No calls in this period." in words(admin, f"{A}/change/?from=now-5m")
     assert "Calls 2" in words(admin, f"{A}/change/?from=now-1w")
     assert "Calls 2" in words(admin, f"{A}/change/?from=yesterday")
@@ -84,7 +84,7 @@ def test_any_time_is_answered(admin, three, begin):
     assert admin.get(f"{URL}?from={begin}", follow=True).status_code == 200
 
 
-def test_releases_are_compared_the_last_one_first(admin):
+def test_releases_are_compared_latest_first(admin):
     releases = [("1", 10.0, 3), ("2", 15.0, 2), ("3", 15.2, 1)]
     put_calls(*(
         {"fingerprint": A, "release": name, "duration_ms": ms, "time": ago(hours=hours)}
@@ -107,7 +107,7 @@ def test_time_since_the_review_is_compared_with_that_before(admin):
     assert re.search(r"20\.0 % Since the review 1 10\.0 -50 % .*80\.0 % Before the review 2 20\.0", text)
 
 
-def test_statement_that_nobody_knows_is_not_found(admin, three):
+def test_unknown_statement_is_not_found(admin, three):
     for path in ("change", "explain", "review"):
         assert admin.get(f"{URL}{'e' * 16}/{path}/", follow=True).status_code == 404
         assert path == "change" or admin.post(f"{URL}{'e' * 16}/{path}/").status_code == 404
@@ -131,10 +131,10 @@ def test_numbers_of_the_graphs_are_not_those_of_the_hosts_language(admin, three,
     assert not [found for found in numbers if "," in found]
 
 
-# ---- Deciding.
+# ---- Reviews.
 
 
-def test_decision_is_noted_with_a_note(admin, three):
+def test_review_is_stored_with_its_note(admin, three):
     answer = admin.post(f"{URL}{A}/review/?from=now-1h", {"status": "ignored", "note": "by night"})
     assert (answer.status_code, answer["Location"]) == (302, f"{URL}{A}/change/?from=now-1h")
     review = Review.objects.get()
@@ -145,13 +145,13 @@ def test_decision_is_noted_with_a_note(admin, three):
 
 
 @pytest.mark.parametrize("data", [{"status": "x"}, {}, {"status": "open", "note": "x" * 10_001}])
-def test_decision_that_is_none_changes_nothing(admin, three, data):
+def test_invalid_review_changes_nothing(admin, three, data):
     admin.post(f"{URL}{A}/review/", data)
     assert reviews.decided() == {}
     assert "The review was not saved:" in words(admin, f"{A}/change/")
 
 
-def test_deciding_takes_its_permission(three):
+def test_reviewing_requires_its_permission(three):
     client = staff("view_sqllog")
     reviews.decide([A], "open", by="ann", note="wait for the index")
     assert client.post(f"{URL}{A}/review/", {"status": "ignored"}).status_code == 403
@@ -178,7 +178,7 @@ def explained(client, **data):
     return visible_text(answer.text.partition('<section id="explained">')[2])
 
 
-def test_plan_is_shown_with_what_to_bear_in_mind(of_ring):
+def test_plan_is_shown_with_its_notes(of_ring):
     text = explained(login(User.objects.create_superuser("admin")))
     assert text.startswith(f"Plan on {ALIAS}")
     assert of_ring in text
@@ -186,14 +186,14 @@ def test_plan_is_shown_with_what_to_bear_in_mind(of_ring):
 
 
 @on_sqlite
-def test_plan_is_asked_where_the_statement_has_run_and_nowhere_else(ring_alias, db):
+def test_plan_comes_only_from_a_database_that_ran_the_statement(ring_alias, db):
     put_statement(A, "SELECT seq FROM sqllogs_sqllog WHERE slot = ?")
     put_calls({"fingerprint": A, "alias": "gone"}, {"fingerprint": A, "alias": ring_alias})
     client = login(User.objects.create_superuser("admin"))
     options = Page(client.get(f"{URL}{A}/change/")).all("option")
     assert len(options) == 2
     assert explained(client, alias="gone").startswith("Plan There is no database 'gone' in DATABASES here.")
-    assert explained(client, alias="default").startswith(f"Plan on {ALIAS}")  # the newest record tells
+    assert explained(client, alias="default").startswith(f"Plan on {ALIAS}")  # the alias of the newest record
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_plan_is_asked_where_the_statement_has_run_and_nowhere_else(ring_alias, 
     ],
 )
 @on_sqlite
-def test_why_there_is_no_plan_is_said_in_words(ring_alias, db, statement, reason):
+def test_reason_for_a_missing_plan_is_shown(ring_alias, db, statement, reason):
     put_statement(A, **statement)
     put_calls({"fingerprint": A, "alias": ring_alias})
     client = login(User.objects.create_superuser("admin"))
@@ -214,24 +214,24 @@ def test_why_there_is_no_plan_is_said_in_words(ring_alias, db, statement, reason
     assert HOSTILE not in client.post(f"{URL}{A}/explain/").text
 
 
-def test_plan_is_not_offered_of_what_changes_data(admin, three):
+def test_plan_is_not_offered_for_a_statement_that_changes_data(admin, three):
     assert ">Explain</button>" in admin.get(f"{URL}{A}/change/").text
     assert ">Explain</button>" not in admin.get(f"{URL}{C}/change/").text
     assert "Only SELECT statements are explained here." in words(admin, f"{C}/change/")
 
 
 @pytest.mark.parametrize("missing", ["view_sqllog", "view_sqllog_text", "explain_sqllog"])
-def test_plan_takes_three_permissions(three, missing):
+def test_plan_requires_three_permissions(three, missing):
     client = staff(*(name for name in EVERYTHING if name != missing))
     assert client.post(f"{URL}{A}/explain/").status_code == 403
     assert ">Explain</button>" not in client.get(f"{URL}{A}/change/").text
 
 
-def test_plan_is_for_those_with_the_permissions(three):
+def test_plan_is_shown_with_the_permissions(three):
     client = staff("view_sqllog", "view_sqllog_text", "explain_sqllog")
     assert ">Explain</button>" in client.get(f"{URL}{A}/change/").text
     assert "app_author" in explained(client)
 
 
-def test_address_of_a_plan_leads_back_to_the_statement(admin, three):
+def test_get_of_a_plan_redirects_to_the_statement(admin, three):
     assert admin.get(f"{URL}{A}/explain/?from=now-1h")["Location"] == f"{URL}{A}/change/?from=now-1h"

@@ -1,4 +1,4 @@
-"""The list of slow queries: statements by load, chosen, decided about and exported by who may."""
+"""The list of slow queries: filters, search, actions and permissions."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ __all__ = ["admin", "three"]
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
 
-def test_statements_come_by_their_share_of_the_load(admin, three):
+def test_statements_are_ordered_by_their_share_of_the_load(admin, three):
     assert shown(admin) == [A, B, C]
     text = words(admin)
     assert "60.0 % SELECT name FROM app_author WHERE id = ? authors/ app/views.py:3 a 2 30.0" in text
@@ -95,17 +95,23 @@ def test_list_is_filtered_and_searched(admin, three, query, expected):
     assert shown(admin, query) == expected
 
 
-def test_each_filter_tells_shares_of_the_load_under_the_other_filters(admin, three):
+def test_each_filter_shows_shares_of_the_load_under_the_other_filters(admin, three):
     text = words(admin)
-    for told in ("Suspects 30.0 %", "With errors 10.0 %", "SELECT 90.0 %", "other 10.0 %", "Open 100.0 %"):
-        assert told in text
+    for shown_share in (
+        "Suspects 30.0 %",
+        "With errors 10.0 %",
+        "SELECT 90.0 %",
+        "other 10.0 %",
+        "Open 100.0 %",
+    ):
+        assert shown_share in text
     assert "authors/ 66.7 % books/ 33.3 %" in text  # of what has a route
     text = words(admin, "?operation=SELECT")
     assert "SELECT 90.0 % DELETE 10.0 %" in text
     assert "Suspects 33.3 %" in text
 
 
-def test_many_routes_are_cut_and_the_one_that_is_on_is_kept(admin):
+def test_list_of_routes_is_cut_but_keeps_the_selected_one(admin):
     put_calls(*({"route": f"r{number:02}/", "duration_ms": 100.0 - number} for number in range(20)))
     assert f"r{CHOICES_MAX - 1:02}/" in words(admin)
     assert f"r{CHOICES_MAX:02}/" not in words(admin)
@@ -122,7 +128,7 @@ def test_value_with_a_comma_is_one_choice(admin):
     "query",
     ["?from=yesterday", "?p=99", "?status=x", "?error=x", "?repeats=1", "?alias=" + "x" * 3000, "?route=%00"],
 )
-def test_nonsense_leads_back_to_the_list(admin, three, query):
+def test_invalid_parameters_redirect_to_the_list(admin, three, query):
     answer = admin.get(URL + query)
     assert (answer.status_code, answer["Location"]) == (302, f"{URL}?e=1")
     assert shown(admin, "?e=1") == [A, B, C]
@@ -156,7 +162,7 @@ def test_list_takes_the_same_queries_however_many_statements(admin):
     assert queries(*range(2)) == queries(*range(2, 42))
 
 
-def test_what_had_no_room_in_the_statistics_is_a_row_without_a_page(admin):
+def test_other_statements_are_one_row_without_a_page(admin):
     put_calls({"fingerprint": "other"})
     assert shown(admin) == []
     assert "Other statements (beyond STATISTICS_KEYS_MAX)" in words(admin)
@@ -168,7 +174,7 @@ def test_what_had_no_room_in_the_statistics_is_a_row_without_a_page(admin):
 @pytest.mark.parametrize(
     ("action", "status"), [("mark_reviewed", "reviewed"), ("mark_ignored", "ignored"), ("reopen", "open")]
 )
-def test_statements_that_are_ticked_are_decided_about(admin, three, action, status):
+def test_selected_statements_are_reviewed(admin, three, action, status):
     answer = run(admin, action, A, C, query="?error=false")
     assert (answer.status_code, answer["Location"]) == (302, f"{URL}?error=false")
     assert {review.pk: (review.status, review.by) for review in Review.objects.all()} == {
@@ -181,7 +187,7 @@ def test_statements_that_are_ticked_are_decided_about(admin, three, action, stat
     assert f"{status.capitalize()} admin {timezone.now():%Y-%m-%d}" in text
 
 
-def test_all_that_match_are_decided_about(admin):
+def test_all_that_match_are_reviewed(admin):
     put_calls(*({"fingerprint": f"{number:016x}"} for number in range(70)), {"fingerprint": "other"})
     run(admin, "mark_ignored", "0" * 16, select_across="1")
     assert len(reviews.decided()) == 70
@@ -200,7 +206,7 @@ def test_figures_are_exported_as_csv_that_no_spreadsheet_runs(admin):
     assert (other["status"], other["reviewed_by"], other["note"]) == ("reviewed", "admin", "'+1")
 
 
-def test_figures_are_exported_as_json_with_what_they_are_of(admin, three):
+def test_figures_are_exported_as_json_with_their_source(admin, three):
     found = json.loads(run(admin, "export_json", A, C, query="?from=now-1w").content)
     assert (found["source"], found["count"]) == (three, 2)
     assert [row["fingerprint"] for row in found["results"]] == [A, C]
@@ -208,7 +214,7 @@ def test_figures_are_exported_as_json_with_what_they_are_of(admin, three):
     assert found["results"][1]["errors"] == 1
 
 
-# ---- Who may.
+# ---- Permissions.
 
 
 @pytest.mark.parametrize(
@@ -218,7 +224,7 @@ def test_figures_are_exported_as_json_with_what_they_are_of(admin, three):
         (EVERYTHING, ["mark_reviewed", "mark_ignored", "reopen", "export_csv", "export_json"]),
     ],
 )
-def test_actions_are_those_that_one_may_run(three, codenames, actions):
+def test_only_permitted_actions_are_offered(three, codenames, actions):
     client = staff(*codenames)
     options = [found["value"] for found in Page(client.get(URL)).all("option") if found.get("value")]
     assert options == actions
@@ -227,7 +233,7 @@ def test_actions_are_those_that_one_may_run(three, codenames, actions):
 
 
 @pytest.mark.parametrize("codenames", [(), ("view_sqllog_text", "review_sqllog", "explain_sqllog")])
-def test_nothing_is_for_those_without_the_permission_to_read(three, codenames):
+def test_everything_requires_the_permission_to_read(three, codenames):
     client = staff(*codenames)
     for path in ("", f"{A}/change/"):
         assert client.get(URL + path).status_code == 403
@@ -238,14 +244,14 @@ def test_nothing_is_for_those_without_the_permission_to_read(three, codenames):
     assert "Slow queries" not in client.get("/admin/").text
 
 
-def test_strangers_are_asked_to_log_in(three):
+def test_anonymous_users_are_redirected_to_the_login(three):
     for path in ("", f"{A}/change/"):
         assert Client().get(URL + path)["Location"].startswith("/admin/login/")
     for path in ("", f"{A}/review/", f"{A}/explain/"):
         assert Client().post(URL + path)["Location"].startswith("/admin/login/")
 
 
-def test_text_is_for_those_with_the_permission(three):
+def test_text_requires_its_permission(three):
     client = staff("view_sqllog", "explain_sqllog")
     assert shown(client) == [A, B, C]
     for path in ("", f"{A}/change/"):
@@ -259,7 +265,7 @@ def test_text_is_for_those_with_the_permission(three):
 
 
 @pytest.mark.parametrize("path", ["", f"{A}/review/", f"{A}/explain/"])
-def test_posts_take_a_csrf_token(admin, three, path):
+def test_posts_require_a_csrf_token(admin, three, path):
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.get())
     assert client.post(URL + path, {"status": "reviewed", "action": "reopen"}).status_code == 403
@@ -269,11 +275,11 @@ def test_posts_take_a_csrf_token(admin, three, path):
 @pytest.mark.parametrize(
     "path", ["add/", f"{A}/delete/", f"{A}/history/", "x/change/", f"{A.upper()}/change/"]
 )
-def test_what_else_the_admin_has_for_models_is_not_there(admin, three, path):
+def test_other_addresses_of_a_model_do_not_exist(admin, three, path):
     assert admin.get(URL + path).status_code == 404
 
 
-def test_hostile_text_is_text(admin):
+def test_hostile_text_is_escaped(admin):
     names = ("route", "view", "call_site", "error", "alias", "kind", "host", "release", "method")
     put_statement(A, sql=f"SELECT '{HOSTILE}'", tables=HOSTILE)
     call = {"fingerprint": A, "trace_id": HOSTILE}
@@ -290,7 +296,7 @@ def test_hostile_text_is_text(admin):
 # ---- The log itself.
 
 
-def test_ring_that_cannot_be_read_is_told(admin, settings):
+def test_unreadable_ring_is_answered_with_503(admin, settings):
     settings.SQLLOGS = {"DATABASE": "nowhere"}
     for path in ("", f"{A}/change/"):
         assert admin.get(URL + path).status_code == 503
@@ -298,7 +304,7 @@ def test_ring_that_cannot_be_read_is_told(admin, settings):
         assert admin.post(URL + path, {"status": "open"}).status_code == 503
 
 
-def test_answers_are_kept_by_nobody(admin, three):
+def test_answers_are_not_cached(admin, three):
     for path in ("", f"{A}/change/"):
         assert "no-store" in admin.get(URL + path)["Cache-Control"]
     assert "no-store" in run(admin, "export_csv", A)["Cache-Control"]
@@ -306,7 +312,7 @@ def test_answers_are_kept_by_nobody(admin, three):
 
 
 @pytest.mark.parametrize("path", ["", f"{A}/change/"])
-def test_filling_in_a_page_asks_the_ring_nothing(admin, three, django_assert_num_queries, path):
+def test_rendering_a_page_sends_no_query(admin, three, django_assert_num_queries, path):
     request = RequestFactory().get(URL + path)
     request.user = User.objects.get()
     view, args, kwargs = resolve(URL + path)
