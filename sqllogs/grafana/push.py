@@ -151,7 +151,7 @@ def _folder(grafana: Grafana, uid: str, title: str) -> ProvisionResult:
         return _failed("folder", title, found)
     return ProvisionResult(
         kind="folder", name=title, state=ProvisionState.UNCHANGED
-    )  # even if its title was changed
+    )  # also if its title was changed
 
 
 def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> ProvisionResult:
@@ -185,7 +185,8 @@ def _is_in(folder_uid: str, found: GrafanaResponse) -> bool:
 
 
 def _within(ours: Any, theirs: Any) -> bool:
-    """Return whether `theirs` contains all of `ours`; Grafana adds more values."""
+    """Return whether `theirs` contains all of `ours`."""
+    # Grafana adds values of its own: if equality was required, each run would write a new version.
     if isinstance(ours, dict):
         return isinstance(theirs, dict) and all(
             key in theirs and _within(value, theirs[key]) for key, value in ours.items()

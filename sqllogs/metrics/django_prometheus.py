@@ -1,7 +1,7 @@
-"""Fix faults of django-prometheus' middleware and cache backends; the metrics keep their names.
+"""Middleware and cache backends of django-prometheus with their faults fixed; the metrics keep their names.
 
 Named in the host's settings; runs in the thread or task of the request. The original cache backends return
-the default for a cached 0, False or empty string and count a miss.
+the default for a cached 0, False or empty string, and count a miss.
 """
 
 from typing import Any

@@ -155,7 +155,7 @@ def test_several_values_come_by_comma_or_by_several_options(ring_alias):
     ("arguments", "reason"),
     [
         (["tail", "--min-ms", "x"], "--min-ms: Enter a number"),
-        (["tail", "--from", "yesterday"], "--from: Give a time as"),
+        (["tail", "--from", "yesterday"], "--from: Must be a time such as"),
         (["tail", "--limit", "1001"], "--limit: Must be a number from 0 to 1,000"),
         (["trace", "xyz"], "'xyz' is not a trace id"),
         (["trace", "abc"], "The ring has no record of trace 0{29}abc"),
