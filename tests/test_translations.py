@@ -2,9 +2,16 @@
 
 import ast
 import re
+import struct
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.utils.translation import override
+
+from sqllogs import conf
+from sqllogs.cli import SUBCOMMANDS
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("admin", "api", "checks", "cli", "grafana", "management", "page", "read")
@@ -132,3 +139,54 @@ def test_texts_that_cannot_be_extracted_or_reordered_are_found():
     assert not_extractable("gettext(message)") == [1]
     assert unnamed_placeholders('_("%s deleted")') == [(1, "%s deleted")]
     assert unnamed_placeholders('_("%(load)s %% of it")') == []
+
+
+GERMAN = {
+    "": "Content-Type: text/plain; charset=UTF-8\n",
+    "Must be true or false.": "Muss true oder false sein.",
+    "Must be at least %(minimum)s.": "Muss mindestens %(minimum)s sein.",
+    "Invalid capacity %(rows)s: must be a number from 1 to %(maximum)s.": "Höchstens %(maximum)s.",
+    "Change the capacity of the ring; the newest records are kept.": "Kapazität des Rings ändern.",
+}
+
+
+def write_catalog(path, texts):
+    """Write a compiled catalog, as msgfmt does."""
+    pairs = [(key.encode(), text.encode()) for key, text in sorted(texts.items())]
+    keys_at = 28
+    texts_at = keys_at + 8 * len(pairs)
+    data_at = texts_at + 8 * len(pairs)
+    data, tables = b"", [b"", b""]
+    for part in (0, 1):
+        for pair in pairs:
+            tables[part] += struct.pack("<II", len(pair[part]), data_at + len(data))
+            data += pair[part] + b"\0"
+    path.parent.mkdir(parents=True)
+    head = struct.pack("<7I", 0x950412DE, 0, len(pairs), keys_at, texts_at, 0, 0)
+    path.write_bytes(head + tables[0] + tables[1] + data)
+
+
+@pytest.fixture
+def german(settings, tmp_path):
+    write_catalog(tmp_path / "de" / "LC_MESSAGES" / "django.mo", GERMAN)
+    settings.LOCALE_PATHS = [tmp_path]
+    with override("de"):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resize", "0"], "Höchstens 2,147,483,647."),  # an error of a command
+        (["stats", "--slow", "maybe"], "--slow: Muss true oder false sein."),  # one of the API's
+    ],
+)
+def test_translation_of_a_project_is_used_in_the_terminal(german, arguments, message):
+    with pytest.raises(CommandError) as failed:
+        call_command("sqllogs", *arguments, stdout=StringIO(), stderr=StringIO())
+    assert str(failed.value) == message
+
+
+def test_translation_of_a_project_is_used_in_help_and_settings(german):
+    assert str(SUBCOMMANDS["resize"].help) == "Kapazität des Rings ändern."
+    assert str(conf.find_problem("CAPACITY_ROWS", 0)) == "Muss mindestens 1 sein."

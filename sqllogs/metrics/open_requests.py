@@ -80,8 +80,8 @@ class _OpenRequest:
 
     def is_repeating(self, rules: Rules) -> bool:
         return any(
-            one.times > 1 and rules.is_suspect(_row(one.statement), call_site, one.repetition())
-            for (_, call_site), one in self.call_sites.items()
+            group.times > 1 and rules.is_suspect(_row(group.statement), call_site, group.repetition())
+            for (_, call_site), group in self.call_sites.items()
         )
 
     def is_complete(self, now_s: float) -> bool:

@@ -55,14 +55,14 @@ def given(query: QueryDict, names: Iterable[str], repeatable: Collection[str] = 
 
     Repeating one of `repeatable` is the same as separating its values by commas.
     """
-    found = {}
+    present = {}
     for name in names:
         values = [value for value in query.getlist(name) if value.strip() not in ABSENT]
         if len(values) > 1 and name not in repeatable:
             raise ParameterError(name, gettext("%(name)s must not be repeated.") % {"name": name})
         if values:
-            found[name] = _checked(name, ",".join(values))
-    return found
+            present[name] = _checked(name, ",".join(values))
+    return present
 
 
 def _checked(name: str, value: str) -> str:

@@ -131,18 +131,18 @@ def series(
     """Return the lines of the `top` groups by total time, and one for all others."""
     records = in_ring(filtered, ring).annotate(bucket=Bucket("time", step_s=step_s))
     keys = ("bucket",) if group_by is None else ("bucket", group_column(group_by))
-    found = list(parts(records, *keys, more=False))
+    scanned = list(parts(records, *keys, more=False))
     if group_by is None:
         line: GroupSeries[Figures] = GroupSeries(value=None)
-        for part in found:
+        for part in scanned:
             _add(line, part)
         return [line]
-    return _top(found, GroupValues(group_by, {part.keys[1] for part in found}), top)
+    return _top(scanned, GroupValues(group_by, {part.keys[1] for part in scanned}), top)
 
 
-def _top(found: Iterable[AggregatePart], value_of: GroupValues, top: int) -> list[GroupSeries[Figures]]:
+def _top(scanned: Iterable[AggregatePart], value_of: GroupValues, top: int) -> list[GroupSeries[Figures]]:
     totals: dict[GroupValue, float] = defaultdict(float)
-    for part in found:
+    for part in scanned:
         for value in value_of[part.keys[1]]:
             totals[value] += part.total_ms
     ranked = sorted(totals, key=lambda value: (-totals[value], value or ""))
@@ -150,15 +150,15 @@ def _top(found: Iterable[AggregatePart], value_of: GroupValues, top: int) -> lis
         value: GroupSeries(value=value) for value in ranked[:top]
     }
     others: GroupSeries[Figures] = GroupSeries(value=next(name for name in OTHER_SERIES if name not in lines))
-    for value, part in _by_value(found, value_of):
+    for value, part in _by_value(scanned, value_of):
         _add(lines.get(value, others), part)
     return [*lines.values(), *([others] if others.points else [])]
 
 
 def _by_value(
-    found: Iterable[AggregatePart], value_of: GroupValues
+    scanned: Iterable[AggregatePart], value_of: GroupValues
 ) -> Iterator[tuple[GroupValue, AggregatePart]]:
-    for part in found:
+    for part in scanned:
         for value in value_of[part.keys[1]]:
             yield value, part
 
