@@ -111,7 +111,7 @@ def test_absence_of_repeats_is_reported(ring_alias):
     )
 
 
-def test_top_is_of_the_last_minutes_and_ends_where_it_is_piped(statements):
+def test_top_covers_the_last_minutes_and_prints_once_to_a_pipe(statements):
     row(3, duration_ms=5_000.0).save()  # of long ago
     summary, about, _, *found = rows(run("top"))
     assert summary[-4:] == ["load", "in", "these", "rows:"]
@@ -146,6 +146,6 @@ def test_top_follows_on_a_terminal_and_fits_it(statements, monkeypatch):
         (["stats", "--source", "statistics", "--min-ms", "5"], r"--min-ms: Statistics do not support min_ms"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_that_names_the_option(ring_alias, arguments, reason):
+def test_invalid_value_is_an_error_that_names_the_option(ring_alias, arguments, reason):
     with pytest.raises(CommandError, match=reason):
         run(*arguments, stdout=StringIO())
