@@ -291,29 +291,66 @@ def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
 
 
 class SQLLogFilter(django_filters.FilterSet):
-    """The filters of the API, in the order in which a database should test them: cheap ones first."""
+    """The filters of the API, in the order in which a database should test them: cheap ones first.
 
-    min_ms = MillisecondsFilter("duration_ms", "gte", label=_("At least (ms)"))
-    max_ms = MillisecondsFilter("duration_ms", "lte", label=_("At most (ms)"))
-    slow = SlowFilter("duration_ms", label=_("Slow"))
-    to = InstantFilter("time", "lt", label=_("To"))
-    error = ErrorFilter("error", label=_("Error"))
-    alias = ValuesFilter("alias", label=_("Database"))
-    vendor = ValuesFilter("vendor", label=_("Vendor"))
-    kind = ValuesFilter("kind", label=_("Kind"))
-    method = ValuesFilter("method", convert=str.upper, label=_("Method"))
-    route = ValuesFilter("route", label=_("Route"))
-    view = ValuesFilter("view", label=_("View"))
-    release = ValuesFilter("release", label=_("Release"))
-    service = ValuesFilter("service", label=_("Service"))
-    host = ValuesFilter("host", label=_("Host"))
-    trace_id = ValuesFilter("trace_id", convert=as_hex(32), label=_("Trace"))
-    request_id = ValuesFilter("request_id", label=_("Request"))
-    fingerprint = ValuesFilter("fingerprint", convert=as_hex(16), label=_("Fingerprint"))
-    call_site = ContainsFilter("call_site", label=_("Call site"))
-    operation = StatementFilter("operation", convert=str.upper, label=_("Operation"))
-    table = TableFilter("tables", label=_("Table"))
-    search = SearchFilter("sql", label=_("Search"))
+    A label names the field on the page; the help text describes it in the terminal and in OpenAPI.
+    """
+
+    min_ms = MillisecondsFilter(
+        "duration_ms", "gte", label=_("At least (ms)"), help_text=_("Minimum duration in milliseconds.")
+    )
+    max_ms = MillisecondsFilter(
+        "duration_ms", "lte", label=_("At most (ms)"), help_text=_("Maximum duration in milliseconds.")
+    )
+    slow = SlowFilter(
+        "duration_ms",
+        label=_("Slow"),
+        help_text=_("true: slow queries, of at least SLOW_MS. false: all others."),
+    )
+    to = InstantFilter(
+        "time", "lt", label=_("To"), help_text=_("End of the time range, exclusive; same format as `from`.")
+    )
+    error = ErrorFilter(
+        "error",
+        label=_("Error"),
+        help_text=_("true: failed queries. false: all others. Or names of exception classes."),
+    )
+    alias = ValuesFilter(
+        "alias",
+        label=_("Database"),
+        help_text=_("Aliases in DATABASES. Several values are separated by commas, as in most filters."),
+    )
+    vendor = ValuesFilter("vendor", label=_("Vendor"), help_text=_("Vendors: sqlite, postgresql, ..."))
+    kind = ValuesFilter(
+        "kind", label=_("Kind"), help_text=_("Kinds of units of work: request, command, task, thread.")
+    )
+    method = ValuesFilter("method", convert=str.upper, label=_("Method"), help_text=_("HTTP methods."))
+    route = ValuesFilter("route", label=_("Route"), help_text=_("URL patterns."))
+    view = ValuesFilter("view", label=_("View"), help_text=_("Names of views, commands or tasks."))
+    release = ValuesFilter("release", label=_("Release"), help_text=_("Releases of the application."))
+    service = ValuesFilter(
+        "service", label=_("Service"), help_text=_("Names of projects, if several write to one log.")
+    )
+    host = ValuesFilter("host", label=_("Host"), help_text=_("Host names."))
+    trace_id = ValuesFilter("trace_id", convert=as_hex(32), label=_("Trace"), help_text=_("Trace ids."))
+    request_id = ValuesFilter("request_id", label=_("Request"), help_text=_("X-Request-ID headers."))
+    fingerprint = ValuesFilter(
+        "fingerprint", convert=as_hex(16), label=_("Fingerprint"), help_text=_("Fingerprints of statements.")
+    )
+    call_site = ContainsFilter(
+        "call_site",
+        label=_("Call site"),
+        help_text=_("Parts of a call site, which is `path/file.py:line function`."),
+    )
+    operation = StatementFilter(
+        "operation", convert=str.upper, label=_("Operation"), help_text=_("SELECT, INSERT, ...")
+    )
+    table = TableFilter("tables", label=_("Table"), help_text=_("Tables that the statement uses."))
+    search = SearchFilter(
+        "sql",
+        label=_("Search"),
+        help_text=_("Part of the SQL text; requires the permission view_sqllog_text."),
+    )
 
     class Meta:
         model = SQLLog
@@ -323,7 +360,14 @@ class SQLLogFilter(django_filters.FilterSet):
     def get_filters(cls) -> OrderedDict[str, Filter]:
         """Add `from`, a keyword that cannot be the name of a class attribute."""
         filters = super().get_filters()
-        filters["from"] = InstantFilter("time", "gte", label=_("From"))
+        filters["from"] = InstantFilter(
+            "time",
+            "gte",
+            label=_("From"),
+            help_text=_(
+                "Start of the time range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."
+            ),
+        )
         return filters
 
     @classmethod
