@@ -55,6 +55,7 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
 
 def verify(value: bytes) -> Token | None:
     """Return the active token with this value, or None; record when it was used."""
+    # Tokens are long and random, so a plain hash is enough; a slow one would cost every request.
     digest = hashlib.sha256(value).hexdigest()
     match = None
     for token in active():  # compares all, so that the time taken does not depend on the match

@@ -132,6 +132,7 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
         return "statistics"
     if needs_ring:
         return "ring"
+    # The ring where it covers the range, because only its percentiles are exact.
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
 
 

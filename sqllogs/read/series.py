@@ -131,6 +131,7 @@ def series(
     """Return the lines of the `top` groups by total time, and one for all others."""
     records = in_ring(filtered, ring).annotate(bucket=Bucket("time", step_s=step_s))
     keys = ("bucket",) if group_by is None else ("bucket", group_column(group_by))
+    # The parts are added up here, so that one scan gives both the top groups and the line of all others.
     scanned = list(parts(records, *keys, more=False))
     if group_by is None:
         line: GroupSeries[Figures] = GroupSeries(value=None)
