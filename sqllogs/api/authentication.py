@@ -45,8 +45,8 @@ class ReaderRequest(Request):
     @property
     def known_reader(self) -> Reader | None:
         """The reader, if already authenticated and allowed to read; runs no authentication."""
-        found = getattr(self, "_auth", None)
-        return found if isinstance(found, Reader) and found.may_read else None
+        reader = getattr(self, "_auth", None)
+        return reader if isinstance(reader, Reader) and reader.may_read else None
 
 
 class ReaderAuthentication(BaseAuthentication):

@@ -65,7 +65,7 @@ class NotModifiedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validator:
-    """Everything that an answer depends on."""
+    """Identifies the state that an answer depends on; its ETag is weak, because `begin` and `end` move."""
 
     digest: str
     """Hash of the query, the reader's permissions, the settings and the state of the log."""
@@ -152,7 +152,7 @@ class SQLLogsView(APIView):
     http_method_names = ["get", "head", "options"]
     page: HTMLPage
     """Template and context of the page; required if PageRenderer is among the renderers."""
-    known: tuple[str, ...] = ()
+    other_parameters: tuple[str, ...] = ()
     """Parameters of the view besides the filters and `format`."""
     request: Request
 
@@ -210,9 +210,9 @@ class SQLLogsView(APIView):
         if self.is_for_browser:
             return
         format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
-        found = validator(self.request._request, format, with_text, facts, moving_ends=moving_ends)
-        found.revalidate(self.request._request, ring)
-        self.headers["ETag"] = found.etag
+        current = validator(self.request._request, format, with_text, facts, moving_ends=moving_ends)
+        current.revalidate(self.request._request, ring)
+        self.headers["ETag"] = current.etag
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, NotModifiedError):

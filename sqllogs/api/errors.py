@@ -19,7 +19,7 @@ from sqllogs.errors import ForbiddenParameterError, ParameterError, StoreUnavail
 from sqllogs.sql.text import storable
 
 _MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
-"""The words of SQLite, PostgreSQL and MySQL for it."""
+"""Parts of the messages of SQLite, PostgreSQL and MySQL."""
 
 
 class UnavailableError(exceptions.APIException):
@@ -35,10 +35,10 @@ def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
         forbidden = isinstance(exc, ForbiddenParameterError)
         code = status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_400_BAD_REQUEST
         return _response(code, exc.code, exc.message, field=exc.field)
-    known = _as_api_exception(exc)
-    if known is None:
+    error = _as_api_exception(exc)
+    if error is None:
         return None
-    return _response(known.status_code, _code(known), _message(known), headers=_headers(known))
+    return _response(error.status_code, _code(error), _message(error), headers=_headers(error))
 
 
 def _response(

@@ -1,7 +1,7 @@
-"""Bound what readers cost the application: time of a read, long reads at once, requests per reader.
+"""Limit the load of readers on the application: time per read, concurrent long reads, requests per reader.
 
-Used by `sqllogs.api.base_view` around every read but health, in the reader's thread. A read beyond a bound
-is answered at once with 503 or 429 and Retry-After; it never waits for another.
+Used by `sqllogs.api.base_view` around every read except health, in the reader's thread. A read beyond a limit
+is answered at once with 503 or 429 and Retry-After; it never waits for another read.
 """
 
 import os
@@ -30,15 +30,15 @@ from sqllogs.record import error_code
 
 LONG_RANGE = timedelta(days=1)
 LONG_RING_ROWS = 200_000
-"""Reads of less take a fraction of a second, so a dashboard may send a dozen of them at once."""
+"""Shorter reads take a fraction of a second, so a dashboard may send a dozen at once."""
 
 PROGRESS_INSTRUCTIONS = 10_000
-"""SQLite compares the time this often: about every 0.2 ms, at no cost that could be measured."""
+"""SQLite checks the time limit this often: about every 0.2 ms, without a measurable cost."""
 
 _SQLITE_INTERRUPTED = sqlite3.SQLITE_INTERRUPT
 _POSTGRESQL_CANCELED = "57014"
 _MYSQL_TIMEOUTS = frozenset({1969, 3024})
-"""Of MariaDB and of MySQL."""
+"""Error codes of MariaDB and MySQL."""
 
 
 class ReadTimeoutError(UnavailableError):
@@ -61,7 +61,7 @@ class ReaderThrottle(SimpleRateThrottle):
     """READ_RATE, per token or user, counted in each process."""
 
     scope = "reader"
-    # Not the host's cache: it may be a database, or down, and would be a dependency of every read.
+    # Not the host's cache, which may be a database or unavailable: every read would depend on it.
     cache = LocMemCache("sqllogs.api.limits", {})
 
     def get_rate(self) -> str | None:
@@ -73,7 +73,7 @@ class ReaderThrottle(SimpleRateThrottle):
 
 
 class _LongReads:
-    """Counts the long reads that are running; never blocks."""
+    """Counts the long reads in progress; never blocks."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
@@ -83,7 +83,7 @@ class _LongReads:
         self._running = 0
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         with self._lock:
             if self._running >= conf.load().readers_max:
                 raise TooManyReadersError
@@ -101,14 +101,14 @@ os.register_at_fork(after_in_child=_long_reads.reset_after_fork)
 
 def long_read() -> AbstractContextManager[None]:
     """Count a long read while it runs; raise TooManyReadersError on entry."""
-    return _long_reads.one()
+    return _long_reads.running()
 
 
 def is_long(scope: Scope, source: Source) -> bool:
     """Return whether a read may take seconds of CPU."""
     if source == "ring":
         return min(scope.ring.seq, scope.ring.capacity) > LONG_RING_ROWS
-    since, until = scope.asked["from"], scope.asked["to"] or scope.now
+    since, until = scope.filters["from"], scope.filters["to"] or scope.now
     return since is None or until - since > LONG_RANGE
 
 
@@ -140,7 +140,7 @@ def _is_timeout(cause: BaseException) -> bool:
 
 @contextmanager
 def _limit_sqlite(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator[None]:
-    # The limit is for the whole read: rows that Python adds up while SQLite steps count as well.
+    # The limit applies to the whole read, including the time in which Python adds up rows between steps.
     deadline_s = time.monotonic() + timeout_s
     connection.ensure_connection()
     driver = connection.connection
@@ -153,17 +153,17 @@ def _limit_sqlite(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator
 
 @contextmanager
 def _limit_postgresql(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator[None]:
-    # SET LOCAL and a transaction: with PgBouncer a setting of the session would reach other clients.
+    # Local to a transaction: with PgBouncer a setting of the session would reach other clients.
     is_nested = connection.in_atomic_block
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         cursor.execute(_SET_STATEMENT_TIMEOUT, [timeout_s, f"{timeout_s * 1000:.0f}ms"])
         former, _set = cursor.fetchone()
         yield
-        if is_nested:  # with ATOMIC_REQUESTS the transaction goes on
+        if is_nested:  # with ATOMIC_REQUESTS the transaction continues after the read
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [former])
 
 
-# A shorter limit of the role or the database stays.
+# Keeps a shorter limit of the role or the database.
 _SET_STATEMENT_TIMEOUT = """
     SELECT former, set_config('statement_timeout', CASE
         WHEN former::interval BETWEEN interval '1 ms' AND make_interval(secs => %s) THEN former
@@ -175,7 +175,7 @@ _SET_STATEMENT_TIMEOUT = """
 @contextmanager
 def _limit_mysql(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator[None]:
     is_mariadb = getattr(connection, "mysql_is_mariadb", False)
-    # MariaDB has seconds, MySQL milliseconds.
+    # MariaDB's limit is in seconds, MySQL's in milliseconds.
     name = "max_statement_time" if is_mariadb else "max_execution_time"
     timeout = timeout_s if is_mariadb else round(timeout_s * 1000)
     with connection.cursor() as cursor:

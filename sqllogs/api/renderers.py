@@ -46,12 +46,12 @@ class Negotiation(DefaultContentNegotiation):
 
     def filter_renderers(self, renderers: Iterable[BaseRenderer], format: str) -> list[BaseRenderer]:
         renderers = list(renderers)
-        found = [renderer for renderer in renderers if renderer.format == format]
-        if not found:
+        matching = [renderer for renderer in renderers if renderer.format == format]
+        if not matching:
             formats = ", ".join(renderer.format for renderer in renderers)
             message = _("format must be one of: %(formats)s.") % {"formats": formats}
             raise ParameterError("format", message)
-        return found
+        return matching
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -55,14 +55,15 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
 
 def verify(value: bytes) -> Token | None:
     """Return the active token with this value, or None; record when it was used."""
+    # Tokens are long and random, so a plain hash is enough; a slow one would cost every request.
     digest = hashlib.sha256(value).hexdigest()
-    found = None
+    match = None
     for token in active():  # compares all, so that the time taken does not depend on the match
         if hmac.compare_digest(token.digest, digest):
-            found = token
-    if found is not None:
-        _note_use(found)
-    return found
+            match = token
+    if match is not None:
+        _record_use(match)
+    return match
 
 
 def revoke(name: str, digest_prefix: str = "") -> int:
@@ -87,19 +88,19 @@ def _check(token: str) -> None:
         message = _("The token must have at least %(count)s characters; omit it to generate one.")
         raise TokenError(message % {"count": LENGTH_MIN})
     if token == settings.SECRET_KEY:
-        raise TokenError(_("The token must not be the SECRET_KEY, which must never leave the server."))
+        raise TokenError(_("The token must not be the SECRET_KEY, which must not leave the server."))
     if not _VALUE.fullmatch(token):
         raise TokenError(_("The token may contain only letters, digits and . _ ~ + / - characters."))
 
 
 def _store(name: str, digest: str, *, replace: bool) -> None:
-    known = Token.objects.filter(digest=digest).first()
-    if known is not None and known.name != name:
+    existing = Token.objects.filter(digest=digest).first()
+    if existing is not None and existing.name != name:
         message = _("This token already belongs to '%(name)s'; choose another.")
-        raise TokenError(message % {"name": known.name})
-    if known is not None and known.revoked_at is None:
+        raise TokenError(message % {"name": existing.name})
+    if existing is not None and existing.revoked_at is None:
         return
-    if known is not None and not replace:
+    if existing is not None and not replace:
         raise TokenError(_("The token has been revoked; choose another, or reactivate it with --replace."))
     if active().filter(name=name).count() >= ACTIVE_MAX:
         message = _(
@@ -110,7 +111,7 @@ def _store(name: str, digest: str, *, replace: bool) -> None:
     Token.objects.update_or_create(digest=digest, defaults={"name": name, "revoked_at": None})
 
 
-def _note_use(token: Token) -> None:
+def _record_use(token: Token) -> None:
     now = datetime.now(UTC)
     if token.last_used_at is not None and now - token.last_used_at < USE_INTERVAL:
         return

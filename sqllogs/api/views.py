@@ -54,7 +54,7 @@ from sqllogs.read.pagination import PAGE, PARAMETERS, CursorPage, OffsetPage, re
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.scope import Scope, Source, choose_source
-from sqllogs.read.series import Graph
+from sqllogs.read.series import SeriesOptions
 from sqllogs.read.stats import StatsAnswer
 
 
@@ -65,7 +65,7 @@ class AggregateView(ReadingView):
 
     def scope(self, request: Request) -> Scope:
         """Parse the filters; raise ParameterError."""
-        filterset = SQLLogFilter.from_query(request.query_params, {*self.known, FORMAT})
+        filterset = SQLLogFilter.from_query(request.query_params, {*self.other_parameters, FORMAT})
         self.refuse_search(filterset)
         version = ring.version()  # before the data: a tag may be too old, never too new
         return Scope.from_filters(filterset, version=version, with_text=self.reader.may_read_text)
@@ -73,7 +73,7 @@ class AggregateView(ReadingView):
     def revalidate_scope(self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0) -> None:
         """Raise NotModifiedError if the client already has this answer."""
         query, span = self.request.query_params, scope.span
-        moving_ends = moving_ends_of(query, scope.asked["from"], scope.asked["to"])
+        moving_ends = moving_ends_of(query, scope.filters["from"], scope.filters["to"])
         tick = length_tick(query, span.begin, span.end, scope.now)
         facts: tuple[object, ...] = (scope.version, chosen, tick)
         if chosen == "statistics":
@@ -102,7 +102,7 @@ class StatsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("statements.html", stats_page)
-    known = ("group_by", "source", *PAGE)
+    other_parameters = ("group_by", "source", *PAGE)
 
     def read(self, request: Request) -> Any:
         query = request.query_params
@@ -117,16 +117,16 @@ class StatsView(AggregateView):
 class SeriesView(AggregateView):
     """Totals and percentiles over time, for charts."""
 
-    known = ("group_by", "source", "step", "top")
+    other_parameters = ("group_by", "source", "step", "top")
 
     def read(self, request: Request) -> Any:
         query = request.query_params
         scope = self.scope(request)
-        graph = Graph.from_query(query)
-        chosen = choose_source(scope, parameters.read_source(query), graph.group_by)
-        step_s = graph.step_for(scope.span.begin, scope.span.end)
+        options = SeriesOptions.from_query(query)
+        chosen = choose_source(scope, parameters.read_source(query), options.group_by)
+        step_s = options.step_for(scope.span.begin, scope.span.end)
         self.revalidate_scope(scope, chosen, step_s=step_s)
-        return series.read_series(scope, graph, chosen)
+        return series.read_series(scope, options, chosen)
 
 
 class RequestsView(AggregateView):
@@ -134,7 +134,7 @@ class RequestsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("requests.html", requests_page)
-    known = PAGE
+    other_parameters = PAGE
 
     def read(self, request: Request) -> Any:
         scope = self.scope(request)
@@ -149,7 +149,7 @@ class RepeatsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("repeats.html", repeats_page)
-    known = PAGE
+    other_parameters = PAGE
 
     def read(self, request: Request) -> Any:
         scope = self.scope(request)
@@ -163,18 +163,18 @@ class TraceView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("trace.html", trace_page)
-    known = ("limit", "offset", "cursor")
+    other_parameters = ("limit", "offset", "cursor")
 
     def read(self, request: Request, trace_id: str) -> Any:
         scope = self.scope(request)
         paging = CursorPage.from_query(
             parameters.with_defaults(request.query_params, ordering="id", limit="1000")
         )
-        wanted = _parse_id(trace_id, digits=32)
+        trace_id = _parse_id(trace_id, digits=32)
         self.revalidate_scope(scope)
-        records = scope.records.filter(trace_id=wanted)
+        records = scope.records.filter(trace_id=trace_id)
         page = read_page(request._request, records, paging, with_text=scope.with_text)
-        return traces.trace_of(wanted, page, scope.span)
+        return traces.trace_of(trace_id, page, scope.span)
 
 
 class FingerprintView(AggregateView):
@@ -185,23 +185,23 @@ class FingerprintView(AggregateView):
 
     def read(self, request: Request, fingerprint: str) -> Any:
         scope = self.scope(request)
-        wanted = _parse_id(fingerprint, digits=16)
+        fingerprint = _parse_id(fingerprint, digits=16)
         self.revalidate_scope(scope)
-        found = statement.read_statement(request._request, scope, wanted)
-        if found is None:
+        answer = statement.read_statement(request._request, scope, fingerprint)
+        if answer is None:
             message = _("Statement %(fingerprint)s does not exist.")
-            raise exceptions.NotFound(message % {"fingerprint": wanted})
-        return found
+            raise exceptions.NotFound(message % {"fingerprint": fingerprint})
+        return answer
 
 
 class EventsView(ReadingView):
     """Deploys and migrations, for annotations."""
 
     renderer_classes = TABLE_RENDERERS
-    known = (*events.PARAMETERS, *PAGE)
+    other_parameters = (*events.PARAMETERS, *PAGE)
 
     def read(self, request: Request) -> Any:
-        parameters.refuse_unknown(request.query_params, {*self.known, FORMAT})
+        parameters.refuse_unknown(request.query_params, {*self.other_parameters, FORMAT})
         return events.read_events(request._request, request.query_params)
 
 
@@ -239,15 +239,15 @@ class RecordList(ReadingView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("records.html", list_page)
-    known = PARAMETERS
+    other_parameters = PARAMETERS
 
     def read(self, request: Request) -> Any:
         query = request.query_params
-        filterset = SQLLogFilter.from_query(query, {*self.known, FORMAT})
+        filterset = SQLLogFilter.from_query(query, {*self.other_parameters, FORMAT})
         paging = CursorPage.from_query(query)
         self.refuse_search(filterset)
-        asked, version = filterset.form.cleaned_data, ring.version()  # the version first, see `scope`
-        moving_ends = moving_ends_of(query, asked["from"], asked["to"])
+        filters, version = filterset.form.cleaned_data, ring.version()  # the version first, see `scope`
+        moving_ends = moving_ends_of(query, filters["from"], filters["to"])
         self.revalidate(ring.ring(), version, moving_ends=moving_ends)
         with_text = self.reader.may_read_text
         return read_page(request._request, filterset.qs, paging, with_text=with_text)

@@ -70,11 +70,11 @@ def check_store_file() -> Iterator[CheckMessage]:
     alias = conf.load().database
     path = files.path_of(alias) if alias in settings.DATABASES else None
     # Not an error, because an image is often built without the folder, which is mounted later.
-    if path is not None and (found := files.find_problem(path)) is not None:
+    if path is not None and (fault := files.find_problem(path)) is not None:
         yield Warning(
             _("The SQL log's file %(path)s cannot be written. %(problem)s")
-            % {"path": path, "problem": found.problem},
-            hint=found.advice,
+            % {"path": path, "problem": fault.problem},
+            hint=fault.advice,
             id="sqllogs.W050",
         )
 

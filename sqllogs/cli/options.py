@@ -11,8 +11,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.http import HttpRequest, QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
-from django_filters import Filter
 
 from sqllogs.errors import ParameterError
 from sqllogs.read import n_plus_one, pagination, parameters, ring, stats
@@ -49,7 +47,7 @@ def add_json(parser: CommandParser, help: str = "") -> None:
 def add_filters(parser: CommandParser) -> None:
     """Add an option for each filter of the API."""
     group = parser.add_argument_group(
-        _("filters"), _("They take several values, separated by commas or by repeating the option.")
+        _("filters"), _("Most take several values, separated by commas or by repeating the option.")
     )
     for name, filter in SQLLogFilter.base_filters.items():
         group.add_argument(
@@ -57,20 +55,8 @@ def add_filters(parser: CommandParser) -> None:
             dest=f"{_DESTINATION_PREFIX}{name}",
             action="append",
             metavar="VALUE",
-            help=_filter_help(filter),
+            help=str(filter.extra["help_text"]),
         )
-
-
-def _filter_help(filter: Filter) -> str:
-    example = _FILTER_EXAMPLES.get(type(filter).__name__)
-    return f"{filter.label}: {example}" if example else str(filter.label)
-
-
-_FILTER_EXAMPLES = {
-    "InstantFilter": gettext_lazy("2026-01-31T12:00, epoch seconds, now-5m"),
-    "SlowFilter": gettext_lazy("true or false"),
-}
-"""By class of the filter."""
 
 
 def add_limit(parser: CommandParser, default: int, help: str) -> None:

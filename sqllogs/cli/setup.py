@@ -101,6 +101,7 @@ def _path(message: CheckMessage) -> Path | None:
 
 
 def _write(command: BaseCommand, gaps: list[CheckMessage]) -> None:
+    # One block per file, at its end: that suits every way in which projects assemble their settings.
     edits = _edits(gaps)
     for edit in edits:
         command.stdout.write(edit.diff())

@@ -60,7 +60,7 @@ class Edit:
 
 
 def path_of(file: str) -> Path | None:
-    """Return the source file of the module that a setting names; None if there is none to write to."""
+    """Return the source file of the module that a setting names; None if it has none."""
     name = getattr(settings, file, None)
     if not isinstance(name, str):
         return None

@@ -109,7 +109,7 @@ def _authorization() -> str:
         return f"Bearer {token}"
     user, password = (os.environ.get(f"GRAFANA_{name}", "") for name in ("USER", "PASSWORD"))
     if not (user and password):
-        raise ProvisioningError(_("--push needs credentials. %s") % _CREDENTIALS)
+        raise ProvisioningError(_("--push requires credentials. %(advice)s") % {"advice": _CREDENTIALS})
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 

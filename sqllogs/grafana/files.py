@@ -115,6 +115,8 @@ _SQL_LOG = "http://localhost:8000/sql-logs/"
 
 def rendered(values: ProvisionValues) -> dict[str, str]:
     """Return the text of each file by its path, with the values of a project filled in."""
+    # Texts are replaced, not parsed YAML: comments stay, and no YAML library is needed. The patterns above
+    # allow only values that YAML and JSON need no quotes for.
     root = _INSTALLED if (_INSTALLED / "dashboards").is_dir() else _CLONED
     paths = [path for pattern in _PATTERNS for path in sorted(root.glob(pattern))]
     texts = {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in paths}

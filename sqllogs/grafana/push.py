@@ -39,7 +39,7 @@ def objects(texts: Mapping[str, str]) -> Objects:
     """Parse the texts as Grafana does; raise ProvisioningError if a secret is not in the environment."""
     (provider,) = _yaml(texts[_PROVIDER])["providers"]
     return Objects(
-        datasources=[_provisioned_datasource(one) for one in _yaml(texts[DATASOURCES])["datasources"]],
+        datasources=[_provisioned_datasource(entry) for entry in _yaml(texts[DATASOURCES])["datasources"]],
         folder_uid=provider["folderUid"],
         folder_title=provider["folder"],
         dashboards=[json.loads(text) for path, text in texts.items() if path.startswith("dashboards/")],
@@ -68,9 +68,9 @@ def _provisioned_datasource(given: dict[str, Any]) -> Datasource:
 def _unescaped(value: Any) -> Any:
     """Return a value from a file, where `$$` means `$`, for the API."""
     if isinstance(value, dict):
-        return {key: _unescaped(one) for key, one in value.items()}
+        return {key: _unescaped(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_unescaped(one) for one in value]
+        return [_unescaped(item) for item in value]
     return value.replace("$$", "$") if isinstance(value, str) else value
 
 
@@ -108,18 +108,18 @@ def push(grafana: Grafana, objects: Objects) -> Iterator[ProvisionResult]:
 def _datasource(grafana: Grafana, datasource: Datasource) -> ProvisionResult:
     ours, kind = datasource.definition, "datasource"
     body = ours | {"secureJsonData": datasource.secrets}
-    found = grafana.request("GET", "datasources", "uid", ours["uid"])
-    if found.missing:
+    current = grafana.request("GET", "datasources", "uid", ours["uid"])
+    if current.missing:
         return _result(
             kind, ours["name"], ProvisionState.CREATED, grafana.request("POST", "datasources", body=body)
         )
-    if not found.ok:
-        return _failed(kind, ours["name"], found)
-    same = _within(ours, found.body)
+    if not current.ok:
+        return _failed(kind, ours["name"], current)
+    same = _within(ours, current.body)
     if same and not datasource.secrets:
         return ProvisionResult(kind=kind, name=ours["name"], state=ProvisionState.UNCHANGED)
     # Grafana does not return secrets, so it is unknown whether this one changed: send it each time.
-    body |= {"version": found.body.get("version")}
+    body |= {"version": current.body.get("version")}
     sent = grafana.request("PUT", "datasources", "uid", ours["uid"], body=body)
     state, note = (ProvisionState.UNCHANGED, _("token sent again")) if same else (ProvisionState.UPDATED, "")
     return _result(kind, ours["name"], state, sent, note)
@@ -127,11 +127,11 @@ def _datasource(grafana: Grafana, datasource: Datasource) -> ProvisionResult:
 
 def _correlation(grafana: Grafana, uid: str, ours: dict[str, Any]) -> ProvisionResult:
     path = ("datasources", "uid", uid, "correlations")
-    found = grafana.request("GET", *path)
-    if not (found.ok or found.missing):  # 404 if there are no correlations
-        return _failed("correlation", ours["label"], found)
-    there = found.body if isinstance(found.body, list) else []
-    theirs = next((one for one in there if one.get("label") == ours["label"]), None)
+    current = grafana.request("GET", *path)
+    if not (current.ok or current.missing):  # 404 if there are no correlations
+        return _failed("correlation", ours["label"], current)
+    existing = current.body if isinstance(current.body, list) else []
+    theirs = next((entry for entry in existing if entry.get("label") == ours["label"]), None)
     if theirs is None:
         return _result(
             "correlation", ours["label"], ProvisionState.CREATED, grafana.request("POST", *path, body=ours)
@@ -143,23 +143,23 @@ def _correlation(grafana: Grafana, uid: str, ours: dict[str, Any]) -> ProvisionR
 
 
 def _folder(grafana: Grafana, uid: str, title: str) -> ProvisionResult:
-    found = grafana.request("GET", "folders", uid)
-    if found.missing:
+    current = grafana.request("GET", "folders", uid)
+    if current.missing:
         body = {"uid": uid, "title": title}
         return _result("folder", title, ProvisionState.CREATED, grafana.request("POST", "folders", body=body))
-    if not found.ok:
-        return _failed("folder", title, found)
+    if not current.ok:
+        return _failed("folder", title, current)
     return ProvisionResult(
         kind="folder", name=title, state=ProvisionState.UNCHANGED
-    )  # even if its title was changed
+    )  # also if its title was changed
 
 
 def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> ProvisionResult:
-    found = grafana.request("GET", "dashboards", "uid", ours["uid"])
-    if not (found.ok or found.missing):
-        return _failed("dashboard", ours["title"], found)
-    version = None if found.missing else found.body["dashboard"].get("version")
-    if found.ok and _within(ours, found.body["dashboard"]) and _is_in(folder_uid, found):
+    current = grafana.request("GET", "dashboards", "uid", ours["uid"])
+    if not (current.ok or current.missing):
+        return _failed("dashboard", ours["title"], current)
+    version = None if current.missing else current.body["dashboard"].get("version")
+    if current.ok and _within(ours, current.body["dashboard"]) and _is_in(folder_uid, current):
         return ProvisionResult(kind="dashboard", name=ours["title"], state=ProvisionState.UNCHANGED)
     body = {
         # With the version just read and without overwriting, Grafana rejects the update after another change.
@@ -169,7 +169,7 @@ def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> Provi
         "message": MESSAGE,
     }
     sent = grafana.request("POST", "dashboards", "db", body=body)
-    if found.missing:
+    if current.missing:
         return _result("dashboard", ours["title"], ProvisionState.CREATED, sent)
     return _result(
         "dashboard",
@@ -180,12 +180,13 @@ def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> Provi
     )
 
 
-def _is_in(folder_uid: str, found: GrafanaResponse) -> bool:
-    return bool(found.body.get("meta", {}).get("folderUid") == folder_uid)
+def _is_in(folder_uid: str, current: GrafanaResponse) -> bool:
+    return bool(current.body.get("meta", {}).get("folderUid") == folder_uid)
 
 
 def _within(ours: Any, theirs: Any) -> bool:
-    """Return whether `theirs` contains all of `ours`; Grafana adds more values."""
+    """Return whether `theirs` contains all of `ours`."""
+    # Grafana adds values of its own: if equality was required, each run would write a new version.
     if isinstance(ours, dict):
         return isinstance(theirs, dict) and all(
             key in theirs and _within(value, theirs[key]) for key, value in ours.items()

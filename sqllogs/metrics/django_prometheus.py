@@ -1,7 +1,7 @@
-"""Fix faults of django-prometheus' middleware and cache backends; the metrics keep their names.
+"""Middleware and cache backends of django-prometheus with their faults fixed; the metrics keep their names.
 
 Named in the host's settings; runs in the thread or task of the request. The original cache backends return
-the default for a cached 0, False or empty string and count a miss.
+the default for a cached 0, False or empty string, and count a miss.
 """
 
 from typing import Any
@@ -57,15 +57,15 @@ class CountedCache:
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         metrics.django_cache_get_total.labels(backend=self.backend).inc()
         try:
-            found = super().get(key, _ABSENT, version)  # type: ignore[misc]
+            value = super().get(key, _ABSENT, version)  # type: ignore[misc]
         except Exception:
             metrics.django_cache_get_fail_total.labels(backend=self.backend).inc()
             raise
-        if found is _ABSENT:
+        if value is _ABSENT:
             metrics.django_cache_misses_total.labels(backend=self.backend).inc()
             return default
         metrics.django_cache_hits_total.labels(backend=self.backend).inc()
-        return found
+        return value
 
 
 class LocMemCache(CountedCache, locmem.LocMemCache):

@@ -31,7 +31,7 @@ TURN_S = 1.0
 """How often to try the lock. A blocking call would block a whole gevent worker: its threads are greenlets."""
 RETRY_S = 5.0
 SETTLE_S = 0.5
-"""A process that forks within this time is gunicorn's master: its workers shall serve."""
+"""A process that forks within this time is gunicorn's master, whose workers should serve instead."""
 AFTER_FORK_S = 5.0
 FORK_TIMEOUT_S = 1.0
 """How long a fork waits at most for a scrape: if a thread imports or holds a lock during the fork, the

@@ -16,13 +16,13 @@ from sqllogs.sql.n_plus_one import Repetition, Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import ScannedStatement, StatementInfo
 
 IDLE_AFTER_S = 2.0
-"""How long an ended request waits for further queries: a streamed response may still send some."""
+"""A request is counted this long after its last query: a streamed response sends queries after its end."""
 OPEN_MAX = 5_000
-"""Requests followed at the same time; with more, the oldest is counted as it is."""
+"""Maximum number of open requests; beyond it the oldest is counted as it is."""
 CALL_SITES_MAX = 500
-"""Pairs of statement and call site distinguished in one request."""
+"""Maximum pairs of statement and call site in one request; further ones are not checked for an N+1."""
 CALL_SITES_TOTAL_MAX = 20_000
-"""The same in all open requests, about 8 MB; with more, the oldest request is counted as it is."""
+"""Maximum over all open requests, about 8 MB; beyond it the oldest request is counted as it is."""
 
 
 class _First(NamedTuple):
@@ -51,7 +51,7 @@ class _CallSite:
 
 
 class _OpenRequest:
-    """A request whose queries may not all have arrived."""
+    """A request that may still send queries."""
 
     __slots__ = ("call_sites", "duration_ms", "last_s", "queries", "trace_id", "unit")
 
@@ -80,8 +80,8 @@ class _OpenRequest:
 
     def is_repeating(self, rules: Rules) -> bool:
         return any(
-            one.times > 1 and rules.is_suspect(_row(one.statement), call_site, one.repetition())
-            for (_, call_site), one in self.call_sites.items()
+            group.times > 1 and rules.is_suspect(_row(group.statement), call_site, group.repetition())
+            for (_, call_site), group in self.call_sites.items()
         )
 
     def is_complete(self, now_s: float) -> bool:
@@ -114,7 +114,7 @@ class OpenRequests:
         self._call_sites += len(found.call_sites) - before
 
     def close_complete(self) -> bool:
-        """Count requests that are complete; return whether there were any."""
+        """Count the requests that are complete; return whether there were any."""
         now_s = self._clock()
         complete = [key for key, request in self._open.items() if request.is_complete(now_s)]
         for key in complete:

@@ -149,9 +149,9 @@ class MetricValues:
         for index, count in enumerate(counts):
             histogram.counts[index] += count
         for index, values in exemplars:
-            known, found = histogram.exemplars[index], Exemplar(*values)
-            if known is None or known.time_s < found.time_s:
-                histogram.exemplars[index] = found
+            newest, exemplar = histogram.exemplars[index], Exemplar(*values)
+            if newest is None or newest.time_s < exemplar.time_s:
+                histogram.exemplars[index] = exemplar
 
 
 def _clean_label(text: str) -> str:

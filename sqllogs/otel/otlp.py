@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 THREAD = "sqllogs-otlp"
 QUEUE_ROWS = 32_768
-"""Of about 500 bytes each: a burst of 20,000 fits besides the batch being sent."""
+"""About 500 bytes each. A burst of 20,000 records fits, besides the batch being sent."""
 BATCH_ROWS = 512
 SQL_MAX_CHARACTERS = 4_096
 """The text is sent once, as the body: `db.query.text` would double what the backend stores."""
@@ -38,7 +38,7 @@ SHUTDOWN_GRACE_S = 0.2
 """Time for the thread to end after the exporter was shut down at the end of the process."""
 
 RETRYABLE = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
-"""The batch is sent again after these."""
+"""Statuses after which the batch is sent again."""
 
 PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
@@ -55,7 +55,7 @@ class RefusedError(SQLLogsError):
 
 
 class OTLPSink:
-    """Filled by the writer's thread; a thread of its own sends.
+    """A queue that the writer's thread fills and the sink's own thread sends.
 
     Not the SDK's batch processor: that drops the oldest records uncounted when its queue is full, and
     gives up a batch after ten seconds.
@@ -68,7 +68,7 @@ class OTLPSink:
         self._lock = threads.Lock()
         """Held while a batch leaves the queue and gets its outcome, and while both are counted."""
         self._queue: deque[tuple[Record, ScannedStatement, str]] = deque()
-        """With the batch that is being sent."""
+        """Includes the batch that is being sent."""
         self._wake: threads.SimpleQueue[None] = threads.SimpleQueue()
         self._closing = False
         self._exporter: LogExporter | None = None
@@ -124,7 +124,7 @@ class OTLPSink:
         self._settle(len(self._queue), "unsent")
 
     def _send_in_this_thread(self, timeout_s: float) -> None:
-        """Send what a process without threads has queued."""
+        """Send the queue of a process that can start no thread."""
         if self._queue and timeout_s > 0:
             with suppress(Exception):  # reported, with the batch, by the first attempt to send
                 self._exporter = self._make_exporter(self._conf.otlp, timeout_s)
@@ -146,15 +146,15 @@ class OTLPSink:
                     self._pause(backoff_s)
 
     def _prepare(self) -> None:
-        """Make the exporter before there is a batch: a short command ends before that is done."""
+        """Create the exporter before the first batch: a short command would end before that is done."""
         try:
             if self._exporter is None:
                 self._exporter = self._make_exporter(self._conf.otlp, None)
         except Exception as exc:
-            self._report(type(exc).__name__)  # the message may hold the address with its password
+            self._report(type(exc).__name__)  # the message may contain the URL with its password
 
     def _pause(self, duration_s: float) -> None:
-        """Wait, also if new records come, but not beyond the end of the process."""
+        """Wait, even if new records arrive, but not beyond the end of the process."""
         # Jitter, so that many processes do not retry at the same moment.
         until_s = time.monotonic() + duration_s * random.uniform(0.75, 1.0)  # noqa: S311
         while not self._closing and (left_s := until_s - time.monotonic()) > 0:

@@ -45,7 +45,7 @@ class HTTPExporter:
         return self._status
 
     def shutdown(self) -> None:
-        """Let a request under way end soon; called in another thread."""
+        """Make a request in progress end soon; called in another thread."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _send(self, *args: Any, **kwargs: Any) -> Any:

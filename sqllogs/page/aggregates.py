@@ -175,6 +175,7 @@ def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text:
         "statements that one line sends %(threshold)s times or more in a request",
         page.count,
     )
+    # Without a chart: a series has all calls of a statement, and not only those that were repeated.
     return tab(request, links, page, with_text=with_text) | {
         "title": _("N+1"),
         "totals": _totals(page.results),

@@ -203,6 +203,7 @@ class _Scale:
         return Rect(y=f"{self.bottom - height:.2f}", height=f"{height:.2f}")
 
 
+# Positions are attributes of SVG elements: the Content-Security-Policy allows no style attribute.
 TOTAL_BOTTOM, CALLS_BOTTOM = 44, 100
 HEIGHT, HEIGHT_MIN = 44, 1.5
 """Height of a band and of the lowest visible bar, in percent of the chart."""

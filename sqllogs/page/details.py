@@ -65,7 +65,7 @@ def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Map
 def _fact_groups(
     record: RecordJSON, shown: RecordRow, links: Links
 ) -> list[tuple[str | Promise, list[Fact]]]:
-    """Return the fields of a record, in groups; those that are not known are left out."""
+    """Return the fields of a record, in groups; unknown ones are left out."""
     groups: dict[FieldGroup, list[Fact]] = {group: [] for group in FieldGroup}
     for name, field in FIELDS.items():
         if name not in SHOWN_APART and record[name] not in (None, ""):  # type: ignore[literal-required]

@@ -107,7 +107,7 @@ class TableHeader:
 def table_headers(
     links: Links, columns: Iterable[TableColumn], ordering: str, default: str
 ) -> list[TableHeader]:
-    """Return the heads of a list that is ordered by `ordering`, and by `default` if nothing is said."""
+    """Return the headers of a list that is ordered by `ordering`, or by `default` without one."""
     name, is_descending = ordering.removeprefix("-"), ordering.startswith("-")
     headers = []
     for column in columns:

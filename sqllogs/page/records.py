@@ -77,6 +77,7 @@ class DurationSummary:
 
 
 def duration_summary(records: Sequence[RecordJSON]) -> DurationSummary:
+    # Of this page only: its records have been read anyway, while totals of all that match would be a scan.
     durations = sorted(record["duration_ms"] for record in records)
     return DurationSummary(
         shown=len(durations),

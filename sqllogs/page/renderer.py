@@ -94,6 +94,7 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 BUILTINS = ["django.templatetags.i18n", "django.templatetags.static", "sqllogs.templatetags.sqllogs"]
 
 
+# Not the host's engines: the page works without TEMPLATES, and no context processor of the host runs queries.
 @cache
 def _engine() -> Engine:
     return Engine(dirs=[str(TEMPLATES)], builtins=BUILTINS)

@@ -1,7 +1,7 @@
-"""Add records of the ring up by statement, view, alias or another column.
+"""Totals and percentiles of records of the ring, by statement, view, database or another column.
 
-One scan returns the figures. Call sites, routes and repeats come from short scans of the newest records,
-because sorting the whole ring by these as well would take twice as long. Runs in the reader's thread.
+One scan returns the totals. Call sites, routes and repeats come from short scans of the newest records,
+because grouping the whole ring by these as well takes twice as long. Runs in the reader's thread.
 """
 
 from collections import Counter, defaultdict
@@ -35,17 +35,17 @@ from sqllogs.sql.normalize import StatementInfo
 Records = QuerySet[SQLLog]
 
 JOINING_VENDORS = frozenset({"sqlite", "postgresql"})
-"""These hand all values of a group over as one; others would cut it short, so the reader joins rows."""
+"""Databases that can return all values of a group as one text; others, such as MySQL, truncate it."""
 
 ROWS_MAX = 2**63 - 1
-"""What JSON's writer takes; more rows are as many."""
+"""The largest integer that the JSON renderer accepts; a larger sum is cut to it."""
 
 
 class DurationsText(Aggregate):
-    """All durations of a group as one text, whole microseconds by comma.
+    """All durations of a group as one text of whole microseconds, separated by commas.
 
-    An exact percentile is made of it in a fifth of the time of a window function. Databases
-    that would cut such a text short have none of it: there the reader makes it, see `parts`.
+    From it the reader computes exact percentiles in a fifth of the time of a window function. It is NULL on
+    databases that would truncate the text, where `parts` reads the durations row by row.
     """
 
     output_field = TextField()
@@ -61,7 +61,7 @@ class DurationsText(Aggregate):
 
 
 class Bucket(Func):
-    """The number of steps of `step_s` seconds from the epoch to a time."""
+    """The number of whole steps of `step_s` seconds between the epoch and a time."""
 
     output_field = BigIntegerField()
     arity = 1
@@ -80,7 +80,7 @@ class Bucket(Func):
 
 
 class AggregatePart(NamedTuple):
-    """What a database has added up, under the keys asked for."""
+    """The sums of the records that have the same keys."""
 
     keys: tuple[Any, ...]
     calls: int
@@ -99,7 +99,7 @@ _SUMS: dict[str, Aggregate] = {
     "max_duration_ms": Max("duration_ms"),
     "durations": DurationsText("duration_ms", output_field=TextField()),
 }
-# Each further column is sorted along, which costs SQLite some 10 ms in 100,000 records; a time, as text, 20.
+# SQLite sorts each further column along: some 10 ms per 100,000 records, 20 ms for a time, which is a text.
 _MORE: dict[str, Aggregate] = {
     # As floats: a sum beyond 64 bits is an error on SQLite.
     "sum_rows": Sum(ExpressionWrapper(F("rows") * Value(1.0), output_field=FloatField())),
@@ -109,7 +109,7 @@ _MORE: dict[str, Aggregate] = {
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """The figures of one group; None if unknown."""
+    """The totals of one group; None if unknown."""
 
     calls: int = 0
     errors: int = 0
@@ -160,12 +160,12 @@ class Figures:
 
 
 def joins(rows: QuerySet[Any, Any]) -> bool:
-    """Whether the database can join values; otherwise the reader reads row by row."""
+    """Return whether the database can join the values of a group; otherwise the reader does."""
     return connections[rows.db].vendor in JOINING_VENDORS
 
 
 def parts(records: Records, *keys: str, more: bool = True) -> Iterator[AggregatePart]:
-    """Add records up by columns, of which one may be annotated; rows and last number only with `more`."""
+    """Group records by columns or annotations; `rows` and `last_seq` are read only with `more`."""
     sums = _SUMS | _MORE if more else _SUMS
     found = records.order_by().values(*keys).annotate(**sums).values_list(*keys, *sums)
     width = len(keys)
@@ -181,7 +181,7 @@ def parts(records: Records, *keys: str, more: bool = True) -> Iterator[Aggregate
 
 
 def _joined(records: Records, keys: tuple[str, ...]) -> dict[tuple[Any, ...], str]:
-    """Make here what `DurationsText` is; of keys that a collation takes for one it has those of one."""
+    """Return the texts of `DurationsText`; of keys that the collation considers equal, only of one."""
     found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for *key, duration_ms in fetch(records.order_by().values_list(*keys, "duration_ms")):
         found[tuple(key)].append(str(int(duration_ms * 1000 + 0.5)))
@@ -189,51 +189,51 @@ def _joined(records: Records, keys: tuple[str, ...]) -> dict[tuple[Any, ...], st
 
 
 def fetch(queryset: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:
-    """Return rows without the fields' converters, which take as long as the query itself."""
+    """Return rows without Django's converters, which take as long as the query itself."""
     compiler = queryset.query.get_compiler(using=queryset.db)
     return chain.from_iterable(compiler.execute_sql() or ())
 
 
 def as_time(value: Any) -> datetime:
-    """Return what a database has for a time: SQLite a text of UTC, when it has been computed."""
+    """Convert a time as the database returns it: SQLite returns a computed time as text, in UTC."""
     time = datetime.fromisoformat(value) if isinstance(value, str) else value
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "service", "host")
-"""What can be grouped by."""
+"""The values of `group_by`."""
 
 OF_STATEMENT = ("operation", "table")
-"""These stand with the statement's text, so records are added up by fingerprint first."""
+"""Columns of the statement, not of the record: records are grouped by fingerprint first."""
 
 NEWEST_ROWS = 10_000
-"""Records that are looked at beside a scan of the whole ring."""
+"""Number of records from which call sites, routes and repeats are read."""
 
 GroupValue = str | None
 
 
 @dataclass(slots=True, kw_only=True)
 class Group(Figures):
-    """All matching records with one value of what is grouped by."""
+    """All matching records with the same value of the column that is grouped by."""
 
     group: GroupValue
 
 
 @dataclass(slots=True, kw_only=True)
 class Origins:
-    """Where the newest records of a group came from, by number of calls."""
+    """The routes and call sites of a group's newest records, by number of calls."""
 
     routes: Counter[str] = field(default_factory=Counter)
     call_sites: Counter[str] = field(default_factory=Counter)
 
 
 def group_column(group_by: str) -> str:
-    """Return the ring's column that stands for a group."""
+    """Return the column of the ring by which a group is read."""
     return "fingerprint" if group_by in OF_STATEMENT else group_by
 
 
 def groups(filtered: Records, ring: RingSnapshot, group_by: str) -> tuple[list[Group], float]:
-    """Add all matching records up, in no particular order; return their total time beside."""
+    """Return the groups of all matching records, in no particular order, and their total time."""
     found = list(parts(in_ring(filtered, ring), group_column(group_by)))
     value_of = GroupValues(group_by, {part.keys[0] for part in found})
     made: dict[GroupValue, Group] = {}
@@ -250,7 +250,7 @@ def newest(filtered: Records, ring: RingSnapshot) -> Records:
 def origins(
     filtered: Records, ring: RingSnapshot, group_by: str, wanted: Collection[GroupValue]
 ) -> dict[GroupValue, Origins]:
-    """Return the origins of groups, from the newest records, or from all if these have none of a group."""
+    """Return the origins of groups, from the newest records; from all if the newest have none of a group."""
     key = group_column(group_by)
     found = _origins(newest(filtered, ring), key, group_by)
     missing = sorted(value for value in wanted if value is not None and value not in found)[:VARIABLES_MAX]
@@ -276,7 +276,7 @@ def _origins(records: Records, key: str, group_by: str) -> dict[GroupValue, Orig
 
 
 class GroupValues:
-    """The values of a group that a column's value belongs to: a statement can name several tables."""
+    """Maps the value of a column to its groups; a statement can use several tables."""
 
     def __init__(self, group_by: str, found: Iterable[Any]) -> None:
         self._of_statement = group_by in OF_STATEMENT
@@ -295,13 +295,13 @@ class GroupValues:
 
 
 def times_by_seq(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]:
-    """Return when records were sent, by their numbers; one that has been overwritten is left out."""
+    """Return the times of records by their numbers; overwritten ones are left out."""
     return {seq: as_time(time) for seq, time in columns_by_seq(ring, seqs, "time")}
 
 
 def columns_by_seq(ring: RingSnapshot, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
-    """Look records up: number and columns of each; what has been overwritten has another number by now."""
-    # As text: a driver gives a naive time of the session's zone where the project has USE_TZ=False.
+    """Yield number and columns of records by their numbers; overwritten ones are left out."""
+    # As text, because with USE_TZ = False drivers return naive times in the time zone of the session.
     read = [UTCText(name) if name == "time" else name for name in columns]
     for chosen in at_seqs(ring, seqs):
         yield from fetch(chosen.values_list("seq", *read))

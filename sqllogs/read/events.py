@@ -1,6 +1,6 @@
-"""Read the events of the application, deploys and migrations, as annotations of a chart: `events/`.
+"""Deploys and migrations of the application, as annotations for charts: the answer of `events/`.
 
-`sqllogs.storage.events` writes them. Runs in the reader's thread.
+Written by `sqllogs.storage.events`, read in the reader's thread.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ ORDERINGS = ("time",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
-    """An event under the names of Grafana's annotations."""
+    """An event, with the field names of Grafana's annotations."""
 
     time: str
     timeEnd: str | None
-    """Always None: an event is a moment."""
+    """Always null, because an event has no duration."""
     title: str
     text: str
     tags: str
-    """The kind and further words, by comma: that is how Grafana takes them apart."""
+    """The kind and further tags, separated by commas as Grafana expects."""
     id: int
     kind: str
 
@@ -44,32 +44,36 @@ class EventsAnswer:
 
 
 def read_events(request: HttpRequest, query: QueryDict) -> EventsAnswer:
-    """Return the events of a range of time, newest first; raise ParameterError."""
-    asked = clean_parameters(
+    """Return the events of a time range, newest first; raise ParameterError."""
+    cleaned = clean_parameters(
         query,
         **{"from": parameters.InstantField(required=False), "to": parameters.InstantField(required=False)},
         kind=parameters.ValuesField(required=False),
     )
     page = OffsetPage.from_query(query, ORDERINGS, "-time")
-    found, count = events(
-        since=asked["from"], until=asked["to"], kinds=asked["kind"], limit=page.limit, offset=page.offset
+    shown, count = events(
+        since=cleaned["from"],
+        until=cleaned["to"],
+        kinds=cleaned["kind"],
+        limit=page.limit,
+        offset=page.offset,
     )
     return EventsAnswer(
         count=count,
         next=page.next_url(request, count),
         previous=page.previous_url(request),
-        results=[_row(event) for event in found],
+        results=[_row(event) for event in shown],
     )
 
 
 def _row(event: Event) -> EventRow:
-    words = dict.fromkeys([event.kind, *map(str, event.tags)])
+    tags = dict.fromkeys([event.kind, *map(str, event.tags)])
     return EventRow(
         time=rfc3339(event.time),
         timeEnd=None,
         title=event.title,
         text=event.text,
-        tags=",".join(words),
+        tags=",".join(tags),
         id=event.pk,
         kind=event.kind,
     )
@@ -78,12 +82,12 @@ def _row(event: Event) -> EventRow:
 def events(
     *, since: datetime | None, until: datetime | None, kinds: list[str], limit: int, offset: int
 ) -> tuple[list[Event], int]:
-    """Return a page of events, newest first, and how many there are."""
-    found = Event.objects.order_by("-time", "-pk")
+    """Return a page of events, newest first, and the number of all that match."""
+    matching = Event.objects.order_by("-time", "-pk")
     if since is not None:
-        found = found.filter(time__gte=since)
+        matching = matching.filter(time__gte=since)
     if until is not None:
-        found = found.filter(time__lt=until)
+        matching = matching.filter(time__lt=until)
     if kinds:
-        found = found.filter(kind__in=kinds)
-    return list(found[offset : offset + limit]), found.count()
+        matching = matching.filter(kind__in=kinds)
+    return list(matching[offset : offset + limit]), matching.count()

@@ -1,7 +1,7 @@
-"""Read which page a query string asks for, and cut records or rows into pages.
+"""Pagination: cursor pages of records, offset pages of computed rows.
 
-A cursor names a record instead of a distance, so pages neither repeat nor skip a record while new ones
-arrive. Reads by `sqllogs.read.records` in the reader's thread, feeds JSON and page.
+A cursor is the id of a record instead of an offset, so pages neither repeat nor skip a record while new ones
+arrive. Reads with `sqllogs.read.records` in the reader's thread, feeds API and page.
 """
 
 import re
@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from sqllogs.errors import ParameterError
 from sqllogs.read import parameters, records
@@ -28,7 +30,7 @@ OFFSET_MAX = 10_000
 
 ORDERINGS = {
     "id": "seq",
-    "time": "seq",  # numbers are given out in time's order, but for what a flush interval mixes
+    "time": "seq",  # ids follow time, except for records of several processes within a flush interval
     "duration_ms": "duration_ms",
     "execute_ms": "execute_ms",
     "rows": "rows",
@@ -41,28 +43,28 @@ _CURSOR = re.compile(r"(-?)(\d{1,18})(?:~(-?[0-9.e+-]{1,25}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Where a page begins: `<id>`, or `<id>~<value>` in an order by value.
+    """The record after which a page begins: `<id>`, or `<id>~<value>` if the records are ordered by a value.
 
-    With `-` before it, it is where the page before ends.
+    With a leading `-`, the record before which the page ends.
     """
 
-    place: Position
+    position: Position
     backward: bool = False
 
     def __str__(self) -> str:
-        value = "" if self.place.value is None else f"~{self.place.value!r}"
-        return f"{'-' if self.backward else ''}{self.place.seq}{value}"
+        value = "" if self.position.value is None else f"~{self.position.value!r}"
+        return f"{'-' if self.backward else ''}{self.position.seq}{value}"
 
     @classmethod
     def read(cls, text: str) -> "Cursor":
-        """Raise ValueError for a text that is no cursor."""
-        found = _CURSOR.fullmatch(text)
-        if found is None:
+        """Parse a cursor; raise ValueError if it is invalid."""
+        match = _CURSOR.fullmatch(text)
+        if match is None:
             raise ValueError(text)
-        value = None if found[3] is None else float(found[3])
+        value = None if match[3] is None else float(match[3])
         if value is not None and abs(value) > 2**53:
             raise ValueError(text)
-        return cls(place=Position(int(found[2]), value), backward=bool(found[1]))
+        return cls(position=Position(int(match[2]), value), backward=bool(match[1]))
 
 
 class CursorField(forms.CharField):
@@ -71,7 +73,10 @@ class CursorField(forms.CharField):
         try:
             return Cursor.read(text) if text else None
         except ValueError:
-            raise ValidationError("Give the next_cursor of another answer as it is.") from None
+            raise ValidationError(_("Must be the next_cursor of an earlier answer.")) from None
+
+
+INVALID_ORDERING = _("Must be one of: %(names)s; a leading - sorts descending.")
 
 
 class RecordOrderingField(forms.CharField):
@@ -79,12 +84,12 @@ class RecordOrderingField(forms.CharField):
         text = super().clean(value) or "-id"
         column = ORDERINGS.get(text.removeprefix("-"))
         if column is None:
-            raise ValidationError(f"Give one of {', '.join(ORDERINGS)}, with - before it for descending.")
+            raise ValidationError(INVALID_ORDERING, params={"names": ", ".join(ORDERINGS)})
         return Ordering(column=column, descending=text.startswith("-"))
 
 
 class PageForm(forms.Form):
-    """The parameters of a page."""
+    """The parameters of a page of records."""
 
     limit = forms.IntegerField(min_value=1, max_value=LIMIT_MAX, required=False)
     offset = forms.IntegerField(min_value=0, max_value=OFFSET_MAX, required=False)
@@ -94,7 +99,7 @@ class PageForm(forms.Form):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CursorPage:
-    """Which page is asked for."""
+    """The requested page of records."""
 
     ordering: Ordering
     limit: int
@@ -103,37 +108,37 @@ class CursorPage:
 
     @classmethod
     def from_query(cls, query: QueryDict) -> "CursorPage":
-        """Read a query string, whatever else it says; raise ParameterError."""
+        """Parse the page's parameters of a query string; raise ParameterError."""
         form = PageForm(parameters.given(query, PARAMETERS))
         for name, messages in form.errors.items():
             raise ParameterError(name, f"{name}: {messages[0]}")
         data = form.cleaned_data
         cursor, ordering = data["cursor"], data["ordering"]
         if cursor and data["offset"] is not None:
-            raise ParameterError("offset", "Give cursor or offset, not both.")
-        if cursor and (cursor.place.value is None) != (ordering.column == "seq"):
-            raise ParameterError("cursor", "The cursor belongs to another ordering.")
+            raise ParameterError("offset", gettext("cursor and offset must not be combined."))
+        if cursor and (cursor.position.value is None) != (ordering.column == "seq"):
+            raise ParameterError("cursor", gettext("The cursor is from an answer with another ordering."))
         limit = data["limit"] or LIMIT
         return cls(ordering=ordering, limit=limit, offset=data["offset"] or 0, cursor=cursor)
 
     @property
     def window(self) -> Window:
-        """The records to read: one more than the page has, which shows whether another page follows."""
+        """The records to read: one more than the page has, which shows whether there is a next page."""
         backward = self.cursor is not None and self.cursor.backward
         return Window(
             ordering=self.ordering.flipped() if backward else self.ordering,
             limit=self.limit + 1,
-            after=self.cursor.place if self.cursor else None,
+            after=self.cursor.position if self.cursor else None,
             offset=self.offset,
         )
 
     def cursor_at(self, row: Row, *, backward: bool = False) -> Cursor:
-        """Return the cursor of the page behind a row, or before it."""
+        """Return the cursor of the page after a row, or before it."""
         value = None
         if self.ordering.column != "seq":
-            found = row[COLUMNS.index(self.ordering.column)]
-            value = float(UNKNOWN if found is None else found)
-        return Cursor(place=Position(row[0], value), backward=backward)
+            stored = row[COLUMNS.index(self.ordering.column)]
+            value = float(UNKNOWN if stored is None else stored)
+        return Cursor(position=Position(row[0], value), backward=backward)
 
 
 PAGE = ("ordering", "limit", "offset")
@@ -142,7 +147,7 @@ AnyRow = TypeVar("AnyRow")
 
 
 class OrderingField(forms.CharField):
-    """One of an allow-list, with - before it for descending."""
+    """One of some names; a leading - sorts descending."""
 
     def __init__(self, *, names: Collection[str], default: str) -> None:
         super().__init__(required=False)
@@ -151,13 +156,13 @@ class OrderingField(forms.CharField):
     def clean(self, value: str | None) -> str:
         text = super().clean(value) or self._default
         if text.removeprefix("-") not in self._names:
-            raise ValidationError(f"Give one of {', '.join(self._names)}, with - before it for descending.")
+            raise ValidationError(INVALID_ORDERING, params={"names": ", ".join(self._names)})
         return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffsetPage:
-    """The part of an ordered list that is asked for."""
+    """The requested part of an ordered list."""
 
     ordering: str
     limit: int
@@ -165,7 +170,7 @@ class OffsetPage:
 
     @classmethod
     def from_query(cls, query: QueryDict, names: Collection[str], default: str) -> "OffsetPage":
-        """Read a query string; raise ParameterError."""
+        """Parse the page's parameters of a query string; raise ParameterError."""
         data = clean_parameters(
             query,
             ordering=OrderingField(names=names, default=default),
@@ -183,11 +188,11 @@ class OffsetPage:
         return self.ordering.startswith("-")
 
     def cut(self, rows: Iterable[AnyRow], value: Callable[[AnyRow], Any]) -> list[AnyRow]:
-        """Sort rows by a value, the unknown below all others, and cut the page out."""
+        """Sort rows by a value, None before all others, and return those of the page."""
 
         def key(row: AnyRow) -> tuple[bool, Any]:
-            found = value(row)
-            return found is not None, found
+            sort_value = value(row)
+            return sort_value is not None, sort_value
 
         ordered = sorted(rows, key=key, reverse=self.is_descending)
         return ordered[self.offset : self.offset + self.limit]
@@ -206,16 +211,16 @@ class OffsetPage:
 
 
 COUNT_MAX = 10_000
-"""Records are counted up to here; to count more would take longer than to read the page."""
+"""Records are counted up to this number; counting more would take longer than reading the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """The answer of a list, in the order of its JSON."""
+    """The answer of a list of records, in the order of its JSON."""
 
     count: int
     count_is_capped: bool
-    """There are more than `count`."""
+    """Whether there are more than `count` records."""
     next: str | None
     previous: str | None
     next_cursor: str | None
@@ -223,12 +228,12 @@ class Page:
 
 
 def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, with_text: bool) -> Page:
-    """Read the page that is asked for; one beyond the last is empty."""
+    """Read the requested page; one beyond the last is empty."""
     ring = read_ring.ring()
     rows = records.rows(filtered, ring, paging.window)
     shown, there_is_more = rows[: paging.limit], len(rows) > paging.limit
     if paging.cursor is not None and paging.cursor.backward:
-        if not there_is_more:  # the beginning is reached: that is the first page, and a full one
+        if not there_is_more:  # the beginning is reached, so return the first page, which is a full one
             return read_page(request, filtered, replace(paging, cursor=None), with_text=with_text)
         shown.reverse()
     count = _count(filtered, ring, paging, rows)
@@ -244,7 +249,7 @@ def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, wi
 
 
 def _count(filtered: Records, ring: RingSnapshot, paging: CursorPage, rows: list[Row]) -> int:
-    """Count up to one more than COUNT_MAX, without scanning again what the page has been read from."""
+    """Count up to COUNT_MAX + 1, without scanning the records before the end of the page again."""
     if paging.cursor is not None or (paging.offset and not rows):
         return records.count(filtered, ring, COUNT_MAX + 1)
     seen = paging.offset + len(rows)
@@ -274,7 +279,7 @@ def _previous(request: HttpRequest, paging: CursorPage, shown: list[Row]) -> str
 
 
 def _url(request: HttpRequest, **changes: str) -> str:
-    """Return the address of the same list at another place."""
+    """Return the URL of another page of the same list."""
     query = request.GET.copy()
     for name in ("cursor", "offset"):
         query.pop(name, None)

@@ -1,8 +1,7 @@
-"""Read a query string: values, filters, groups; what is wrong with one is an error that names the parameter.
+"""Parse a query string: filters, grouping and other parameters. An error names its parameter.
 
-Nothing that a database could fail on gets past the form fields. SQLLogFilter is the one set of filters of
-API, page, admin and terminal; it makes the queryset that the other modules of `sqllogs.read` read.
-Runs in the reader's thread.
+SQLLogFilter is the set of filters of API, page, admin and terminal; the other modules of `sqllogs.read` read
+its queryset. The form fields reject every value that a database could fail on. Runs in the reader's thread.
 """
 
 import re
@@ -17,6 +16,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import QueryDict
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django_filters import Filter
 
 from sqllogs import conf
@@ -30,51 +31,52 @@ VALUE_MAX_CHARACTERS = 2_000
 VALUES_MAX = 100
 
 ABSENT = frozenset({"", "All", "$__all"})
-"""What Grafana sends for a variable of which nothing, or everything, is chosen."""
+"""Values that Grafana sends for a variable without a selection, or with the selection "All"."""
 
 _SEPARATOR = re.compile(r"(?<!\\),")
 _RELATIVE = re.compile(r"now(?:([+-])(\d{1,9})([smhdw]))?", re.ASCII)
 _EPOCH = re.compile(r"\d{1,13}(?:\.\d{1,9})?", re.ASCII)
 _EPOCH_MS_FROM = 1e11
-"""1973 in milliseconds, the year 5138 in seconds."""
+"""A larger number is milliseconds: it is 1973 in milliseconds, and the year 5138 in seconds."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def refuse_unknown(query: QueryDict, known: Collection[str]) -> None:
-    """Raise ParameterError for the first parameter that a view does not know."""
+    """Raise ParameterError for the first parameter that is not in `known`."""
     for name in query:
         if name not in known:
-            names = ", ".join(sorted(known))
-            message = f"Unknown parameter {name[:50]!r}. Valid parameters: {names}."
-            raise ParameterError(name[:50], message, code="unknown_parameter")
+            message = gettext("Unknown parameter %(name)r. Valid parameters: %(names)s.")
+            values = {"name": name[:50], "names": ", ".join(sorted(known))}
+            raise ParameterError(name[:50], message % values, code="unknown_parameter")
 
 
-def given(query: QueryDict, names: Iterable[str], several: Collection[str] = ()) -> dict[str, str]:
-    """Return those of the parameters `names` that say something; raise ParameterError.
+def given(query: QueryDict, names: Iterable[str], repeatable: Collection[str] = ()) -> dict[str, str]:
+    """Return those of the parameters `names` that have a value; raise ParameterError.
 
-    `several` are those that may stand more than once, which is the same as values by comma.
+    Repeating one of `repeatable` is the same as separating its values by commas.
     """
-    found = {}
+    present = {}
     for name in names:
         values = [value for value in query.getlist(name) if value.strip() not in ABSENT]
-        if len(values) > 1 and name not in several:
-            raise ParameterError(name, f"{name} is given {len(values)} times; give it once.")
+        if len(values) > 1 and name not in repeatable:
+            raise ParameterError(name, gettext("%(name)s must not be repeated.") % {"name": name})
         if values:
-            found[name] = _sound(name, ",".join(values))
-    return found
+            present[name] = _checked(name, ",".join(values))
+    return present
 
 
-def _sound(name: str, value: str) -> str:
+def _checked(name: str, value: str) -> str:
     if len(value) > VALUE_MAX_CHARACTERS:
-        raise ParameterError(name, f"{name} is longer than {VALUE_MAX_CHARACTERS} characters.")
-    # No database takes a lone surrogate. NUL, which PostgreSQL refuses, is what forms.CharField refuses too.
+        message = gettext("%(name)s must have at most %(count)s characters.")
+        raise ParameterError(name, message % {"name": name, "count": VALUE_MAX_CHARACTERS})
+    # No database accepts a lone surrogate. PostgreSQL also rejects NUL, as forms.CharField does.
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ParameterError(name, f"{name} holds a character that no stored text can hold.")
+        raise ParameterError(name, gettext("%(name)s contains an invalid character.") % {"name": name})
     return value
 
 
 def with_defaults(query: QueryDict, **values: str) -> QueryDict:
-    """Return a query string with values for what it does not say."""
+    """Return a query string with default values for the parameters that it lacks."""
     filled = query.copy()
     for name, value in values.items():
         if not given(query, [name]):
@@ -83,30 +85,30 @@ def with_defaults(query: QueryDict, **values: str) -> QueryDict:
 
 
 def escaped(value: str) -> str:
-    r"""Write one value for a parameter that takes several: a comma in it is `\,`."""
+    r"""Escape one value of a parameter that takes several: a comma in it is written `\,`."""
     return value.replace(",", "\\,")
 
 
 def separated(text: str) -> list[str]:
-    r"""Read several values by comma, as `escaped` writes them; empty ones are left out."""
+    r"""Split several values at the commas that `escaped` has not escaped; empty ones are left out."""
     parts = (part.replace("\\,", ",").strip() for part in _SEPARATOR.split(text))
     return [part for part in parts if part]
 
 
 def as_hex(digits: int) -> Callable[[str], str]:
-    """Return what reads a hexadecimal id; leading zeros may be missing, some tools drop them."""
+    """Return a parser of hexadecimal ids; leading zeros are optional, because some tools drop them."""
     pattern = re.compile(rf"[0-9a-f]{{1,{digits}}}")
 
     def convert(value: str) -> str:
         if not pattern.fullmatch(value.lower()):
-            raise ValidationError(f"Give up to {digits} hexadecimal digits.")
+            raise ValidationError(_("Must be up to %(count)s hexadecimal digits."), params={"count": digits})
         return value.lower().zfill(digits)
 
     return convert
 
 
 class ValuesField(forms.CharField):
-    r"""Several values by comma; a comma inside of a value is written `\,`."""
+    r"""Several values, separated by commas; a comma in a value is written `\,`."""
 
     def __init__(self, *, convert: Callable[[str], str] = str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -115,7 +117,7 @@ class ValuesField(forms.CharField):
     def clean(self, value: Any) -> list[str]:
         parts = separated(super().clean(value))
         if len(parts) > VALUES_MAX:
-            raise ValidationError(f"Give {VALUES_MAX} values at most.")
+            raise ValidationError(_("Must be at most %(count)s values."), params={"count": VALUES_MAX})
         return [] if ABSENT.intersection(parts) else [self._convert(part) for part in parts]
 
 
@@ -128,8 +130,10 @@ class InstantField(forms.CharField):
             return _instant(text) if text else None
         except (ValueError, OverflowError):
             raise ValidationError(
-                "Give a time as 2026-01-31T12:00:00Z, as seconds or milliseconds since the epoch, "
-                "or as now-5m (s, m, h, d, w)."
+                _(
+                    "Must be a time such as 2026-01-31T12:00:00Z, seconds or milliseconds since the epoch, "
+                    "or now-5m (s, m, h, d, w)."
+                )
             ) from None
 
 
@@ -141,13 +145,13 @@ def _instant(text: str) -> datetime:
     if _EPOCH.fullmatch(text):
         number = float(text)
         return datetime.fromtimestamp(number / 1000 if number >= _EPOCH_MS_FROM else number, UTC)
-    # A + that was not escaped in the query string arrives as a space.
+    # A + that is not escaped in the query string arrives as a space.
     time = datetime.fromisoformat(re.sub(r" (\d\d:\d\d)$", r"+\1", text) if text.count(":") > 1 else text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 class MillisecondsField(forms.FloatField):
-    """A duration, or a bound of one."""
+    """A duration in milliseconds."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_value=0, max_value=1e12, **kwargs)
@@ -159,7 +163,7 @@ class SwitchField(forms.CharField):
     def clean(self, value: Any) -> bool | None:
         text = super().clean(value).lower()
         if text not in _SWITCH:
-            raise ValidationError("Give true or false.")
+            raise ValidationError(_("Must be true or false."))
         return _SWITCH[text]
 
 
@@ -169,7 +173,7 @@ SOURCES = ("auto", "ring", "statistics")
 
 
 class ChoiceField(forms.CharField):
-    """One of some names, or nothing."""
+    """One of some names, or empty."""
 
     def __init__(self, *, names: Collection[str]) -> None:
         super().__init__(required=False)
@@ -178,24 +182,24 @@ class ChoiceField(forms.CharField):
     def clean(self, value: str | None) -> str | None:
         text: str = super().clean(value)
         if text and text not in self._names:
-            raise ValidationError(f"Give one of {', '.join(self._names)}.")
+            raise ValidationError(_("Must be one of: %(names)s."), params={"names": ", ".join(self._names)})
         return text or None
 
 
 def read_group_by(query: QueryDict) -> str | None:
-    """Read what is grouped by; raise ParameterError."""
+    """Parse the parameter `group_by`; raise ParameterError."""
     return clean_parameters(query, group_by=ChoiceField(names=GROUPS))["group_by"]  # type: ignore[no-any-return]
 
 
 def read_source(query: QueryDict) -> str | None:
-    """Read what the answer shall be made from; raise ParameterError."""
+    """Parse the parameter `source`; raise ParameterError."""
     return clean_parameters(query, source=ChoiceField(names=SOURCES))["source"]  # type: ignore[no-any-return]
 
 
 def clean_parameters(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:
-    """Read parameters by the fields given; raise ParameterError."""
-    several = [name for name, field in fields.items() if isinstance(field, ValuesField)]
-    form = forms.Form(given(query, fields, several))
+    """Parse parameters with the form fields given; raise ParameterError."""
+    repeatable = [name for name, field in fields.items() if isinstance(field, ValuesField)]
+    form = forms.Form(given(query, fields, repeatable))
     form.fields.update(fields)
     for name, messages in form.errors.items():
         raise ParameterError(name, f"{name}: {messages[0]}")
@@ -203,7 +207,7 @@ def clean_parameters(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:
 
 
 class ValuesFilter(Filter):
-    """Equal to one of several values."""
+    """Matches records whose field equals one of several values."""
 
     field_class = ValuesField
 
@@ -212,17 +216,17 @@ class ValuesFilter(Filter):
 
 
 class ContainsFilter(ValuesFilter):
-    """Containing one of several values."""
+    """Matches records whose field contains one of several values."""
 
     def filter(self, qs: Records, value: list[str]) -> Records:
-        found = Q()
+        condition = Q()
         for part in value:
-            found |= Q(**{f"{self.field_name}__contains": part})
-        return qs.filter(found)
+            condition |= Q(**{f"{self.field_name}__contains": part})
+        return qs.filter(condition)
 
 
 class StatementFilter(ValuesFilter):
-    """Of a statement that has one of several values; the texts stand in a table of their own."""
+    """Matches records whose statement has one of several values; statements have their own table."""
 
     def filter(self, qs: Records, value: list[str]) -> Records:
         if not value:
@@ -231,20 +235,20 @@ class StatementFilter(ValuesFilter):
 
 
 class TableFilter(ValuesFilter):
-    """Of a statement that names one of several tables, in whatever case."""
+    """Matches records whose statement uses one of several tables, ignoring case."""
 
     def filter(self, qs: Records, value: list[str]) -> Records:
         if not value:
             return qs
-        found = Q()
+        condition = Q()
         for table in value:
-            found |= Q(listed__icontains=f",{table},")
+            condition |= Q(listed__icontains=f",{table},")
         listed = Concat(Value(","), "tables", Value(","))
-        return of_statements(qs, Statement.objects.alias(listed=listed).filter(found))
+        return of_statements(qs, Statement.objects.alias(listed=listed).filter(condition))
 
 
 class SearchFilter(Filter):
-    """Of a statement whose text contains these words as they stand, in whatever case."""
+    """Matches records whose SQL text contains these words in this order, ignoring case."""
 
     field_class = forms.CharField
 
@@ -261,7 +265,7 @@ class InstantFilter(Filter):
 
 
 class SlowFilter(Filter):
-    """Slow or not, by the setting SLOW_MS."""
+    """Matches slow records, or all others; SLOW_MS is the limit."""
 
     field_class = SwitchField
 
@@ -273,13 +277,13 @@ class SlowFilter(Filter):
 
 
 class ErrorFilter(ValuesFilter):
-    """Failed with one of several exception classes; true means any error, false no error."""
+    """Matches records that failed with one of several exception classes; true is any error, false none."""
 
     def filter(self, qs: Records, value: list[str]) -> Records:
-        found = Q()
+        condition = Q()
         for name in value:
-            found |= Q(error__isnull=name == "false") if name in ("true", "false") else Q(error=name)
-        return qs.filter(found)
+            condition |= Q(error__isnull=name == "false") if name in ("true", "false") else Q(error=name)
+        return qs.filter(condition)
 
 
 def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
@@ -287,29 +291,66 @@ def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
 
 
 class SQLLogFilter(django_filters.FilterSet):
-    """The filters of the API, in the order in which a database should test them: cheap ones first."""
+    """The filters of the API, in the order in which a database should test them: cheap ones first.
 
-    min_ms = MillisecondsFilter("duration_ms", "gte", label="At least (ms)")
-    max_ms = MillisecondsFilter("duration_ms", "lte", label="At most (ms)")
-    slow = SlowFilter("duration_ms", label="Slow")
-    to = InstantFilter("time", "lt", label="To")
-    error = ErrorFilter("error", label="Error")
-    alias = ValuesFilter("alias", label="Database")
-    vendor = ValuesFilter("vendor", label="Vendor")
-    kind = ValuesFilter("kind", label="Kind")
-    method = ValuesFilter("method", convert=str.upper, label="Method")
-    route = ValuesFilter("route", label="Route")
-    view = ValuesFilter("view", label="View")
-    release = ValuesFilter("release", label="Release")
-    service = ValuesFilter("service", label="Service")
-    host = ValuesFilter("host", label="Host")
-    trace_id = ValuesFilter("trace_id", convert=as_hex(32), label="Trace")
-    request_id = ValuesFilter("request_id", label="Request")
-    fingerprint = ValuesFilter("fingerprint", convert=as_hex(16), label="Fingerprint")
-    call_site = ContainsFilter("call_site", label="Call site")
-    operation = StatementFilter("operation", convert=str.upper, label="Operation")
-    table = TableFilter("tables", label="Table")
-    search = SearchFilter("sql", label="Search")
+    A label names the field on the page; the help text describes it in the terminal and in OpenAPI.
+    """
+
+    min_ms = MillisecondsFilter(
+        "duration_ms", "gte", label=_("At least (ms)"), help_text=_("Minimum duration in milliseconds.")
+    )
+    max_ms = MillisecondsFilter(
+        "duration_ms", "lte", label=_("At most (ms)"), help_text=_("Maximum duration in milliseconds.")
+    )
+    slow = SlowFilter(
+        "duration_ms",
+        label=_("Slow"),
+        help_text=_("true: slow queries, of at least SLOW_MS. false: all others."),
+    )
+    to = InstantFilter(
+        "time", "lt", label=_("To"), help_text=_("End of the time range, exclusive; same format as `from`.")
+    )
+    error = ErrorFilter(
+        "error",
+        label=_("Error"),
+        help_text=_("true: failed queries. false: all others. Or names of exception classes."),
+    )
+    alias = ValuesFilter(
+        "alias",
+        label=_("Database"),
+        help_text=_("Aliases in DATABASES. Several values are separated by commas, as in most filters."),
+    )
+    vendor = ValuesFilter("vendor", label=_("Vendor"), help_text=_("Vendors: sqlite, postgresql, ..."))
+    kind = ValuesFilter(
+        "kind", label=_("Kind"), help_text=_("Kinds of units of work: request, command, task, thread.")
+    )
+    method = ValuesFilter("method", convert=str.upper, label=_("Method"), help_text=_("HTTP methods."))
+    route = ValuesFilter("route", label=_("Route"), help_text=_("URL patterns."))
+    view = ValuesFilter("view", label=_("View"), help_text=_("Names of views, commands or tasks."))
+    release = ValuesFilter("release", label=_("Release"), help_text=_("Releases of the application."))
+    service = ValuesFilter(
+        "service", label=_("Service"), help_text=_("Names of projects, if several write to one log.")
+    )
+    host = ValuesFilter("host", label=_("Host"), help_text=_("Host names."))
+    trace_id = ValuesFilter("trace_id", convert=as_hex(32), label=_("Trace"), help_text=_("Trace ids."))
+    request_id = ValuesFilter("request_id", label=_("Request"), help_text=_("X-Request-ID headers."))
+    fingerprint = ValuesFilter(
+        "fingerprint", convert=as_hex(16), label=_("Fingerprint"), help_text=_("Fingerprints of statements.")
+    )
+    call_site = ContainsFilter(
+        "call_site",
+        label=_("Call site"),
+        help_text=_("Parts of a call site, which is `path/file.py:line function`."),
+    )
+    operation = StatementFilter(
+        "operation", convert=str.upper, label=_("Operation"), help_text=_("SELECT, INSERT, ...")
+    )
+    table = TableFilter("tables", label=_("Table"), help_text=_("Tables that the statement uses."))
+    search = SearchFilter(
+        "sql",
+        label=_("Search"),
+        help_text=_("Part of the SQL text; requires the permission view_sqllog_text."),
+    )
 
     class Meta:
         model = SQLLog
@@ -317,20 +358,27 @@ class SQLLogFilter(django_filters.FilterSet):
 
     @classmethod
     def get_filters(cls) -> OrderedDict[str, Filter]:
-        """Add `from`, which no attribute of a class can be called."""
+        """Add `from`, a keyword that cannot be the name of a class attribute."""
         filters = super().get_filters()
-        filters["from"] = InstantFilter("time", "gte", label="From")
+        filters["from"] = InstantFilter(
+            "time",
+            "gte",
+            label=_("From"),
+            help_text=_(
+                "Start of the time range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."
+            ),
+        )
         return filters
 
     @classmethod
     def from_query(cls, query: QueryDict, others: Collection[str] = ()) -> "SQLLogFilter":
-        """Read a query string; `others` are the parameters that a view knows beside the filters.
+        """Parse a query string; `others` are the parameters of a view besides the filters.
 
-        Raise ParameterError for an unknown parameter and for an invalid value.
+        Raise ParameterError for an unknown parameter or an invalid value.
         """
-        several = {name for name, one in cls.base_filters.items() if isinstance(one, ValuesFilter)}
+        repeatable = {name for name, filter in cls.base_filters.items() if isinstance(filter, ValuesFilter)}
         refuse_unknown(query, {*cls.base_filters, *others})
-        filterset = cls(given(query, cls.base_filters, several))
+        filterset = cls(given(query, cls.base_filters, repeatable))
         for name, messages in filterset.errors.items():
             raise ParameterError(name, f"{name}: {messages[0]}")
         return filterset

@@ -20,7 +20,7 @@ from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import chunks
 from sqllogs.read.scope import Answer, Scope, cheapest_source, head
-from sqllogs.read.series import Graph, step_of
+from sqllogs.read.series import SeriesOptions, step_of
 from sqllogs.read.stats import Grouped, StatementStatsRow, StatsGroup
 from sqllogs.statistics.resolution import MINUTE_S
 
@@ -100,7 +100,7 @@ class ReviewList:
                 totals[value] = totals.get(value, 0.0) + group.total_ms
         else:
             filterset = self._filterset(name)
-            scope = replaced(self.scope, records=filterset.qs, asked=filterset.form.cleaned_data)
+            scope = replaced(self.scope, records=filterset.qs, filters=filterset.form.cleaned_data)
             for group in stats.read_groups(scope, name, self.chosen).groups:
                 if group.group:
                     totals[group.group] = group.total_ms
@@ -136,11 +136,11 @@ class ReviewList:
         scope = replaced(
             self.scope,
             records=self.scope.records.filter(fingerprint__in=fingerprints),
-            asked={**self.scope.asked, "fingerprint": fingerprints},
+            filters={**self.scope.filters, "fingerprint": fingerprints},
         )
-        graph = Graph(group_by="fingerprint", top=len(shown), step_s=self._step_s)
+        options = SeriesOptions(group_by="fingerprint", top=len(shown), step_s=self._step_s)
         sparklines: dict[Any, list[float]] = {}
-        for point in series.read_series(scope, graph, self.chosen).results:
+        for point in series.read_series(scope, options, self.chosen).results:
             if isinstance(point, series.GroupPoint):
                 sparklines.setdefault(point.group, []).append(point.total_ms)
         return {group: course[:-1] for group, course in sparklines.items()}

@@ -1,13 +1,15 @@
-"""Decide which records an answer covers, from when on it is complete, and whether ring or statistics answer.
+"""The scope of a report: the records it covers, its time range, and its source, ring or statistics.
 
-The ring has the records; the statistics outlive them. Fed by the filters of a request, used by all reports in
-the reader's thread.
+The ring has the newest records; the statistics cover a longer time. Made from the filters of a request, used
+by all reports in the reader's thread.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+
+from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.errors import ParameterError
@@ -25,23 +27,23 @@ SUPPORTED = frozenset(
         "fingerprint", "operation", "table", "search",
     }
 )  # fmt: skip
-"""The filters that statistics answer; any other needs the ring."""
+"""The filters that statistics can answer; all others need the ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What a reader has asked for, and what there is of it in the ring."""
+    """The filters of a request, and a snapshot of the ring."""
 
     records: Records
-    """What the filters have chosen; what is stale in the ring is not taken out yet."""
-    asked: Mapping[str, Any]
-    """The filters' values."""
+    """The records that match; slots that a resize or a killed writer left behind are not excluded yet."""
+    filters: Mapping[str, Any]
+    """The values of the filters."""
     ring: RingSnapshot
     oldest_seq: int | None
     oldest: datetime | None
-    """Number and time of the oldest record in the ring; before it the ring is not complete."""
+    """Number and time of the oldest record in the ring; earlier records have been overwritten."""
     version: str
-    """Of what has been written, see `sqllogs.read.ring`."""
+    """State of the log that the answer is made from, for the ETag; see `sqllogs.read.ring`."""
     with_text: bool
     now: datetime
 
@@ -51,7 +53,7 @@ class Scope:
         oldest = records.oldest_record(ring)
         return cls(
             records=filterset.qs,
-            asked=filterset.form.cleaned_data,
+            filters=filterset.form.cleaned_data,
             ring=ring,
             oldest_seq=oldest["id"] if oldest else None,
             oldest=datetime.fromisoformat(oldest["time"]) if oldest else None,
@@ -62,22 +64,22 @@ class Scope:
 
     @property
     def begin(self) -> datetime:
-        """When the ring begins: about then was what has been overwritten while an answer is made."""
+        """Time of the oldest record; also that of records which are overwritten while an answer is made."""
         return self.oldest or self.now
 
     @property
     def span(self) -> "TimeSpan":
         """The span of an answer from the ring."""
-        since, until = self.asked["from"], self.asked["to"]
-        known = [time for time in (since, self.oldest) if time is not None]
-        begin = min(max(known, default=self.now), self.now)
+        since, until = self.filters["from"], self.filters["to"]
+        begins = [time for time in (since, self.oldest) if time is not None]
+        begin = min(max(begins, default=self.now), self.now)
         end = self.now if until is None else max(begin, min(until, self.now))
         return TimeSpan(source="ring", complete_since=self.oldest, begin=begin, end=end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSpan:
-    """The time that an answer is about: that part of the range asked for of which something is known."""
+    """The time range of an answer: the part of the requested range that its source covers."""
 
     source: Source
     complete_since: datetime | None
@@ -86,21 +88,21 @@ class TimeSpan:
 
     @property
     def seconds(self) -> float:
-        """Never 0, so that rates can be computed."""
+        """Length of the range; never 0, so that rates can be computed."""
         return max((self.end - self.begin).total_seconds(), 0.001)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How every answer begins."""
+    """The first fields of every answer."""
 
     source: Source
-    """ring: the records themselves; statistics: counts that outlive them."""
+    """`ring`, the newest records, or `statistics`, counts over a longer time."""
     complete_since: str | None
-    """Before this time the source knows nothing, or not all; None while it is empty."""
+    """The source is complete from this time on; null while it is empty."""
     begin: str
     end: str
-    """The part of the range asked for of which something is known."""
+    """The part of the requested time range that the source covers."""
 
 
 def head(span: TimeSpan) -> dict[str, Any]:
@@ -114,27 +116,28 @@ def head(span: TimeSpan) -> dict[str, Any]:
 
 
 def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Source:
-    """Return what answers: the statistics if they can and the ring does not have all of the range.
+    """Return the source: the statistics if they can answer and the ring does not cover the whole range.
 
-    Raise ParameterError when they are asked for by name and cannot.
+    Raise ParameterError if the reader wants statistics, which cannot answer.
     """
     if wanted == "ring":
         return "ring"
-    needs_ring = unsupported(scope.asked)
+    needs_ring = unsupported(scope.filters)
     if group_by is not None and group_by not in statistics.GROUPS:
         needs_ring.append("group_by")
     if wanted == "statistics":
         if needs_ring:
-            message = f"The statistics do not keep what {needs_ring[0]} asks for; the ring does."
-            raise ParameterError(needs_ring[0], message)
+            message = _("Statistics do not support %(name)s; use the ring as source.")
+            raise ParameterError(needs_ring[0], message % {"name": needs_ring[0]})
         return "statistics"
     if needs_ring:
         return "ring"
+    # The ring where it covers the range, because only its percentiles are exact.
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
 
 
 def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
-    """Name the filters in use that need the ring."""
+    """Return the names of the filters in use that need the ring."""
     return sorted(
         name
         for name, value in cleaned.items()
@@ -143,30 +146,30 @@ def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
 
 
 def cheapest_source() -> Source:
-    """Return what answers fastest of what they both can answer: statistics, if any are kept."""
+    """Return the source that answers fastest, where both can: statistics, if they are enabled."""
     return "ring" if statistics.complete_since() is None else "statistics"
 
 
 def _is_sampled() -> bool:
-    """Whether the ring has only a share of the records; the statistics count all."""
+    """Return whether the ring has only a sample of the records; the statistics count all of them."""
     return conf.load().sample < 1 and statistics.complete_since() is not None
 
 
 def _is_older(scope: Scope) -> bool:
-    """Whether the range begins before the ring, and the statistics have counts of that time."""
-    since = scope.asked["from"]
+    """Return whether the range begins before the ring, and the statistics cover that time."""
+    since = scope.filters["from"]
     if scope.oldest is not None and (since is None or since >= scope.oldest or scope.oldest_seq == 1):
-        return False  # number 1 is in the ring: nothing has been overwritten
-    known_since = statistics.complete_since()
-    return known_since is not None and (scope.oldest is None or known_since < scope.oldest)
+        return False  # if record 1 is in the ring, nothing has been overwritten
+    counted_since = statistics.complete_since()
+    return counted_since is not None and (scope.oldest is None or counted_since < scope.oldest)
 
 
 def statistics_filter(scope: Scope) -> statistics_rows.Where:
-    return statistics_rows.Where.from_filters(scope.asked)
+    return statistics_rows.Where.from_filters(scope.filters)
 
 
 def time_span(scope: Scope, since: datetime, until: datetime, complete_since: datetime | None) -> TimeSpan:
-    """Return the span of an answer from statistics, whose rows begin and end with the minute."""
+    """Return the time range of an answer from statistics; the ends are those of their rows."""
     begin = since if complete_since is None else max(since, complete_since)
     begin = min(begin, scope.now)
     end = max(begin, min(until, scope.now))

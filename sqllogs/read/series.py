@@ -1,6 +1,6 @@
-"""Add the ring or the statistics up by time and group: the points of `series/`.
+"""Totals and percentiles over time, by group: the points of `series/`, from the ring or the statistics.
 
-One scan; steps without calls are filled in, so that a gap is visible. Runs in the reader's thread.
+Needs one scan; steps without calls are filled in, so that charts show gaps. Runs in the reader's thread.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
 
 from sqllogs.read import aggregates, statistics, statistics_rows
 from sqllogs.read.aggregates import (
@@ -39,11 +40,11 @@ STEPS_S = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 604_800,
 )  # fmt: skip
 BUCKETS = 200
-"""How many a graph has, at most, where no step is given."""
+"""Maximum for a series whose step is not given."""
 BUCKETS_MAX = 1_000
-"""A step that would make more is widened."""
+"""A step that would give more buckets is widened: an error would be an empty panel in Grafana."""
 POINTS_MAX = 12_000
-"""Of all groups together; a step that would make more is widened."""
+"""Maximum of all groups together; a step that would give more is widened."""
 
 _STEP = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)?", re.ASCII)
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -51,32 +52,32 @@ STEP_MAX_S = 366 * 86_400
 
 
 class StepField(forms.CharField):
-    """A length of time in whole seconds: 30, 30s, 5m, 1h, 1d."""
+    """A length of time in whole seconds, such as 30, 30s, 5m, 1h or 1d."""
 
     def clean(self, value: str | None) -> int | None:
         text = super().clean(value)
         if text in ("", "auto"):
             return None
-        found = _STEP.fullmatch(text)
-        seconds = int(found[1]) * _UNITS_S[found[2] or "s"] if found else 0
+        match = _STEP.fullmatch(text)
+        seconds = int(match[1]) * _UNITS_S[match[2] or "s"] if match else 0
         if not 0 < seconds <= STEP_MAX_S:
-            raise ValidationError("Give a step of time as 30s, 5m, 1h or 1d.")
+            raise ValidationError(_("Must be a length of time such as 30s, 5m, 1h or 1d."))
         return max(1, round(seconds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
-    """The lines that are asked for."""
+class SeriesOptions:
+    """The parameters of a series."""
 
     group_by: str | None
     top: int
     step_s: int | None
-    """None leaves it to the range."""
+    """None chooses it by the time range."""
     whole_steps: bool = True
-    """Whether the first step of statistics has calls from before the range too."""
+    """Whether the first step of statistics includes calls before the range."""
 
     @classmethod
-    def from_query(cls, query: QueryDict) -> "Graph":
+    def from_query(cls, query: QueryDict) -> "SeriesOptions":
         """Read a query string; raise ParameterError."""
         data = clean_parameters(
             query,
@@ -87,9 +88,9 @@ class Graph:
         return cls(group_by=data["group_by"], top=data["top"] or TOP, step_s=data["step"])
 
     def step_for(self, since: datetime, until: datetime) -> int:
-        """Return the step in seconds: as asked for if it does not make too many points."""
+        """Return the requested step in seconds, or a wider one if that gives too many points."""
         range_s = max(1.0, (until - since).total_seconds())
-        lines = 1 if self.group_by is None else self.top + 1  # the last is that of all other groups
+        lines = 1 if self.group_by is None else self.top + 1  # one more for all other groups
         buckets_max = min(BUCKETS_MAX, POINTS_MAX // lines)
         if self.step_s is not None and range_s / self.step_s <= buckets_max:
             return self.step_s
@@ -97,13 +98,13 @@ class Graph:
 
 
 def step_of(range_s: float, buckets: int) -> int:
-    """Return the shortest step, or number of weeks, that divides a range into about `buckets` buckets."""
+    """Return the shortest step that divides a range into at most `buckets` buckets."""
     least_s, last = range_s / buckets, STEPS_S[-1]
     return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
 
 
 OTHER_SERIES = ("other", "all others")
-"""What the line of all groups below the top is called; the second where a group has the first name."""
+"""Name of the line of all groups below the top; the second is used if a group has the first name."""
 
 AnyFigures = TypeVar("AnyFigures")
 
@@ -115,7 +116,7 @@ class GroupSeries(Generic[AnyFigures]):
     value: GroupValue
     total_ms: float = 0.0
     points: dict[int, AnyFigures] = field(default_factory=dict)
-    """By bucket: steps since the epoch."""
+    """By bucket, the number of steps since the epoch."""
 
 
 def _add(line: GroupSeries[Figures], part: AggregatePart) -> None:
@@ -130,18 +131,19 @@ def series(
     """Return the lines of the `top` groups by total time, and one for all others."""
     records = in_ring(filtered, ring).annotate(bucket=Bucket("time", step_s=step_s))
     keys = ("bucket",) if group_by is None else ("bucket", group_column(group_by))
-    found = list(parts(records, *keys, more=False))
+    # The parts are added up here, so that one scan gives both the top groups and the line of all others.
+    scanned = list(parts(records, *keys, more=False))
     if group_by is None:
         line: GroupSeries[Figures] = GroupSeries(value=None)
-        for part in found:
+        for part in scanned:
             _add(line, part)
         return [line]
-    return _top(found, GroupValues(group_by, {part.keys[1] for part in found}), top)
+    return _top(scanned, GroupValues(group_by, {part.keys[1] for part in scanned}), top)
 
 
-def _top(found: Iterable[AggregatePart], value_of: GroupValues, top: int) -> list[GroupSeries[Figures]]:
+def _top(scanned: Iterable[AggregatePart], value_of: GroupValues, top: int) -> list[GroupSeries[Figures]]:
     totals: dict[GroupValue, float] = defaultdict(float)
-    for part in found:
+    for part in scanned:
         for value in value_of[part.keys[1]]:
             totals[value] += part.total_ms
     ranked = sorted(totals, key=lambda value: (-totals[value], value or ""))
@@ -149,31 +151,31 @@ def _top(found: Iterable[AggregatePart], value_of: GroupValues, top: int) -> lis
         value: GroupSeries(value=value) for value in ranked[:top]
     }
     others: GroupSeries[Figures] = GroupSeries(value=next(name for name in OTHER_SERIES if name not in lines))
-    for value, part in _by_value(found, value_of):
+    for value, part in _by_value(scanned, value_of):
         _add(lines.get(value, others), part)
     return [*lines.values(), *([others] if others.points else [])]
 
 
 def _by_value(
-    found: Iterable[AggregatePart], value_of: GroupValues
+    scanned: Iterable[AggregatePart], value_of: GroupValues
 ) -> Iterator[tuple[GroupValue, AggregatePart]]:
-    for part in found:
+    for part in scanned:
         for value in value_of[part.keys[1]]:
             yield value, part
 
 
 BARS = 60
-"""Approximate maximum of steps in an answer."""
+"""Approximate maximum number of steps in a chart of the page."""
 _FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
-"""Up to how long a time of statistics is shown by rows of which length; a longer one is by those of days."""
+"""The length of a range of statistics up to which it is read by minute and by hour; longer ones by day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesPoint:
-    """All calls in one step of time; durations in milliseconds, None where there was no call."""
+    """All calls in one step of time; durations in milliseconds, null without a call."""
 
     time: str
-    """Begin of the step, a multiple of it since the epoch."""
+    """Begin of the step, a multiple of its length since the epoch."""
     calls: int
     errors: int
     total_ms: float
@@ -198,47 +200,49 @@ class SeriesAnswer(Answer):
     group_by: str | None
     step_s: int
     results: list[SeriesPoint | GroupPoint]
-    """In the order of time; within a step, the group with the highest total first."""
+    """Ordered by time; within a step, the group with the highest total time first."""
 
 
 NO_CALLS = aggregates.Figures()
 AnyLine = GroupSeries[aggregates.Figures] | GroupSeries[statistics_rows.StatisticsAggregate]
 
 
-def read_series(scope: Scope, graph: Graph, chosen: Source = "ring") -> SeriesAnswer:
-    """Add up what matches; steps without a call are filled in from the begin to the end."""
-    lines, step_s, span = (_of_ring if chosen == "ring" else _of_statistics)(scope, graph)
+def read_series(scope: Scope, options: SeriesOptions, chosen: Source = "ring") -> SeriesAnswer:
+    """Return the series of the matching records, with a point for each step, even without calls."""
+    lines, step_s, span = (_from_ring if chosen == "ring" else _from_statistics)(scope, options)
     return SeriesAnswer(
         **head(span),
-        group_by=graph.group_by,
+        group_by=options.group_by,
         step_s=step_s,
-        results=list(_points(span, lines, step_s, is_grouped=graph.group_by is not None)),
+        results=list(_points(span, lines, step_s, is_grouped=options.group_by is not None)),
     )
 
 
 def read_sparkline(scope: Scope, answer: Answer) -> SeriesAnswer:
-    """Add up over time what an answer is about, from where the answer was made from, in few steps."""
+    """Return a series of few steps over the time range of an answer, from the same source."""
     range_s = (datetime.fromisoformat(answer.end) - datetime.fromisoformat(answer.begin)).total_seconds()
     step_s = step_of(range_s, BARS)
     if answer.source == "statistics":
+        # No finer than the rows that are cheap to read: six hours by minute take 180 ms for 500 statements.
         step_s = max(step_s, next((step_s for upto_s, step_s in _FINEST_S if range_s <= upto_s), DAY_S))
-    graph = Graph(group_by=None, top=1, step_s=step_s, whole_steps=False)
-    return read_series(scope, graph, answer.source)
+    # Without the part of the first step before the range, so that its sums are those of the list below it.
+    options = SeriesOptions(group_by=None, top=1, step_s=step_s, whole_steps=False)
+    return read_series(scope, options, answer.source)
 
 
-def _of_ring(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, TimeSpan]:
+def _from_ring(scope: Scope, options: SeriesOptions) -> tuple[Sequence[AnyLine], int, TimeSpan]:
     span = scope.span
-    step_s = graph.step_for(span.begin, span.end)
-    lines = series(scope.records, scope.ring, step_s=step_s, group_by=graph.group_by, top=graph.top)
+    step_s = options.step_for(span.begin, span.end)
+    lines = series(scope.records, scope.ring, step_s=step_s, group_by=options.group_by, top=options.top)
     return lines, step_s, span
 
 
-def _of_statistics(scope: Scope, graph: Graph) -> tuple[Sequence[AnyLine], int, TimeSpan]:
+def _from_statistics(scope: Scope, options: SeriesOptions) -> tuple[Sequence[AnyLine], int, TimeSpan]:
     where = statistics_filter(scope)
     since = where.since or statistics.complete_since() or scope.now
     until = where.until or scope.now
-    step_s = graph.step_for(since, until) if graph.step_s else statistics.auto_step_s(since, until)
-    answer = statistics.series(where, step_s, graph.group_by, graph.top, whole_steps=graph.whole_steps)
+    step_s = options.step_for(since, until) if options.step_s else statistics.auto_step_s(since, until)
+    answer = statistics.series(where, step_s, options.group_by, options.top, whole_steps=options.whole_steps)
     lines: dict[tuple[str | None, bool], GroupSeries[statistics_rows.StatisticsAggregate]] = {}
     for time, figures, is_other in answer.points:
         line = lines.setdefault((figures.group, is_other), GroupSeries(value=figures.group))
@@ -257,7 +261,7 @@ def _points(
     if span.complete_since is None:
         return
     first = int(span.begin.timestamp()) // step_s
-    after = math.ceil(span.end.timestamp() / step_s)  # the end itself does not belong to it
+    after = math.ceil(span.end.timestamp() / step_s)  # the end itself is excluded
     steps = {*range(first, after), *(bucket for line in lines for bucket in line.points)}
     for bucket in sorted(steps):
         time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))

@@ -19,7 +19,7 @@ from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.scope import Answer, Scope, Source, cheapest_source, head
-from sqllogs.read.series import Graph, SeriesPoint
+from sqllogs.read.series import SeriesOptions, SeriesPoint
 from sqllogs.read.statement import ORIGINS_MAX, samples
 from sqllogs.read.stats import StatsGroup
 from sqllogs.record import RecordJSON
@@ -109,8 +109,8 @@ class _DetailReader:
         return next(iter(found.groups), None), found.span
 
     def points(self) -> Sequence[SeriesPoint]:
-        graph = Graph(group_by=None, top=1, step_s=None)
-        return series.read_series(self._scope, graph, self._chosen).results
+        options = SeriesOptions(group_by=None, top=1, step_s=None)
+        return series.read_series(self._scope, options, self._chosen).results
 
     def parts(self, group_by: str) -> list[DetailPart]:
         found = stats.read_groups(self._scope, group_by, self._chosen)
@@ -126,9 +126,11 @@ class _DetailReader:
 
     def around(self, time: datetime) -> list[DetailPart]:
         """Return the figures since a time and before it."""
-        asked, records = self._scope.asked, self._scope.records
-        since = replaced(self._scope, asked={**asked, "from": time}, records=records.filter(time__gte=time))
-        before = replaced(self._scope, asked={**asked, "to": time}, records=records.filter(time__lt=time))
+        filters, records = self._scope.filters, self._scope.records
+        since = replaced(
+            self._scope, filters={**filters, "from": time}, records=records.filter(time__gte=time)
+        )
+        before = replaced(self._scope, filters={**filters, "to": time}, records=records.filter(time__lt=time))
         parts = ((_("Since the review"), since), (_("Before the review"), before))
         found = [(label, self.whole(scope)[0]) for label, scope in parts]
         total_ms = sum(figures.total_ms for _, figures in found if figures)

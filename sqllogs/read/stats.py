@@ -1,6 +1,7 @@
-"""Figures by statement, view or another column: the rows of `stats/`, from the ring or the statistics.
+"""Totals and percentiles by statement, view or another column: the rows of `stats/`.
 
-Runs in the reader's thread.
+Reads the ring with `sqllogs.read.aggregates` or the statistics with `sqllogs.read.statistics`, in the
+reader's thread.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,27 +30,27 @@ class StatsRow:
     """All calls of one group; durations in milliseconds."""
 
     group: GroupValue
-    """The value of what is grouped by; None for records that have none."""
+    """Value of the column that is grouped by; null for records without one."""
     calls: int
     errors: int
     calls_per_s: float
     total_ms: float
     load_percent: float
-    """Share of the total time of all that matched."""
+    """Share of the total time of all matching queries."""
     mean_ms: float | None
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
     max_ms: float | None
     rows: int | None
-    """Rows returned or changed, if the driver reported it."""
+    """Rows returned or changed, if the driver reports it."""
     last_seen: str
     route: str | None
     """The route with the most calls recently."""
     call_sites: list[str]
-    """Those with the most calls recently."""
+    """The call sites with the most calls recently."""
     repeats: int
-    """Largest number of times one line of a unit of work has sent it recently; 0 if no N+1 suspect."""
+    """How often at most one line sent it in a unit of work recently, if that is an N+1; else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class StatsAnswer(Answer):
 
 
 StatsGroup = aggregates.Group | statistics_rows.StatisticsAggregate
-"""The figures of a group, from either source under the same names."""
+"""The totals of a group; both sources use the same names."""
 
 ORDERINGS = {
     "group": "group",
@@ -97,7 +98,7 @@ DEFAULT_ORDERING = "-total_ms"
 def read_stats(
     request: HttpRequest, scope: Scope, group_by: str, page: OffsetPage, chosen: Source = "ring"
 ) -> StatsAnswer:
-    """Add up what matches and return the page asked for; one beyond the last is empty."""
+    """Return the requested page of groups; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
     value = last_seen if page.column == "last_seen" else attrgetter(ORDERINGS[page.column])
     if not request.GET.get("ordering") and not scope.asked["kind"]:
@@ -114,7 +115,7 @@ def read_stats(
 
 
 class Grouped(NamedTuple):
-    """All that matches, added up by group; more about some of them is looked up by `rows`."""
+    """The groups of all matching records; `stats_rows` reads more about some of them."""
 
     groups: Sequence[StatsGroup]
     total_ms: float
@@ -122,7 +123,7 @@ class Grouped(NamedTuple):
 
 
 def last_seen(group: StatsGroup) -> Any:
-    """Return the value by which groups of one source are ordered by last call."""
+    """Return the value that orders the groups of one source by their last call."""
     return group.last_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.last_seq
 
 
@@ -148,8 +149,8 @@ _KEYED = frozenset(aggregates.GROUPS) & {field.name for field in StatisticKey._m
 
 
 def read_groups(scope: Scope, group_by: str, chosen: Source) -> Grouped:
-    """Add up what matches, in no particular order."""
-    return (_of_ring if chosen == "ring" else _of_statistics)(scope, group_by)
+    """Return the groups of the matching records, in no particular order."""
+    return (_from_ring if chosen == "ring" else _from_statistics)(scope, group_by)
 
 
 def stats_rows(
@@ -160,19 +161,19 @@ def stats_rows(
     return [made.row(group) for group in shown]
 
 
-def _of_ring(scope: Scope, group_by: str) -> Grouped:
+def _from_ring(scope: Scope, group_by: str) -> Grouped:
     groups, total_ms = aggregates.groups(scope.records, scope.ring, group_by)
     return Grouped(groups, total_ms, scope.span)
 
 
-def _of_statistics(scope: Scope, group_by: str) -> Grouped:
+def _from_statistics(scope: Scope, group_by: str) -> Grouped:
     answer = statistics.aggregate(statistics_filter(scope), group_by)
     span = time_span(scope, answer.since, answer.until, answer.complete_since)
     return Grouped(answer.groups, answer.total_ms, span)
 
 
 class _Rows:
-    """Makes rows of groups, with what is looked up for all of a page at once."""
+    """Makes the rows of a page; texts, origins and times are read for all of them at once."""
 
     def __init__(
         self,
@@ -237,7 +238,7 @@ class _Rows:
 
 
 def worst(scope: Scope, group_by: str) -> dict[GroupValue, int]:
-    """Return the largest number of times one line of a unit of work has sent a group's statement recently."""
+    """Return, by group, how often at most one line sent the same statement in a unit of work recently."""
     found = n_plus_one.worst_by_group(scope.records, scope.ring, group_column(group_by))
     values = aggregates.GroupValues(group_by, found)
     times_of: dict[GroupValue, int] = {}

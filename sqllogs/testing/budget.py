@@ -64,6 +64,7 @@ def _compare(test: str, log: QueryLog) -> None:
     allowed, sent = load(test), count_queries(log.queries)
     if allowed is None:
         raise OverBudgetError(messages.no_budget(test, log.groups()))
+    # Only the sum counts, so that one query may replace another.
     if sum(sent.values()) > sum(allowed.values()):
         raise OverBudgetError(messages.over_budget(test, log.groups(), sent, allowed))
     if sum(sent.values()) < sum(allowed.values()):

@@ -79,7 +79,7 @@ class QueryLog:
             raise AssertionError(messages.repeated(repeats, self.groups()))
 
     def _all(self) -> Iterator[Query]:
-        for captured in self._captured.copy():
+        for captured in self._captured.copy():  # other threads may still add queries
             if captured[UNIT] is None or not captured[UNIT].muted:
                 yield self._query(Captured._make(captured))
 

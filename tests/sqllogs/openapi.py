@@ -59,40 +59,43 @@ _TIME = {
 _MS = {"type": "number", "minimum": 0, "maximum": 1e12}
 _HEX = {"type": "string", "maxLength": 2000}
 _VALUES = {"type": "string", "maxLength": 2000}
+FILTERS: dict[str, dict[str, Any]] = {
+    "from": _TIME,
+    "to": _TIME,
+    "min_ms": _MS,
+    "max_ms": _MS,
+    "slow": {"type": "string", "enum": ["true", "false", ""]},
+    "error": _VALUES,
+    "alias": _VALUES,
+    "vendor": _VALUES,
+    "kind": _VALUES,
+    "method": _VALUES,
+    "route": _VALUES,
+    "view": _VALUES,
+    "release": _VALUES,
+    "service": _VALUES,
+    "host": _VALUES,
+    "trace_id": _HEX,
+    "request_id": _VALUES,
+    "fingerprint": _HEX,
+    "call_site": _VALUES,
+    "operation": _VALUES,
+    "table": _VALUES,
+    "search": _VALUES,
+}
 PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
-    "from": (_TIME, "Start of the range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."),
-    "to": (_TIME, "End of the range, exclusive; written as `from`."),
-    "min_ms": (_MS, "Minimum duration, milliseconds."),
-    "max_ms": (_MS, "Maximum duration, milliseconds."),
-    "slow": (
-        {"type": "string", "enum": ["true", "false", ""]},
-        "true: at least SLOW_MS (500). false: less.",
-    ),
-    "error": (_VALUES, "true: failed. false: succeeded. Otherwise classes of exceptions."),
-    "alias": (_VALUES, "Aliases in DATABASES. Separate several values by commas, as in most filters."),
-    "vendor": (_VALUES, "Vendors: sqlite, postgresql, ..."),
-    "kind": (_VALUES, "Units of work: request, command, task, thread."),
-    "method": (_VALUES, "HTTP methods."),
-    "route": (_VALUES, "URL patterns."),
-    "view": (_VALUES, "Views, commands or tasks by name."),
-    "release": (_VALUES, "Releases of the application."),
-    "service": (_VALUES, "Projects, where several write to one log."),
-    "host": (_VALUES, "Machines."),
-    "trace_id": (_HEX, "Trace ids."),
-    "request_id": (_VALUES, "X-Request-ID headers."),
-    "fingerprint": (_HEX, "Fingerprints of statements."),
-    "call_site": (_VALUES, "Parts of path/file.py:line function."),
-    "operation": (_VALUES, "SELECT, INSERT, ..."),
-    "table": (_VALUES, "Tables that the statement names."),
-    "search": (_VALUES, "Text in the statement; requires the permission view_sqllog_text."),
-    "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows of a page, 100 by default."),
-    "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Rows before the page."),
-    "cursor": ({"type": "string"}, "The next_cursor of another answer; not together with offset."),
-    "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "What to group by."),
-    "source": ({"type": "string", "enum": [*SOURCES, ""]}, "What the answer is made from, auto by default."),
+    **{
+        name: (schema, str(SQLLogFilter.base_filters[name].extra["help_text"]))
+        for name, schema in FILTERS.items()
+    },
+    "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows per page, 100 by default."),
+    "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
+    "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),
+    "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "Column to group by."),
+    "source": ({"type": "string", "enum": [*SOURCES, ""]}, "Source of the answer, auto by default."),
     "step": (
         {"type": "string", "pattern": "^([1-9][0-9]{0,3}(s|m|h)?|auto|)$"},
-        "Length of a step: 30s, 5m or 1h.",
+        "Length of a step, such as 30s, 5m or 1h.",
     ),
     "top": (
         {"type": "integer", "minimum": 1, "maximum": TOP_MAX},
@@ -184,11 +187,13 @@ def _query_parameters(view: Any) -> list[OpenApiParameter]:
         "format": ({"type": "string", "enum": formats}, "Format of the answer; overrides the header Accept."),
         "ordering": (
             {"type": "string", "enum": [sign + name for name in orderings for sign in ("", "-")]},
-            "Order of the rows; `-` before a name is descending.",
+            "Order of the rows; a leading `-` sorts descending.",
         ),
     }
     takes_filters = "scope" in dir(view) or view is views.RecordList
-    known = dict.fromkeys((*(SQLLogFilter.base_filters if takes_filters else ()), *view.known, "format"))
+    known = dict.fromkeys(
+        (*(SQLLogFilter.base_filters if takes_filters else ()), *view.other_parameters, "format")
+    )
     return [OpenApiParameter(name, named[name][0], "query", description=named[name][1]) for name in known]
 
 

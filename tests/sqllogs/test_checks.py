@@ -97,7 +97,7 @@ OURS = "sqllogs.routers.SQLLogsRouter"
         ([OwnRouter()], set()),  # an instance
     ],
 )
-def test_router_is_judged_by_where_the_tables_go(routers, identifiers):
+def test_router_check_asks_where_the_tables_go(routers, identifiers):
     with override_settings(DATABASE_ROUTERS=routers):
         assert set(found()) == {f"sqllogs.{one}" for one in identifiers}
 
@@ -145,7 +145,7 @@ def test_missing_middleware_does_not_stop_a_command():
         ("catch_all_only", "E006", ", *urlpatterns]"),
     ],
 )
-def test_urls_are_judged_by_who_answers(urlconf, identifier, says):
+def test_url_check_asks_which_view_answers(urlconf, identifier, says):
     with override_settings(ROOT_URLCONF=getattr(layout_urls, urlconf)):
         messages = found()
     assert set(messages) == ({f"sqllogs.{identifier}"} if identifier else set())
@@ -171,7 +171,7 @@ async def bare_asgi(scope, receive, send):
     ("path", "identifiers"),
     [(ASGI, {"sqllogs.W003"}), ("core.asgi.application", set()), ("not.there", set()), (None, set())],
 )
-def test_asgi_application_without_the_flush_is_told_before_a_deployment(path, identifiers):
+def test_asgi_application_without_the_flush_is_reported_before_a_deployment(path, identifiers):
     with override_settings(ASGI_APPLICATION=path):
         messages = {message.id for message in run_checks(include_deployment_checks=True)}
         assert messages & {"sqllogs.W003"} == identifiers

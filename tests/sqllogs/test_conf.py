@@ -26,7 +26,7 @@ from sqllogs import conf
         ("DATABASE", None, "Must be str, not None."),  # no alias
     ],
 )
-def test_bad_setting_is_named_and_has_its_default(key, value, message, settings):
+def test_invalid_setting_is_reported_and_has_its_default(key, value, message, settings):
     assert message in str(conf.find_problem(key, value))
     settings.SQLLOGS = {key: value, "RELEASE": "1"}
     assert conf.load() == conf.Conf(release="1")
@@ -36,13 +36,13 @@ def test_bad_setting_is_named_and_has_its_default(key, value, message, settings)
     ("key", "value"),
     [("FLUSH_INTERVAL_S", 1), ("ENABLED", None), ("CAPACITY_ROWS", 5), ("N_PLUS_ONE_IGNORE", ["a"])],
 )
-def test_good_setting_is_taken(key, value, settings):
+def test_valid_setting_is_used(key, value, settings):
     assert conf.find_problem(key, value) is None
     settings.SQLLOGS = {key: value}
     assert getattr(conf.load(), key.lower()) == value
 
 
-def test_settings_that_are_no_dict_do_not_stop_the_host(settings):
+def test_settings_that_are_not_a_dict_do_not_stop_the_host(settings):
     settings.SQLLOGS = ["CAPACITY_ROWS"]
     assert conf.load() == conf.Conf()
 

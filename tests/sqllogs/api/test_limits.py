@@ -153,10 +153,10 @@ def test_rate_is_per_reader_and_not_for_health(settings):
     ("group_by", "top", "points"), [(None, 10, 1_000), ("route", 10, 12_000), ("route", 20, 12_000)]
 )
 def test_points_of_all_groups_are_bounded(group_by, top, points):
-    graph = series.Graph(group_by=group_by, top=top, step_s=1)
+    options = series.SeriesOptions(group_by=group_by, top=top, step_s=1)
     for hours in (1, 24, 24 * 90):
         range_s = hours * 3600
-        step_s = graph.step_for(BEGINNING, BEGINNING + timedelta(seconds=range_s))
+        step_s = options.step_for(BEGINNING, BEGINNING + timedelta(seconds=range_s))
         assert range_s / step_s * (top + 1 if group_by else 1) <= points
 
 

@@ -30,7 +30,7 @@ def run(*arguments, stderr=None):
     return stdout.getvalue()
 
 
-def test_created_token_is_all_that_is_put_out_and_it_opens_the_api(ring_alias):
+def test_create_prints_only_the_token_and_the_api_accepts_it(ring_alias):
     token = run("token", "create", "grafana").removesuffix("\n")
     assert Client(headers={"Authorization": f"Bearer {token}"}).get("/sql-logs/").status_code == 200
 
@@ -65,7 +65,7 @@ def test_token_is_read_from_standard_input(monkeypatch):
         (["--token-variable", "READER_TOKEN", "--token-stdin"], "not allowed with"),
     ],
 )
-def test_token_that_is_given_wrongly_is_refused(options, message):
+def test_invalid_way_to_pass_a_token_is_an_error(options, message):
     with pytest.raises(CommandError, match=message):
         run("token", "create", "grafana", *options)
 
@@ -84,7 +84,7 @@ def test_checks_before_a_subcommand_leave_no_record(ring_alias, monkeypatch):
 
 
 @pytest.mark.django_db(databases=["default", "sqllogs"])
-def test_refused_token_is_an_error_with_the_remedy():
+def test_third_active_token_is_an_error_with_the_remedy():
     run("token", "create", "grafana")
     run("token", "create", "grafana")
     with pytest.raises(CommandError, match="revoke one with"):
@@ -121,7 +121,7 @@ def test_resize_keeps_the_newest(ring_alias):
 
 
 @pytest.mark.parametrize("rows", [0, -5, 2**31])
-def test_impossible_size_is_refused(rows):
+def test_invalid_capacity_is_an_error(rows):
     with pytest.raises(CommandError, match="from 1 to"):
         run("resize", "--", rows)
 
@@ -140,7 +140,7 @@ def test_clear_asks_first(ring_alias, monkeypatch):
     assert SQLLog.objects.count() == 0
 
 
-def test_progress_is_drawn_on_a_terminal_alone(ring_alias):
+def test_progress_bar_is_only_drawn_on_a_terminal(ring_alias):
     fill(100)
     terminal, pipe = Terminal(), StringIO()
     assert "100 records were deleted" in run("clear", "--yes", stderr=terminal)

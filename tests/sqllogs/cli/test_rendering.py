@@ -111,7 +111,7 @@ def test_absence_of_repeats_is_reported(ring_alias):
     )
 
 
-def test_top_is_of_the_last_minutes_and_ends_where_it_is_piped(statements):
+def test_top_covers_the_last_minutes_and_prints_once_to_a_pipe(statements):
     row(3, duration_ms=5_000.0).save()  # of long ago
     summary, about, _, *found = rows(run("top"))
     assert summary[-4:] == ["load", "in", "these", "rows:"]
@@ -139,13 +139,13 @@ def test_top_follows_on_a_terminal_and_fits_it(statements, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["stats", "--ordering", "foo"], r"--ordering: Give one of group, calls"),
+        (["stats", "--ordering", "foo"], r"--ordering: Must be one of: group, calls"),
         (["stats", "--limit", "0"], r"--limit: "),
         (["repeats", "--limit", "5000"], r"--limit: "),
         (["top", "--min-ms", "x"], r"--min-ms: "),
-        (["stats", "--source", "statistics", "--min-ms", "5"], r"--min-ms: The statistics do not keep"),
+        (["stats", "--source", "statistics", "--min-ms", "5"], r"--min-ms: Statistics do not support min_ms"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_that_names_the_option(ring_alias, arguments, reason):
+def test_invalid_value_is_an_error_that_names_the_option(ring_alias, arguments, reason):
     with pytest.raises(CommandError, match=reason):
         run(*arguments, stdout=StringIO())

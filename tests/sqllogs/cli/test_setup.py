@@ -182,7 +182,7 @@ def test_first_request_to_a_server_is_stored(layout, server, project_of):
     assert [json.loads(line)["view"] for line in tail.splitlines()] == ["shop.views.users"]
 
 
-def test_what_is_missing_is_printed_and_nothing_written(project_of):
+def test_missing_lines_are_printed_and_nothing_is_written(project_of):
     project = project_of(layouts.plain)
     before = project.sources()
     said = project.setup(status=1)
@@ -195,7 +195,7 @@ def test_what_is_missing_is_printed_and_nothing_written(project_of):
     assert "Nothing to remove" in project.setup("--revert", status=1)
 
 
-def test_later_gap_is_added_to_the_block(project_of):
+def test_later_missing_line_is_added_to_the_block(project_of):
     project = project_of(layouts.plain)
     project.setup("--write")
     whole = project.sources()
@@ -207,7 +207,7 @@ def test_later_gap_is_added_to_the_block(project_of):
     assert "sqllogs" not in (project.shop / "urls.py").read_text()
 
 
-def test_lines_that_do_not_work_are_taken_back(project_of):
+def test_lines_that_break_the_project_are_removed_again(project_of):
     project = project_of(layouts.plain)
     layouts.append(
         project.shop / "settings.py",
@@ -220,7 +220,7 @@ def test_lines_that_do_not_work_are_taken_back(project_of):
     assert project.sources() == before
 
 
-def test_store_that_is_away_does_not_take_the_lines_back(project_of):
+def test_unavailable_store_does_not_remove_the_lines(project_of):
     project = project_of(layouts.plain)
     layouts.append(
         project.shop / "settings.py",
@@ -253,7 +253,7 @@ def test_silenced_check_adds_no_line(project_of):
     assert "SQLLogsMiddleware" not in (project.shop / "settings.py").read_text()
 
 
-def test_permissions_are_made_where_users_come_later(project_of):
+def test_permissions_are_created_if_users_are_migrated_later(project_of):
     project = project_of(layouts.plain)
     (project.folder / "db.sqlite3").unlink()
     project.setup("--write")

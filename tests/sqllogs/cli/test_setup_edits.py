@@ -33,7 +33,7 @@ def test_added_block_is_removed_without_a_trace(content, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["x = 1", "x = 1\n"])
-def test_what_was_added_after_the_block_stays(content, tmp_path):
+def test_lines_after_the_block_stay(content, tmp_path):
     path = tmp_path / "settings.py"
     path.write_text(content)
     setup_edits.add(path, ["y = 2"]).write()
@@ -63,7 +63,7 @@ def test_file_that_cannot_be_written_is_an_error_with_its_name(tmp_path):
         edit.write()
 
 
-def test_module_that_is_installed_is_not_the_projects(settings):
+def test_installed_package_is_never_edited(settings):
     settings.ROOT_URLCONF = "rest_framework.urls"
     assert setup_edits.path_of("ROOT_URLCONF") is None
     settings.ROOT_URLCONF = "no.such.module"

@@ -89,7 +89,7 @@ def test_tail_begins_with_the_newest_that_match(ring_alias):
     assert [line.split()[1] for line in lines] == ["4", "6"]
 
 
-def test_json_is_a_line_for_each_record_under_the_names_of_the_api(ring_alias):
+def test_json_is_one_line_per_record_with_the_fields_of_the_api(ring_alias):
     put_statement()
     fill(3)
     shown = [json.loads(line) for line in run("tail", "--no-follow", "--json").splitlines()]
@@ -120,7 +120,7 @@ def test_tail_follows_until_ctrl_c_and_ends_quietly(ring_alias, monkeypatch):
     assert ids == ["1", "2", "3", "4"]
 
 
-def test_tail_says_what_it_had_to_skip(ring_alias, monkeypatch):
+def test_tail_reports_overwritten_records(ring_alias, monkeypatch):
     def overwrite():
         SQLLog.objects.all().delete()
         fill(151)
@@ -155,7 +155,7 @@ def test_several_values_come_by_comma_or_by_several_options(ring_alias):
     ("arguments", "reason"),
     [
         (["tail", "--min-ms", "x"], "--min-ms: Enter a number"),
-        (["tail", "--from", "yesterday"], "--from: Give a time as"),
+        (["tail", "--from", "yesterday"], "--from: Must be a time such as"),
         (["tail", "--limit", "1001"], "--limit: Must be a number from 0 to 1,000"),
         (["trace", "xyz"], "'xyz' is not a trace id"),
         (["trace", "abc"], "The ring has no record of trace 0{29}abc"),
@@ -164,7 +164,7 @@ def test_several_values_come_by_comma_or_by_several_options(ring_alias):
         (["health", "--watch", "0"], "--watch: Must be at least 0.2 seconds"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_that_names_the_option(ring_alias, arguments, reason):
+def test_invalid_value_is_an_error_that_names_the_option(ring_alias, arguments, reason):
     with pytest.raises(CommandError, match=reason):
         run(*arguments)
 
@@ -204,7 +204,7 @@ def test_columns_give_way_before_the_statement_does(ring_alias, monkeypatch):
     assert "call site" in heads[160]
 
 
-def test_what_is_piped_is_whole_and_without_colour(ring_alias):
+def test_piped_output_is_complete_and_without_colours(ring_alias):
     put_statement(sql=SQL * 20)
     put({"duration_ms": 900.0})
     text = run("tail", "--no-follow")
@@ -239,7 +239,7 @@ def test_colour_can_be_refused_and_forced(ring_alias, monkeypatch, variables, op
     assert ("\033[" in run("tail", "--no-follow", stdout=Terminal(), **options)) == is_coloured
 
 
-def test_escape_sequence_in_a_name_is_not_obeyed(ring_alias):
+def test_escape_sequence_in_a_name_is_replaced(ring_alias):
     put_statement(sql='SELECT "\033[2J\033]0;title\a" FROM t')
     put({"route": "\033[31m", "method": "GET"})
     assert "\033" not in run("tail", "--no-follow")
@@ -281,7 +281,7 @@ def application(ring_alias, tmp_path):
         yield
 
 
-def test_explain_shows_statement_plan_and_what_to_bear_in_mind(application):
+def test_explain_shows_statement_plan_and_notes(application):
     put_statement(sql="SELECT item.id FROM item WHERE item.name = ?")
     put({"alias": ALIAS})
     for statement in ("f" * 16, "1"):
@@ -293,7 +293,7 @@ def test_explain_shows_statement_plan_and_what_to_bear_in_mind(application):
     assert list(plan) == ["fingerprint", "sql", "alias", "vendor", "lines", "notes"]
 
 
-def test_explain_of_a_changing_statement_is_to_be_asked_for(application):
+def test_explain_of_a_changing_statement_needs_an_option(application):
     put_statement(sql="DELETE FROM item WHERE id = ?", operation="DELETE")
     put({"alias": ALIAS})
     with pytest.raises(CommandError, match="no SELECT but a DELETE"):

@@ -49,8 +49,8 @@ def test_another_server_is_not_taken_for_grafana(status, headers, message, provi
 @pytest.mark.parametrize(
     ("url", "environment", "message"),
     [
-        ("http://localhost", {"SQLLOGS_TOKEN": "b"}, "--push needs credentials. Set GRAFANA_TOKEN"),
-        ("http://localhost", {"SQLLOGS_TOKEN": "b", "GRAFANA_USER": "u"}, "--push needs credentials"),
+        ("http://localhost", {"SQLLOGS_TOKEN": "b"}, "--push requires credentials. Set GRAFANA_TOKEN"),
+        ("http://localhost", {"SQLLOGS_TOKEN": "b", "GRAFANA_USER": "u"}, "--push requires credentials"),
         ("http://localhost", {"GRAFANA_TOKEN": "a"}, "SQLLOGS_TOKEN is not set"),
         ("http://me:secret@localhost", SECRETS, "--push must not contain a password"),
         ("localhost:3000", SECRETS, "must be an address such as"),

@@ -54,7 +54,7 @@ def failure(test, *arguments):
     return str(failed.value)
 
 
-def test_number_is_the_most_that_a_test_may_send(db):
+def test_number_limits_the_queries_of_a_test(db):
     query_budget(2)(ask)(2)
     assert failure(query_budget(1)(ask), 2).startswith("2 queries, but at most 1 is allowed.")
 
@@ -79,7 +79,7 @@ def test_budget_is_written_by_operation_and_tables_under_the_name_of_the_test(db
     assert budget.unused.pop(request.node.nodeid) == (3, 4)  # the user is there already
 
 
-def test_test_without_a_budget_fails_and_says_how_to_give_it_one(db, file):
+def test_test_without_a_budget_fails_and_says_how_to_set_one(db, file):
     text = failure(query_budget(ask))
     assert (
         "has no budget yet; it sent 1 query. To set its budget, run it with --sqllogs-update-budget" in text
@@ -153,7 +153,7 @@ def test_updates_side_by_side_are_all_kept(file):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_async_test_is_held_to_its_budget():
+def test_budget_of_an_async_test_is_enforced():
     @query_budget(0)
     async def test_of_mine():
         await Category.objects.acount()
@@ -267,7 +267,7 @@ def run(project, *command, **variables):
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_workers_of_xdist_write_one_file_and_are_held_to_it(project):
+def test_workers_of_xdist_write_and_enforce_one_file(project):
     tests = ("pytest", "-q", "shop/tests.py", "shop/test_functions.py")
     written = run(project, *tests, "-n2", "--sqllogs-update-budget")
     assert written.returncode == 0, written.stdout
@@ -289,7 +289,7 @@ def test_workers_of_xdist_write_one_file_and_are_held_to_it(project):
     assert json.loads((project / "query_budget.json").read_text()) == budgets
 
 
-def test_runner_of_django_writes_and_holds_too(project):
+def test_runner_of_django_writes_and_enforces_budgets(project):
     tests = ("django", "test", "--parallel", "2", "shop")
     written = run(project, *tests, SQLLOGS_UPDATE_BUDGET="1")
     assert written.returncode == 0, written.stderr

@@ -41,19 +41,19 @@ def message(log, assertion="assert_no_repeats", *arguments):
     return str(failure.value)
 
 
-def test_query_is_known_as_it_would_be_stored(db):
+def test_query_has_the_fields_of_a_stored_record(db):
     with record_queries() as log:
         list(Category.objects.filter(name="secret"))
     (query,) = log.queries
     assert (query.operation, query.tables, query.alias) == ("SELECT", ("transactions_category",), "default")
     assert query.call_site.startswith(f"{here}:")
-    assert query.call_site.endswith(" test_query_is_known_as_it_would_be_stored")
+    assert query.call_site.endswith(" test_query_has_the_fields_of_a_stored_record")
     assert query.sql.endswith("WHERE transactions_category.name = ?")
     assert query.error is None
     assert query.duration_ms > 0
 
 
-def test_nothing_is_seen_before_and_after_the_block(db):
+def test_queries_before_and_after_the_block_are_not_recorded(db):
     Category.objects.count()
     with record_queries() as log:
         Category.objects.count()
@@ -61,7 +61,7 @@ def test_nothing_is_seen_before_and_after_the_block(db):
     assert len(log) == 1
 
 
-def test_blocks_within_blocks_count_for_themselves(db):
+def test_nested_blocks_count_separately(db):
     with record_queries() as outer:
         Category.objects.count()
         with record_queries() as inner:
@@ -95,7 +95,7 @@ def test_muted_queries_are_not_counted(db):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_queries_of_threads_are_counted_also_of_one_that_lives_on():
+def test_queries_of_threads_are_counted_even_if_they_outlive_a_test():
     work, done = threading.Semaphore(0), threading.Semaphore(0)
 
     def serve():
@@ -269,7 +269,7 @@ def test_repeat_says_in_which_unit_it_is(sql_log, db):
         ],
     ],
 )
-def test_loop_that_is_meant_is_no_repeat(sql_log, db, meant):
+def test_intended_loop_is_no_repeat(sql_log, db, meant):
     meant()
     sql_log.assert_no_repeats()
 
