@@ -3,13 +3,16 @@
 Runs in the reader's thread.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from django.core.management import get_commands
+from django.db.models import Case, Max, Q, Value, When
 from django.http import HttpRequest
 
+from sqllogs.models import StatisticKey
 from sqllogs.read import aggregates, n_plus_one, records, statistics, statistics_rows
 from sqllogs.read.aggregates import GroupValue, group_column
 from sqllogs.read.pagination import OffsetPage
@@ -97,6 +100,8 @@ def read_stats(
     """Add up what matches and return the page asked for; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
     value = last_seen if page.column == "last_seen" else attrgetter(ORDERINGS[page.column])
+    if not request.GET.get("ordering") and not scope.asked["kind"]:
+        value = _others_first(_groups_of_django_commands(group_by))
     shown = page.cut(found.groups, value)
     return StatsAnswer(
         **head(found.span),
@@ -119,6 +124,27 @@ class Grouped(NamedTuple):
 def last_seen(group: StatsGroup) -> Any:
     """Return the value by which groups of one source are ordered by last call."""
     return group.last_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.last_seq
+
+
+def _others_first(last: Collection[GroupValue]) -> Any:
+    """Return the value of the default order: by total time, some groups behind all others."""
+    return lambda group: (group.group not in last, group.total_ms)
+
+
+def _groups_of_django_commands(group_by: str) -> frozenset[GroupValue]:
+    """Return the groups that only Django's own commands have sent: on a fresh site `migrate` leads them all.
+
+    Found by the keys of the statistics, of which there are few. Without statistics nothing is moved.
+    """
+    if group_by not in _KEYED:
+        return frozenset()
+    names = [name for name, app in get_commands().items() if str(app).partition(".")[0] == "django"]
+    own = When(Q(kind="command", view__in=names), then=Value(0))
+    keys = StatisticKey.objects.order_by().values(group_by).annotate(other=Max(Case(own, default=Value(1))))
+    return frozenset(keys.filter(other=0).values_list(group_by, flat=True))
+
+
+_KEYED = frozenset(aggregates.GROUPS) & {field.name for field in StatisticKey._meta.get_fields()}
 
 
 def read_groups(scope: Scope, group_by: str, chosen: Source) -> Grouped:

@@ -29,6 +29,22 @@ for headers in ({{"Authorization": "Bearer {token}"}}, {{}}):
     print(answer.content.decode())
 """
 
+FIRST = """
+import json
+from django.contrib.auth.models import User
+from django.test import Client
+from sqllogs import recorder
+User.objects.create_superuser("ann", password="canary")
+client = Client()
+client.force_login(User.objects.get())
+for path in ("/admin/auth/user/", "/admin/auth/group/"):
+    assert client.get(path, HTTP_HOST="localhost").status_code == 200
+assert recorder.flush()
+for path in ("", "stats/", "requests/", "repeats/"):
+    rows = client.get(f"/sql-logs/{path}?format=json", HTTP_HOST="localhost").json()["results"]
+    print(json.dumps([row.get("kind") or row.get("route") for row in rows]))
+"""
+
 GRANT = """
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -155,6 +171,21 @@ def test_five_lines_and_one_command_are_enough(project):
     assert record["sql"] == "SELECT COUNT(*) AS __count FROM auth_user WHERE auth_user.username = ?"
     assert (record["kind"], record["view"], record["alias"]) == ("command", "shell", "default")
     assert json.loads(refused)["error"]["code"] == "not_authenticated"
+
+
+def test_fresh_site_shows_its_requests_first(project):
+    for file in ("settings.py", "urls.py"):
+        project.add(file, lines(file))
+    project.manage(*the_command())
+    (project.folder / "db.sqlite3").unlink()
+    project.manage("migrate", "--verbosity=0")  # recorded, unlike the one before the app was added
+    output = project.manage("shell", "--verbosity=0", "--command", FIRST)
+    queries, statements, requests, repeats = map(json.loads, output.splitlines())
+    assert "request" in queries[:2]
+    assert all(route.startswith("admin/") for route in statements[:5])
+    assert requests[:2] == ["request", "request"]
+    assert "command" in requests
+    assert repeats == []
 
 
 def test_lines_that_the_check_prints_are_enough(project):

@@ -10,7 +10,7 @@ from secrets import token_hex
 import pytest
 
 from sqllogs.read.aggregates import GROUPS
-from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, reader
+from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, put_statistics, reader
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
 TEXTS = {"a" * 16: ("SELECT", ["x", "y"]), "b" * 16: ("INSERT", ["x"]), "c" * 16: (None, [])}
@@ -96,6 +96,25 @@ def test_stats_are_those_of_a_loop_for_every_group(records):
             assert row["load_percent"] == pytest.approx(100 * row["total_ms"] / total_ms)
             last_seen = max(one["time"] for one in members[value])
             assert row["last_seen"] == f"{last_seen:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def test_what_only_djangos_own_commands_have_sent_comes_last_by_default(ring_alias):
+    migrated = {"kind": "command", "view": "migrate", "fingerprint": "a" * 16, "duration_ms": 900.0}
+    imported = {"kind": "command", "view": "import_orders", "fingerprint": "b" * 16, "duration_ms": 90.0}
+    requested = {"kind": "request", "view": "v.a", "fingerprint": "c" * 16, "duration_ms": 9.0}
+    shared = [{**one, "fingerprint": "d" * 16, "duration_ms": 1.0} for one in (migrated, requested)]
+    calls = [migrated, imported, requested, *shared]
+    put(*calls)
+    put_statistics(*({**call, "time": BEGINNING} for call in calls))
+
+    def order(**parameters):
+        return "".join(row["group"][0] for row in get("stats/", **parameters)["results"])
+
+    for source in ("ring", "statistics"):
+        assert order(source=source) == "bcda"
+        assert order(source=source, ordering="-total_ms") == "abcd"
+        assert order(source=source, kind="command") == "abd"
+    assert order(group_by="view") == "ivm"
 
 
 def test_stats_of_statements_name_text_route_and_call_sites(records):
