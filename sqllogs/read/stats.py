@@ -101,7 +101,7 @@ def read_stats(
     """Return the requested page of groups; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
     value = last_seen if page.column == "last_seen" else attrgetter(ORDERINGS[page.column])
-    if not request.GET.get("ordering") and not scope.asked["kind"]:
+    if not request.GET.get("ordering") and not scope.filters["kind"]:
         value = _others_first(_groups_of_django_commands(group_by))
     shown = page.cut(found.groups, value)
     return StatsAnswer(
@@ -135,7 +135,7 @@ def _others_first(last: Collection[GroupValue]) -> Any:
 def _groups_of_django_commands(group_by: str) -> frozenset[GroupValue]:
     """Return the groups that only Django's own commands have sent: on a fresh site `migrate` leads them all.
 
-    Found by the keys of the statistics, of which there are few; without statistics there are none.
+    Found by the keys of the statistics, of which there are few. Without statistics nothing is moved.
     """
     if group_by not in _KEYED:
         return frozenset()

@@ -190,15 +190,43 @@ def test_end_of_a_program_loses_nothing(script, stored, site, tmp_path, ring_ali
     assert asked(ring_alias) == each_once(*stored)
 
 
-OS_EXIT = """
-ask("early")
-while recorder.recorder.delivery.counts().queued:
-    time.sleep(0.1)
-ask("lost")
-os._exit(0)
+ENDED_AT_ONCE = """
+import multiprocessing, signal
+
+def work(is_stored):
+    ask("early")
+    while recorder.recorder.delivery.counts().queued:
+        time.sleep(0.1)
+    ask("lost")
+    is_stored.set()
+    {child}
+
+if __name__ == "__main__":
+    is_stored = multiprocessing.Event()
+    child = multiprocessing.Process(target=work, args=[is_stored])
+    child.start()
+    {parent}
+    child.join()
 """
 
 
-def test_os_exit_loses_no_more_than_the_flush_interval(site, tmp_path, ring_alias):
-    run(OS_EXIT, site, tmp_path)
+@pytest.mark.parametrize(
+    ("child", "parent"),
+    [
+        ("os._exit(0)", ""),
+        ("os.kill(os.getpid(), signal.SIGKILL)", ""),
+        ("os.kill(os.getpid(), signal.SIGTERM)", ""),
+        ("time.sleep(60)", "is_stored.wait(); child.terminate()"),
+    ],
+    ids=["os._exit", "SIGKILL", "SIGTERM", "terminate"],
+)
+def test_end_at_once_loses_no_more_than_the_flush_interval(child, parent, site, tmp_path, ring_alias):
+    run(ENDED_AT_ONCE.format(child=child, parent=parent), site, tmp_path)
     assert each_once("early") <= asked(ring_alias)
+
+
+def test_sigterm_with_the_documented_handler_loses_nothing(site, tmp_path, ring_alias):
+    handler = "import signal; signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))"
+    script = f"{handler}\nask('a')\ntry: os.kill(os.getpid(), signal.SIGTERM)\nexcept SystemExit: sys.exit()"
+    run(script, site, tmp_path)
+    assert asked(ring_alias) == each_once("a")
