@@ -1,12 +1,7 @@
-"""Explain a statement of the ring, without the values that it was sent with: they are not stored.
+"""Explain a statement of the ring: ask the database on which it ran for a plan, without values.
 
-Reads the text by `sqllogs.read`, asks the database on which it ran, feeds
-the command and the admin. Runs in the reader's thread, is never recorded.
-
-Ask a database for the plan of a statement that it has no values for.
-
-Called by `sqllogs.read.explain`, in the reader's thread, on a connection of its own
-that can read only; what it does is rolled back.
+Values are not stored, so the plan is made for unknown ones. Feeds the terminal and the admin. Runs in the
+reader's thread, on a read-only connection of its own; everything is rolled back and nothing is recorded.
 """
 
 import re
@@ -18,6 +13,8 @@ from typing import Any
 from django.db import Error as DatabaseAPIError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from sqllogs.context import muted
 from sqllogs.errors import PlanError
@@ -31,7 +28,7 @@ from sqllogs.storage.connection import close_connection, open_connection
 
 TIMEOUT_MS = 3_000
 GENERIC_PLAN_FROM = 160_000
-"""PostgreSQL 16 plans a statement with parameters by itself."""
+"""From PostgreSQL 16 on, EXPLAIN accepts a statement with parameters."""
 
 UNDETERMINED = "42P18"
 """SQLSTATE of a parameter whose type is unknown; the message has its number."""
@@ -41,7 +38,7 @@ Lines = tuple[str, ...]
 
 @contextmanager
 def connected(alias: str) -> Iterator[BaseDatabaseWrapper]:
-    """Connect to the database of an alias, beside the connection that the caller may be using."""
+    """Open a second connection to an alias; the caller's own may be in a transaction."""
     connection = open_connection(alias)
     try:
         yield connection
@@ -57,7 +54,7 @@ def sqlite(connection: BaseDatabaseWrapper, statement: Preparable) -> Lines:
         rows = driver.execute(f"EXPLAIN QUERY PLAN {statement.questioned()}", values).fetchall()
     depths: dict[int, int] = {0: -1}
     lines = []
-    for number, parent, _, detail in rows:
+    for number, parent, _unused, detail in rows:
         depths[number] = depths.get(parent, -1) + 1
         lines.append(f"{'  ' * depths[number]}{detail}")
     return tuple(lines)
@@ -92,7 +89,7 @@ def _plan_lines(connection: Any, statement: Preparable, casts: dict[int, str]) -
 
 
 def _statements(version: int, text: str, parameters: int) -> Iterator[str]:
-    """Yield what is sent to explain a text with numbered parameters; the last answers with the plan."""
+    """Yield the statements that explain a text with numbered parameters; the last one returns the plan."""
     if version >= GENERIC_PLAN_FROM:
         yield f"EXPLAIN (GENERIC_PLAN) {text}"
         return
@@ -116,26 +113,28 @@ EXPLAINERS: dict[str, Callable[[BaseDatabaseWrapper, Preparable], Lines]] = {
 """By Django's vendor name."""
 
 PERMISSION = "sqllogs.explain_sqllog"
-"""Whoever offers plans to users asks for it; those who may run commands need none."""
+"""Checked by the admin. The terminal checks nothing: who may run commands may read the database anyway."""
 
 READING = frozenset(["SELECT", "VALUES"])
-"""Explained for whoever asks."""
+"""Explained without asking for `may_change`."""
 
 CHANGING = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
-"""Explained only on request; not run, and rolled back, even then."""
+"""Explained only with `may_change`. Even then they are not run, and the transaction is rolled back."""
 
 TIMEOUT_S = TIMEOUT_MS // 1000
-"""For which PostgreSQL is given to plan; SQLite waits for nobody to do so."""
+"""How long PostgreSQL may plan. SQLite plans without waiting for a lock."""
 
 _SHOWING_VALUES = ("21", "22", "23", "P0", "XX")
-"""Classes of SQLSTATE: data exceptions, constraints, and what functions raise."""
+"""Classes of SQLSTATE whose messages quote values: data, constraints, errors raised in functions."""
 
-GENERIC_NOTE = "Planned for no particular values: its estimates of rows can be far from those of a real run."
+GENERIC_NOTE = gettext_lazy(
+    "Planned without values: the estimated number of rows can be far from that of a real run."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a database would go about a statement."""
+    """How a database would run a statement."""
 
     fingerprint: str
     sql: str
@@ -145,7 +144,7 @@ class Plan:
     lines: tuple[str, ...]
     """As the database writes it, indented, without values."""
     notes: tuple[str, ...]
-    """What to bear in mind."""
+    """Limits of the plan, for its reader."""
 
 
 def may_explain(user: Any) -> bool:
@@ -153,32 +152,37 @@ def may_explain(user: Any) -> bool:
 
 
 def explain(statement: int | str, *, alias: str = "", may_change: bool = False) -> Plan:
-    """Explain the statement of a record, by its id, or of a fingerprint; raise PlanError.
+    """Explain a statement, given the id of a record or a fingerprint; raise PlanError.
 
-    It is explained where it ran: on the alias of the fingerprint's newest record, unless `alias` is given.
-    A SELECT only, unless it `may_change`.
+    The database is the one on which it ran last, unless `alias` names another. Statements that change data
+    are refused unless `may_change` is set.
     """
     with muted():
-        fingerprint, alias = _found(statement, alias)
+        fingerprint, alias = _locate(statement, alias)
         text = Statement.objects.filter(fingerprint=fingerprint).first()
         if text is None:
-            raise PlanError(f"The text of {fingerprint} is not kept.")
-        _refuse(text.operation, may_change=may_change)
-        return _explained(text, alias)
+            raise PlanError(
+                _("The text of statement %(fingerprint)s is not stored.") % {"fingerprint": fingerprint}
+            )
+        _check_operation(text.operation, may_change=may_change)
+        return _plan(text, alias)
 
 
-def _found(statement: int | str, alias: str) -> tuple[str, str]:
+def _locate(statement: int | str, alias: str) -> tuple[str, str]:
     """Return fingerprint and alias."""
     if isinstance(statement, int):
         record = records.one(ring.ring(), statement, with_text=False)
         if record is None:
-            raise PlanError(f"Record {statement} is not in the ring.")
+            raise PlanError(_("Record %(id)s is not in the ring.") % {"id": statement})
         return record["fingerprint"], alias or record["alias"]
     fingerprint = statement.lower().zfill(16)
     if not alias:
         newest = _newest(fingerprint)
         if newest is None:
-            raise PlanError(f"No record of {fingerprint} is in the ring; name the alias of its database.")
+            raise PlanError(
+                _("The ring has no record of statement %(fingerprint)s. Name the alias of its database.")
+                % {"fingerprint": fingerprint}
+            )
         alias = newest["alias"]
     return fingerprint, alias
 
@@ -189,42 +193,47 @@ def _newest(fingerprint: str) -> RecordJSON | None:
     return records.records(rows, with_text=False)[0] if rows else None
 
 
-def _refuse(operation: str, *, may_change: bool) -> None:
+def _check_operation(operation: str, *, may_change: bool) -> None:
     if operation in CHANGING and not may_change:
-        raise PlanError(f"It is no SELECT but {_article(operation)}; that is explained only on request.")
+        raise PlanError(
+            _("%(operation)s changes data. It is explained, without being run, only if you allow it.")
+            % {"operation": operation}
+        )
     if operation not in CHANGING | READING:
-        raise PlanError(f"There is no plan of {_article(operation)}.")
+        raise PlanError(_("Databases have no plan for %(operation)s.") % {"operation": operation})
 
 
-def _article(operation: str) -> str:
-    return f"{'an' if operation[0] in 'AEIOU' else 'a'} {operation}"
-
-
-def _explained(statement: Statement, alias: str) -> Plan:
+def _plan(statement: Statement, alias: str) -> Plan:
     if alias not in connections.settings:
-        raise PlanError(f"There is no database {alias!r} in DATABASES here.")
+        raise PlanError(_("DATABASES has no alias %(alias)r.") % {"alias": alias})
     vendor = connections[alias].vendor
     if vendor not in EXPLAINERS:
-        raise PlanError(f"Plans are for {' and '.join(EXPLAINERS)}; {alias!r} is {vendor}.")
+        raise PlanError(
+            _("Plans are available on %(vendors)s; %(alias)r is %(vendor)s.")
+            % {"vendors": ", ".join(EXPLAINERS), "alias": alias, "vendor": vendor}
+        )
     prepared = preparable(statement.sql, vendor)
     try:
         with connected(alias) as connection:
             lines = redact_plan(EXPLAINERS[vendor](connection, prepared), vendor)
     except DatabaseAPIError as exc:
         reason = _reason(exc)
-        raise PlanError(f"The database {alias!r} cannot explain it without its values: {reason}") from exc
+        raise PlanError(
+            _("Database %(alias)r cannot explain the statement without its values: %(reason)s")
+            % {"alias": alias, "reason": reason}
+        ) from exc
     return Plan(
         fingerprint=statement.fingerprint,
         sql=statement.sql,
         alias=alias,
         vendor=vendor,
         lines=lines,
-        notes=(GENERIC_NOTE, *prepared.notes),
+        notes=(str(GENERIC_NOTE), *prepared.notes),
     )
 
 
 def _reason(error: DatabaseAPIError) -> str:
-    """Return the database's message, unless it is of a kind that shows values."""
+    """Return the database's message, or only its code if such messages quote values."""
     state = error_code(error) or ""
     if state.startswith(_SHOWING_VALUES):
         return f"{type(error).__name__}, SQLSTATE {state}"

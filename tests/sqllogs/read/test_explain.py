@@ -316,18 +316,22 @@ def test_recorded_statement_is_explained_by_id_and_by_fingerprint(vendor, ring_a
     assert by_id == by_fingerprint
     assert (by_id.alias, by_id.vendor, by_id.fingerprint) == (ALIAS, vendor, record.fingerprint)
     assert any("item" in line for line in by_id.lines)
-    assert by_id.notes[0].startswith("Planned for no particular values")
+    assert by_id.notes[0].startswith("Planned without values")
 
 
 @on_sqlite
 @pytest.mark.parametrize(
     ("fields", "statement", "reason"),
     [
-        ({}, {"sql": "DELETE FROM item", "operation": "DELETE"}, "no SELECT but a DELETE"),
-        ({}, {"sql": "CREATE TABLE a (b int)", "operation": "CREATE TABLE"}, "no plan of a CREATE TABLE"),
+        ({}, {"sql": "DELETE FROM item", "operation": "DELETE"}, "DELETE changes data"),
+        ({}, {"sql": "CREATE TABLE a (b int)", "operation": "CREATE TABLE"}, "no plan for CREATE TABLE"),
         ({}, {"sql": "SELECT …"}, "too long to be kept whole"),
-        ({}, {"sql": "SELECT missing FROM item"}, "cannot explain it without its values: .*missing"),
-        ({"alias": "elsewhere"}, {}, "no database 'elsewhere' in DATABASES here"),
+        (
+            {},
+            {"sql": "SELECT missing FROM item"},
+            "explain the statement without its values: .*missing",
+        ),
+        ({"alias": "elsewhere"}, {}, "no alias 'elsewhere'"),
     ],
 )
 @pytest.mark.parametrize("vendor", ["sqlite"], indirect=True)
@@ -350,9 +354,9 @@ def test_changing_statement_is_explained_on_request(vendor, ring_alias):
 @pytest.mark.parametrize("vendor", ["sqlite"], indirect=True)
 def test_what_is_no_more_in_the_ring_is_an_error_unless_the_alias_is_named(vendor, ring_alias):
     for missing in (1, "f" * 16):
-        with pytest.raises(PlanError, match="in the ring"):
+        with pytest.raises(PlanError, match="ring"):
             explain(missing)
-    with pytest.raises(PlanError, match=r"text of f{16} is not kept"):
+    with pytest.raises(PlanError, match=r"text of statement f{16} is not stored"):
         explain("F" * 16, alias=ALIAS)
     put_statement(sql="SELECT name FROM item")
     assert "item" in explain("F" * 16, alias=ALIAS).lines[0]
@@ -363,7 +367,7 @@ def test_what_is_no_more_in_the_ring_is_an_error_unless_the_alias_is_named(vendo
 def test_other_vendor_is_an_error(vendor, ring_alias, monkeypatch):
     put_statement()
     monkeypatch.delitem(read_explain.EXPLAINERS, "sqlite")
-    with pytest.raises(PlanError, match="Plans are for postgresql; 'application' is sqlite"):
+    with pytest.raises(PlanError, match="Plans are available on postgresql; 'application' is sqlite"):
         explain("f" * 16, alias=ALIAS)
 
 
