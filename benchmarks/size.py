@@ -11,7 +11,7 @@ from django.db import connections  # noqa: E402
 
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, Database, fill, recorder, ring  # noqa: E402
-from sqllogs.models import SQLLog  # noqa: E402
+from sqllogs.models import RingRow, Unit  # noqa: E402
 
 CAPACITY_ROWS = 50_000
 WRAPS = 5
@@ -44,8 +44,9 @@ def _measured(vendor: str) -> Iterator[tuple[object, ...]]:
 def _bytes_by_part(database: Database) -> dict[str, int]:
     if database.vendor == "postgresql":
         with connections[ALIAS].cursor() as cursor:
-            cursor.execute("SELECT pg_total_relation_size(%s)", [SQLLog._meta.db_table])
-            return {"PostgreSQL, table and index": cursor.fetchone()[0]}
+            tables = [model._meta.db_table for model in (RingRow, Unit)]
+            cursor.execute("SELECT pg_total_relation_size(%s) + pg_total_relation_size(%s)", tables)
+            return {"PostgreSQL, tables and indexes": cursor.fetchone()[0]}
     name = str(database.settings["NAME"])
     wal_bytes = os.path.getsize(f"{name}-wal")
     connections[ALIAS].close()  # one that is older than the WAL would not know of it

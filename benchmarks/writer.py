@@ -16,7 +16,7 @@ from benchmarks.report import at_least, at_most, table  # noqa: E402
 from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, Database, fill, recorder, ring  # noqa: E402
 from sqllogs import conf  # noqa: E402
-from sqllogs.models import SQLLog  # noqa: E402
+from sqllogs.models import RingRow  # noqa: E402
 from sqllogs.pipeline.delivery import BATCH_ROWS  # noqa: E402
 from sqllogs.pipeline.resolver import Resolver  # noqa: E402
 from sqllogs.pipeline.sinks import Sinks  # noqa: E402
@@ -140,19 +140,19 @@ def _orm(write: Callable[[int, Batch], None], rows: int) -> Speed:
                 write(number * BATCH_ROWS, resolver.batch(batch))
 
     # What is in the slots of create() must be gone: it is no upsert.
-    SQLLog.objects.using(ALIAS).filter(slot__lt=rows).delete()
+    RingRow.objects.using(ALIAS).filter(slot__lt=rows).delete()
     return _timed(run, rows)
 
 
-def _models(first_seq: int, batch: Batch) -> list[SQLLog]:
+def _models(first_seq: int, batch: Batch) -> list[RingRow]:
     return [
-        SQLLog(**dict(zip(COLUMNS, (seq, seq, *record), strict=True)))
+        RingRow(**dict(zip(COLUMNS, (seq, seq, *record, None), strict=True)))
         for seq, record in enumerate(batch.records, first_seq)
     ]
 
 
 def _bulk_create(first_seq: int, batch: Batch) -> None:
-    SQLLog.objects.using(ALIAS).bulk_create(
+    RingRow.objects.using(ALIAS).bulk_create(
         _models(first_seq, batch),
         batch_size=BATCH_ROWS,
         update_conflicts=True,

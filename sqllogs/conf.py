@@ -7,12 +7,14 @@ Code that needs a setting calls `load()` when it is installed or asked, never fo
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from django.conf import settings
 from django.utils.functional import Promise
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 
@@ -75,6 +77,14 @@ class Conf:
     service: str = ""
     """Name of this project, where several write to one log. Empty uses the variable OTEL_SERVICE_NAME."""
 
+    requests_without_sql: bool = True
+    """Record requests, commands and tasks that send no query too, in `requests/`."""
+
+    tags: str | FunctionType = ""
+    """Function of a request, or its dotted path, that returns up to three tags for `requests/`. User or
+    tenant are recorded only if yours returns them.
+    """
+
     anonymous_loopback: bool = False
     """Let this machine read without a token. Only with DEBUG."""
 
@@ -116,6 +126,10 @@ class Conf:
 
     otlp_share: float = 1.0
     """Share of requests, commands and tasks sent to OTLP. Slow and failing queries are always sent."""
+
+    def load_tags(self) -> Callable[[Any], Iterable[str]] | None:
+        """Return the function of TAGS; raise ImportError."""
+        return import_string(self.tags) if isinstance(self.tags, str) and self.tags else self.tags or None
 
 
 NAMES: dict[str, tuple[type, ...]] = {

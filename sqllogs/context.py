@@ -13,7 +13,7 @@ from contextlib import ContextDecorator, ExitStack, contextmanager
 from contextvars import ContextVar
 from copy import copy
 from functools import wraps
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import Any, NamedTuple, Self
 
 from asgiref.sync import iscoroutinefunction
@@ -27,8 +27,9 @@ class UnitOfWork:
     """
 
     __slots__ = (
-        "counts", "duration_ns", "ended", "failed", "kind", "method", "muted", "request", "request_id",
-        "route", "sampled", "span_id", "status", "trace_id", "url_name", "view",
+        "counts", "duration_ns", "ended", "exception", "failed", "is_streamed", "kind", "method", "muted",
+        "parent_id", "request", "request_id", "response_bytes", "route", "row", "sampled", "span_id",
+        "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "view",
     )  # fmt: skip
 
     repeats_allowed = False
@@ -44,7 +45,10 @@ class UnitOfWork:
         view: str | None = None,
         method: str | None = None,
         request_id: str | None = None,
+        outer: "UnitOfWork | None" = None,
     ) -> None:
+        self.time_ns = time_ns()
+        self.started_ns = perf_counter_ns()
         # Cleaned, because a bad value must neither fail here nor later in the writer.
         self.kind = kind if isinstance(kind, str) and kind else "thread"
         self.trace_id = trace_id or secrets.randbits(128)
@@ -66,8 +70,18 @@ class UnitOfWork:
         self.ended = False
         """True after its last query, except for queries of a streamed body."""
         self.failed = False
+        self.exception: str | None = None
+        """Class of the exception that it has failed with."""
         self.duration_ns = 0
-        """Set at the end of a unit that is not a request."""
+        """Set at its end; of a streamed response that is later than `ended`."""
+        self.parent_id = outer.span_id if outer is not None else 0
+        """Id of the unit in which it runs."""
+        self.response_bytes: int | None = None
+        self.is_streamed = False
+        """The response is sent after the middleware has returned."""
+        self.tags: tuple[str, ...] = ()
+        self.row: Any = None
+        """The writer's `OpenUnit`, as soon as a query is resolved."""
 
     @property
     def whole(self) -> "UnitOfWork":
@@ -87,6 +101,18 @@ class UnitOfWork:
         self.request = None
         self.ended = True
 
+    def close(self) -> None:
+        """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
+        if not self.duration_ns:
+            self.duration_ns = max(1, perf_counter_ns() - self.started_ns)
+            closed.append(self)
+
+
+recorder: Any = None
+"""The `Recorder` of this process, for the middleware; None while capture is disabled."""
+
+closed: deque[UnitOfWork] = deque(maxlen=10_000)
+"""Units that have ended since the writer looked; when full, the oldest are dropped."""
 
 finished: deque[UnitOfWork] = deque(maxlen=1_000)
 """Ended units that are not requests, for the metrics' sink; when full, the oldest are dropped."""
@@ -99,6 +125,8 @@ def finish(unit: UnitOfWork, duration_ns: int) -> None:
     unit.duration_ns = duration_ns
     unit.ended = True
     finished.append(unit)
+    if recorder is not None:
+        closed.append(unit)
 
 
 class _Block(ContextDecorator):
@@ -158,11 +186,13 @@ class unit_of_work(_Block):
 
     def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
         self._started_ns = perf_counter_ns()
-        self._unit = UnitOfWork(self._kind, view=self._view)
+        self._unit = UnitOfWork(self._kind, view=self._view, outer=outer)
         return self._unit
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         current.set(self._outer)
+        if exc is not None and self._unit is not None:
+            self._unit.exception = type(exc).__name__
         self.end(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
 
     def __call__(self, function: Callable[..., Any]) -> Any:
@@ -242,9 +272,17 @@ class _Repeating(UnitOfWork):
 class repeats_allowed(_Block):
     """Report no N+1 for the queries of a block or function, sync or async; they are still recorded."""
 
+    _own: UnitOfWork | None = None
+
     def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
         # Without a unit, as in a plain thread or a test, the block becomes one.
-        return _Repeating(outer or UnitOfWork("thread"))
+        self._own = UnitOfWork("thread") if outer is None else None
+        return _Repeating(outer or self._own)  # type: ignore[arg-type]
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        super().__exit__(kind, exc, traceback)
+        if self._own is not None:
+            self._own.close()
 
 
 def install_command_units() -> None:

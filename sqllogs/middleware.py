@@ -5,19 +5,26 @@ those of a streaming response, which run after the middleware has returned.
 """
 
 import re
+import sys
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from sqllogs import recorder
+from sqllogs import context, recorder
 from sqllogs.context import NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
 from sqllogs.otel.spans import SpanCounts
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""
+
+CLIENT_CLOSED_REQUEST = 499
+"""The status of nginx for a client that did not wait for the response."""
 
 GetResponse = Callable[[HttpRequest], Any]
 
@@ -31,6 +38,7 @@ class SQLLogsMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         recorder.serve_metrics()
+        got_request_exception.connect(note_exception, dispatch_uid="sqllogs")
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -39,21 +47,33 @@ class SQLLogsMiddleware:
         if self.is_async:
             return self._answer_async(request)
         outer = current.get()
-        unit = begin(request)
+        unit = begin(request, outer)
         try:
             current.set(unit)
             return finish(unit, self.get_response(request))
+        except BaseException as exc:
+            _fail(unit, exc)
+            raise
         finally:
             _end(unit, outer)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         outer = current.get()
-        unit = begin(request)
+        unit = begin(request, outer)
         try:
             current.set(unit)
             return finish(unit, await self.get_response(request))
+        except BaseException as exc:
+            _fail(unit, exc)
+            raise
         finally:
             _end(unit, outer)
+
+
+def _fail(unit: UnitOfWork, exc: BaseException) -> None:
+    """Note what passes through: Django makes responses of all exceptions but those that end a request."""
+    unit.exception = type(exc).__name__
+    unit.status = CLIENT_CLOSED_REQUEST if isinstance(exc, CancelledError) else 500
 
 
 def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
@@ -61,9 +81,24 @@ def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
         current.set(outer)  # not by a token: a signal handler that raises may keep us from storing it
     finally:
         unit.end_request()
+        if not unit.is_streamed:
+            _close(unit)
 
 
-def begin(request: HttpRequest) -> UnitOfWork:
+def _close(unit: UnitOfWork) -> None:
+    """Complete the unit; a streamed one that was not read to its end is completed by the server's close()."""
+    if context.recorder is not None:
+        context.recorder.close_unit(unit)
+
+
+def note_exception(sender: Any, **kwargs: Any) -> None:
+    """Receive got_request_exception: the response that Django makes of an exception does not name it."""
+    unit, exception = current.get(), sys.exc_info()[0]
+    if unit is not None and exception is not None:
+        unit.exception = exception.__name__
+
+
+def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
     """Return a new unit for a request, with the trace it belongs to."""
     span = span_here()
     trace_id, span_id, sampled = trace_of_span(None, span) or _trace_from_header(request)
@@ -76,6 +111,7 @@ def begin(request: HttpRequest) -> UnitOfWork:
         sampled=sampled,
         method=request.method,
         request_id=request.headers.get("X-Request-ID"),
+        outer=outer,
     )
     unit.request = request
     if span is not None and span.is_recording():
@@ -88,6 +124,8 @@ def begin(request: HttpRequest) -> UnitOfWork:
 def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     """Record the status, add the trace id to the response, and wrap a streamed body."""
     unit.status = response.status_code
+    if context.recorder is not None:
+        unit.tags = context.recorder.tags(unit.request)
     if unit.counts is not None:
         unit.counts.write_to_span()
         unit.counts = None
@@ -95,8 +133,17 @@ def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
     response.headers["traceresponse"] = (
         f"00-{unit.trace_id:032x}-{unit.span_id:016x}-{'01' if unit.sampled else '00'}"
     )
+    length = response.headers.get("Content-Length", "")
+    unit.response_bytes = int(length) if length.isdecimal() else None
+    if not response.streaming:
+        if unit.response_bytes is None:
+            unit.response_bytes = len(getattr(response, "content", b""))
+        return response
+    # The server closes each response.
+    unit.is_streamed = True
+    response._resource_closers.append(partial(_close, unit))  # type: ignore[attr-defined]
     # A file is left alone: it runs no query, and the server may send it with sendfile().
-    if response.streaming and getattr(response, "file_to_stream", None) is None:
+    if getattr(response, "file_to_stream", None) is None:
         content: Any = response.streaming_content  # type: ignore[attr-defined]
         iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit  # type: ignore[attr-defined]
         response.streaming_content = iterate(unit, content)  # type: ignore[attr-defined]
@@ -121,7 +168,11 @@ def _iterate_in_unit(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[byt
             current.set(unit)
             chunk = next(steps)
         except StopIteration:
+            _close(unit)
             return
+        except BaseException as exc:
+            unit.exception = type(exc).__name__
+            raise
         finally:
             current.set(outer)
         yield chunk
@@ -135,7 +186,11 @@ async def _iterate_in_unit_async(unit: UnitOfWork, content: AsyncIterator[bytes]
             current.set(unit)
             chunk = await anext(steps)
         except StopAsyncIteration:
+            _close(unit)
             return
+        except BaseException as exc:
+            unit.exception = type(exc).__name__
+            raise
         finally:
             current.set(outer)
         yield chunk

@@ -46,13 +46,8 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not g
         return value.replace(tzinfo=zone).astimezone(UTC)
 
 
-class SQLLog(models.Model):
-    """One executed statement, in a fixed slot: `slot = seq % capacity`.
-
-    There is no secondary index: each costs the writer as much as the row itself, a scan of
-    100,000 narrow rows takes 10 to 30 ms, and the order of the slots is newest first. Larger
-    rings are indexed by `BlockColumn`.
-    """
+class RecordColumns(models.Model):
+    """The columns of a record: those of the ring's table, and of the view that readers read."""
 
     slot = models.IntegerField(primary_key=True, help_text=_("Slot in the ring, 0 to capacity - 1."))
     seq = models.BigIntegerField("id", help_text=_("Number of the record, ascending over all processes."))
@@ -98,7 +93,7 @@ class SQLLog(models.Model):
     )
     method = models.CharField(max_length=16, null=True, help_text=_("HTTP method."))
     status = models.SmallIntegerField(
-        null=True, help_text=_("HTTP status, where it was known when the record was stored.")
+        null=True, help_text=_("HTTP status; NULL while the request is running, and for any other unit.")
     )
     repeats_allowed = models.BooleanField(
         default=False, db_default=False, help_text=_("Repeated on purpose, so not an N+1.")
@@ -114,8 +109,38 @@ class SQLLog(models.Model):
     )
     host = models.CharField(max_length=255, help_text=_("Name of the machine."))
     pid = models.IntegerField(help_text=_("Process id."))
+    unit = models.IntegerField(null=True, help_text=_("Slot of the unit of work in `Unit`."))
 
     class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.fingerprint} {self.duration_ms:.3f} ms"
+
+
+class RingRow(RecordColumns):
+    """One executed statement, in a fixed slot: `slot = seq % capacity`; written, and read by `SQLLog`.
+
+    There is no secondary index: each costs the writer as much as the row itself, a scan of
+    100,000 narrow rows takes 10 to 30 ms, and the order of the slots is newest first. Larger
+    rings are indexed by `BlockColumn`.
+    """
+
+    class Meta:
+        db_table = "sqllogs_sqllog"
+        default_permissions = ()
+
+
+class SQLLog(RecordColumns):
+    """One executed statement, read-only: the ring's row with what its unit of work knows by now.
+
+    A view: route, view and status of a request become known when its first queries are stored.
+    The databases leave the join out where a query names no column of it.
+    """
+
+    class Meta:
+        managed = False
+        db_table = "sqllogs_record"
         verbose_name = _("SQL log")
         verbose_name_plural = _("SQL logs")
         # Figures and fingerprints need Django's own permission view_sqllog.
@@ -126,8 +151,71 @@ class SQLLog(models.Model):
             ("review_sqllog", "Can review statements"),
         ]
 
+
+class Unit(models.Model):
+    """A request, command, task or other unit of work, in a slot that it keeps while its records exist.
+
+    Created with its first stored query and completed at its end. Units without a query have
+    slots below 0, which are used in turn.
+    """
+
+    slot = models.IntegerField(primary_key=True, help_text=_("Slot; `SQLLog.unit` of its queries."))
+    first_seq = models.BigIntegerField(
+        help_text=_("Number of its first record in this slot; without records a number of its own.")
+    )
+    last_seq = models.BigIntegerField(help_text=_("Number of its last record: the slot is kept until then."))
+    unit_id = models.CharField(max_length=16, null=True, help_text=_("Its id, 16 hex digits."))
+    parent_id = models.CharField(
+        max_length=16, null=True, help_text=_("Id of the unit that it runs in, 16 hex digits.")
+    )
+    trace_id = models.CharField(max_length=32, null=True, help_text=_("W3C trace id, 32 hex digits."))
+    sampled = models.BooleanField(help_text=_("Whether the tracing backend keeps the trace."))
+    request_id = models.CharField(max_length=64, null=True, help_text=_("The X-Request-ID header."))
+    kind = models.CharField(max_length=16, help_text=_("request, command, task, ...; empty: just reserved."))
+    route = models.CharField(max_length=200, null=True, help_text=_("URL pattern that matched."))
+    view = models.CharField(
+        max_length=200,
+        null=True,
+        help_text=_("Dotted name of the view, or name of the command, task or thread."),
+    )
+    url_name = models.CharField(max_length=200, null=True, help_text=_("Name of the URL pattern."))
+    method = models.CharField(max_length=16, null=True, help_text=_("HTTP method."))
+    status = models.SmallIntegerField(
+        null=True,
+        help_text=_("HTTP status; 499 if the client went away."),
+    )
+    exception = models.CharField(
+        max_length=100, null=True, help_text=_("Class of the exception that it failed with.")
+    )
+    time = UTCDateTimeField(help_text=_("When it began, UTC, microseconds."))
+    ended_at = UTCDateTimeField(null=True, help_text=_("When it ended, UTC; NULL while it is running."))
+    duration_ms = models.FloatField(
+        null=True, help_text=_("From its begin to its end, milliseconds; NULL while it is running.")
+    )
+    queries = models.IntegerField(help_text=_("Number of its queries."))
+    errors = models.IntegerField(help_text=_("Number of its failed queries."))
+    rows = models.BigIntegerField(help_text=_("Rows returned or changed, if the driver reports them."))
+    total_ms = models.FloatField(help_text=_("Sum of the durations of its queries, milliseconds."))
+    statements = models.IntegerField(help_text=_("Number of different statements."))
+    worst_repeat = models.IntegerField(help_text=_("How often one line has sent one statement, at most."))
+    worst_fingerprint = models.CharField(
+        max_length=16, null=True, help_text=_("That statement; NULL if none was sent twice.")
+    )
+    worst_call_site = models.CharField(max_length=300, null=True, help_text=_("That line."))
+    response_bytes = models.BigIntegerField(null=True, help_text=_("Size of the response's body, if known."))
+    tags = models.CharField(max_length=200, null=True, help_text=_("Tags of the host, as `,a,b,`."))
+    release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
+    host = models.CharField(max_length=255, help_text=_("Name of the machine."))
+    pid = models.IntegerField(help_text=_("Process id."))
+
+    class Meta:
+        default_permissions = ()
+
     def __str__(self) -> str:
-        return f"{self.seq} {self.fingerprint} {self.duration_ms:.3f} ms"
+        return f"{self.kind} {self.view or self.route or self.unit_id}"
 
 
 def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
@@ -188,6 +276,13 @@ class RingHead(models.Model):
         default=0,
         db_default=0,
         help_text=_("Incremented when texts or keys are deleted, so that writers store them again."),
+    )
+    unit_slots = models.IntegerField(default=0, db_default=0, help_text=_("Number of slots for units."))
+    unit_cursor = models.IntegerField(
+        default=0, db_default=0, help_text=_("Slot from which the next free ones are searched.")
+    )
+    idle_units = models.BigIntegerField(
+        default=0, db_default=0, help_text=_("The last reserved number of a unit without queries.")
     )
 
     class Meta:

@@ -132,6 +132,61 @@ class Record(NamedTuple):
     pid: int
 
 
+class UnitRow(NamedTuple):
+    """A stored unit of work: the columns of `Unit`, in the table's order."""
+
+    slot: int
+    first_seq: int
+    last_seq: int
+    unit_id: str | None
+    parent_id: str | None
+    trace_id: str | None
+    sampled: bool
+    request_id: str | None
+    kind: str
+    route: str | None
+    view: str | None
+    url_name: str | None
+    method: str | None
+    status: int | None
+    exception: str | None
+    time: datetime
+    ended_at: datetime | None
+    duration_ms: float | None
+    queries: int
+    errors: int
+    rows: int
+    total_ms: float
+    statements: int
+    worst_repeat: int
+    worst_fingerprint: str | None
+    worst_call_site: str | None
+    response_bytes: int | None
+    tags: str | None
+    release: str | None
+    service: str | None
+    host: str
+    pid: int
+
+
+class Reserved(NamedTuple):
+    """Numbers and slots that belong to one process from now on."""
+
+    first_seq: int
+    slots: range
+    """Of units with queries."""
+    idle: range
+    """Numbers of units without queries."""
+    idle_slots: int
+    """How many slots these have in all."""
+    generation: int = 0
+    """Of the store; see `Ring.generation`."""
+
+    def idle_slot(self, number: int) -> int:
+        """Return the slot of a unit without queries: below 0, used in turn."""
+        return -1 - number % self.idle_slots
+
+
 class FieldGroup(TextChoices):
     """What a field says something about; the order is the one in which people see the groups."""
 
@@ -254,6 +309,12 @@ class Batch:
     """The unit of work of each record, in their order."""
     sampled_out: list[Record] = field(default_factory=list)
     """Records counted by the statistics but not stored in the ring."""
+    stored_units: list[UnitOfWork | None] = field(default_factory=list)
+    """The unit of work of each record in `records`; `units` has those of the records sampled out too."""
+    slots: list[int | None] = field(default_factory=list)
+    """The slot of the unit of each record in `records`."""
+    unit_rows: list[UnitRow] = field(default_factory=list)
+    """Units to write with these records, in the order of their slots."""
     part: int = 0
     """Its number within this process, rising: the store counts no part twice."""
 
@@ -264,8 +325,20 @@ class Batch:
         """Split a batch of at least two records into two parts, neither of them empty."""
         kept, sampled = len(self.records) // 2, -(-len(self.sampled_out) // 2)
         return (
-            replace(self, records=self.records[:kept], sampled_out=self.sampled_out[:sampled], part=0),
-            replace(self, records=self.records[kept:], sampled_out=self.sampled_out[sampled:], part=0),
+            replace(
+                self,
+                records=self.records[:kept],
+                stored_units=self.stored_units[:kept],
+                sampled_out=self.sampled_out[:sampled],
+                part=0,
+            ),
+            replace(
+                self,
+                records=self.records[kept:],
+                stored_units=self.stored_units[kept:],
+                sampled_out=self.sampled_out[sampled:],
+                part=0,
+            ),
         )
 
 
@@ -283,8 +356,11 @@ class Sample(NamedTuple):
             return True
         if record.unit_id is None:
             return random.random() < self.share  # noqa: S311
+        return self.keeps_unit(int(record.unit_id, 16))
+
+    def keeps_unit(self, unit_id: int, duration_ms: float = 0.0) -> bool:
         # Not the trace id: a client that sends a `traceparent` would decide what is kept.
-        return int(record.unit_id, 16) < self.share * 2**64
+        return self.share >= 1 or unit_id < self.share * 2**64 or duration_ms >= self.slow_ms
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
         """Return the records to store and those only to count."""

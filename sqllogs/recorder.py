@@ -6,19 +6,19 @@ buffer, writer and counts, also where the fork ran no hook of Python's.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.core.signals import request_finished
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.signals import connection_created
 
-from sqllogs import conf, context
+from sqllogs import conf, context, guard
 from sqllogs.capture import wrapper
 from sqllogs.capture.connection import Overrides
-from sqllogs.context import finished
+from sqllogs.context import UnitOfWork, closed, finished
 from sqllogs.metrics import exporter, instruments, multiprocess
-from sqllogs.pipeline import uwsgi
+from sqllogs.pipeline import forks
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.forks import ProcessMark, process_mark
 from sqllogs.pipeline.process_ends import ProcessEnds
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 EXIT_TIMEOUT_S = 3.0
 """The end of a process waits at most this long for a store that does not answer."""
+
+TAGS_MAX = 3
+TAG_MAX_CHARACTERS = 60
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Recorder:
         self._inherited: list[Any] = []
         self._made: dict[int, dict[str, Any]] = {}
         self.metrics_port = settings.metrics_port
+        self._tags = _load_tags(settings)
         self.ends: ProcessEnds | None = None
         """Kept here: multiprocessing holds it by a weak reference only."""
         self.wrapper = wrapper.execute_wrapper(
@@ -76,6 +80,7 @@ class Recorder:
             lambda: Resolver(settings),
             Sinks(make_sinks(settings)),
             sample=Sample(settings.sample, settings.slow_ms),
+            with_idle_units=settings.requests_without_sql,
         )
         writer = Writer(buffer, ring, delivery, flush_interval_s=settings.flush_interval_s)
         # The mark last: a thread that finds it renewed finds all the others renewed too.
@@ -100,9 +105,9 @@ class Recorder:
     def wake(self) -> None:
         """Start the writer, if need be without a record, so that the metrics' sink gets its counts."""
         writer = self.own_writer()
-        if writer.started or uwsgi.is_loading():
+        if writer.started or forks.is_loading():
             return
-        writer.start(has_thread=uwsgi.threads_run())
+        writer.start(has_thread=forks.threads_run())
         if not writer.has_thread:
             request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
 
@@ -134,11 +139,31 @@ class Recorder:
         # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
         self._inherited.append(self.ring)
         finished.clear()
+        closed.clear()
         vars(self).update(made)
         if multiprocess.slots is not None:
             multiprocess.slots.leave()
-        if uwsgi.is_first_worker():
+        if forks.is_first_worker():
             inherited.move_to(self.buffer)
+
+    def close_unit(self, unit: UnitOfWork) -> None:
+        """Complete the row of a request that has been answered; one without SQL starts the writer too."""
+        if not unit.muted:
+            unit.close()
+            self.wake()
+
+    def tags(self, request: Any) -> tuple[str, ...]:
+        """Return the host's tags of a request; see the setting TAGS."""
+        if self._tags is None:
+            return ()
+        try:
+            found = self._tags(request)
+            return tuple(str(tag).replace(",", " ")[:TAG_MAX_CHARACTERS] for tag in found or ())[:TAGS_MAX]
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("tags", exc)
+            return ()
 
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
         """Install wrapper and overrides; also called after a reconnect and for each use of a pool."""
@@ -148,12 +173,14 @@ class Recorder:
                 self.overrides.install(connection)
 
     def install(self) -> None:
+        context.recorder = self
         connection_created.connect(self.on_connection_created, dispatch_uid="sqllogs")
         for connection in connections.all(initialized_only=True):
             self.on_connection_created(connection)
 
     def uninstall(self) -> None:
         """Stop capturing on this thread's connections and on new ones."""
+        context.recorder = None
         connection_created.disconnect(dispatch_uid="sqllogs")
         for connection in connections.all(initialized_only=True):
             wrapper.uninstall(self.wrapper, connection)
@@ -200,6 +227,14 @@ def wake() -> None:
     """Start the writer of this process unless it runs."""
     if recorder is not None:
         recorder.wake()
+
+
+def _load_tags(settings: conf.Conf) -> Callable[[Any], Iterable[str]] | None:
+    try:
+        return settings.load_tags()
+    except ImportError as exc:
+        guard.fault("tags", exc)
+        return None
 
 
 def serve_metrics() -> None:

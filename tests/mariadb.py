@@ -61,7 +61,9 @@ class Server:
         if not columns or self._columns(name) != columns:
             self.execute(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
             self.execute(
-                "DO 0", *(f"CREATE TABLE {name}.{table} LIKE {template}.{table}" for table in columns)
+                "DO 0",
+                *(f"CREATE TABLE {name}.{table} LIKE {template}.{table}" for table in columns),
+                *self._views(name, template),
             )
         for table in columns:  # creating tables takes 2 s, so they are only emptied from test to test
             self.execute(
@@ -69,12 +71,24 @@ class Server:
             )
         return self.settings_dict(name)
 
+    def _views(self, name: str, template: str) -> list[str]:
+        """Return the statements that create the views of a database in another one."""
+        views = self.execute(
+            "SELECT table_name, view_definition FROM information_schema.views "
+            f"WHERE table_schema = '{template}'"
+        )
+        return [
+            f"CREATE VIEW {name}.{view} AS {definition.replace(f'`{template}`.', f'`{name}`.')}"
+            for view, definition in views
+        ]
+
     def _columns(self, name: str) -> dict[str, list[Any]]:
-        """Return the columns of a database by table."""
+        """Return the columns of a database by table, without those of views."""
         found: dict[str, list[Any]] = {}
         for table, *column in self.execute(
             "SELECT table_name, column_name, column_type, is_nullable, column_default, column_key "
-            f"FROM information_schema.columns WHERE table_schema = '{name}' ORDER BY 1, ordinal_position"
+            "FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) "
+            f"WHERE table_schema = '{name}' AND table_type = 'BASE TABLE' ORDER BY 1, ordinal_position"
         ):
             found.setdefault(table, []).append(column)
         return found

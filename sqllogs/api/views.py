@@ -134,13 +134,15 @@ class RequestsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("requests.html", requests_page)
-    other_parameters = PAGE
+    other_parameters = (*requests.PARAMETERS, *PAGE)
 
     def read(self, request: Request) -> Any:
+        query = request.query_params
         scope = self.scope(request)
-        page = OffsetPage.from_query(request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING)
+        page = OffsetPage.from_query(query, requests.ORDERINGS, requests.DEFAULT_ORDERING)
+        unit_filter = requests.UnitFilter.from_query(query)
         self.revalidate_scope(scope)
-        answer = requests.read_requests(request._request, scope, page)
+        answer = requests.read_requests(request._request, scope, page, unit_filter)
         return self.with_time_chart(replace(scope, records=requests.of_units(scope.records)), answer)
 
 

@@ -57,7 +57,7 @@ REQUESTS_COLUMNS = (
     TableColumn(_("Repeated"), "number", "duplicates"),
     TableColumn(_("Errors"), "number", "errors"),
     TableColumn(_("Query ms"), "number", "total_ms"),
-    TableColumn(_("Elapsed ms"), "number"),
+    TableColumn(_("Elapsed ms"), "number", "elapsed_ms"),
     TableColumn(_("Most repeated"), "statement"),
 )
 REPEATS_COLUMNS = (
@@ -154,7 +154,7 @@ def requests_page(
             TableRow(
                 row=row,
                 sql=_excerpt(row.worst_sql),
-                url=reverse("sqllogs:trace", args=[row.trace_id]),
+                url=reverse("sqllogs:trace", args=[row.trace_id]) if row.trace_id else "",
                 links=_links(row, links),
             )
             for row in page.results

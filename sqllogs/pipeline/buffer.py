@@ -12,7 +12,8 @@ from contextlib import suppress
 from itertools import count, repeat, starmap
 from sys import getsizeof
 
-from sqllogs.record import FETCH, SQL, Captured
+from sqllogs.context import UnitOfWork
+from sqllogs.record import FETCH, SQL, UNIT, Captured
 from sqllogs.threads import RLock, SimpleQueue
 
 RECORD_BYTES = 450
@@ -156,6 +157,10 @@ class OpenFetches:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def units(self) -> set[UnitOfWork]:
+        """Return the units of work of these queries."""
+        return {query[UNIT].whole for _, query in self._waiting if query[UNIT] is not None}
 
     def split_ready(self, drained: Iterable[Captured], *, wait: bool) -> list[Captured]:
         """Return the queries to store now, earlier ones last; without `wait` that is all of them."""

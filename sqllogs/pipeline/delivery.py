@@ -11,10 +11,12 @@ from dataclasses import replace
 from itertools import count
 
 from sqllogs import guard
+from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError
 from sqllogs.pipeline.buffer import Buffer, OpenFetches
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
+from sqllogs.pipeline.units import Units, unit_row
 from sqllogs.record import ALL, UNIT, Batch, Captured, ProcessCounts, Record, Sample, WriterStatus
 from sqllogs.storage.ring import Ring
 from sqllogs.threads import RLock
@@ -22,6 +24,9 @@ from sqllogs.threads import RLock
 BATCH_ROWS = 2_000
 ROW_INTERVAL_S = 5.0
 """The process's row is updated this often while only the outcomes of exports change."""
+
+SLOT_KEPT_SHARE = 0.75
+"""A unit whose last record is older than this share of the ring gets another slot, before its own is free."""
 
 EMPTY_BATCH = Batch(records=[], statements={})
 """Written to update the process's row alone."""
@@ -38,6 +43,7 @@ class Delivery:
         sinks: Sinks,
         *,
         sample: Sample = ALL,
+        with_idle_units: bool = True,
     ) -> None:
         self._buffer = buffer
         self._ring = ring
@@ -52,6 +58,7 @@ class Delivery:
         self._pending: list[tuple[int | None, Batch]] = []
         """The batch being written, in parts if it was rejected, each with its first number once reserved."""
         self._open_fetches = OpenFetches()
+        self._units = Units(sample, with_idle=with_idle_units)
         self._parts = count(1)
         self._stored = self._sampled_out = self._rejected = self._muted = 0
         self._oldest_ns = 0
@@ -87,6 +94,7 @@ class Delivery:
 
         With `wait`, queries whose cursor is still fetching are left for a later call.
         """
+        self._units.take_closed()
         remaining = len(self._buffer) + len(self._open_fetches) + len(self._taken)
         while self._pending or remaining > 0:
             if self._pending:
@@ -97,6 +105,11 @@ class Delivery:
             if not self._taken:
                 self._take(wait=wait)
             self._resolve()
+        self._units.decide(self._open_fetches.units())
+        if self._units.is_due:
+            self._pending.append((self._next_seq, EMPTY_BATCH))
+            while self._pending:
+                self._write_pending()
         if time.monotonic() - self._row_at_s >= ROW_INTERVAL_S:
             self.write_row()
 
@@ -129,15 +142,20 @@ class Delivery:
             self._oldest_ns = oldest[0] + oldest[1] if oldest else 0
 
     def _resolve(self) -> None:
-        if self._resolver is None:
-            self._resolver = self._make_resolver()
-        batch = self._resolver.batch(self._taken)
+        batch = self._get_resolver().batch(self._taken)
+        units = batch.units
+        self._units.note(batch.records, units)
         kept, sampled_out = self._split(batch.records)
+        if sampled_out:
+            unit_of = dict(zip(map(id, batch.records), units, strict=True))
+            units = [unit_of[id(record)] for record in kept]
         with self._lock:
             self._rejected += len(self._taken) - len(batch.records)
             self._taken = []
             if batch.records:
-                self._pending.append((None, replace(batch, records=kept, sampled_out=sampled_out)))
+                self._pending.append(
+                    (None, replace(batch, records=kept, sampled_out=sampled_out, stored_units=units))
+                )
         # Last: what is raised into this thread from a signal handler must not make them see it twice.
         self._sinks.add(batch)
 
@@ -160,7 +178,11 @@ class Delivery:
         )
 
     def _lag_s(self) -> float:
-        waiting_s = [(batch.records or batch.sampled_out)[0].time.timestamp() for _, batch in self._pending]
+        waiting_s = [
+            (batch.records or batch.sampled_out)[0].time.timestamp()
+            for _, batch in self._pending
+            if len(batch)
+        ]
         if (oldest_ns := self._buffer.oldest_ns) is not None:
             waiting_s.append(oldest_ns / 1e9)
         return max(0.0, time.time() - min(waiting_s)) if waiting_s else 0.0
@@ -181,8 +203,7 @@ class Delivery:
         """Write the last pending part; halve a rejected one until only the rows at fault are dropped."""
         first_seq, batch = self._pending[-1]
         rows = len(batch.records)
-        if first_seq is None:
-            first_seq = self._ring.reserve(rows)
+        first_seq = self._reserve(first_seq, batch)
         if not batch.part:
             batch = replace(batch, part=next(self._parts))
         self._pending[-1] = (first_seq, batch)
@@ -193,17 +214,59 @@ class Delivery:
             sampled_out=before.sampled_out + len(batch.sampled_out),
             queued=before.queued - len(batch),
         )
+        units = self._units.to_write(batch.stored_units, first_seq, self._ring.generation)
         try:
-            self._ring.write(first_seq, batch, after)
+            self._ring.write(first_seq, self._with_units(batch, units), after)
         except RejectedRowsError as exc:
-            self._bisect(first_seq, batch, exc)
+            if units:
+                self._leave_units_out(units, exc)
+            else:
+                self._bisect(first_seq, batch, exc)
             return
+        self._units.written(units)
         self._next_seq = first_seq + rows
         self._row_exported = after.exported
         with self._lock:
             self._pending.pop()
             self._stored += rows
             self._sampled_out += len(batch.sampled_out)
+
+    def _reserve(self, first_seq: int | None, batch: Batch) -> int:
+        """Reserve what a batch lacks: numbers for its records, slots for its units."""
+        generation, rows = self._ring.generation, len(batch.records)
+        units = self._units.without_slot(batch.stored_units, generation)
+        idle = self._units.idle_without_slot(generation)
+        if first_seq is None or units or idle:
+            count = rows if first_seq is None else 0
+            reserved = self._ring.reserve_all(count, units=len(units), idle=len(idle))
+            first_seq = reserved.first_seq if first_seq is None else first_seq
+            self._units.settle(reserved, first_seq, units, idle)
+        kept = int(SLOT_KEPT_SHARE * self._ring.capacity)
+        if outdated := self._units.outdated(batch.stored_units, first_seq + rows - kept):
+            reserved = self._ring.reserve_all(0, units=len(outdated))
+            self._units.settle(reserved, first_seq, outdated, [])
+        return first_seq
+
+    def _with_units(self, batch: Batch, units: list[tuple[UnitOfWork, bool]]) -> Batch:
+        if not units:
+            return batch
+        return replace(
+            batch,
+            unit_rows=[unit_row(unit, self._get_resolver()) for unit, _ in units],
+            slots=[None if unit is None else unit.row.slot for unit in batch.stored_units],
+        )
+
+    def _leave_units_out(self, units: list[tuple[UnitOfWork, bool]], exc: RejectedRowsError) -> None:
+        """Write the last pending part again without its units: one of them may be at fault."""
+        guard.fault("rejected unit", exc)
+        self._units.written(units)
+        first_seq, batch = self._pending[-1]
+        self._pending[-1] = first_seq, replace(batch, stored_units=[None] * len(batch.records), part=0)
+
+    def _get_resolver(self) -> Resolver:
+        if self._resolver is None:
+            self._resolver = self._make_resolver()
+        return self._resolver
 
     def _bisect(self, first_seq: int, batch: Batch, exc: RejectedRowsError) -> None:
         """Replace a rejected part by its halves; drop a single record."""

@@ -7,6 +7,7 @@ the batch it returns goes to the sinks and the ring.
 import os
 import socket
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqllogs import guard
@@ -82,6 +83,31 @@ class Resolver:
                 sleep(0)
         return Batch(records=records, statements=statements, units=units)
 
+    def unit_fields(self, unit: UnitOfWork) -> dict[str, Any]:
+        """Return the columns of a unit's row that describe it, cleaned."""
+        route, view = unit.destination()
+        tags = [tag for tag in map(text_of, unit.tags) if tag] if unit.tags else None
+        return {
+            "unit_id": f"{unit.span_id:016x}",
+            "parent_id": f"{unit.parent_id:016x}" if unit.parent_id else None,
+            "trace_id": f"{unit.trace_id:032x}",
+            "sampled": unit.sampled,
+            "request_id": _text(unit.request_id, "request_id"),
+            "kind": _text(unit.kind, "kind") or "thread",
+            "route": _text(route, "route"),
+            "view": _text(view, "view"),
+            "url_name": _text(unit.url_name, "view"),
+            "method": _text(unit.method, "method"),
+            "status": unit.status,
+            "exception": _text(unit.exception, "error"),
+            "response_bytes": unit.response_bytes,
+            "tags": f",{','.join(tags)}," if tags else None,
+            "release": self._release,
+            "service": self._service,
+            "host": self._host,
+            "pid": self._pid,
+        }
+
     def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
         (
             time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
@@ -140,6 +166,7 @@ def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
     )
 
 
+@lru_cache(maxsize=4_096)  # routes, views and methods are few, and each unit has them twice
 def _text(value: str | None, column: str) -> str | None:
     """Clean a text from the host application and cut it to the column's length; None if it is empty."""
     return text_of(value)[: _LENGTHS[column]] or None if value else None

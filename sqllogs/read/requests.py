@@ -1,128 +1,112 @@
-"""Add the ring up by trace: requests, commands and tasks with their queries, the rows of `requests/`.
+"""Read the units of work: requests, commands and tasks with a summary of their queries, for `requests/`.
 
-One scan chooses the traces of a page; everything else is read for that page only. Runs in the reader's
-thread.
+With filters of queries, one scan of the ring adds the matching queries up by unit; otherwise the
+units' own rows answer. Runs in the reader's thread.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Max, Min, Sum
-from django.http import HttpRequest
+from django.core.exceptions import ValidationError
+from django.db.models import Count, F, Min, OrderBy, Q, QuerySet, Sum, Value
+from django.db.models.functions import NullIf
+from django.http import HttpRequest, QueryDict
 
+from sqllogs.models import Unit
 from sqllogs.read import records
-from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, times_by_seq
+from sqllogs.read.aggregates import Records, as_time, fetch
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import rfc3339
+from sqllogs.read.parameters import MillisecondsField, ValuesField, clean_parameters
+from sqllogs.read.records import UTCText, rfc3339
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring, since
 from sqllogs.read.scope import Answer, Scope, head
 
-LAST = (
-    "time", "duration_ms", "kind", "route", "view", "method", "status", "request_id", "release", "service",
-    "host",
-)  # fmt: skip
-"""What is read from a trace's last record: status and route are known best there."""
+OF_UNIT = ("kind", "method", "route", "view", "release", "service", "host", "trace_id", "request_id")
+"""Filters that a unit's own row answers, beside `from` and `to`."""
 
 
-class Unit(NamedTuple):
-    """The matching records of one trace, added up."""
+class StatusField(ValuesField):
+    """HTTP statuses, or classes of them: 404, 5xx."""
 
-    trace_id: str
-    queries: int
-    errors: int
-    total_ms: float
-    statements: int
-    """Different ones."""
-    first_seq: int
-    last_seq: int
+    def __init__(self) -> None:
+        super().__init__(required=False, convert=_status)
 
-    @property
-    def duplicates(self) -> int:
-        return self.queries - self.statements
+
+def _status(value: str) -> str:
+    if not re.fullmatch(r"[1-5](\d\d|xx)", value.lower(), re.ASCII):
+        raise ValidationError("Give statuses as 404 or 5xx.")
+    return value.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
-    """A statement that one line of one unit of work has sent several times."""
+class UnitFilter:
+    """The filters of `requests/` beside those of all lists."""
 
-    times: int
-    fingerprint: str
-    call_site: str | None
+    status: tuple[str, ...] = ()
+    min_elapsed_ms: float | None = None
+    tag: tuple[str, ...] = ()
 
-
-def of_units(filtered: Records) -> Records:
-    """Leave out the records without a trace, which belong to no unit of work."""
-    return filtered.filter(trace_id__isnull=False)
-
-
-def find_units(filtered: Records, ring: RingSnapshot) -> list[Unit]:
-    """Add all matching records up by trace."""
-    found = (
-        in_ring(of_units(filtered), ring)
-        .order_by()
-        .values("trace_id")
-        .annotate(
-            queries=Count("*"),
-            errors=Count("error"),
-            total_ms=Sum("duration_ms"),
-            statements=Count("fingerprint", distinct=True),
-            # Numbers, not times: these are texts to SQLite, and sorted along.
-            first_seq=Min("seq"),
-            last_seq=Max("seq"),
+    @classmethod
+    def from_query(cls, query: QueryDict) -> "UnitFilter":
+        """Read a query string; raise ParameterError."""
+        data = clean_parameters(
+            query,
+            status=StatusField(),
+            min_elapsed_ms=MillisecondsField(required=False),
+            tag=ValuesField(required=False),
         )
-        .values_list(*Unit._fields)
-    )
-    return [Unit._make(row) for row in fetch(found)]
-
-
-def last_records(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Look the last records of traces up by their numbers."""
-    return {seq: dict(zip(LAST, values, strict=True)) for seq, *values in columns_by_seq(ring, seqs, *LAST)}
-
-
-def worst_repeats(filtered: Records, ring: RingSnapshot, units: Sequence[Unit]) -> dict[str, Repeat]:
-    """Return, for each of some traces, what was sent most often from one line."""
-    worst: dict[str, Repeat] = {}
-    first = min((unit.first_seq for unit in units), default=0)
-    for chosen in chunks([unit.trace_id for unit in units]):
-        found = (
-            since(filtered, ring, first)
-            .filter(trace_id__in=chosen)
-            .order_by()
-            .values("trace_id", "unit_id", "fingerprint", "call_site")
-            .annotate(times=Count("slot"))
-            .filter(times__gt=1)
-            .values_list("trace_id", "fingerprint", "call_site", "times")
+        return cls(
+            status=tuple(data["status"]), min_elapsed_ms=data["min_elapsed_ms"], tag=tuple(data["tag"])
         )
-        for trace_id, fingerprint, call_site, times in fetch(found):
-            if trace_id not in worst or times > worst[trace_id].times:
-                worst[trace_id] = Repeat(times=times, fingerprint=fingerprint, call_site=call_site)
-    return worst
+
+    def narrow(self, units: "QuerySet[Unit]") -> "QuerySet[Unit]":
+        statuses, tags = Q(), Q()
+        for status in self.status:
+            if status.endswith("xx"):
+                statuses |= Q(status__range=(int(status[0]) * 100, int(status[0]) * 100 + 99))
+            else:
+                statuses |= Q(status=int(status))
+        for tag in self.tag:
+            tags |= Q(tags__contains=f",{tag},")
+        units = units.filter(statuses, tags)
+        return units if self.min_elapsed_ms is None else units.filter(duration_ms__gte=self.min_elapsed_ms)
+
+
+PARAMETERS = tuple(UnitFilter.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRow:
-    """The matching queries of one trace; durations in milliseconds."""
+    """A unit of work and its queries, of these only the matching ones; durations in milliseconds."""
 
-    trace_id: str
+    unit_id: str | None
+    trace_id: str | None
+    parent_id: str | None
+    """Id of the unit in which it ran."""
     time: str
-    """When the first query was sent."""
-    kind: str | None
+    """When it began."""
+    kind: str
     route: str | None
     view: str | None
     method: str | None
     status: int | None
+    """None while it is running, and for anything but a request."""
+    exception: str | None
+    """Class of the exception that it failed with."""
     request_id: str | None
+    tags: list[str]
+    response_bytes: int | None
     release: str | None
     service: str | None
-    host: str | None
+    host: str
     queries: int
     errors: int
+    rows: int | None
     total_ms: float
     elapsed_ms: float | None
-    """From the first query's begin to the last one's end."""
+    """From its begin to its end; None while it is running."""
     share_percent: float | None
     """Share of the elapsed time that was spent in queries."""
     duplicates: int
@@ -145,69 +129,205 @@ class RequestsAnswer(Answer):
     results: list[RequestRow]
 
 
-ORDERINGS: dict[str, Callable[[Unit], Any]] = {
-    "time": lambda unit: unit.first_seq,
-    "queries": lambda unit: unit.queries,
-    "errors": lambda unit: unit.errors,
-    "total_ms": lambda unit: unit.total_ms,
-    "duplicates": lambda unit: unit.duplicates,
+class UnitQueries(NamedTuple):
+    """The queries of a unit: its row's, or those that match a filter."""
+
+    slot: int
+    queries: int
+    errors: int
+    rows: int | None
+    total_ms: float
+    statements: int
+    """Different ones."""
+    first_seq: int
+
+
+ORIGIN = (
+    "unit_id", "trace_id", "parent_id", "kind", "route", "view", "method", "status", "exception",
+    "request_id", "response_bytes", "release", "service", "host",
+)  # fmt: skip
+"""Columns of a unit that are fields of a row under the same names."""
+READ = (*ORIGIN, "time", "duration_ms", "tags", "worst_repeat", "worst_fingerprint", "worst_call_site")
+
+ORDERINGS: dict[str, Any] = {
+    "time": F("time"),
+    "elapsed_ms": F("duration_ms"),
+    "queries": F("queries"),
+    "errors": F("errors"),
+    "rows": F("rows"),
+    "total_ms": F("total_ms"),
+    "share_percent": F("total_ms") / NullIf(F("duration_ms"), Value(0.0)),
+    "duplicates": F("queries") - F("statements"),
+    "status": F("status"),
+    "response_bytes": F("response_bytes"),
 }
 DEFAULT_ORDERING = "-time"
 
 
-def read_requests(request: HttpRequest, scope: Scope, page: OffsetPage) -> RequestsAnswer:
-    """Add up what matches by trace and return the page asked for; one beyond the last is empty."""
-    units = find_units(scope.records, scope.ring)
-    shown = page.cut(units, ORDERINGS[page.column])
+def of_units(filtered: Records) -> Records:
+    """Leave out the records that belong to no unit of work."""
+    return filtered.filter(unit__isnull=False)
+
+
+def read_requests(
+    request: HttpRequest, scope: Scope, page: OffsetPage, unit_filter: UnitFilter | None = None
+) -> RequestsAnswer:
+    """Read the units that match and return the page asked for; one beyond the last is empty."""
+    units = (unit_filter or UnitFilter()).narrow(_units(scope))
+    if asks_for_queries(scope.filters):
+        count, rows = _by_queries(scope, units, page)
+    else:
+        count, rows = _by_units(scope, units, page)
     return RequestsAnswer(
         **head(scope.span),
-        count=len(units),
-        next=page.next_url(request, len(units)),
+        count=count,
+        next=page.next_url(request, count),
         previous=page.previous_url(request),
-        results=_rows(scope, shown) if shown else [],
+        results=rows,
     )
 
 
-def _rows(scope: Scope, shown: list[Unit]) -> list[RequestRow]:
-    last = last_records(scope.ring, [unit.last_seq for unit in shown])
-    worst = worst_repeats(scope.records, scope.ring, shown)
-    begins = times_by_seq(scope.ring, [unit.first_seq for unit in shown])
-    texts = records.statements({repeat.fingerprint for repeat in worst.values()}) if scope.with_text else {}
-    rows = []
-    for unit in shown:
-        repeat = worst.get(unit.trace_id)
-        text = texts.get(repeat.fingerprint) if repeat else None
-        rows.append(
-            RequestRow(
-                **_names(last.get(unit.last_seq)),
-                **_times(unit, begins.get(unit.first_seq) or scope.begin, last.get(unit.last_seq)),
-                trace_id=unit.trace_id,
-                queries=unit.queries,
-                errors=unit.errors,
-                total_ms=unit.total_ms,
-                duplicates=unit.duplicates,
-                worst_repeat=repeat.times if repeat else 1,
-                worst_fingerprint=repeat.fingerprint if repeat else None,
-                worst_call_site=repeat.call_site if repeat else None,
-                worst_sql=text.sql if text else None,
-            )
+def asks_for_queries(filters: Mapping[str, Any]) -> bool:
+    """Return whether a filter chooses among the queries of a unit."""
+    return any(
+        name not in {*OF_UNIT, "from", "to"} and value is not None and value != [] and value != ""
+        for name, value in filters.items()
+    )
+
+
+def _units(scope: Scope) -> "QuerySet[Unit]":
+    """Return the units with records in the ring, and those without any, that the filters choose.
+
+    A range of time chooses those that ran in it.
+    """
+    filters = scope.filters
+    live = Q(slot__lt=0) | Q(last_seq__gte=scope.ring.oldest, first_seq__lte=scope.ring.seq)
+    units = Unit.objects.filter(live).exclude(kind="")
+    for name in OF_UNIT:
+        if filters.get(name):
+            units = units.filter(**{f"{name}__in": filters[name]})
+    if filters["from"] is not None:
+        units = units.filter(Q(ended_at__gte=filters["from"]) | Q(ended_at__isnull=True))
+    return units if filters["to"] is None else units.filter(time__lt=filters["to"])
+
+
+def _by_units(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[int, list[RequestRow]]:
+    key = ORDERINGS[page.column]
+    # Unknown is below all that is known, in any database; then the newest first.
+    descending = page.is_descending
+    nulls_first, nulls_last = None if descending else True, True if descending else None
+    first = OrderBy(key, descending=descending, nulls_first=nulls_first, nulls_last=nulls_last)
+    shown = units.order_by(first, "-time")[page.offset : page.offset + page.limit]
+    found = list(fetch(shown.values_list("slot", *_columns(READ), *UnitQueries._fields[1:])))
+    width = 1 + len(READ)
+    rows = [(dict(zip(READ, row[1:width], strict=True)), UnitQueries(row[0], *row[width:])) for row in found]
+    return units.count(), _rows(scope, rows)
+
+
+def _columns(names: Iterable[str]) -> list[Any]:
+    return [UTCText(name) if name == "time" else name for name in names]
+
+
+def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[int, list[RequestRow]]:
+    """Add the matching queries up by unit; the page is cut here, after their figures are known."""
+    queries = {one.slot: one for one in find_queries(scope.records, scope.ring)}
+    found = []
+    for chosen in chunks(sorted(queries)):
+        for slot, *values in fetch(units.filter(slot__in=chosen).values_list("slot", *_columns(READ))):
+            found.append((dict(zip(READ, values, strict=True)), queries[slot]))
+    shown = page.cut(found, lambda row: _value(page.column, *row))
+    for unit, _ in shown:
+        unit |= {"worst_repeat": 1, "worst_fingerprint": None, "worst_call_site": None}
+    worst = worst_repeats(scope.records, scope.ring, [one for _, one in shown])
+    for unit, one in shown:
+        unit |= worst.get(one.slot, {})
+    return len(found), _rows(scope, shown)
+
+
+def _value(column: str, unit: Mapping[str, Any], queries: UnitQueries) -> Any:
+    match column:
+        case "time":
+            return as_time(unit["time"])
+        case "elapsed_ms":
+            return unit["duration_ms"]
+        case "share_percent":
+            return _share(queries.total_ms, unit["duration_ms"])
+        case "duplicates":
+            return queries.queries - queries.statements
+    return unit[column] if column in unit else getattr(queries, column)
+
+
+def find_queries(filtered: Records, ring: RingSnapshot) -> list[UnitQueries]:
+    """Add all matching records up by unit."""
+    found = (
+        in_ring(of_units(filtered), ring)
+        .order_by()
+        .values("unit")
+        .annotate(
+            queries=Count("slot"),
+            errors=Count("error"),
+            all_rows=Sum("rows"),
+            total_ms=Sum("duration_ms"),
+            statements=Count("fingerprint", distinct=True),
+            first_seq=Min("seq"),
         )
-    return rows
+        .values_list("unit", "queries", "errors", "all_rows", "total_ms", "statements", "first_seq")
+    )
+    return [UnitQueries._make(row) for row in fetch(found)]
 
 
-NAMES = ("kind", "route", "view", "method", "status", "request_id", "release", "service", "host")
+def worst_repeats(
+    filtered: Records, ring: RingSnapshot, units: Sequence[UnitQueries]
+) -> dict[int, dict[str, Any]]:
+    """Return, for each of some units, what was sent most often from one line."""
+    worst: dict[int, dict[str, Any]] = {}
+    first = min((unit.first_seq for unit in units), default=0)
+    for chosen in chunks([unit.slot for unit in units]):
+        found = (
+            since(filtered, ring, first)
+            .filter(unit__in=chosen)
+            .order_by()
+            .values("unit", "fingerprint", "call_site")
+            .annotate(times=Count("slot"))
+            .filter(times__gt=1)
+            .values_list("unit", "fingerprint", "call_site", "times")
+        )
+        for slot, fingerprint, call_site, times in fetch(found):
+            if slot not in worst or times > worst[slot]["worst_repeat"]:
+                worst[slot] = {
+                    "worst_repeat": times, "worst_fingerprint": fingerprint, "worst_call_site": call_site,
+                }  # fmt: skip
+    return worst
 
 
-def _names(last: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what the last record says of its request; it may have been overwritten meanwhile."""
-    return {name: last[name] if last else None for name in NAMES}
+def _rows(scope: Scope, shown: Sequence[tuple[dict[str, Any], UnitQueries]]) -> list[RequestRow]:
+    fingerprints = {unit["worst_fingerprint"] for unit, _ in shown if unit["worst_fingerprint"]}
+    texts = records.statements(fingerprints) if scope.with_text else {}
+    return [_row(unit, queries, texts) for unit, queries in shown]
 
 
-def _times(unit: Unit, begin: datetime, last: dict[str, Any] | None) -> dict[str, Any]:
-    if last is None:
-        return {"time": rfc3339(begin), "elapsed_ms": None, "share_percent": None}
-    end = as_time(last["time"]) + timedelta(milliseconds=last["duration_ms"])
-    # Of queries that ran at once, the last one sent need not be the last to end.
-    elapsed_ms = max((end - begin) / timedelta(milliseconds=1), 0.0)
-    share_percent = min(100.0, 100 * unit.total_ms / elapsed_ms) if elapsed_ms else 100.0
-    return {"time": rfc3339(begin), "elapsed_ms": elapsed_ms, "share_percent": share_percent}
+def _row(unit: Mapping[str, Any], queries: UnitQueries, texts: Mapping[str, Any]) -> RequestRow:
+    text = texts.get(unit["worst_fingerprint"])
+    return RequestRow(
+        **{name: unit[name] for name in ORIGIN},
+        time=unit["time"] if isinstance(unit["time"], str) else rfc3339(unit["time"]),
+        tags=[tag for tag in (unit["tags"] or "").split(",") if tag],
+        queries=queries.queries,
+        errors=queries.errors,
+        rows=None if queries.rows is None else int(queries.rows),
+        total_ms=queries.total_ms,
+        elapsed_ms=unit["duration_ms"],
+        share_percent=_share(queries.total_ms, unit["duration_ms"]),
+        duplicates=queries.queries - queries.statements,
+        worst_repeat=unit["worst_repeat"],
+        worst_fingerprint=unit["worst_fingerprint"],
+        worst_call_site=unit["worst_call_site"],
+        worst_sql=text.sql if text else None,
+    )
+
+
+def _share(total_ms: float, elapsed_ms: float | None) -> float | None:
+    """Return the percentage; queries that ran at once can take longer than the unit."""
+    if elapsed_ms is None:
+        return None
+    return min(100.0, 100 * total_ms / elapsed_ms) if elapsed_ms else 100.0

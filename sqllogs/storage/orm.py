@@ -6,18 +6,39 @@ of the two stores that use their driver directly.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Model, Q
+from django.db.models import F, Max, Model, Q
 
-from sqllogs.models import Event, Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs.models import (
+    Event,
+    Process,
+    RingHead,
+    RingRow,
+    RollUp,
+    Statement,
+    Statistic,
+    StatisticKey,
+    Unit,
+)
+from sqllogs.record import Reserved, UnitRow
 from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import HOUR_S, MINUTE_S, floor_to
 from sqllogs.storage import events
 from sqllogs.storage.connection import close_connection, open_connection, used_by_orm
-from sqllogs.storage.store import COLUMNS, EVICTION_ORDER, ProcessRow, RingState, WritePart, newest
+from sqllogs.storage.store import (
+    COLUMNS,
+    EVICTION_ORDER,
+    ProcessRow,
+    RingState,
+    UnitHead,
+    WritePart,
+    newest,
+    reserve_slots,
+)
 
 CHUNK_ROWS = 200
 """Rows per statement; each takes three variables, and databases limit their number."""
@@ -50,13 +71,25 @@ class ORMStore:
         row = RingHead.objects.using(self._alias).filter(id=1).values_list("seq", "capacity", "epoch").first()
         return RingState(*row) if row else RingState(0, 0, 0)
 
-    def reserve(self, count: int, capacity_rows: int) -> int:
+    def reserve(self, count: int, capacity_rows: int, *, units: int = 0, idle: int = 0) -> Reserved:
+        slots = Unit.objects.using(self._alias)
         with self._transaction():
             heads = RingHead.objects.using(self._alias).select_for_update()
-            head, _ = heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
-            head.seq += count
-            head.save(using=self._alias, update_fields=["seq"])
-            return head.seq - count + 1
+            row, _ = heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
+            row.seq += count
+            head = UnitHead._make(getattr(row, name) for name in UnitHead._fields)
+
+            def last_live(first: int, last: int) -> int | None:
+                live = slots.filter(slot__range=(first, last), last_seq__gte=head.oldest_seq)
+                found: int | None = live.aggregate(Max("slot"))["slot__max"]
+                return found
+
+            reserved, changed = reserve_slots(head, units, idle, last_live)
+            if reserved.slots.start < head.unit_slots:
+                taken = slots.filter(slot__gte=reserved.slots.start, slot__lt=reserved.slots.stop)
+                taken.update(kind="", first_seq=0, last_seq=head.seq)
+            heads.filter(id=1).update(**changed._asdict())
+            return reserved._replace(first_seq=head.seq - count + 1)
 
     def write(self, part: WritePart) -> bool:
         with self._transaction():
@@ -65,17 +98,27 @@ class ORMStore:
                 return False
             if self._is_written(part.process):
                 return True
-            first_seq, records = newest(part.first_seq, part.records, capacity)
+            first_seq, records, slots = newest(part, capacity)
             # The slots of a late batch may hold newer records, and an upsert here has no condition.
             late = max(0, seq - capacity + 1 - first_seq)
-            first_seq, records = first_seq + late, records[late:]
-            rows = sorted((seq % capacity, seq, *record) for seq, record in enumerate(records, first_seq))
-            self._upsert(SQLLog, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
+            numbered = enumerate(zip(records[late:], slots[late:], strict=True), first_seq + late)
+            rows = [(seq % capacity, seq, *record, unit) for seq, (record, unit) in numbered]
+            rows.sort(key=itemgetter(0))
+            self._upsert(RingRow, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
+            self._write_units(part.units)
             texts = [row._asdict() for row in part.statements]
             self._upsert(Statement, texts, "fingerprint", keep="first_seen")
             self._upsert(StatisticKey, [row._asdict() for row in part.keys], "id")
             self._add(part.statistics)
             return True
+
+    def _write_units(self, units: Sequence[UnitRow]) -> None:
+        for first in range(0, len(units), CHUNK_ROWS):
+            chunk = units[first : first + CHUNK_ROWS]
+            known = Unit.objects.using(self._alias).filter(slot__in=[row.slot for row in chunk])
+            taken = dict(known.values_list("slot", "first_seq"))  # a slot may have been given to another
+            rows = [row._asdict() for row in chunk if row.first_seq >= taken.get(row.slot, 0)]
+            self._upsert(Unit, rows, "slot")
 
     def _is_written(self, process: ProcessRow) -> bool:
         """Store the process's counts and the part's number; return whether the part was written before."""

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
-from sqllogs.models import SQLLog
+from sqllogs.models import RingRow, Unit
+from sqllogs.record import Reserved, UnitRow
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.storage.connection import STATEMENT_TIMEOUT_MS, open_connection
 from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
@@ -27,6 +28,7 @@ from sqllogs.storage.store import (
     process_upsert,
     process_values,
     statement_upsert,
+    unit_upsert,
 )
 
 BEGIN = (
@@ -80,8 +82,14 @@ class BatchTable:
 BATCH = BatchTable(
     "sqllogs_batch",
     COLUMNS,
-    [TYPES[SQLLog._meta.get_field(column).get_internal_type()] for column in COLUMNS],
+    [TYPES[RingRow._meta.get_field(column).get_internal_type()] for column in COLUMNS],
 )
+UNITS = BatchTable(
+    "sqllogs_units",
+    UnitRow._fields,
+    [TYPES[Unit._meta.get_field(column).get_internal_type()] for column in UnitRow._fields],
+)
+UNIT_UPSERT = unit_upsert(UNITS.rows("slot"))
 LOG_UPSERT = log_upsert(BATCH.rows("slot"))
 STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s", once=False)
@@ -116,14 +124,14 @@ class PostgreSQLStore(RawStore):
                 self._raw.execute("ROLLBACK")
             raise
 
-    def reserve(self, count: int, capacity_rows: int) -> int:
+    def reserve(self, count: int, capacity_rows: int, *, units: int = 0, idle: int = 0) -> Reserved:
         with self._transaction():
-            last_seq: int = self._raw.execute(
+            self._raw.execute(
                 f"INSERT INTO {HEAD_TABLE} AS head (id, seq, capacity, epoch) VALUES (1, %s, %s, 0) "
-                "ON CONFLICT (id) DO UPDATE SET seq = head.seq + excluded.seq RETURNING seq",
+                "ON CONFLICT (id) DO UPDATE SET seq = head.seq + excluded.seq",
                 (count, capacity_rows),
-            ).fetchone()[0]
-            return last_seq - count + 1
+            )
+            return self._reserve_slots(count, units, idle)
 
     def _head_for_writing(self) -> RingState:
         # Does not block other writers' `reserve`, but waits for a resize.
@@ -140,10 +148,15 @@ class PostgreSQLStore(RawStore):
             if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
                 self._raw.execute(PROCESS_UPSERT, values)
                 return True
-            first_seq, records = newest(part.first_seq, part.records, head.capacity)
-            rows = ((seq % head.capacity, seq, *record) for seq, record in enumerate(records, first_seq))
-            BATCH.fill(self._raw, rows)
+            first_seq, records, slots = newest(part, head.capacity)
+            numbered = enumerate(zip(records, slots, strict=True), first_seq)
+            BATCH.fill(
+                self._raw, ((seq % head.capacity, seq, *record, unit) for seq, (record, unit) in numbered)
+            )
             self._raw.execute(LOG_UPSERT)
+            if part.units:
+                UNITS.fill(self._raw, part.units)
+                self._raw.execute(UNIT_UPSERT)
             if part.statements:
                 self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)
             if part.keys:

@@ -13,7 +13,15 @@ from django.utils.translation import gettext as _
 from sqllogs import conf
 from sqllogs.models import BlockColumn, RingHead
 from sqllogs.storage import blocks
-from sqllogs.storage.store import BLOCK_TABLE, COLUMNS, KEY_TABLE, LOG_TABLE, STATEMENT_TABLE, STATISTIC_TABLE
+from sqllogs.storage.store import (
+    BLOCK_TABLE,
+    COLUMNS,
+    KEY_TABLE,
+    LOG_TABLE,
+    STATEMENT_TABLE,
+    STATISTIC_TABLE,
+    UNIT_TABLE,
+)
 
 CHUNK_ROWS = 10_000
 BUSY_TIMEOUT_MS = 60_000
@@ -71,7 +79,7 @@ def clear() -> Iterator[tuple[int, int]]:
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
         total = cursor.fetchone()[0]
         yield 0, total
-        for table in (LOG_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
+        for table in (LOG_TABLE, UNIT_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
             _delete_all(alias, table)
         yield total, total
     _reclaim_space(alias)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -21,7 +22,7 @@ from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import untraced
 from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.record import Batch, ProcessCounts, Record
+from sqllogs.record import Batch, ProcessCounts, Record, Reserved
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.rollup import Retention
@@ -48,6 +49,8 @@ class Ring:
         self._file = StoreFile(conf.database)
         self._reserved_elsewhere = False
         """Numbers were reserved in a file that has been replaced since."""
+        self.generation = 1
+        """Changes with the file: slots that were reserved in another one belong to others here."""
         self._texts = StatementTexts(conf.statements_max)
         self._keys = Keys(conf.statistics_keys_max)
         self._retention = Retention(conf)
@@ -69,10 +72,21 @@ class Ring:
 
     def reserve(self, count: int) -> int:
         """Return the first of `count` numbers; raise StoreUnavailableError."""
+        return self.reserve_all(count).first_seq
+
+    def reserve_all(self, count: int, *, units: int = 0, idle: int = 0) -> Reserved:
+        """Reserve numbers of records, and slots of units with and without queries."""
         with self._guarded() as store:
             self._reserved_elsewhere = False
             # A store that has been created again gets the capacity that it had, which a resize may have set.
-            return store.reserve(count, self._head.capacity or self._conf.capacity_rows)
+            capacity = self._head.capacity or self._conf.capacity_rows
+            reserved = store.reserve(count, capacity, units=units, idle=idle)
+            return reserved._replace(generation=self.generation)
+
+    @property
+    def capacity(self) -> int:
+        """Slots of the ring when the last batch was written, 0 before the first."""
+        return self._head.capacity
 
     def write(self, first_seq: int, batch: Batch, process_counts: ProcessCounts) -> None:
         """Store a batch and the process's counts.
@@ -83,7 +97,9 @@ class Ring:
         counts = self._count(batch)
         with self._guarded() as store:
             if self._reserved_elsewhere:
-                first_seq = store.reserve(len(batch.records), self._head.capacity or self._conf.capacity_rows)
+                capacity = self._head.capacity or self._conf.capacity_rows
+                first_seq = store.reserve(len(batch.records), capacity).first_seq
+                batch = replace(batch, unit_rows=[], slots=[])  # the next batch gives its units slots here
             for _ in range(EPOCHS_MAX):
                 part = self._part(store, first_seq, batch, counts, process_counts)
                 if store.write(part):
@@ -142,6 +158,8 @@ class Ring:
         return WritePart(
             first_seq=first_seq,
             records=batch.records,
+            slots=batch.slots or [None] * len(batch.records),
+            units=batch.unit_rows,
             statements=self._texts.rows(store, batch),
             keys=keys,
             statistics=counting.rows(counts, ids),
@@ -216,6 +234,7 @@ class Ring:
         self._keys.clear()
         self._deployed = False
         self._reserved_elsewhere = True
+        self.generation += 1
 
     def _reload_if_cleared(self, store: Store) -> None:
         """Clear the caches if another process has deleted texts or keys."""

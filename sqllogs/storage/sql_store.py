@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqllogs.models import Event, slot_ranges
+from sqllogs.record import Reserved
 from sqllogs.statistics.counting import StatisticRow
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 from sqllogs.storage import blocks, events
@@ -23,9 +24,13 @@ from sqllogs.storage.store import (
     ROLL_UP_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
+    UNIT_HEAD,
+    UNIT_TABLE,
     RingState,
+    UnitHead,
     block_insert,
     block_rows,
+    reserve_slots,
 )
 
 ROWS_MAX = 5_000
@@ -131,6 +136,34 @@ class RawStore:
     def head(self) -> RingState:
         row = self._raw.execute(f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1").fetchone()
         return RingState(*row) if row else RingState(0, 0, 0)
+
+    def _reserve_slots(self, count: int, units: int, idle: int) -> Reserved:
+        """Reserve slots of units, in a transaction that has locked the head and added `count` to `seq`."""
+        head = UnitHead(*self._raw.execute(UNIT_HEAD).fetchone())
+        reserved, changed = reserve_slots(head, units, idle, self._last_live_slot(head))
+        reserved = reserved._replace(first_seq=head.seq - count + 1)
+        if not units and not idle:
+            return reserved
+        mark = self.dialect.placeholder
+        self._raw.execute(
+            f"UPDATE {HEAD_TABLE} SET unit_slots = {mark}, unit_cursor = {mark}, idle_units = {mark} "
+            "WHERE id = 1",
+            changed[2:],
+        )
+        if reserved.slots.start < head.unit_slots:
+            # Marked as in use: until its row is written, no other process finds it free.
+            self._raw.execute(
+                f"UPDATE {UNIT_TABLE} SET kind = '', first_seq = 0, last_seq = {mark} "
+                f"WHERE slot >= {mark} AND slot < {mark}",
+                (head.seq, reserved.slots.start, reserved.slots.stop),
+            )
+        return reserved
+
+    def _last_live_slot(self, head: UnitHead) -> Callable[[int, int], int | None]:
+        mark = self.dialect.placeholder
+        in_use = f"slot BETWEEN {mark} AND {mark} AND last_seq >= {mark}"
+        query = f"SELECT max(slot) FROM {UNIT_TABLE} WHERE {in_use}"
+        return lambda first, last: self._one(query, first, last, head.oldest_seq)
 
     def _head_for_writing(self) -> RingState:
         """Return the head, locked until the transaction ends."""

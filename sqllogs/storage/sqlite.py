@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqllogs.models import Event
-from sqllogs.record import Record
+from sqllogs.record import Record, Reserved, UnitRow
 from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
 from sqllogs.statistics.resolution import by_second
@@ -29,6 +29,7 @@ from sqllogs.storage.store import (
     process_upsert,
     process_values,
     statement_upsert,
+    unit_upsert,
 )
 
 PRAGMAS = (
@@ -41,6 +42,7 @@ BUSY_PAUSE_S = 0.005
 BUSY_SLICE_MS = 10
 """SQLite itself waits this long for a lock: it cannot be interrupted, and a fork may be waiting."""
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
+UNIT_UPSERT = unit_upsert(f"VALUES ({', '.join('?' * len(UnitRow._fields))})")
 STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("?", once=True)
@@ -95,14 +97,14 @@ class SQLiteStore(RawStore):
             else:
                 return
 
-    def reserve(self, count: int, capacity_rows: int) -> int:
+    def reserve(self, count: int, capacity_rows: int, *, units: int = 0, idle: int = 0) -> Reserved:
         with self._transaction():
             self._raw.execute(
                 f"INSERT INTO {HEAD_TABLE} (id, seq, capacity, epoch) VALUES (1, ?, ?, 0) "
                 "ON CONFLICT (id) DO UPDATE SET seq = seq + excluded.seq",
                 (count, capacity_rows),
             )
-            return self.head().seq - count + 1
+            return self._reserve_slots(count, units, idle)
 
     def write(self, part: WritePart) -> bool:
         with self._transaction():
@@ -113,9 +115,9 @@ class SQLiteStore(RawStore):
                 # Written before, but the commit was not confirmed.
                 self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
                 return True
-            first_seq, records = newest(part.first_seq, part.records, head.capacity)
             # A generator, so that executemany lets other threads run between two rows.
-            self._raw.executemany(LOG_UPSERT, _rows(first_seq, records, head.capacity))
+            self._raw.executemany(LOG_UPSERT, _rows(*newest(part, head.capacity), head.capacity))
+            self._raw.executemany(UNIT_UPSERT, [_unit_values(row) for row in part.units])
             self._raw.executemany(
                 STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
             )
@@ -148,14 +150,22 @@ class SQLiteStore(RawStore):
         return {row[0] for row in found if row is not None}
 
 
-def _rows(first_seq: int, records: Sequence[Record], capacity: int) -> Iterator[tuple[object, ...]]:
+def _unit_values(row: UnitRow) -> tuple[object, ...]:
+    ended_at = None if row.ended_at is None else str(row.ended_at)[:-6]
+    return row._replace(time=str(row.time)[:-6], ended_at=ended_at)  # type: ignore[arg-type]
+
+
+def _rows(
+    first_seq: int, records: Sequence[Record], slots: Sequence[int | None], capacity: int
+) -> Iterator[tuple[object, ...]]:
     seq = first_seq
+    slot_of = iter(slots)
     for second, run in by_second(records):
         second_text = str(second)[:-6]  # made once per second: it took 1 us of the 6 per row
         for record in run:
             microsecond = record.time.microsecond
             time = f"{second_text}.{microsecond:06}" if microsecond else second_text
-            yield (seq % capacity, seq, time, *record[1:])
+            yield (seq % capacity, seq, time, *record[1:], next(slot_of))
             seq += 1
 
 

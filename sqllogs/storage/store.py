@@ -15,18 +15,20 @@ from sqllogs.models import (
     Event,
     Process,
     RingHead,
+    RingRow,
     RollUp,
     SQLLog,
     Statement,
     Statistic,
     StatisticKey,
+    Unit,
 )
-from sqllogs.record import Record
+from sqllogs.record import Record, Reserved, UnitRow
 from sqllogs.statistics.counting import KeyRow, KeyStore, StatisticRow
 from sqllogs.statistics.rollup import RetentionStore
 from sqllogs.storage import blocks
 
-COLUMNS = ("slot", "seq", *Record._fields)
+COLUMNS = ("slot", "seq", *Record._fields, "unit")
 
 
 class StoredStatement(NamedTuple):
@@ -75,6 +77,10 @@ class WritePart:
     first_seq: int
     """The number of the first record."""
     records: Sequence[Record]
+    slots: Sequence[int | None]
+    """The slot of each record's unit of work."""
+    units: Sequence[UnitRow]
+    """In order of their slots."""
     statements: Sequence[StoredStatement]
     keys: Sequence[KeyRow]
     statistics: Sequence[StatisticRow]
@@ -87,8 +93,11 @@ class WritePart:
 class Store(KeyStore, RetentionStore, Protocol):
     """One connection to the database; each call is a transaction and raises the driver's exceptions."""
 
-    def reserve(self, count: int, capacity_rows: int) -> int:
-        """Reserve `count` numbers and return the first; create the ring with this capacity if needed."""
+    def reserve(self, count: int, capacity_rows: int, *, units: int = 0, idle: int = 0) -> Reserved:
+        """Reserve `count` numbers, and slots for units with and without queries.
+
+        Create the ring with this capacity if needed.
+        """
 
     def head(self) -> RingState:
         """Return the state of the ring."""
@@ -150,7 +159,9 @@ def upsert(
     return f'INSERT INTO {table} ({names}) {source} ON CONFLICT ("{key}") DO UPDATE SET {updates}{condition}'
 
 
-LOG_TABLE = SQLLog._meta.db_table
+LOG_TABLE = RingRow._meta.db_table
+UNIT_TABLE = Unit._meta.db_table
+RECORD_VIEW = SQLLog._meta.db_table
 STATEMENT_TABLE = Statement._meta.db_table
 BLOCK_TABLE = BlockColumn._meta.db_table
 HEAD_TABLE = RingHead._meta.db_table
@@ -158,6 +169,24 @@ PROCESS_TABLE = Process._meta.db_table
 KEY_TABLE = StatisticKey._meta.db_table
 ROLL_UP_TABLE = RollUp._meta.db_table
 STATISTIC_TABLE = Statistic._meta.db_table
+
+
+KNOWN_LATE = ("route", "view", "status")
+"""Columns of a record that its unit of work knows better."""
+
+
+def record_view(quote: Callable[[str], str]) -> list[str]:
+    """Return what creates the view of `SQLLog` again, for a migration that adds a column."""
+    columns = ", ".join(
+        f"COALESCE(u.{quote(name)}, r.{quote(name)}) AS {quote(name)}"
+        if name in KNOWN_LATE
+        else f"r.{quote(name)}"
+        for name in COLUMNS
+    )
+    # The numbers are compared too: a slot that is used again must not describe an older record.
+    joined = "u.slot = r.unit AND r.seq BETWEEN u.first_seq AND u.last_seq"
+    view = f"SELECT {columns} FROM {LOG_TABLE} r LEFT JOIN {UNIT_TABLE} u ON {joined}"
+    return [f"DROP VIEW IF EXISTS {RECORD_VIEW}", f"CREATE VIEW {RECORD_VIEW} AS {view}"]
 
 
 def log_upsert(source: str) -> str:
@@ -205,10 +234,70 @@ EVICTION_ORDER = ("last_seen", "-first_seen", "fingerprint")
 NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
 
 
-def newest(first_seq: int, records: Sequence[Record], capacity: int) -> tuple[int, Sequence[Record]]:
+def newest(part: WritePart, capacity: int) -> tuple[int, Sequence[Record], Sequence[int | None]]:
     """Leave out records that the same batch would overwrite: a ring can be smaller than a batch."""
-    surplus = max(0, len(records) - capacity)
-    return first_seq + surplus, records[surplus:]
+    surplus = max(0, len(part.records) - capacity)
+    return part.first_seq + surplus, part.records[surplus:], part.slots[surplus:]
+
+
+class UnitHead(NamedTuple):
+    """The part of the ring's head that slots of units are reserved from."""
+
+    seq: int
+    capacity: int
+    unit_slots: int
+    unit_cursor: int
+    idle_units: int
+
+    @property
+    def oldest_seq(self) -> int:
+        return self.seq - self.capacity + 1
+
+
+SLOT_TRIES = 8
+IDLE_SHARE = 10
+"""Units without queries have a tenth as many slots as records have."""
+IDLE_SLOTS_MIN = 100
+
+
+def reserve_slots(
+    head: UnitHead, units: int, idle: int, last_live: Callable[[int, int], int | None]
+) -> tuple[Reserved, UnitHead]:
+    """Return slots that no record of the ring belongs to, and the head as it is to be written.
+
+    The search goes on where the last one ended. `last_live` returns the last slot of a range that is
+    in use. The table grows if there is no free range, and always until the ring is full.
+    """
+    size, cursor = head.unit_slots, head.unit_cursor
+    slots = range(size, size + units)
+    for _ in range(SLOT_TRIES if head.oldest_seq > 1 and units <= size else 0):
+        cursor = 0 if cursor + units > size else cursor
+        live = last_live(cursor, cursor + units - 1)
+        if live is None:
+            slots = range(cursor, cursor + units)
+            break
+        cursor = live + 1
+    reserved = Reserved(
+        first_seq=head.seq + 1,
+        slots=slots,
+        idle=range(head.idle_units + 1, head.idle_units + 1 + idle),
+        idle_slots=max(IDLE_SLOTS_MIN, head.capacity // IDLE_SHARE),
+    )
+    changed = head._replace(
+        unit_slots=max(size, slots.stop),
+        unit_cursor=slots.stop if slots.start < size else cursor,
+        idle_units=head.idle_units + idle,
+    )
+    return reserved, changed
+
+
+UNIT_HEAD = f"SELECT {', '.join(UnitHead._fields)} FROM {HEAD_TABLE} WHERE id = 1"
+
+
+def unit_upsert(source: str) -> str:
+    """Return the upsert of units; one whose slot has been given to another is not written."""
+    only_if = f"excluded.first_seq >= {UNIT_TABLE}.first_seq"
+    return upsert(UNIT_TABLE, UnitRow._fields, source, "slot", only_if=only_if)
 
 
 def process_values(process: ProcessRow) -> tuple[object, ...]:

@@ -1,11 +1,12 @@
 """Rings as the writer leaves them, and clients that may read them."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from django.test import Client
 
 from sqllogs.api import tokens
-from sqllogs.models import Process, RingHead, RollUp, SQLLog, Statement, Statistic, StatisticKey
+from sqllogs.models import Process, RingHead, RingRow, RollUp, Statement, Statistic, StatisticKey, Unit
 from sqllogs.record import Record
 from sqllogs.statistics import counting
 
@@ -30,16 +31,60 @@ def row(seq, capacity=100, **changes):
         "host": "web-1",
         "pid": 1,
     }
-    return SQLLog(slot=seq % capacity, seq=seq, **plain | changes)
+    return RingRow(slot=seq % capacity, seq=seq, **plain | changes)
 
 
 def fill(last, *, capacity=100, first=None, changes=None):
     """Write the newest records up to number `last`; `changes` gives the fields of some by number."""
     first = max(1, last - capacity + 1) if first is None else first
     RingHead.objects.update_or_create(id=1, defaults={"seq": last, "capacity": capacity})
-    SQLLog.objects.bulk_create(
-        row(seq, capacity, **(changes or {}).get(seq, {})) for seq in range(first, last + 1)
-    )
+    rows = [row(seq, capacity, **(changes or {}).get(seq, {})) for seq in range(first, last + 1)]
+    put_units(rows)
+    RingRow.objects.bulk_create(rows)
+
+
+def put_units(rows):
+    """Write the unit of work of records with a unit or trace, as long as its queries took."""
+    units = {}
+    for one in rows:
+        if (one.unit_id or one.trace_id) and one.unit is None:
+            units.setdefault((one.unit_id, one.trace_id), []).append(one)
+    taken = Unit.objects.count()
+    for one_units_rows in units.values():
+        for one in one_units_rows:
+            one.unit = taken
+        put_unit(*one_units_rows)
+        taken += 1
+
+
+def put_unit(*rows, slot=None, **changes):
+    """Write the unit of work that has sent some records."""
+    first, last = rows[0], rows[-1]
+    end = last.time + timedelta(milliseconds=last.duration_ms)
+    repeats = Counter((one.fingerprint, one.call_site) for one in rows).most_common(1)
+    (fingerprint, call_site), times = repeats[0]
+    plain = {name: getattr(last, name) for name in OF_UNIT} | {
+        "first_seq": min(one.seq for one in rows),
+        "last_seq": max(one.seq for one in rows),
+        "time": first.time,
+        "ended_at": end,
+        "duration_ms": (end - first.time) / timedelta(milliseconds=1),
+        "queries": len(rows),
+        "errors": sum(one.error is not None for one in rows),
+        "rows": sum(one.rows or 0 for one in rows),
+        "total_ms": sum(one.duration_ms for one in rows),
+        "statements": len({one.fingerprint for one in rows}),
+        "worst_repeat": times,
+        "worst_fingerprint": fingerprint if times > 1 else None,
+        "worst_call_site": call_site if times > 1 else None,
+    }
+    return Unit.objects.create(slot=last.unit if slot is None else slot, **plain | changes)
+
+
+OF_UNIT = (
+    "unit_id", "trace_id", "sampled", "request_id", "kind", "route", "view", "method", "status", "release",
+    "service", "host", "pid",
+)  # fmt: skip
 
 
 def put(*fields, capacity=100):

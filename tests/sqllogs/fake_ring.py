@@ -8,6 +8,7 @@ from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
+from sqllogs.record import Reserved
 from tests.sqllogs.pipeline.test_resolver import captured
 
 
@@ -20,10 +21,22 @@ class FakeRing:
         self.fault_after_writing = None
         self.poison = ()
         self.seq = 0
+        self.units = self.idle = 0
+        self.unit_rows = {}
         self.counts = None
         self.closed = 0
         self.hurried = False
         self.is_file = True
+
+    generation = 1
+    capacity = 0
+
+    def reserve_all(self, count, *, units=0, idle=0):
+        first_seq = self.reserve(count)
+        slots = range(self.units, self.units + units)
+        idle_numbers = range(self.idle, self.idle + idle)
+        self.units, self.idle = slots.stop, idle_numbers.stop
+        return Reserved(first_seq, slots, idle_numbers, 100, self.generation)
 
     def reserve(self, count):
         if self.fault:
@@ -37,6 +50,7 @@ class FakeRing:
         if any(record.sql_length in self.poison for record in batch.records):
             raise RejectedRowsError("poison")
         self.rows.update(enumerate(batch.records, first_seq))
+        self.unit_rows.update({row.slot: row for row in batch.unit_rows})
         if self.fault_after_writing:
             fault, self.fault_after_writing = self.fault_after_writing, None
             raise fault

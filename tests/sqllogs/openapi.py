@@ -88,6 +88,9 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
         name: (schema, str(SQLLogFilter.base_filters[name].extra["help_text"]))
         for name, schema in FILTERS.items()
     },
+    "status": (_VALUES, "HTTP statuses, or classes of them such as 5xx."),
+    "min_elapsed_ms": (_MS, "Minimum duration of the request, milliseconds."),
+    "tag": (_VALUES, "Tags given by the setting TAGS."),
     "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows per page, 100 by default."),
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),

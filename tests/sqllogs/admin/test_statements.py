@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from sqllogs.admin.statement_filters import CHOICES_MAX
 from sqllogs.capture import wrapper
-from sqllogs.models import Review, SQLLog, Statistic
+from sqllogs.models import Review, RingRow, Statistic
 from sqllogs.read import reviews
 from tests.sqllogs.factories import put_statement
 from tests.sqllogs.pages import Page
@@ -155,7 +155,7 @@ def test_list_takes_the_same_queries_however_many_statements(admin):
         put_calls(*({"fingerprint": put_statement(f"{number:016x}")} for number in numbers))
         with CaptureQueriesContext(connections["sqllogs"]) as found:
             assert len(shown(admin)) == len(numbers)
-        SQLLog.objects.all().delete()
+        RingRow.objects.all().delete()
         Statistic.objects.all().delete()
         return len(found)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from sqllogs.cli import records, table
 from sqllogs.management.commands.sqllogs import INTERRUPTED, Command
-from sqllogs.models import SQLLog
+from sqllogs.models import RingRow
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.record import RecordJSON
 from tests.sqllogs.factories import fill, put, put_process, put_statement, reader
@@ -122,7 +122,7 @@ def test_tail_follows_until_ctrl_c_and_ends_quietly(ring_alias, monkeypatch):
 
 def test_tail_reports_overwritten_records(ring_alias, monkeypatch):
     def overwrite():
-        SQLLog.objects.all().delete()
+        RingRow.objects.all().delete()
         fill(151)
 
     fill(1)

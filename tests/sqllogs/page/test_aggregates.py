@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
 from sqllogs.api import tokens, views
-from sqllogs.models import SQLLog
+from sqllogs.models import RingRow, Unit
 from sqllogs.read import series
 from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, put_statistics, reader
 from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
@@ -271,7 +271,8 @@ def test_figures_of_statistics_are_those_of_the_list(browser):
 @pytest.mark.parametrize("query", ["", "?route=nowhere/", "?offset=500"])
 def test_empty_tab_has_no_figures_and_no_chart(browser, loop, tab, query):
     if not query:
-        SQLLog.objects.all().delete()
+        RingRow.objects.all().delete()
+        Unit.objects.all().delete()
     page = look(browser, tab + query)
     assert not page.all("dl")
     assert not page.all("svg")

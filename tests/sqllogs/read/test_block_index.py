@@ -207,7 +207,7 @@ def test_records_that_do_not_match_are_not_read(large, writing_process):
     for query in ("view=shop.views.view_3", "min_ms=1000", "trace_id=1f"):
         with CaptureQueriesContext(connections[large]) as captured:
             read(query, Window(ordering=Ordering(), limit=10))
-        of_records = [one["sql"] for one in captured if '"sqllogs_sqllog"' in one["sql"]]
+        of_records = [one["sql"] for one in captured if '"sqllogs_record"' in one["sql"]]
         assert bool(of_records) == (query != "min_ms=1000")  # which is more than any block has
         # By slots that are named, or of the one block at each end of the ring.
         assert all('"slot" IN' in sql or '"slot" BETWEEN' in sql for sql in of_records), of_records

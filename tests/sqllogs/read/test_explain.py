@@ -11,7 +11,7 @@ from django.db import connections, models
 from django.db.models import Count
 
 from sqllogs.errors import PlanError
-from sqllogs.models import Process, SQLLog
+from sqllogs.models import Process, RingRow, SQLLog
 from sqllogs.read import explain as read_explain
 from sqllogs.read.explain import explain
 from sqllogs.sql.normalize import scan
@@ -24,7 +24,7 @@ from tests.sqllogs.sql.corpus import leaks
 from tests.sqllogs.sql.test_normalize import QUERIES
 from tests.sqllogs.statement_kinds import ALIAS, ONE_LINERS, Application, Item
 
-MODELS = (ContentType, Permission, Group, User, Session, SQLLog, Process, Item)
+MODELS = (ContentType, Permission, Group, User, Session, RingRow, SQLLog, Process, Item)
 on_sqlite = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
 
 

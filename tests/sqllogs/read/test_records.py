@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from django.db import connections
 
-from sqllogs.models import SQLLog, Statement
+from sqllogs.models import RingRow, SQLLog, Statement
 from sqllogs.read import n_plus_one, records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.parameters import of_statements
@@ -116,9 +116,9 @@ def test_order_by_number_needs_no_sort(ring_alias, ordering):
 def test_pages_by_value_meet_each_record_once(ring_alias, column, descending):
     values = [3, 1, 2, 2, 2, 0] * 5
     put(*({column: value} for value in values))
-    SQLLog.objects.filter(seq__in=[4, 9]).update(**{column: 2.5 if column.endswith("ms") else 7})
+    RingRow.objects.filter(seq__in=[4, 9]).update(**{column: 2.5 if column.endswith("ms") else 7})
     if column == "rows":
-        SQLLog.objects.filter(seq__gt=25).update(rows=None)
+        RingRow.objects.filter(seq__gt=25).update(rows=None)
     ordering = Ordering(column=column, descending=descending)
     index = COLUMNS.index(column)
     met, after = [], None

@@ -1,6 +1,6 @@
 """Following the ring: each record once, late ones too, and what is lost is told."""
 
-from sqllogs.models import RingHead, SQLLog
+from sqllogs.models import RingHead, RingRow, SQLLog
 from sqllogs.read import tail
 from sqllogs.read.tail import RingTail
 from tests.sqllogs.factories import fill, row
@@ -19,7 +19,7 @@ def reserve(last):
 
 
 def write(*seqs, **fields):
-    SQLLog.objects.bulk_create(row(seq, **fields) for seq in seqs)
+    RingRow.objects.bulk_create(row(seq, **fields) for seq in seqs)
 
 
 def test_new_records_come_once_and_in_order(ring_alias):
@@ -66,7 +66,7 @@ def test_number_that_is_never_written_is_told_after_a_while(ring_alias, monkeypa
 def test_overwritten_records_are_counted(ring_alias):
     fill(5)
     follower = RingTail(SQLLog.objects.all(), after=5)
-    SQLLog.objects.all().delete()
+    RingRow.objects.all().delete()
     fill(250)
     assert take(follower) == (list(range(151, 251)), 145, 0)
 
@@ -76,7 +76,7 @@ def test_gap_that_is_overwritten_is_counted_as_such(ring_alias):
     follower = RingTail(SQLLog.objects.all(), after=1)
     reserve(3)
     assert take(follower) == ([], 0, 0)
-    SQLLog.objects.all().delete()
+    RingRow.objects.all().delete()
     fill(102)
     assert take(follower) == ([3, *range(4, 103)], 1, 0)
 

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql as psycopg_sql
 
-from sqllogs.models import Process, SQLLog
+from sqllogs.models import Process, RingRow, SQLLog
 from sqllogs.sql import grammar, merging, normalize, operation, quoted, text
 from sqllogs.sql.grammar import Expression
 from sqllogs.sql.normalize import StatementScanner, scan
@@ -616,8 +616,8 @@ QUERIES = {
     "reverse": lambda n: User.objects.filter(pk__in=n).order_by("pk").reverse().values_list("pk"),
     "bulk_create": _bulk_create,
     "update": lambda n: _update(User.objects.filter(pk__in=n), first_name=str(n[0]), is_staff=True),
-    "update F": lambda n: _update(SQLLog.objects.filter(pk=n[0]), rows=F("rows") + n[0]),
-    "update F minus": lambda n: _update(SQLLog.objects.filter(pk=n[0]), rows=F("rows") - n[0]),
+    "update F": lambda n: _update(RingRow.objects.filter(pk=n[0]), rows=F("rows") + n[0]),
+    "update F minus": lambda n: _update(RingRow.objects.filter(pk=n[0]), rows=F("rows") - n[0]),
     "bulk_update": _bulk_update,
 }
 

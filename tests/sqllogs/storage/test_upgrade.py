@@ -132,13 +132,11 @@ def test_store_that_is_migrated_ahead_is_written(ring_alias):
 def test_records_wait_for_a_store_that_is_behind(ring, ring_alias):
     first_seq = ring.reserve(10)
     with connections[ring_alias].cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {store.LOG_TABLE} DROP COLUMN repeats_allowed")
+        cursor.execute(f"ALTER TABLE {store.PROCESS_TABLE} DROP COLUMN service")
     with pytest.raises(StoreUnreadyError, match="older than this release"):
         ring.write(first_seq, waiting := batch(10), TALLIES)
     with connections[ring_alias].cursor() as cursor:
-        cursor.execute(
-            f"ALTER TABLE {store.LOG_TABLE} ADD COLUMN repeats_allowed boolean DEFAULT false NOT NULL"
-        )
+        cursor.execute(f"ALTER TABLE {store.PROCESS_TABLE} ADD COLUMN service varchar(100)")
     ring.write(first_seq, waiting, TALLIES)
     assert seqs(ring_alias) == list(range(1, 11))
 

@@ -1,0 +1,209 @@
+"""Add the queries of each unit of work up, and make its row.
+
+Fed by `sqllogs.pipeline.delivery` with each resolved batch and with the units that have ended; the
+rows go to `sqllogs.storage.ring` with the batch. Runs in the writer's thread.
+"""
+
+from collections.abc import Container, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqllogs import context
+from sqllogs.context import UnitOfWork
+from sqllogs.pipeline.resolver import Resolver
+from sqllogs.record import Record, Reserved, Sample, UnitRow
+
+REPEATS_MAX = 500
+"""Pairs of statement and call site that are distinguished in one unit."""
+DUE_MAX = 10_000
+"""Ended units that wait while the store is unavailable; beyond it the oldest are dropped."""
+
+
+class OpenUnit:
+    """What is known of the queries of a unit of work so far; kept as the unit's attribute `row`.
+
+    It does not refer to the unit: the cycle would be left to the garbage collector, which took more
+    time than all of this.
+    """
+
+    __slots__ = (
+        "errors", "first_seq", "generation", "is_complete", "is_idle", "last_seq", "owner", "queries",
+        "repeats", "rows", "slot", "total_ms", "trace",
+    )  # fmt: skip
+
+    def __init__(self, owner: "Units") -> None:
+        self.owner = owner
+        """A forked child that goes on with its parent's unit makes a row of its own."""
+        self.trace: tuple[str | None, bool] | None = None
+        """Trace id and whether it is sampled, of the first query: it may be that of a span."""
+        self.slot: int | None = None
+        self.generation = 0
+        """Of the store in which the slot was reserved."""
+        self.first_seq = self.last_seq = 0
+        self.is_idle = False
+        """It has sent no query."""
+        self.is_complete = False
+        """Its row was written after its end."""
+        self.queries = self.errors = self.rows = 0
+        self.total_ms = 0.0
+        self.repeats: dict[tuple[str, str | None], int] = {}
+
+    def add(self, record: Record) -> None:
+        if not self.queries:
+            self.trace = record.trace_id, record.sampled
+        self.queries += 1
+        self.total_ms += record.duration_ms
+        if record.error is not None:
+            self.errors += 1
+        if record.rows:
+            self.rows += record.rows
+        key = (record.fingerprint, record.call_site)
+        times = self.repeats.get(key)
+        if times is not None:
+            self.repeats[key] = times + 1
+        elif len(self.repeats) < REPEATS_MAX:
+            self.repeats[key] = 1
+
+    def worst(self) -> tuple[int, str | None, str | None]:
+        """Return how often one line has sent one statement at most, and which these are."""
+        times = max(self.repeats.values(), default=0)
+        if times < 2:
+            return times, None, None
+        fingerprint, call_site = next(key for key, count in self.repeats.items() if count == times)
+        return times, fingerprint, call_site
+
+
+class Units:
+    """The units of one process; for one thread."""
+
+    def __init__(self, sample: Sample, *, with_idle: bool) -> None:
+        self._sample = sample
+        self._with_idle = with_idle
+        self._undecided: list[UnitOfWork] = []
+        """Ended units whose queries, if there are any, are still in the buffer."""
+        self._due: dict[UnitOfWork, None] = {}
+        """Ended units to write although no record of theirs is."""
+
+    def note(self, records: Sequence[Record], units: Iterable[UnitOfWork | None]) -> None:
+        """Add records to their units."""
+        unit: UnitOfWork | None = None
+        row: OpenUnit | None = None
+        for record, its_unit in zip(records, units, strict=True):
+            if its_unit is not unit:
+                unit, row = its_unit, None if its_unit is None else self._row(its_unit)
+            if row is not None:
+                row.add(record)
+
+    def _row(self, unit: UnitOfWork) -> OpenUnit:
+        row: OpenUnit | None = unit.row
+        if row is None or row.owner is not self or row.is_idle:
+            row = unit.row = OpenUnit(self)
+        return row
+
+    def take_closed(self) -> None:
+        """Take the units that have ended since the last call; before the buffer is drained."""
+        while context.closed:
+            self._undecided.append(context.closed.popleft())
+        del self._undecided[:-DUE_MAX]
+
+    def decide(self, fetching: Container[UnitOfWork]) -> None:
+        """Decide which of these are to be written; after the buffer has been drained.
+
+        Those that are `fetching` have queries that are not resolved yet.
+        """
+        undecided, self._undecided = self._undecided, []
+        for unit in undecided:
+            row = unit.row if unit.row is not None and unit.row.owner is self else None
+            if unit in fetching:
+                self._undecided.append(unit)
+            elif row is not None and row.slot is not None and not row.is_complete:
+                self._due[unit] = None
+            elif row is None and self._with_idle and self._keeps(unit):
+                unit.row = OpenUnit(self)
+                unit.row.is_idle = True
+                self._due[unit] = None
+        for unit in list(self._due)[: max(0, len(self._due) - DUE_MAX)]:
+            del self._due[unit]
+
+    def _keeps(self, unit: UnitOfWork) -> bool:
+        """Choose units without a query as records are chosen: some, and all that are slow or have failed."""
+        failed = unit.failed or unit.exception is not None or (unit.status or 0) >= 500
+        return failed or self._sample.keeps_unit(unit.span_id, unit.duration_ns / 1e6)
+
+    @property
+    def is_due(self) -> bool:
+        return bool(self._due)
+
+    def outdated(self, units: Iterable[UnitOfWork | None], from_seq: int) -> list[UnitOfWork]:
+        """Return the units without a record from this number on: their slots may be given away."""
+        return [unit for unit in dict.fromkeys(units) if unit is not None and unit.row.last_seq < from_seq]
+
+    def without_slot(self, units: Iterable[UnitOfWork | None], generation: int) -> list[UnitOfWork]:
+        """Return the units of records to store that need a slot."""
+        return [unit for unit in dict.fromkeys(units) if unit is not None and _needs_slot(unit, generation)]
+
+    def idle_without_slot(self, generation: int) -> list[UnitOfWork]:
+        return [unit for unit in self._due if unit.row.is_idle and _needs_slot(unit, generation)]
+
+    def settle(
+        self, reserved: Reserved, first_seq: int, units: list[UnitOfWork], idle: list[UnitOfWork]
+    ) -> None:
+        """Give units the slots that have been reserved for them."""
+        for unit, slot in zip(units, reserved.slots, strict=True):
+            row = unit.row
+            row.slot, row.generation = slot, reserved.generation
+            row.first_seq = row.last_seq = first_seq
+        for unit, number in zip(idle, reserved.idle, strict=True):
+            row = unit.row
+            row.slot, row.generation = reserved.idle_slot(number), reserved.generation
+            row.first_seq = row.last_seq = number
+
+    def to_write(
+        self, units: Sequence[UnitOfWork | None], first_seq: int, generation: int
+    ) -> list[tuple[UnitOfWork, bool]]:
+        """Return the units to write with some records, in order of slot, and whether each has ended."""
+        for seq, unit in enumerate(units, first_seq):
+            if unit is not None and unit.row.last_seq < seq:
+                unit.row.last_seq = seq
+        found = {unit.row.slot: unit for unit in dict.fromkeys((*units, *self._due)) if unit is not None}
+        found.pop(None, None)
+        return [
+            (found[slot], found[slot].duration_ns > 0)
+            for slot in sorted(found)
+            if found[slot].row.generation == generation
+        ]
+
+    def written(self, units: Iterable[tuple[UnitOfWork, bool]]) -> None:
+        for unit, is_complete in units:
+            unit.row.is_complete = is_complete
+            self._due.pop(unit, None)
+
+
+def _needs_slot(unit: UnitOfWork, generation: int) -> bool:
+    return unit.row.slot is None or unit.row.generation != generation
+
+
+def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
+    """Return the row of a unit as it is now."""
+    row: OpenUnit = unit.row
+    times, fingerprint, call_site = row.worst()
+    fields = resolver.unit_fields(unit)
+    if row.trace is not None:
+        fields["trace_id"], fields["sampled"] = row.trace
+    time = datetime.fromtimestamp(unit.time_ns // 1000 / 1e6, UTC)
+    return UnitRow(
+        slot=row.slot or 0,
+        first_seq=row.first_seq,
+        last_seq=row.last_seq,
+        time=time,
+        ended_at=time + timedelta(microseconds=unit.duration_ns // 1000) if unit.duration_ns else None,
+        duration_ms=unit.duration_ns // 1000 / 1000 if unit.duration_ns else None,
+        queries=row.queries,
+        errors=row.errors,
+        rows=min(row.rows, 1 << 62),
+        total_ms=row.total_ms,
+        statements=len({statement for statement, _ in row.repeats}),
+        worst_repeat=times,
+        worst_fingerprint=fingerprint,
+        worst_call_site=call_site,
+        **fields,
+    )

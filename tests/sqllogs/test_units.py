@@ -1,0 +1,263 @@
+"""Each request has a row with its status and its real duration, whatever becomes of it."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+import requests
+from asgiref.sync import async_to_sync
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.test import Client, RequestFactory
+
+from sqllogs import context
+from sqllogs.context import UnitOfWork, repeats_allowed, unit_of_work
+from sqllogs.middleware import SQLLogsMiddleware
+from sqllogs.models import SQLLog, Unit
+from tests.sqllogs.pipeline.test_writer import wait_until
+from tests.sqllogs.recording import recording
+from tests.sqllogs.test_servers import GUNICORN, UVICORN, empty_site, ring_database, trace_id
+
+__all__ = ["empty_site", "ring_database"]
+
+REQUESTS = 20
+"""Of each view."""
+PATHS = {
+    "/transactions/fast/": 200,
+    "/transactions/streaming/": 200,
+    "/transactions/asynchronous/": 200,
+    "/transactions/crashing/": 500,
+    "/nowhere/": 404,
+    "/healthz": 200,
+}
+
+
+@pytest.mark.parametrize("command", [GUNICORN, UVICORN], ids=["gunicorn", "uvicorn"])
+def test_status_and_duration_are_those_that_the_client_has_seen(command, server, ring_alias):
+    seen = {}
+    one = server(*command, METRICS_PORT="0")
+    with requests.Session() as session:
+        for path in list(PATHS) * REQUESTS:
+            begin_s = time.perf_counter()
+            response = session.get(one.url + path, timeout=10)
+            elapsed_ms = 1000 * (time.perf_counter() - begin_s)
+            seen[trace_id(response)] = (path, response.status_code, elapsed_ms, len(response.content))
+    one.stop()
+    units = {unit.trace_id: unit for unit in Unit.objects.using(ring_alias).filter(kind="request")}
+    for trace, (path, status, elapsed_ms, size) in seen.items():
+        unit = units[trace]
+        assert (unit.status, status) == (PATHS[path], PATHS[path])
+        assert unit.duration_ms < elapsed_ms
+        assert unit.response_bytes in (size, None)
+    of_requests = SQLLog.objects.using(ring_alias).filter(kind="request")
+    assert of_requests.exists()
+    assert not of_requests.filter(status=None).exists()
+    assert not Unit.objects.using(ring_alias).filter(duration_ms=None).exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_duration_is_that_of_the_whole_request(recorder, ring_alias, settings):
+    """In one thread with its client: the least difference is what Django adds."""
+    settings.MIDDLEWARE = ["sqllogs.middleware.SQLLogsMiddleware"]
+    client = Client()
+    seen = {}
+    for path in ["/transactions/fast/", "/transactions/streaming/", "/healthz"] * REQUESTS:
+        begin_s = time.perf_counter()
+        response = client.get(path)
+        b"".join(response)
+        seen[trace_id(response)] = path, 1000 * (time.perf_counter() - begin_s)
+    least_ms = {}
+    for unit in rows(recorder, ring_alias):
+        path, elapsed_ms = seen[unit.trace_id]
+        least_ms[path] = min(least_ms.get(path, 1000.0), elapsed_ms - unit.duration_ms)
+    assert all(0 < one < 2 for one in least_ms.values()), least_ms
+
+
+def test_client_that_goes_away_is_recorded_as_such(server, ring_alias):
+    one = server(*UVICORN, METRICS_PORT="0")
+    with suppress(requests.RequestException):
+        requests.get(f"{one.url}/transactions/slow/", timeout=0.1)
+    units = Unit.objects.using(ring_alias).filter(route="transactions/slow/")
+    wait_until(lambda: units.filter(status__isnull=False).exists(), timeout_s=20)
+    one.stop()
+    unit = units.get()
+    assert (unit.status, unit.exception) == (499, "CancelledError")
+    assert unit.duration_ms > 90
+
+
+@pytest.fixture
+def recorder(ring_alias):
+    with recording(ring_alias) as made:
+        yield made
+
+
+def answer(view):
+    return SQLLogsMiddleware(view)(RequestFactory().get("/"))
+
+
+def rows(recorder, ring_alias):
+    assert recorder.writer.flush(10)
+    return list(Unit.objects.using(ring_alias).order_by("time"))
+
+
+def test_request_without_sql_has_a_row(recorder, ring_alias):
+    answer(lambda request: HttpResponse("four"))
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.slot, unit.status, unit.queries, unit.response_bytes) == (-2, 200, 0, 4)
+    assert unit.duration_ms > 0
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_requests_without_sql_can_be_left_out(ring_alias):
+    with recording(ring_alias, requests_without_sql=False) as recorder:
+        answer(lambda request: HttpResponse("four"))
+        assert rows(recorder, ring_alias) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_read", [True, False])
+def test_streamed_response_ends_when_it_is_read_or_closed(recorder, ring_alias, is_read):
+    from django.contrib.auth.models import User
+
+    response = answer(lambda request: StreamingHttpResponse(str(User.objects.count()) for _ in range(3)))
+    body = iter(response.streaming_content)
+    assert next(body) == b"0"
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.status, unit.queries, unit.duration_ms) == (200, 1, None)
+    if is_read:
+        assert b"".join(body) == b"00"
+    else:
+        response.close()
+    response.close()
+    (unit,) = rows(recorder, ring_alias)
+    queries = 3 if is_read else 1
+    assert (unit.status, unit.queries, unit.worst_repeat) == (200, queries, queries)
+    assert unit.duration_ms > unit.total_ms
+
+
+def test_file_ends_when_it_is_closed(recorder, ring_alias, tmp_path):
+    (tmp_path / "file").write_text("12345")
+    response = answer(lambda request: FileResponse((tmp_path / "file").open("rb")))
+    assert rows(recorder, ring_alias) == []
+    response.close()
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.status, unit.response_bytes) == (200, 5)
+
+
+@pytest.mark.parametrize(
+    ("exception", "status"),
+    [(ValueError, 500), (KeyboardInterrupt, 500), (asyncio.CancelledError, 499)],
+)
+def test_request_that_an_exception_ends_has_a_status(recorder, ring_alias, exception, status):
+    def view(request):
+        raise exception
+
+    async def view_async(request):
+        raise exception
+
+    with pytest.raises(exception):
+        answer(view)
+    if issubclass(exception, Exception):
+        with pytest.raises(exception):
+            async_to_sync(SQLLogsMiddleware(view_async))(RequestFactory().get("/"))
+    assert {(unit.status, unit.exception) for unit in rows(recorder, ring_alias)} == {
+        (status, exception.__name__)
+    }
+
+
+@pytest.mark.django_db
+def test_late_route_and_status_are_in_every_record(recorder, ring_alias):
+    from django.contrib.auth.models import User
+
+    with unit_of_work("task", "outer"):
+        unit = context.current.get()
+        unit.kind = "request"
+        User.objects.count()
+        assert recorder.writer.flush(10)
+        assert SQLLog.objects.using(ring_alias).get().status is None
+        unit.route, unit.status = "late/", 201
+        User.objects.count()
+    assert recorder.writer.flush(10)
+    late = SQLLog.objects.using(ring_alias).filter(route="late/", status=201)
+    assert late.count() == 2
+    assert set(late.values_list("unit_id", flat=True)) == {f"{unit.span_id:016x}"}
+
+
+def test_unit_within_a_unit_names_it(recorder, ring_alias):
+    with unit_of_work("task", "outer"), unit_of_work("task", "inner"):
+        pass
+    outer, inner = rows(recorder, ring_alias)
+    assert (inner.parent_id, outer.parent_id) == (outer.unit_id, None)
+
+
+def test_failed_task_names_its_exception(recorder, ring_alias):
+    with pytest.raises(ValueError, match="x"), unit_of_work("task", "one"):
+        raise ValueError("x")
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.kind, unit.view, unit.exception, unit.status) == ("task", "one", "ValueError", None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_block_whose_repeats_are_allowed_ends(recorder, ring_alias):
+    from django.contrib.auth.models import User
+
+    with repeats_allowed():
+        User.objects.count()
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.kind, unit.queries) == ("thread", 1)
+    assert unit.duration_ms is not None
+
+
+def tag(request):
+    return [f"tenant:{request.path}", "a,b", 3, "four"]
+
+
+def fail(request):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("tags", "expected"), [(tag, ",tenant:/,a b,3,"), (fail, None)])
+def test_host_can_tag_requests(ring_alias, tags, expected):
+    with recording(ring_alias, tags=tags) as recorder:
+        answer(lambda request: HttpResponse())
+        (unit,) = rows(recorder, ring_alias)
+    assert unit.tags == expected
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_sampled_out_requests_have_no_row_unless_they_fail(ring_alias):
+    from django.contrib.auth.models import User
+
+    def view(request):
+        User.objects.count()
+        return HttpResponse()
+
+    with recording(ring_alias, sample=0.0) as recorder:
+        answer(view)
+        answer(lambda request: HttpResponse())
+        answer(lambda request: HttpResponse(status=503))
+        (unit,) = rows(recorder, ring_alias)
+    assert unit.status == 503
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_forked_unit_of_the_parent_has_a_row_of_its_own(ring_alias):
+    from django.contrib.auth.models import User
+
+    unit = UnitOfWork("task")
+    context.current.set(unit)
+    try:
+        for _ in range(2):  # two processes, as far as the pipeline can tell
+            with recording(ring_alias) as recorder:
+                User.objects.count()
+                assert recorder.writer.flush(10)
+    finally:
+        context.current.set(None)
+    first, second = Unit.objects.using(ring_alias).order_by("first_seq")
+    assert first.unit_id == second.unit_id
+    assert (first.queries, second.queries) == (1, 1)
