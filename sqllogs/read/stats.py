@@ -18,6 +18,8 @@ from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics
 from sqllogs.sql.normalize import StatementInfo
 
 CALL_SITES_MAX = 3
+RATE_CALLS_MIN, RATE_MIN_S = 20, 60.0
+"""A group with fewer calls, or within a shorter time, has no rate of its own: it could be chance."""
 NO_ORIGINS = aggregates.Origins()
 
 
@@ -30,6 +32,9 @@ class StatsRow:
     calls: int
     errors: int
     calls_per_s: float
+    """From its own first to its last call; of few calls, over all of the time."""
+    calls_per_unit: float | None
+    """Calls per request, command or task that has sent any, recently; None if none is known."""
     total_ms: float
     load_percent: float
     """Share of the total time of all that matched."""
@@ -40,6 +45,8 @@ class StatsRow:
     max_ms: float | None
     rows: int | None
     """Rows returned or changed, if the driver reported it."""
+    first_seen: str
+    """First call in the range."""
     last_seen: str
     route: str | None
     """The route with the most calls recently."""
@@ -86,6 +93,7 @@ ORDERINGS = {
     "p99_ms": "p99_ms",
     "max_ms": "max_ms",
     "rows": "rows",
+    "first_seen": "first_seen",
     "last_seen": "last_seen",
 }
 DEFAULT_ORDERING = "-total_ms"
@@ -96,7 +104,7 @@ def read_stats(
 ) -> StatsAnswer:
     """Add up what matches and return the page asked for; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
-    value = last_seen if page.column == "last_seen" else attrgetter(ORDERINGS[page.column])
+    value = _TIMES.get(page.column) or attrgetter(ORDERINGS[page.column])
     shown = page.cut(found.groups, value)
     return StatsAnswer(
         **head(found.span),
@@ -119,6 +127,14 @@ class Grouped(NamedTuple):
 def last_seen(group: StatsGroup) -> Any:
     """Return the value by which groups of one source are ordered by last call."""
     return group.last_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.last_seq
+
+
+def first_seen(group: StatsGroup) -> Any:
+    """Return the value by which groups of one source are ordered by first call."""
+    return group.first_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.first_seq
+
+
+_TIMES = {"first_seen": first_seen, "last_seen": last_seen}
 
 
 def read_groups(scope: Scope, group_by: str, chosen: Source) -> Grouped:
@@ -163,7 +179,8 @@ class _Rows:
         self._worst = worst
         wanted = [group.group for group in shown]
         self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
-        seqs = [group.last_seq for group in shown if isinstance(group, aggregates.Group)]
+        ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
+        seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
         self._begin = scope.begin
         self._times = aggregates.times_by_seq(scope.ring, seqs)
         self._texts: Mapping[str, StatementInfo] = {}
@@ -186,15 +203,18 @@ class _Rows:
     def _fields(self, group: StatsGroup) -> dict[str, Any]:
         origins = self._origins.get(group.group, NO_ORIGINS)
         if isinstance(group, statistics_rows.StatisticsAggregate):
-            top_route, last_seen = group.top_route, group.last_seen
+            top_route, first_seen, last_seen = group.top_route, group.first_seen, group.last_seen
         else:
             top_route = next((route for route, _ in origins.routes.most_common(1)), None)
+            first_seen = self._times.get(group.first_seq) or self._begin
             last_seen = self._times.get(group.last_seq) or self._begin
+        own_s = (last_seen - first_seen).total_seconds()
         return {
             "group": group.group,
             "calls": group.calls,
             "errors": group.errors,
-            "calls_per_s": group.calls / self._span.seconds,
+            "calls_per_s": _rate(group.calls, own_s, self._span.seconds),
+            "calls_per_unit": origins.calls / origins.units if origins.units else None,
             "total_ms": group.total_ms,
             "load_percent": 100 * group.total_ms / self._total_ms if self._total_ms else 0.0,
             "mean_ms": group.mean_ms,
@@ -203,11 +223,19 @@ class _Rows:
             "p99_ms": group.p99_ms,
             "max_ms": group.max_ms,
             "rows": group.rows,
+            "first_seen": rfc3339(first_seen),
             "last_seen": rfc3339(last_seen),
             "route": top_route,
             "call_sites": [site for site, _ in origins.call_sites.most_common(CALL_SITES_MAX)],
             "repeats": self._worst.get(group.group, 0),
         }
+
+
+def _rate(calls: int, own_s: float, span_s: float) -> float:
+    """Return calls per second; a release that is ten minutes old is not spread over four hours."""
+    if calls < RATE_CALLS_MIN or own_s < RATE_MIN_S:
+        return calls / span_s
+    return (calls - 1) / own_s if own_s < span_s else calls / span_s
 
 
 def worst(scope: Scope, group_by: str) -> dict[GroupValue, int]:
