@@ -28,6 +28,7 @@ GROUPS = {
     "fingerprint": (_("Statement"), ngettext_lazy("statement", "statements"), _("Statements")),
     "route": (_("Route"), ngettext_lazy("route", "routes"), _("Routes")),
     "view": (_("View"), ngettext_lazy("view", "views"), _("Views")),
+    "call_site": (_("Call site"), ngettext_lazy("call site", "call sites"), _("Call sites")),
     "operation": (_("Operation"), ngettext_lazy("operation", "operations"), _("Operations")),
     "table": (_("Table"), ngettext_lazy("table", "tables"), _("Tables")),
     "alias": (_("Database"), ngettext_lazy("database", "databases"), _("Databases")),

@@ -21,6 +21,7 @@ from django.db.models import (
     FloatField,
     Func,
     Max,
+    Min,
     QuerySet,
     Sum,
     TextField,
@@ -90,6 +91,7 @@ class AggregatePart(NamedTuple):
     durations: str | None
     rows: int | None = None
     last_seq: int = 0
+    first_seq: int = 0
 
 
 _SUMS: dict[str, Aggregate] = {
@@ -104,6 +106,7 @@ _MORE: dict[str, Aggregate] = {
     # As floats: a sum beyond 64 bits is an error on SQLite.
     "sum_rows": Sum(ExpressionWrapper(F("rows") * Value(1.0), output_field=FloatField())),
     "last_seq": Max("seq"),
+    "first_seq": Min("seq"),
 }
 
 
@@ -118,6 +121,8 @@ class Figures:
     rows: int | None = None
     last_seq: int = 0
     """Number of the newest record."""
+    first_seq: int = 0
+    """Number of the oldest record."""
     _durations: list[str] = field(default_factory=list)
     _sorted_us: list[int] = field(default_factory=list)
 
@@ -129,6 +134,7 @@ class Figures:
         if part.rows is not None:
             self.rows = min((self.rows or 0) + part.rows, ROWS_MAX)
         self.last_seq = max(self.last_seq, part.last_seq)
+        self.first_seq = min(self.first_seq or part.first_seq, part.first_seq)
         if part.durations:
             self._durations.append(part.durations)
 
@@ -173,10 +179,10 @@ def parts(records: Records, *keys: str, more: bool = True) -> Iterator[Aggregate
     for row in fetch(found):
         calls, errors, total_ms, max_ms, durations, *rest = row[width:]
         durations = durations or texts.get(row[:width])
-        rows, last_seq = rest or (None, 0)
+        rows, last_seq, first_seq = rest or (None, 0, 0)
         rows = None if rows is None else min(int(rows), ROWS_MAX)
         yield AggregatePart(
-            row[:width], calls, errors, total_ms or 0.0, max_ms or 0.0, durations, rows, last_seq
+            row[:width], calls, errors, total_ms or 0.0, max_ms or 0.0, durations, rows, last_seq, first_seq
         )
 
 
@@ -200,7 +206,10 @@ def as_time(value: Any) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-GROUPS = ("fingerprint", "route", "view", "alias", "kind", "operation", "table", "release", "service", "host")
+GROUPS = (
+    "fingerprint", "route", "view", "call_site", "alias", "kind", "operation", "table", "release", "service",
+    "host",
+)  # fmt: skip
 """The values of `group_by`."""
 
 OF_STATEMENT = ("operation", "table")
@@ -225,6 +234,9 @@ class Origins:
 
     routes: Counter[str] = field(default_factory=Counter)
     call_sites: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+    units: int = 0
+    """Units of work that have sent these calls, of those that are known."""
 
 
 def group_column(group_by: str) -> str:
@@ -253,9 +265,13 @@ def origins(
     """Return the origins of groups, from the newest records; from all if the newest have none of a group."""
     key = group_column(group_by)
     found = _origins(newest(filtered, ring), key, group_by)
+    _count_units(found, newest(filtered, ring), key, group_by)
     missing = sorted(value for value in wanted if value is not None and value not in found)[:VARIABLES_MAX]
     if missing and group_by not in OF_STATEMENT:
-        found |= _origins(in_ring(filtered, ring).filter(**{f"{key}__in": missing}), key, group_by)
+        rest = in_ring(filtered, ring).filter(**{f"{key}__in": missing})
+        more = _origins(rest, key, group_by)
+        _count_units(more, rest, key, group_by)
+        found |= more
     return found
 
 
@@ -273,6 +289,23 @@ def _origins(records: Records, key: str, group_by: str) -> dict[GroupValue, Orig
             if call_site:
                 one.call_sites[call_site] += calls
     return made
+
+
+def _count_units(found: dict[GroupValue, Origins], records: Records, key: str, group_by: str) -> None:
+    """Add calls and the units that have sent them; a unit counts once for each value of the column."""
+    counted = (
+        records.filter(unit__isnull=False)
+        .order_by()
+        .values(key)
+        .annotate(calls=Count("slot"), units=Count("unit", distinct=True))
+    )
+    rows = list(fetch(counted.values_list(key, "calls", "units")))
+    value_of = GroupValues(group_by, {row[0] for row in rows})
+    for value, calls, units in rows:
+        for label in value_of[value]:
+            if label in found:
+                found[label].calls += calls
+                found[label].units = units if group_by not in OF_STATEMENT else found[label].units + units
 
 
 class GroupValues:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Aggregate, BinaryField, F, Max, Q, QuerySet, Sum, Value
+from django.db.models import Aggregate, BinaryField, F, Max, Min, Q, QuerySet, Sum, Value
 from django.db.models.functions import Concat
 
 from sqllogs.models import Statement, Statistic, StatisticKey
 from sqllogs.read.aggregates import fetch, joins
 from sqllogs.statistics import histogram
-from sqllogs.statistics.resolution import MINUTE_S, ResolutionSpan
+from sqllogs.statistics.resolution import MINUTE_S, NEVER_S, ResolutionSpan
 
 _OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "service", "fingerprint")
 
@@ -82,6 +82,8 @@ class StatisticsSums(NamedTuple):
     total_us: int
     max_us: int
     last_seen: int
+    first_seen: int
+    """Start of the first row."""
     durations: bytes
     """Packed, and not yet one count for each range: see `sqllogs.statistics.histogram`."""
 
@@ -111,10 +113,19 @@ def rows(
     """
     found = _chosen(where, span, keys).annotate(step=F("time") - F("time") % step_s)
     if joins(found):
-        sums = (Sum("calls"), Sum("errors"), Sum("rows"), Sum("total_us"), Max("max_us"), Max("last_seen"))
+        sums = (
+            Sum("calls"),
+            Sum("errors"),
+            Sum("rows"),
+            Sum("total_us"),
+            Max("max_us"),
+            Max("last_seen"),
+            Min("time"),
+        )
         found = found.values(*columns).values_list(*columns, *sums, _Joined("durations"))
     else:
-        found = found.values_list(*columns, *StatisticsSums._fields)
+        names = ("time" if name == "first_seen" else name for name in StatisticsSums._fields)
+        found = found.values_list(*columns, *names)
     width = len(columns)
     for row in fetch(found):
         yield row[:width], StatisticsSums._make(row[width:])
@@ -151,6 +162,8 @@ class StatisticsAggregate:
     p95_ms: float
     p99_ms: float
     max_ms: float
+    first_seen: datetime
+    """To the minute, hour or day."""
     last_seen: datetime
     """To the second."""
     top_route: str | None
@@ -170,10 +183,21 @@ class StatisticsPoint(NamedTuple):
 class Total:
     """A sum under way."""
 
-    __slots__ = ("calls", "durations", "errors", "last_seen", "max_us", "routes", "rows", "total_us")
+    __slots__ = (
+        "calls",
+        "durations",
+        "errors",
+        "first_seen",
+        "last_seen",
+        "max_us",
+        "routes",
+        "rows",
+        "total_us",
+    )
 
     def __init__(self) -> None:
         self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
+        self.first_seen = NEVER_S
         self.durations: list[bytes] = []
         self.routes: dict[str, int] = {}
 
@@ -185,6 +209,7 @@ class Total:
         self.total_us += int(sums.total_us)
         self.max_us = max(self.max_us, sums.max_us)
         self.last_seen = max(self.last_seen, sums.last_seen)
+        self.first_seen = min(self.first_seen, sums.first_seen)
         self.durations.append(sums.durations)
         if route is not None:
             self.routes[route] = self.routes.get(route, 0) + int(sums.calls)
@@ -203,6 +228,7 @@ class Total:
             p95_ms=p95_us / 1000,
             p99_ms=p99_us / 1000,
             max_ms=self.max_us / 1000,
+            first_seen=datetime.fromtimestamp(min(self.first_seen, self.last_seen), UTC),
             last_seen=datetime.fromtimestamp(self.last_seen, UTC),
             top_route=max(self.routes, key=self.routes.__getitem__) if self.routes else None,
         )

@@ -22,6 +22,8 @@ from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics
 from sqllogs.sql.normalize import StatementInfo
 
 CALL_SITES_MAX = 3
+RATE_CALLS_MIN, RATE_MIN_S = 20, 60.0
+"""A group with fewer calls, or within a shorter time, has no rate of its own: it could be chance."""
 NO_ORIGINS = aggregates.Origins()
 
 
@@ -34,6 +36,9 @@ class StatsRow:
     calls: int
     errors: int
     calls_per_s: float
+    """From its first to its last call; over the whole range if there are few."""
+    calls_per_unit: float | None
+    """Recent calls per request, command or task that made any; None if unknown."""
     total_ms: float
     load_percent: float
     """Share of the total time of all matching queries."""
@@ -44,6 +49,8 @@ class StatsRow:
     max_ms: float | None
     rows: int | None
     """Rows returned or changed, if the driver reports it."""
+    first_seen: str
+    """First call in the range."""
     last_seen: str
     route: str | None
     """The route with the most calls recently."""
@@ -90,6 +97,7 @@ ORDERINGS = {
     "p99_ms": "p99_ms",
     "max_ms": "max_ms",
     "rows": "rows",
+    "first_seen": "first_seen",
     "last_seen": "last_seen",
 }
 DEFAULT_ORDERING = "-total_ms"
@@ -100,7 +108,7 @@ def read_stats(
 ) -> StatsAnswer:
     """Return the requested page of groups; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
-    value = last_seen if page.column == "last_seen" else attrgetter(ORDERINGS[page.column])
+    value = _TIMES.get(page.column) or attrgetter(ORDERINGS[page.column])
     if not request.GET.get("ordering") and not scope.filters["kind"]:
         value = _others_first(_groups_of_django_commands(group_by))
     shown = page.cut(found.groups, value)
@@ -125,6 +133,14 @@ class Grouped(NamedTuple):
 def last_seen(group: StatsGroup) -> Any:
     """Return the value that orders the groups of one source by their last call."""
     return group.last_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.last_seq
+
+
+def first_seen(group: StatsGroup) -> Any:
+    """Return the value by which groups of one source are ordered by first call."""
+    return group.first_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.first_seq
+
+
+_TIMES = {"first_seen": first_seen, "last_seen": last_seen}
 
 
 def _others_first(last: Collection[GroupValue]) -> Any:
@@ -190,7 +206,8 @@ class _Rows:
         self._worst = worst
         wanted = [group.group for group in shown]
         self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
-        seqs = [group.last_seq for group in shown if isinstance(group, aggregates.Group)]
+        ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
+        seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
         self._begin = scope.begin
         self._times = aggregates.times_by_seq(scope.ring, seqs)
         self._texts: Mapping[str, StatementInfo] = {}
@@ -213,15 +230,18 @@ class _Rows:
     def _fields(self, group: StatsGroup) -> dict[str, Any]:
         origins = self._origins.get(group.group, NO_ORIGINS)
         if isinstance(group, statistics_rows.StatisticsAggregate):
-            top_route, last_seen = group.top_route, group.last_seen
+            top_route, first_seen, last_seen = group.top_route, group.first_seen, group.last_seen
         else:
             top_route = next((route for route, _ in origins.routes.most_common(1)), None)
+            first_seen = self._times.get(group.first_seq) or self._begin
             last_seen = self._times.get(group.last_seq) or self._begin
+        own_s = (last_seen - first_seen).total_seconds()
         return {
             "group": group.group,
             "calls": group.calls,
             "errors": group.errors,
-            "calls_per_s": group.calls / self._span.seconds,
+            "calls_per_s": _rate(group.calls, own_s, self._span.seconds),
+            "calls_per_unit": origins.calls / origins.units if origins.units else None,
             "total_ms": group.total_ms,
             "load_percent": 100 * group.total_ms / self._total_ms if self._total_ms else 0.0,
             "mean_ms": group.mean_ms,
@@ -230,11 +250,19 @@ class _Rows:
             "p99_ms": group.p99_ms,
             "max_ms": group.max_ms,
             "rows": group.rows,
+            "first_seen": rfc3339(first_seen),
             "last_seen": rfc3339(last_seen),
             "route": top_route,
             "call_sites": [site for site, _ in origins.call_sites.most_common(CALL_SITES_MAX)],
             "repeats": self._worst.get(group.group, 0),
         }
+
+
+def _rate(calls: int, own_s: float, span_s: float) -> float:
+    """Return calls per second; a release that is ten minutes old is not spread over four hours."""
+    if calls < RATE_CALLS_MIN or own_s < RATE_MIN_S:
+        return calls / span_s
+    return (calls - 1) / own_s if own_s < span_s else calls / span_s
 
 
 def worst(scope: Scope, group_by: str) -> dict[GroupValue, int]:
