@@ -16,7 +16,7 @@ from tests.celery_worker import NAME, TIMEOUT_S, sending, working
 from tests.ports import free_port
 from tests.sqllogs.test_servers import assert_all_stored
 
-LIMITED_TASKS = 12
+LIMITED_TASKS = 20
 
 
 @pytest.fixture
