@@ -270,7 +270,10 @@ class Batch:
 
 
 class Sample(NamedTuple):
-    """Choose a share of the requests, commands and tasks, and every slow or failing query. All processes choose alike."""
+    """Choose a share of the requests, commands and tasks, and every slow or failing query.
+
+    All processes choose alike.
+    """
 
     share: float
     slow_ms: float
