@@ -39,7 +39,7 @@ package: environment ## Build wheel and sdist in dist/, check them, install the 
 peers: environment ## Run the tests of django-silk and django-debug-toolbar without and with the app
 	@.venv/bin/python -m tests.peers
 
-fuzz: environment programs ## Send generated requests to the API, on both databases (FUZZ_CASES)
+fuzz: environment programs ## Send generated requests to the API, on each of the databases (FUZZ_CASES)
 	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/api/test_fuzz.py
 fuzz: export FUZZ_CASES ?= 11000
 

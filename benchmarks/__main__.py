@@ -1,5 +1,6 @@
 """Run the benchmarks: `python -m benchmarks` for all, `python -m benchmarks capture size` for some.
 
+With `--short` those that know it take fewer rounds, to see that they run; their figures mean less.
 Each part runs in a new process, so that patches and memory do not affect the next. A missed goal is shown in
 its table; only a crash exits with 1.
 """
@@ -24,10 +25,15 @@ PARTS = (
     "burst",
     "fleet",
     "startup",
+    "saturation",
 )
+SHORT = "--short"
 
 
-def main(parts: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    parts = [argument for argument in arguments if argument != SHORT]
+    if SHORT in arguments:
+        os.environ["BENCHMARKS_SHORT"] = "1"
     if unknown := set(parts) - set(PARTS):
         print(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.")
         return 2

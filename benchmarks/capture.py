@@ -1,6 +1,6 @@
 """What capturing adds to a query, beside a no-op wrapper, Django's debug cursor and four packages.
 
-And what watching rows and transactions adds to that, beside the execute wrapper alone.
+What capture and writer add together, and what watching rows and transactions adds to the execute wrapper.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from django.db import connection, transaction  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.test import RequestFactory  # noqa: E402
 
-from benchmarks import peers  # noqa: E402
+from benchmarks import peers, stores  # noqa: E402
 from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.rounds import Cost, Measure, added, timed  # noqa: E402
 from sqllogs.capture.wrapper import execute_wrapper  # noqa: E402
@@ -35,6 +35,9 @@ ROUNDS = 9
 
 ROWS = 1_000
 WATCH_ROUNDS = 25
+TOTAL_GOALS_US = {"sqlite": 11.0, "postgresql": 9.0}
+TOTAL_CAPACITY_ROWS = 20_000
+
 WATCH_GOAL_US = 3.0
 ROW_GOAL_US = 0.2
 
@@ -111,6 +114,41 @@ def in_place() -> None:
     _print_in_place(added(variants, "no wrapper", ROUNDS))
     for each in (recorder, other_recorder, third_recorder):
         each.writer.stop(3.0)
+
+
+def totals() -> None:
+    """Measure what all threads take for `objects.get()`, by the database of the log."""
+    rows = []
+    for vendor, goal_us in TOTAL_GOALS_US.items():
+        with stores.ring(vendor, TOTAL_CAPACITY_ROWS):
+            alone, unwritten = peers.sqllogs(database=stores.ALIAS)
+            unwritten.writer.started = True  # its records are dropped after each round
+            peer, recorder = peers.sqllogs(database=stores.ALIAS)
+            variants = {
+                "no wrapper": _measure(peers.nothing, 30),
+                "capture": _measure(
+                    alone, 30, lambda timeout_s, drain=unwritten.buffer.drain: drain(1 << 40)
+                ),
+                "sqllogs": _measure(peer, 30, recorder.writer.flush),
+            }
+            costs = added(variants, "no wrapper", ROUNDS)
+            recorder.writer.stop(3.0)
+        base, capture, ours = costs["no wrapper"], costs["capture"], costs["sqllogs"]
+        total_us = ours.cpu_us + ours.others_us
+        ratio = (base.cpu_us + total_us) / base.cpu_us
+        rows.append((vendor, base.cpu_us, capture.cpu_us, total_us, ratio, at_most(total_us, goal_us, "us")))
+    table(
+        "Capture and writer, CPU of all threads added to objects.get(), SQLite in memory",
+        (
+            "log in",
+            "get() us",
+            "capture alone us",
+            "capture and writer us",
+            "with sqllogs, of without",
+            "goal",
+        ),
+        rows,
+    )
 
 
 def watching() -> None:
@@ -252,4 +290,5 @@ if __name__ == "__main__":
     stub()
     connection.ensure_connection()
     in_place()
+    totals()
     watching()

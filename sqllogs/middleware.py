@@ -18,7 +18,6 @@ from django.http.response import HttpResponseBase
 
 from sqllogs import context, recorder
 from sqllogs.context import NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
-from sqllogs.otel.spans import SpanCounts
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""
@@ -115,6 +114,8 @@ def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
     )
     unit.request = request
     if span is not None and span.is_recording():
+        from sqllogs.otel.spans import SpanCounts
+
         unit.counts = SpanCounts(span)
     # For log lines written after the unit has ended. Not the unit itself: that would be a cycle.
     request.sqllogs_trace = TraceContext(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]

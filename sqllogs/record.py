@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import CodeType
-from typing import Annotated, Any, Final, NamedTuple, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypedDict, get_type_hints
 from weakref import ref
 
 from django.db.models import TextChoices
@@ -16,7 +16,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs.context import UnitOfWork
-from sqllogs.sql.normalize import ScannedStatement
+
+if TYPE_CHECKING:
+    from sqllogs.sql.normalize import ScannedStatement
 
 
 class Fetch:
@@ -303,7 +305,7 @@ class Batch:
     """Resolved records, as passed to the sinks and the ring."""
 
     records: list[Record]
-    statements: dict[str, ScannedStatement]
+    statements: "dict[str, ScannedStatement]"
     """The statements of these records by fingerprint."""
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""

@@ -7,6 +7,7 @@ buffer, writer and counts, also where the fork ran no hook of Python's.
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from django.core.signals import request_finished
@@ -20,9 +21,10 @@ from sqllogs.context import UnitOfWork, closed, finished
 from sqllogs.metrics import exporter, instruments, multiprocess
 from sqllogs.pipeline import forks
 from sqllogs.pipeline.buffer import Buffer
-from sqllogs.pipeline.forks import ProcessMark, process_mark
+from sqllogs.pipeline.forks import process_mark
 from sqllogs.pipeline.process_ends import ProcessEnds
 from sqllogs.record import UNIT, Captured, Sample
+from sqllogs.threads import RLock
 
 if TYPE_CHECKING:
     from sqllogs.pipeline.delivery import Delivery
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 EXIT_TIMEOUT_S = 3.0
 """The end of a process waits at most this long for a store that does not answer."""
+IMPORT_TIMEOUT_S = 1.0
+"""A fork waits at most this long for a thread that imports the writer: in the child it would never end."""
 
 TAGS_MAX = 3
 TAG_MAX_CHARACTERS = 60
@@ -39,19 +43,66 @@ TAG_MAX_CHARACTERS = 60
 logger = logging.getLogger(__name__)
 
 
-class Recorder:
-    """Everything between a query and the ring, in one process."""
+class _Process:
+    """What belongs to one process.
 
-    buffer: Buffer
+    Ring, delivery and writer are made when one is first used. Many management commands send no query,
+    and importing these takes as long as all else of this package.
+    """
+
     ring: "Ring"
     delivery: "Delivery"
     writer: "Writer"
-    _mark: ProcessMark
 
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
-        self._inherited: list[Any] = []
-        self._made: dict[int, dict[str, Any]] = {}
+        self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
+        self.mark = process_mark()
+        self.making = RLock()
+
+    @property
+    def has_writer(self) -> bool:
+        return "writer" in vars(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _Process.__annotations__:
+            raise AttributeError(name)
+        with self.making:
+            if not self.has_writer:
+                for key, part in self._make().items():
+                    vars(self).setdefault(key, part)  # a signal handler that queries may have been faster
+        return vars(self)[name]
+
+    def _make(self) -> dict[str, Any]:
+        from sqllogs.pipeline.delivery import Delivery
+        from sqllogs.pipeline.resolver import Resolver
+        from sqllogs.pipeline.sinks import Sinks
+        from sqllogs.pipeline.writer import Writer
+        from sqllogs.storage.ring import Ring
+
+        settings = self._settings
+        ring = Ring(settings)
+        delivery = Delivery(
+            self.buffer,
+            ring,
+            lambda: Resolver(settings),
+            Sinks(make_sinks(settings)),
+            sample=Sample(settings.sample, settings.slow_ms),
+            with_idle_units=settings.requests_without_sql,
+        )
+        writer = Writer(self.buffer, ring, delivery, flush_interval_s=settings.flush_interval_s)
+        return {"ring": ring, "delivery": delivery, "writer": writer}
+
+
+class Recorder:
+    """Everything between a query and the ring."""
+
+    def __init__(self, settings: conf.Conf) -> None:
+        self._settings = settings
+        self._process = _Process(settings)
+        self._inherited: list[_Process] = []
+        self._made: dict[int, _Process] = {}
+        self._forking: set[int] = set()
         self.metrics_port = settings.metrics_port
         self._tags = _load_tags(settings)
         self.ends: ProcessEnds | None = None
@@ -60,43 +111,36 @@ class Recorder:
             self._put, call_site=settings.call_site, application=settings.application
         )
         self.overrides = Overrides(self.wrapper) if settings.capture_fetch else None
-        vars(self).update(self._make())
 
-    def _make(self) -> dict[str, Any]:
-        """Return what belongs to one process, under the names of this object's attributes."""
-        # Imported late: models cannot be imported before the apps are loaded.
-        from sqllogs.pipeline.delivery import Delivery
-        from sqllogs.pipeline.resolver import Resolver
-        from sqllogs.pipeline.sinks import Sinks
-        from sqllogs.pipeline.writer import Writer
-        from sqllogs.storage.ring import Ring
+    @property
+    def buffer(self) -> Buffer:
+        return self._process.buffer
 
-        settings = self._settings
-        buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
-        ring = Ring(settings)
-        delivery = Delivery(
-            buffer,
-            ring,
-            lambda: Resolver(settings),
-            Sinks(make_sinks(settings)),
-            sample=Sample(settings.sample, settings.slow_ms),
-            with_idle_units=settings.requests_without_sql,
-        )
-        writer = Writer(buffer, ring, delivery, flush_interval_s=settings.flush_interval_s)
-        # The mark last: a thread that finds it renewed finds all the others renewed too.
-        return {
-            "buffer": buffer,
-            "ring": ring,
-            "delivery": delivery,
-            "writer": writer,
-            "_mark": process_mark(),
-        }
+    @property
+    def ring(self) -> "Ring":
+        return self._process.ring
+
+    @property
+    def delivery(self) -> "Delivery":
+        return self._process.delivery
+
+    @property
+    def writer(self) -> "Writer":
+        return self._process.writer
+
+    @property
+    def is_idle(self) -> bool:
+        """Return True if there is nothing to write and nothing has been written."""
+        process = self._own()
+        has_jobs = bool(finished) and multiprocess.slots is not None
+        return not (process.has_writer or len(process.buffer) or has_jobs)
 
     def _put(self, captured: Captured) -> None:
-        if not self._mark[0]:
-            self.reset_after_fork()
-        self.buffer.put(captured)
-        if not self.writer.started:
+        process = self._process
+        if not process.mark[0]:
+            process = self.reset_after_fork()
+        process.buffer.put(captured)
+        if not process.writer.started:
             self.wake()
         unit = captured[UNIT]
         if unit is not None and unit.counts is not None:
@@ -113,9 +157,10 @@ class Recorder:
 
     def own_writer(self) -> "Writer":
         """Return the writer of this process, which may be a fork of the one that made this object."""
-        if not self._mark[0]:
-            self.reset_after_fork()
-        return self.writer
+        return self._own().writer
+
+    def _own(self) -> _Process:
+        return self._process if self._process.mark[0] else self.reset_after_fork()
 
     def _write_if_due(self, **kwargs: Any) -> None:
         writer = self.own_writer()
@@ -123,28 +168,39 @@ class Recorder:
             writer.write_if_due()
 
     def before_fork(self) -> None:
-        self.own_writer().pause()
+        process = self._own()
+        if process.making.acquire(timeout=IMPORT_TIMEOUT_S):
+            self._forking.add(get_ident())
+        if process.has_writer:
+            process.writer.pause()
 
     def after_fork_in_parent(self) -> None:
-        self.writer.resume()
+        process = self._process
+        if process.has_writer:
+            process.writer.resume()
+        if get_ident() in self._forking:
+            self._forking.discard(get_ident())
+            process.making.release()
 
-    def reset_after_fork(self) -> None:
+    def reset_after_fork(self) -> _Process:
         """Start from scratch after a fork: the parent's records are the parent's to store.
 
         Takes no lock: one that was held at the fork would never be free. Threads that get here at the
         same time all use what the first has made.
         """
-        inherited = self.buffer
-        made = self._made.setdefault(os.getpid(), self._make())
+        inherited = self._process
+        process = self._made.setdefault(os.getpid(), _Process(self._settings))
         # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
-        self._inherited.append(self.ring)
+        self._inherited.append(inherited)
         finished.clear()
         closed.clear()
-        vars(self).update(made)
+        self._forking.clear()
+        self._process = process
         if multiprocess.slots is not None:
             multiprocess.slots.leave()
         if forks.is_first_worker():
-            inherited.move_to(self.buffer)
+            inherited.buffer.move_to(process.buffer)
+        return process
 
     def close_unit(self, unit: UnitOfWork) -> None:
         """Complete the row of a request that has been answered; one without SQL starts the writer too."""
@@ -209,7 +265,10 @@ def install() -> bool:
     global recorder
     if recorder is not None:
         return False
-    recorder = Recorder(conf.load())
+    settings = conf.load()
+    recorder = Recorder(settings)
+    if settings.otlp:
+        recorder.own_writer()  # now: OpenTelemetry's SDK cannot be imported at the end of a process
     recorder.install()
     context.install_command_units()
     instruments.install_connection_counts(wake)
@@ -240,22 +299,23 @@ def _load_tags(settings: conf.Conf) -> Callable[[Any], Iterable[str]] | None:
 def serve_metrics() -> None:
     """Serve this site's metrics, or stand by for it; called when a server starts."""
     if recorder is not None:
+        recorder.own_writer()  # imported now: no request shall wait for it
         exporter.serve(recorder.metrics_port)
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
     """Store what has been captured so far; return False if it could not be stored in time."""
-    return recorder is None or recorder.own_writer().flush(timeout_s)
+    return recorder is None or recorder.is_idle or recorder.own_writer().flush(timeout_s)
 
 
 def flush_all(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
     """Store and send over OTLP what has been captured so far; return False if time was not enough."""
-    return recorder is None or recorder.own_writer().flush_all(timeout_s)
+    return recorder is None or recorder.is_idle or recorder.own_writer().flush_all(timeout_s)
 
 
 def close() -> None:
     """Store and send the rest and stop the writer, at the end of the process."""
-    if recorder is None or recorder.own_writer().stop(EXIT_TIMEOUT_S):
+    if recorder is None or recorder.is_idle or recorder.own_writer().stop(EXIT_TIMEOUT_S):
         return
     # The first `migrate` ends here too: that its own tables were missing is not worth a warning.
     logger.log(

@@ -6,7 +6,6 @@ database backend of ours would conflict with other packages that set ENGINE.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -62,21 +61,30 @@ class Overrides:
         return override if isinstance(override, _Override) and override.owner is self else None
 
 
-@dataclass(frozen=True, slots=True)
 class _Override:
     """State of one override; the method itself is a partial of a function with this argument.
 
     A class with `__call__` would take 700 instructions more per call than a partial.
     """
 
-    owner: Overrides
-    connection: Callable[[], Any]
-    """A weak reference: a cycle would keep a dead thread's connection open until a garbage collection."""
-    name: str
-    original: Callable[..., Any] | None
-    """The override of another package; None for the method of the class, which may be patched later."""
-    context: dict[str, Any]
-    """The execute wrapper's context for COMMIT and ROLLBACK."""
+    __slots__ = ("connection", "context", "name", "original", "owner")
+
+    def __init__(
+        self,
+        owner: Overrides,
+        connection: Callable[[], Any],
+        name: str,
+        original: Callable[..., Any] | None,
+        context: dict[str, Any],
+    ) -> None:
+        self.owner = owner
+        self.connection = connection
+        """A weak reference: a cycle would keep a dead thread's connection open until a garbage collection."""
+        self.name = name
+        self.original = original
+        """The override of another package; None for the method of the class, which may be patched later."""
+        self.context = context
+        """The execute wrapper's context for COMMIT and ROLLBACK."""
 
 
 def _make_cursor(override: _Override, cursor: Any) -> Any:

@@ -6,17 +6,21 @@ writer's thread; needs neither django-prometheus nor DRF.
 """
 
 import logging
+import sys
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
+from importlib.util import find_spec
 from logging import LogRecord
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from sqllogs.metrics.families import DB_CONNECTION_ERRORS, DB_CONNECTIONS
 from sqllogs.pipeline.buffer import Tally
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter
 
 _tallies: dict[tuple[str, str, str], Tally] = {}
 
@@ -29,11 +33,11 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
 
     @wraps(original)
     def connect(self: BaseDatabaseWrapper) -> Any:
-        _add(DB_CONNECTIONS.name, self)
+        _add("DB_CONNECTIONS", self)
         try:
             return original(self)
         except Exception:
-            _add(DB_CONNECTION_ERRORS.name, self)
+            _add("DB_CONNECTION_ERRORS", self)
             wake()
             raise
 
@@ -53,8 +57,10 @@ def exports_django_db() -> bool:
     return wanted and not any(engine.startswith("django_prometheus.") for engine in engines)
 
 
-def _add(name: str, connection: BaseDatabaseWrapper) -> None:
-    key = (name, connection.alias, connection.vendor)
+def _add(family: str, connection: BaseDatabaseWrapper) -> None:
+    from sqllogs.metrics import families  # late: many commands connect to nothing
+
+    key = (getattr(families, family).name, connection.alias, connection.vendor)
     tally = _tallies.get(key) or _tallies.setdefault(key, Tally())
     tally.add()
 
@@ -69,11 +75,14 @@ class SecurityEvents(logging.Handler):
     """Counts events and writes nothing, so the host's logging does not change."""
 
     def __init__(self) -> None:
-        from prometheus_client import Counter
-
         super().__init__(logging.WARNING)
-        self._events = Counter("django_security_events", "Security events by kind.", ["event"])
         self._known: set[str] = set()
+
+    @cached_property
+    def _events(self) -> "Counter":
+        from prometheus_client import Counter  # with the first event: importing it takes 30 ms
+
+        return Counter("django_security_events", "Security events by kind.", ["event"])
 
     def emit(self, record: LogRecord) -> None:
         if record.name.startswith(SECURITY):
@@ -98,9 +107,7 @@ def _events() -> SecurityEvents:
 
 def install_security_events() -> None:
     """Add the handler; may be called again after logging was reconfigured. Needs prometheus_client."""
-    try:
-        import prometheus_client  # noqa: F401
-    except ImportError:
+    if "prometheus_client" not in sys.modules and find_spec("prometheus_client") is None:
         return
     for name in (SECURITY, "django.request"):
         logging.getLogger(name).addHandler(_events())  # does nothing the second time

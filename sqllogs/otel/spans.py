@@ -13,11 +13,6 @@ from sqllogs.otel.attributes import Attributes, Value, known, start_ns, summary
 from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement
 
-try:
-    from opentelemetry import trace
-except ImportError:
-    trace = None  # type: ignore[assignment]
-
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 
@@ -28,6 +23,9 @@ class QuerySpans:
     """
 
     def __init__(self) -> None:
+        from opentelemetry import trace
+
+        self._trace = trace
         self._tracer = trace.get_tracer("sqllogs", schema_url=SCHEMA_URL)
         self._attributes = Attributes()
 
@@ -42,6 +40,7 @@ class QuerySpans:
         """Do nothing: the SDK sends its spans itself."""
 
     def _write(self, record: Record, statement: ScannedStatement, trace_id: str, span_id: str) -> None:
+        trace = self._trace
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
         parent = trace.SpanContext(int(trace_id, 16), int(span_id, 16), False, flags)
         started_ns = start_ns(record)
@@ -72,7 +71,13 @@ def _own(record: Record, statement: ScannedStatement) -> dict[str, Value]:
 
 
 def make(conf: Conf) -> QuerySpans | None:
-    return QuerySpans() if conf.query_spans and trace is not None else None
+    """Return the sink if the setting and OpenTelemetry are there."""
+    if not conf.query_spans:
+        return None
+    try:
+        return QuerySpans()
+    except ImportError:
+        return None
 
 
 SITES_MAX = 1_000

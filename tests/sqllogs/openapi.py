@@ -107,13 +107,19 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def _view_class(callback: Any) -> Any:
+    """Return the class of a view, which its pattern imports with the first request."""
+    return getattr(callback, "view_class", None) or getattr(views, callback.__name__)
+
+
 def document(examples: dict[Any, Any]) -> dict[str, Any]:
     """Return the OpenAPI document; `examples` has an answer for each view."""
     components: dict[str, Any] = {}
+    views_by_address = {str(pattern.pattern): _view_class(pattern.callback) for pattern in urls.urlpatterns}
     patterns = [
-        path(str(pattern.pattern), _described(pattern.callback.cls, components, examples).as_view())
-        for pattern in urls.urlpatterns
-        if pattern.callback.cls in ANSWERS
+        path(address, _described(view, components, examples).as_view())
+        for address, view in views_by_address.items()
+        if view in ANSWERS
     ]
     settings = {
         "TITLE": "SQL log",

@@ -1,11 +1,14 @@
-"""Installed with capture off, the app adds next to nothing to a process; why it is off is reported."""
+"""The app adds little to a process that sends no query; why capture is off is reported."""
 
 import os
 import subprocess
 import sys
+import threading
+import time
 
 from sqllogs import conf
 from sqllogs.checks import settings as checks
+from sqllogs.recorder import Recorder
 from tests.servers import ROOT
 
 PROJECT = """
@@ -17,11 +20,14 @@ settings.configure(
     INSTALLED_APPS={apps},
     DATABASES={{"sqllogs": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, "default": {{}}}},
     DATABASE_ROUTERS=["sqllogs.routers.SQLLogsRouter"],
+    MIDDLEWARE=["sqllogs.middleware.SQLLogsMiddleware"],
+    ROOT_URLCONF="tests.sqllogs.urls_without_admin",
     SQLLOGS={sqllogs},
     TEMPLATES=[{{"BACKEND": "django.template.backends.django.DjangoTemplates"}}],
 )
 import django
 django.setup()
+{then}
 print(*sorted(sys.modules))
 """
 ADMIN = ["django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "sqllogs"]
@@ -39,12 +45,30 @@ HEAVY = {
     "sqllogs.recorder",
     "sqllogs.sql.normalize",
 }
+LATE = {
+    "django_filters",
+    "opentelemetry",
+    "prometheus_client",
+    "requests",
+    "rest_framework",
+    "sqllogs.api",
+    "sqllogs.otel",
+    "sqllogs.page",
+    "sqllogs.pipeline.delivery",
+    "sqllogs.pipeline.writer",
+    "sqllogs.read",
+    "sqllogs.sql.normalize",
+    "sqllogs.statistics",
+    "sqllogs.storage.ring",
+}
+"""Imported with the first query, the first request to the log, or the first server."""
 
 
-def start(sqllogs, imports="", apps=("sqllogs",), **environment):
+def start(sqllogs, imports="", then="", apps=("sqllogs",), **environment):
     outside = {name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"}
+    program = PROJECT.format(sqllogs=sqllogs, imports=imports, then=then, apps=list(apps))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROJECT.format(sqllogs=sqllogs, imports=imports, apps=apps)],
+        [sys.executable, "-W", "error", "-c", program],
         env=outside | environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -62,6 +86,45 @@ def test_admin_imports_nothing_heavy_before_its_first_request():
     modules, _ = start({"ENABLED": False}, apps=ADMIN)
     assert "sqllogs.admin" in modules
     assert modules & (HEAVY | {"sqllogs.api", "sqllogs.page", "sqllogs.admin.records"}) == set()
+
+
+def test_command_that_sends_no_query_imports_nothing_heavy():
+    then = "from django.core.management import call_command; call_command('check', verbosity=0)"
+    modules, _ = start({}, then=then)
+    assert "sqllogs.urls" in modules
+    assert modules & LATE == set()
+
+
+def test_process_that_sends_no_query_has_nothing_to_flush():
+    then = "from sqllogs import recorder; assert recorder.flush() and recorder.flush_all(); recorder.close()"
+    modules, _ = start({}, then=then)
+    assert modules & LATE == set()
+
+
+def test_server_imports_the_writer_before_its_first_request():
+    then = "from django.test import Client; Client().handler.load_middleware()"
+    modules, _ = start({}, then=then)
+    assert {"sqllogs.pipeline.writer", "sqllogs.storage.ring"} <= modules
+
+
+def test_fork_waits_for_a_thread_that_imports_the_writer(monkeypatch):
+    recorder = Recorder(conf.Conf())
+    process, make, entered = recorder._process, recorder._process._make, threading.Event()
+
+    def make_slowly():
+        entered.set()
+        time.sleep(0.1)
+        return make()
+
+    monkeypatch.setattr(process, "_make", make_slowly)
+    thread = threading.Thread(target=lambda: recorder.writer)
+    thread.start()
+    entered.wait()
+    recorder.before_fork()
+    assert process.has_writer
+    recorder.after_fork_in_parent()
+    thread.join()
+    assert process.making.acquire(blocking=False)  # it is free again
 
 
 def test_process_that_imports_pytest_outside_of_a_test_run_logs_that_nothing_is_recorded():

@@ -110,8 +110,8 @@ def ask_made_up(keeper, operation, mode, cases):
 
 
 @pytest.mark.filterwarnings("ignore")  # schemathesis and hypothesis have some of their own
-@pytest.mark.parametrize("ring_database", ["sqlite", "postgresql"], indirect=True)
-def test_made_up_requests_are_answered_as_described(ring_alias, capsys):
+@pytest.mark.parametrize("ring_database", ["sqlite", "postgresql", "mariadb"], indirect=True)
+def test_made_up_requests_are_answered_as_described(ring_alias, ring_database, capsys):
     populate()
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     operations = [found.ok() for found in schema.get_all_operations()]
@@ -123,4 +123,5 @@ def test_made_up_requests_are_answered_as_described(ring_alias, capsys):
     assert keeper.statuses[400] > CASES / 10
     with capsys.disabled():
         if "FUZZ_CASES" in os.environ:
-            print(f"\n{ring_alias}: {sum(keeper.statuses.values())} requests, {dict(keeper.statuses)}")
+            counted = dict(keeper.statuses)
+            print(f"\n{ring_database['ENGINE']}: {sum(counted.values())} requests, {counted}")

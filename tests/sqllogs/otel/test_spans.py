@@ -23,7 +23,7 @@ def exporter(monkeypatch):
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(otel_spans.trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", provider.get_tracer)
     return exporter
 
 

@@ -1,7 +1,6 @@
 """Two projects that write to one log are kept apart by their service."""
 
 import time
-from dataclasses import replace
 
 import pytest
 from prometheus_client import REGISTRY, generate_latest
@@ -12,25 +11,29 @@ from sqllogs.context import UnitOfWork
 from sqllogs.metrics import collector
 from sqllogs.models import Event, Process, SQLLog
 from sqllogs.otel import otlp
+from sqllogs.pipeline.buffer import Buffer
+from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
+from sqllogs.pipeline.sinks import Sinks
 from sqllogs.read import statistics
 from sqllogs.read.statistics_rows import Where
 from sqllogs.storage.ring import Ring
 from tests.sqllogs.factories import reader
 from tests.sqllogs.pipeline.test_resolver import captured
-from tests.sqllogs.storage.test_ring import PARTS, TALLIES
 
 
 def write_as(service, count, settings, **changes):
     """Write as another project does; both have views of the same name."""
     settings.SQLLOGS = {**settings.SQLLOGS, "SERVICE": service, **changes}
-    ring = Ring(conf.load())
+    loaded = conf.load()
+    ring, buffer = Ring(loaded), Buffer(rows_max=count, bytes_max=1 << 20)
     unit = UnitOfWork("request", trace_id=len(service) * 10 + count, span_id=1, view="items.list")
     query = captured(sql="SELECT 1", time_ns=time.time_ns(), unit=unit)
-    written = replace(Resolver(conf.load()).batch([query] * count), part=next(PARTS))
-    ring.write(ring.reserve(count), written, TALLIES)
+    for _ in range(count):
+        buffer.put(query)
+    Delivery(buffer, ring, lambda: Resolver(loaded), Sinks([])).write_all()
     ring.close()
-    return written
+    return Resolver(loaded).batch([query] * count)
 
 
 @pytest.fixture

@@ -313,8 +313,20 @@ def test_plugin_is_found_by_its_entry_point_and_may_be_named_as_well(project):
     assert "sql_log" in told.stdout, told.stderr
 
 
-def test_plugin_costs_a_project_without_django_nothing():
-    program = "import sqllogs.pytest_plugin, sys; print([name for name in sys.modules if name == 'django'])"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+def test_plugin_imports_nothing_in_a_run_that_does_not_use_it(tmp_path):
+    (tmp_path / "test_modules.py").write_text(
+        "import sys\n"
+        "def test_modules():\n"
+        "    assert [name for name in sys.modules if name.partition('.')[0] in ('django', 'asgiref')] == []\n"
+        "    ours = [name for name in sys.modules if name.partition('.')[0] == 'sqllogs']\n"
+        "    assert ours == ['sqllogs', 'sqllogs.pytest_plugin']\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "sqllogs.pytest_plugin"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
