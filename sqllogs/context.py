@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Self
 
 from asgiref.sync import iscoroutinefunction
 
+from sqllogs.threads import Tally
+
 
 class UnitOfWork:
     """The attributes shared by all queries of one request, command or task.
@@ -105,14 +107,17 @@ class UnitOfWork:
         """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
         if not self.duration_ns:
             self.duration_ns = max(1, perf_counter_ns() - self.started_ns)
-            closed.append(self)
+            _queue_closed(self)
 
 
 recorder: Any = None
 """The `Recorder` of this process, for the middleware; None while capture is disabled."""
 
-closed: deque[UnitOfWork] = deque(maxlen=10_000)
-"""Units that have ended since the writer looked; when full, the oldest are dropped."""
+closed: deque[UnitOfWork] = deque()
+"""Units that have ended since the writer looked."""
+CLOSED_MAX = 10_000
+closed_dropped = Tally()
+"""Units that found this queue full: their rows stay as they are, or are missing if they sent no query."""
 
 finished: deque[UnitOfWork] = deque(maxlen=1_000)
 """Ended units that are not requests, for the metrics' sink; when full, the oldest are dropped."""
@@ -126,7 +131,21 @@ def finish(unit: UnitOfWork, duration_ns: int) -> None:
     unit.ended = True
     finished.append(unit)
     if recorder is not None:
+        _queue_closed(unit)
+
+
+def _queue_closed(unit: UnitOfWork) -> None:
+    if len(closed) < CLOSED_MAX:
         closed.append(unit)
+    else:
+        closed_dropped.add()
+
+
+def forget_closed() -> None:
+    """Leave to the parent of a fork what it has queued and dropped."""
+    global closed_dropped
+    closed.clear()
+    closed_dropped = Tally()
 
 
 class _Block(ContextDecorator):

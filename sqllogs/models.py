@@ -344,6 +344,11 @@ class Process(models.Model):
         null=True,
         help_text=_("The project's ROOT_URLCONF: of several one is another project."),
     )
+    units_dropped = models.BigIntegerField(
+        default=0,
+        db_default=0,
+        help_text=_("Units of work whose row is missing or was not completed."),
+    )
 
     class Meta:
         default_permissions = ()

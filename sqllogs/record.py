@@ -280,6 +280,8 @@ class ProcessCounts:
     """Records counted by the statistics but not stored."""
     exported: dict[str, int] = field(default_factory=dict)
     """Records for other systems, by outcome; see `sqllogs.otel.otlp`."""
+    units_dropped: int = 0
+    """Units of work whose row is missing or was not completed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

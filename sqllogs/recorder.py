@@ -17,7 +17,7 @@ from django.db.backends.signals import connection_created
 from sqllogs import conf, context, guard
 from sqllogs.capture import wrapper
 from sqllogs.capture.connection import Overrides
-from sqllogs.context import UnitOfWork, closed, finished
+from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import exporter, instruments, multiprocess
 from sqllogs.pipeline import forks
 from sqllogs.pipeline.buffer import Buffer
@@ -193,7 +193,7 @@ class Recorder:
         # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
         self._inherited.append(inherited)
         finished.clear()
-        closed.clear()
+        context.forget_closed()
         self._forking.clear()
         self._process = process
         if multiprocess.slots is not None:

@@ -1,7 +1,8 @@
 """Threads, locks and queues of the operating system, also where gevent or eventlet replaced Python's.
 
 Under monkey-patching a thread is a greenlet, and one call into SQLite's busy timeout would stop every
-request of the worker: measured 9.9 s. Used by the writer and the OTLP sink for their threads.
+request of the worker: measured 9.9 s. Used by the writer and the OTLP sink for their threads;
+`Tally` counts in any thread.
 """
 
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from itertools import count
 from queue import Empty
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +38,24 @@ _start_new_thread = _original("_thread", "start_new_thread")
 sleep: Callable[[float], None] = _original("time", "sleep")
 if not TYPE_CHECKING:
     SimpleQueue = _original("queue", "SimpleQueue")
+
+
+class Tally:
+    """A counter that many threads add to without a lock."""
+
+    __slots__ = ("_count", "_lock", "_reads", "add")
+
+    def __init__(self) -> None:
+        self._count = count()
+        self._reads = 0
+        self._lock = RLock()
+        self.add: Callable[[], int] = self._count.__next__
+
+    @property
+    def value(self) -> int:
+        with self._lock:  # reading the counter increments it, so reads are subtracted
+            self._reads += 1
+            return next(self._count) - self._reads + 1
 
 
 def is_patched() -> bool:

@@ -81,6 +81,7 @@ def _totals(state: Health) -> list[tuple[str, str]]:
         (_("stored"), f"{state.stored:,}"),
         *([(_("sampled out"), f"{state.sampled_out:,}")] if state.sampled_out else []),
         (_("dropped"), f"{state.dropped_total:,}{by_reason}"),
+        *([(_("units dropped"), f"{state.units_dropped:,}")] if state.units_dropped else []),
         (_("queued"), lag),
     ]
 

@@ -93,6 +93,11 @@ SAMPLED_OUT = Family(
 DROPPED = Family(
     name="sqllogs_dropped", kind="counter", help="Records dropped, by reason.", labels=("reason",)
 )
+UNITS_DROPPED = Family(
+    name="sqllogs_units_dropped",
+    kind="counter",
+    help="Requests and other units of work whose row is missing or was not completed.",
+)
 DROP_REASONS = ("buffer_rows", "buffer_bytes", "rejected")
 EXPORTED = Family(
     name="sqllogs_exported",
@@ -122,7 +127,8 @@ FLUSH = Family(
 OWN = (
     QUERY_DURATION, QUERY_ERRORS, QUERY_ROWS, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING,
     JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
-    CAPTURED, STORED, SAMPLED_OUT, DROPPED, EXPORTED, FAULTS, QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
+    CAPTURED, STORED, SAMPLED_OUT, DROPPED, UNITS_DROPPED, EXPORTED, FAULTS,
+    QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
 )  # fmt: skip
 
 # Names of django-prometheus, because existing dashboards use them. Its database engines are not needed:

@@ -17,7 +17,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from sqllogs.pipeline.buffer import Tally
+from sqllogs.threads import Tally
 
 if TYPE_CHECKING:
     from prometheus_client import Counter

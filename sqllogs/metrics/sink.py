@@ -134,6 +134,7 @@ class MetricsSink:
             (families.CAPTURED.name,): counts.captured,
             (families.STORED.name,): counts.stored,
             (families.SAMPLED_OUT.name,): counts.sampled_out,
+            (families.UNITS_DROPPED.name,): counts.units_dropped,
             **{(families.DROPPED.name, reason): lost for reason, lost in counts.dropped.items()},
             **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(counts)},
             **self._external_counts(),

@@ -159,6 +159,11 @@ class Migration(migrations.Migration):
             name='unit_slots',
             field=models.IntegerField(db_default=0, default=0, help_text='Number of slots for units.'),
         ),
+        migrations.AddField(
+            model_name='process',
+            name='units_dropped',
+            field=models.BigIntegerField(db_default=0, default=0, help_text='Units of work whose row is missing or was not completed.'),
+        ),
         migrations.RunPython(set_fillfactor, migrations.RunPython.noop, atomic=False),
         migrations.RunPython(create_view, drop_view, atomic=False),
     ]

@@ -7,14 +7,14 @@ cursor is still fetching, in the writer's thread.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from itertools import count, repeat, starmap
+from itertools import repeat, starmap
 from sys import getsizeof
 
 from sqllogs.context import UnitOfWork
 from sqllogs.record import FETCH, SQL, UNIT, Captured
-from sqllogs.threads import RLock, SimpleQueue
+from sqllogs.threads import SimpleQueue, Tally
 
 RECORD_BYTES = 450
 """A captured tuple with its numbers and its `Fetch`, without the statement's text (measured: 449)."""
@@ -24,24 +24,6 @@ ASCII_BYTES = getsizeof("")
 
 PLAIN_CHARACTERS = 1023 - RECORD_BYTES - ASCII_BYTES
 """A record with an ASCII statement of at most this length counts as one KiB."""
-
-
-class Tally:
-    """A counter that many threads add to without a lock."""
-
-    __slots__ = ("_count", "_lock", "_reads", "add")
-
-    def __init__(self) -> None:
-        self._count = count()
-        self._reads = 0
-        self._lock = RLock()
-        self.add: Callable[[], int] = self._count.__next__
-
-    @property
-    def value(self) -> int:
-        with self._lock:  # reading the counter increments it, so reads are subtracted
-            self._reads += 1
-            return next(self._count) - self._reads + 1
 
 
 class Buffer:

@@ -84,6 +84,7 @@ class Delivery:
                 queued=buffered + len(self._open_fetches) + self._in_hand(),
                 oldest_ns=self._oldest_ns,
                 exported=exported,
+                units_dropped=self._units.dropped,
             )
 
     def _in_hand(self) -> int:
@@ -259,7 +260,7 @@ class Delivery:
     def _leave_units_out(self, units: list[tuple[UnitOfWork, bool]], exc: RejectedRowsError) -> None:
         """Write the last pending part again without its units: one of them may be at fault."""
         guard.fault("rejected unit", exc)
-        self._units.written(units)
+        self._units.reject(units)
         first_seq, batch = self._pending[-1]
         self._pending[-1] = first_seq, replace(batch, stored_units=[None] * len(batch.records), part=0)
 

@@ -15,7 +15,7 @@ from sqllogs.record import Record, Reserved, Sample, UnitRow
 REPEATS_MAX = 500
 """Pairs of statement and call site that are distinguished in one unit."""
 DUE_MAX = 10_000
-"""Ended units that wait while the store is unavailable; beyond it the oldest are dropped."""
+"""Ended units that wait while the store is unavailable; beyond it the oldest are dropped and counted."""
 
 
 class OpenUnit:
@@ -82,6 +82,17 @@ class Units:
         """Ended units whose queries, if there are any, are still in the buffer."""
         self._due: dict[UnitOfWork, None] = {}
         """Ended units to write although no record of theirs is."""
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Number of units whose row is missing or was not completed: a queue was full, or it was rejected."""
+        return self._dropped + context.closed_dropped.value
+
+    def reject(self, units: Sequence[tuple[UnitOfWork, bool]]) -> None:
+        """Give up units that the database has refused."""
+        self._dropped += len(units)
+        self.written(units)
 
     def note(self, records: Sequence[Record], units: Iterable[UnitOfWork | None]) -> None:
         """Add records to their units."""
@@ -103,7 +114,9 @@ class Units:
         """Take the units that have ended since the last call; before the buffer is drained."""
         while context.closed:
             self._undecided.append(context.closed.popleft())
-        del self._undecided[:-DUE_MAX]
+        surplus = max(0, len(self._undecided) - DUE_MAX)
+        del self._undecided[:surplus]
+        self._dropped += surplus
 
     def decide(self, fetching: Container[UnitOfWork]) -> None:
         """Decide which of these are to be written; after the buffer has been drained.
@@ -123,6 +136,7 @@ class Units:
                 self._due[unit] = None
         for unit in list(self._due)[: max(0, len(self._due) - DUE_MAX)]:
             del self._due[unit]
+            self._dropped += 1
 
     def _keeps(self, unit: UnitOfWork) -> bool:
         """Choose units without a query as records are chosen: some, and all that are slow or have failed."""

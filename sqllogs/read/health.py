@@ -50,6 +50,8 @@ class ProcessHealth:
     sampled_out: int
     """Records that only the statistics count."""
     dropped: dict[str, int]
+    units_dropped: int
+    """Units of work whose row is missing or was not completed."""
     exported: dict[str, int]
     """Records that were to be sent over OTLP too, by outcome; empty where none are."""
     queued: int
@@ -69,6 +71,7 @@ class Health:
     """Records that only the statistics count."""
     dropped: dict[str, int]
     dropped_total: int
+    units_dropped: int
     exported: dict[str, int]
     queued: int
     lag_ms: float
@@ -94,6 +97,7 @@ def health() -> Health:
         sampled_out=totals.sampled_out,
         dropped=totals.dropped,
         dropped_total=sum(totals.dropped.values()),
+        units_dropped=totals.units_dropped,
         exported=totals.exported,
         queued=sum(process.queued for process in alive),
         lag_ms=max((process.lag_ms for process in alive), default=0.0),
@@ -128,6 +132,7 @@ def _process(found: Process, now: datetime) -> ProcessHealth:
         stored=found.stored,
         sampled_out=found.sampled_out,
         dropped=found.dropped,
+        units_dropped=found.units_dropped,
         exported=found.exported,
         queued=found.queued,
         lag_ms=found.lag_ms,
@@ -144,6 +149,8 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
     who = f"process {process.pid} on {process.host}"
     for reason, lost in process.dropped.items():
         yield f"{who} has dropped {lost} records since it started ({reason})"
+    if process.units_dropped:
+        yield f"{who} has dropped {process.units_dropped} requests or other units of work since it started"
     for outcome in EXPORT_LOSSES & process.exported.keys():
         yield f"{who} has not sent {process.exported[outcome]} records over OTLP ({outcome})"
     if process.lag_ms > LAG_MAX_MS:
@@ -171,6 +178,7 @@ class Totals:
     stored: int
     sampled_out: int
     dropped: dict[str, int]
+    units_dropped: int
     exported: dict[str, int]
     updated_at: datetime | None
 
@@ -181,11 +189,10 @@ def latest_processes() -> list[Process]:
 
 def process_totals() -> Totals:
     """Add up all processes that have ever written."""
-    sums = Process.objects.aggregate(Sum("captured"), Sum("stored"), Sum("sampled_out"), Max("updated_at"))
+    summed = ("captured", "stored", "sampled_out", "units_dropped")
+    sums = Process.objects.aggregate(*map(Sum, summed), Max("updated_at"))
     return Totals(
-        captured=sums["captured__sum"] or 0,
-        stored=sums["stored__sum"] or 0,
-        sampled_out=sums["sampled_out__sum"] or 0,
+        **{name: sums[f"{name}__sum"] or 0 for name in summed},
         dropped=_added_up("dropped"),
         exported=_added_up("exported"),
         updated_at=sums["updated_at__max"],

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Count, F, Min, OrderBy, Q, QuerySet, Sum, Value
 from django.db.models.functions import NullIf
 from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Unit
 from sqllogs.read import records
@@ -36,7 +37,7 @@ class StatusField(ValuesField):
 
 def _status(value: str) -> str:
     if not re.fullmatch(r"[1-5](\d\d|xx)", value.lower(), re.ASCII):
-        raise ValidationError("Give statuses as 404 or 5xx.")
+        raise ValidationError(_("Must be a status such as 404 or 5xx."))
     return value.lower()
 
 
@@ -236,9 +237,9 @@ def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tupl
         for slot, *values in fetch(units.filter(slot__in=chosen).values_list("slot", *_columns(READ))):
             found.append((dict(zip(READ, values, strict=True)), queries[slot]))
     shown = page.cut(found, lambda row: _value(page.column, *row))
-    for unit, _ in shown:
+    for unit, _queries in shown:
         unit |= {"worst_repeat": 1, "worst_fingerprint": None, "worst_call_site": None}
-    worst = worst_repeats(scope.records, scope.ring, [one for _, one in shown])
+    worst = worst_repeats(scope.records, scope.ring, [one for _unit, one in shown])
     for unit, one in shown:
         unit |= worst.get(one.slot, {})
     return len(found), _rows(scope, shown)

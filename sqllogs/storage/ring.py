@@ -261,6 +261,7 @@ class Ring:
             written_part=part,
             service=self._service or None,
             urlconf=str(getattr(settings, "ROOT_URLCONF", None) or "")[:200] or None,
+            units_dropped=process_counts.units_dropped,
         )
 
 

@@ -60,6 +60,7 @@ class ProcessRow(NamedTuple):
     written_part: int
     service: str | None
     urlconf: str | None
+    units_dropped: int
 
 
 class RingState(NamedTuple):

@@ -13,7 +13,11 @@ from django.test import Client, RequestFactory
 from sqllogs import context
 from sqllogs.context import UnitOfWork, repeats_allowed, unit_of_work
 from sqllogs.middleware import SQLLogsMiddleware
-from sqllogs.models import SQLLog, Unit
+from sqllogs.models import Process, SQLLog, Unit
+from sqllogs.pipeline import units
+from sqllogs.pipeline.units import Units
+from sqllogs.record import ALL
+from sqllogs.threads import Tally
 from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.recording import recording
 from tests.sqllogs.test_servers import GUNICORN, UVICORN, empty_site, ring_database, trace_id
@@ -113,6 +117,33 @@ def test_requests_without_sql_can_be_left_out(ring_alias):
     with recording(ring_alias, requests_without_sql=False) as recorder:
         answer(lambda request: HttpResponse("four"))
         assert rows(recorder, ring_alias) == []
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_units_beyond_a_full_queue_are_dropped_and_counted(recorder, ring_alias, monkeypatch):
+    monkeypatch.setattr(context, "closed_dropped", Tally())
+    monkeypatch.setattr(context, "CLOSED_MAX", 2)
+    monkeypatch.setattr(recorder, "wake", lambda: None)
+    for _ in range(5):
+        answer(lambda request: HttpResponse("four"))
+    assert len(rows(recorder, ring_alias)) == 2
+    assert recorder.delivery.counts().units_dropped == 3
+    assert Process.objects.using(ring_alias).get().units_dropped == 3
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_units_that_wait_too_long_for_the_store_are_dropped_and_counted(ring_alias, monkeypatch):
+    monkeypatch.setattr(units, "DUE_MAX", 2)
+    waiting = Units(ALL, with_idle=True)
+    for _ in range(3):
+        UnitOfWork("request").close()
+    waiting.take_closed()
+    waiting.decide(())
+    assert waiting.dropped == 1
+    UnitOfWork("request").close()
+    waiting.take_closed()
+    waiting.decide(())
+    assert waiting.dropped == 2
 
 
 @pytest.mark.django_db

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from sqllogs.pipeline.buffer import Buffer, Tally
+from sqllogs.pipeline.buffer import Buffer
+from sqllogs.threads import Tally
 
 
 def captured(sql: str = "SELECT 1") -> tuple:

@@ -67,6 +67,7 @@ def test_processes_are_added_up(ring_alias):
     ("changes", "words"),
     [
         ({"dropped": {"buffer_rows": 3}}, "dropped 3 records"),
+        ({"units_dropped": 4}, "dropped 4 requests"),
         ({"exported": {"sent": 9, "refused": 2}}, "not sent 2 records over OTLP (refused)"),
         ({"lag_ms": 12_345.0}, "12.3 s behind"),
     ],
