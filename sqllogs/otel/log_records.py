@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from sqllogs.otel.attributes import Attributes, Value, known, start_ns
+from sqllogs.otel.spans import Attributes, Value, known, start_ns
 from sqllogs.record import FIELDS, Record
 from sqllogs.sql.normalize import ScannedStatement
 
