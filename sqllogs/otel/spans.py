@@ -1,8 +1,8 @@
 """Make OpenTelemetry spans of queries, and count the queries of a request's span.
 
 `Attributes` follows the semantic conventions for databases; `sqllogs.otel.log_records` uses it too.
-`QuerySpans` is a sink in the writer's thread: one span per query of a sampled request, so that no driver needs
-instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread that queries and read by
+`QuerySpans` is a sink in the writer's thread: one span per query of a sampled request, so that no driver
+needs instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread that queries and read by
 `sqllogs.middleware` when the request is answered; later queries of a streamed body are not in it.
 """
 
