@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from sqllogs.otel.spans import SCHEMA_URL, Attributes, Value, known, start_ns
+from sqllogs.otel.attributes import Attributes, Value, known, start_ns
 from sqllogs.record import FIELDS, Record
 from sqllogs.sql.normalize import ScannedStatement
 
@@ -23,6 +23,7 @@ DEFAULT_RESOURCE = Resource.create()
 """Made at import: it asks its detectors in threads, which cannot be started at the end of a process."""
 PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
 """Not in the resource: backends make a stream of each resource, which would be one per process."""
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "service", "host", "pid"])
 """Fields of a record that are part of OpenTelemetry's log record, or of its resource."""

@@ -1,95 +1,19 @@
 """Make OpenTelemetry spans of queries, and count the queries of a request's span.
 
-`Attributes` follows the semantic conventions for databases; `sqllogs.otel.log_records` uses it too.
-`QuerySpans` is a sink in the writer's thread: one span per query of a sampled request, so that no driver
-needs instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread that queries and read by
-`sqllogs.middleware` when the request is answered; later queries of a streamed body are not in it.
+`QuerySpans` is a sink in the writer's thread: one span per query of a sampled request, so that no
+driver needs instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread that queries and
+read by `sqllogs.middleware` when the request is answered; later queries of a streamed body are not in it.
 """
 
-import os
-from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any
 
-from django.db import connections
-
 from sqllogs.conf import Conf
+from sqllogs.otel.attributes import Attributes, Value, known, start_ns, summary
 from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement
 
-Value = str | bool | int | float
-
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SUMMARY_MAX_CHARACTERS = 255
-
-# https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
-SYSTEMS = {"oracle": "oracle.db", "microsoft": "microsoft.sql_server"}
-"""Vendors that have another name in the conventions than in Django."""
-
-
-def summary(statement: ScannedStatement) -> str:
-    """Return the name of a query: its operation and tables."""
-    return " ".join((statement.operation, *statement.tables))[:SUMMARY_MAX_CHARACTERS]
-
-
-def start_ns(record: Record) -> int:
-    """Return when a query was sent, nanoseconds since the epoch."""
-    return (record.time - EPOCH) // timedelta(microseconds=1) * 1000
-
-
-class Attributes:
-    """Makes the attributes of records; for one thread."""
-
-    def __init__(self) -> None:
-        self._databases: dict[str, dict[str, Value]] = {}
-
-    def from_record(self, record: Record, statement: ScannedStatement) -> dict[str, Value]:
-        """Return the known attributes of a record, without the statement's text."""
-        database = self._databases.get(record.alias)
-        if database is None:
-            database = self._databases[record.alias] = _database(record.alias)
-        attributes: dict[str, Value | None] = {
-            **database,
-            "db.system.name": SYSTEMS.get(record.vendor, record.vendor),
-            "db.query.summary": summary(statement),
-            "db.operation.name": statement.operation if statement.operation != "UNKNOWN" else None,
-            "db.collection.name": statement.tables[0] if len(statement.tables) == 1 else None,
-            "db.response.status_code": record.sqlstate,
-            "db.response.returned_rows": record.rows if statement.operation == "SELECT" else None,
-            "error.type": record.error,
-            "http.route": record.route,
-            "http.request.method": record.method,
-            **_code(record.call_site),
-        }
-        return known(attributes)
-
-
-def known(attributes: dict[str, Value | None]) -> dict[str, Value]:
-    """Remove unknown values: an attribute cannot be null."""
-    return {name: value for name, value in attributes.items() if value is not None}
-
-
-def _database(alias: str) -> dict[str, Value]:
-    """Return name and address of a database from DATABASES."""
-    settings = connections.settings.get(alias, {})
-    name, host, port = (str(settings.get(key) or "") for key in ("NAME", "HOST", "PORT"))
-    attributes: dict[str, Value] = {}
-    if name:
-        attributes["db.namespace"] = os.path.basename(name) if "sqlite" in settings["ENGINE"] else name
-    if host:
-        attributes["server.address"] = host
-    if port.isdecimal():
-        attributes["server.port"] = int(port)
-    return attributes
-
-
-def _code(call_site: str | None) -> dict[str, Value]:
-    file_line, _, function = (call_site or "").partition(" ")
-    path, _, line = file_line.rpartition(":")
-    if not line.isdecimal():
-        return {}
-    return {"code.file.path": path, "code.line.number": int(line), "code.function.name": function}
 
 
 class QuerySpans:

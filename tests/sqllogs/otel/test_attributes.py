@@ -3,7 +3,7 @@
 import pytest
 
 from sqllogs.conf import Conf
-from sqllogs.otel.spans import Attributes
+from sqllogs.otel.attributes import Attributes
 from sqllogs.pipeline.resolver import Resolver
 from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.rings import database
