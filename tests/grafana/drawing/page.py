@@ -20,7 +20,7 @@ _PACKAGES = ("package.json", "package-lock.json")
 
 
 def bundled() -> Path:
-    """Return the folder of node_modules and of dist/, made anew if the sources have changed."""
+    """Return the folder of node_modules and of dist/, rebuilt if the sources have changed."""
     BUILD.mkdir(parents=True, exist_ok=True)
     if _is_new("packages", [SOURCES / name for name in _PACKAGES]):
         _copy(*_PACKAGES)
