@@ -5,10 +5,10 @@ PYTHON ?= python3
 WORKERS ?= auto
 PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels faults soak environment programs
+.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels dashboard-pictures faults soak environment programs
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Run the site with traffic on http://127.0.0.1:8000 (PORT, DEMO_SECONDS)
 	@exec $(PYTHON) -m core.demo
@@ -57,6 +57,9 @@ reference: environment ## Write the tables of docs/reference from the code
 
 panels: environment programs ## List what each dashboard panel shows for a running site
 	@.venv/bin/python -m tests.grafana.listing
+
+dashboard-pictures: environment programs ## Draw every dashboard into docs/images (TRAFFIC_S, DASHBOARDS)
+	@.venv/bin/python -m tests.grafana.drawing $(DASHBOARDS)
 
 faults: environment programs ## Let each fault happen to real processes, fail if one is not met (FAULTS="kill worker")
 	.venv/bin/python -m tests.faults $(FAULTS)

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.common import (
     StackingMode,
     TooltipDisplayMode,
 )
-from grafana_foundation_sdk.models.dashboard import DashboardLinkType, DynamicConfigValue
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, DynamicConfigValue
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues
 
 from grafana import promql
@@ -111,7 +111,18 @@ def lines(
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+    _color_by_status(panel)
     return panel.override_by_regexp("/.*/", [prop("links", links)]) if links else panel
+
+
+_STATUS_COLORS = (("2", "green"), ("3", "blue"), ("4", "orange"), ("5", "red"))
+
+
+def _color_by_status(panel: timeseries.Panel | piechart.Panel) -> None:
+    """Colour lines and slices of a status, or of a class of it, by its meaning."""
+    for digit, color in _STATUS_COLORS:
+        fixed = prop("color", {"mode": "fixed", "fixedColor": color})
+        panel.override_by_regexp(f"/^{digit}([0-9][0-9]|xx)/", [fixed])
 
 
 def shares(title: str, about: str, expression: str, legend: str, *, width: int = 8) -> piechart.Panel:
@@ -123,7 +134,7 @@ def shares(title: str, about: str, expression: str, legend: str, *, width: int =
         .placement(LegendPlacement.RIGHT)
         .values([PieChartLegendValues.VALUE, PieChartLegendValues.PERCENT])
     )
-    return (
+    panel = (
         piechart.Panel()
         .title(title)
         .description(about)
@@ -137,6 +148,8 @@ def shares(title: str, about: str, expression: str, legend: str, *, width: int =
         .height(8)
         .span(width)
     )
+    _color_by_status(panel)
+    return panel
 
 
 def ranking(
@@ -216,5 +229,6 @@ def page(title: str, uid: str, about: str) -> dashboard.Dashboard:
         .timezone("browser")
         .time("now-1h", "now")
         .refresh("30s")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(others)
     )

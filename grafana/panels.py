@@ -23,6 +23,22 @@ AnyPanel = Builder[Panel]
 COUNT = "locale"
 """Unit of counts: 2,346 rather than 2.35 K."""
 
+_HEADERS = {
+    "id": ("Record", 75), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 95), "time": ("Time", 175),
+    "last_seen": ("Last seen", 175), "duration_ms": ("Duration", 80), "operation": ("Operation", 85),
+    "sql": ("SQL", 0), "rows": ("Rows", 65), "alias": ("Database", 80), "kind": ("Kind", 75),
+    "method": ("Method", 70), "view": ("View", 170), "route": ("Route", 160), "status": ("Status", 65),
+    "error": ("Error", 110), "call_site": ("Call site", 170), "group": ("Group", 0), "calls": ("Calls", 75),
+    "load_percent": ("Load", 120), "total_ms": ("Total", 75), "mean_ms": ("Mean", 75), "p95_ms": ("p95", 75),
+    "max_ms": ("Max", 75), "errors": ("Errors", 65), "repeats": ("Repeats", 75), "queries": ("Queries", 75),
+    "times_per_request": ("Times", 65), "requests": ("Requests", 80), "remedy": ("Remedy", 110),
+    "advice": ("Advice", 0), "duplicates": ("Duplicates", 90), "worst_repeat": ("Worst", 65),
+    "share_percent": ("SQL share", 85),
+}  # fmt: skip
+"""Header and width in pixels of a column; 0 takes the rest. Without a width a column takes at least 150."""
+_WRAPPED = ("sql", "advice")
+_COUNTS = ("calls", "rows", "errors", "queries", "requests", "duplicates")
+
 NO_RECORDS = "No query in this time range matches the filters"
 
 
@@ -86,7 +102,7 @@ def chart(title: str, description: str, query: Builder[Dataquery]) -> timeseries
 def listing(title: str, description: str, query: Builder[Dataquery], order: tuple[str, ...]) -> table.Panel:
     """Return a table of full width with columns in this order."""
     places = {name: index for index, name in enumerate(order)}
-    return (
+    panel = (
         table.Panel()
         .title(title)
         .description(description)
@@ -102,6 +118,21 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
         .inspect(True)
         .span(24)
     )
+    for name in order:
+        panel.override_by_name(name, _column(name))
+    return panel
+
+
+def _column(name: str) -> list[DynamicConfigValue]:
+    header, width = _HEADERS[name]
+    found = [prop("displayName", header)]
+    if width:
+        found.append(prop("custom.width", width))
+    if name in _WRAPPED:
+        found.append(prop("custom.wrapText", True))
+    if name in _COUNTS:
+        found.append(prop("unit", COUNT))
+    return found
 
 
 def transformation(identifier: str, **options: object) -> DataTransformerConfig:

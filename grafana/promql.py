@@ -90,7 +90,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 def quantiles(metric: str, labels: str) -> list[prometheus.Dataquery]:
     """Return range queries for p50, p95 and p99 of a histogram."""
     return [
-        over_time(quantile(share, metric, labels), f"p{share * 100:g}", ref=ref, exemplars=True)
+        over_time(quantile(share, metric, labels), f"p{share * 100:g}", ref=ref, exemplars=metric != LATENCY)
         for ref, share in zip("ABC", QUANTILES, strict=True)
     ]
 

@@ -69,7 +69,6 @@ def _over_time() -> list[AnyPanel]:
                     quantile(share, LATENCY, VIEW_METHOD, "view"),
                     f"{{{{view}}}} p{share * 100:g}",
                     ref=ref,
-                    exemplars=True,
                 )
                 for ref, share in _QUANTILES
             ),

@@ -8,8 +8,13 @@ import json
 from urllib.parse import quote
 
 from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
-from grafana_foundation_sdk.models.common import GraphDrawStyle, ScaleDistribution, VisibilityMode
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, FieldColorModeId
+from grafana_foundation_sdk.models.common import (
+    GraphDrawStyle,
+    GraphGradientMode,
+    ScaleDistribution,
+    VisibilityMode,
+)
+from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from grafana import events, metric_panels, panels
 from grafana import sql_logs_figures as figures
@@ -23,8 +28,8 @@ NEWEST = "1000"
 """Records that a chart requests: the maximum of one API response."""
 
 _TABLE = (
-    "time", "duration_ms", "operation", "sql", "rows", "alias", "kind", "method", "view", "status",
-    "error", "call_site", "trace_id", "id",
+    "id", "trace_id", "time", "duration_ms", "sql", "rows", "alias", "kind", "method", "view",
+    "status", "error", "call_site",
 )  # fmt: skip
 
 
@@ -38,8 +43,13 @@ def _counted(**params: str) -> Query:
 
 
 def _count() -> stat.Panel:
-    about = "Queries in the time range that match the filters. Limited to the API's cap."
-    return panels.figure("Queries", about, _counted(), "count")
+    about = "Queries in the time range that match the filters."
+    query = Query(
+        path="stats/",
+        columns=columns("calls"),
+        params=variables.FILTERS | {"group_by": "kind", "limit": "100"},
+    )
+    return panels.figure("Queries", about, query, "calls", "sum")
 
 
 def _p95() -> stat.Panel:
@@ -95,6 +105,8 @@ def _duration() -> timeseries.Panel:
         .point_size(4)
         .scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
         .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        # Otherwise the whole line has the colour of its last value.
+        .gradient_mode(GraphGradientMode.SCHEME)
         .thresholds(panels.slow())
         .span(24)
     )
@@ -128,9 +140,8 @@ _RECORD_LINKS = [link("Record in the SQL log", f"{variables.SITE}${{__value.raw}
 def _table(title: str, about: str, **params: str) -> table.Panel:
     return (
         panels.listing(title, about, _records(*_TABLE, **params), _TABLE)
-        .override_by_name("time", [prop("custom.width", 180)])
-        .override_by_name("duration_ms", [prop("unit", "ms"), prop("custom.width", 110)])
-        .override_by_name("sql", [prop("custom.width", 520)])
+        .override_by_name("duration_ms", [prop("unit", "ms")])
+        .override_by_name("sql", [prop("custom.wrapText", False)])  # as many records as fit
         .override_by_name("trace_id", [prop("links", _TRACE_LINKS)])
         .override_by_name("id", [prop("links", _RECORD_LINKS)])
     )
@@ -155,7 +166,7 @@ def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
     about = "Every SQL statement of the site, from the SQL log at /sql-logs/, next to the site's metrics."
     board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
-    board.tooltip(DashboardCursorSync.CROSSHAIR).variables(variables.build()).annotation(events.annotation())
+    board.variables(variables.build()).annotation(events.annotation())
     for title, parts in (
         ("Now", (_count(), _p95(), _slowest(), _failed(), _health())),
         ("Duration and frequency", (*figures.charts(), *metrics.load())),

@@ -23,12 +23,12 @@ _FIGURES = (
     "route", "last_seen",
 )  # fmt: skip
 _SUSPECTS = (
-    "sql", "times_per_request", "requests", "total_ms", "call_site", "route", "remedy", "advice",
-    "fingerprint", "trace_id",
+    "fingerprint", "trace_id", "sql", "advice", "times_per_request", "requests", "total_ms", "call_site",
+    "route", "remedy",
 )  # fmt: skip
 _REQUESTS = (
-    "time", "method", "route", "queries", "duplicates", "worst_repeat", "total_ms", "share_percent",
-    "errors", "status", "trace_id",
+    "trace_id", "time", "method", "route", "queries", "duplicates", "worst_repeat", "total_ms",
+    "share_percent", "errors", "status",
 )  # fmt: skip
 _STATEMENT = [link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True)]
 _MILLISECONDS = ("total_ms", "mean_ms", "p95_ms", "max_ms")
@@ -71,11 +71,9 @@ def statements() -> table.Panel:
         "The 100 statements with the highest load, without parameter values; repeats is how often one line "
         "of code ran the statement in one request, at most."
     )
-    names = ("sql", *_FIGURES, "fingerprint")
+    names = ("fingerprint", "sql", *_FIGURES)
     panel = _by_load("Statements by load", about, "fingerprint", names)
-    return panel.override_by_name("sql", [prop("custom.width", 420)]).override_by_name(
-        "fingerprint", [prop("links", _STATEMENT)]
-    )
+    return panel.override_by_name("fingerprint", [prop("links", _STATEMENT)])
 
 
 def groups() -> table.Panel:
@@ -85,7 +83,7 @@ def groups() -> table.Panel:
     )
     panel = _by_load(f"Load by {_BY}", about, _BY, ("group", *_FIGURES))
     records = [link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True)]
-    return panel.override_by_name("group", [prop("links", records), prop("custom.width", 300)])
+    return panel.override_by_name("group", [prop("links", records)])
 
 
 def _by_load(title: str, about: str, by: str, names: tuple[str, ...]) -> table.Panel:
@@ -93,7 +91,12 @@ def _by_load(title: str, about: str, by: str, names: tuple[str, ...]) -> table.P
     panel = panels.listing(title, about, Query(path="stats/", columns=columns(*names), params=params), names)
     for name in _MILLISECONDS:
         panel.override_by_name(name, [prop("unit", "ms")])
-    gauge = [prop("unit", "percent"), prop("custom.cellOptions", {"type": "gauge"})]
+    gauge = [
+        prop("unit", "percent"),
+        prop("min", 0),  # or the longest gauge would be as long as the largest number of any column
+        prop("max", 100),
+        prop("custom.cellOptions", {"type": "gauge"}),
+    ]
     return panel.override_by_name("load_percent", gauge).height(10)
 
 
@@ -106,12 +109,11 @@ def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
     query = Query(path="repeats/", columns=columns(*_SUSPECTS), params=variables.FILTERS | {"limit": "50"})
     return (
         panels.listing("N+1 suspects", about, query, _SUSPECTS)
-        .override_by_name("sql", [prop("custom.width", 420)])
         .override_by_name("total_ms", [prop("unit", "ms")])
         .override_by_name("fingerprint", [prop("links", _STATEMENT)])
         .override_by_name("trace_id", [prop("links", trace_links)])
         .no_value("No N+1 suspect in this time range")
-        .height(8)
+        .height(11)
     )
 
 

@@ -19,10 +19,9 @@ from sqllogs.capture import wrapper
 from sqllogs.capture.connection import Overrides
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import exporter, instruments, multiprocess
-from sqllogs.pipeline import forks
+from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
-from sqllogs.pipeline.forks import process_mark
-from sqllogs.pipeline.process_ends import ProcessEnds
+from sqllogs.pipeline.processes import ProcessEnds, process_mark
 from sqllogs.record import UNIT, Captured, Sample
 from sqllogs.threads import RLock
 
@@ -149,9 +148,9 @@ class Recorder:
     def wake(self) -> None:
         """Start the writer, if need be without a record, so that the metrics' sink gets its counts."""
         writer = self.own_writer()
-        if writer.started or forks.is_loading():
+        if writer.started or processes.is_loading():
             return
-        writer.start(has_thread=forks.threads_run())
+        writer.start(has_thread=processes.threads_run())
         if not writer.has_thread:
             request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
 
@@ -198,7 +197,7 @@ class Recorder:
         self._process = process
         if multiprocess.slots is not None:
             multiprocess.slots.leave()
-        if forks.is_first_worker():
+        if processes.is_first_worker():
             inherited.buffer.move_to(process.buffer)
         return process
 

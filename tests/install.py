@@ -18,6 +18,8 @@ from tests.programs import (
     INITDB,
     MARIADB_INSTALL,
     MARIADBD,
+    NODE,
+    NPM,
     PGBOUNCER,
     PROMETHEUS,
     PROMTOOL,
@@ -32,7 +34,9 @@ NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/no-cluster-for-tests.c
 
 
 def main() -> None:
-    needed = missing(INITDB, CHROMIUM, CURL, MARIADBD, MARIADB_INSTALL, PGBOUNCER, PROMETHEUS, PROMTOOL)
+    needed = missing(
+        INITDB, CHROMIUM, CURL, MARIADBD, MARIADB_INSTALL, NODE, NPM, PGBOUNCER, PROMETHEUS, PROMTOOL
+    )
     if not needed:
         return
     install = command(*needed)

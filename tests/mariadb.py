@@ -4,56 +4,24 @@ Feeds the fixture `mariadb`. Django connects with PyMySQL or mysqlclient, see `t
 """
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ports import free_port
-from tests.postgresql import unprivileged
+from tests.database_server import DatabaseServer
 from tests.programs import MARIADB_INSTALL, MARIADBD, find
 
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
 
-
-class Server:
-    """One server, which runs for the time of a `with` block and of which nothing is left after it."""
-
-    host = "127.0.0.1"
+class Server(DatabaseServer):
+    name = "MariaDB"
+    engine = "django.db.backends.mysql"
     user = "tests"
-
-    def __init__(self) -> None:
-        self._owner = unprivileged()
-        self._folder = Path(tempfile.mkdtemp(prefix="sqllogs-mariadb-"))
-        self._data = self._folder / "data"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
-        self.log_path = self._folder / "log"
-
-    def __enter__(self) -> "Server":
-        try:
-            self._create()
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
-
-    def settings_dict(self, database: str) -> dict[str, Any]:
-        """Return an entry for Django's DATABASES."""
-        address = {"HOST": self.host, "PORT": self.port, "USER": self.user}
-        return {"ENGINE": "django.db.backends.mysql", "NAME": database, **address}
+    stop_signal = signal.SIGTERM
+    start_timeout_s = 60.0
 
     def create_database(self, name: str, template: str = "") -> dict[str, Any]:
         """Create an empty database, or a copy of another one, in place of any of that name."""
@@ -105,53 +73,24 @@ class Server:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def start(self) -> None:
-        """Start the server unless it runs; raise RuntimeError with its log if it does not answer."""
-        if self._process:
-            return
-        options = (
-            "--no-defaults", f"--datadir={self._data}", f"--port={self.port}", "--bind-address=127.0.0.1",
-            f"--socket={self._folder}/socket", "--skip-grant-tables", "--skip-networking=0",
-            "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M",
-            # Copying a ring is a dozen CREATE TABLE, each of which waited for the disk.
-            "--innodb-flush-method=nosync", "--sync-frm=0",
-        )  # fmt: skip
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [find(MARIADBD), *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self._owner,
-            )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"MariaDB does not start:\n{self.log_path.read_text()}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        finally:
-            process.kill()
-            process.wait()
-
-    def _create(self) -> None:
+    def _make(self) -> None:
         self._data.mkdir()
         if self._owner:
-            for folder in (self._folder, self._data):
-                os.chown(folder, self._owner["user"], self._owner["group"])
+            os.chown(self._data, self._owner["user"], self._owner["group"])
         install = [
             find(MARIADB_INSTALL), "--no-defaults", f"--datadir={self._data}", "--skip-test-db",
             "--auth-root-authentication-method=normal",
         ]  # fmt: skip
         subprocess.run(install, check=True, capture_output=True, **self._owner)
+
+    def _command(self) -> list[str | Path]:
+        return [
+            find(MARIADBD), "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
+            "--bind-address=127.0.0.1", f"--socket={self._folder}/socket", "--skip-grant-tables",
+            "--skip-networking=0", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M",
+            # Copying a ring is a dozen CREATE TABLE, each of which waited for the disk.
+            "--innodb-flush-method=nosync", "--sync-frm=0",
+        ]  # fmt: skip
 
     def _answers(self) -> bool:
         import pymysql

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.database_server import unprivileged
 from tests.ports import free_port
-from tests.postgresql import unprivileged
 from tests.programs import PGBOUNCER, find
 
 START_TIMEOUT_S = 10.0

@@ -4,12 +4,8 @@ Feeds the fixtures `postgresql` and `fragile_postgresql`, and the benchmarks.
 """
 
 import os
-import pwd
-import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,11 +14,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.ports import free_port
+from tests.database_server import DatabaseServer
 from tests.programs import INITDB, find
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 20.0
 INITDB_OPTIONS = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
 CONFIGURATION = """
 listen_addresses = '127.0.0.1'
@@ -35,44 +29,25 @@ log_line_prefix = '%m [%p] %d '
 """
 
 
-class Cluster:
-    """One server, which runs for the time of a `with` block and of which nothing is left after it."""
+class Cluster(DatabaseServer):
+    """Its log has each statement that it received."""
 
-    host = "127.0.0.1"
+    name = "PostgreSQL"
+    engine = "django.db.backends.postgresql"
     user = "postgres"
+    stop_signal = signal.SIGINT
+    start_timeout_s = 30.0
 
     def __init__(self) -> None:
+        super().__init__()
         self._binaries = find(INITDB).resolve().parent
-        self._owner = unprivileged()
-        # Not in pytest's own temporary folder: that is closed to the server's user.
-        self._folder = Path(tempfile.mkdtemp(prefix="sqllogs-postgresql-"))
-        self._data = self._folder / "data"
-        self._process: subprocess.Popen[bytes] | None = None
         self._paused: list[int] = []
-        self.port = free_port()
-        self.log_path = self._folder / "log"
-        """The server's log, with each statement that it received."""
-
-    def __enter__(self) -> "Cluster":
-        try:
-            self._make()
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
 
     def dsn(self, database: str = "postgres") -> str:
         return f"host={self.host} port={self.port} user={self.user} dbname={database} connect_timeout=5"
 
     def settings_dict(self, database: str = "postgres") -> dict[str, Any]:
-        """Return an entry for Django's DATABASES."""
-        address = {"HOST": self.host, "PORT": self.port, "USER": self.user}
-        return {"ENGINE": "django.db.backends.postgresql", "NAME": database, **address}
+        return super().settings_dict(database)
 
     def create_database(self, name: str, template: str = "template1") -> dict[str, Any]:
         """Make a copy of a template, in place of a database of that name; return its entry for DATABASES."""
@@ -87,31 +62,9 @@ class Cluster:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def start(self) -> None:
-        """Start the server unless it runs; raise RuntimeError with its log when it does not answer."""
-        if self._process:
-            return
-        command = [self._binaries / "postgres", "-D", self._data, "-p", str(self.port)]
-        with self.log_path.open("ab") as log:
-            # In a new session, so that Ctrl-C reaches only pytest, which then stops the server.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self._owner,
-            )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL does not start:\n{self.log_path.read_text()}")
-            time.sleep(0.02)
-
     def stop(self) -> None:
-        """Stop the server in good order, its connections cut."""
         self.resume()
-        self._end(signal.SIGINT)
+        super().stop()
 
     def kill(self) -> None:
         """End all of the server's processes at once, as a power cut does."""
@@ -137,37 +90,19 @@ class Cluster:
         _send(processes, signal.SIGCONT)
 
     def _make(self) -> None:
-        if self._owner:
-            os.chown(self._folder, self._owner["user"], self._owner["group"])
         command = [self._binaries / "initdb", f"--pgdata={self._data}", *INITDB_OPTIONS]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._owner)
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(CONFIGURATION)
+
+    def _command(self) -> list[str | Path]:
+        return [self._binaries / "postgres", "-D", self._data, "-p", str(self.port)]
 
     def _answers(self) -> bool:
         with suppress(psycopg.OperationalError):
             self.execute("SELECT 1")
             return True
         return False
-
-    def _end(self, signum: int) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(signum)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def unprivileged() -> dict[str, Any]:
-    """Return the options that make a subprocess not root, which PostgreSQL refuses to be."""
-    if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
 def _send(processes: list[int], signum: int) -> None:

@@ -46,6 +46,8 @@ MARIADB_INSTALL = Program(
 )
 CURL = Program(names=("curl",), folders=(), debian="curl", homebrew="curl")
 PROMETHEUS = Program(names=("prometheus",), folders=(), debian="prometheus", homebrew="prometheus")
+NODE = Program(names=("node", "nodejs"), folders=(), debian="nodejs", homebrew="node")
+NPM = Program(names=("npm",), folders=(), debian="npm", homebrew="node")
 PROMTOOL = Program(names=("promtool",), folders=(), debian="prometheus", homebrew="prometheus")
 
 

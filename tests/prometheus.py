@@ -22,7 +22,7 @@ class Prometheus:
     """A server that scrapes one port of this machine each second; a context manager."""
 
     def __init__(self, folder, target_port):
-        self._url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._log = folder / "prometheus.log"
         path = folder / "prometheus.yml"
         path.write_text(configuration(target_port))
@@ -30,7 +30,7 @@ class Prometheus:
             find(PROMETHEUS),
             f"--config.file={path}",
             f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={self._url.removeprefix('http://')}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
             "--enable-feature=exemplar-storage",
         ]
 
@@ -42,7 +42,7 @@ class Prometheus:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(requests.RequestException):
-                if requests.get(f"{self._url}/-/ready", timeout=5).ok:
+                if requests.get(f"{self.url}/-/ready", timeout=5).ok:
                     return self
             time.sleep(0.1)
         self.__exit__()
@@ -58,7 +58,7 @@ class Prometheus:
 
     def get(self, path, **parameters):
         """Return `data` of an answer of the API; an error of its is a failure with its words."""
-        answer = requests.get(f"{self._url}/api/v1/{path}", params=parameters, timeout=30).json()
+        answer = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 

@@ -5,10 +5,11 @@ Feeds the fixtures `site`, `manage` and `server`.
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,9 @@ class Server:
 @pytest.fixture
 def site(tmp_path):
     """The environment of a site with new databases; a test may change it before it starts anything."""
+    # Of two processes that switch a new file to WAL at once, one finds it locked and does not wait.
+    with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
     return os.environ | {
         "DATA_DIR": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "core.settings",

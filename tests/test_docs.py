@@ -77,8 +77,8 @@ def test_reference_has_every_field_of_every_answer():
 
 
 def test_every_make_target_is_named_and_exists():
-    targets = set(re.findall(r"^([a-z]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:`|^|PORT=\d+ )make ([a-z]+)", TEXT, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^|PORT=\d+ )make ([a-z-]+)", TEXT, re.MULTILINE))
     assert named == targets - {"help"}  # `make` alone is that
 
 

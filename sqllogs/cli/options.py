@@ -35,6 +35,7 @@ class Subcommand:
 _DESTINATION_PREFIX = "filter_"
 """Keeps filters apart from the options that every Django command has, such as --settings."""
 
+TABLE_ROWS = 20
 WATCH_INTERVAL_S = 2.0
 
 
@@ -83,6 +84,15 @@ def add_ordering(parser: CommandParser, names: Iterable[str], default: str) -> N
         help=_("%(names)s; a leading - sorts descending [--ordering=%(default)s]")
         % {"names": ", ".join(names), "default": default},
     )
+
+
+def add_table_options(parser: CommandParser, orderings: Iterable[str], default: str, limit_help: str) -> None:
+    """Add what all tables have: their order, size and form, and the filters."""
+    add_ordering(parser, orderings, default)
+    add_limit(parser, TABLE_ROWS, limit_help)
+    add_json(parser)
+    add_watch(parser)
+    add_filters(parser)
 
 
 def query(options: Mapping[str, Any], *names: str) -> QueryDict:

@@ -37,10 +37,7 @@ def _show_health(command: BaseCommand, options: Mapping[str, Any]) -> None:
         nonlocal status
         state = health()
         status = state.status
-        if screen.as_json:
-            screen.json(state)
-        else:
-            _print_health(screen, state)
+        screen.show(state, _print_health)
 
     repeat_every(screen, options["watch"], show)
     if status != "ok":

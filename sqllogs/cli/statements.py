@@ -21,33 +21,20 @@ from sqllogs.read import explain
 from sqllogs.read.n_plus_one import DEFAULT_ORDERING, ORDERINGS, RepeatRow, RepeatsAnswer
 from sqllogs.sql.format import break_lines, truncate_sql
 
-REPEATS_ROWS = 20
 FINGERPRINT_DIGITS = 16
 
 
 def _add_repeats_arguments(parser: CommandParser) -> None:
-    shared.add_ordering(parser, ORDERINGS, DEFAULT_ORDERING)
-    shared.add_limit(parser, REPEATS_ROWS, _("maximum number of rows"))
-    shared.add_json(parser)
-    shared.add_watch(parser)
-    shared.add_filters(parser)
+    shared.add_table_options(parser, ORDERINGS, DEFAULT_ORDERING, _("maximum number of rows"))
 
 
 def _show_repeats(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
     query = shared.query(options, "ordering", "limit")
-
-    def show() -> None:
-        answer = read_repeats(query)
-        if screen.as_json:
-            screen.json(answer)
-        else:
-            _show_table(screen, answer)
-
-    repeat_every(screen, options["watch"], show)
+    repeat_every(screen, options["watch"], lambda: screen.show(read_repeats(query), _print_repeats))
 
 
-def _show_table(screen: Screen, answer: RepeatsAnswer) -> None:
+def _print_repeats(screen: Screen, answer: RepeatsAnswer) -> None:
     if not answer.results:
         message = _(
             "No N+1 found: no line ran the same statement %(count)s times or more in one request, command "
@@ -113,9 +100,10 @@ def _explain(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
     statement = _parse_statement(options["statement"].strip())
     plan = explain.explain(statement, alias=options["alias"], may_change=options["may_change"])
-    if screen.as_json:
-        screen.json(plan)
-        return
+    screen.show(plan, _print_plan)
+
+
+def _print_plan(screen: Screen, plan: explain.Plan) -> None:
     for line in break_lines(plan.sql).split("\n"):
         screen.line(printable(line))
     screen.line()

@@ -18,7 +18,6 @@ from sqllogs.cli.table import Screen, repeat_every
 from sqllogs.read.parameters import SOURCES
 from sqllogs.read.stats import DEFAULT_ORDERING, ORDERINGS, StatsAnswer
 
-ROWS = 20
 TOP_RANGE = "now-5m"
 TOP_OTHER_LINES = 4
 """Lines of the terminal that `top` needs for anything but statements: summary, title, header and prompt."""
@@ -27,25 +26,13 @@ TOP_OTHER_LINES = 4
 def _add_stats_arguments(parser: CommandParser) -> None:
     shared.add_group_by(parser)
     parser.add_argument("--source", choices=SOURCES, help=_("read the ring or the statistics [auto]"))
-    shared.add_ordering(parser, ORDERINGS, DEFAULT_ORDERING)
-    shared.add_limit(parser, ROWS, _("maximum number of rows"))
-    shared.add_json(parser)
-    shared.add_watch(parser)
-    shared.add_filters(parser)
+    shared.add_table_options(parser, ORDERINGS, DEFAULT_ORDERING, _("maximum number of rows"))
 
 
 def _show_stats(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
     query = shared.query(options, *STATS_PARAMETERS)
-
-    def show() -> None:
-        answer = read_stats(query)
-        if screen.as_json:
-            screen.json(answer)
-        else:
-            rendering.show_stats(screen, answer)
-
-    repeat_every(screen, options["watch"], show)
+    repeat_every(screen, options["watch"], lambda: screen.show(read_stats(query), rendering.show_stats))
 
 
 STATS = Subcommand(
@@ -58,11 +45,9 @@ STATS = Subcommand(
 def _add_top_arguments(parser: CommandParser) -> None:
     shared.add_group_by(parser)
     parser.add_argument("--once", action="store_true", help=_("print once, without refreshing"))
-    shared.add_ordering(parser, ORDERINGS, DEFAULT_ORDERING)
-    shared.add_limit(parser, ROWS, _("maximum number of rows; a terminal shows those that fit"))
-    shared.add_json(parser)
-    shared.add_watch(parser)
-    shared.add_filters(parser)
+    shared.add_table_options(
+        parser, ORDERINGS, DEFAULT_ORDERING, _("maximum number of rows; a terminal shows those that fit")
+    )
 
 
 def _show_top(command: BaseCommand, options: Mapping[str, Any]) -> None:
@@ -79,10 +64,10 @@ def _show_top(command: BaseCommand, options: Mapping[str, Any]) -> None:
 def _show_top_once(screen: Screen, query: QueryDict, limit: int) -> None:
     if screen.height is not None:
         query["limit"] = str(max(1, min(limit, screen.height - TOP_OTHER_LINES)))
-    answer = read_stats(query)
-    if screen.as_json:
-        screen.json(answer)
-        return
+    screen.show(read_stats(query), _print_top)
+
+
+def _print_top(screen: Screen, answer: StatsAnswer) -> None:
     screen.line(_summary(answer, screen))
     rendering.show_stats(screen, answer)
 

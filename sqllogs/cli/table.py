@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
@@ -19,6 +19,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from sqllogs.sql.format import cut
+
+Answer = TypeVar("Answer")
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 CLEAR = "\033[H\033[2J\033[3J"
@@ -67,6 +69,13 @@ class Screen:
         """Write an answer with the field names of the API; without indent it is one line."""
         option = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
         self.line(orjson.dumps(data, option=option).decode())
+
+    def show(self, answer: Answer, print_answer: Callable[["Screen", Answer], None]) -> None:
+        """Write an answer as JSON if that was asked for, else by a function."""
+        if self.as_json:
+            self.json(answer)
+        else:
+            print_answer(self, answer)
 
     def clear(self) -> None:
         if self.is_terminal:

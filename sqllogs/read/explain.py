@@ -22,8 +22,7 @@ from sqllogs.models import SQLLog, Statement
 from sqllogs.read import records, ring
 from sqllogs.read.ring import Ordering, Window
 from sqllogs.record import RecordJSON, error_code
-from sqllogs.sql.plan import redact_plan
-from sqllogs.sql.preparable import Preparable, preparable
+from sqllogs.sql.explainable import Preparable, preparable, redact_plan
 from sqllogs.storage.connection import close_connection, open_connection
 
 TIMEOUT_MS = 3_000

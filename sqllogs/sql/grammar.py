@@ -9,8 +9,14 @@ no other begins with, so that the search skips all others at once.
 """
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+# Before 3.11.5 a possessive group loses what it has matched: https://github.com/python/cpython/issues/106052.
+# A greedy one matches the same here, because what is in it stays possessive; a failure takes longer.
+_HAS_POSSESSIVE_GROUPS = sys.version_info >= (3, 11, 5)
+_POSSESSIVE_GROUP = r"\)([*+?])\+"
 
 
 class Expression:
@@ -24,7 +30,8 @@ class Expression:
     def __getattr__(self, name: str) -> Any:
         if name not in self.METHODS:
             raise AttributeError(name)
-        compiled = re.compile(self.pattern, self.flags)
+        pattern = self.pattern if _HAS_POSSESSIVE_GROUPS else re.sub(_POSSESSIVE_GROUP, r")\1", self.pattern)
+        compiled = re.compile(pattern, self.flags)
         vars(self).update({method: getattr(compiled, method) for method in self.METHODS})
         return vars(self)[name]
 

@@ -5,11 +5,11 @@ cores may not get a batch written.
 """
 
 from sqllogs import recorder
-from sqllogs.pipeline import process_ends, writer
+from sqllogs.pipeline import processes, writer
 
 TIMEOUT_S = 100.0
 
 recorder.EXIT_TIMEOUT_S = TIMEOUT_S
 recorder.flush.__defaults__ = (TIMEOUT_S,)
-process_ends.POOL_FLUSH_TIMEOUT_S = TIMEOUT_S
+processes.POOL_FLUSH_TIMEOUT_S = TIMEOUT_S
 writer.FORK_FILE_TIMEOUT_S = TIMEOUT_S

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from sqllogs.models import Process, SQLLog
-from sqllogs.pipeline import forks
+from sqllogs.pipeline import processes
 from tests.sqllogs.test_servers import (
     asked,
     assert_all_stored,
@@ -110,7 +110,7 @@ def test_child_of_a_fork_in_c_that_sends_no_query_ends_at_once(site, tmp_path, r
 
 
 def test_mark_of_a_process_is_false_in_its_fork():
-    for mark in (forks.process_mark(), forks._Pid()):
+    for mark in (processes.process_mark(), processes._Pid()):
         assert mark[0]
         pid = os.fork()
         if pid == 0:

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from django.contrib.auth.models import User
 from django.db import connections
-from django.urls import set_script_prefix
 
 from sqllogs.models import Review
 from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import fill, put_statement, put_statistics
+from tests.sqllogs.hosts import settings_of
 from tests.sqllogs.pages import Page
 from tests.sqllogs.slow_queries import A, login, visible_text
 
@@ -108,14 +108,8 @@ def test_pages_are_those_of_the_normal_host(client, settings, host):
     assert {answer[0] for answer in expected.values()} == {200, 302}
     assert "1,234" in repr(expected[f"{RECORDS}1233/change/"])
     Review.objects.update(status="reviewed", by="ann", at=NOW - timedelta(minutes=5), note="1,234")
-    for name, value in host.items():
-        setattr(settings, name, value)
-    prefix = host.get("FORCE_SCRIPT_NAME", "")
-    set_script_prefix(f"{prefix}/")
-    try:
+    with settings_of(host, settings) as prefix:
         given = answers(client)
-    finally:
-        set_script_prefix("/")
     for question, answer in expected.items():
         assert without(prefix, given[question]) == repr(answer).split(", "), question
 

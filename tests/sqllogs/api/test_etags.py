@@ -8,7 +8,7 @@ from django.core.management import call_command
 from sqllogs.models import Process, RingHead
 from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
-from tests.sqllogs.recording import TIMEOUT_S, recording
+from tests.sqllogs.recording import TIMEOUT_S, recording, send_one
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
 URL = "/sql-logs/"
@@ -52,21 +52,9 @@ def test_same_range_is_answered_once_until_something_is_written(path, ask):
 def test_a_batch_of_the_writer_is_seen(ring_alias, ask):
     with recording(ring_alias) as recorder:
         assert [ask("").status_code for _ in range(2)] == [200, 304]
-        recorder.wrapper(lambda *_: None, "SELECT 1", None, False, CONTEXT)
+        send_one(recorder)
         assert recorder.writer.flush(TIMEOUT_S)
         assert [ask("").status_code for _ in range(2)] == [200, 304]
-
-
-class _Cursor:
-    class cursor:
-        rowcount = 1
-
-
-class _Connection:
-    alias, vendor, in_atomic_block = "default", "sqlite", False
-
-
-CONTEXT = {"connection": _Connection, "cursor": _Cursor}
 
 
 def test_cleared_ring_is_no_longer_what_it_was(ring_alias, ask):

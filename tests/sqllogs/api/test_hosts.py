@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connections
-from django.urls import set_script_prefix
 
 from sqllogs.models import Event
 from sqllogs.read.records import rfc3339
 from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader
+from tests.sqllogs.hosts import settings_of
 from tests.sqllogs.pages import URL, Page
-from tests.sqllogs.recording import TIMEOUT_S, recording
+from tests.sqllogs.recording import TIMEOUT_S, recording, send_one
 
 TRACE = "ab" * 16
 # A range in the past, so that an answer does not depend on the clock.
@@ -85,14 +85,8 @@ HOSTS = [
 def test_answers_are_those_of_the_normal_host(client, settings, host):
     expected = answers(client)
     assert {status for status, _ in expected.values()} == {200, 400, 404}
-    for name, value in host.items():
-        setattr(settings, name, value)
-    prefix = host.get("FORCE_SCRIPT_NAME", "")
-    set_script_prefix(f"{prefix}/")
-    try:
+    with settings_of(host, settings) as prefix:
         given = answers(client)
-    finally:
-        set_script_prefix("/")
     for question, answer in expected.items():
         found = repr(given[question]).replace(f"{prefix}/", "/") if prefix else repr(given[question])
         if "LANGUAGE_CODE" in host and answer[0] >= 400:
@@ -111,7 +105,7 @@ def test_host_without_time_zones_reads_the_times_that_it_wrote(ring_alias, setti
     settings.USE_TZ, settings.TIME_ZONE = NAIVE.values()
     before = rfc3339(datetime.now(UTC) - timedelta(seconds=1))
     with recording(ring_alias) as recorder:
-        recorder.wrapper(lambda *_: None, "SELECT 1", None, False, CONTEXT)
+        send_one(recorder)
         assert recorder.writer.flush(TIMEOUT_S)
     after = rfc3339(datetime.now(UTC) + timedelta(seconds=1))
     client = reader()
@@ -120,15 +114,3 @@ def test_host_without_time_zones_reads_the_times_that_it_wrote(ring_alias, setti
     assert before < record["time"] < after
     assert before < row["last_seen"] < after
     assert client.get(URL, {"to": "now-1m"}).json()["results"] == []
-
-
-class _Cursor:
-    class cursor:
-        rowcount = 1
-
-
-class _Connection:
-    alias, vendor, in_atomic_block = "default", "sqlite", False
-
-
-CONTEXT = {"connection": _Connection, "cursor": _Cursor}

@@ -60,6 +60,7 @@ def kept(connection):
         (lambda cursor: cursor.fetchone(), 1),
         (lambda cursor: cursor.fetchmany(2), 2),
         (lambda cursor: [cursor.fetchmany(2), cursor.fetchmany(2), cursor.fetchone()], 5),
+        (lambda cursor: [cursor.fetchmany(5), cursor.fetchone(), cursor.fetchmany(5)], 5),
         (lambda cursor: cursor.fetchall(), 5),
         (lambda cursor: list(cursor), 5),
         (lambda cursor: [cursor.fetchone(), *cursor], 5),

@@ -14,9 +14,8 @@ from sqllogs.errors import PlanError
 from sqllogs.models import Process, RingRow, SQLLog
 from sqllogs.read import explain as read_explain
 from sqllogs.read.explain import explain
+from sqllogs.sql.explainable import ORDER_NOTE, preparable, redact_plan
 from sqllogs.sql.normalize import scan
-from sqllogs.sql.plan import redact_plan
-from sqllogs.sql.preparable import ORDER_NOTE, preparable
 from tests.sqllogs.factories import put, put_statement
 from tests.sqllogs.recording import recording, stored
 from tests.sqllogs.rings import database

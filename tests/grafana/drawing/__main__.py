@@ -1,0 +1,43 @@
+"""`make dashboard-pictures`: a picture of each dashboard, dark and light, in docs/images, and their report.
+
+Starts the site with traffic, Prometheus, and the stand-in of Infinity. The report is written beside the
+bundle, because it changes on every run.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import django
+
+from tests.grafana.drawing.page import BUILD
+from tests.grafana.drawing.pictures import draw, job
+from tests.grafana.infinity import dashboards
+from tests.monitored import monitored
+
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
+TRAFFIC_S = int(os.environ.get("TRAFFIC_S", "180"))
+
+
+def main(*uids: str) -> None:
+    """Draw all dashboards, or those named; what is drawn replaces the earlier pictures."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "core.settings")
+    django.setup()  # for the addresses of the site
+    chosen = uids or [dashboard["uid"] for dashboard in dashboards().values()]
+    images = Path(os.environ.get("PICTURES", IMAGES))
+    with tempfile.TemporaryDirectory() as folder, monitored(Path(folder), TRAFFIC_S) as site:
+        span_s = max(300, TRAFFIC_S + 60)
+        jobs = [job(uid, theme, span_s) for uid in chosen for theme in ("dark", "light")]
+        reports = draw(site, jobs, BUILD / "pictures")
+    images.mkdir(parents=True, exist_ok=True)
+    for one in reports:
+        shutil.copy(BUILD / "pictures" / f"{one['name']}.png", images / f"{one['name']}.png")
+    (BUILD / "report.json").write_text(json.dumps(reports, indent=1))
+    print(f"Pictures in {images}, report in {BUILD / 'report.json'}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,38 @@
+"""Find what is wrong in the reports of drawn dashboards; each function yields sentences, none if all is well.
+
+Fed by the reports that src/main.tsx makes; feeds tests/grafana/test_pictures.py.
+"""
+
+from collections.abc import Collection, Iterator
+
+SERIES_MAX = 60
+"""A graph with more lines is no longer read."""
+
+
+def faults(report: dict, may_be_empty: Collection[str] = ()) -> Iterator[str]:
+    """Yield what a reader of the dashboard would stumble over."""
+    yield from (f"{report['uid']}: {error}" for error in report["errors"])
+    for panel in report["panels"]:
+        where = f"{report['uid']}, {panel['title']}"
+        yield from (f"{where}: {error}" for error in panel["errors"])
+        yield from (f"{where}: no variable {name}" for name in panel["missing"])
+        if panel["isEmpty"] and panel["title"] not in may_be_empty:
+            yield f"{where}: empty"
+        if len(panel["series"]) > SERIES_MAX:
+            yield f"{where}: {len(panel['series'])} lines"
+
+
+def hidden_columns(report: dict) -> Iterator[str]:
+    """Yield the columns of tables beyond the edge of their panel."""
+    for panel in report["panels"]:
+        for column in panel["columns"]:
+            if not column["visible"]:
+                yield f"{report['uid']}, {panel['title']}: {column['name']}"
+
+
+def open_gauges(report: dict) -> Iterator[str]:
+    """Yield the gauges without fixed ends, whose length depends on the other columns."""
+    for panel in report["panels"]:
+        for gauge in panel["gauges"]:
+            if (gauge.get("min"), gauge.get("max")) != (0, 100):
+                yield f"{report['uid']}, {panel['title']}: {gauge['name']}"
