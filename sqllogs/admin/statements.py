@@ -20,7 +20,7 @@ from sqllogs.admin import ReadOnlyAdmin, answer_503_when_unavailable, may_read_t
 from sqllogs.admin.statement_filters import DEFAULT_RANGE
 from sqllogs.admin.statement_list import COLUMNS, StatementChangeList, StatementGroups, statement
 from sqllogs.admin.statement_page import page_context, range_query
-from sqllogs.api.renderers import CSVRenderer, table_columns
+from sqllogs.api.responses import CSVRenderer, table_columns
 from sqllogs.errors import PlanError
 from sqllogs.models import Review, Statement
 from sqllogs.read import explain, reviews

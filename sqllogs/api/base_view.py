@@ -25,17 +25,17 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from sqllogs import __version__, conf
-from sqllogs.api import errors, limits
-from sqllogs.api.authentication import (
+from sqllogs.api import access, responses
+from sqllogs.api.access import (
     LoopbackAuthentication,
     MayRead,
     Reader,
     ReaderRequest,
+    ReaderThrottle,
     SessionAuthentication,
     TokenAuthentication,
 )
-from sqllogs.api.limits import ReaderThrottle
-from sqllogs.api.renderers import (
+from sqllogs.api.responses import (
     PLAIN_SETTINGS,
     CSVRenderer,
     NDJSONRenderer,
@@ -46,8 +46,8 @@ from sqllogs.api.renderers import (
 from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
 from sqllogs.models import VIEW_TEXT
-from sqllogs.page import renderer as page_renderer
-from sqllogs.page.renderer import HTMLPage, PageRenderer
+from sqllogs.page import frame
+from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.read.parameters import SQLLogFilter, given
 from sqllogs.read.ring import RingSnapshot, has_records_between
 
@@ -186,7 +186,7 @@ class SQLLogsView(APIView):
         )
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
-        return errors.handle
+        return responses.handle
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -200,7 +200,7 @@ class SQLLogsView(APIView):
             response.accepted_renderer = ORJSONRenderer()
             response.accepted_media_type = ORJSONRenderer.media_type
         if response.accepted_renderer.format == PageRenderer.format:
-            for name, value in page_renderer.headers().items():
+            for name, value in frame.headers().items():
                 response[name] = value
         return response
 
@@ -233,16 +233,16 @@ class SQLLogsView(APIView):
 
 
 class ReadingView(SQLLogsView):
-    """Base of the views that read the log, within the bounds of `sqllogs.api.limits`."""
+    """Base of the views that read the log, within the bounds of `sqllogs.api.access`."""
 
     throttle_classes = (ReaderThrottle,)
     read: Callable[..., Any]
     """Return the answer to a request; the arguments are those of the URL."""
 
     def get(self, request: Request, **arguments: str) -> Response:
-        with ExitStack() as self._limits, limits.time_limit():
+        with ExitStack() as self._limits, access.time_limit():
             return Response(self.read(request, **arguments))
 
     def count_long_read(self) -> None:
         """Count the rest of this read as a long one; raise TooManyReadersError."""
-        self._limits.enter_context(limits.long_read())
+        self._limits.enter_context(access.long_read())

@@ -1,6 +1,6 @@
 """Create, verify and revoke the bearer tokens of the API; only their digests are stored.
 
-Called by `sqllogs.api.authentication` in the reader's thread and by `manage.py sqllogs token`.
+Called by `sqllogs.api.access` in the reader's thread and by `manage.py sqllogs token`.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.status import HTTP_503_SERVICE_UNAVAILABLE
 
-from sqllogs.api import limits
+from sqllogs.api import access
 from sqllogs.api.base_view import (
     FORMAT,
     TABLE_AND_PAGE_RENDERERS,
@@ -30,12 +30,12 @@ from sqllogs.api.base_view import (
     length_tick,
     moving_ends_of,
 )
-from sqllogs.api.renderers import ORJSONRenderer
+from sqllogs.api.responses import ORJSONRenderer
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
 from sqllogs.page.details import detail_page, statement_page, trace_page
+from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.records import list_page
-from sqllogs.page.renderer import HTMLPage, PageRenderer
 from sqllogs.read import (
     events,
     n_plus_one,
@@ -87,7 +87,7 @@ class AggregateView(ReadingView):
         else:
             self.revalidate(scope.ring, facts, moving_ends=moving_ends)
         # Only now: a 304 costs next to nothing and must not be refused.
-        if limits.is_long(scope, chosen):
+        if access.is_long(scope, chosen):
             self.count_long_read()
 
     def with_time_chart(self, scope: Scope, answer: StatsAnswer | RequestsAnswer) -> Any:

@@ -3,13 +3,13 @@
 They read with `sqllogs.read` in the command's thread, and print tables for people or JSON for programs.
 """
 
-from sqllogs.cli import records, ring, setup, statements, stats, token
+from sqllogs.cli import records, ring, setup, statements, token
 from sqllogs.cli.options import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "setup": setup.SETUP,
-    "top": stats.TOP,
-    "stats": stats.STATS,
+    "top": statements.TOP,
+    "stats": statements.STATS,
     "repeats": statements.REPEATS,
     "tail": records.TAIL,
     "trace": records.TRACE,

@@ -1,14 +1,20 @@
 """`manage.py sqllogs setup`: print the lines that a project lacks, add them, and create the log's tables.
 
 The system checks of `sqllogs.checks.host` find missing lines, `sqllogs.storage.permissions` missing
-permissions. Runs in the command's thread; `--write` continues in a new process, which has the new settings.
+permissions. Lines become one block at the end of a file: that works however the file builds its lists, and
+leaves every other byte unchanged. Runs in the command's thread; `--write` continues in a new process, which
+has the new settings.
 """
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import unified_diff
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +29,104 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sqllogs import conf
-from sqllogs.cli import setup_edits
 from sqllogs.cli.options import Subcommand
-from sqllogs.cli.setup_edits import Edit
 from sqllogs.storage import permissions
+
+BEGIN = "# sqllogs: added by `manage.py sqllogs setup --write`, removed by `manage.py sqllogs setup --revert`"
+END = "# sqllogs: end"
+BLOCK = re.compile(rf"(\r?\n{re.escape(BEGIN)}\r?\n.*?)({END}\r?\n?)".encode(), re.DOTALL)
+
+NO_NEWLINE = "\\ No newline at end of file\n"
+LATE_IMPORT = "  # noqa: E402"
+
+FILES = ("SETTINGS_MODULE", "ROOT_URLCONF", "ASGI_APPLICATION")
+"""The settings that name the modules whose files may have a block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """The content of a file before and after a change, which is not written yet."""
+
+    path: Path
+    encoding: str
+    before: bytes
+    after: bytes
+
+    def diff(self) -> str:
+        """Return the change as a patch that `git apply -p1` takes."""
+        name = self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
+        before, after = (
+            content.decode(self.encoding).splitlines(keepends=True) for content in (self.before, self.after)
+        )
+        lines = unified_diff(before, after, fromfile=f"a/{name}", tofile=f"b/{name}")
+        return "".join(line if line.endswith("\n") else f"{line}\n{NO_NEWLINE}" for line in lines)
+
+    def write(self) -> None:
+        self._put(self.after)
+
+    def undo(self) -> None:
+        self._put(self.before)
+
+    def _put(self, content: bytes) -> None:
+        try:
+            self.path.write_bytes(content)  # in place: links, owner and mode stay
+        except OSError as exc:
+            message = _("%(path)s cannot be written: %(error)s.")
+            raise CommandError(message % {"path": self.path, "error": exc.strerror}) from exc
+
+
+def path_of(file: str) -> Path | None:
+    """Return the source file of the module that a setting names; None if it has none."""
+    name = getattr(settings, file, None)
+    if not isinstance(name, str):
+        return None
+    if file == "ASGI_APPLICATION":
+        name = name.rpartition(".")[0]
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        return None
+    path = Path(str(spec.origin)).resolve()
+    # An installed package is not the project's, and the next installation would overwrite it.
+    return None if {"site-packages", "dist-packages"} & set(path.parts) else path
+
+
+def add(path: Path, lines: Iterable[str]) -> Edit:
+    """Add lines at the end of the block of a file, and create the block if it does not exist."""
+    before, encoding = _read(path)
+    newline = "\r\n" if b"\r\n" in before else "\n"
+
+    def encode(lines: Iterable[str]) -> bytes:
+        marked = (line + LATE_IMPORT * line.startswith("from ") + newline for line in lines)
+        return "".join(marked).encode(encoding.removesuffix("-sig"))
+
+    if block := BLOCK.search(before):
+        end = block.start(2)
+        after = before[:end] + encode(lines) + before[end:]
+    else:
+        # Begins with an empty line; in a file without a newline at its end, with that newline.
+        after = before + encode(["", BEGIN, *lines, END])
+    return Edit(path=path, encoding=encoding, before=before, after=after)
+
+
+def remove(path: Path) -> Edit:
+    """Remove the block of a file, if it has one."""
+    before, encoding = _read(path)
+    after = before
+    if block := BLOCK.search(before):
+        first, rest = before[: block.start()], before[block.end() :]
+        # If the file had no newline at its end, lines added later must not join its last line.
+        after = first + (b"\n" if rest and first and not first.endswith(b"\n") else b"") + rest
+    return Edit(path=path, encoding=encoding, before=before, after=after)
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    with path.open("rb") as file:
+        encoding, _ = tokenize.detect_encoding(file.readline)
+    return path.read_bytes(), encoding
+
 
 DATABASE_INCOMPLETE, NEEDS_MANUAL_FIX = 4, 5
 """Exit codes if no line is missing, but tables or permissions are, or a check fails that no line can fix."""
@@ -97,7 +197,7 @@ def _lines(message: CheckMessage) -> list[str]:
 
 
 def _path(message: CheckMessage) -> Path | None:
-    return setup_edits.path_of(getattr(message, "file"))  # noqa: B009  (as above)
+    return path_of(getattr(message, "file"))  # noqa: B009  (as above)
 
 
 def _write(command: BaseCommand, gaps: list[CheckMessage]) -> None:
@@ -129,7 +229,7 @@ def _edits(gaps: list[CheckMessage]) -> list[Edit]:
             problem = _("The file for these lines is not in the project.")
             raise CommandError(f"{problem} {message.hint}")
         lines.setdefault(path, []).extend(_lines(message))
-    return [setup_edits.add(path, added) for path, added in lines.items()]
+    return [add(path, added) for path, added in lines.items()]
 
 
 def _replace(edits: list[Edit]) -> None:
@@ -147,7 +247,7 @@ def _replace(edits: list[Edit]) -> None:
 
 def _name_settings_module(command: BaseCommand, edits: list[Edit]) -> None:
     """Print which settings module has the lines, if it imports another one."""
-    path = setup_edits.path_of("SETTINGS_MODULE")
+    path = path_of("SETTINGS_MODULE")
     if any(edit.path == path and STAR_IMPORT.search(edit.before) for edit in edits):
         message = _(
             "Only %(module)s, the module in DJANGO_SETTINGS_MODULE, has these lines. To add them to a module "
@@ -157,8 +257,8 @@ def _name_settings_module(command: BaseCommand, edits: list[Edit]) -> None:
 
 
 def _revert(command: BaseCommand) -> None:
-    paths = {path for file in setup_edits.FILES if (path := setup_edits.path_of(file))}
-    edits = [edit for path in sorted(paths) if (edit := setup_edits.remove(path)).before != edit.after]
+    paths = {path for file in FILES if (path := path_of(file))}
+    edits = [edit for path in sorted(paths) if (edit := remove(path)).before != edit.after]
     if not edits:
         raise CommandError(_("Nothing to remove: --write has added no lines to the project's files."))
     for edit in edits:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from sqllogs.api.base_view import SQLLogsView
-from sqllogs.api.renderers import ORJSONRenderer
+from sqllogs.api.responses import ORJSONRenderer
 from sqllogs.metrics.collector import registry
 
 

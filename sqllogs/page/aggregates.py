@@ -16,7 +16,7 @@ from django.utils.translation import ngettext, ngettext_lazy
 from rest_framework.request import Request
 
 from sqllogs.page.charts import WithSeries, series_totals, time_bars
-from sqllogs.page.form import tab
+from sqllogs.page.frame import tab
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read import n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage

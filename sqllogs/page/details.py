@@ -18,7 +18,7 @@ from rest_framework.request import Request
 
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
-from sqllogs.page.form import chips
+from sqllogs.page.frame import chips
 from sqllogs.page.links import Links, curl, in_admin
 from sqllogs.page.records import RecordRow, record_row, trace_url
 from sqllogs.read.statement import CallOrigin, StatementAnswer

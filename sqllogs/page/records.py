@@ -18,7 +18,7 @@ from rest_framework.request import Request
 
 from sqllogs import conf
 from sqllogs.conf import Conf
-from sqllogs.page.form import tab
+from sqllogs.page.frame import tab
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
 from sqllogs.read.parameters import SQLLogFilter

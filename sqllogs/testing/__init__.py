@@ -6,7 +6,7 @@ Under a test runner queries are recorded only where a test asks for it, and stay
 
 from sqllogs.testing.budget import query_budget
 from sqllogs.testing.log import QueryLog, assert_max_queries, assert_no_repeats, record_queries
-from sqllogs.testing.query import Query, QueryGroup
+from sqllogs.testing.queries import Query, QueryGroup
 
 __all__ = [
     "Query",

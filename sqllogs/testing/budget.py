@@ -17,13 +17,13 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 from unittest import TestCase
 
-from sqllogs.testing import messages
+from sqllogs.testing import queries
 from sqllogs.testing.log import QueryLog, Recording
-from sqllogs.testing.query import Query
+from sqllogs.testing.queries import Query
 
 FILE = "query_budget.json"
 FILE_VARIABLE = "SQLLOGS_BUDGET_FILE"
-UPDATE_VARIABLE = messages.UPDATE_VARIABLE
+UPDATE_VARIABLE = queries.UPDATE_VARIABLE
 
 Budget = dict[str, int]
 """Number of queries by `Query.summary`."""
@@ -52,7 +52,7 @@ def _check(test: str, limit: int | None, log: QueryLog) -> None:
     __tracebackhide__ = True
     if limit is not None:
         if len(log) > limit:
-            raise OverBudgetError(messages.too_many(log.groups(), limit))
+            raise OverBudgetError(queries.too_many(log.groups(), limit))
     elif is_updated():
         save(test, count_queries(log.queries))
     else:
@@ -63,10 +63,10 @@ def _compare(test: str, log: QueryLog) -> None:
     __tracebackhide__ = True
     allowed, sent = load(test), count_queries(log.queries)
     if allowed is None:
-        raise OverBudgetError(messages.no_budget(test, log.groups()))
+        raise OverBudgetError(queries.no_budget(test, log.groups()))
     # Only the sum counts, so that one query may replace another.
     if sum(sent.values()) > sum(allowed.values()):
-        raise OverBudgetError(messages.over_budget(test, log.groups(), sent, allowed))
+        raise OverBudgetError(queries.over_budget(test, log.groups(), sent, allowed))
     if sum(sent.values()) < sum(allowed.values()):
         unused[test] = (sum(sent.values()), sum(allowed.values()))
 

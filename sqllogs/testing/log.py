@@ -19,8 +19,8 @@ from sqllogs.conf import load
 from sqllogs.record import UNIT, Captured
 from sqllogs.sql.n_plus_one import Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import StatementInfo, StatementScanner
-from sqllogs.testing import messages
-from sqllogs.testing.query import Query, QueryGroup
+from sqllogs.testing import queries
+from sqllogs.testing.queries import Query, QueryGroup
 
 REPEATS_MIN = 3
 """The same statement from the same line is a repeat from this number on. Tests have few rows, so the five of
@@ -70,13 +70,13 @@ class QueryLog:
         """Fail with a list of the queries if there are more than `limit`."""
         __tracebackhide__ = True
         if len(self) > limit:
-            raise AssertionError(messages.too_many(self.groups(), limit))
+            raise AssertionError(queries.too_many(self.groups(), limit))
 
     def assert_no_repeats(self, times: int = REPEATS_MIN) -> None:
         """Fail if a line sent the same statement `times` times or more in one unit of work."""
         __tracebackhide__ = True
         if repeats := self.repeats(times):
-            raise AssertionError(messages.repeated(repeats, self.groups()))
+            raise AssertionError(queries.repeated(repeats, self.groups()))
 
     def _all(self) -> Iterator[Query]:
         for captured in self._captured.copy():  # other threads may still add queries

@@ -8,7 +8,7 @@ import pytest
 import requests
 from django.db import OperationalError, connections
 
-from sqllogs.api import limits
+from sqllogs.api import access
 from sqllogs.models import SQLLog
 from sqllogs.read import aggregates, series
 from sqllogs.read import records as records_read
@@ -27,7 +27,7 @@ ENDLESS = (
 
 @pytest.fixture(autouse=True)
 def _no_requests_counted():
-    limits.ReaderThrottle.cache.clear()
+    access.ReaderThrottle.cache.clear()
 
 
 def refusal(answer, status):
@@ -60,7 +60,7 @@ def test_read_that_takes_too_long_is_stopped(ring_alias, settings, monkeypatch):
 
 def test_time_limit_ends_with_the_read(ring_alias, settings):
     settings.SQLLOGS |= {"READ_TIMEOUT_S": 0.1}
-    with limits.time_limit():
+    with access.time_limit():
         SQLLog.objects.count()
     with connections[ring_alias].cursor() as cursor:
         if connections[ring_alias].vendor == "postgresql":
@@ -79,7 +79,7 @@ def test_time_limit_ends_with_the_read(ring_alias, settings):
 def test_shorter_limit_of_the_database_stays(ring_alias, own, expected):
     with connections[ring_alias].cursor() as cursor:
         cursor.execute(f"SET statement_timeout = '{own}'")
-        with limits.time_limit():
+        with access.time_limit():
             cursor.execute("SHOW statement_timeout")
             assert cursor.fetchone() == (expected,)
         cursor.execute("SHOW statement_timeout")
@@ -98,7 +98,7 @@ def test_transaction_of_the_host_outlives_a_stopped_read(ring_alias, settings, m
 
 
 def test_other_error_of_the_database_stays_what_it_is(ring_alias):
-    with pytest.raises(OperationalError, match="no such"), limits.time_limit():
+    with pytest.raises(OperationalError, match="no such"), access.time_limit():
         raise OperationalError("no such table")
 
 
@@ -109,9 +109,9 @@ def test_long_reads_beyond_the_bound_are_refused_at_once(settings):
     client = reader()
     long, short = "stats/?source=statistics", "stats/?source=statistics&from=now-1h"
     with ExitStack() as running:
-        running.enter_context(limits.long_read())
+        running.enter_context(access.long_read())
         assert client.get(URL + long).status_code == 200
-        running.enter_context(limits.long_read())
+        running.enter_context(access.long_read())
         assert refusal(client.get(URL + long), 503) == "too_many_readers"
         assert refusal(client.get(f"{URL}series/?source=statistics&from=now-30d"), 503) == "too_many_readers"
         for path in (short, "stats/?source=ring", "", "health/", "schema/"):
@@ -122,9 +122,9 @@ def test_long_reads_beyond_the_bound_are_refused_at_once(settings):
 @both_databases
 def test_ring_of_many_records_is_a_long_read(monkeypatch):
     fill(20)
-    monkeypatch.setattr(limits, "LONG_RING_ROWS", 10)
+    monkeypatch.setattr(access, "LONG_RING_ROWS", 10)
     client = reader()
-    with limits.long_read(), limits.long_read():
+    with access.long_read(), access.long_read():
         assert refusal(client.get(f"{URL}stats/"), 503) == "too_many_readers"
 
 
@@ -135,7 +135,7 @@ def test_unchanged_answer_is_not_refused(monkeypatch):
     client = reader()
     path = f"{URL}stats/?source=statistics"
     tag = client.get(path)["ETag"]
-    with limits.long_read(), limits.long_read():
+    with access.long_read(), access.long_read():
         assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
 
 

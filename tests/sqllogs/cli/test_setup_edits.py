@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from django.core.management import CommandError
 
-from sqllogs.cli import setup_edits
+from sqllogs.cli import setup
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from sqllogs.cli import setup_edits
 def test_added_block_is_removed_without_a_trace(content, tmp_path):
     path = tmp_path / "settings.py"
     path.write_bytes(content)
-    added = setup_edits.add(path, ["y = 2"])
+    added = setup.add(path, ["y = 2"])
     added.write()
     compile(path.read_bytes(), path, "exec")
     assert added.after.startswith(content)
-    setup_edits.add(path, ["z = 3"]).write()
+    setup.add(path, ["z = 3"]).write()
     assert path.read_bytes().count(b"# sqllogs: end") == 1
-    setup_edits.remove(path).write()
+    setup.remove(path).write()
     assert path.read_bytes() == content
 
 
@@ -36,9 +36,9 @@ def test_added_block_is_removed_without_a_trace(content, tmp_path):
 def test_lines_after_the_block_stay(content, tmp_path):
     path = tmp_path / "settings.py"
     path.write_text(content)
-    setup_edits.add(path, ["y = 2"]).write()
+    setup.add(path, ["y = 2"]).write()
     path.write_text(path.read_text() + "z = 3\n")
-    setup_edits.remove(path).write()
+    setup.remove(path).write()
     assert path.read_text() == "x = 1\nz = 3\n"
 
 
@@ -47,7 +47,7 @@ def test_diff_is_a_patch(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "settings.py"
     path.write_text(content)
-    edit = setup_edits.add(path, ["y = 2"])
+    edit = setup.add(path, ["y = 2"])
     for options, expected in ([], edit.after), (["--reverse"], edit.before):
         subprocess.run(["git", "apply", *options, "-"], input=edit.diff().encode(), check=True)
         assert path.read_bytes() == expected
@@ -56,7 +56,7 @@ def test_diff_is_a_patch(content, tmp_path, monkeypatch):
 def test_file_that_cannot_be_written_is_an_error_with_its_name(tmp_path):
     path = tmp_path / "settings.py"
     path.write_text("x = 1\n")
-    edit = setup_edits.add(path, ["y = 2"])
+    edit = setup.add(path, ["y = 2"])
     path.unlink()
     path.mkdir()
     with pytest.raises(CommandError, match=r"settings\.py cannot be written"):
@@ -65,6 +65,6 @@ def test_file_that_cannot_be_written_is_an_error_with_its_name(tmp_path):
 
 def test_installed_package_is_never_edited(settings):
     settings.ROOT_URLCONF = "rest_framework.urls"
-    assert setup_edits.path_of("ROOT_URLCONF") is None
+    assert setup.path_of("ROOT_URLCONF") is None
     settings.ROOT_URLCONF = "no.such.module"
-    assert setup_edits.path_of("ROOT_URLCONF") is None
+    assert setup.path_of("ROOT_URLCONF") is None

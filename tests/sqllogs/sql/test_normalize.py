@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from psycopg import sql as psycopg_sql
 
 from sqllogs.models import Process, RingRow, SQLLog
-from sqllogs.sql import grammar, merging, normalize, operation, quoted, text
+from sqllogs.sql import grammar, merging, normalize, quoted, text
 from sqllogs.sql.grammar import Expression
 from sqllogs.sql.normalize import StatementScanner, scan
 from sqllogs.sql.text import text_of
@@ -361,7 +361,7 @@ def test_any_text_is_scanned_and_its_text_scans_to_itself(sql, vendor):
 
 # ---- Linearity: by how the expressions are made and by counting calls, never by time.
 
-MODULES = (normalize, grammar, quoted, merging, operation, text)
+MODULES = (normalize, grammar, quoted, merging, text)
 
 
 def _patterns(value, name):

@@ -12,7 +12,7 @@ from django.test import TestCase, TransactionTestCase
 from sqllogs import muted, repeats_allowed, unit_of_work
 from sqllogs.models import SQLLog
 from sqllogs.testing import assert_max_queries, assert_no_repeats, record_queries
-from sqllogs.testing.messages import GROUPS_SHOWN
+from sqllogs.testing.queries import GROUPS_SHOWN
 from tests.sqllogs.recording import forget_connection
 from transactions.models import Account, Category, Transaction
 
