@@ -299,8 +299,8 @@ class repeats_allowed(_Block):
         return _Repeating(outer or self._own)  # type: ignore[arg-type]
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        super().__exit__(kind, exc, traceback)
-        if self._own is not None:
+        current.set(self._outer)  # first, and here: a call of the base class could be interrupted before it
+        if self._own is not None and recorder is not None:
             self._own.close()
 
 
