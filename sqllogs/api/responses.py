@@ -26,6 +26,8 @@ from sqllogs import conf, guard
 from sqllogs.errors import ForbiddenParameterError, ParameterError, StoreUnavailableError
 from sqllogs.sql.text import storable
 
+REASON_MAX = 300
+"""Characters of an HTTP reason; some proxies refuse long heads."""
 _MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
 """Parts of the messages of SQLite, PostgreSQL and MySQL."""
 
@@ -53,12 +55,20 @@ def _response(
     status_code: int, code: str, message: str, *, field: str | None = None, headers: Any = None
 ) -> Response:
     # A parameter's name may hold a lone surrogate, which is not valid JSON.
-    error = {
-        "code": code,
-        "message": storable(str(message)),
-        "field": None if field is None else storable(field),
-    }
-    return Response({"error": error}, status=status_code, headers=headers)
+    message, field = storable(str(message)), None if field is None else storable(field)
+    error = {"code": code, "message": message, "field": field}
+    response = Response({"error": error}, status=status_code, headers=headers)
+    response.reason_phrase = _reason(response.reason_phrase, message, field)
+    return response
+
+
+def _reason(standard: str, message: str, field: str | None) -> str:
+    """Return an HTTP reason with the message, because Grafana shows only that of a failed panel."""
+    text = message if field is None or field in message else f"{field}: {message}"
+    # It is a line of the response's head; servers encode it as Latin-1.
+    printable = "".join(character if " " <= character <= "~" else "?" for character in text[:REASON_MAX])
+    is_readable = printable.count("?") * 2 <= len(printable)  # not so in Cyrillic
+    return printable.rstrip() if is_readable else standard
 
 
 def _as_api_exception(exc: Exception) -> exceptions.APIException | None:

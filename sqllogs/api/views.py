@@ -117,7 +117,7 @@ class StatsView(AggregateView):
 class SeriesView(AggregateView):
     """Totals and percentiles over time, for charts."""
 
-    other_parameters = ("group_by", "source", "step", "top")
+    other_parameters = ("buckets", "group_by", "source", "step", "top")
 
     def read(self, request: Request) -> Any:
         query = request.query_params

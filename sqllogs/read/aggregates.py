@@ -154,15 +154,23 @@ class Figures:
     def p99_ms(self) -> float | None:
         return self._percentile_ms(99)
 
+    def calls_by_us(self) -> Iterator[tuple[float, int]]:
+        """Return pairs of a duration in microseconds and the number of calls that took it."""
+        return ((duration_us, 1) for duration_us in self._sort())
+
     def _percentile_ms(self, percent: int) -> float | None:
         """Return the duration that this percentage of calls does not exceed, exact to the microsecond."""
+        durations_us = self._sort()
+        if not durations_us:
+            return None
+        rank = -(-percent * len(durations_us) // 100)
+        return durations_us[rank - 1] / 1000
+
+    def _sort(self) -> list[int]:
         if self._durations:
             self._sorted_us = sorted([*self._sorted_us, *map(int, ",".join(self._durations).split(","))])
             self._durations = []
-        if not self._sorted_us:
-            return None
-        rank = -(-percent * len(self._sorted_us) // 100)
-        return self._sorted_us[rank - 1] / 1000
+        return self._sorted_us
 
 
 def joins(rows: QuerySet[Any, Any]) -> bool:

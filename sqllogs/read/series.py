@@ -5,6 +5,7 @@ Needs one scan; steps without calls are filled in, so that charts show gaps. Run
 
 import math
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from typing import Any, Generic, TypeVar
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from sqllogs.errors import ParameterError
 from sqllogs.read import aggregates, statistics, statistics_rows
 from sqllogs.read.aggregates import (
     GROUPS,
@@ -28,7 +31,7 @@ from sqllogs.read.aggregates import (
     group_column,
     parts,
 )
-from sqllogs.read.parameters import ChoiceField, clean_parameters
+from sqllogs.read.parameters import ChoiceField, SwitchField, clean_parameters
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import RingSnapshot, in_ring
 from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
@@ -73,6 +76,8 @@ class SeriesOptions:
     top: int
     step_s: int | None
     """None chooses it by the time range."""
+    buckets: bool = False
+    """Whether each point has its calls by duration."""
     whole_steps: bool = True
     """Whether the first step of statistics includes calls before the range."""
 
@@ -84,8 +89,16 @@ class SeriesOptions:
             group_by=ChoiceField(names=GROUPS),
             top=forms.IntegerField(min_value=1, max_value=TOP_MAX, required=False),
             step=StepField(required=False),
+            buckets=SwitchField(required=False),
         )
-        return cls(group_by=data["group_by"], top=data["top"] or TOP, step_s=data["step"])
+        if data["buckets"] and data["group_by"]:
+            raise ParameterError("buckets", gettext("buckets cannot be combined with group_by."))
+        return cls(
+            group_by=data["group_by"],
+            top=data["top"] or TOP,
+            step_s=data["step"],
+            buckets=bool(data["buckets"]),
+        )
 
     def step_for(self, since: datetime, until: datetime) -> int:
         """Return the requested step in seconds, or a wider one if that gives too many points."""
@@ -193,13 +206,49 @@ class GroupPoint(SeriesPoint):
     group: GroupValue
 
 
+BUCKET_ENDS_US = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Calls by duration: each number counts those above the bucket before it; for a heatmap."""
+
+    to_100us: int = 0
+    to_300us: int = 0
+    to_1ms: int = 0
+    to_3ms: int = 0
+    to_10ms: int = 0
+    to_30ms: int = 0
+    to_100ms: int = 0
+    to_300ms: int = 0
+    to_1s: int = 0
+    to_3s: int = 0
+    to_10s: int = 0
+    above_10s: int = 0
+
+    @classmethod
+    def of_durations(cls, calls_by_us: Iterable[tuple[float, int]]) -> "Buckets":
+        """Count pairs of duration in microseconds and calls."""
+        calls = [0] * (len(BUCKET_ENDS_US) + 1)
+        for duration_us, count in calls_by_us:
+            calls[bisect_left(BUCKET_ENDS_US, duration_us)] += count
+        return cls(*calls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketPoint(SeriesPoint):
+    """All calls in one step of time, also by duration."""
+
+    buckets: Buckets
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesAnswer(Answer):
     """The answer of `series/`, in the order of its JSON."""
 
     group_by: str | None
     step_s: int
-    results: list[SeriesPoint | GroupPoint]
+    results: list[SeriesPoint | GroupPoint | BucketPoint]
     """Ordered by time; within a step, the group with the highest total time first."""
 
 
@@ -214,7 +263,7 @@ def read_series(scope: Scope, options: SeriesOptions, chosen: Source = "ring") -
         **head(span),
         group_by=options.group_by,
         step_s=step_s,
-        results=list(_points(span, lines, step_s, is_grouped=options.group_by is not None)),
+        results=list(_points(span, lines, step_s, options)),
     )
 
 
@@ -256,7 +305,7 @@ def _from_statistics(scope: Scope, options: SeriesOptions) -> tuple[Sequence[Any
 
 
 def _points(
-    span: TimeSpan, lines: Sequence[AnyLine], step_s: int, *, is_grouped: bool
+    span: TimeSpan, lines: Sequence[AnyLine], step_s: int, options: SeriesOptions
 ) -> Iterator[SeriesPoint]:
     if span.complete_since is None:
         return
@@ -266,8 +315,14 @@ def _points(
     for bucket in sorted(steps):
         time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))
         for line in lines:
-            fields = _fields(time, line.points.get(bucket, NO_CALLS))
-            yield GroupPoint(**fields, group=line.value) if is_grouped else SeriesPoint(**fields)
+            figures = line.points.get(bucket, NO_CALLS)
+            fields = _fields(time, figures)
+            if options.buckets:
+                yield BucketPoint(**fields, buckets=Buckets.of_durations(figures.calls_by_us()))
+            elif options.group_by is not None:
+                yield GroupPoint(**fields, group=line.value)
+            else:
+                yield SeriesPoint(**fields)
 
 
 def _fields(time: str, figures: aggregates.Figures | statistics_rows.StatisticsAggregate) -> dict[str, Any]:

@@ -77,4 +77,9 @@ def _percentile_us(upto: list[int], share: float, max_us: int) -> float:
     number = bisect_left(upto, max(1, ceil(share * upto[-1] - 1e-9)))
     if number == 0 or not upto[-1]:
         return 0.0
-    return float(max_us) if number >= RANGE_MAX else min(GROWTH ** (number - 0.5), max_us)
+    return float(max_us) if number >= RANGE_MAX else min(mean_us(number), max_us)
+
+
+def mean_us(number: int) -> float:
+    """Return the geometric mean of a range."""
+    return 0.0 if number == 0 else float(GROWTH ** (number - 0.5))

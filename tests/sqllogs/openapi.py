@@ -95,6 +95,10 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),
     "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "Column to group by."),
+    "buckets": (
+        {"type": "string", "enum": ["true", "false", ""]},
+        "true: also the calls by duration, for a heatmap; without group_by.",
+    ),
     "source": ({"type": "string", "enum": [*SOURCES, ""]}, "Source of the answer, auto by default."),
     "step": (
         {"type": "string", "pattern": "^([1-9][0-9]{0,3}(s|m|h)?|auto|)$"},

@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from datetime import datetime, timedelta
 from importlib import import_module
+from itertools import pairwise
 from secrets import token_hex
 
 import pytest
@@ -180,6 +181,37 @@ def test_series_of_groups_have_a_row_for_each_step_and_group(records):
             total_ms = sum(row["total_ms"] for row in body["results"] if row["group"] == name)
             wanted = totals[top] if name == top else sum(totals.values()) - totals[top]
             assert total_ms == pytest.approx(wanted)
+
+
+ENDS_US = (100, 300, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, math.inf)
+
+
+def test_buckets_are_the_calls_of_each_step_by_duration(records):
+    body = get("series/", step="1m", buckets="true", to=(BEGINNING + timedelta(minutes=6)).isoformat())
+    members = defaultdict(list)
+    for record in records:
+        members[record["time"].replace(second=0, microsecond=0)].append(record["duration_ms"] * 1000)
+    for row in body["results"]:
+        minute = members[datetime.fromisoformat(row["time"])]
+        upto = [sum(duration_us <= end for duration_us in minute) for end in ENDS_US]
+        assert list(row["buckets"].values()) == [
+            upto[0],
+            *(after - before for before, after in pairwise(upto)),
+        ]
+        assert sum(row["buckets"].values()) == row["calls"]
+
+
+def test_buckets_of_statistics_add_up_to_the_calls(records):
+    put_statistics(*({"time": BEGINNING + timedelta(seconds=20 * number)} for number in range(5)))
+    body = get("series/", step="1m", buckets="true", source="statistics")
+    rows = body["results"]
+    assert [sum(row["buckets"].values()) for row in rows] == [row["calls"] for row in rows]
+    assert sum(row["calls"] for row in rows) == 5
+
+
+def test_buckets_of_groups_are_refused(records):
+    answer = reader().get("/sql-logs/series/", {"buckets": "true", "group_by": "view"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "buckets")
 
 
 @both_databases

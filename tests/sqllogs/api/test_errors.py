@@ -6,7 +6,7 @@ import pytest
 from django.test import Client, RequestFactory
 
 from sqllogs import guard, urls
-from sqllogs.api import tokens
+from sqllogs.api import errors, tokens
 from sqllogs.api.views import RecordList
 from sqllogs.read.pagination import PARAMETERS
 from sqllogs.read.parameters import SQLLogFilter
@@ -268,3 +268,26 @@ def test_no_malformed_parameter_is_more_than_a_400(ring_alias):
         answered[answer.status_code] += 1
     assert answered[200] > 200
     assert answered[400] > 1_000
+
+
+@both_databases
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("?min_ms=x", "min_ms: Enter a number."),
+        # Neither a line break nor anything that a head cannot hold.
+        ("?a%0d%0ab=1", "a??b: Unknown parameter 'a"),
+        ("1e5/", "Not found: '1e5' is not a record id."),
+    ],
+)
+def test_reason_of_an_error_is_its_message(path, reason):
+    """Grafana shows nothing else of a failed request."""
+    found = reader().get(URL + path).reason_phrase
+    assert found.startswith(reason)
+    assert found.isascii()
+    assert found.isprintable()
+    assert len(found) <= errors.REASON_MAX
+
+
+def test_reason_that_would_be_unreadable_is_the_standard_one():
+    assert errors._reason("Bad Request", "\u0437\u0430\u043f\u0440\u043e\u0441", None) == "Bad Request"
