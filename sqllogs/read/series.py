@@ -190,8 +190,11 @@ class SeriesPoint:
     time: str
     """Begin of the step, a multiple of its length since the epoch."""
     calls: int
+    calls_per_s: float
     errors: int
     total_ms: float
+    total_ms_per_s: float
+    """Milliseconds of queries per second: 1000 is one connection that is always busy."""
     mean_ms: float | None
     p50_ms: float | None
     p95_ms: float | None
@@ -316,7 +319,9 @@ def _points(
         time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))
         for line in lines:
             figures = line.points.get(bucket, NO_CALLS)
-            fields = _fields(time, figures)
+            # The newest step has not ended yet.
+            seconds = min(step_s, max(1.0, span.end.timestamp() - bucket * step_s))
+            fields = _fields(time, figures, seconds)
             if options.buckets:
                 yield BucketPoint(**fields, buckets=Buckets.of_durations(figures.calls_by_us()))
             elif options.group_by is not None:
@@ -325,12 +330,16 @@ def _points(
                 yield SeriesPoint(**fields)
 
 
-def _fields(time: str, figures: aggregates.Figures | statistics_rows.StatisticsAggregate) -> dict[str, Any]:
+def _fields(
+    time: str, figures: aggregates.Figures | statistics_rows.StatisticsAggregate, seconds: float
+) -> dict[str, Any]:
     return {
         "time": time,
         "calls": figures.calls,
+        "calls_per_s": figures.calls / seconds,
         "errors": figures.errors,
         "total_ms": figures.total_ms,
+        "total_ms_per_s": figures.total_ms / seconds,
         "mean_ms": figures.mean_ms,
         "p50_ms": figures.p50_ms,
         "p95_ms": figures.p95_ms,
