@@ -14,8 +14,8 @@ from sqllogs import conf
 from sqllogs.cli import SUBCOMMANDS
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("admin", "api", "checks", "cli", "grafana", "management", "page", "read")
-FILES = ("conf.py", "models.py", "record.py")
+FOLDERS = ("admin", "api", "checks", "cli", "grafana", "management", "models", "page", "read")
+FILES = ("conf.py", "record.py")
 
 GETTEXT = re.compile(r"_|p?n?gettext(_lazy)?|ngettext(_lazy)?")
 TEXT_KEYWORDS = frozenset(
