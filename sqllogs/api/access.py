@@ -9,6 +9,7 @@ reads, requests per reader) is answered at once with 503 or 429 and Retry-After;
 import os
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from django.conf import settings
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.http import HttpResponse
 from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -311,3 +313,67 @@ _TIME_LIMITS: dict[str, Callable[[BaseDatabaseWrapper, float], AbstractContextMa
     "postgresql": _limit_postgresql,
     "mysql": _limit_mysql,
 }
+
+
+KEPT_S = 1.0
+KEPT_MAX = 64
+KEPT_MAX_BYTES = 4_000_000
+KEPT_ANSWER_MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """A rendered answer, as it was sent."""
+
+    content: bytes
+    headers: dict[str, str]
+    until_s: float
+    """Monotonic time from which on it is not used any more."""
+
+    def response(self) -> HttpResponse:
+        return HttpResponse(self.content, headers=self.headers)
+
+
+class RecentAnswers:
+    """The newest answers of this process, by what they depend on: several panels often ask the same.
+
+    The key holds the state of the log, so nothing written is missing from an answer found here.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all; a child process starts with this."""
+        self._lock = Lock()
+        self._kept: OrderedDict[str, KeptAnswer] = OrderedDict()
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: str) -> KeptAnswer | None:
+        kept = self._kept.get(key)
+        return kept if kept is not None and time.monotonic() < kept.until_s else None
+
+    def put(self, key: str, response: HttpResponse) -> None:
+        """Keep an answer if it is small enough; drop the oldest ones beyond the bounds."""
+        headers = {name: value for name, value in response.items() if name != "Server-Timing"}
+        until_s = time.monotonic() + KEPT_S
+        kept = KeptAnswer(content=response.content, headers=headers, until_s=until_s)
+        if len(kept.content) > KEPT_ANSWER_MAX_BYTES:
+            return
+        with self._lock:
+            self._drop(key)
+            self._kept[key] = kept
+            self.size_bytes += len(kept.content)
+            while len(self._kept) > KEPT_MAX or self.size_bytes > KEPT_MAX_BYTES:
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: str) -> None:
+        if (kept := self._kept.pop(key, None)) is not None:
+            self.size_bytes -= len(kept.content)
+
+
+recent = RecentAnswers()
+os.register_at_fork(after_in_child=recent.clear)

@@ -16,6 +16,7 @@ from typing import Any, cast
 from django.http import HttpRequest, QueryDict
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -27,6 +28,7 @@ from rest_framework.views import APIView
 from sqllogs import __version__, conf
 from sqllogs.api import access, responses
 from sqllogs.api.access import (
+    KeptAnswer,
     LoopbackAuthentication,
     MayRead,
     Reader,
@@ -42,6 +44,10 @@ from sqllogs.api.responses import (
     Negotiation,
     ORJSONRenderer,
     TableRenderer,
+    accepts_gzip,
+    compress,
+    read_fields,
+    with_fields,
 )
 from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
@@ -61,6 +67,14 @@ class NotModifiedError(Exception):
     def __init__(self, etag: str) -> None:
         super().__init__(etag)
         self.etag = etag
+
+
+class AlreadyAnsweredError(Exception):
+    """The same request has just been answered."""
+
+    def __init__(self, kept: KeptAnswer) -> None:
+        super().__init__()
+        self.kept = kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +169,8 @@ class SQLLogsView(APIView):
     other_parameters: tuple[str, ...] = ()
     """Parameters of the view besides the filters and `format`."""
     request: Request
+    key = ""
+    """What the answer depends on, if it may be kept for the same request."""
 
     @property
     def reader(self) -> Reader:
@@ -172,9 +188,22 @@ class SQLLogsView(APIView):
             read_ns = perf_counter_ns()
             if isinstance(response, Response):
                 response.render()
+                self._finish(response)
         read_ms, render_ms = (read_ns - begun_ns) / 1e6, (perf_counter_ns() - read_ns) / 1e6
         response["Server-Timing"] = f"db;dur={read_ms:.1f}, render;dur={render_ms:.1f}"
         return response
+
+    def _finish(self, response: Response) -> None:
+        """Compress and keep a rendered answer."""
+        # No browser adds a token by itself, so nobody can make one guess a secret by its answers' sizes.
+        if self.is_by_token and not self.is_for_browser:
+            compress(response, self.request._request)
+        if self.key and response.status_code == 200:
+            access.recent.put(self.key, response)
+
+    @property
+    def is_by_token(self) -> bool:
+        return isinstance(getattr(self.request, "_authenticator", None), TokenAuthentication)
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         return ReaderRequest(
@@ -196,6 +225,8 @@ class SQLLogsView(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
+        if not isinstance(response, Response):  # one that was kept has everything
+            return response
         if response.status_code >= 400 and isinstance(response.accepted_renderer, TableRenderer):
             response.accepted_renderer = ORJSONRenderer()
             response.accepted_media_type = ORJSONRenderer.media_type
@@ -212,12 +243,20 @@ class SQLLogsView(APIView):
         format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
         current = validator(self.request._request, format, with_text, facts, moving_ends=moving_ends)
         current.revalidate(self.request._request, ring)
+        is_compressed = self.is_by_token and accepts_gzip(self.request._request)
+        ends_s = [int(end.timestamp()) for end in moving_ends]
+        key = f"{current.digest} {ends_s} {get_language()} {is_compressed}"
+        if kept := access.recent.get(key):
+            raise AlreadyAnsweredError(kept)
+        self.key = key
         self.headers["ETag"] = current.etag
 
-    def handle_exception(self, exc: Exception) -> Response:
+    def handle_exception(self, exc: Exception) -> Any:
         if isinstance(exc, NotModifiedError):
             self.headers["ETag"] = exc.etag
             return Response(status=HTTP_304_NOT_MODIFIED)
+        if isinstance(exc, AlreadyAnsweredError):
+            return exc.kept.response()
         return super().handle_exception(exc)
 
     def refuse_search(self, filterset: SQLLogFilter) -> None:
@@ -236,12 +275,24 @@ class ReadingView(SQLLogsView):
     """Base of the views that read the log, within the bounds of `sqllogs.api.access`."""
 
     throttle_classes = (ReaderThrottle,)
+    row: type | None = None
+    """Type of the rows of the answer, if it has `results`."""
+    fields: tuple[str, ...] = ()
+    """The fields that the client wants of each row; () for all."""
     read: Callable[..., Any]
     """Return the answer to a request; the arguments are those of the URL."""
 
     def get(self, request: Request, **arguments: str) -> Response:
+        row = self.row_type(request.query_params)
+        if row is not None and not self.is_for_browser:  # a page needs all
+            self.fields = read_fields(request.query_params, row)
         with ExitStack() as self._limits, access.time_limit():
-            return Response(self.read(request, **arguments))
+            answer = self.read(request, **arguments)
+            return Response(with_fields(answer, self.fields) if self.fields else answer)
+
+    def row_type(self, query: QueryDict) -> type | None:
+        """Return the type of the rows that a query string asks for; raise ParameterError."""
+        return self.row
 
     def count_long_read(self) -> None:
         """Count the rest of this read as a long one; raise TooManyReadersError."""

@@ -5,15 +5,17 @@ exception handler is not touched. CSV and NDJSON need an answer with `results`; 
 """
 
 import csv
+import gzip
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from io import StringIO
 from typing import Any, get_args, get_type_hints
 
 import orjson
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import Error as DatabaseAPIError
-from django.http import Http404
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.utils.cache import patch_vary_headers
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.translation import gettext as _
 from rest_framework import exceptions, status
@@ -24,6 +26,7 @@ from rest_framework.settings import DEFAULTS, IMPORT_STRINGS, APISettings
 
 from sqllogs import conf, guard
 from sqllogs.errors import ForbiddenParameterError, ParameterError, StoreUnavailableError
+from sqllogs.read.parameters import given, separated
 from sqllogs.sql.text import storable
 
 REASON_MAX = 300
@@ -179,7 +182,8 @@ class TableRenderer(BaseRenderer):
             response["Content-Disposition"] = name
             if following := getattr(data, "next", None):
                 response["Link"] = f'<{following}>; rel="next"'
-        return self.lines(table_columns(data), data.results)
+        chosen = getattr((renderer_context or {}).get("view"), "fields", ())
+        return self.lines(chosen or table_columns(data), data.results)
 
     def lines(self, names: Sequence[str], rows: Iterable[Any]) -> bytes:
         raise NotImplementedError
@@ -218,11 +222,7 @@ def table_columns(data: Any) -> list[str]:
     if kind is None or not is_dataclass(kind):
         (kind,) = get_args(get_type_hints(type(data))["results"])
         kind = next(iter(get_args(kind)), kind)  # of a union, the first type has the common fields
-    return [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind.__annotations__)
-
-
-def cell_value(row: Any, name: str) -> Any:
-    return row[name] if isinstance(row, dict) else getattr(row, name)
+    return field_names(kind)
 
 
 def cell(value: Any) -> Any:
@@ -230,3 +230,56 @@ def cell(value: Any) -> Any:
         return "true" if value else "false"
     text = ", ".join(map(str, value)) if isinstance(value, list) else value
     return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA_STARTS) else text
+
+
+FIELDS = "fields"
+"""Name of the parameter."""
+
+
+def field_names(row: type) -> list[str]:
+    """Return the names of a row's fields, in the order of its JSON."""
+    return [field.name for field in fields(row)] if is_dataclass(row) else list(row.__annotations__)
+
+
+def read_fields(query: QueryDict, row: type) -> tuple[str, ...]:
+    """Parse the fields that a client wants of each row; () for all. Raise ParameterError."""
+    chosen = tuple(dict.fromkeys(separated(given(query, [FIELDS], {FIELDS}).get(FIELDS, ""))))
+    valid = field_names(row)
+    for name in chosen:
+        if name not in valid:
+            message = _("Unknown field %(name)r. Valid fields: %(names)s.")
+            raise ParameterError(FIELDS, message % {"name": name[:50], "names": ", ".join(valid)})
+    return chosen
+
+
+def with_fields(answer: Any, chosen: Sequence[str]) -> Any:
+    """Return the answer with only some fields of its rows."""
+    return replace(
+        answer, results=[{name: cell_value(row, name) for name in chosen} for row in answer.results]
+    )
+
+
+def cell_value(row: Any, name: str) -> Any:
+    return row[name] if isinstance(row, dict) else getattr(row, name)
+
+
+GZIP_MIN_BYTES = 1_000
+GZIP_LEVEL = 1
+"""Level 6 takes three times as long to make an answer a quarter smaller."""
+
+
+def accepts_gzip(request: HttpRequest) -> bool:
+    for coding in request.headers.get("Accept-Encoding", "").lower().split(","):
+        name, _semicolon, weight = coding.replace(" ", "").partition(";q=")
+        if name == "gzip":
+            return not weight or weight.strip("0.") != ""
+    return False
+
+
+def compress(response: HttpResponse, request: HttpRequest) -> None:
+    """Compress a rendered answer if the client accepts it and it is worth it."""
+    patch_vary_headers(response, ["Accept-Encoding"])
+    if len(response.content) < GZIP_MIN_BYTES or not accepts_gzip(request):
+        return
+    response.content = gzip.compress(response.content, compresslevel=GZIP_LEVEL, mtime=0)
+    response["Content-Encoding"] = "gzip"

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
@@ -30,7 +31,7 @@ from sqllogs.api.base_view import (
     length_tick,
     moving_ends_of,
 )
-from sqllogs.api.responses import ORJSONRenderer
+from sqllogs.api.responses import FIELDS, ORJSONRenderer
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
 from sqllogs.page.details import detail_page, statement_page, trace_page
@@ -56,6 +57,7 @@ from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.scope import Scope, Source, choose_source
 from sqllogs.read.series import SeriesOptions
 from sqllogs.read.stats import StatsAnswer
+from sqllogs.record import RecordJSON
 
 
 class AggregateView(ReadingView):
@@ -68,7 +70,8 @@ class AggregateView(ReadingView):
         filterset = SQLLogFilter.from_query(request.query_params, {*self.other_parameters, FORMAT})
         self.refuse_search(filterset)
         version = ring.version()  # before the data: a tag may be too old, never too new
-        return Scope.from_filters(filterset, version=version, with_text=self.reader.may_read_text)
+        with_text = self.reader.may_read_text
+        return Scope.from_filters(filterset, version=version, with_text=with_text, fields=self.fields)
 
     def revalidate_scope(self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0) -> None:
         """Raise NotModifiedError if the client already has this answer."""
@@ -102,7 +105,11 @@ class StatsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("statements.html", stats_page)
-    other_parameters = ("group_by", "source", *PAGE)
+    other_parameters = ("group_by", "source", FIELDS, *PAGE)
+
+    def row_type(self, query: QueryDict) -> type:
+        group_by = parameters.read_group_by(query) or "fingerprint"
+        return stats.StatementStatsRow if group_by == "fingerprint" else stats.StatsRow
 
     def read(self, request: Request) -> Any:
         query = request.query_params
@@ -117,7 +124,13 @@ class StatsView(AggregateView):
 class SeriesView(AggregateView):
     """Totals and percentiles over time, for charts."""
 
-    other_parameters = ("buckets", "group_by", "source", "step", "top")
+    other_parameters = ("buckets", "group_by", "source", "step", "top", FIELDS)
+
+    def row_type(self, query: QueryDict) -> type:
+        options = SeriesOptions.from_query(query)
+        if options.buckets:
+            return series.BucketPoint
+        return series.GroupPoint if options.group_by else series.SeriesPoint
 
     def read(self, request: Request) -> Any:
         query = request.query_params
@@ -134,7 +147,8 @@ class RequestsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("requests.html", requests_page)
-    other_parameters = (*requests.PARAMETERS, *PAGE)
+    other_parameters = (*requests.PARAMETERS, FIELDS, *PAGE)
+    row = requests.RequestRow
 
     def read(self, request: Request) -> Any:
         query = request.query_params
@@ -151,7 +165,8 @@ class RepeatsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("repeats.html", repeats_page)
-    other_parameters = PAGE
+    other_parameters = (FIELDS, *PAGE)
+    row = n_plus_one.RepeatRow
 
     def read(self, request: Request) -> Any:
         scope = self.scope(request)
@@ -165,7 +180,8 @@ class TraceView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("trace.html", trace_page)
-    other_parameters = ("limit", "offset", "cursor")
+    other_parameters = ("limit", "offset", "cursor", FIELDS)
+    row = RecordJSON
 
     def read(self, request: Request, trace_id: str) -> Any:
         scope = self.scope(request)
@@ -200,7 +216,8 @@ class EventsView(ReadingView):
     """Deploys and migrations, for annotations."""
 
     renderer_classes = TABLE_RENDERERS
-    other_parameters = (*events.PARAMETERS, *PAGE)
+    other_parameters = (*events.PARAMETERS, FIELDS, *PAGE)
+    row = events.EventRow
 
     def read(self, request: Request) -> Any:
         parameters.refuse_unknown(request.query_params, {*self.other_parameters, FORMAT})
@@ -223,7 +240,7 @@ class HealthView(SQLLogsView):
         parameters.refuse_unknown(request.query_params, {FORMAT})
         return Response(health())
 
-    def handle_exception(self, exc: Exception) -> Response:
+    def handle_exception(self, exc: Exception) -> Any:
         """Add the fields of this view's answer to an error, for monitors that read only those."""
         response = super().handle_exception(exc)
         if response.status_code == HTTP_503_SERVICE_UNAVAILABLE:
@@ -241,7 +258,8 @@ class RecordList(ReadingView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("records.html", list_page)
-    other_parameters = PARAMETERS
+    other_parameters = (*PARAMETERS, FIELDS)
+    row = RecordJSON
 
     def read(self, request: Request) -> Any:
         query = request.query_params
@@ -252,7 +270,8 @@ class RecordList(ReadingView):
         moving_ends = moving_ends_of(query, filters["from"], filters["to"])
         self.revalidate(ring.ring(), version, moving_ends=moving_ends)
         with_text = self.reader.may_read_text
-        return read_page(request._request, filterset.qs, paging, with_text=with_text)
+        page = replace(paging, fields=self.fields)
+        return read_page(request._request, filterset.qs, page, with_text=with_text)
 
 
 class RecordDetail(ReadingView):

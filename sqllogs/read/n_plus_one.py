@@ -239,7 +239,9 @@ def read_repeats(request: HttpRequest, scope: Scope, page: OffsetPage) -> Repeat
 
 def _rows(scope: Scope, shown: list[Suspect]) -> list[RepeatRow]:
     remedies = Remedies()
-    tables = tables_of(scope.records, scope.ring, {suspect.worst.trace_id for suspect in shown})
+    tables: dict[str, set[str]] = {}
+    if scope.wants("remedy", "model", "field", "advice"):
+        tables = tables_of(scope.records, scope.ring, {suspect.worst.trace_id for suspect in shown})
     return [_row(suspect, remedies, tables.get(suspect.worst.trace_id, set()), scope) for suspect in shown]
 
 

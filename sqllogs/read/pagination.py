@@ -105,6 +105,8 @@ class CursorPage:
     limit: int
     offset: int
     cursor: Cursor | None
+    fields: tuple[str, ...] = ()
+    """Of each record; () for all."""
 
     @classmethod
     def from_query(cls, query: QueryDict) -> "CursorPage":
@@ -130,6 +132,7 @@ class CursorPage:
             limit=self.limit + 1,
             after=self.cursor.position if self.cursor else None,
             offset=self.offset,
+            fields=self.fields,
         )
 
     def cursor_at(self, row: Row, *, backward: bool = False) -> Cursor:
@@ -244,7 +247,7 @@ def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, wi
         next=_next(request, paging, following),
         previous=_previous(request, paging, shown),
         next_cursor=following,
-        results=records.records(shown, with_text=with_text),
+        results=records.records(shown, with_text=with_text, fields=paging.fields),
     )
 
 

@@ -7,6 +7,7 @@ thread.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
@@ -36,32 +37,36 @@ Row = tuple[Any, ...]
 """The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
 
 
-def _compiled() -> Callable[..., dict[str, Any]]:
-    """Compile a dict of all fields from the values of COLUMNS and those of the statement.
+@lru_cache(maxsize=64)
+def _compiled(chosen: tuple[str, ...]) -> Callable[..., dict[str, Any]]:
+    """Compile a dict of some fields, or of all, from the values of COLUMNS and those of the statement.
 
     As namedtuple does: it takes half as long as dict(zip(...)), which a page of 1,000 records would notice.
     """
     values = dict(zip(FIELDS, FIELDS, strict=True)) | {"id": "seq"}
     values |= {name: f"bool({name})" for name, kind in FIELD_TYPES.items() if kind is bool}  # SQLite has 0, 1
     of_statement = [name for name in FIELDS if name not in COLUMNS and name != "id"]
-    pairs = ", ".join(f"{name!r}: {value}" for name, value in values.items())
+    pairs = ", ".join(f"{name!r}: {values[name]}" for name in chosen or FIELDS)
     return eval(f"lambda {', '.join([*COLUMNS, *of_statement])}: {{{pairs}}}")  # type: ignore[no-any-return]  # noqa: S307
 
 
-_record = _compiled()
+_OF_STATEMENT = frozenset(FIELDS) - frozenset(COLUMNS) - {"id"}
 _TIME = COLUMNS.index("time")
 
 
-def record_json(row: Row, statement: StatementInfo | None, *, with_text: bool) -> RecordJSON:
+def record_json(
+    row: Row, statement: StatementInfo | None, *, with_text: bool, fields: tuple[str, ...] = ()
+) -> RecordJSON:
     """Return the record of a row; of a statement whose text is not kept, only the fingerprint is known."""
+    make = _compiled(fields)
     if statement is None:
-        record = _record(*row, sql=None, operation=None, tables=[])
+        record = make(*row, sql=None, operation=None, tables=[])
     else:
         sql, tables = statement.sql if with_text else None, statement.tables
-        record = _record(
+        record = make(
             *row, sql=sql, operation=statement.operation, tables=tables.split(",") if tables else []
         )
-    if not isinstance(row[_TIME], str):
+    if "time" in record and not isinstance(row[_TIME], str):
         record["time"] = rfc3339(row[_TIME])
     return cast(RecordJSON, record)
 
@@ -106,18 +111,21 @@ def rows(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
             in_order = _by_number if window.ordering.column == "seq" else _by_value
             return in_order(filtered, ring, window)
         seqs = index.window(window)
-        found = _numbered(seqs, ring)
+        found = _numbered(seqs, ring, _columns(window.fields, window.ordering.column))
         if len(found) == len(seqs):
             break
         ring = current()  # some have been overwritten since it was read, and a short page would be the last
     return found
 
 
-def records(found: Iterable[Row], *, with_text: bool) -> list[RecordJSON]:
-    """Return rows with their statements, each of which is fetched once."""
+def records(found: Iterable[Row], *, with_text: bool, fields: tuple[str, ...] = ()) -> list[RecordJSON]:
+    """Return rows with their statements, each of which is fetched once; `fields` are those of the window."""
     found = list(found)
-    texts = statements({row[FINGERPRINT] for row in found})
-    return [record_json(row, texts.get(row[FINGERPRINT]), with_text=with_text) for row in found]
+    needs_texts = not fields or not _OF_STATEMENT.isdisjoint(fields)
+    texts = statements({row[FINGERPRINT] for row in found}) if needs_texts else {}
+    return [
+        record_json(row, texts.get(row[FINGERPRINT]), with_text=with_text, fields=fields) for row in found
+    ]
 
 
 def one(ring: RingSnapshot, seq: int, *, with_text: bool) -> RecordJSON | None:
@@ -133,8 +141,9 @@ def count_all(ring: RingSnapshot) -> int:
 
 
 def oldest_record(ring: RingSnapshot) -> RecordJSON | None:
-    window = Window(ordering=Ordering(descending=False), limit=1)
-    found = records(rows(SQLLog.objects.all(), ring, window), with_text=False)
+    """Return number and time of the oldest record."""
+    window = Window(ordering=Ordering(descending=False), limit=1, fields=("id", "time"))
+    found = records(rows(SQLLog.objects.all(), ring, window), with_text=False, fields=window.fields)
     return found[0] if found else None
 
 
@@ -146,18 +155,18 @@ def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index 
     return Index.for_filters(filtered, ring) if needed else None
 
 
-def _numbered(seqs: Sequence[int], ring: RingSnapshot) -> list[Row]:
+def _numbered(seqs: Sequence[int], ring: RingSnapshot, columns: Sequence[Any]) -> list[Row]:
     """Return the records of some numbers in their order, but for what has been overwritten meanwhile."""
-    found = {row[SEQ]: row for chosen in at_seqs(ring, seqs) for row in _fetch(chosen)}
+    found = {row[SEQ]: row for chosen in at_seqs(ring, seqs) for row in _fetch(chosen, columns)}
     return [found[seq] for seq in seqs if seq in found]
 
 
 def _by_number(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
     found: list[Row] = []
-    skip = window.offset
+    skip, columns = window.offset, _columns(window.fields)
     for run in _runs(filtered, ring, window.ordering, window.after):
         want = window.limit - len(found)
-        read = _fetch(run[skip : skip + want])
+        read = _fetch(run[skip : skip + want], columns)
         # Only a run that has been skipped as a whole has to be counted for that.
         skip = 0 if read or not skip else skip - run[:skip].count()
         found += read
@@ -187,7 +196,8 @@ def _by_value(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row
         beyond = "lt" if descending else "gt"
         ordered = ordered.filter(Q(**{f"key__{beyond}": value}) | Q(**{"key": value, f"seq__{beyond}": seq}))
     names = ("-key", "-seq") if descending else ("key", "seq")
-    return _fetch(ordered.order_by(*names)[window.offset : window.offset + window.limit])
+    chosen = ordered.order_by(*names)[window.offset : window.offset + window.limit]
+    return _fetch(chosen, _columns(window.fields, window.ordering.column))
 
 
 def _key(column: str) -> Coalesce:
@@ -216,9 +226,22 @@ class UTCText(Func):
 _READ = tuple(UTCText("time") if name == "time" else name for name in COLUMNS)
 
 
-def _fetch(queryset: Records) -> list[Row]:
+def _columns(fields: tuple[str, ...], *others: str) -> Sequence[Any]:
+    """Return what to select: NULL for each column that no field needs, so that all keep their places."""
+    if not fields:
+        return _READ
+    needed = {"seq", *fields, *others}
+    if not _OF_STATEMENT.isdisjoint(fields):
+        needed.add("fingerprint")
+    return [
+        read if name in needed else Value(None, output_field=TextField())
+        for name, read in zip(COLUMNS, _READ, strict=True)
+    ]
+
+
+def _fetch(queryset: Records, columns: Sequence[Any] = _READ) -> list[Row]:
     # Without the fields' converters, which take as long as the query itself.
-    compiler = queryset.values_list(*_READ).query.get_compiler(using=queryset.db)
+    compiler = queryset.values_list(*columns).query.get_compiler(using=queryset.db)
     return list(chain.from_iterable(compiler.execute_sql()))
 
 

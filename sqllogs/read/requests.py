@@ -239,9 +239,10 @@ def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tupl
     shown = page.cut(found, lambda row: _value(page.column, *row))
     for unit, _queries in shown:
         unit |= {"worst_repeat": 1, "worst_fingerprint": None, "worst_call_site": None}
-    worst = worst_repeats(scope.records, scope.ring, [one for _unit, one in shown])
-    for unit, one in shown:
-        unit |= worst.get(one.slot, {})
+    if scope.wants("worst_repeat", "worst_fingerprint", "worst_call_site", "worst_sql"):
+        worst = worst_repeats(scope.records, scope.ring, [one for _unit, one in shown])
+        for unit, one in shown:
+            unit |= worst.get(one.slot, {})
     return len(found), _rows(scope, shown)
 
 
@@ -303,7 +304,7 @@ def worst_repeats(
 
 def _rows(scope: Scope, shown: Sequence[tuple[dict[str, Any], UnitQueries]]) -> list[RequestRow]:
     fingerprints = {unit["worst_fingerprint"] for unit, _ in shown if unit["worst_fingerprint"]}
-    texts = records.statements(fingerprints) if scope.with_text else {}
+    texts = records.statements(fingerprints) if scope.with_text and scope.wants("worst_sql") else {}
     return [_row(unit, queries, texts) for unit, queries in shown]
 
 

@@ -60,6 +60,8 @@ class Window:
     limit: int
     after: Position | None = None
     offset: int = 0
+    fields: tuple[str, ...] = ()
+    """Of each record; () for all."""
 
 
 def utc_now() -> datetime:

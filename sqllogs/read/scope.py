@@ -4,7 +4,7 @@ The ring has the newest records; the statistics cover a longer time. Made from t
 by all reports in the reader's thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -46,9 +46,17 @@ class Scope:
     """State of the log that the answer is made from, for the ETag; see `sqllogs.read.ring`."""
     with_text: bool
     now: datetime
+    fields: frozenset[str] = frozenset()
+    """The fields that the client wants of each row; empty for all."""
+
+    def wants(self, *names: str) -> bool:
+        """Return whether any of these fields is wanted; what is not need not be read."""
+        return not self.fields or not self.fields.isdisjoint(names)
 
     @classmethod
-    def from_filters(cls, filterset: SQLLogFilter, *, version: str, with_text: bool) -> "Scope":
+    def from_filters(
+        cls, filterset: SQLLogFilter, *, version: str, with_text: bool, fields: Iterable[str] = ()
+    ) -> "Scope":
         ring = read_ring.ring()
         oldest = records.oldest_record(ring)
         return cls(
@@ -60,6 +68,7 @@ class Scope:
             version=version,
             with_text=with_text,
             now=read_ring.utc_now(),
+            fields=frozenset(fields),
         )
 
     @property

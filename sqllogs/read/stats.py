@@ -6,6 +6,7 @@ reader's thread.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -112,13 +113,14 @@ def read_stats(
     if not request.GET.get("ordering") and not scope.filters["kind"]:
         value = _others_first(_groups_of_django_commands(group_by))
     shown = page.cut(found.groups, value)
+    repeats = worst(scope, group_by) if shown and scope.wants("repeats") else {}
     return StatsAnswer(
         **head(found.span),
         group_by=group_by,
         count=len(found.groups),
         next=page.next_url(request, len(found.groups)),
         previous=page.previous_url(request),
-        results=stats_rows(scope, found, group_by, shown, worst(scope, group_by) if shown else {}),
+        results=stats_rows(scope, found, group_by, shown, repeats),
     )
 
 
@@ -205,13 +207,17 @@ class _Rows:
         self._of_statements = group_by == "fingerprint"
         self._worst = worst
         wanted = [group.group for group in shown]
-        self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted) if shown else {}
+        self._origins: Mapping[GroupValue, aggregates.Origins] = {}
+        if shown and scope.wants("calls_per_unit", "route", "call_sites"):
+            self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted)
         ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
         seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
         self._begin = scope.begin
-        self._times = aggregates.times_by_seq(scope.ring, seqs)
+        self._times: Mapping[int, datetime] = {}
+        if scope.wants("calls_per_s", "first_seen", "last_seen"):
+            self._times = aggregates.times_by_seq(scope.ring, seqs)
         self._texts: Mapping[str, StatementInfo] = {}
-        if self._of_statements:
+        if self._of_statements and scope.wants("sql", "operation", "tables"):
             self._texts = records.statements({str(group.group) for group in shown})
 
     def row(self, group: StatsGroup) -> StatsRow:

@@ -94,6 +94,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows per page, 100 by default."),
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),
+    "fields": (_VALUES, "Names of the fields of each row, in the order wanted; all by default."),
     "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "Column to group by."),
     "buckets": (
         {"type": "string", "enum": ["true", "false", ""]},
