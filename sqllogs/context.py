@@ -29,9 +29,9 @@ class UnitOfWork:
     """
 
     __slots__ = (
-        "counts", "duration_ns", "ended", "exception", "failed", "is_streamed", "kind", "method", "muted",
-        "parent_id", "request", "request_id", "response_bytes", "route", "row", "sampled", "span_id",
-        "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "view",
+        "connect_ns", "connections", "counts", "duration_ns", "ended", "exception", "failed", "is_streamed",
+        "kind", "method", "muted", "parent_id", "request", "request_id", "response_bytes", "route", "row",
+        "sampled", "span_id", "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "view",
     )  # fmt: skip
 
     repeats_allowed = False
@@ -82,6 +82,10 @@ class UnitOfWork:
         self.is_streamed = False
         """The response is sent after the middleware has returned."""
         self.tags: tuple[str, ...] = ()
+        self.connections = 0
+        """Connections that it has opened, or taken from a pool."""
+        self.connect_ns = 0
+        """How long it has waited for these."""
         self.row: Any = None
         """The writer's `OpenUnit`, as soon as a query is resolved."""
 

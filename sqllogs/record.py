@@ -169,6 +169,10 @@ class UnitRow(NamedTuple):
     service: str | None
     host: str
     pid: int
+    connections: int | None
+    connect_ms: float | None
+    transaction_ms: float | None
+    idle_transaction_ms: float | None
 
 
 class Reserved(NamedTuple):

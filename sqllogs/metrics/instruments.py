@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import cache, cached_property, wraps
 from importlib.util import find_spec
 from logging import LogRecord
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from sqllogs.context import current
 from sqllogs.threads import Tally
 
 if TYPE_CHECKING:
@@ -34,12 +36,18 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
     @wraps(original)
     def connect(self: BaseDatabaseWrapper) -> Any:
         _add("DB_CONNECTIONS", self)
+        started_ns = perf_counter_ns()
         try:
             return original(self)
         except Exception:
             _add("DB_CONNECTION_ERRORS", self)
             wake()
             raise
+        finally:
+            unit = current.get()
+            if unit is not None:
+                unit.connections += 1
+                unit.connect_ns += perf_counter_ns() - started_ns
 
     connect.sqllogs = True  # type: ignore[attr-defined]
     BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]

@@ -208,6 +208,17 @@ class Unit(models.Model):
     )
     host = models.CharField(max_length=255, help_text=_("Name of the machine."))
     pid = models.IntegerField(help_text=_("Process id."))
+    connections = models.IntegerField(
+        null=True, help_text=_("Connections that it has opened, or taken from a pool.")
+    )
+    connect_ms = models.FloatField(null=True, help_text=_("Time that it has waited for these, milliseconds."))
+    transaction_ms = models.FloatField(
+        null=True,
+        help_text=_("Time in transactions, from their first statement to COMMIT or ROLLBACK, milliseconds."),
+    )
+    idle_transaction_ms = models.FloatField(
+        null=True, help_text=_("Longest time a transaction was open without a statement, milliseconds.")
+    )
 
     class Meta:
         default_permissions = ()

@@ -10,12 +10,16 @@ from datetime import UTC, datetime, timedelta
 from sqllogs import context
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline.resolver import Resolver
+from sqllogs.pipeline.transactions import Transactions
 from sqllogs.record import Record, Reserved, Sample, UnitRow
 
 REPEATS_MAX = 500
 """Pairs of statement and call site that are distinguished in one unit."""
 DUE_MAX = 10_000
 """Ended units that wait while the store is unavailable; beyond it the oldest are dropped and counted."""
+
+
+NO_TRANSACTIONS = Transactions()
 
 
 class OpenUnit:
@@ -27,7 +31,7 @@ class OpenUnit:
 
     __slots__ = (
         "errors", "first_seq", "generation", "is_complete", "is_idle", "last_seq", "owner", "queries",
-        "repeats", "rows", "slot", "total_ms", "trace",
+        "repeats", "rows", "slot", "total_ms", "trace", "transactions",
     )  # fmt: skip
 
     def __init__(self, owner: "Units") -> None:
@@ -46,6 +50,7 @@ class OpenUnit:
         self.queries = self.errors = self.rows = 0
         self.total_ms = 0.0
         self.repeats: dict[tuple[str, str | None], int] = {}
+        self.transactions: Transactions | None = None
 
     def add(self, record: Record) -> None:
         if not self.queries:
@@ -56,12 +61,19 @@ class OpenUnit:
             self.errors += 1
         if record.rows:
             self.rows += record.rows
+        if record.in_transaction or self.transactions is not None:
+            self._add_to_transaction(record)
         key = (record.fingerprint, record.call_site)
         times = self.repeats.get(key)
         if times is not None:
             self.repeats[key] = times + 1
         elif len(self.repeats) < REPEATS_MAX:
             self.repeats[key] = 1
+
+    def _add_to_transaction(self, record: Record) -> None:
+        if self.transactions is None:
+            self.transactions = Transactions()
+        self.transactions.add(record)
 
     def worst(self) -> tuple[int, str | None, str | None]:
         """Return how often one line has sent one statement at most, and which these are."""
@@ -200,6 +212,7 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
     """Return the row of a unit as it is now."""
     row: OpenUnit = unit.row
     times, fingerprint, call_site = row.worst()
+    transactions = row.transactions or NO_TRANSACTIONS
     fields = resolver.unit_fields(unit)
     if row.trace is not None:
         fields["trace_id"], fields["sampled"] = row.trace
@@ -219,5 +232,9 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         worst_repeat=times,
         worst_fingerprint=fingerprint,
         worst_call_site=call_site,
+        connections=unit.connections,
+        connect_ms=unit.connect_ns // 1000 / 1000,
+        transaction_ms=round(transactions.so_far_ms, 3),
+        idle_transaction_ms=round(transactions.idle_max_ms, 3),
         **fields,
     )

@@ -118,6 +118,14 @@ class RequestRow:
     """That statement; None if nothing was sent twice."""
     worst_call_site: str | None
     worst_sql: str | None
+    connections: int | None
+    """Connections that it has opened, or taken from a pool; None in rows of an earlier release."""
+    connect_ms: float | None
+    """Time that it has waited for these."""
+    transaction_ms: float | None
+    """Time in transactions, from their first statement to COMMIT or ROLLBACK."""
+    idle_transaction_ms: float | None
+    """Longest time in which a transaction was open without a statement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +153,8 @@ class UnitQueries(NamedTuple):
 
 ORIGIN = (
     "unit_id", "trace_id", "parent_id", "kind", "route", "view", "method", "status", "exception",
-    "request_id", "response_bytes", "release", "service", "host",
+    "request_id", "response_bytes", "release", "service", "host", "connections", "connect_ms",
+    "transaction_ms", "idle_transaction_ms",
 )  # fmt: skip
 """Columns of a unit that are fields of a row under the same names."""
 READ = (*ORIGIN, "time", "duration_ms", "tags", "worst_repeat", "worst_fingerprint", "worst_call_site")
@@ -161,6 +170,9 @@ ORDERINGS: dict[str, Any] = {
     "duplicates": F("queries") - F("statements"),
     "status": F("status"),
     "response_bytes": F("response_bytes"),
+    "connect_ms": F("connect_ms"),
+    "transaction_ms": F("transaction_ms"),
+    "idle_transaction_ms": F("idle_transaction_ms"),
 }
 DEFAULT_ORDERING = "-time"
 

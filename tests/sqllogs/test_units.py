@@ -3,20 +3,26 @@
 import asyncio
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import requests
 from asgiref.sync import async_to_sync
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 
 from sqllogs import context
 from sqllogs.context import UnitOfWork, repeats_allowed, unit_of_work
+from sqllogs.metrics.instruments import install_connection_counts
 from sqllogs.middleware import SQLLogsMiddleware
 from sqllogs.models import Process, SQLLog, Unit
 from sqllogs.pipeline import units
+from sqllogs.pipeline.transactions import Transactions
 from sqllogs.pipeline.units import Units
 from sqllogs.record import ALL
+from sqllogs.sql.normalize import StatementScanner
 from sqllogs.threads import Tally
 from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.recording import recording
@@ -64,9 +70,9 @@ def test_status_and_duration_are_those_that_the_client_has_seen(command, server,
 def test_duration_is_that_of_the_whole_request(recorder, ring_alias, settings):
     """In one thread with its client: the least difference is what Django adds."""
     settings.MIDDLEWARE = ["sqllogs.middleware.SQLLogsMiddleware"]
-    client = Client()
+    client = Client(raise_request_exception=False)
     seen = {}
-    for path in ["/transactions/fast/", "/transactions/streaming/", "/healthz"] * REQUESTS:
+    for path in list(PATHS) * REQUESTS:
         begin_s = time.perf_counter()
         response = client.get(path)
         b"".join(response)
@@ -76,6 +82,24 @@ def test_duration_is_that_of_the_whole_request(recorder, ring_alias, settings):
         path, elapsed_ms = seen[unit.trace_id]
         least_ms[path] = min(least_ms.get(path, 1000.0), elapsed_ms - unit.duration_ms)
     assert all(0 < one < 2 for one in least_ms.values()), least_ms
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("kind", ["command", "task", "job", "thread"])
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_duration_is_that_of_the_whole_block(recorder, ring_alias, kind, error):
+    elapsed_ms = []
+    for _ in range(5):
+        begin_s = time.perf_counter()
+        with suppress(ValueError), unit_of_work(kind):
+            time.sleep(0.002)
+            if error is not None:
+                raise error
+        elapsed_ms.append(1000 * (time.perf_counter() - begin_s))
+    units = rows(recorder, ring_alias)
+    assert [(unit.kind, unit.exception) for unit in units] == [(kind, error and error.__name__)] * 5
+    surplus_ms = [seen - unit.duration_ms for seen, unit in zip(elapsed_ms, units, strict=True)]
+    assert 0 < min(surplus_ms) < 2
 
 
 def test_client_that_goes_away_is_recorded_as_such(server, ring_alias):
@@ -292,3 +316,61 @@ def test_forked_unit_of_the_parent_has_a_row_of_its_own(ring_alias):
     first, second = Unit.objects.using(ring_alias).order_by("first_seq")
     assert first.unit_id == second.unit_id
     assert (first.queries, second.queries) == (1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_transactions_and_connections_of_a_unit(recorder, ring_alias, monkeypatch):
+    from django.contrib.auth.models import User
+    from django.db import connection, transaction
+
+    connection.close()
+    monkeypatch.setattr(BaseDatabaseWrapper, "connect", BaseDatabaseWrapper.connect)
+    install_connection_counts(lambda: None)  # under pytest, the app does not
+    with unit_of_work("task", "one"):
+        User.objects.count()
+        for _ in range(2):
+            with transaction.atomic():
+                User.objects.count()
+                with suppress(ValueError), transaction.atomic():  # a savepoint ends nothing
+                    raise ValueError
+                time.sleep(0.02)
+                User.objects.count()
+        with transaction.atomic():
+            User.objects.count()
+    with unit_of_work("task", "two"):
+        User.objects.count()
+    one, two = rows(recorder, ring_alias)
+    assert one.connections == (0 if "mem" in str(connection.settings_dict["NAME"]) else 1)
+    assert one.connect_ms <= one.duration_ms
+    assert 20 <= one.idle_transaction_ms < one.transaction_ms
+    assert 40 <= one.transaction_ms < one.duration_ms
+    assert (two.connections, two.transaction_ms, two.idle_transaction_ms) == (0, 0.0, 0.0)
+
+
+def sent(after_ms, duration_ms, *, sql="SELECT 1", in_transaction=True):
+    fingerprint = StatementScanner().scan(sql, "sqlite").fingerprint
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=after_ms)
+    return SimpleNamespace(
+        time=at, duration_ms=duration_ms, alias="a", fingerprint=fingerprint, in_transaction=in_transaction
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "expected_ms"),
+    [
+        # A plain one: first statement to the end of COMMIT, and the longest wait in between.
+        ([sent(0, 1), sent(5, 2), sent(8, 1, sql="COMMIT")], (9, 4)),
+        # Still open.
+        ([sent(0, 1), sent(5, 2)], (7, 4)),
+        # Its end was dropped.
+        ([sent(0, 1), sent(5, 2), sent(50, 1, in_transaction=False), sent(60, 1)], (8, 4)),
+        # A query whose rows were fetched until after COMMIT arrives last.
+        ([sent(0, 1), sent(8, 2, sql="ROLLBACK"), sent(2, 5), sent(20, 1, in_transaction=False)], (10, 7)),
+    ],
+)
+def test_transactions_are_added_up(records, expected_ms):
+    transactions = Transactions()
+    for record in records:
+        transactions.add(record)
+    assert (transactions.so_far_ms, transactions.idle_max_ms) == pytest.approx(expected_ms, abs=0.01)

@@ -1,0 +1,77 @@
+"""Add up how long a unit of work had transactions open, and how long these waited for it.
+
+Fed by `sqllogs.pipeline.units` with the records of one unit; runs in the writer's thread. Capture has
+measured all of it already, so the caller pays nothing.
+"""
+
+from functools import cache
+
+from sqllogs.record import Record
+from sqllogs.sql.normalize import StatementScanner
+
+VENDORS = ("sqlite", "postgresql", "mysql", "oracle", "microsoft")
+
+
+@cache
+def ends() -> frozenset[str]:
+    """Return the fingerprints of COMMIT and ROLLBACK; a rollback to a savepoint ends nothing."""
+    scanner = StatementScanner()
+    return frozenset(
+        scanner.scan(sql, vendor).fingerprint for sql in ("COMMIT", "ROLLBACK") for vendor in VENDORS
+    )
+
+
+class Transactions:
+    """The transactions of one unit of work.
+
+    One begins with its first statement, because databases wait for that with locks and snapshots, and ends
+    with COMMIT or ROLLBACK. Without its end, which may have been dropped, it lasts until its last statement.
+    """
+
+    __slots__ = ("_closed_ms", "_ends", "_open", "idle_max_ms", "total_ms")
+
+    def __init__(self) -> None:
+        self._ends = ends()
+        self.total_ms = 0.0
+        """Sum of the durations of all transactions that have ended."""
+        self.idle_max_ms = 0.0
+        """Longest time in which one was open without a statement."""
+        self._open: dict[str, list[float]] = {}
+        """By alias: begin, and end of the last statement, milliseconds since the epoch."""
+        self._closed_ms: dict[str, float] = {}
+
+    def add(self, record: Record) -> None:
+        start_ms = record.time.timestamp() * 1000
+        found = self._open.get(record.alias)
+        if found is None or not record.in_transaction:
+            self._begin_or_end(record, start_ms, found)
+            return
+        if start_ms - found[1] > self.idle_max_ms:
+            self.idle_max_ms = start_ms - found[1]
+        end_ms = start_ms + record.duration_ms
+        if end_ms > found[1]:
+            found[1] = end_ms
+        if record.fingerprint in self._ends:
+            self._close(record.alias, end_ms)
+
+    def _begin_or_end(self, record: Record, start_ms: float, found: list[float] | None) -> None:
+        alias = record.alias
+        if found is not None:
+            if start_ms >= found[1]:  # the end was dropped
+                self._close(alias, found[1])
+        # A query whose rows are fetched slowly arrives late, maybe after its COMMIT.
+        elif (
+            record.in_transaction
+            and record.fingerprint not in self._ends
+            and start_ms >= self._closed_ms.get(alias, 0.0)
+        ):
+            self._open[alias] = [start_ms, start_ms + record.duration_ms]
+
+    def _close(self, alias: str, end_ms: float) -> None:
+        self.total_ms += end_ms - self._open.pop(alias)[0]
+        self._closed_ms[alias] = end_ms
+
+    @property
+    def so_far_ms(self) -> float:
+        """Return the time in transactions, including those that are still open."""
+        return self.total_ms + sum(last_ms - begin_ms for begin_ms, last_ms in self._open.values())
