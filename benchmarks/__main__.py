@@ -20,6 +20,7 @@ PARTS = (
     "listing",
     "growth",
     "aggregates",
+    "refresh",
     "month",
     "memory",
     "burst",

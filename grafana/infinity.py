@@ -65,6 +65,10 @@ class Query(Builder[Dataquery], Dataquery):
 
     def to_json(self) -> dict[str, object]:
         """Return the query in the form of Infinity 3."""
+        params = dict(self.params)
+        if self.root == "results":  # a list sends only what the panel shows
+            selected = dict.fromkeys(column.selector.partition(".")[0] for column in self.columns)
+            params["fields"] = ",".join(selected)
         query: dict[str, object] = {
             "refId": "A",
             "datasource": DATASOURCE,
@@ -76,7 +80,7 @@ class Query(Builder[Dataquery], Dataquery):
             "url_options": {
                 "method": "GET",
                 "data": "",
-                "params": [{"key": key, "value": value} for key, value in self.params.items()],
+                "params": [{"key": key, "value": value} for key, value in params.items()],
             },
             "root_selector": self.root,
             "columns": list(self.columns),

@@ -61,6 +61,15 @@ def test_chosen_values_reach_the_api(infinity):
     assert infinity.frame(target, defaults(ALL["django-sql-logs.json"]) | CHOSEN)["count"] == [1]
 
 
+@pytest.mark.parametrize(("dashboard", "target"), REQUESTS)
+def test_list_sends_only_what_the_panel_shows(dashboard, target):
+    params = {one["key"]: one["value"] for one in target["url_options"]["params"]}
+    shown = {column["selector"].partition(".")[0] for column in target["columns"]}
+    assert set(params.get("fields", "").split(",")) == (
+        shown if target["root_selector"] == "results" else {""}
+    )
+
+
 def test_health_check_of_the_datasource_succeeds(infinity):
     answer = infinity.health()
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")

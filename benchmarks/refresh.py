@@ -1,0 +1,145 @@
+"""What one refresh of the dashboard "Django SQL Logs" costs the site: requests, bytes sent, CPU.
+
+Sends what Grafana sends when the range moves: the request of each panel, of the annotations and of the
+drop-downs. A panel that shows another panel's answer sends none. The second way sends the same requests as a
+client would that knows neither `fields` nor gzip. REFRESH_DASHBOARD names another dashboard's file.
+"""
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import django
+
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
+from django.test import Client  # noqa: E402
+
+from benchmarks.report import at_most, table  # noqa: E402
+from benchmarks.samples import captured  # noqa: E402
+from benchmarks.stores import ALIAS, recorder, ring  # noqa: E402
+from sqllogs.api import access, tokens  # noqa: E402
+from sqllogs.record import Captured  # noqa: E402
+
+DASHBOARD = Path(
+    os.environ.get("REFRESH_DASHBOARD")
+    or Path(__file__).parents[1] / "grafana/dashboards/django-sql-logs.json"
+)
+INFINITY = "yesoreyeram-infinity-datasource"
+ROWS = 27_000
+"""A quarter of an hour at 30 queries a second."""
+ROUNDS = 5
+REQUESTS_MAX, KB_MAX, CPU_S_MAX = 8, 400, 0.15
+
+_REFERENCE = re.compile(r"\$\{(\w+)(?::[\w:]+)?\}")
+
+
+def main() -> None:
+    requests = list(_requests(json.loads(DASHBOARD.read_text())))
+    with ring("sqlite", ROWS):
+        call_command("migrate", database="default", verbosity=0)
+        _fill()
+        client = Client(headers={"Authorization": f"Bearer {tokens.create('benchmark')}"})
+        ways = {"fields, gzip, memory": True, "without": False}
+        rows = [(name, *_refresh(client, requests, cheap=cheap)) for name, cheap in ways.items()]
+    table(
+        f"One refresh of {DASHBOARD.name}, {ROWS:,} queries in 15 minutes, median of {ROUNDS}",
+        ("way", "requests", "KB", "CPU ms", "goal"),
+        [
+            (name, count, size_kb, cpu_s * 1000, _goal(count, size_kb, cpu_s, name))
+            for name, count, size_kb, cpu_s in rows
+        ],
+    )
+
+
+def _goal(count: int, size_kb: float, cpu_s: float, name: str) -> str:
+    if name == "without":
+        return ""
+    found = (
+        at_most(count, REQUESTS_MAX, "requests"),
+        at_most(size_kb, KB_MAX, "KB"),
+        at_most(cpu_s * 1000, CPU_S_MAX * 1000, "ms"),
+    )
+    return ", ".join(map(str, found))
+
+
+def _requests(dashboard: dict[str, Any]) -> Iterator[str]:
+    """Return the addresses that a refresh requests."""
+    now_ms = time.time() * 1000
+    values = {"__timeFrom": int(now_ms - 15 * 60_000), "__timeTo": int(now_ms + 60_000)}
+    for variable in dashboard["templating"]["list"]:
+        current = (variable.get("current") or {}).get("value", "")
+        values[variable["name"]] = "" if current in ("$__all", ["$__all"]) else current
+    for target in _targets(dashboard):
+        options = target["url_options"].get("params", ())
+        params = {
+            one["key"]: _REFERENCE.sub(lambda match: str(values.get(match[1], "")), one["value"])
+            for one in options
+        }
+        yield f"/sql-logs/{target['url']}?{urlencode(params)}"
+
+
+def _targets(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for panel in dashboard["panels"]:
+        for target in [
+            *panel.get("targets", ()),
+            *(one for inner in panel.get("panels", ()) for one in inner.get("targets", ())),
+        ]:
+            if target["datasource"]["type"] == INFINITY:
+                yield target
+    for annotation in dashboard["annotations"]["list"]:
+        if annotation["datasource"]["type"] == INFINITY:
+            yield annotation["target"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query" and variable["datasource"]["type"] == INFINITY:
+            yield variable["query"]["infinityQuery"]
+
+
+def _refresh(client: Client, requests: list[str], *, cheap: bool) -> tuple[int, float, float]:
+    """Return number of requests, kilobytes and seconds of CPU."""
+    headers = {"Accept": "application/json;q=0.9,text/plain"}
+    if cheap:
+        headers["Accept-Encoding"] = "gzip"
+    else:
+        requests = [re.sub(r"[?&]fields=[^&]*", "", one) for one in requests]
+    rounds = []
+    for _ in range(ROUNDS + 1):  # the first one imports
+        access.recent.clear()
+        sent, begun_s = 0, time.process_time()
+        for address in requests:
+            if not cheap:
+                access.recent.clear()
+            response = client.get(address, headers=headers)
+            if response.status_code not in (200, 404):
+                raise RuntimeError(f"{address}: {response.content.decode()}")
+            sent += len(response.content)
+        rounds.append((sent / 1000, time.process_time() - begun_s))
+    sizes_kb, times_s = zip(*rounds[1:], strict=True)
+    return len(requests), median(sizes_kb), median(times_s)
+
+
+def _fill() -> None:
+    """Write requests of twenty statements whose durations differ as real ones do, over 15 minutes."""
+    chooser, step_ns = random.Random(1), 15 * 60 * 10**9 // ROWS
+    begun_ns = time.time_ns() - ROWS * step_ns
+    recording = recorder()
+    for number, record in enumerate(captured(ROWS)):
+        execute_ns = int(chooser.lognormvariate(13, 1.5))
+        recording.buffer.put(cast(Captured, (begun_ns + number * step_ns, execute_ns, *record[2:])))
+    recording.delivery.write_all()
+    recording.ring.close()
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+if __name__ == "__main__":
+    main()
