@@ -28,6 +28,15 @@ MAX_CHARACTERS = 300
 FILES_MAX = 10_000
 SITES_MAX = 10_000
 
+INSTRUMENTATION = frozenset(
+    """
+    appsignal cachalot cacheops ddtrace debug_toolbar django_prometheus easy_profile elasticapm instana
+    logfire newrelic nplusone opentelemetry pyinstrument querycount rollbar scout_apm sentry_sdk silk
+    solarwinds_apm wrapt zeal
+    """.split()  # noqa: SIM905
+)
+"""Installed packages that wrap cursors, querysets or views: their line passes on a query of another."""
+
 LIBRARY_MARK = "~"
 """Precedes the call site if no application code is on the stack: `~wagtail/models/pages.py:9 get_url`."""
 
@@ -38,7 +47,7 @@ class Source(Enum):
     APPLICATION = 1
     LIBRARY = 2
     IGNORED = 3
-    """Django, the standard library, this package, generated code and launchers are never a call site."""
+    """Django, the standard library, instrumentation, generated code and launchers are never a call site."""
     BOUNDARY = 4
     """Django calls a view, middleware or command here. Code further up only passes the request on."""
 
@@ -79,7 +88,9 @@ class SourceFiles:
         if path.startswith(self._application):  # False for no path at all
             return Source.APPLICATION
         if path.startswith(_LIBRARIES) or any(folder in path for folder in _LIBRARY_FOLDERS):
-            return Source.LIBRARY
+            package = _installed_path(path).partition(os.sep)[0]
+            # Without this, every query of a generic view has one call site: the line of the wrapper.
+            return Source.IGNORED if package in INSTRUMENTATION else Source.LIBRARY
         if path.startswith(_STANDARD_LIBRARY) or _is_launcher(path):
             return Source.IGNORED
         return Source.LIBRARY if self._is_explicit else Source.APPLICATION
@@ -98,6 +109,13 @@ def application_paths(name: str) -> list[str]:
             return []
         paths = list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
     return [os.path.realpath(path) if path.endswith(".py") else _folders(path)[0] for path in paths]
+
+
+def _installed_path(path: str) -> str:
+    """Return the path in the folder of installed packages; a path elsewhere stays as it is."""
+    for folder in _LIBRARY_FOLDERS:
+        path = path.rpartition(folder)[2]
+    return path
 
 
 def _is_launcher(path: str) -> bool:
@@ -190,6 +208,4 @@ class CallSites:
 
     def _shorten(self, path: str) -> str:
         """Return the path in the project, or in the folder of installed packages."""
-        for folder in _LIBRARY_FOLDERS:
-            path = path.rpartition(folder)[2]
-        return path.removeprefix(self._root)
+        return _installed_path(path).removeprefix(self._root)

@@ -181,14 +181,15 @@ def check_router() -> Iterator[CheckMessage]:
     reads, writes = router.db_for_read(SQLLog), router.db_for_write(SQLLog)
     may_migrate = router.allow_migrate_model(ring, SQLLog)
     if (reads, writes) != (ring, ring) or not may_migrate:
-        may = _("may") if may_migrate else _("may not")
+        # A sentence of its own: in other languages, "not" changes more than one word.
+        tables = "" if may_migrate else _("`migrate` may not create its tables in %(alias)r.")
         yield MissingLines(
             ERROR,
             _(
                 "The database routers do not keep the SQL log in %(alias)r: it is read from %(reads)r and "
-                "written to %(writes)r, and `migrate` %(may)s create its tables in %(alias)r."
+                "written to %(writes)r. %(tables)s"
             )
-            % {"alias": ring, "reads": reads, "writes": writes, "may": may},
+            % {"alias": ring, "reads": reads, "writes": writes, "tables": tables % {"alias": ring}},
             id="sqllogs.E004",
             file="SETTINGS_MODULE",
             lines=lines,

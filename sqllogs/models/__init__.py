@@ -238,6 +238,9 @@ class Event(models.Model):
     title = models.CharField(max_length=200)
     text = models.TextField(blank=True)
     tags = models.JSONField(default=list, help_text=_("Words to filter by."))
+    service = models.CharField(
+        max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
+    )
 
     class Meta:
         default_permissions = ()

@@ -14,7 +14,7 @@ from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import clean_parameters
 from sqllogs.read.records import rfc3339
 
-PARAMETERS = ("from", "to", "kind")
+PARAMETERS = ("from", "to", "kind", "service")
 ORDERINGS = ("time",)
 
 
@@ -31,6 +31,7 @@ class EventRow:
     """The kind and further tags, separated by commas as Grafana expects."""
     id: int
     kind: str
+    service: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +50,14 @@ def read_events(request: HttpRequest, query: QueryDict) -> EventsAnswer:
         query,
         **{"from": parameters.InstantField(required=False), "to": parameters.InstantField(required=False)},
         kind=parameters.ValuesField(required=False),
+        service=parameters.ValuesField(required=False),
     )
     page = OffsetPage.from_query(query, ORDERINGS, "-time")
     shown, count = events(
         since=cleaned["from"],
         until=cleaned["to"],
         kinds=cleaned["kind"],
+        services=cleaned["service"],
         limit=page.limit,
         offset=page.offset,
     )
@@ -76,11 +79,18 @@ def _row(event: Event) -> EventRow:
         tags=",".join(tags),
         id=event.pk,
         kind=event.kind,
+        service=event.service,
     )
 
 
 def events(
-    *, since: datetime | None, until: datetime | None, kinds: list[str], limit: int, offset: int
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    kinds: list[str],
+    services: list[str],
+    limit: int,
+    offset: int,
 ) -> tuple[list[Event], int]:
     """Return a page of events, newest first, and the number of all that match."""
     matching = Event.objects.order_by("-time", "-pk")
@@ -90,4 +100,6 @@ def events(
         matching = matching.filter(time__lt=until)
     if kinds:
         matching = matching.filter(kind__in=kinds)
+    if services:
+        matching = matching.filter(service__in=services)
     return list(matching[offset : offset + limit]), matching.count()

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.core.management import get_commands
-from django.db.models import Case, Max, Q, Value, When
+from django.db.models import Q
 from django.http import HttpRequest
 
 from sqllogs.models import StatisticKey
@@ -19,6 +19,7 @@ from sqllogs.read import aggregates, n_plus_one, records, statistics, statistics
 from sqllogs.read.aggregates import GroupValue, group_column
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339
+from sqllogs.read.ring import chunks
 from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
 from sqllogs.sql.normalize import StatementInfo
 
@@ -111,7 +112,7 @@ def read_stats(
     found = read_groups(scope, group_by, chosen)
     value = _TIMES.get(page.column) or attrgetter(ORDERINGS[page.column])
     if not request.GET.get("ordering") and not scope.filters["kind"]:
-        value = _others_first(_groups_of_django_commands(group_by))
+        value = _others_first(_groups_of_django_commands(group_by, found.groups))
     shown = page.cut(found.groups, value)
     repeats = worst(scope, group_by) if shown and scope.wants("repeats") else {}
     return StatsAnswer(
@@ -150,17 +151,24 @@ def _others_first(last: Collection[GroupValue]) -> Any:
     return lambda group: (group.group not in last, group.total_ms)
 
 
-def _groups_of_django_commands(group_by: str) -> frozenset[GroupValue]:
-    """Return the groups that only Django's own commands have sent: on a fresh site `migrate` leads them all.
+def _groups_of_django_commands(group_by: str, groups: Sequence[StatsGroup]) -> frozenset[GroupValue]:
+    """Return those of the groups that only Django's own commands have sent: `migrate` leads a fresh site.
 
-    Found by the keys of the statistics, of which there are few. Without statistics nothing is moved.
+    Found by the keys of the statistics. Without statistics nothing is moved.
     """
     if group_by not in _KEYED:
         return frozenset()
     names = [name for name, app in get_commands().items() if str(app).partition(".")[0] == "django"]
-    own = When(Q(kind="command", view__in=names), then=Value(0))
-    keys = StatisticKey.objects.order_by().values(group_by).annotate(other=Max(Case(own, default=Value(1))))
-    return frozenset(keys.filter(other=0).values_list(group_by, flat=True))
+    own = Q(kind="command", view__in=names)
+    keys = StatisticKey.objects.order_by().values_list(group_by, flat=True).distinct()
+    # Two short queries instead of one over all groups, 4 ms instead of 30 at 50,000 keys: in a site that
+    # serves requests, few of the groups in the answer were ever sent by a command, or none.
+    sent = set(keys.filter(own)).intersection(group.group for group in groups)
+    others = (
+        keys.exclude(own).filter(Q(**{f"{group_by}__in": some}) | Q(**{f"{group_by}__isnull": True}))
+        for some in chunks(list(sent))
+    )
+    return frozenset(sent.difference(*others))
 
 
 _KEYED = frozenset(aggregates.GROUPS) & {field.name for field in StatisticKey._meta.get_fields()}

@@ -11,7 +11,7 @@ from sqllogs.read.pagination import Page
 from sqllogs.read.scope import Answer, TimeSpan, head
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 
-PART_OF_SPAN = frozenset(["time", "duration_ms", "operation", "tables", "alias", "vendor", "kind"])
+PART_OF_SPAN = frozenset(["time", "duration_ms", "operation", "tables", "alias", "vendor", "service"])
 """Fields that are a span's name, service or time, and need no tag."""
 UNIT_TAGS = tuple(
     name
@@ -104,7 +104,7 @@ def _units(trace_id: str, records: list[RecordJSON]) -> Iterator[TraceSpan]:
             spanID=unit_id,
             parentSpanID=None,
             operationName=f"{last['method']} {where}" if last["method"] else where,
-            serviceName=last["kind"],
+            serviceName=last["service"] or last["kind"],
             startTime=begin_ms,
             duration=end_ms - begin_ms,
             statusCode=2 if (last["status"] or 0) >= 500 else 0,

@@ -26,6 +26,7 @@ EVENTS_MAX = 1_000
 """Beyond it the oldest events are deleted."""
 TITLE_MAX_CHARACTERS = 200
 KEY_MAX_CHARACTERS = 128
+SERVICE_MAX_CHARACTERS = 100
 STATEMENTS_FULL = "statements"
 """Kind of the event that texts had to be deleted."""
 NAMES_MAX = 200
@@ -42,6 +43,7 @@ def deploy_event(release: str, service: str = "") -> Event:
         title=f"Deploy {' '.join(words)}"[:TITLE_MAX_CHARACTERS],
         text=release,
         tags=["deploy", *words],
+        service=service[:SERVICE_MAX_CHARACTERS] or None,
     )
 
 
@@ -67,6 +69,7 @@ def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwarg
         title=f"{names[0]}{more} on {using}"[:TITLE_MAX_CHARACTERS],
         text="\n".join(names[:NAMES_MAX]),
         tags=["migration", using],
+        service=current_service(conf.load())[:SERVICE_MAX_CHARACTERS] or None,
     )
     try:
         with muted():

@@ -100,11 +100,18 @@ def test_stats_are_those_of_a_loop_for_every_group(records):
 
 
 def test_what_only_djangos_own_commands_have_sent_comes_last_by_default(ring_alias):
-    migrated = {"kind": "command", "view": "migrate", "fingerprint": "a" * 16, "duration_ms": 900.0}
+    migrated = {
+        "kind": "command",
+        "view": "migrate",
+        "route": None,
+        "fingerprint": "a" * 16,
+        "duration_ms": 900.0,
+    }
     imported = {"kind": "command", "view": "import_orders", "fingerprint": "b" * 16, "duration_ms": 90.0}
     requested = {"kind": "request", "view": "v.a", "fingerprint": "c" * 16, "duration_ms": 9.0}
     shared = [{**one, "fingerprint": "d" * 16, "duration_ms": 1.0} for one in (migrated, requested)]
-    calls = [migrated, imported, requested, *shared]
+    task = {**requested, "kind": "task", "route": None, "fingerprint": "e" * 16, "duration_ms": 5.0}
+    calls = [migrated, imported, requested, *shared, task]
     put(*calls)
     put_statistics(*({**call, "time": BEGINNING} for call in calls))
 
@@ -112,10 +119,12 @@ def test_what_only_djangos_own_commands_have_sent_comes_last_by_default(ring_ali
         return "".join(row["group"][0] for row in get("stats/", **parameters)["results"])
 
     for source in ("ring", "statistics"):
-        assert order(source=source) == "bcda"
-        assert order(source=source, ordering="-total_ms") == "abcd"
+        assert order(source=source) == "bceda"
+        assert order(source=source, ordering="-total_ms") == "abced"
         assert order(source=source, kind="command") == "abd"
     assert order(group_by="view") == "ivm"
+    # A task has no route either.
+    assert get("stats/", group_by="route")["results"][0]["group"] is None
 
 
 def test_stats_of_statements_name_text_route_and_call_sites(records):

@@ -53,7 +53,10 @@ def test_statement_that_is_not_known_is_not_found(fingerprint):
 def put_events():
     for number, kind in enumerate(["deploy", "migration", "deploy"]):
         time = BEGINNING + timedelta(hours=number)
-        Event.objects.create(time=time, kind=kind, title=f"{kind} {number}", text="what", tags=["1.0", kind])
+        service = "shop" if number else None
+        Event.objects.create(
+            time=time, kind=kind, title=f"{kind} {number}", text="what", tags=["1.0", kind], service=service
+        )
 
 
 def test_events_have_the_form_of_annotations():
@@ -69,6 +72,7 @@ def test_events_have_the_form_of_annotations():
         "text": "what",
         "tags": "deploy,1.0",
         "kind": "deploy",
+        "service": "shop",
     }
 
 
@@ -79,10 +83,11 @@ def test_events_have_the_form_of_annotations():
         ("kind=deploy,migration&offset=2", ["deploy 0"]),
         ("from=2026-01-31T13:00:00Z&to=2026-01-31T14:00:00Z", ["migration 1"]),
         ("from=&to=All&kind=$__all&ordering=", ["deploy 2", "migration 1", "deploy 0"]),
+        ("service=shop,blog&kind=deploy", ["deploy 2"]),
         ("offset=9", []),
     ],
 )
-def test_events_are_chosen_by_time_and_kind(query, titles):
+def test_events_are_chosen_by_time_kind_and_service(query, titles):
     put_events()
     body = reader().get(f"/sql-logs/events/?{query}").json()
     assert [event["title"] for event in body["results"]] == titles

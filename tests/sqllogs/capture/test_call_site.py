@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import asgiref
 import django
@@ -13,6 +14,11 @@ from django.core.handlers import base, exception
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
+from opentelemetry.instrumentation.dbapi import (
+    DatabaseApiIntegration,
+    get_traced_connection_proxy,
+    get_traced_cursor_proxy,
+)
 
 import sqllogs
 from sqllogs.capture import call_site
@@ -56,6 +62,10 @@ def test_name_has_the_length_of_its_column():
         ("/srv/shop/__main__.py", Source.IGNORED),
         ("/srv/shop/bin/import_feeds", Source.APPLICATION),  # a script of the project
         (base.__file__, Source.BOUNDARY),
+        (f"{VENV}/sentry_sdk/integrations/django/views.py", Source.IGNORED),  # installed elsewhere
+        (f"{VENV}/opentelemetry/instrumentation/dbapi/__init__.py", Source.IGNORED),
+        (f"{VENV}/silk_themes/views.py", Source.LIBRARY),  # another package
+        ("/srv/shop/silk/views.py", Source.APPLICATION),  # a package of the project
     ],
 )
 def test_file_is_application_library_or_neither(path, source):
@@ -112,6 +122,22 @@ def connection(django_db_blocker):
     close_connection(connection)
 
 
+def toolbar_cursor(connection):
+    from debug_toolbar.panels.sql.tracking import wrap_cursor
+
+    wrap_cursor(connection)
+    connection._djdt_logger = SimpleNamespace(record=lambda **query: None)
+    return connection.cursor()
+
+
+def opentelemetry_cursor(connection):
+    """Return a cursor that OpenTelemetry wraps on both sides: the driver's, as it does, and Django's."""
+    integration = DatabaseApiIntegration("test", "sqlite")
+    connection.ensure_connection()
+    connection.connection = get_traced_connection_proxy(connection.connection, integration)
+    return get_traced_cursor_proxy(connection.cursor(), integration)
+
+
 def through(function, *paths):
     """Return a function that calls another one from these files, the first one nearest to it."""
     for path in paths:
@@ -121,12 +147,12 @@ def through(function, *paths):
     return function
 
 
-def call_site_of(connection, *paths, application=(), view=False, deep=0):
+def call_site_of(connection, *paths, application=(), view=False, deep=0, cursor=DatabaseWrapper.cursor):
     """Return the call site of a query that is sent through these files, in a thread of its own."""
     kept = []
     wrapper = capture_wrapper.execute_wrapper(kept.append, call_site=True, application=application)
     capture_wrapper.install(wrapper, connection)
-    ask = through(partial(connection.cursor().execute, "SELECT 1"), *paths[:1], *[JINJA] * deep, *paths[1:])
+    ask = through(partial(cursor(connection).execute, "SELECT 1"), *paths[:1], *[JINJA] * deep, *paths[1:])
     if view:  # as a server does
         ask = through(
             partial(exception.convert_exception_to_response(ask), RequestFactory().get("/")), GUNICORN
@@ -168,6 +194,14 @@ def test_code_beyond_djangos_handler_is_no_call_site(connection):
     assert call_site_of(connection, SHOP, view=True) == "/srv/shop/views.py:2 get_url"
     middleware = [django.__file__, base.__file__, "/srv/shop/middleware.py"]
     assert call_site_of(connection, *middleware, view=True) is None
+
+
+@pytest.mark.parametrize("cursor", [toolbar_cursor, opentelemetry_cursor])
+def test_package_that_wraps_cursors_is_no_call_site(connection, cursor):
+    assert call_site_of(connection, SHOP, cursor=cursor) == "/srv/shop/views.py:2 get_url"
+    # A generic view of DRF has no line of the application on the stack.
+    assert call_site_of(connection, DRF, cursor=cursor) == "~rest_framework/pagination.py:2 get_url"
+    assert call_site_of(connection, django.__file__, view=True, cursor=cursor) is None
 
 
 def test_setting_makes_an_installed_package_application(connection):

@@ -123,6 +123,8 @@ def test_labels_of_the_application_are_kept(scraped, settings):
 
 
 def test_deploys_of_the_same_release_are_two_events(two_projects):
+    services = Event.objects.using(two_projects).filter(kind="deploy").values_list("service", flat=True)
+    assert set(services) == {"shop", "blog"}
     titles = Event.objects.using(two_projects).filter(kind="deploy").values_list("title", flat=True)
     assert sorted(titles) == ["Deploy blog 1.0", "Deploy shop 1.0"]
 
