@@ -225,7 +225,7 @@ class SQLLogsView(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        if not isinstance(response, Response):  # one that was kept has everything
+        if not isinstance(response, Response):  # one that was kept has everything, a redirect needs no more
             return response
         if response.status_code >= 400 and isinstance(response.accepted_renderer, TableRenderer):
             response.accepted_renderer = ORJSONRenderer()
@@ -282,7 +282,7 @@ class ReadingView(SQLLogsView):
     read: Callable[..., Any]
     """Return the answer to a request; the arguments are those of the URL."""
 
-    def get(self, request: Request, **arguments: str) -> Response:
+    def get(self, request: Request, **arguments: str) -> HttpResponseBase:
         row = self.row_type(request.query_params)
         if row is not None and not self.is_for_browser:  # a page needs all
             self.fields = read_fields(request.query_params, row)

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
+from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
@@ -34,9 +35,10 @@ from sqllogs.api.base_view import (
 from sqllogs.api.responses import FIELDS, ORJSONRenderer
 from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
-from sqllogs.page.details import detail_page, statement_page, trace_page
+from sqllogs.page.details import detail_page, statement_page
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.records import list_page
+from sqllogs.page.trace import WithUnits, trace_page
 from sqllogs.read import (
     events,
     n_plus_one,
@@ -192,7 +194,10 @@ class TraceView(AggregateView):
         self.revalidate_scope(scope)
         records = scope.records.filter(trace_id=trace_id)
         page = read_page(request._request, records, paging, with_text=scope.with_text)
-        return traces.trace_of(trace_id, page, scope.span)
+        answer = traces.trace_of(trace_id, page, scope.span)
+        if not self.is_for_browser:
+            return answer
+        return WithUnits(answer, requests.read_units_of_trace(scope, trace_id))
 
 
 class FingerprintView(AggregateView):
@@ -260,6 +265,12 @@ class RecordList(ReadingView):
     page = HTMLPage("records.html", list_page)
     other_parameters = (*PARAMETERS, FIELDS)
     row = RecordJSON
+
+    def get(self, request: Request, **arguments: str) -> HttpResponseBase:
+        # A person begins with the requests; single queries are details.
+        if self.is_for_browser and not request.query_params:
+            return HttpResponseRedirect(reverse("sqllogs:requests"), headers=self.default_response_headers)
+        return super().get(request, **arguments)
 
     def read(self, request: Request) -> Any:
         query = request.query_params

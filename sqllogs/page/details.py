@@ -1,13 +1,11 @@
-"""Build the template context of one record, one statement and one trace.
+"""Build the template context of one record and one statement.
 
-Fed with the answers of `sqllogs.read` by the renderer; feeds record.html, statement.html and trace.html.
+Fed with the answers of `sqllogs.read` by the renderer; feeds record.html and statement.html.
 Runs in the reader's thread and sends no query.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.http import QueryDict
@@ -20,9 +18,8 @@ from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.frame import chips
 from sqllogs.page.links import Links, curl, in_admin
-from sqllogs.page.records import RecordRow, record_row, trace_url
+from sqllogs.page.records import RecordRow, record_row
 from sqllogs.read.statement import CallOrigin, StatementAnswer
-from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
 from sqllogs.templatetags.sqllogs import milliseconds
@@ -152,50 +149,3 @@ def _origin_rows(
 def _record_rows(records: Sequence[Any], links: Links) -> list[RecordRow]:
     settings = conf.load()
     return [record_row(record, links, settings) for record in records]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceStep:
-    """One query of a trace; its bar is in percent of the trace's length."""
-
-    row: RecordRow
-    after_ms: float
-    """Since the first query started."""
-    begin: str
-    length: str
-    times: int
-    """How often the trace runs this statement."""
-
-
-def trace_page(request: Request, trace: TraceAnswer, *, with_text: bool) -> Mapping[str, Any]:
-    """Return the context of trace.html."""
-    records, settings = trace.results, conf.load()
-    links = Links(request.path, QueryDict())
-    links = links.for_path(links.home)
-    begins_ms = [datetime.fromisoformat(record["time"]).timestamp() * 1000 for record in records]
-    began_ms = min(begins_ms, default=0.0)
-    ends_ms = (begin + record["duration_ms"] for begin, record in zip(begins_ms, records, strict=True))
-    elapsed_ms = max(max(ends_ms, default=0.0) - began_ms, 0.001)
-    times = Counter(record["fingerprint"] for record in records)
-    return {
-        "trace": trace,
-        "last": record_row(records[-1], links, settings) if records else None,
-        "elapsed_ms": elapsed_ms if records else None,
-        "steps": [
-            TraceStep(
-                row=record_row(record, links, settings),
-                after_ms=begin_ms - began_ms,
-                begin=f"{100 * (begin_ms - began_ms) / elapsed_ms:.2f}",
-                length=f"{100 * record['duration_ms'] / elapsed_ms:.2f}",
-                times=times[record["fingerprint"]],
-            )
-            for begin_ms, record in zip(begins_ms, records, strict=True)
-        ],
-        "repeated": sum(times.values()) - len(times),
-        "viewer": next((url for record in records if (url := trace_url(record, settings))), None),
-        "as_list": links.only(trace_id=trace.trace_id, ordering="id"),
-        "with_text": with_text,
-        "text_permission": VIEW_TEXT,
-        "as_json": f"{request.path}?format=json",
-        "curl": curl(request),
-    }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
+from django.http import QueryDict
 from django.template import Context, Engine
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
@@ -64,6 +65,7 @@ class PageRenderer(BaseRenderer):
         home = reverse("sqllogs:list")
         frame = {
             "home": home,
+            "queries": Links(home, QueryDict()).only(),
             "health": reverse("sqllogs:health"),
             # For an anonymous client each tab would be the same 401.
             "tabs": tabs(Links(request.path, request.query_params)) if reader else None,
@@ -148,6 +150,14 @@ def _login(request: Request) -> str | None:
 
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")
 """Always visible; the others are under "More filters"."""
+FIRST_OF_REQUESTS = ("path", "from", "to", "min_elapsed_ms", "status", "method")
+OF_REQUESTS = {
+    "path": _("URL"),
+    "min_elapsed_ms": _("Took at least (ms)"),
+    "status": _("Status"),
+    "tag": _("Tag"),
+}
+"""Labels of the filters that only requests have."""
 CHOICES = {
     "error": (("", _("Any")), ("true", _("Failed")), ("false", _("Succeeded"))),
     "slow": (("", _("Any")), ("true", _("Slow")), ("false", _("Not slow"))),
@@ -159,8 +169,12 @@ HINTS: dict[str, str | Promise] = {
     "min_ms": "0",
     "max_ms": _("no limit"),
     "operation": "SELECT, UPDATE",
+    "path": _("/the/url/ as in the address bar"),
+    "min_elapsed_ms": "0",
+    "status": "404, 5xx",
+    "method": "GET",
 }
-NUMBERS = ("min_ms", "max_ms")
+NUMBERS = ("min_ms", "max_ms", "min_elapsed_ms")
 KEPT = ("ordering", "limit", "group_by", "source")
 """Parameters other than filters that stay when the filters change."""
 RANGES = (
@@ -221,13 +235,16 @@ def filter_form(
 ) -> FilterForm:
     """Return the form; `invalid` names the field to correct."""
     records = list(records)
+    is_of_requests = links.path == reverse("sqllogs:requests")
+    always = FIRST_OF_REQUESTS if is_of_requests else FIRST
     names = [name for name in SQLLogFilter.base_filters if with_text or name != "search"]
+    names += OF_REQUESTS if is_of_requests else ()
     fields = {name: _field(name, links.active, records, invalid) for name in names}
-    others = [name for name in names if name not in FIRST]
+    others = [name for name in names if name not in always]
     kept = {name: links.active[name] for name in KEPT if name in links.active}
     return FilterForm(
         action=links.path,
-        first=[fields[name] for name in FIRST if name in fields],
+        first=[fields[name] for name in always if name in fields],
         others=[fields[name] for name in others],
         kept=kept,
         ranges=_ranges(links),
@@ -244,7 +261,7 @@ def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], inva
         choices = [*choices, (value, value)]
     return Field(
         name=name,
-        label=str(SQLLogFilter.base_filters[name].label),
+        label=_label(name),
         value=value,
         hint=HINTS.get(name, ""),
         is_number=name in NUMBERS,
@@ -252,6 +269,10 @@ def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], inva
         choices=choices,
         suggestions=() if choices else _suggestions(name, records),
     )
+
+
+def _label(name: str) -> str:
+    return str(OF_REQUESTS.get(name) or SQLLogFilter.base_filters[name].label)
 
 
 def _suggestions(name: str, records: list[RecordJSON]) -> list[str]:
@@ -283,22 +304,22 @@ def _ranges(links: Links) -> list[TimeRange]:
 def chips(links: Links) -> list[Chip]:
     """Return a chip for each value of each active filter."""
     return [
-        chip for name in SQLLogFilter.base_filters if name in links.active for chip in _chips(name, links)
+        chip
+        for name in (*SQLLogFilter.base_filters, *OF_REQUESTS)
+        if name in links.active
+        for chip in _chips(name, links)
     ]
 
 
 def _chips(name: str, links: Links) -> list[Chip]:
-    filter_ = SQLLogFilter.base_filters[name]
-    takes_several = isinstance(filter_, ValuesFilter)
+    takes_several = name in ("status", "tag") or isinstance(SQLLogFilter.base_filters.get(name), ValuesFilter)
     values = parameters.separated(links.active[name]) if takes_several else [links.active[name]]
     labels = dict(CHOICES.get(name, ()))
     found = []
     for index, value in enumerate(values[: parameters.VALUES_MAX]):
         rest = ",".join(parameters.escaped(other) for other in values[:index] + values[index + 1 :])
         url = links.with_values(**{name: rest or None})
-        found.append(
-            Chip(label=str(filter_.label), value=labels.get(value, value[:VALUE_MAX_CHARACTERS]), url=url)
-        )
+        found.append(Chip(label=_label(name), value=labels.get(value, value[:VALUE_MAX_CHARACTERS]), url=url))
     return found
 
 

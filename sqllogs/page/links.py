@@ -84,6 +84,8 @@ class Links:
         return self._write({**self.active, "format": format})
 
     def _write(self, query: Mapping[str, str]) -> str:
+        if not query and self.path == self.home:
+            query = {"ordering": "-id"}  # without any parameter a browser is sent to the requests
         return f"{self.path}?{urlencode(query)}" if query else self.path
 
 
@@ -135,13 +137,15 @@ def curl(request: Request) -> str:
     return f'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" {shlex.quote(address)}'
 
 
-TABS = (
-    (_("Queries"), "sqllogs:list"),
-    (_("Statements"), "sqllogs:stats"),
-    (_("Requests"), "sqllogs:requests"),
-    (_("N+1"), "sqllogs:repeats"),
+CALL_SITES = {"group_by": "call_site"}
+TABS: tuple[tuple[Promise, str, dict[str, str]], ...] = (
+    (_("Requests"), "sqllogs:requests", {}),
+    (_("Statements"), "sqllogs:stats", {}),
+    (_("Call sites"), "sqllogs:stats", CALL_SITES),
+    (_("N+1"), "sqllogs:repeats", {}),
+    (_("Queries"), "sqllogs:list", {}),
 )
-"""Label and URL name."""
+"""Label, URL name and parameters: from what people look for to its details."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +157,17 @@ class Tab:
 
 def filter_paths() -> list[str]:
     """Return the paths of the tabs, which all take the filters."""
-    return [reverse(name) for _label, name in TABS]
+    return [reverse(name) for _label, name, _query in TABS]
 
 
 def tabs(links: Links) -> list[Tab]:
     """Return the tabs with the active filters."""
+    is_by_call_site = links.active.get("group_by") == CALL_SITES["group_by"]
     return [
-        Tab(label=label, url=links.for_path(path).with_values(), is_current=links.path == path)
-        for (label, _name), path in zip(TABS, filter_paths(), strict=True)
+        Tab(
+            label=label,
+            url=links.for_path(path).with_values(**query),
+            is_current=links.path == path and (name != "sqllogs:stats" or is_by_call_site == bool(query)),
+        )
+        for (label, name, query), path in zip(TABS, filter_paths(), strict=True)
     ]

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Count, F, Min, OrderBy, Q, QuerySet, Sum, Value
 from django.db.models.functions import NullIf
 from django.http import HttpRequest, QueryDict
+from django.urls import Resolver404, get_script_prefix, resolve
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Unit
@@ -35,6 +38,28 @@ class StatusField(ValuesField):
         super().__init__(required=False, convert=_status)
 
 
+NAME_MAX_CHARACTERS = 200
+"""Length of the columns route and view."""
+
+
+class PathField(forms.CharField):
+    """A URL as typed, with or without host and query string; its value is route and view."""
+
+    def clean(self, value: Any) -> tuple[str | None, str] | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        path = urlsplit(text).path or "/"
+        # As the middleware CommonMiddleware does: people type URLs without the last slash.
+        for candidate in dict.fromkeys([path, f"{path.rstrip('/')}/"]):
+            try:
+                match = resolve(candidate.removeprefix(get_script_prefix().rstrip("/")) or "/")
+            except Resolver404:
+                continue
+            return (match.route or None, match._func_path)
+        raise ValidationError(_("No URL pattern of this project matches '%(path)s'."), params={"path": path})
+
+
 def _status(value: str) -> str:
     if not re.fullmatch(r"[1-5](\d\d|xx)", value.lower(), re.ASCII):
         raise ValidationError(_("Must be a status such as 404 or 5xx."))
@@ -48,6 +73,8 @@ class UnitFilter:
     status: tuple[str, ...] = ()
     min_elapsed_ms: float | None = None
     tag: tuple[str, ...] = ()
+    path: tuple[str | None, str] | None = None
+    """Route and view that a URL leads to."""
 
     @classmethod
     def from_query(cls, query: QueryDict) -> "UnitFilter":
@@ -57,9 +84,13 @@ class UnitFilter:
             status=StatusField(),
             min_elapsed_ms=MillisecondsField(required=False),
             tag=ValuesField(required=False),
+            path=PathField(required=False),
         )
         return cls(
-            status=tuple(data["status"]), min_elapsed_ms=data["min_elapsed_ms"], tag=tuple(data["tag"])
+            status=tuple(data["status"]),
+            min_elapsed_ms=data["min_elapsed_ms"],
+            tag=tuple(data["tag"]),
+            path=data["path"],
         )
 
     def narrow(self, units: "QuerySet[Unit]") -> "QuerySet[Unit]":
@@ -72,6 +103,9 @@ class UnitFilter:
         for tag in self.tag:
             tags |= Q(tags__contains=f",{tag},")
         units = units.filter(statuses, tags)
+        if self.path is not None:
+            route, view = self.path
+            units = units.filter(route=route and route[:NAME_MAX_CHARACTERS], view=view[:NAME_MAX_CHARACTERS])
         return units if self.min_elapsed_ms is None else units.filter(duration_ms__gte=self.min_elapsed_ms)
 
 
@@ -213,15 +247,28 @@ def _units(scope: Scope) -> "QuerySet[Unit]":
 
     A range of time chooses those that ran in it.
     """
-    filters = scope.filters
-    live = Q(slot__lt=0) | Q(last_seq__gte=scope.ring.oldest, first_seq__lte=scope.ring.seq)
-    units = Unit.objects.filter(live).exclude(kind="")
+    filters, units = scope.filters, _live_units(scope.ring)
     for name in OF_UNIT:
         if filters.get(name):
             units = units.filter(**{f"{name}__in": filters[name]})
     if filters["from"] is not None:
         units = units.filter(Q(ended_at__gte=filters["from"]) | Q(ended_at__isnull=True))
     return units if filters["to"] is None else units.filter(time__lt=filters["to"])
+
+
+def _live_units(ring: RingSnapshot) -> "QuerySet[Unit]":
+    live = Q(slot__lt=0) | Q(last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
+    return Unit.objects.filter(live).exclude(kind="")
+
+
+TRACE_UNITS_MAX = 50
+"""Units of work that the page of a trace lists."""
+
+
+def read_units_of_trace(scope: Scope, trace_id: str) -> list[RequestRow]:
+    """Return the units of a trace with all their queries, the earliest first."""
+    units = _live_units(scope.ring).filter(trace_id=trace_id).order_by("time")
+    return _rows(scope, _read_units(units[:TRACE_UNITS_MAX]))
 
 
 def _by_units(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[int, list[RequestRow]]:
@@ -231,10 +278,13 @@ def _by_units(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[
     nulls_first, nulls_last = None if descending else True, True if descending else None
     first = OrderBy(key, descending=descending, nulls_first=nulls_first, nulls_last=nulls_last)
     shown = units.order_by(first, "-time")[page.offset : page.offset + page.limit]
-    found = list(fetch(shown.values_list("slot", *_columns(READ), *UnitQueries._fields[1:])))
+    return units.count(), _rows(scope, _read_units(shown))
+
+
+def _read_units(units: "QuerySet[Unit]") -> list[tuple[dict[str, Any], UnitQueries]]:
+    found = fetch(units.values_list("slot", *_columns(READ), *UnitQueries._fields[1:]))
     width = 1 + len(READ)
-    rows = [(dict(zip(READ, row[1:width], strict=True)), UnitQueries(row[0], *row[width:])) for row in found]
-    return units.count(), _rows(scope, rows)
+    return [(dict(zip(READ, row[1:width], strict=True)), UnitQueries(row[0], *row[width:])) for row in found]
 
 
 def _columns(names: Iterable[str]) -> list[Any]:

@@ -91,6 +91,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "status": (_VALUES, "HTTP statuses, or classes of them such as 5xx."),
     "min_elapsed_ms": (_MS, "Minimum duration of the request, milliseconds."),
     "tag": (_VALUES, "Tags given by the setting TAGS."),
+    "path": (_VALUES, "A URL of the project as typed: its requests, by route and view."),
     "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows per page, 100 by default."),
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),

@@ -3,6 +3,8 @@
 from html.parser import HTMLParser
 
 URL = "/sql-logs/"
+NEWEST = "?ordering=-id"
+"""The list of queries: without any parameter a browser is sent to the requests."""
 HOSTILE = """<script>alert('1')</script>"><img src=x onerror="alert(2)">"""
 
 
@@ -34,6 +36,6 @@ def filled_in(response):
 
 
 def look(client, query="", status=200):
-    answer = client.get(URL + query)
+    answer = client.get(URL + (query or NEWEST))
     assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8"), answer.text
     return Page(answer)

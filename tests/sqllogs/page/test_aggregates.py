@@ -1,14 +1,16 @@
 """The tabs of statements, requests and N+1 suspects, and the page of a trace."""
 
 from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
+from django.urls import resolve
 
 from sqllogs.api import tokens, views
 from sqllogs.models import RingRow, Unit
+from sqllogs.page import trace
 from sqllogs.read import series
 from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, put_statistics, reader
 from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
@@ -135,13 +137,84 @@ def test_unknown_statement_is_a_404(browser):
 def test_trace_shows_each_query_where_it_was_in_time(browser, loop, settings):
     settings.SQLLOGS = {"TRACE_URL": "https://traces.example/{trace_id}"}
     page = look(browser, f"traces/{TRACE}/")
-    assert rows(page) == 8
     bars = page.all("rect")
-    assert [bar["x"] for bar in bars][:2] == ["0.00%", "13.89%"]
+    assert [bar["x"] for bar in bars][:4] == ["0.00%", "1.39%", "13.89%", "27.78%"]  # the second is a gap
     assert all(float(bar["x"][:-1]) + float(bar["width"][:-1]) <= 100.01 for bar in bars)
     assert "GET books/ 200" in words(page)
-    assert "First to last72.0 ms Repeated6 Failed0" in words(page)
+    assert "Elapsed72.0 ms Repeated6 Failed0" in words(page)
     assert f"https://traces.example/{TRACE}" in page.links("button")
+
+
+def test_trace_folds_repeats_into_a_row_with_their_advice_and_shows_gaps(browser, loop):
+    page = look(browser, f"traces/{TRACE}/")
+    assert [row.get("class") for row in page.all("tr")[1:]] == ["plain", "gap", "plain", *["gap"] * 4]
+    assert f"{URL}?trace_id={TRACE}&fingerprint={'a' * 16}&ordering=id" in page.links()
+    assert f"{URL}fingerprints/{'a' * 16}/" in page.links()
+    assert "N+1: 7 times" in words(page)
+    assert len(page.all("rect")) == 8 + 5
+
+
+def test_trace_says_in_a_sentence_where_the_time_went(browser, loop):
+    assert (
+        "Of 72.0 ms, 15.0 ms (20.8 %) went to 8 queries; 14.0 ms of it are one statement "
+        "(SELECT app_author), run 7 times by app/views.py:5 books, too; "
+        "57.0 ms (79.2 %) went to other work than SQL."
+    ) in words(look(browser, f"traces/{TRACE}/"))
+
+
+def test_request_of_431_queries_is_a_page_of_few_rows(browser):
+    put_statement("a" * 16, "SELECT id FROM app_author WHERE id = ?", tables="app_author")
+    unit = {"trace_id": TRACE, "unit_id": "c" * 16, "call_site": "a.py:1 f", "fingerprint": "a" * 16}
+    times = [BEGINNING + timedelta(milliseconds=number) for number in range(431)]
+    put(*[unit | {"time": time, "duration_ms": 0.9} for time in times], capacity=500)
+    page = look(browser, f"traces/{TRACE}/")
+    assert rows(page) == 1
+    assert "N+1: 431 times" in words(page)
+
+
+def test_trace_says_how_long_a_transaction_was_idle():
+    def query(begin_ms, operation, in_transaction=True):
+        record = {
+            "alias": "default",
+            "unit_id": "a",
+            "operation": operation,
+            "in_transaction": in_transaction,
+        }
+        return trace._Query(record=record, interval=trace.Interval(begin_ms, begin_ms + 1))
+
+    queries = [query(0, "SELECT", False), query(5, "INSERT"), query(25, "COMMIT"), query(30, "UPDATE")]
+    assert trace.open_transactions(queries) == [(5, 26), (30, 31)]
+    busy = trace.merge([one.interval for one in queries])
+    assert trace._transaction_clause(queries, busy) == [
+        "a transaction was open for 22.0 ms, 19.0 ms of it without a query"
+    ]
+
+
+def test_times_without_a_query_are_found_before_between_and_after():
+    busy = trace.merge([trace.Interval(10, 20), trace.Interval(15, 30), trace.Interval(31, 32)])
+    assert busy == [(10, 30), (31, 32)]
+    assert trace.find_gaps(busy, 100) == [(32, 100), (0, 10)]
+
+
+@pytest.mark.parametrize("typed", ["/sql-logs/1/", "https://shop.example/sql-logs/7/?x=1", "/sql-logs/7"])
+def test_requests_of_a_url_are_found_as_typed(browser, typed):
+    match = resolve("/sql-logs/1/")
+    put(
+        {"unit_id": "1" * 16, "route": match.route, "view": match._func_path},
+        {"unit_id": "2" * 16, "route": match.route, "view": "another"},
+        {"unit_id": "3" * 16, "route": "books/", "view": match._func_path},
+    )
+    found = browser.get(f"{URL}requests/", {"path": typed, "format": "json"}).json()["results"]
+    assert [row["unit_id"] for row in found] == ["1" * 16]
+    page = look(browser, "requests/?" + urlencode({"path": typed}))
+    assert page.all("input", name="path")[0]["value"] == typed
+    assert f"{URL}requests/" in page.links()  # without the filter
+
+
+def test_url_of_another_project_is_an_error_at_its_field(browser):
+    page = look(browser, "requests/?path=/nowhere/at/all/", 400)
+    assert "No URL pattern of this project matches" in page.words
+    assert page.all("input", name="path")[0]["aria-invalid"] == "true"
 
 
 def test_trace_that_is_not_there_is_an_empty_page(browser):
@@ -152,7 +225,8 @@ def test_trace_that_is_not_there_is_an_empty_page(browser):
 def test_tabs_keep_the_filters_and_nothing_else(browser, loop):
     page = look(browser, "stats/?route=books/&group_by=view&ordering=-calls&limit=5&offset=0")
     links = [found["href"] for found in page.all("a") if urlsplit(found["href"]).query == "route=books%2F"]
-    assert links == [f"{URL}{path}?route=books%2F" for path in ("", *TABS)]
+    assert links == [f"{URL}{path}?route=books%2F" for path in ("requests/", "stats/", "repeats/", "")]
+    assert f"{URL}stats/?route=books%2F&group_by=call_site" in page.links()
     assert page.all("form")[0]["action"] == f"{URL}stats/"
     kept = {found["name"]: found["value"] for found in page.all("input", type="hidden")}
     assert kept == {"ordering": "-calls", "limit": "5", "group_by": "view"}
@@ -163,7 +237,7 @@ def test_every_link_of_a_tab_leads_somewhere(browser, loop, tab):
     page = look(browser, tab)
     for link in {link for link in page.links() if link.startswith(URL) and "format=" not in link}:
         headers = {"Accept": "application/json"} if "health" in link else None
-        assert browser.get(link, headers=headers).status_code == 200, link
+        assert browser.get(link, headers=headers, follow=True).status_code == 200, link
     for link in page.links():
         if "call_site=" in link:
             assert rows(look(browser, link.removeprefix(URL))) == 1, link

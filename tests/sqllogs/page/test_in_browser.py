@@ -4,6 +4,7 @@ import pytest
 from django.core.signals import request_finished, request_started
 
 from tests.sqllogs.factories import fill, put_statement
+from tests.sqllogs.pages import NEWEST
 
 HOSTILE = "<script>document.title = 'broken in'</script><img src=x onerror=alert(1)>"
 
@@ -27,7 +28,16 @@ def url(live_server, settings):
 
 
 def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
-    for path in ("", "60/", "?min_ms=abc", "stats/", "requests/", "repeats/", "stats/?route=nowhere/"):
+    for path in (
+        NEWEST,
+        "60/",
+        f"traces/{'a' * 32}/",
+        "?min_ms=abc",
+        "stats/",
+        "requests/",
+        "repeats/",
+        "stats/?route=nowhere/",
+    ):
         visit = chromium.visit(url + path)
         refused = [line for line in visit.console if "status of 400" not in line]
         assert refused == [], path
@@ -36,7 +46,7 @@ def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
 
 
 def test_script_adds_live_tail_and_copying(chromium, url):
-    dom = chromium.visit(url).dom
+    dom = chromium.visit(url + NEWEST).dom
     assert 'aria-pressed="false"' in dom
     assert '<button type="button" class="button" data-copy="curl" data-copied="Copied">' in dom
 
@@ -53,7 +63,7 @@ def test_live_tail_shows_what_comes_in(chromium, url):
 
     request_started.connect(one_more)
     try:
-        visit = chromium.visit(f"{url}#live", after_ms=7_000)
+        visit = chromium.visit(f"{url}{NEWEST}#live", after_ms=7_000)
     finally:
         request_started.disconnect(one_more)
         request_finished.disconnect(add)
@@ -63,7 +73,7 @@ def test_live_tail_shows_what_comes_in(chromium, url):
     assert ">Pause</button>" in visit.dom
 
 
-@pytest.mark.parametrize("path", ["", "stats/"])
+@pytest.mark.parametrize("path", [NEWEST, "stats/"])
 def test_style_is_light_and_dark(chromium, url, tmp_path, path):
     light = chromium.screenshot(url + path, tmp_path / "light.png").read_bytes()
     dark = chromium.screenshot(url + path, tmp_path / "dark.png", dark=True).read_bytes()

@@ -13,7 +13,7 @@ from sqllogs.api.views import RecordList
 from sqllogs.capture import wrapper
 from sqllogs.page.records import LINKED
 from tests.sqllogs.factories import BROWSER, fill, put, put_statement, reader
-from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
+from tests.sqllogs.pages import HOSTILE, NEWEST, URL, Page, filled_in, look
 from tests.sqllogs.recording import recording, stored
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -55,7 +55,7 @@ def test_page_can_be_asked_for_by_format(db):
 
 
 @pytest.mark.parametrize(
-    "query", ["", "1/", "?min_ms=x", "nothing/", "stats/", "requests/", "repeats/", f"traces/{'a' * 32}/"]
+    "query", [NEWEST, "1/", "?min_ms=x", "nothing/", "stats/", "requests/", "repeats/", f"traces/{'a' * 32}/"]
 )
 def test_every_page_lets_only_its_own_files_run(browser, query):
     fill(3)
@@ -75,7 +75,7 @@ def test_every_page_lets_only_its_own_files_run(browser, query):
 
 def test_static_files_of_another_host_may_be_loaded(browser, settings):
     settings.STATIC_URL = "https://cdn.example/static/"
-    policy = browser.get(URL)["Content-Security-Policy"]
+    policy = browser.get(URL + NEWEST)["Content-Security-Policy"]
     assert "style-src 'self' https://cdn.example; img-src 'self' https://cdn.example;" in policy
 
 
@@ -83,7 +83,7 @@ def test_every_value_is_a_link_to_a_list_that_has_its_record(browser):
     put_statement(sql="SELECT 1", tables="one,two")
     put(EVERY_FIELD)
     links = [link for link in look(browser).links() if link.startswith(f"{URL}?")]
-    found = {parse_qs(urlsplit(link).query).popitem()[0]: link for link in links if "ordering" not in link}
+    found = {parse_qs(urlsplit(link).query).popitem()[0]: link for link in links}
     names = ["min_ms", "error", "call_site", "fingerprint", "route", "view", "alias", "trace_id"]
     for name in names:
         assert shown_ids(look(browser, found[name].removeprefix(URL))) == [1], found[name]
@@ -113,6 +113,15 @@ def test_filters_that_are_on_are_in_the_form_and_can_be_taken_away_one_by_one(br
     assert on | {"route": ["a/"]} in chips
     assert on | {"route": [r"b\,c/"]} in chips
     assert {"route": [r"a/,b\,c/"], "min_ms": ["0.5"], "ordering": ["-duration_ms"]} in chips
+
+
+def test_browser_begins_with_the_requests(browser):
+    fill(1)
+    answer = browser.get(URL)
+    assert (answer.status_code, answer["Location"]) == (302, f"{URL}requests/")
+    tabs = look(browser, "requests/").all("nav", **{"aria-label": "Tabs"})
+    assert tabs
+    assert reader().get(URL).json()["results"][0]["id"] == 1
 
 
 def test_column_headers_sort_the_list_and_reverse_it(browser):
@@ -172,7 +181,7 @@ def test_hostile_text_is_text_wherever_it_stands(browser, settings):
     put({**hostile, "trace_id": "c" * 32, "sampled": True, "method": "<b>", "request_id": HOSTILE})
     plain = look(browser)
     for query in (
-        "",
+        NEWEST,
         "1/",
         f"?search={HOSTILE}",
         f"?{HOSTILE}",
@@ -312,7 +321,9 @@ def test_unreadable_ring_is_an_error_page(browser, settings):
 def test_filling_in_the_page_sends_no_query(django_assert_num_queries):
     fill(5)
     token = tokens.create("x")
-    request = RequestFactory().get(URL, headers={"Accept": BROWSER, "Authorization": f"Bearer {token}"})
+    request = RequestFactory().get(
+        URL + NEWEST, headers={"Accept": BROWSER, "Authorization": f"Bearer {token}"}
+    )
     response = RecordList.as_view()(request)
     for alias in ("default", "sqllogs"):
         with django_assert_num_queries(0, using=alias):

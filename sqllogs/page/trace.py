@@ -1,0 +1,301 @@
+"""Build the template context of a request's page: where its time went, and a waterfall with repeats folded.
+
+Fed with the records and units of work of a trace by the renderer; feeds trace.html. Runs in the reader's
+thread and sends no query.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from rest_framework.request import Request
+
+from sqllogs import conf
+from sqllogs.models import VIEW_TEXT
+from sqllogs.page.links import Links, curl
+from sqllogs.page.records import RecordRow, record_row, trace_url
+from sqllogs.read.requests import RequestRow
+from sqllogs.read.traces import TraceAnswer
+from sqllogs.record import RecordJSON
+from sqllogs.sql.n_plus_one import Repetition, Rules
+from sqllogs.sql.normalize import StatementInfo
+from sqllogs.sql.remedies import Remedies
+from sqllogs.templatetags.sqllogs import milliseconds, percent
+
+GAPS_MAX = 5
+GAP_SHARE, GAP_MIN_MS = 0.05, 1.0
+"""A time without a query gets a row from this share of the whole, and this length, on."""
+WORST_SHARE = 0.2
+"""The sentence names a repeated statement from this share of the SQL time on."""
+
+
+class WithUnits(NamedTuple):
+    """A trace and its units of work, the earliest first."""
+
+    answer: TraceAnswer
+    units: list[RequestRow]
+
+
+class Interval(NamedTuple):
+    """Milliseconds since the trace began."""
+
+    begin_ms: float
+    end_ms: float
+
+    @property
+    def length_ms(self) -> float:
+        return self.end_ms - self.begin_ms
+
+
+class RunEnd(NamedTuple):
+    """The fields of a record that the rules of N+1 read."""
+
+    time: datetime
+    rows: int | None
+    sql_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """In percent of the timeline."""
+
+    x: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaterfallRow:
+    """A query, all runs of a statement from one line, or a time without a query."""
+
+    row: RecordRow | None
+    """The first run; None in a gap."""
+    after_ms: float
+    """Since the trace began."""
+    total_ms: float
+    times: int
+    bars: list[Bar]
+    url: str
+    """The record, or the list of all runs."""
+    statement: str
+    """The statement's page."""
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Query:
+    record: RecordJSON
+    interval: Interval
+
+
+def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of trace.html."""
+    trace, units = shown
+    settings, links = conf.load(), Links(reverse("sqllogs:list"), QueryDict())
+    began_ms = min(
+        [*(_epoch_ms(record["time"]) for record in trace.results), *(_epoch_ms(unit.time) for unit in units)],
+        default=0.0,
+    )
+    queries = [_Query(record=record, interval=_interval(record, began_ms)) for record in trace.results]
+    busy = merge([query.interval for query in queries])
+    total_ms = max([*(_end_ms(unit, began_ms) for unit in units), *(one.end_ms for one in busy), 0.001])
+    folded = _folded(queries)
+    rows = [_row(group, total_ms, links, Remedies(), _tables(queries)) for group in folded]
+    rows += [_gap_row(gap, total_ms) for gap in find_gaps(busy, total_ms)]
+    return {
+        "trace": trace,
+        "units": units,
+        "unit": units[0] if units else None,
+        "last": record_row(trace.results[-1], links, settings) if queries else None,
+        "total_ms": total_ms,
+        "sentence": sentence(queries, busy, total_ms) if queries or units else None,
+        "is_part": trace.next is not None or trace.previous is not None,
+        "rows": sorted(rows, key=lambda row: row.after_ms),
+        "repeated": len(queries) - len({query.record["fingerprint"] for query in queries}),
+        "viewer": next((url for record in trace.results if (url := trace_url(record, settings))), None),
+        "as_list": links.only(trace_id=trace.trace_id, ordering="id"),
+        "with_text": with_text,
+        "text_permission": VIEW_TEXT,
+        "as_json": f"{request.path}?format=json",
+        "curl": curl(request),
+    }
+
+
+def _epoch_ms(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp() * 1000
+
+
+def _interval(record: RecordJSON, began_ms: float) -> Interval:
+    begin_ms = _epoch_ms(record["time"]) - began_ms
+    return Interval(begin_ms, begin_ms + record["duration_ms"])
+
+
+def _end_ms(unit: RequestRow, began_ms: float) -> float:
+    return _epoch_ms(unit.time) - began_ms + (unit.elapsed_ms or 0.0)
+
+
+def _tables(queries: Iterable[_Query]) -> set[str]:
+    return {table for query in queries for table in query.record["tables"]}
+
+
+def merge(intervals: Sequence[Interval]) -> list[Interval]:
+    """Return the times in which at least one query ran: those of two threads may overlap."""
+    merged: list[Interval] = []
+    for interval in sorted(intervals):
+        if merged and interval.begin_ms <= merged[-1].end_ms:
+            merged[-1] = Interval(merged[-1].begin_ms, max(merged[-1].end_ms, interval.end_ms))
+        else:
+            merged.append(interval)
+    return merged
+
+
+def find_gaps(busy: Sequence[Interval], total_ms: float) -> list[Interval]:
+    """Return the longest times without a query, at most GAPS_MAX."""
+    begins = [0.0, *(one.end_ms for one in busy)]
+    ends = [*(one.begin_ms for one in busy), total_ms]
+    least_ms = max(GAP_MIN_MS, GAP_SHARE * total_ms)
+    gaps = [Interval(*pair) for pair in zip(begins, ends, strict=True)]
+    long_ones = [gap for gap in gaps if gap.length_ms >= least_ms]
+    return sorted(long_ones, key=lambda gap: -gap.length_ms)[:GAPS_MAX]
+
+
+def _folded(queries: Iterable[_Query]) -> list[list[_Query]]:
+    """Return the queries by statement, line and outcome, in order of the first of each."""
+    groups: dict[tuple[Any, ...], list[_Query]] = {}
+    for query in queries:
+        record = query.record
+        key = (record["fingerprint"], record["call_site"], record["alias"], record["error"])
+        groups.setdefault(key, []).append(query)
+    return list(groups.values())
+
+
+def _row(
+    group: Sequence[_Query], total_ms: float, links: Links, remedies: Remedies, tables: set[str]
+) -> WaterfallRow:
+    first = group[0].record
+    row = record_row(first, links, conf.load())
+    runs = links.only(trace_id=str(first["trace_id"]), fingerprint=first["fingerprint"], ordering="id")
+    return WaterfallRow(
+        row=row,
+        after_ms=group[0].interval.begin_ms,
+        total_ms=sum(query.record["duration_ms"] for query in group),
+        times=len(group),
+        bars=[_bar(query.interval, total_ms) for query in group],
+        url=runs if len(group) > 1 else row.url,
+        statement=reverse("sqllogs:fingerprint", args=[first["fingerprint"]]),
+        advice=_advice(group, remedies, tables),
+    )
+
+
+def _advice(group: Sequence[_Query], remedies: Remedies, tables: set[str]) -> str | None:
+    """Return how to replace an N+1; None without the text, or if the repeats are meant."""
+    first, last = group[0].record, group[-1].record
+    sql, operation = first["sql"], first["operation"]
+    if sql is None or operation is None or first["error"] is not None or first["many"]:
+        return None
+    statement = StatementInfo(
+        fingerprint=first["fingerprint"], sql=sql, operation=operation, tables=",".join(first["tables"])
+    )
+    repetition = Repetition(times=len(group), first=_end(first), last=_end(last))
+    if not Rules(conf.load()).is_suspect(statement, first["call_site"], repetition):
+        return None
+    remedy = remedies.remedy(operation, sql, first["tables"], tables)
+    return remedy.advice if remedy else _("One line of code repeats it.")
+
+
+def _end(record: RecordJSON) -> RunEnd:
+    return RunEnd(datetime.fromisoformat(record["time"]), record["rows"], record["sql_length"])
+
+
+def _gap_row(gap: Interval, total_ms: float) -> WaterfallRow:
+    bars = [_bar(gap, total_ms)]
+    return WaterfallRow(
+        row=None, after_ms=gap.begin_ms, total_ms=gap.length_ms, times=0, bars=bars, url="", statement=""
+    )
+
+
+def _bar(interval: Interval, total_ms: float) -> Bar:
+    return Bar(
+        x=f"{100 * interval.begin_ms / total_ms:.2f}", width=f"{100 * interval.length_ms / total_ms:.2f}"
+    )
+
+
+def sentence(queries: Sequence[_Query], busy: Sequence[Interval], total_ms: float) -> str:
+    """Say in one sentence where the time went."""
+    sql_ms = sum(one.length_ms for one in busy)
+    count = ngettext("%(count)s query", "%(count)s queries", len(queries)) % {"count": f"{len(queries):,}"}
+    clauses = [
+        _("Of %(total)s ms, %(sql)s ms (%(share)s %%) went to %(queries)s")
+        % {
+            "total": milliseconds(total_ms),
+            "sql": milliseconds(sql_ms),
+            "share": percent(100 * sql_ms / total_ms),
+            "queries": count,
+        }
+    ]
+    clauses += _worst_clause(queries, sql_ms)
+    clauses += _transaction_clause(queries, busy)
+    rest_ms = max(0.0, total_ms - sql_ms)
+    clauses.append(
+        _("%(rest)s ms (%(share)s %%) went to other work than SQL")
+        % {"rest": milliseconds(rest_ms), "share": percent(100 * rest_ms / total_ms)}
+    )
+    return "; ".join(clauses) + "."
+
+
+def _worst_clause(queries: Sequence[_Query], sql_ms: float) -> list[str]:
+    repeated = [group for group in _folded(queries) if len(group) > 1]
+    worst = max(repeated, key=lambda group: sum(one.interval.length_ms for one in group), default=None)
+    if worst is None:
+        return []
+    worst_ms = sum(one.interval.length_ms for one in worst)
+    if worst_ms < WORST_SHARE * sql_ms:
+        return []
+    record = worst[0].record
+    values = {
+        "worst": milliseconds(worst_ms),
+        "times": f"{len(worst):,}",
+        "statement": " ".join([record["operation"] or "SQL", *record["tables"][:2]]),
+        "site": record["call_site"] or "",
+    }
+    if record["call_site"]:
+        return [
+            _("%(worst)s ms of it are one statement (%(statement)s), run %(times)s times by %(site)s")
+            % values
+        ]
+    return [_("%(worst)s ms of it are one statement (%(statement)s), run %(times)s times") % values]
+
+
+def _transaction_clause(queries: Sequence[_Query], busy: Sequence[Interval]) -> list[str]:
+    """Report how long transactions were open, if they did not only run queries meanwhile."""
+    open_ = merge(open_transactions(queries))
+    open_ms = sum(one.length_ms for one in open_)
+    idle_ms = open_ms - sum(_overlap(one, other) for one in open_ for other in busy)
+    if idle_ms < GAP_MIN_MS:
+        return []
+    values = {"open": milliseconds(open_ms), "idle": milliseconds(idle_ms)}
+    return [_("a transaction was open for %(open)s ms, %(idle)s ms of it without a query") % values]
+
+
+def open_transactions(queries: Iterable[_Query]) -> list[Interval]:
+    """Return when transactions were open: from their first query to COMMIT, ROLLBACK or their last one."""
+    opened: dict[tuple[Any, ...], Interval] = {}
+    ended: list[Interval] = []
+    for query in queries:
+        record, interval = query.record, query.interval
+        if not record["in_transaction"]:
+            continue
+        key = (record["alias"], record["pid"])
+        begin_ms = opened[key].begin_ms if key in opened else interval.begin_ms
+        opened[key] = Interval(begin_ms, interval.end_ms)
+        if record["operation"] in ("COMMIT", "ROLLBACK"):
+            ended.append(opened.pop(key))
+    return [*ended, *opened.values()]
+
+
+def _overlap(one: Interval, other: Interval) -> float:
+    return max(0.0, min(one.end_ms, other.end_ms) - max(one.begin_ms, other.begin_ms))
