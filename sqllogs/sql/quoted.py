@@ -35,7 +35,6 @@ _OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "WITH", "PRAGMA"])
 next ones."""
 _LISTS_NAMES = frozenset(["UNIQUE", "USING"])
 _LIST_NAMES_TOGETHER = frozenset([("PRIMARY", "KEY"), ("FOREIGN", "KEY"), ("ON", "CONFLICT")])
-_INDEX = ("CREATE INDEX ", "CREATE UNIQUE INDEX ")
 _NAMES_BY_COMMA = frozenset(["FROM", "SET", "WITH", "UPDATE", "("])
 _ENDS_NAMES = frozenset(
     "SELECT WHERE GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT".split()  # noqa: SIM905
@@ -61,7 +60,8 @@ def resolve(text: str) -> str:
         is_table = end in _TABLE_FOLLOWS
         if not (end in _COMMON or is_alias or end[-4:] == " AS " or end[-2:] == ") "):
             return _Walk().resolve(text)
-    if "T FROM \0" in text or "TRIM(" in text:  # IS DISTINCT FROM, TRIM(... FROM ...)
+    # IS DISTINCT FROM, TRIM(... FROM ...), VACUUM INTO: values follow.
+    if "T FROM \0" in text or "TRIM(" in text or "M INTO \0" in text:
         return _Walk().resolve(text)
     return "".join(parts) + last
 
@@ -75,12 +75,10 @@ class _Walk:
         """The word that begins it, of those that matter; a bracket in a list of columns."""
         self._argument = False
         """Whether this is within TRIM()."""
-        self._is_index = False
         self._before = ["", "", ""]
         """The last pieces, with `?` for a word that may be a value."""
 
     def resolve(self, text: str) -> str:
-        self._is_index = text.startswith(_INDEX)
         marks: list[tuple[int, int, bool]] = []
         known: set[str] = set()
         for match in _PIECE.finditer(text):
@@ -104,6 +102,8 @@ class _Walk:
         before = self._before[-1]
         if before == "EXISTS":
             return "IF" in self._before[:-1]
+        if before == "INTO" and self._before[-2] == "VACUUM":
+            return False  # a file
         return (
             before in _NAME_FOLLOWS or self._lists_names(before) or self._begins_tables(1) or self._is_alias()
         )
@@ -127,11 +127,11 @@ class _Walk:
         keyword, name = self._before[-2:]
         self._outer.append((self._clause, self._argument))
         begins_tables = name == "JOIN" or self._begins_tables(1)
-        opens = keyword in _OPENS_NAMES or (keyword == "ON" and self._is_index)
+        # Not the columns of an index: there SQLite takes an unknown word for a string.
         columns = (
             name in _LISTS_NAMES
             or (keyword, name) in _LIST_NAMES_TOGETHER
-            or (opens and name not in ("SELECT", "VALUES"))
+            or (keyword in _OPENS_NAMES and name not in ("SELECT", "VALUES"))
         )
         self._clause = "(" if columns else "FROM" if begins_tables else ""
         self._argument = name in _ARGUMENTS

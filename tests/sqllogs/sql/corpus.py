@@ -277,6 +277,8 @@ STATEMENTS: dict[str, list[str]] = {
         'INSERT INTO item VALUES ("c4n4ry", LOWER("c4n4ry"))',
         'CREATE TABLE item (a text CHECK (a IN ("c4n4ry", "c4n4ry")) DEFAULT "c4n4ry", b int)',
         'CREATE INDEX one ON item (a) WHERE a = "c4n4ry"',
+        'CREATE UNIQUE INDEX IF NOT EXISTS "one" ON "item" ("c4n4ry", a)',
+        'VACUUM INTO "c4n4ry"',
         'SELECT CASE "c4n4ry" WHEN "c4n4ry" THEN "c4n4ry" ELSE "c4n4ry" END',
     ],
     "mysql": [
