@@ -9,6 +9,7 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from grafana import models, overview, requests_by_view, requests_overview, sql_logs
+from grafana.infinity import Shared
 
 DIRECTORY = Path(__file__).parent / "dashboards"
 _MODULES = (overview, requests_overview, requests_by_view, models, sql_logs)
@@ -21,8 +22,13 @@ def dashboards() -> dict[str, str]:
 
 def _text(module: object) -> str:
     built = module.build().build()  # type: ignore[attr-defined]
+    ids = {}
     for number, panel in enumerate(built.panels, start=1):
-        panel.id_val = number
+        panel.id_val = ids[panel.title] = number
+    for panel in built.panels:
+        for target in getattr(panel, "targets", None) or ():
+            if isinstance(target, Shared):
+                target.panel_id = ids[target.title]
     return json.dumps(built, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
 
 

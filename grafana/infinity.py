@@ -14,8 +14,21 @@ DATASOURCE = DataSourceRef(type_val="yesoreyeram-infinity-datasource", uid="djan
 
 # Without declared columns Infinity makes text of times and puts the columns in alphabetical order.
 _NUMBERS = {
-    *("calls", "count", "duplicates", "errors", "id", "queries", "repeats", "requests", "rows", "status"),
-    *("times_max", "times_per_request", "worst_repeat"),
+    *(
+        "calls",
+        "captured",
+        "count",
+        "dropped_total",
+        "duplicates",
+        "errors",
+        "id",
+        "queries",
+        "repeats",
+        "requests",
+        "rows",
+        "status",
+    ),
+    *("queued", "stored", "times_max", "times_per_request", "worst_repeat"),
 }
 _NUMBER_UNITS = ("_ms", "_percent", "_per_s")
 _TIMES = {"time", "last_seen"}
@@ -43,6 +56,25 @@ class Column:
             return "timestamp"
         is_number = self.selector in _NUMBERS or self.selector.endswith(_NUMBER_UNITS)
         return "number" if is_number else "string"
+
+
+@dataclass(kw_only=True)
+class Shared(Builder[Dataquery], Dataquery):
+    """The answer to another panel's request: several panels need it to be sent once."""
+
+    title: str
+    """Of that panel."""
+    panel_id: int = 0
+    """Its id, which `grafana.build` fills in."""
+
+    def build(self) -> Dataquery:
+        """Return self, as the library's interface requires."""
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        """Return the query in the form of Grafana's datasource "-- Dashboard --"."""
+        source = DataSourceRef(type_val="datasource", uid="-- Dashboard --")
+        return {"refId": "A", "datasource": source, "panelId": self.panel_id, "withTransforms": False}
 
 
 @dataclass(frozen=True, kw_only=True)

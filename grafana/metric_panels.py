@@ -6,7 +6,16 @@ Fed by `grafana.promql`, used by the dashboard modules.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import common, dashboard, piechart, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import (
+    common,
+    dashboard,
+    piechart,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
@@ -14,12 +23,19 @@ from grafana_foundation_sdk.models.common import (
     LegendPlacement,
     StackingMode,
     TooltipDisplayMode,
+    VisibilityMode,
 )
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, DynamicConfigValue
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DynamicConfigValue,
+    ValueMap,
+    ValueMappingResult,
+)
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues
 
 from grafana import promql
-from grafana.panels import COUNT, link, neutral, prop, transformation
+from grafana.panels import COUNT, STATUS_COLORS, link, neutral, prop, thresholds, transformation
 
 TAG = "django"
 """The tag of every dashboard; the links at the top select by it."""
@@ -83,17 +99,14 @@ def lines(
     *queries: prometheus.Dataquery,
     stacked: bool = False,
     links: Links = (),
-    empty: str = "Nothing in this time range",
     width: int = 12,
+    many: bool = False,
 ) -> timeseries.Panel:
-    """Return a line chart with a table of means and maxima as legend."""
-    legend = (
-        common.VizLegendOptions()
-        .show_legend(True)
-        .display_mode(LegendDisplayMode.TABLE)
-        .placement(LegendPlacement.BOTTOM)
-        .calcs(["mean", "max", "lastNotNull"])
-    )
+    """Return a line chart with its legend beside it, or below if there are many lines."""
+    below = many or width < 10
+    legend = common.VizLegendOptions().show_legend(True).calcs([] if below else ["mean", "max"])
+    legend.display_mode(LegendDisplayMode.LIST if below else LegendDisplayMode.TABLE)
+    legend.placement(LegendPlacement.BOTTOM if below else LegendPlacement.RIGHT)
     panel = (
         timeseries.Panel()
         .title(title)
@@ -104,9 +117,8 @@ def lines(
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
         .unit(unit)
         .min(0)
-        .fill_opacity(60 if stacked else 8)
-        .no_value(empty)
-        .height(9)
+        .fill_opacity(60 if stacked else 0 if many else 8)
+        .height(8)
         .span(width)
     )
     if stacked:
@@ -115,12 +127,9 @@ def lines(
     return panel.override_by_regexp("/.*/", [prop("links", links)]) if links else panel
 
 
-_STATUS_COLORS = (("2", "green"), ("3", "blue"), ("4", "orange"), ("5", "red"))
-
-
 def _color_by_status(panel: timeseries.Panel | piechart.Panel) -> None:
     """Colour lines and slices of a status, or of a class of it, by its meaning."""
-    for digit, color in _STATUS_COLORS:
+    for digit, color in STATUS_COLORS:
         fixed = prop("color", {"mode": "fixed", "fixedColor": color})
         panel.override_by_regexp(f"/^{digit}([0-9][0-9]|xx)/", [fixed])
 
@@ -190,11 +199,12 @@ def ranking(
         .with_transformation(transformation("sortBy", sort=[{"field": columns[0].title, "desc": True}]))
         .unit(columns[0].unit)
         .no_value(empty)
-        .height(9)
+        .height(8)
         .span(width)
     )
     for column in columns:
-        panel.override_by_name(column.title, _cells(column))
+        narrow = [prop("custom.width", 100)] if len(columns) > 2 else []
+        panel.override_by_name(column.title, [*_cells(column), *narrow])
     return panel.override_by_name(head, [prop("links", links)]) if links else panel
 
 
@@ -209,6 +219,65 @@ def _cells(column: Column) -> list[DynamicConfigValue]:
     if column.unit == COUNT:
         return [prop("unit", COUNT), prop("decimals", 0), prop("noValue", "0")]
     return [prop("unit", column.unit), prop("noValue", "-")]
+
+
+def states(title: str, about: str, *queries: prometheus.Dataquery, width: int = 12) -> statetimeline.Panel:
+    """Return a timeline of what is up, 1, or down, 0."""
+    mappings = {
+        "1": ValueMappingResult(text="up", color="green", index=0),
+        "0": ValueMappingResult(text="down", color="red", index=1),
+    }
+    return (
+        statetimeline.Panel()
+        .title(title)
+        .description(about)
+        .targets(list(queries))
+        .datasource(promql.DATASOURCE)
+        .mappings([ValueMap(options=mappings)])
+        .thresholds(thresholds((None, "red"), (1.0, "green")))
+        .show_value(VisibilityMode.NEVER)
+        .legend(common.VizLegendOptions().show_legend(False))
+        .unit("none")
+        .no_value("no data")
+        .height(7)
+        .span(width)
+    )
+
+
+def alerts() -> table.Panel:
+    """Return the alerts that fire now."""
+    names = {"alertname": "Alert", "severity": "Severity", "view": "View", "alias": "Database"}
+    firing = f'max by ({", ".join(names)}) (ALERTS{{alertstate="firing", {promql.SITE}}})'
+    colors = {
+        name: {"color": color, "index": index}
+        for index, (name, color) in enumerate((("critical", "red"), ("warning", "orange"), ("info", "blue")))
+    }
+    severity = [
+        prop("mappings", [{"type": "value", "options": colors}]),
+        prop("custom.cellOptions", {"type": "color-text"}),
+        prop("custom.width", 90),
+    ]
+    return (
+        table.Panel()
+        .title("Alerts that fire")
+        .description("Alerts of the selected sites; docs/reference/runbooks.md says what to do about each.")
+        .with_target(promql.now(firing, as_table=True))
+        .datasource(promql.DATASOURCE)
+        .with_transformation(
+            transformation(
+                "organize",
+                excludeByName={"Time": True, "Value": True},
+                indexByName={name: place for place, name in enumerate(names)},
+                renameByName=names,
+            )
+        )
+        .override_by_regexp("/.*/", [prop("noValue", "")])
+        .override_by_name("Severity", severity)
+        .unit("none")
+        .no_value("None")
+        .height(7)
+        .span(12)
+    )
 
 
 def page(title: str, uid: str, about: str) -> dashboard.Dashboard:

@@ -24,7 +24,7 @@ def _metric(kind: str) -> str:
 
 def _shares() -> list[AnyPanel]:
     whole = " or ".join(
-        f'label_replace({increase(_metric(kind), MODEL)}, "kind", "{kind}", "", "")' for kind in _KINDS
+        f'label_replace({increase(_metric(kind), MODEL)} > 0, "kind", "{kind}", "", "")' for kind in _KINDS
     )
     return [
         shares(
@@ -55,7 +55,6 @@ def _over_time() -> list[AnyPanel]:
             "ops",
             over_time(rate(_metric(kind), MODEL, "model"), "{{model}}"),
             width=8,
-            empty=f"No {kind} in this time range",
         )
         for kind in _KINDS
     ]
@@ -72,7 +71,7 @@ def _rankings() -> list[AnyPanel]:
                 expression=ranked(increase(_metric(kind), MODEL, "model")),
             ),
             width=8,
-        )
+        ).height(7)
         for kind in _KINDS
     ]
 

@@ -5,64 +5,38 @@ Fed by the site's metrics; its panels lead to the dashboards of requests and of 
 
 from grafana_foundation_sdk.builders import dashboard
 
-from grafana import events, promql
-from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, lines, page, ranking, value
+from grafana import events, figures, promql
+from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, alerts, lines, page, ranking, states, value
 from grafana.panels import COUNT, AnyPanel, none_is_good, thresholds
 from grafana.promql import (
     ALIAS,
     RESPONSES,
     SITE,
-    by_status_class,
+    VIEWS,
     increase,
     over_time,
     quantile,
-    quantiles,
     ranked,
     rate,
-    success,
 )
 
 UID = "django-overview"
 
-_GOOD_SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 
-
-def _summary() -> list[AnyPanel]:
+def _health() -> list[AnyPanel]:
+    firing = f'count(ALERTS{{alertstate="firing", severity!="info", {SITE}}}) or vector(0)'
     return [
         value(
-            "Requests",
-            "Requests per second to all views.",
-            "reqps",
-            f"sum(job:django_http_requests:rate5m{{{SITE}}})",
+            "Firing alerts",
+            "Alerts that fire, without those of severity info.",
+            COUNT,
+            firing,
+            colors=none_is_good(),
         ),
-        value(
-            "Answered without a 5xx",
-            "Share of responses that are not 5xx; a 4xx is the client's error and counts as answered.",
-            "percentunit",
-            success(SITE, "5.."),
-            colors=thresholds(*_GOOD_SHARE),
-        ),
-        value(
-            "p95 of requests",
-            "95 % of the responses took at most this long, over five minutes, of the slowest selected site.",
-            "s",
-            f"max(job:django_http_latency_seconds:p95_5m{{{SITE}}})",
-            colors=thresholds((None, "green"), (0.5, "orange"), (2.0, "red")),
-        ),
-        value(
-            "Statements",
-            "Queries per second on all databases.",
-            "ops",
-            f"sum(job_alias:sqllogs_queries:rate5m{{{SITE}}})",
-        ),
-        value(
-            "Cache hits",
-            "Share of cache reads that were hits, over 15 minutes.",
-            "percentunit",
-            f"sum(rate(django_cache_get_hits_total{{{SITE}}}[15m])) "
-            f"/ (sum(rate(django_cache_get_total{{{SITE}}}[15m])) > 0)",
-            empty="no reads",
-        ),
+        figures.server_errors(VIEWS),
+        figures.p95(VIEWS),
+        figures.database_busy(SITE),
+        figures.log_busy(SITE),
         value(
             "Targets up",
             "Share of the site's targets that Prometheus can scrape.",
@@ -71,41 +45,53 @@ def _summary() -> list[AnyPanel]:
             colors=thresholds((None, "red"), (1.0, "green")),
             empty="no target",
         ),
+        alerts(),
+        states(
+            "Reachable",
+            "Whether Prometheus reaches the site, and the site its databases.",
+            over_time(f"min by (instance) (up{{{SITE}}})", "site {{instance}}", ref="A"),
+            over_time(f"min by (alias) (sqllogs_database_up{{{ALIAS}}})", "database {{alias}}", ref="B"),
+        ),
     ]
 
 
 def _requests() -> list[AnyPanel]:
-    by_class = by_status_class("rate", SITE)
     return [
-        lines(
-            "Answers by status class",
-            "Answers per second, stacked: 2xx and 3xx are successes, 4xx client errors, 5xx server errors.",
-            "reqps",
-            over_time(by_class, "{{class}}"),
-            stacked=True,
-        ),
+        figures.requests(VIEWS).span(6),
+        figures.client_errors(VIEWS).span(6),
+        figures.statements(ALIAS).span(6),
+        value(
+            "Cache hits",
+            "Share of cache reads that were hits, over 15 minutes.",
+            "percentunit",
+            f"sum(rate(django_cache_get_hits_total{{{SITE}}}[15m])) "
+            f"/ (sum(rate(django_cache_get_total{{{SITE}}}[15m])) > 0)",
+            empty="no reads",
+            width=6,
+        ).decimals(1),
+        figures.answers(VIEWS),
+        figures.time_to_answer(VIEWS),
         ranking(
             "Views by requests",
             "Views with the most responses in the time range, with server errors and p95.",
             "view",
-            Column(title="Requests", expression=ranked(increase(RESPONSES, SITE, "view"))),
+            Column(title="Requests", expression=ranked(increase(RESPONSES, VIEWS, "view"))),
             Column(
                 title="5xx",
-                expression=increase(RESPONSES, SITE + ', status=~"5.."', "view"),
+                expression=increase(RESPONSES, VIEWS + ', status=~"5.."', "view"),
             ),
             Column(
                 title="p95",
                 unit="s",
-                expression=quantile(0.95, promql.LATENCY, SITE, "view", over=promql.RANGE),
+                expression=quantile(0.95, promql.LATENCY, VIEWS, "view", over=promql.RANGE),
             ),
             links=BY_VIEW,
+            width=24,
         ),
     ]
 
 
 def _database() -> list[AnyPanel]:
-    duration = "sqllogs_query_duration_seconds"
-    connected = f"min by (alias) (sqllogs_database_up{{{ALIAS}}})"
     return [
         value(
             "Databases connected",
@@ -114,40 +100,22 @@ def _database() -> list[AnyPanel]:
             f"avg(sqllogs_database_up{{{ALIAS}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
             empty="no data",
+            width=6,
         ),
-        value(
-            "Migrations applied",
-            "Applied migrations in all databases.",
-            COUNT,
-            f"max(django_migrations_applied_total{{{SITE}}})",
-            empty="no data",
-        ),
-        value(
-            "Migrations to apply",
-            "Migrations in the code that a database lacks: the site may fail until they are applied.",
-            COUNT,
-            f"max(django_migrations_unapplied_total{{{SITE}}})",
-            colors=none_is_good(),
-            empty="no data",
-        ),
-        value(
-            "Failed statements",
-            "Queries that raised an exception in the time range.",
-            COUNT,
-            f"sum(increase(django_db_errors_total{{{ALIAS}}}[$__range])) or vector(0)",
-            colors=none_is_good(),
-        ),
+        figures.failed_statements(ALIAS).span(6),
         value(
             "New connections",
             "Connections opened per second. As many as requests: none is reused, see CONN_MAX_AGE.",
-            "ops",
-            rate("django_db_new_connections_total", ALIAS),
+            "cps",
+            rate("django_db_new_connections_total", ALIAS, over=figures.WINDOW),
+            width=6,
         ),
         value(
             "SQL load",
             "Seconds of SQL per second on all databases: 1 means one connection that is never idle.",
             "short",
-            f"sum(job_alias:sqllogs_query_seconds:rate5m{{{ALIAS}}})",
+            rate("sqllogs_query_duration_seconds_sum", ALIAS, over=figures.WINDOW),
+            width=6,
         ),
         lines(
             "SQL load by database",
@@ -156,20 +124,9 @@ def _database() -> list[AnyPanel]:
             over_time(f"sum by (alias) (job_alias:sqllogs_query_seconds:rate5m{{{ALIAS}}})", "{{alias}}"),
             stacked=True,
             links=SQL_OF_ALIAS,
+            width=8,
         ),
-        lines(
-            "Duration of statements",
-            "p50, p95 and p99. Each point is a query with a link to its trace.",
-            "s",
-            *quantiles(duration, ALIAS),
-        ),
-        lines(
-            "Database reachable",
-            "1 while a database accepts connections, otherwise 0.",
-            "short",
-            over_time(connected, "{{alias}}"),
-            empty="no data",
-        ),
+        figures.duration_of_statements(ALIAS).span(10),
         ranking(
             "Database errors",
             "Database exceptions in the time range, by class.",
@@ -178,7 +135,38 @@ def _database() -> list[AnyPanel]:
                 title="Errors",
                 expression=ranked(increase("django_db_errors_total", ALIAS, "type")),
             ),
+            width=6,
+        ).height(8),
+    ]
+
+
+def _migrations() -> list[AnyPanel]:
+    return [
+        value(
+            "Migrations to apply",
+            "Migrations in the code that a database lacks: the site may fail until they are applied.",
+            COUNT,
+            f"max(django_migrations_unapplied_total{{{SITE}}})",
+            colors=none_is_good(),
+            empty="no data",
+            width=6,
         ),
+        value(
+            "Migrations applied",
+            "Applied migrations in all databases.",
+            COUNT,
+            f"max(django_migrations_applied_total{{{SITE}}})",
+            empty="no data",
+            width=6,
+        ),
+        states(
+            "All migrations applied",
+            "Whether a database has all migrations of the code.",
+            over_time(
+                f"max by (connection) (django_migrations_unapplied_total{{{SITE}}}) == bool 0",
+                "{{connection}}",
+            ),
+        ).height(4),
     ]
 
 
@@ -194,7 +182,6 @@ def _cache() -> list[AnyPanel]:
                 for ref, kind, legend in kinds
             ),
             stacked=True,
-            empty="No reads in this time range",
         ),
         lines(
             "Hit rate by backend",
@@ -203,20 +190,20 @@ def _cache() -> list[AnyPanel]:
             over_time(
                 f"avg by (backend) (job_backend:django_cache_hits:ratio_rate15m{{{SITE}}})", "{{backend}}"
             ),
-            empty="No reads in this time range",
         ),
     ]
 
 
-def _security_and_jobs() -> list[AnyPanel]:
-    jobs = "sqllogs_jobs_total"
+def _jobs() -> list[AnyPanel]:
+    ended = increase("sqllogs_jobs_total", SITE, "name")
+    failed = increase("sqllogs_jobs_total", SITE + ', outcome="error"', "name")
     return [
         ranking(
             "Background jobs",
             "Management commands and tasks that ended in the time range, without the first of each name.",
             "name",
-            Column(title="Ended", expression=ranked(increase(jobs, SITE, "name"))),
-            Column(title="Failed", expression=increase(jobs, SITE + ', outcome="error"', "name")),
+            Column(title="Ended", expression=ranked(ended)),
+            Column(title="Failed", expression=f"({failed}) or 0 * ({ended})"),
             Column(
                 title="p95",
                 unit="s",
@@ -226,7 +213,13 @@ def _security_and_jobs() -> list[AnyPanel]:
                 title="Statements",
                 expression=increase("sqllogs_job_queries_total", SITE, "name"),
             ),
-        ),
+            width=24,
+        ).height(7),
+    ]
+
+
+def _security() -> list[AnyPanel]:
+    return [
         ranking(
             "Security events",
             "401 and 403 answers, CSRF failures, disallowed hosts, suspicious requests in the range.",
@@ -235,21 +228,29 @@ def _security_and_jobs() -> list[AnyPanel]:
                 title="Events",
                 expression=ranked(increase("django_security_events_total", SITE, "event")),
             ),
-        ),
+        ).height(7),
+        lines(
+            "Security events over time",
+            "Security events per second.",
+            "ops",
+            over_time(rate("django_security_events_total", SITE, "event"), "{{event}}"),
+        ).height(7),
     ]
 
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    about = "Health of the site: requests, databases, migrations, cache, background jobs, security."
+    about = "Is the site healthy? Alerts, errors, times and load first, then each part of it."
     board = page("Django Overview", UID, about).variables([*promql.sites(), promql.alias()])
     board.annotation(events.annotation())
     for title, parts in (
-        ("Now", _summary()),
+        ("Is it OK?", _health()),
         ("Requests", _requests()),
         ("Databases", _database()),
         ("Cache", _cache()),
-        ("Background jobs and security", _security_and_jobs()),
+        ("Migrations", _migrations()),
+        ("Background jobs", _jobs()),
+        ("Security", _security()),
     ):
         board.with_row(dashboard.Row(title))
         for panel in parts:

@@ -24,20 +24,28 @@ COUNT = "locale"
 """Unit of counts: 2,346 rather than 2.35 K."""
 
 _HEADERS = {
-    "id": ("Record", 75), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 95), "time": ("Time", 175),
-    "last_seen": ("Last seen", 175), "duration_ms": ("Duration", 80), "operation": ("Operation", 85),
-    "sql": ("SQL", 0), "rows": ("Rows", 65), "alias": ("Database", 80), "kind": ("Kind", 75),
-    "method": ("Method", 70), "view": ("View", 170), "route": ("Route", 160), "status": ("Status", 65),
-    "error": ("Error", 110), "call_site": ("Call site", 170), "group": ("Group", 0), "calls": ("Calls", 75),
-    "load_percent": ("Load", 120), "total_ms": ("Total", 75), "mean_ms": ("Mean", 75), "p95_ms": ("p95", 75),
-    "max_ms": ("Max", 75), "errors": ("Errors", 65), "repeats": ("Repeats", 75), "queries": ("Queries", 75),
-    "times_per_request": ("Times", 65), "requests": ("Requests", 80), "remedy": ("Remedy", 110),
+    "id": ("Record", 75), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 90), "time": ("Time", 185),
+    "last_seen": ("Last seen", 170), "duration_ms": ("Duration", 80), "sql": ("SQL", 0), "rows": ("Rows", 70),
+    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 190),
+    "route": ("Route", 185), "status": ("Status", 65), "error": ("Error", 110),
+    "exception": ("Exception", 110), "call_site": ("Call site", 190), "group": ("Group", 0),
+    "calls": ("Calls", 80), "load_percent": ("Load", 120), "total_ms": ("Total", 80), "mean_ms": ("Mean", 75),
+    "p95_ms": ("p95", 75),
+    "p99_ms": ("p99", 75), "max_ms": ("Max", 75), "errors": ("Errors", 65), "repeats": ("Repeats", 75),
+    "queries": ("Queries", 75), "times_per_request": ("Times", 65), "requests": ("Requests", 80),
     "advice": ("Advice", 0), "duplicates": ("Duplicates", 90), "worst_repeat": ("Worst", 65),
-    "share_percent": ("SQL share", 85),
+    "elapsed_ms": ("Duration", 85), "share_percent": ("SQL share", 120), "reasons": ("Reasons", 0),
+    "captured": ("Captured", 90), "stored": ("Stored", 90), "dropped_total": ("Dropped", 80),
+    "queued": ("Waiting", 75), "lag_ms": ("Lag", 75), "fill_percent": ("Ring", 75), "capacity": ("Slots", 90),
+    "oldest_time": ("Oldest record", 170), "state": ("State", 90),
 }  # fmt: skip
 """Header and width in pixels of a column; 0 takes the rest. Without a width a column takes at least 150."""
-_WRAPPED = ("sql", "advice")
-_COUNTS = ("calls", "rows", "errors", "queries", "requests", "duplicates")
+_WRAPPED = ("sql", "advice", "reasons")
+_COUNTS = (
+    "calls", "rows", "errors", "queries", "requests", "duplicates", "captured", "stored", "dropped_total",
+    "queued", "capacity",
+)  # fmt: skip
+_SHARES = ("load_percent", "share_percent")
 
 NO_RECORDS = "No query in this time range matches the filters"
 
@@ -61,6 +69,15 @@ def slow() -> dashboard.ThresholdsConfig:
 def none_is_good() -> dashboard.ThresholdsConfig:
     """Return the colours of a count that should be 0."""
     return thresholds((None, "green"), (1.0, "red"))
+
+
+STATUS_COLORS = ((2, "green"), (3, "blue"), (4, "orange"), (5, "red"))
+
+
+def by_status() -> list[DynamicConfigValue]:
+    """Return the overrides of a column of HTTP statuses: their color by class."""
+    steps = thresholds((None, "text"), *((100.0 * digit, color) for digit, color in STATUS_COLORS))
+    return [prop("thresholds", steps.build()), prop("custom.cellOptions", {"type": "color-text"})]
 
 
 def figure(
@@ -93,7 +110,6 @@ def chart(title: str, description: str, query: Builder[Dataquery]) -> timeseries
         .with_target(query)
         .datasource(DATASOURCE)
         .legend(common.VizLegendOptions().show_legend(False))
-        .no_value(NO_RECORDS)
         .height(9)
         .span(12)
     )
@@ -132,6 +148,15 @@ def _column(name: str) -> list[DynamicConfigValue]:
         found.append(prop("custom.wrapText", True))
     if name in _COUNTS:
         found.append(prop("unit", COUNT))
+    if name in ("last_seen", "oldest_time"):
+        found.append(prop("unit", "dateTimeAsIso"))
+    if name.endswith("_ms"):
+        found.append(prop("unit", "ms"))
+    if name.endswith("_percent"):
+        found.append(prop("unit", "percent"))
+    if name in _SHARES:
+        # Without ends the longest gauge would be as long as the largest number of any column.
+        found += [prop("min", 0), prop("max", 100), prop("custom.cellOptions", {"type": "gauge"})]
     return found
 
 

@@ -7,6 +7,7 @@ from grafana_foundation_sdk.builders import dashboard, prometheus
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import (
+    VariableHide,
     VariableModel,
     VariableOption,
     VariableRefresh,
@@ -19,7 +20,9 @@ DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 SITE = 'app=~"$app", namespace=~"$namespace", job=~"$job"'
 """Which sites: in every query."""
-VIEW = f'{SITE}, view=~"$view"'
+VIEWS = f'{SITE}, view!~"$excluded"'
+"""Without monitoring, whose requests are no visitor's."""
+VIEW = f'{VIEWS}, view=~"$view"'
 VIEW_METHOD = f'{VIEW}, method=~"$method"'
 ALIAS = f'{SITE}, alias=~"$alias"'
 
@@ -57,7 +60,7 @@ def success(labels: str, bad_status: str, by: str = "") -> str:
     return f"1 - ({ratio(bad, rate(RESPONSES, labels, by))})"
 
 
-def quantile(share: float, metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
+def quantile(share: float | str, metric: str, labels: str, by: str = "", over: str = INTERVAL) -> str:
     """Return a quantile of a histogram, without series that have no observation (NaN)."""
     groups = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, sum by ({groups}) (rate({metric}_bucket{{{labels}}}{over}))) >= 0"
@@ -73,6 +76,12 @@ def ranked(expression: str, most: int = 20) -> str:
     return f"topk({most}, ({expression}) > 0)"
 
 
+def of_top(expression: str, labels: str, most: int = 5) -> str:
+    """Restrict an expression to the views with the most requests in the range, the same at each step."""
+    counted = f"sum by (view) (increase({REQUESTS}{{{labels}}}{RANGE} @ end()))"
+    return f"({expression}) and on (view) topk({most}, {counted})"
+
+
 def _by(labels: str) -> str:
     return f"by ({labels}) " if labels else ""
 
@@ -84,14 +93,19 @@ def over_time(
     return _query(expression, ref).legend_format(legend).range().exemplar(exemplars)
 
 
-QUANTILES = (0.5, 0.95, 0.99)
+QUANTILES = (0.5, 0.95, 0.99, 0.999)
 
 
 def quantiles(metric: str, labels: str) -> list[prometheus.Dataquery]:
-    """Return range queries for p50, p95 and p99 of a histogram."""
+    """Return range queries for the percentiles of a histogram, the first with exemplars if it has any."""
     return [
-        over_time(quantile(share, metric, labels), f"p{share * 100:g}", ref=ref, exemplars=metric != LATENCY)
-        for ref, share in zip("ABC", QUANTILES, strict=True)
+        over_time(
+            quantile(share, metric, labels),
+            f"p{share * 100:g}",
+            ref=ref,
+            exemplars=ref == "A" and metric != LATENCY,
+        )
+        for ref, share in zip("ABCD", QUANTILES, strict=True)
     ]
 
 
@@ -103,6 +117,19 @@ def now(expression: str, legend: str = "", *, ref: str = "A", as_table: bool = F
 
 def _query(expression: str, ref: str) -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(expression).ref_id(ref).datasource(DATASOURCE)
+
+
+_MONITORING = "sqllogs:.*|(.*:)?(metrics|prometheus-django-metrics|health.*|livez|readyz|ping)"
+_ABOUT_EXCLUDED = "Views of monitoring, a regular expression; their requests are left out."
+
+
+class Hidden(dashboard.ConstantVariable):
+    """A hidden constant; the library's class cannot hide it."""
+
+    def build(self) -> VariableModel:
+        model = super().build()
+        model.hide = VariableHide.HIDE_VARIABLE
+        return model
 
 
 def sites() -> list[Builder[VariableModel]]:
@@ -123,6 +150,7 @@ def sites() -> list[Builder[VariableModel]]:
             "Job in the scrape configuration.",
             f'{known}{{app=~"$app", namespace=~"$namespace"}}',
         ),
+        Hidden("excluded").label("Monitoring").description(_ABOUT_EXCLUDED).value(_MONITORING),
     ]
 
 
@@ -144,8 +172,8 @@ def label(name: str, title: str, about: str, series: str) -> dashboard.QueryVari
 
 
 def view() -> dashboard.QueryVariable:
-    about = "Name of the URL pattern in django-prometheus; other views are left out."
-    return label("view", "View", about, f"{RESPONSES}{{{SITE}}}")
+    about = "Name of the URL pattern, as metrics have it."
+    return label("view", "View", about, f"{RESPONSES}{{{VIEWS}}}")
 
 
 def method() -> dashboard.QueryVariable:

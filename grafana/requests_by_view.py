@@ -4,10 +4,12 @@ Reached from the rankings of the other dashboards; leads to the view's SQL.
 """
 
 from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.models.dashboard import VariableOption
 
-from grafana import events, promql
-from grafana.metric_panels import SQL_OF_ROUTE, Column, lines, page, ranking, shares
-from grafana.panels import AnyPanel
+from grafana import events, figures, promql
+from grafana.metric_panels import SQL_OF_ROUTE, Column, lines, page, ranking, shares, value
+from grafana.panels import COUNT, AnyPanel, none_is_good
 from grafana.promql import (
     LATENCY,
     REQUESTS,
@@ -15,6 +17,7 @@ from grafana.promql import (
     VIEW,
     VIEW_METHOD,
     increase,
+    of_top,
     over_time,
     quantile,
     ranked,
@@ -25,7 +28,32 @@ from grafana.promql import (
 UID = "django-requests-by-view"
 
 _EACH = "view, method"
-_QUANTILES = (("A", 0.5), ("B", 0.95), ("C", 0.99))
+_TOP = "of the five views with the most requests among those selected"
+_PERCENTILE = "${percentile}"
+
+
+def _stats() -> list[AnyPanel]:
+    queries = "sqllogs_request_queries"
+    sums = f"({rate(f'{queries}_sum', VIEW, over=figures.WINDOW)})"
+    return [
+        figures.requests(VIEW_METHOD),
+        figures.server_errors(VIEW_METHOD),
+        figures.client_errors(VIEW_METHOD),
+        figures.p95(VIEW_METHOD),
+        value(
+            "Statements of a request",
+            "Mean of requests that send any.",
+            "short",
+            f"{sums} / ({rate(f'{queries}_count', VIEW, over=figures.WINDOW)} > 0)",
+        ),
+        value(
+            "With an N+1",
+            "Requests in the time range in which one line of code ran the same statement repeatedly.",
+            COUNT,
+            f"sum(increase(sqllogs_requests_repeating_total{{{VIEW}}}[$__range])) or vector(0)",
+            colors=none_is_good(),
+        ),
+    ]
 
 
 def _shares() -> list[AnyPanel]:
@@ -39,88 +67,78 @@ def _shares() -> list[AnyPanel]:
         shares(
             "Requests by method",
             "Requests in the time range by HTTP method.",
-            increase(REQUESTS, VIEW_METHOD, "method"),
+            ranked(increase(REQUESTS, VIEW_METHOD, "method")),
             "{{method}}",
         ),
         shares(
             "Answers by status",
             "Responses in the time range by status code.",
-            increase(RESPONSES, VIEW_METHOD, "status"),
+            ranked(increase(RESPONSES, VIEW_METHOD, "status")),
             "{{status}}",
         ),
     ]
 
 
+def _of_each(expression: str, legend: str = "{{view}} {{method}}") -> Dataquery:
+    return over_time(of_top(expression, VIEW_METHOD), legend)
+
+
 def _over_time() -> list[AnyPanel]:
     requests = rate(REQUESTS, VIEW_METHOD, _EACH)
-    legend = "{{view}} {{method}}"
     # Means of what was measured: a rate over a day would take a site of an hour for one idle before.
     # Until the first step there is no mean, and now is as usual.
     recent = rate(REQUESTS, VIEW_METHOD, _EACH, "[5m]")
     day, hour = (f"(avg_over_time(({recent})[{steps}]) or ({recent}))" for steps in ("1d:5m", "1h:1m"))
+    latency = quantile(_PERCENTILE, LATENCY, VIEW_METHOD, "view")
+    earlier = quantile(_PERCENTILE, LATENCY, VIEW_METHOD, "view", promql.WEEK_AGO)
+    time = "${percentile:text} of time to answer"
     return [
-        lines("Requests", "Requests per second by view and method.", "reqps", over_time(requests, legend)),
+        lines("Requests by view", f"Requests per second {_TOP}.", "reqps", _of_each(requests), many=True),
         lines(
-            "Time to answer",
-            "p50, p95 and p99 of the response time.",
-            "s",
-            *(
-                over_time(
-                    quantile(share, LATENCY, VIEW_METHOD, "view"),
-                    f"{{{{view}}}} p{share * 100:g}",
-                    ref=ref,
-                )
-                for ref, share in _QUANTILES
-            ),
-        ),
-        lines(
-            "Requests, a week ago",
-            "Requests per second by view and method, seven days before.",
-            "reqps",
-            over_time(
-                rate(REQUESTS, VIEW_METHOD, _EACH, promql.WEEK_AGO),
-                legend,
-            ),
-            empty="Nothing was measured a week ago",
-        ),
-        lines(
-            "Time to answer, a week ago",
-            "p50, p95 and p99 of the response time, seven days before.",
-            "s",
-            *(
-                over_time(
-                    quantile(share, LATENCY, VIEW_METHOD, "view", promql.WEEK_AGO),
-                    f"{{{{view}}}} p{share * 100:g}",
-                    ref=ref,
-                )
-                for ref, share in _QUANTILES
-            ),
-            empty="Nothing was measured a week ago",
+            time, f"Percentile of the response time {_TOP}.", "s", _of_each(latency, "{{view}}"), many=True
         ),
         lines(
             "Success, 4xx aside",
-            "Share of responses that are not 5xx, by view and method.",
+            f"Share of responses that are not 5xx, {_TOP}.",
             "percentunit",
-            over_time(success(VIEW_METHOD, "5..", _EACH), legend),
-        ),
+            _of_each(success(VIEW_METHOD, "5..", _EACH)),
+            many=True,
+        ).max(1),
         lines(
             "Success, 4xx counted",
-            "Share of responses that are 2xx or 3xx, by view and method.",
+            f"Share of responses that are 2xx or 3xx, {_TOP}.",
             "percentunit",
-            over_time(success(VIEW_METHOD, "[45]..", _EACH), legend),
-        ),
+            _of_each(success(VIEW_METHOD, "[45]..", _EACH)),
+            many=True,
+        ).max(1),
         lines(
             "Requests compared with the day's mean",
-            "Deviation of the rate from the mean of the last day: 0 is the mean, 1 is twice as much.",
+            f"Deviation from the mean of the last day, 1 being twice as much, {_TOP}.",
             "percentunit",
-            over_time(f"({requests}) / ({day} > 0) - 1", legend),
+            _of_each(f"({requests}) / ({day} > 0) - 1"),
+            many=True,
         ).min(-1),
         lines(
             "Requests compared with the hour's mean",
-            "Deviation of the rate from the mean of the last hour: 0 is the mean, 1 is twice as much.",
+            f"Deviation from the mean of the last hour, 1 being twice as much, {_TOP}.",
             "percentunit",
-            over_time(f"({requests}) / ({hour} > 0) - 1", legend),
+            _of_each(f"({requests}) / ({hour} > 0) - 1"),
+            many=True,
         ).min(-1),
+        lines(
+            "Requests by view, a week ago",
+            f"Requests per second {_TOP}, seven days before.",
+            "reqps",
+            _of_each(rate(REQUESTS, VIEW_METHOD, _EACH, promql.WEEK_AGO)),
+            many=True,
+        ),
+        lines(
+            f"{time}, a week ago",
+            f"Percentile of the response time {_TOP}, seven days before.",
+            "s",
+            _of_each(earlier, "{{view}}"),
+            many=True,
+        ),
     ]
 
 
@@ -131,26 +149,34 @@ def _sql() -> list[AnyPanel]:
     queries, seconds = "sqllogs_request_queries", "sqllogs_request_sql_seconds"
     return [
         lines(
-            "Statements of a request",
+            "Statements of a request by view",
             "Mean and p95 of requests that send any. Each point is a request with a link to its trace.",
             "short",
-            over_time(mean(queries), "{{view}} mean", ref="A"),
-            over_time(quantile(0.95, queries, VIEW, "view"), "{{view}} p95", ref="B", exemplars=True),
+            over_time(of_top(mean(queries), VIEW), "{{view}} mean", ref="A"),
+            over_time(
+                of_top(quantile(0.95, queries, VIEW, "view"), VIEW), "{{view}} p95", ref="B", exemplars=True
+            ),
+            many=True,
         ),
         lines(
-            "SQL time of a request",
+            "SQL time of a request by view",
             "Mean and p95. Each point is a request with a link to its trace.",
             "s",
-            over_time(mean(seconds), "{{view}} mean", ref="A"),
-            over_time(quantile(0.95, seconds, VIEW, "view"), "{{view}} p95", ref="B", exemplars=True),
+            over_time(of_top(mean(seconds), VIEW), "{{view}} mean", ref="A"),
+            over_time(
+                of_top(quantile(0.95, seconds, VIEW, "view"), VIEW), "{{view}} p95", ref="B", exemplars=True
+            ),
+            many=True,
         ),
         lines(
             "Requests with an N+1",
             "Share of requests in which one line of code ran the same statement repeatedly.",
             "percentunit",
             over_time(
-                f"avg by (view) (job_view:sqllogs_requests_repeating:ratio_rate5m{{{VIEW}}})", "{{view}}"
+                of_top(f"avg by (view) (job_view:sqllogs_requests_repeating:ratio_rate5m{{{VIEW}}})", VIEW),
+                "{{view}}",
             ),
+            many=True,
         ),
         ranking(
             "SQL of these views",
@@ -163,11 +189,27 @@ def _sql() -> list[AnyPanel]:
     ]
 
 
+def _percentile() -> dashboard.CustomVariable:
+    return (
+        dashboard.CustomVariable("percentile")
+        .label("Percentile")
+        .description("Of the time to answer by view.")
+        .values("p50 : 0.5,p95 : 0.95,p99 : 0.99,p99.9 : 0.999")
+        .current(VariableOption(selected=True, text="p95", value="0.95"))
+    )
+
+
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
     board = page("Django Requests by View", UID, "Details of selected views: requests, success, time, SQL.")
-    board.variables([*promql.sites(), promql.view(), promql.method()]).annotation(events.annotation())
-    for title, parts in (("Shares", _shares()), ("Requests", _over_time()), ("SQL", _sql())):
+    board.variables([*promql.sites(), promql.view(), promql.method(), _percentile()])
+    board.annotation(events.annotation())
+    for title, parts in (
+        ("Now", _stats()),
+        ("Over time", _over_time()),
+        ("SQL", _sql()),
+        ("Shares", _shares()),
+    ):
         board.with_row(dashboard.Row(title))
         for panel in parts:
             board.with_panel(panel)

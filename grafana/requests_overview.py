@@ -5,9 +5,9 @@ Fed by the site's metrics; each view leads to "Django Requests by View".
 
 from grafana_foundation_sdk.builders import dashboard
 
-from grafana import events, promql
+from grafana import events, figures, promql
 from grafana.metric_panels import BY_VIEW, SQL_OF_ROUTE, Column, lines, page, ranking, shares, value
-from grafana.panels import COUNT, AnyPanel, none_is_good, thresholds
+from grafana.panels import COUNT, AnyPanel, none_is_good
 from grafana.promql import (
     LATENCY,
     REQUESTS,
@@ -19,11 +19,9 @@ from grafana.promql import (
     increase,
     over_time,
     quantile,
-    quantiles,
     ranked,
     rate,
     ratio,
-    success,
 )
 
 UID = "django-requests-overview"
@@ -31,39 +29,14 @@ UID = "django-requests-overview"
 _FAILED = VIEW_METHOD + ', status=~"5.."'
 _BAD = VIEW_METHOD + ', status=~"[45].."'
 _REFUSED = VIEW_METHOD + ', status=~"4.."'
-_SHARE = ((None, "red"), (0.95, "orange"), (0.99, "green"))
 
 
 def _summary() -> list[AnyPanel]:
     return [
-        value("Requests", "Requests per second that reached a view.", "reqps", rate(REQUESTS, VIEW_METHOD)),
-        value(
-            "Success, 4xx aside",
-            "Share of responses that are not 5xx.",
-            "percentunit",
-            success(VIEW_METHOD, "5.."),
-            colors=thresholds(*_SHARE),
-        ),
-        value(
-            "Success, 4xx counted",
-            "Share of responses that are 2xx or 3xx.",
-            "percentunit",
-            success(VIEW_METHOD, "[45].."),
-            colors=thresholds(*_SHARE),
-        ),
-        value(
-            "p95 of requests",
-            "95 % of the responses took at most this long.",
-            "s",
-            quantile(0.95, LATENCY, VIEW_METHOD),
-            colors=thresholds((None, "green"), (0.5, "orange"), (2.0, "red")),
-        ),
-        value(
-            "p95 of request bodies",
-            "95 % of request bodies are at most this large; of all views.",
-            "bytes",
-            quantile(0.95, "django_http_requests_body_total_bytes", SITE),
-        ),
+        figures.requests(VIEW_METHOD),
+        figures.server_errors(VIEW_METHOD),
+        figures.client_errors(VIEW_METHOD),
+        figures.p95(VIEW_METHOD),
         value(
             "Exceptions",
             "Exceptions that no view caught, in the time range.",
@@ -71,10 +44,16 @@ def _summary() -> list[AnyPanel]:
             f"sum(increase(django_http_exceptions_total_by_view_total{{{VIEW}}}[$__range])) or vector(0)",
             colors=none_is_good(),
         ),
+        value(
+            "p95 of request bodies",
+            "95 % of request bodies are at most this large; of all views.",
+            "bytes",
+            quantile(0.95, "django_http_requests_body_total_bytes", SITE, over=figures.WINDOW),
+        ),
         shares(
             "Requests by method",
             "Requests in the time range by HTTP method.",
-            increase(REQUESTS, VIEW_METHOD, "method"),
+            ranked(increase(REQUESTS, VIEW_METHOD, "method")),
             "{{method}}",
         ),
         shares(
@@ -84,7 +63,7 @@ def _summary() -> list[AnyPanel]:
             "{{class}}",
         ),
         shares(
-            "Traffic by view",
+            "Requests by view",
             "The ten views with the most requests in the time range.",
             ranked(increase(REQUESTS, VIEW_METHOD, "view"), 10),
             "{{view}}",
@@ -95,7 +74,11 @@ def _summary() -> list[AnyPanel]:
 def _success() -> list[AnyPanel]:
     answers = rate(RESPONSES, VIEW_METHOD)
     wells = rate(RESPONSES, VIEW_METHOD + ', status=~"[23].."')
+    without_5xx = "Share of responses that are not 5xx."
+    without_4xx = "Share of responses that are 2xx or 3xx."
     return [
+        figures.success(VIEW_METHOD, "Success, 4xx aside", without_5xx, "5..").span(12),
+        figures.success(VIEW_METHOD, "Success, 4xx counted", without_4xx, "[45]..").span(12),
         lines(
             "Success and errors",
             "Shares of all responses: 2xx and 3xx are successes, 4xx client errors, 5xx server errors.",
@@ -111,12 +94,7 @@ def _success() -> list[AnyPanel]:
             over_time(rate(RESPONSES, VIEW_METHOD, "status"), "{{status}}"),
             stacked=True,
         ),
-        lines(
-            "Time to answer",
-            "p50, p95 and p99 of the response time.",
-            "s",
-            *quantiles(LATENCY, VIEW_METHOD),
-        ),
+        figures.time_to_answer(VIEW_METHOD),
         lines(
             "Requests by method",
             "Requests per second by HTTP method, stacked.",
@@ -137,7 +115,6 @@ def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
             "reqps",
             over_time(classes, "{{class}}"),
             stacked=True,
-            empty="No requests",
         ),
         ranking(
             f"Latency of {title}",

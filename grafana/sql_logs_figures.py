@@ -1,22 +1,27 @@
-"""Build the panels of "Django SQL Logs" with sums, as load of statements and requests.
+"""Build the panels of "Django SQL Logs" with sums: over time, by statement, by group, by request.
 
-Fed by `stats/`, `series/`, `requests/` and `repeats/` of the SQL log.
+Fed by `stats/`, `series/`, `requests/`, `repeats/` and `health/` of the SQL log.
 """
 
-from grafana_foundation_sdk.builders import common, table, timeseries
+from grafana_foundation_sdk.builders import common, heatmap, stat, table, timeseries
 from grafana_foundation_sdk.models.common import (
     GraphDrawStyle,
     LegendDisplayMode,
     LegendPlacement,
     StackingMode,
+    TooltipDisplayMode,
 )
+from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 
 from grafana import panels
 from grafana import sql_logs_variables as variables
-from grafana.infinity import Query, columns
-from grafana.panels import link, prop
+from grafana.infinity import DATASOURCE, Column, Query, Shared, columns
+from grafana.panels import AnyPanel, link, prop, transformation
 
 _BY = "${by}"
+_RANGE = "from=${__from}&to=${__to}"
+"""The range of the dashboard, in addresses of the SQL log."""
 
 _FIGURES = (
     "load_percent", "calls", "total_ms", "mean_ms", "p95_ms", "max_ms", "errors", "repeats", "rows",
@@ -24,27 +29,148 @@ _FIGURES = (
 )  # fmt: skip
 _SUSPECTS = (
     "fingerprint", "trace_id", "sql", "advice", "times_per_request", "requests", "total_ms", "call_site",
-    "route", "remedy",
+    "route",
 )  # fmt: skip
 _REQUESTS = (
-    "trace_id", "time", "method", "route", "queries", "duplicates", "worst_repeat", "total_ms",
-    "share_percent", "errors", "status",
+    "trace_id", "time", "elapsed_ms", "share_percent", "total_ms", "queries", "duplicates", "worst_repeat",
+    "errors", "status", "method", "route", "view", "exception",
 )  # fmt: skip
-_STATEMENT = [link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/", blank=True)]
-_MILLISECONDS = ("total_ms", "mean_ms", "p95_ms", "max_ms")
+_STATEMENT = [
+    link("Statement in the SQL log", f"{variables.SITE}fingerprints/${{__value.raw}}/?{_RANGE}", blank=True)
+]
+_BUCKETS = {
+    "to_100us": "≤ 100 µs", "to_300us": "≤ 300 µs", "to_1ms": "≤ 1 ms", "to_3ms": "≤ 3 ms",
+    "to_10ms": "≤ 10 ms", "to_30ms": "≤ 30 ms", "to_100ms": "≤ 100 ms", "to_300ms": "≤ 300 ms",
+    "to_1s": "≤ 1 s", "to_3s": "≤ 3 s", "to_10s": "≤ 10 s", "above_10s": "> 10 s",
+}  # fmt: skip
+"""Names that are no numbers, by which Grafana would sort the rows."""
+_STEP, _STEPS_MAX = "${__interval}", 120
+"""Enough steps for half a screen; more would be lines of a pixel."""
+_HEATMAP = "Durations of all queries"
+_TIME_IN_SQL = "Time in SQL by ${by}"
 
 
-def _series(title: str, about: str, figure: str, unit: str) -> timeseries.Panel:
+def health() -> table.Panel:
+    """Return the state of the log as one row."""
+    about = "State of the SQL log, independent of range and filters; counts are since the log began."
+    names = (
+        "state", "reasons", "fill_percent", "capacity", "oldest_time", "captured", "stored", "dropped_total",
+        "queued", "lag_ms",
+    )  # fmt: skip
+    fields = (
+        Column(selector="status", type="string", text="state"),
+        Column(selector="reasons", type="string"),
+        Column(selector="ring.fill_percent", type="number", text="fill_percent"),
+        Column(selector="ring.capacity", type="number", text="capacity"),
+        Column(selector="ring.oldest_time", type="timestamp", text="oldest_time"),
+        *columns("captured", "stored", "dropped_total", "queued", "lag_ms"),
+    )
+    states = {
+        "ok": {"text": "ok", "color": "green", "index": 0},
+        "degraded": {"text": "degraded", "color": "red", "index": 1},
+    }
+    colored = prop("custom.cellOptions", {"type": "color-text"})
+    state = [prop("mappings", [{"type": "value", "options": states}]), colored]
+    lost = [prop("thresholds", panels.none_is_good().build()), colored]
+    late = [prop("thresholds", panels.thresholds((None, "green"), (10_000.0, "red")).build()), colored]
+    return (
+        panels.listing("State of the log", about, Query(path="health/", columns=fields, root=""), names)
+        .override_by_name("state", state)
+        .override_by_name(
+            "reasons", [prop("mappings", [{"type": "value", "options": {"[]": {"text": "none"}}}])]
+        )
+        .override_by_name("dropped_total", lost)
+        .override_by_name("lag_ms", late)
+        .height(4)
+    )
+
+
+def totals() -> list[stat.Panel]:
+    """Return figures of the range, from the request of the heatmap."""
+
+    def figure(title: str, about: str, field: str, calc: str) -> stat.Panel:
+        return panels.figure(title, about, Shared(title=_HEATMAP), field, calc).span(6)
+
+    now = "95 % of the queries of the newest step took at most this long."
+    failed = figure("Failed queries", "Of these, how many raised an exception.", "errors", "sum")
+    p95 = figure("p95 of queries, now", now, "p95_ms", "lastNotNull")
+    slowest = figure("Slowest query", "Duration of the slowest query in the time range.", "max_ms", "max")
+    return [
+        figure("Queries", "Queries in the time range that match the filters.", "calls", "sum"),
+        failed.thresholds(panels.none_is_good()),
+        p95.unit("ms").thresholds(panels.slow()),
+        slowest.unit("ms").thresholds(panels.slow()),
+    ]
+
+
+def durations() -> heatmap.Panel:
+    """Return all queries by time and duration."""
+    counts = (Column(selector=f"buckets.{name}", type="number", text=text) for name, text in _BUCKETS.items())
     query = Query(
         path="series/",
-        format="timeseries",
-        columns=columns("time", "group", figure),
-        params=variables.FILTERS | {"group_by": _BY, "top": "8"},
+        columns=(*columns("time", "calls", "errors", "p95_ms", "max_ms"), *counts),
+        params=variables.FILTERS | {"buckets": "true", "step": _STEP},
     )
+    colors = (
+        heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").exponent(0.5).steps(64)
+    )
+    return (
+        heatmap.Panel()
+        .title(_HEATMAP)
+        .description("All matching queries, not a sample: the darker, the more of this duration in a step.")
+        .with_target(query)
+        .datasource(DATASOURCE)
+        .with_transformation(_only("time", *_BUCKETS.values()))
+        .calculate(False)
+        .max_data_points(_STEPS_MAX)
+        .color(colors)
+        .filter_values(heatmap.FilterValueRange().le(0.5))
+        .tooltip(heatmap.HeatmapTooltip().mode(TooltipDisplayMode.SINGLE))
+        .hide_legend()
+        .unit("short")
+        .no_value(panels.NO_RECORDS)
+        .height(9)
+        .span(12)
+    )  # fmt: skip
+
+
+def _only(*names: str) -> DataTransformerConfig:
+    return transformation("filterFieldsByName", include={"names": list(names)})
+
+
+def charts() -> list[AnyPanel]:
+    """Return load, frequency and p95 over time by the variable `by`, from one request, and the heatmap."""
+    tops = "One line for each of the eight with the highest load, one for all others."
+    fields = columns("time", "group", "total_ms_per_s", "calls_per_s", "p95_ms")
+    params = variables.FILTERS | {"group_by": _BY, "top": "8", "step": _STEP}
+    query = Query(path="series/", format="timeseries", columns=fields, params=params)
+    shared = Shared(title=_TIME_IN_SQL)
+    load = "Milliseconds of SQL per second; 1,000 are one connection that is always busy."
+    return [
+        _stacked(_series(_TIME_IN_SQL, f"{load} {tops}", query, "total_ms_per_s", "ms")),
+        _stacked(_series("Queries by ${by}", f"Queries per second. {tops}", shared, "calls_per_s", "qps")),
+        durations(),
+        # Connected, because a group without a call in a step would be a row of dots.
+        _series("p95 by ${by}", f"95 % took at most this long. {tops}", shared, "p95_ms", "ms").span_nulls(
+            True
+        ),
+    ]
+
+
+def _series(title: str, about: str, query: Query | Shared, figure: str, unit: str) -> timeseries.Panel:
     legend = common.VizLegendOptions().show_legend(True)
-    legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
-    made = panels.chart(title, about, query).unit(unit).min(0).legend(legend)
-    return made.display_name("${__field.labels.group}")  # without the field name as prefix
+    legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.RIGHT)
+    kept = transformation("filterFieldsByName", include={"pattern": f"/^([tT]ime$|{figure})/"})
+    return (
+        panels.chart(title, about, query)
+        .with_transformation(kept)
+        .max_data_points(_STEPS_MAX)
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+        .unit(unit)
+        .min(0)
+        .legend(legend)
+        .display_name("${__field.labels.group}")  # without the field name as prefix
+    )
 
 
 def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
@@ -55,23 +181,13 @@ def _stacked(panel: timeseries.Panel) -> timeseries.Panel:
     )
 
 
-def charts() -> list[timeseries.Panel]:
-    """Return duration and frequency over time, grouped by the variable `by`."""
-    tops = "One line for each of the eight with the highest load, one for all others"
-    return [
-        _stacked(_series("Time in SQL", f"Milliseconds of SQL per step. {tops}.", "total_ms", "ms")),
-        _stacked(_series("Frequency of SQL requests", f"Queries per step. {tops}.", "calls", "short")),
-        _series("p95 of SQL requests", f"p95 per step. {tops}.", "p95_ms", "ms"),
-    ]
-
-
 def statements() -> table.Panel:
     """Return the statements by their share of the load."""
     about = (
         "The 100 statements with the highest load, without parameter values; repeats is how often one line "
         "of code ran the statement in one request, at most."
     )
-    names = ("fingerprint", "sql", *_FIGURES)
+    names = ("fingerprint", "load_percent", "sql", *_FIGURES[1:])
     panel = _by_load("Statements by load", about, "fingerprint", names)
     return panel.override_by_name("fingerprint", [prop("links", _STATEMENT)])
 
@@ -82,22 +198,15 @@ def groups() -> table.Panel:
         "The 100 groups with the highest load, by the variable Group by; repeats are those of one statement."
     )
     panel = _by_load(f"Load by {_BY}", about, _BY, ("group", *_FIGURES))
-    records = [link("Its records", f"{variables.SITE}?{_BY}=${{__value.raw}}", blank=True)]
+    url = f"{variables.SITE}?{_BY}=${{__value.raw:percentencode}}&{_RANGE}"
+    records = [link("Its records in the SQL log", url, blank=True)]
     return panel.override_by_name("group", [prop("links", records)])
 
 
 def _by_load(title: str, about: str, by: str, names: tuple[str, ...]) -> table.Panel:
     params = variables.FILTERS | {"group_by": by, "limit": "100"}
-    panel = panels.listing(title, about, Query(path="stats/", columns=columns(*names), params=params), names)
-    for name in _MILLISECONDS:
-        panel.override_by_name(name, [prop("unit", "ms")])
-    gauge = [
-        prop("unit", "percent"),
-        prop("min", 0),  # or the longest gauge would be as long as the largest number of any column
-        prop("max", 100),
-        prop("custom.cellOptions", {"type": "gauge"}),
-    ]
-    return panel.override_by_name("load_percent", gauge).height(10)
+    query = Query(path="stats/", columns=columns(*names), params=params)
+    return panels.listing(title, about, query, names).height(10)
 
 
 def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
@@ -109,26 +218,25 @@ def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
     query = Query(path="repeats/", columns=columns(*_SUSPECTS), params=variables.FILTERS | {"limit": "50"})
     return (
         panels.listing("N+1 suspects", about, query, _SUSPECTS)
-        .override_by_name("total_ms", [prop("unit", "ms")])
         .override_by_name("fingerprint", [prop("links", _STATEMENT)])
         .override_by_name("trace_id", [prop("links", trace_links)])
+        .override_by_regexp("/call_site|route/", [prop("custom.wrapText", True)])
         .no_value("No N+1 suspect in this time range")
         .height(11)
     )
 
 
 def requests(trace_links: list[dict[str, object]]) -> table.Panel:
-    """Return the requests with the most SQL time."""
-    about = "The 50 requests, commands and tasks with the most SQL time; duplicates repeat an earlier query."
-    query = Query(
-        path="requests/",
-        columns=columns(*_REQUESTS),
-        params=variables.FILTERS | {"ordering": "-total_ms", "limit": "50"},
+    """Return the slowest requests."""
+    about = (
+        "The 50 requests, commands and tasks that took longest, also those without SQL; "
+        "duplicates repeat an earlier query, worst is the most frequent of one line."
     )
+    params = variables.FILTERS | {"status": "${status:csv}", "ordering": "-elapsed_ms", "limit": "50"}
+    query = Query(path="requests/", columns=columns(*_REQUESTS), params=params)
     return (
-        panels.listing("Requests with the most SQL", about, query, _REQUESTS)
-        .override_by_name("total_ms", [prop("unit", "ms")])
-        .override_by_name("share_percent", [prop("unit", "percent")])
+        panels.listing("Slowest requests", about, query, _REQUESTS)
+        .override_by_name("status", panels.by_status())
         .override_by_name("trace_id", [prop("links", trace_links)])
-        .height(9)
+        .height(10)
     )

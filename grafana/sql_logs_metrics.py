@@ -5,39 +5,34 @@ Of all databases and views of the sites chosen: the filters of the SQL log are n
 
 from grafana_foundation_sdk.builders import stat, timeseries
 
+from grafana import figures
 from grafana.metric_panels import SQL_OF_ALIAS, lines, value
 from grafana.panels import COUNT, none_is_good, thresholds
-from grafana.promql import SITE, over_time, quantile, quantiles, rate
-
-_DURATION = "sqllogs_query_duration_seconds"
+from grafana.promql import SITE, over_time, quantile, rate
 
 
 def load() -> list[timeseries.Panel]:
     """Return panels of the load as counted by Prometheus."""
     return [
+        figures.duration_of_statements(SITE).span(8),
         lines(
-            "Duration, from Prometheus",
-            "p50, p95 and p99. Each point is a query with a link to its trace.",
-            "s",
-            *quantiles(_DURATION, SITE),
-        ),
-        lines(
-            "Statements by database, from Prometheus",
+            "Statements by database",
             "Statements per second, by alias.",
             "ops",
             over_time(f"sum by (alias) (job_alias:sqllogs_queries:rate5m{{{SITE}}})", "{{alias}}"),
             stacked=True,
             links=SQL_OF_ALIAS,
+            width=8,
         ),
         lines(
-            "Errors, from Prometheus",
+            "Failed statements by error",
             "Failed queries per second, by exception and, if the driver reports it, SQLSTATE class.",
             "ops",
             over_time(
                 rate("sqllogs_query_errors_total", SITE, "error, sqlstate_class"),
                 "{{error}} {{sqlstate_class}}",
             ),
-            empty="No failed statement in this time range",
+            width=8,
         ),
     ]
 

@@ -6,7 +6,6 @@ Fed by the list of `/sql-logs/`; used by `grafana.sql_logs`.
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import (
-    VariableHide,
     VariableModel,
     VariableOption,
     VariableRefresh,
@@ -26,7 +25,7 @@ FILTERS = _RANGE | {
     "alias": "${alias:csv}",
     "kind": "${kind:csv}",
     "method": "${method:csv}",
-    "view": "${view:csv}",
+    "view": "${dotted_view:csv}",
     "route": "${route:csv}",
     "min_ms": "${min_ms}",
     "search": "${search}",
@@ -35,33 +34,25 @@ FILTERS = _RANGE | {
 }
 
 
-class _Hidden(dashboard.ConstantVariable):
-    """A hidden constant; the library's class cannot hide it."""
-
-    def build(self) -> VariableModel:
-        model = super().build()
-        model.hide = VariableHide.HIDE_VARIABLE
-        return model
-
-
 _ALL = VariableOption(selected=True, text="All", value="$__all")
 
 
-def _seen(name: str, label: str, about: str) -> dashboard.QueryVariable:
-    """Offer the values of the newest records; others can be typed in."""
+def _seen(name: str, label: str, about: str, group_by: str) -> dashboard.QueryVariable:
+    """Offer what the range contains; other values can be typed in."""
     # Summarized, because the plugin takes an answer without any column for a broken variable, and an
     # empty list has none.
     query = Query(
-        columns=columns(name),
-        params=_RANGE | {"limit": "1000"},
-        summarize=f"count({name})",
-        summarize_by=name,
+        path="stats/",
+        columns=columns("group"),
+        params=_RANGE | {"group_by": group_by, "limit": "1000"},
+        summarize="count(group)",
+        summarize_by="group",
     )
     wrapped = {
         "queryType": "infinity",
         "refId": "variable",
         "infinityQuery": query,
-        "meta": {"textField": name, "valueField": name},
+        "meta": {"textField": "group", "valueField": "group"},
     }
     return (
         dashboard.QueryVariable(name)
@@ -104,7 +95,18 @@ def _by() -> dashboard.CustomVariable:
         dashboard.CustomVariable("by")
         .label("Group by")
         .description("How the charts and the table Load are grouped; a fingerprint identifies a statement.")
-        .values("fingerprint,route,view,operation,table,alias,kind,release,host")
+        .values("view,route,call_site,release,fingerprint,operation,table,alias,kind,service,host")
+        .current(chosen)
+    )
+
+
+def _order() -> dashboard.CustomVariable:
+    chosen = VariableOption(selected=True, text="newest", value="-id")
+    return (
+        dashboard.CustomVariable("order")
+        .label("Records")
+        .description("Which records the table of records has; for failed ones choose Failed.")
+        .values("newest : -id,slowest : -duration_ms,most rows : -rows")
         .current(chosen)
     )
 
@@ -116,16 +118,23 @@ def build() -> list[Builder[VariableModel]]:
     return [
         *promql.sites(),
         _by(),
-        _seen("alias", "Database", "Alias in DATABASES."),
+        promql.alias().all_value("All"),  # the API knows no regular expressions
         _choice("kind", "Kind", "Unit of work that sent the query.", "request,command,task,thread").multi(
             True
         ),
-        _choice("method", "Method", "HTTP method of the request.", methods).multi(True),
-        _seen("view", "View", "View, command or task by its dotted name."),
-        _seen("route", "Route", "URL pattern of the request."),
+        _choice("method", "Method", "HTTP method.", methods).multi(True),
+        _seen("dotted_view", "View function", "View, command or task by its dotted name.", "view"),
+        _seen("route", "Route", "URL pattern of the request.", "route"),
         _choice("error", "Failed", "Queries that raised an exception.", "failed : true,succeeded : false"),
+        _choice(
+            "status", "Status", "Only in Slowest requests: class of the status.", "2xx,3xx,4xx,5xx"
+        ).multi(True),
+        _order(),
         _text("min_ms", "At least (ms)", "Shortest duration shown, milliseconds."),
         _text("search", "SQL contains", "Text to find in the statement."),
         _text("trace_id", "Trace", "W3C trace id, 32 hex digits."),
-        _Hidden("site").label("SQL log").description(about_site).value("http://localhost:8000/sql-logs/"),
+        promql.Hidden("site")
+        .label("SQL log")
+        .description(about_site)
+        .value("http://localhost:8000/sql-logs/"),
     ]

@@ -27,6 +27,7 @@ MIX = (
     (6, "GET", "/transactions/asynchronous/"),
     (5, "POST", "/transactions/bulk-write/"),
     (4, "GET", "/transactions/streaming/"),
+    (3, "POST", "/transactions/saving/"),
     (3, "GET", "/transactions/failing/"),
     (2, "GET", "/transactions/slow/"),
     (1, "GET", "/transactions/crashing/"),

@@ -80,7 +80,8 @@ class Infinity:
         values = (variables or {}) | (time_range or Range()).macros()
         answer = self.get(target, values)
         if not answer.ok:
-            raise UnresolvedError(f"{answer.url} answered {answer.status_code}: {answer.text[:500]}")
+            # All that Infinity shows of a failed request; `raise_for_status` would be a page of text.
+            raise UnresolvedError(f"{answer.url} answered {answer.status_code} {answer.reason}")
         rows = _rows(answer.json(), target["root_selector"])
         columns = {_name(column): _values(rows, column) for column in target["columns"]}
         if len(columns) != len(target["columns"]) or not columns:
@@ -126,6 +127,18 @@ def panels(dashboard) -> Iterator[dict]:
             yield from panel.get("panels", ())
         else:
             yield panel
+
+
+SHARED = "-- Dashboard --"
+
+
+def sources(panel, dashboard) -> list[dict]:
+    """Return the requests of a panel, or those of the panel whose answer it shares."""
+    (target, *others) = panel["targets"]
+    if target["datasource"]["uid"] != SHARED:
+        return [target, *others]
+    (source,) = (one for one in panels(dashboard) if one["id"] == target["panelId"])
+    return sources(source, dashboard)
 
 
 def targets(dashboard) -> Iterator[tuple[str, dict]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import django
 
-from tests.grafana.infinity import TYPE, Infinity, dashboards, defaults, interpolated
+from tests.grafana.infinity import Infinity, dashboards, defaults, interpolated, sources
 from tests.grafana.promql import WINDOW, filled
 from tests.grafana.units import shown
 from tests.monitored import monitored
@@ -39,8 +39,8 @@ def _panel(panel, dashboard, prometheus, infinity):
     unit = panel["fieldConfig"]["defaults"]["unit"]
     title = interpolated(panel["title"], defaults(dashboard))
     yield from ("", f"{title}  [{panel['type']}, {unit}]", f"  {panel['description']}")
-    if panel["targets"][0]["datasource"]["type"] == TYPE:
-        for target in panel["targets"]:
+    if panel["targets"][0]["datasource"]["type"] != "prometheus":
+        for target in sources(panel, dashboard):
             yield from _of_infinity(panel, target, dashboard, infinity)
     else:
         yield from _of_prometheus(panel, dashboard, prometheus)
@@ -57,7 +57,7 @@ def _of_prometheus(panel, dashboard, prometheus):
         return
     series = [(_legend(target, labels), value) for target, rows in found for labels, value in rows]
     if not series:
-        yield f"      (empty: {panel['fieldConfig']['defaults']['noValue']})"
+        yield f"      (empty: {panel['fieldConfig']['defaults'].get('noValue', 'No data')})"
     for legend, value in islice(series, ROWS):
         yield f"      {legend!r} = {_cell(panel, legend, value)}"
     yield from _others(series)

@@ -13,11 +13,11 @@ def expressions(dashboard):
                 yield f"{panel['title']} {target['refId']}", target["expr"]
 
 
-def filled(expression, dashboard):
-    """Fill in the variables as the dashboard is opened."""
+def filled(expression, dashboard, **chosen):
+    """Fill in the variables as the dashboard is opened, but for those chosen."""
     everything = {
         variable["name"]: variable.get("allValue", ".*")
         for variable in dashboard["templating"]["list"]
         if variable.get("current", {}).get("value") == ALL
     }
-    return interpolated(expression, defaults(dashboard) | everything | WINDOW)
+    return interpolated(expression, defaults(dashboard) | everything | WINDOW | chosen)

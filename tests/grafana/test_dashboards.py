@@ -66,7 +66,8 @@ def test_every_variable_that_is_asked_for_exists(name):
 
 @pytest.mark.parametrize("panel", PANELS)
 def test_panel_without_data_says_so(panel):
-    assert panel["fieldConfig"]["defaults"]["noValue"]
+    """But for time series, whose tooltips would list every gap with these words."""
+    assert bool(panel["fieldConfig"]["defaults"].get("noValue")) == (panel["type"] != "timeseries")
 
 
 @pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "table"])
@@ -142,3 +143,53 @@ def test_override_is_for_a_column_that_the_panel_has(panel):
     overrides = panel["fieldConfig"].get("overrides", ())
     wanted = {one["matcher"]["options"] for one in overrides if one["matcher"]["id"] == "byName"}
     assert wanted <= names
+
+
+def test_variables_of_one_name_mean_the_same():
+    """The menu carries them from one dashboard to the next."""
+    meanings = {}
+    for dashboard in ALL.values():
+        for variable in dashboard["templating"]["list"]:
+            meaning = (variable["label"], variable["description"])
+            assert meanings.setdefault(variable["name"], meaning) == meaning
+
+
+FILTERS = re.compile(r', (view|method|alias|model)=~"\$\w+"')
+
+
+def test_figure_of_one_name_is_the_same_on_every_dashboard():
+    """But for the filters that a dashboard has."""
+    found = {}
+    for panel in (one for dashboard in ALL.values() for one in panels(dashboard)):
+        if panel["targets"][0]["datasource"]["type"] == "prometheus":
+            asked = [FILTERS.sub("", target["expr"]) for target in panel["targets"]]
+            figure = (asked, panel["fieldConfig"]["defaults"]["unit"])
+            assert found.setdefault((panel["title"], panel["type"]), figure) == figure, panel["title"]
+
+
+OF_VIEWS = re.compile(r"(?:django_http_\w+_(?:by_)?view\w*|sqllogs_request\w+)\{([^}]*)\}")
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_requests_of_monitoring_are_left_out(panel):
+    for target in panel["targets"]:
+        for labels in OF_VIEWS.findall(target.get("expr", "")):
+            assert 'view!~"$excluded"' in labels
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_exemplars_are_asked_for_once_and_only_where_they_exist(panel):
+    asked = [target["expr"] for target in panel["targets"] if target.get("exemplar")]
+    assert len(asked) <= 1
+    assert all("sqllogs_" in expression and "_bucket" in expression for expression in asked)
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_rates_are_per_second(panel):
+    """A count of a graph would grow with its step, and so with the range."""
+    if panel["type"] == "timeseries":
+        assert not any("increase(" in _without_top(target.get("expr", "")) for target in panel["targets"])
+
+
+def _without_top(expression):
+    return re.sub(r"topk\(\d+, sum by \(view\) \(increase\(.*", "", expression)

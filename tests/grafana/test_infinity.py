@@ -17,7 +17,7 @@ CHOSEN = {
     "alias": ["default"],
     "kind": ["request", "command"],
     "method": ["GET", "POST"],
-    "view": ["transactions.views.failing", "transactions.views.fast"],
+    "dotted_view": ["transactions.views.failing", "transactions.views.fast"],
     "error": "true",
     "min_ms": "0.001",
     "search": "balance",
@@ -25,6 +25,7 @@ CHOSEN = {
 """Values that match what the view `failing` sent."""
 
 
+HEATMAP = "Durations of all queries A"
 LONG_AGO = Range(begin=datetime(2001, 1, 1, tzinfo=UTC), end=datetime(2001, 1, 2, tzinfo=UTC))
 
 
@@ -52,13 +53,13 @@ def test_empty_ring_is_no_error(dashboard, target, empty_infinity):
 
 def test_empty_ring_is_empty(empty_infinity):
     dashboard = ALL["django-sql-logs.json"]
-    (target,) = (found for name, found in targets(dashboard) if name == "Newest queries A")
+    (target,) = (found for name, found in targets(dashboard) if name == "Statements by load A")
     assert not any(empty_infinity.frame(target, defaults(dashboard)).values())
 
 
 def test_chosen_values_reach_the_api(infinity):
-    (target,) = (found for name, found in targets(ALL["django-sql-logs.json"]) if name == "Failed A")
-    assert infinity.frame(target, defaults(ALL["django-sql-logs.json"]) | CHOSEN)["count"] == [1]
+    (target,) = (found for name, found in targets(ALL["django-sql-logs.json"]) if name == HEATMAP)
+    assert sum(infinity.frame(target, defaults(ALL["django-sql-logs.json"]) | CHOSEN)["calls"]) == 1
 
 
 @pytest.mark.parametrize(("dashboard", "target"), REQUESTS)
@@ -79,15 +80,15 @@ def test_health_check_of_the_datasource_succeeds(infinity):
 def target():
     """A request that is in order; the tests below spoil it."""
     found = dict(targets(ALL["django-sql-logs.json"]))
-    return copy.deepcopy(found["Failed A"])
+    return copy.deepcopy(found[HEATMAP])
 
 
 @pytest.mark.parametrize(
     ("selector", "type_name", "message"),
     [
         ("nothing", "number", "finds nothing"),
-        ("count", "string", "is no string"),
-        ("count", "", "declared type"),
+        ("calls", "string", "is no string"),
+        ("calls", "", "declared type"),
     ],
 )
 def test_column_that_grafana_would_show_empty_is_an_error(selector, type_name, message, target, infinity):
@@ -98,8 +99,14 @@ def test_column_that_grafana_would_show_empty_is_an_error(selector, type_name, m
 
 def test_refused_request_is_an_error(target, infinity):
     target["url_options"]["params"].append({"key": "unknown", "value": "1"})
-    with pytest.raises(UnresolvedError, match="answered 400"):
+    with pytest.raises(UnresolvedError, match="answered 400 Unknown parameter 'unknown'"):
         infinity.frame(target, defaults(ALL["django-sql-logs.json"]))
+
+
+def test_mistyped_filter_is_answered_with_what_is_wrong_in_it(target, infinity):
+    """By a real server: the reason of the status line is all that Grafana shows."""
+    with pytest.raises(UnresolvedError, match="answered 400 min_ms: Enter a number"):
+        infinity.frame(target, defaults(ALL["django-sql-logs.json"]) | {"min_ms": "1s"})
 
 
 def test_request_outside_of_the_allowed_addresses_is_not_sent(target, infinity):

@@ -47,7 +47,8 @@ def test_rows_of_a_table_are_merged_sorted_and_named_as_by_the_panel():
 
 
 def test_panel_without_data_shows_its_word():
-    assert listed("Reads of the cache", Answering())[-1].strip() == "(empty: No reads in this time range)"
+    assert listed("Security events", Answering())[-1].strip() == "(empty: None in this time range)"
+    assert listed("Reads of the cache", Answering())[-1].strip() == "(empty: No data)"
 
 
 @pytest.mark.parametrize(

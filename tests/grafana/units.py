@@ -12,6 +12,7 @@ _SCALES = {
 _SUFFIXES = {
     "reqps": " req/s",
     "ops": " ops/s",
+    "qps": " queries/s",
     "cps": " c/s",
     "rps": " reads/s",
     "wps": " writes/s",
@@ -19,6 +20,7 @@ _SUFFIXES = {
     "none": "",
     "locale": "",
     "bool_yes_no": "",
+    "dateTimeAsIso": "",
 }
 
 

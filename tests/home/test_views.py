@@ -37,7 +37,11 @@ def test_page_shows_every_part_and_leads_on(server, chromium, tmp_path):
     found = addresses(page)
     assert {"/", "/admin/", "/sql-logs/", "/sql-logs/health/", "/transactions/fast/"} <= found
     # 401: the SQL log wants a token or a login; 405: what a form sends by POST.
-    expected = {"/transactions/crashing/": 500, "/transactions/bulk-write/": 405}
+    expected = {
+        "/transactions/crashing/": 500,
+        "/transactions/bulk-write/": 405,
+        "/transactions/saving/": 405,
+    }
     for path in sorted(found):
         status = requests.get(one.url + path, headers=HTML, allow_redirects=False, timeout=30).status_code
         allowed = {expected[path]} if path in expected else {200, 302, 401}

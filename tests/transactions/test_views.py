@@ -1,5 +1,6 @@
 """Each demo view sends the queries that its docstring promises."""
 
+from collections import Counter
 from itertools import groupby
 
 import pytest
@@ -8,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from transactions import views
-from transactions.models import Transaction
+from transactions.models import Category, Transaction
 
 
 @pytest.fixture
@@ -75,8 +76,18 @@ def test_bulk_write_is_refused_to_a_link_and_to_another_site(client, bookings):
     assert Client(enforce_csrf_checks=True).post("/transactions/bulk-write/").status_code == 403
 
 
-def test_bulk_write_without_accounts_is_not_found(client, db):
+def test_saving_writes_each_row_by_itself_and_leaves_none(queries_of):
+    before = Category.objects.count()
+    queries, _ = queries_of("saving", "post")
+    verbs = Counter(query.split()[0] for query in queries)
+    assert [verbs[verb] for verb in ("INSERT", "UPDATE", "DELETE")] == [10, 15, 10]
+    assert Category.objects.count() == before
+    assert Transaction.objects.count() == 120
+
+
+def test_write_without_accounts_is_not_found(client, db):
     assert client.post("/transactions/bulk-write/").status_code == 404
+    assert client.post("/transactions/saving/").status_code == 404
 
 
 @pytest.mark.django_db(transaction=True)

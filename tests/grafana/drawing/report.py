@@ -3,6 +3,7 @@
 Fed by the reports that src/main.tsx makes; feeds tests/grafana/test_pictures.py.
 """
 
+import re
 from collections.abc import Collection, Iterator
 
 SERIES_MAX = 60
@@ -36,3 +37,24 @@ def open_gauges(report: dict) -> Iterator[str]:
         for gauge in panel["gauges"]:
             if (gauge.get("min"), gauge.get("max")) != (0, 100):
                 yield f"{report['uid']}, {panel['title']}: {gauge['name']}"
+
+
+# The colours of Grafana's dark theme.
+_MEANINGS = {"2": "#73bf69", "3": "#5794f2", "4": "#ff9830", "5": "#f2495c"}
+_STATUS = re.compile(r"([2-5])(\d\d|xx)( .*)?")
+
+
+def wrong_colors(report: dict) -> Iterator[str]:
+    """Yield the lines and slices of a status whose colour has another meaning."""
+    for panel in report["panels"]:
+        for one in (*panel["series"], *panel["values"]):
+            match = _STATUS.fullmatch(one.get("name") or "")
+            if match and one["color"].lower() != _MEANINGS[match[1]]:
+                yield f"{report['uid']}, {panel['title']}: {one['name']} is {one['color']}"
+
+
+def links(report: dict) -> Iterator[tuple[str, str]]:
+    """Yield where the first value of each column, line or slice leads to, with the panel's title."""
+    for panel in report["panels"]:
+        for link in panel["links"]:
+            yield panel["title"], link["href"]

@@ -44,7 +44,7 @@ function answerOf(panel: any, board: Board, width: number, missing: Set<string>)
   if (!answers.has(panel.id)) {
     const ask = target.datasource?.type?.includes('infinity') ? askInfinity : askPrometheus;
     const failed = (error: unknown) => ({ frames: [], errors: [String(error)] });
-    answers.set(panel.id, ask(panel.targets, range, width, variables, missing).catch(failed));
+    answers.set(panel.id, ask(panel.targets, range, panel.maxDataPoints ?? width, variables, missing).catch(failed));
   }
   return answers.get(panel.id)!;
 }
@@ -113,7 +113,11 @@ async function chosen(variable: any, variables: Variables, range: Range) {
     multi: variable.multi, includeAll: variable.includeAll,
   };
   if (variable.type === 'constant' || variable.type === 'textbox') found.value = variable.query;
-  if (variable.type === 'custom') found.options = variable.query.split(',').map((one: string) => one.split(' : ').pop()!.trim());
+  if (variable.type === 'custom') {
+    const pairs = variable.query.split(',').map((one: string) => one.split(' : ').map((part) => part.trim()));
+    found.options = pairs.map((one: string[]) => one.at(-1));
+    found.texts = Object.fromEntries(pairs.map((one: string[]) => [one.at(-1), one[0]]));
+  }
   if (variable.type === 'query') found.options = await optionsOf(variable, variables, range);
   const given = params.getAll(`var-${variable.name}`);
   if (given.length) found.value = variable.multi ? given : given[0];
@@ -164,8 +168,8 @@ async function open(): Promise<Board> {
   return document.querySelector('#root > div')!.scrollHeight;
 };
 
-function Chosen({ variable, value }: { variable: any; value: any }) {
-  const text = isAll(value) ? 'All' : [value].flat().join(' + ') || '\u00a0';
+function Chosen({ variable, value, texts }: { variable: any; value: any; texts: any }) {
+  const text = isAll(value) ? 'All' : [value].flat().map((one) => texts?.[one] ?? one).join(' + ') || '\u00a0';
   return (
     <span style={{ border: `1px solid ${theme.colors.border.medium}`, fontSize: 12 }}>
       <b style={{ padding: '4px 8px', background: theme.colors.background.secondary, display: 'inline-block' }}>
@@ -200,7 +204,7 @@ function Page() {
       <h3>{dashboard.title}</h3>
       <div style={{ display: 'flex', flexWrap: 'wrap', gap: GAP, marginBottom: GAP }}>
         {dashboard.templating.list.filter((one: any) => one.hide !== 2).map((one: any) => (
-          <Chosen key={one.name} variable={one} value={variables[one.name].value} />
+          <Chosen key={one.name} variable={one} value={variables[one.name].value} texts={variables[one.name].texts} />
         ))}
       </div>
       <div style={{ position: 'relative', width: WIDTH, height: rows * (ROW + GAP) }}>

@@ -5,6 +5,7 @@ export type Variable = {
   multi?: boolean;
   includeAll?: boolean;
   options?: string[];
+  texts?: Record<string, string>;
   error?: string;
 };
 export type Variables = Record<string, Variable>;
@@ -29,7 +30,7 @@ function format(name: string, value: any, form: string, variable?: Variable): st
   const forms: Record<string, () => string> = {
     csv: () => list.join(','),
     raw: () => list.join(','),
-    text: () => list.join(','),
+    text: () => list.map((one) => variable?.texts?.[one] ?? one).join(' + '),
     pipe: () => list.join('|'),
     queryparam: () => list.map((one) => `var-${name}=${encodeURIComponent(one)}`).join('&'),
     percentencode: () => encodeURIComponent(list.join(',')),

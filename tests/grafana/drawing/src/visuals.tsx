@@ -164,11 +164,11 @@ function States({ frames, range, width, height }: VisualProps) {
   );
 }
 
-/** Buckets of a histogram, `le` by `le`; a cell is as dark as it has calls. */
+/** Buckets of a histogram, one a field, in their order; a cell is as dark as it has calls. */
 function Heatmap({ frames, range, width, height, panel }: VisualProps) {
-  const rows = frames.map((frame) => ({
-    bound: getFieldDisplayName(frame.fields[1], frame), times: frame.fields[0].values, values: frame.fields[1].values,
-  }));
+  const rows = frames.flatMap((frame) => frame.fields.slice(1).map((field) => ({
+    bound: getFieldDisplayName(field, frame), times: frame.fields[0].values, values: field.values,
+  })));
   const left = 60;
   const tall = (height - BOTTOM) / rows.length;
   const most = Math.max(...rows.flatMap((row) => row.values.filter((value: number) => isFinite(value))));
@@ -183,7 +183,7 @@ function Heatmap({ frames, range, width, height, panel }: VisualProps) {
             {line % Math.ceil(18 / tall) === 0 && <text {...AXIS} x={left - 6} y={y + tall / 2 + 4} textAnchor="end">{bound}</text>}
             {times.map((time: number, index: number) => values[index] > 0 && (
               <rect
-                key={index} x={xOf(time - step, range, left, width)} y={y} height={tall - 1} fill={theme.visualization.getColorByName('orange')}
+                key={index} x={xOf(time, range, left, width)} y={y} height={tall - 1} fill={theme.visualization.getColorByName('orange')}
                 width={Math.max(1, ((width - left) * step) / (range.to - range.from) - 0.5)} opacity={0.1 + 0.9 * (values[index] / most) ** exponent}
               />
             ))}
