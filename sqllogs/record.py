@@ -175,6 +175,22 @@ class UnitRow(NamedTuple):
     idle_transaction_ms: float | None
 
 
+class EndedUnit(NamedTuple):
+    """A unit of work that has ended, to be counted once."""
+
+    unit: UnitOfWork
+    ended_s: int
+    """Seconds since the epoch."""
+    failed: bool
+    queries: int
+    kind: str
+    route: str | None
+    view: str | None
+    method: str | None
+    release: str | None
+    service: str | None
+
+
 class Reserved(NamedTuple):
     """Numbers and slots that belong to one process from now on."""
 
@@ -323,6 +339,8 @@ class Batch:
     """The slot of the unit of each record in `records`."""
     unit_rows: list[UnitRow] = field(default_factory=list)
     """Units to write with these records, in the order of their slots."""
+    ended: list[EndedUnit] = field(default_factory=list)
+    """Units to count, whether they have a row or not."""
     part: int = 0
     """Its number within this process, rising: the store counts no part twice."""
 
@@ -345,6 +363,7 @@ class Batch:
                 records=self.records[kept:],
                 stored_units=self.stored_units[kept:],
                 sampled_out=self.sampled_out[sampled:],
+                ended=[],
                 part=0,
             ),
         )

@@ -81,7 +81,7 @@ class AggregateView(ReadingView):
         moving_ends = moving_ends_of(query, scope.filters["from"], scope.filters["to"])
         tick = length_tick(query, span.begin, span.end, scope.now)
         facts: tuple[object, ...] = (scope.version, chosen, tick)
-        if chosen == "statistics":
+        if chosen != "ring":
             # Statistics change once a minute, and when the rollup replaces minutes by hours and days.
             minutes = [time.replace(second=0, microsecond=0) for time in (*moving_ends, scope.now)]
             self.revalidate(scope.ring, facts, statistics.complete_since(), minutes, moving_ends=())
@@ -110,15 +110,16 @@ class StatsView(AggregateView):
     other_parameters = ("group_by", "source", FIELDS, *PAGE)
 
     def row_type(self, query: QueryDict) -> type:
-        group_by = parameters.read_group_by(query) or "fingerprint"
+        group_by = parameters.read_group_by(query) or stats.default_group(parameters.read_source(query))
         return stats.StatementStatsRow if group_by == "fingerprint" else stats.StatsRow
 
     def read(self, request: Request) -> Any:
         query = request.query_params
         scope = self.scope(request)
-        group_by = parameters.read_group_by(query) or "fingerprint"
+        wanted = parameters.read_source(query)
+        group_by = parameters.read_group_by(query) or stats.default_group(wanted)
         page = OffsetPage.from_query(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
-        chosen = choose_source(scope, parameters.read_source(query), group_by)
+        chosen = choose_source(scope, wanted, group_by)
         self.revalidate_scope(scope, chosen)
         return self.with_time_chart(scope, stats.read_stats(request._request, scope, group_by, page, chosen))
 

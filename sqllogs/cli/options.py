@@ -148,9 +148,10 @@ def parse_scope(query: QueryDict, other_parameters: tuple[str, ...] = ()) -> Sco
 def read_stats(query: QueryDict) -> StatsAnswer:
     """Return the answer of `stats/`; raise ParameterError."""
     scope = parse_scope(query, STATS_PARAMETERS)
-    group_by = parameters.read_group_by(query) or "fingerprint"
+    wanted = parameters.read_source(query)
+    group_by = parameters.read_group_by(query) or stats.default_group(wanted)
     page = OffsetPage.from_query(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
-    source = choose_source(scope, parameters.read_source(query), group_by)
+    source = choose_source(scope, wanted, group_by)
     return stats.read_stats(_QueryRequest(query), scope, group_by, page, source)
 
 

@@ -31,7 +31,11 @@ TOP_OTHER_LINES = 4
 
 def _add_stats_arguments(parser: CommandParser) -> None:
     shared.add_group_by(parser)
-    parser.add_argument("--source", choices=SOURCES, help=_("read the ring or the statistics [auto]"))
+    parser.add_argument(
+        "--source",
+        choices=SOURCES,
+        help=_("read the ring, the statistics, or the statistics of units of work [auto]"),
+    )
     shared.add_table_options(parser, stats.ORDERINGS, stats.DEFAULT_ORDERING, _("maximum number of rows"))
 
 

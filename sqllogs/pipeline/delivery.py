@@ -106,13 +106,25 @@ class Delivery:
             if not self._taken:
                 self._take(wait=wait)
             self._resolve()
-        self._units.decide(self._open_fetches.units())
-        if self._units.is_due:
-            self._pending.append((self._next_seq, EMPTY_BATCH))
-            while self._pending:
-                self._write_pending()
+            if remaining <= 0:
+                self._count_ended()
+        self._count_ended()
+        while self._pending:
+            self._write_pending()
         if time.monotonic() - self._row_at_s >= ROW_INTERVAL_S:
             self.write_row()
+
+    def _count_ended(self) -> None:
+        """Pass the units that have ended on; with the last batch, because each write is a transaction."""
+        self._units.decide(self._open_fetches.units())
+        ended = self._units.take_ended(self._get_resolver)
+        if ended or self._units.is_due:
+            if not self._pending:
+                self._pending.append((self._next_seq, EMPTY_BATCH))
+            first_seq, batch = self._pending[0]
+            self._pending[0] = first_seq, replace(batch, ended=[*batch.ended, *ended])
+        if ended:
+            self._sinks.add(Batch(records=[], statements={}, ended=ended))
 
     def write_row(self) -> None:
         """Write the process's row if outcomes of exports have changed since; raise StoreUnavailableError.
@@ -129,6 +141,7 @@ class Delivery:
         """Drop and count the records that met a fault of ours: they would meet it again."""
         with self._lock:
             self._rejected += self._in_hand()
+            self._units.drop(sum(len(batch.ended) for _, batch in self._pending))
             self._taken = []
             self._pending.clear()
 
@@ -280,7 +293,8 @@ class Delivery:
             self._pending.pop()
             self._rejected += 1
         guard.fault("rejected record", exc)
-        self._ring.write(first_seq, replace(EMPTY_BATCH, part=next(self._parts)), self.counts())
+        rest = replace(EMPTY_BATCH, ended=batch.ended, part=next(self._parts))
+        self._ring.write(first_seq, rest, self.counts())
 
 
 def _is_muted(captured: Captured) -> bool:

@@ -4,14 +4,14 @@ Fed by `sqllogs.pipeline.delivery` with each resolved batch and with the units t
 rows go to `sqllogs.storage.ring` with the batch. Runs in the writer's thread.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqllogs import context
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.transactions import Transactions
-from sqllogs.record import Record, Reserved, Sample, UnitRow
+from sqllogs.record import EndedUnit, Record, Reserved, Sample, UnitRow
 
 REPEATS_MAX = 500
 """Pairs of statement and call site that are distinguished in one unit."""
@@ -19,6 +19,7 @@ DUE_MAX = 10_000
 """Ended units that wait while the store is unavailable; beyond it the oldest are dropped and counted."""
 
 
+KEY_FIELDS = ("kind", "route", "view", "method", "release", "service")
 NO_TRANSACTIONS = Transactions()
 
 
@@ -94,12 +95,18 @@ class Units:
         """Ended units whose queries, if there are any, are still in the buffer."""
         self._due: dict[UnitOfWork, None] = {}
         """Ended units to write although no record of theirs is."""
+        self._ended: list[UnitOfWork] = []
+        """Ended units that have not been counted."""
         self._dropped = 0
 
     @property
     def dropped(self) -> int:
         """Number of units whose row is missing or was not completed: a queue was full, or it was rejected."""
         return self._dropped + context.closed_dropped.value
+
+    def drop(self, count: int) -> None:
+        """Count units that met a fault of ours."""
+        self._dropped += count
 
     def reject(self, units: Sequence[tuple[UnitOfWork, bool]]) -> None:
         """Give up units that the database has refused."""
@@ -140,7 +147,9 @@ class Units:
             row = unit.row if unit.row is not None and unit.row.owner is self else None
             if unit in fetching:
                 self._undecided.append(unit)
-            elif row is not None and row.slot is not None and not row.is_complete:
+                continue
+            self._ended.append(unit)
+            if row is not None and row.slot is not None and not row.is_complete:
                 self._due[unit] = None
             elif row is None and self._with_idle and self._keeps(unit):
                 unit.row = OpenUnit(self)
@@ -150,10 +159,25 @@ class Units:
             del self._due[unit]
             self._dropped += 1
 
+    def take_ended(self, get_resolver: Callable[[], Resolver]) -> list[EndedUnit]:
+        """Return the units that have ended and been decided since the last call."""
+        ended, self._ended = self._ended, []
+        return [self._ended_unit(unit, get_resolver()) for unit in ended]
+
+    def _ended_unit(self, unit: UnitOfWork, resolver: Resolver) -> EndedUnit:
+        row: OpenUnit | None = unit.row if unit.row is not None and unit.row.owner is self else None
+        fields = resolver.unit_fields(unit)
+        return EndedUnit(
+            unit=unit,
+            ended_s=(unit.time_ns + unit.duration_ns) // 10**9,
+            failed=_has_failed(unit),
+            queries=0 if row is None else row.queries,
+            **{name: fields[name] for name in KEY_FIELDS},
+        )
+
     def _keeps(self, unit: UnitOfWork) -> bool:
         """Choose units without a query as records are chosen: some, and all that are slow or have failed."""
-        failed = unit.failed or unit.exception is not None or (unit.status or 0) >= 500
-        return failed or self._sample.keeps_unit(unit.span_id, unit.duration_ns / 1e6)
+        return _has_failed(unit) or self._sample.keeps_unit(unit.span_id, unit.duration_ns / 1e6)
 
     @property
     def is_due(self) -> bool:
@@ -206,6 +230,12 @@ class Units:
 
 def _needs_slot(unit: UnitOfWork, generation: int) -> bool:
     return unit.row.slot is None or unit.row.generation != generation
+
+
+def _has_failed(unit: UnitOfWork) -> bool:
+    """Return whether it has failed; a client that goes away, or exit(0) in a command, is no failure."""
+    raised = unit.kind == "request" and unit.exception is not None and unit.status != 499
+    return unit.failed or raised or (unit.status or 0) >= 500
 
 
 def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:

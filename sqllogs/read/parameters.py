@@ -169,7 +169,7 @@ class SwitchField(forms.CharField):
 
 _SWITCH = {"": None, "true": True, "1": True, "false": False, "0": False}
 
-SOURCES = ("auto", "ring", "statistics")
+SOURCES = ("auto", "ring", "statistics", "units")
 
 
 class ChoiceField(forms.CharField):

@@ -4,7 +4,7 @@ The ring has the newest records; the statistics cover a longer time. Made from t
 by all reports in the reader's thread.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import Records, RingSnapshot
 
-Source = Literal["ring", "statistics"]
+Source = Literal["ring", "statistics", "units"]
 
 SUPPORTED = frozenset(
     {
@@ -28,6 +28,8 @@ SUPPORTED = frozenset(
     }
 )  # fmt: skip
 """The filters that statistics can answer; all others need the ring."""
+OF_UNITS = frozenset({"from", "to", "kind", "method", "route", "view", "release", "service"})
+"""The filters, and the groups, that statistics of units of work can answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ class Answer:
     """The first fields of every answer."""
 
     source: Source
-    """`ring`, the newest records, or `statistics`, counts over a longer time."""
+    """`ring`, the newest records; `statistics`, counts over a longer time; or `units`, those of requests."""
     complete_since: str | None
     """The source is complete from this time on; null while it is empty."""
     begin: str
@@ -131,6 +133,8 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     """
     if wanted == "ring":
         return "ring"
+    if wanted == "units":
+        return _units(scope, group_by)
     needs_ring = unsupported(scope.filters)
     if group_by is not None and group_by not in statistics.GROUPS:
         needs_ring.append("group_by")
@@ -145,12 +149,22 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
 
 
-def unsupported(cleaned: Mapping[str, Any]) -> list[str]:
-    """Return the names of the filters in use that need the ring."""
+def _units(scope: Scope, group_by: str | None) -> Source:
+    refused = unsupported(scope.filters, OF_UNITS)
+    if group_by is not None and group_by not in OF_UNITS - {"from", "to"}:
+        refused.append("group_by")
+    if refused:
+        message = _("Statistics of units of work do not support %(name)s.")
+        raise ParameterError(refused[0], message % {"name": refused[0]})
+    return "units"
+
+
+def unsupported(cleaned: Mapping[str, Any], supported: Container[str] = SUPPORTED) -> list[str]:
+    """Return the names of the filters in use that are not supported, by default those that need the ring."""
     return sorted(
         name
         for name, value in cleaned.items()
-        if name not in SUPPORTED and value is not None and value != [] and value != ""
+        if name not in supported and value is not None and value != [] and value != ""
     )
 
 
@@ -173,13 +187,15 @@ def _is_older(scope: Scope) -> bool:
     return counted_since is not None and (scope.oldest is None or counted_since < scope.oldest)
 
 
-def statistics_filter(scope: Scope) -> statistics_rows.Where:
-    return statistics_rows.Where.from_filters(scope.filters)
+def statistics_filter(scope: Scope, chosen: Source) -> statistics_rows.Where:
+    return statistics_rows.Where.from_filters(scope.filters, of_units=chosen == "units")
 
 
-def time_span(scope: Scope, since: datetime, until: datetime, complete_since: datetime | None) -> TimeSpan:
+def time_span(
+    scope: Scope, chosen: Source, since: datetime, until: datetime, complete_since: datetime | None
+) -> TimeSpan:
     """Return the time range of an answer from statistics; the ends are those of their rows."""
     begin = since if complete_since is None else max(since, complete_since)
     begin = min(begin, scope.now)
     end = max(begin, min(until, scope.now))
-    return TimeSpan(source="statistics", complete_since=complete_since, begin=begin, end=end)
+    return TimeSpan(source=chosen, complete_since=complete_since, begin=begin, end=end)

@@ -31,6 +31,7 @@ from sqllogs.statistics.resolution import (
     spans,
 )
 
+EVERYTHING = Where()
 _STEPS_S = ((3 * HOUR_S, MINUTE_S), (12 * HOUR_S, 300), (36 * HOUR_S, 900), (10 * DAY_S, HOUR_S))
 
 
@@ -62,7 +63,7 @@ class StatisticsSeries:
 
 def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsGroups:
     """Return the figures of each group; of None, those of all calls as one."""
-    oldest = _oldest()
+    oldest = _oldest(where)
     since_s, until_s = _asked(where, oldest)
     read = (*group_columns(group_by), "key__route") if group_by == "fingerprint" else group_columns(group_by)
     labels_of = labels(group_by)
@@ -89,7 +90,7 @@ def series(
     where: Where, step_s: int, group_by: str | None = None, top: int = 10, *, whole_steps: bool = True
 ) -> StatisticsSeries:
     """Return figures for each step of time and each of the `top` groups, and for all others as one."""
-    oldest = _oldest()
+    oldest = _oldest(where)
     since_s, until_s = _asked(where, oldest)
     first_s, step_s = _aligned(since_s, step_s, oldest)
     since_s = first_s if whole_steps else oldest.outward(since_s, until_s)[0]
@@ -116,9 +117,9 @@ def series(
     )
 
 
-def complete_since() -> datetime | None:
+def complete_since(where: Where = EVERYTHING) -> datetime | None:
     """Return from when on every call is counted; None before the first."""
-    return _complete_since(_oldest())
+    return _complete_since(_oldest(where))
 
 
 def auto_step_s(since: datetime, until: datetime) -> int:
@@ -148,11 +149,11 @@ def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
         step_s = kept_s
 
 
-def _oldest() -> Oldest:
-    found = {
-        length_s: Statistic.objects.filter(resolution_s=length_s).aggregate(oldest=Min("time"))["oldest"]
-        for length_s in RESOLUTIONS_S
-    }
+def _oldest(where: Where) -> Oldest:
+    found = {}
+    for length_s in RESOLUTIONS_S:
+        rows = Statistic.objects.filter(resolution_s=where.signed(length_s))
+        found[length_s] = rows.aggregate(oldest=Min("time"))["oldest"]
     rolled_up_s = RollUp.objects.filter(id=1).values_list("until_s", flat=True).first() or 0
     return Oldest(minute_s=found[MINUTE_S], hour_s=found[HOUR_S], day_s=found[DAY_S], rolled_up_s=rolled_up_s)
 

@@ -38,13 +38,19 @@ class Where:
     operation: tuple[str, ...] = ()
     table: tuple[str, ...] = ()
     search: str = ""
+    of_units: bool = False
+    """Whether units of work are asked for, not their statements."""
 
     @classmethod
-    def from_filters(cls, cleaned: Mapping[str, Any]) -> "Where":
+    def from_filters(cls, cleaned: Mapping[str, Any], *, of_units: bool = False) -> "Where":
         """Take the cleaned parameters of a `SQLLogFilter`; see `choose_source` first."""
         values = {name: tuple(cleaned.get(name) or ()) for name in (*_OF_KEY, "operation", "table")}
         since, until = cleaned.get("from"), cleaned.get("to")
-        return cls(since=since, until=until, search=cleaned.get("search") or "", **values)
+        return cls(since=since, until=until, search=cleaned.get("search") or "", of_units=of_units, **values)
+
+    def signed(self, resolution_s: int) -> int:
+        """Return the resolution of the rows to read: units have the negative one."""
+        return -resolution_s if self.of_units else resolution_s
 
     def narrow(self, statistics: QuerySet[Statistic], keys: Q | None = None) -> QuerySet[Statistic]:
         """Leave what is not asked for out, but for the time, which is a matter of resolution.
@@ -139,7 +145,7 @@ def totals_us(where: Where, span: ResolutionSpan, column: str) -> Iterator[tuple
 
 def _chosen(where: Where, span: ResolutionSpan, keys: Q | None = None) -> QuerySet[Statistic, Any]:
     return where.narrow(Statistic.objects.order_by(), keys).filter(
-        resolution_s=span.resolution_s, time__gte=span.since_s, time__lt=span.until_s
+        resolution_s=where.signed(span.resolution_s), time__gte=span.since_s, time__lt=span.until_s
     )
 
 

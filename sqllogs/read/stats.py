@@ -31,7 +31,7 @@ NO_ORIGINS = aggregates.Origins()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatsRow:
-    """All calls of one group; durations in milliseconds."""
+    """All calls, or with `source=units` all units of work, of one group; durations in milliseconds."""
 
     group: GroupValue
     """Value of the column that is grouped by; null for records without one."""
@@ -40,7 +40,8 @@ class StatsRow:
     calls_per_s: float
     """From its first to its last call; over the whole range if there are few."""
     calls_per_unit: float | None
-    """Recent calls per request, command or task that made any; None if unknown."""
+    """Recent calls per request, command or task that made any; None if unknown. With `source=units`
+    the queries of all of them by their number."""
     total_ms: float
     load_percent: float
     """Share of the total time of all matching queries."""
@@ -114,7 +115,8 @@ def read_stats(
     if not request.GET.get("ordering") and not scope.filters["kind"]:
         value = _others_first(_groups_of_django_commands(group_by, found.groups))
     shown = page.cut(found.groups, value)
-    repeats = worst(scope, group_by) if shown and scope.wants("repeats") else {}
+    has_repeats = shown and chosen != "units" and scope.wants("repeats")
+    repeats = worst(scope, group_by) if has_repeats else {}
     return StatsAnswer(
         **head(found.span),
         group_by=group_by,
@@ -176,7 +178,7 @@ _KEYED = frozenset(aggregates.GROUPS) & {field.name for field in StatisticKey._m
 
 def read_groups(scope: Scope, group_by: str, chosen: Source) -> Grouped:
     """Return the groups of the matching records, in no particular order."""
-    return (_from_ring if chosen == "ring" else _from_statistics)(scope, group_by)
+    return _from_ring(scope, group_by) if chosen == "ring" else _from_statistics(scope, group_by, chosen)
 
 
 def stats_rows(
@@ -192,9 +194,9 @@ def _from_ring(scope: Scope, group_by: str) -> Grouped:
     return Grouped(groups, total_ms, scope.span)
 
 
-def _from_statistics(scope: Scope, group_by: str) -> Grouped:
-    answer = statistics.aggregate(statistics_filter(scope), group_by)
-    span = time_span(scope, answer.since, answer.until, answer.complete_since)
+def _from_statistics(scope: Scope, group_by: str, chosen: Source) -> Grouped:
+    answer = statistics.aggregate(statistics_filter(scope, chosen), group_by)
+    span = time_span(scope, chosen, answer.since, answer.until, answer.complete_since)
     return Grouped(answer.groups, answer.total_ms, span)
 
 
@@ -216,7 +218,8 @@ class _Rows:
         self._worst = worst
         wanted = [group.group for group in shown]
         self._origins: Mapping[GroupValue, aggregates.Origins] = {}
-        if shown and scope.wants("calls_per_unit", "route", "call_sites"):
+        self._of_units = found.span.source == "units"
+        if shown and not self._of_units and scope.wants("calls_per_unit", "route", "call_sites"):
             self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted)
         ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
         seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
@@ -241,6 +244,11 @@ class _Rows:
             tables=text.tables.split(",") if text and text.tables else [],
         )
 
+    def _calls_per_unit(self, group: StatsGroup, origins: aggregates.Origins) -> float | None:
+        if self._of_units:
+            return (group.rows or 0) / group.calls if group.calls else None
+        return origins.calls / origins.units if origins.units else None
+
     def _fields(self, group: StatsGroup) -> dict[str, Any]:
         origins = self._origins.get(group.group, NO_ORIGINS)
         if isinstance(group, statistics_rows.StatisticsAggregate):
@@ -255,7 +263,7 @@ class _Rows:
             "calls": group.calls,
             "errors": group.errors,
             "calls_per_s": _rate(group.calls, own_s, self._span.seconds),
-            "calls_per_unit": origins.calls / origins.units if origins.units else None,
+            "calls_per_unit": self._calls_per_unit(group, origins),
             "total_ms": group.total_ms,
             "load_percent": 100 * group.total_ms / self._total_ms if self._total_ms else 0.0,
             "mean_ms": group.mean_ms,
@@ -263,13 +271,18 @@ class _Rows:
             "p95_ms": group.p95_ms,
             "p99_ms": group.p99_ms,
             "max_ms": group.max_ms,
-            "rows": group.rows,
+            "rows": None if self._of_units else group.rows,
             "first_seen": rfc3339(first_seen),
             "last_seen": rfc3339(last_seen),
             "route": top_route,
             "call_sites": [site for site, _ in origins.call_sites.most_common(CALL_SITES_MAX)],
             "repeats": self._worst.get(group.group, 0),
         }
+
+
+def default_group(chosen: str | None) -> str:
+    """Return what is grouped by unless the reader chooses: units of work have no statement."""
+    return "route" if chosen == "units" else "fingerprint"
 
 
 def _rate(calls: int, own_s: float, span_s: float) -> float:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from sqllogs.record import Record
+from sqllogs.record import EndedUnit, Record
 from sqllogs.statistics.histogram import add, packed, range_of
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, by_second, floor_to
 
@@ -73,6 +73,16 @@ class Count:
         self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
         self.durations: dict[int, int] = {}
 
+    def add(self, duration_us: int, rows: int, time_s: int, *, failed: bool) -> None:
+        self.calls += 1
+        self.errors += failed
+        self.rows += rows
+        self.total_us += duration_us
+        self.max_us = max(self.max_us, duration_us)
+        self.last_seen = max(self.last_seen, time_s)
+        number = range_of(duration_us)
+        self.durations[number] = self.durations.get(number, 0) + 1
+
     def add_record(self, record: Record, time_s: int) -> None:
         duration_us = round(record.duration_ms * 1000)
         self.calls += 1
@@ -122,10 +132,11 @@ class Count:
         )
 
 
+def _method(method: str | None) -> str | None:
+    return method if method is None or method in METHODS else OTHER_METHOD
+
+
 def key_of(record: Record) -> Key:
-    method = record.method
-    if method is not None and method not in METHODS:
-        method = OTHER_METHOD
     return Key(
         record.fingerprint,
         record.alias,
@@ -133,7 +144,7 @@ def key_of(record: Record) -> Key:
         record.kind,
         record.route,
         record.view,
-        method,
+        _method(record.method),
         record.release,
         record.service,
     )
@@ -162,7 +173,17 @@ def count(records: Iterable[Record]) -> Counts:
     return counts
 
 
-def rows(counts: Counts, ids: dict[Key, int]) -> list[StatisticRow]:
+def count_units(units: Iterable[EndedUnit]) -> Counts:
+    """Count units of work by key and the minute of their end: their queries are `rows`."""
+    counts: Counts = {}
+    for one in units:
+        key = Key("", "", "", one.kind, one.route, one.view, _method(one.method), one.release, one.service)
+        found = counts.setdefault((floor_to(one.ended_s, MINUTE_S), key), Count())
+        found.add(one.unit.duration_ns // 1000, one.queries, one.ended_s, failed=one.failed)
+    return counts
+
+
+def rows(counts: Counts, ids: dict[Key, int], resolution_s: int = MINUTE_S) -> list[StatisticRow]:
     """Return the additions to minutes, in the order of the primary key."""
     cells: dict[tuple[int, int], Count] = {}
     for (minute_s, key), counted in counts.items():
@@ -174,7 +195,7 @@ def rows(counts: Counts, ids: dict[Key, int]) -> list[StatisticRow]:
             cells[at] = both = Count()
             both.add_count(found)
             both.add_count(counted)
-    return [cells[at].row(MINUTE_S, *at) for at in sorted(cells)]
+    return [cells[at].row(resolution_s, *at) for at in sorted(cells)]
 
 
 def hours_and_days(minutes: Iterable[StatisticRow]) -> list[StatisticRow]:
@@ -182,7 +203,8 @@ def hours_and_days(minutes: Iterable[StatisticRow]) -> list[StatisticRow]:
     cells: dict[tuple[int, int, int], Count] = {}
     for row in minutes:
         for resolution_s in (HOUR_S, DAY_S):
-            at = (resolution_s, row.time - row.time % resolution_s, row.key_id)
+            signed_s = resolution_s if row.resolution_s > 0 else -resolution_s
+            at = (signed_s, row.time - row.time % resolution_s, row.key_id)
             cells.setdefault(at, Count()).add_row(row)
     return [cells[at].row(*at) for at in sorted(cells)]
 

@@ -1,5 +1,7 @@
 """The three resolutions of statistics, and which of them cover a time range.
 
+Rows that count units of work have the negative of their resolution: what reads or deletes the calls of
+statements, in this release or an earlier one, never meets them.
 Everything is in seconds since the epoch, so that neither time zones nor daylight saving time
 matter. Used by the writer's thread and by `sqllogs.read`; `by_second` by the writer only.
 """

@@ -19,8 +19,10 @@ CLEANUP_INTERVAL_S = 300
 """How often one of all processes searches for old rows."""
 DELETE_ROWS = 5_000
 """Approximate number of rows deleted in one transaction."""
-SHARES = {MINUTE_S: 0.4, HOUR_S: 0.5, DAY_S: 0.1}
-"""Share of STATISTICS_ROWS_MAX by resolution."""
+SHARES = {
+    MINUTE_S: 0.37, HOUR_S: 0.45, DAY_S: 0.1, -MINUTE_S: 0.03, -HOUR_S: 0.04, -DAY_S: 0.01,
+}  # fmt: skip
+"""Share of STATISTICS_ROWS_MAX by resolution; a route has many statements, but is one key of units."""
 
 
 class RetentionStore(Protocol):
@@ -83,18 +85,17 @@ class Retention:
         # An hour more: minutes are known to be complete only from the first full hour.
         minutes_s = now_s - self._conf.statistics_minute_days * DAY_S - HOUR_S
         # Never a minute that is not rolled up yet.
-        yield from _delete(store, MINUTE_S, min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S)))
+        minutes_s = min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S))
         days_s = floor_to(now_s - self._conf.statistics_hour_days * DAY_S, DAY_S)
-        yield from _delete(store, HOUR_S, days_s)
-        yield from _delete(store, DAY_S, days_s)
+        for resolution_s in SHARES:
+            yield from _delete(store, resolution_s, minutes_s if abs(resolution_s) == MINUTE_S else days_s)
         for resolution_s, share in SHARES.items():
             surplus = store.count_statistics(resolution_s) - int(share * self._conf.statistics_rows_max)
             last_s = store.statistic_time_s(resolution_s, surplus - 1) if surplus > 0 else None
             if last_s is not None:
-                end_s = ceil_to(last_s + 1, HOUR_S if resolution_s == MINUTE_S else DAY_S)
-                yield from _delete(
-                    store, resolution_s, min(end_s, rolled_up_s) if resolution_s == MINUTE_S else end_s
-                )
+                is_minute = abs(resolution_s) == MINUTE_S
+                end_s = ceil_to(last_s + 1, HOUR_S if is_minute else DAY_S)
+                yield from _delete(store, resolution_s, min(end_s, rolled_up_s) if is_minute else end_s)
         yield from self._delete_keys(store, now_s)
 
     def _delete_keys(self, store: RetentionStore, now_s: int) -> Iterator[None]:
@@ -108,7 +109,7 @@ class Retention:
         if oldest_s is None:
             return
         if not store.delete_keys(oldest_s) and oldest_s < floor_to(store.rolled_up_s(), DAY_S):
-            for resolution_s in (MINUTE_S, HOUR_S, DAY_S):
+            for resolution_s in SHARES:
                 yield from _delete(store, resolution_s, oldest_s + DAY_S)
             store.delete_keys(oldest_s + DAY_S)
         yield

@@ -159,7 +159,7 @@ class ORMStore:
                 return False
             minutes = (
                 Statistic.objects.using(self._alias)
-                .filter(resolution_s=MINUTE_S, time__gte=row.until_s, time__lt=before_s)
+                .filter(resolution_s__in=(MINUTE_S, -MINUTE_S), time__gte=row.until_s, time__lt=before_s)
                 .order_by("time")
             )
             first_s = minutes.values_list("time", flat=True).first()

@@ -25,6 +25,7 @@ from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableErro
 from sqllogs.record import Batch, ProcessCounts, Record, Reserved
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
+from sqllogs.statistics.resolution import MINUTE_S
 from sqllogs.statistics.rollup import Retention
 from sqllogs.storage import events, failures
 from sqllogs.storage.files import StoreFile
@@ -94,14 +95,14 @@ class Ring:
         Raise StoreUnavailableError if nothing was written, RejectedRowsError if the database
         refuses a value of the batch.
         """
-        counts = self._count(batch)
+        counts, unit_counts = self._count(batch)
         with self._guarded() as store:
             if self._reserved_elsewhere:
                 capacity = self._head.capacity or self._conf.capacity_rows
                 first_seq = store.reserve(len(batch.records), capacity).first_seq
                 batch = replace(batch, unit_rows=[], slots=[])  # the next batch gives its units slots here
             for _ in range(EPOCHS_MAX):
-                part = self._part(store, first_seq, batch, counts, process_counts)
+                part = self._part(store, first_seq, batch, counts, unit_counts, process_counts)
                 if store.write(part):
                     break
             else:
@@ -141,20 +142,29 @@ class Ring:
         except SQLLogsError as exc:
             guard.fault("index", exc)
 
-    def _count(self, batch: Batch) -> Counts:
+    def _count(self, batch: Batch) -> tuple[Counts, Counts]:
+        """Return the counts of statements, and those of units of work."""
         if not self._conf.statistics_rows_max:
-            return {}
+            return {}, {}
         try:
-            return counting.count(chain(batch.records, batch.sampled_out))
+            counts = counting.count(chain(batch.records, batch.sampled_out))
+            return counts, counting.count_units(batch.ended)
         except Exception as exc:  # a fault in counting must not cost the records
             guard.fault("statistics", exc)
-            return {}
+            return {}, {}
 
     def _part(
-        self, store: Store, first_seq: int, batch: Batch, counts: Counts, process_counts: ProcessCounts
+        self,
+        store: Store,
+        first_seq: int,
+        batch: Batch,
+        counts: Counts,
+        unit_counts: Counts,
+        process_counts: ProcessCounts,
     ) -> WritePart:
         self._reload_if_cleared(store)
-        ids, keys = self._keys.identify({key for _, key in counts}, int(time.time()), store)
+        found = {key for _, key in chain(counts, unit_counts)}
+        ids, keys = self._keys.identify(found, int(time.time()), store)
         return WritePart(
             first_seq=first_seq,
             records=batch.records,
@@ -162,7 +172,7 @@ class Ring:
             units=batch.unit_rows,
             statements=self._texts.rows(store, batch),
             keys=keys,
-            statistics=counting.rows(counts, ids),
+            statistics=[*counting.rows(unit_counts, ids, -MINUTE_S), *counting.rows(counts, ids)],
             process=self._process_row(batch.part, process_counts),
             epoch=self._head.epoch,
         )

@@ -77,15 +77,15 @@ class Dialect:
 
     def roll_up(self, resolution_s: int) -> str:
         """Return the statement that adds minutes (from, before) to rows of a coarser resolution."""
-        start = (
-            f"time - time %% {resolution_s}" if self.placeholder == "%s" else f"time - time % {resolution_s}"
-        )
+        length_s = abs(resolution_s)
+        start = f"time - time %% {length_s}" if self.placeholder == "%s" else f"time - time % {length_s}"
+        minute_s = MINUTE_S if resolution_s > 0 else -MINUTE_S
         empty = f"CAST('' AS {self.blob})"
         return self.upsert(
             f"SELECT {resolution_s}, {start}, key_id, sum(calls), sum(errors), sum(rows), sum(total_us), "
             f"max(max_us), max(last_seen), sqllogs_merged({self.concatenation}, {empty}) "
             f"FROM {STATISTIC_TABLE} "
-            f"WHERE resolution_s = {MINUTE_S} AND time >= {self.placeholder} AND time < {self.placeholder} "
+            f"WHERE resolution_s = {minute_s} AND time >= {self.placeholder} AND time < {self.placeholder} "
             "GROUP BY 2, 3 ORDER BY 2, 3"
         )
 
@@ -108,7 +108,7 @@ def roll_up(execute: Execute, dialect: Dialect, until_s: int, before_s: int) -> 
     if before_s - until_s < MINUTE_S:
         return False
     end_s = dialect.next_end_s(execute, until_s, before_s)
-    for resolution_s in (HOUR_S, DAY_S):
+    for resolution_s in (-DAY_S, -HOUR_S, HOUR_S, DAY_S):
         execute(dialect.roll_up(resolution_s), (until_s, end_s))
     execute(f"UPDATE {ROLL_UP_TABLE} SET until_s = {dialect.placeholder} WHERE id = 1", (end_s,))
     return end_s < before_s

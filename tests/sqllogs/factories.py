@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from django.test import Client
 
 from sqllogs.api import tokens
+from sqllogs.context import UnitOfWork
 from sqllogs.models import Process, RingHead, RingRow, RollUp, Statement, Statistic, StatisticKey, Unit
-from sqllogs.record import Record
+from sqllogs.record import EndedUnit, Record
 from sqllogs.statistics import counting
+from sqllogs.statistics.resolution import MINUTE_S
 
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 """The time of record 0; each further one is a second later."""
@@ -129,12 +131,27 @@ def put_statistics(*calls):
         name: getattr(row(0), name)
         for name in ("time", "duration_ms", "fingerprint", "alias", "vendor", "kind")
     }
-    counts = counting.count(Record(**plain | fields) for fields in calls)
+    _put_counts(counting.count(Record(**plain | fields) for fields in calls), MINUTE_S)
+
+
+def put_unit_statistics(*units):
+    """Count units of work in the statistics: each is a dict of duration_ms and fields of `EndedUnit`."""
+    plain = {"failed": False, "queries": 0, "kind": "request", "route": "a/", "view": "v", "method": "GET"}
+    ended = []
+    for fields in units:
+        unit = UnitOfWork("request")
+        unit.duration_ns = int(fields.pop("duration_ms", 1.0) * 1e6)
+        values = plain | {"ended_s": BEGINNING.timestamp(), "release": None, "service": None} | fields
+        ended.append(EndedUnit(unit=unit, **values))
+    _put_counts(counting.count_units(ended), -MINUTE_S)
+
+
+def _put_counts(counts, resolution_s):
     ids = {key: key.id for _, key in counts}
     StatisticKey.objects.bulk_create(
         [StatisticKey(id=id, last_seen=0, **key._asdict()) for key, id in ids.items()], ignore_conflicts=True
     )
-    minutes = counting.rows(counts, ids)
+    minutes = counting.rows(counts, ids, resolution_s)
     RollUp.objects.update_or_create(id=1, defaults={"until_s": max(part.time for part in minutes) + 60})
     parts = [*minutes, *counting.hours_and_days(minutes)]
     Statistic.objects.bulk_create(Statistic(**part._asdict()) for part in parts)

@@ -1,6 +1,7 @@
 """Each request has a row with its status and its real duration, whatever becomes of it."""
 
 import asyncio
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,10 @@ from django.test import Client, RequestFactory
 
 from sqllogs import context
 from sqllogs.context import UnitOfWork, repeats_allowed, unit_of_work
+from sqllogs.errors import RejectedRowsError
 from sqllogs.metrics.instruments import install_connection_counts
 from sqllogs.middleware import SQLLogsMiddleware
-from sqllogs.models import Process, SQLLog, Unit
+from sqllogs.models import Process, SQLLog, Statistic, Unit
 from sqllogs.pipeline import units
 from sqllogs.pipeline.transactions import Transactions
 from sqllogs.pipeline.units import Units
@@ -374,3 +376,55 @@ def test_transactions_are_added_up(records, expected_ms):
     for record in records:
         transactions.add(record)
     assert (transactions.so_far_ms, transactions.idle_max_ms) == pytest.approx(expected_ms, abs=0.01)
+
+
+def unit_counts(ring_alias):
+    """Return the statistics of units, by view: number, errors, queries, microseconds."""
+    names = ("key__view", "calls", "errors", "rows", "total_us")
+    found = {}
+    for view, *sums in Statistic.objects.using(ring_alias).filter(resolution_s=-60).values_list(*names):
+        found[view] = [a + b for a, b in zip(found.get(view, [0] * 4), sums, strict=True)]
+    return found
+
+
+@pytest.mark.django_db
+def test_each_unit_is_counted_once_with_or_without_queries_and_a_row(ring_alias):
+    from django.contrib.auth.models import User
+
+    with recording(ring_alias, sample=0.0, requests_without_sql=False) as recorder:
+        for number in range(3):
+            with suppress(ValueError), unit_of_work("task", "one"):
+                for _ in range(number):
+                    User.objects.count()
+                assert recorder.writer.flush(10)  # its queries come in several batches
+                if number == 2:
+                    raise ValueError
+        with suppress(SystemExit), unit_of_work("command", "two"):
+            sys.exit(0)
+        assert recorder.writer.flush(10)
+        assert recorder.writer.flush(10)
+    found = unit_counts(ring_alias)
+    assert {view: sums[:3] for view, sums in found.items()} == {"one": [3, 1, 3], "two": [1, 0, 0]}
+    assert found["one"][3] > 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_units_of_a_refused_batch_are_counted_once(recorder, ring_alias, monkeypatch):
+    from django.contrib.auth.models import User
+
+    write, refused = recorder.ring.write, []
+
+    def refuse(first_seq, batch, counts):
+        if len(batch) > 1 or (batch.records and not refused):
+            refused.append(batch)
+            raise RejectedRowsError("x")
+        write(first_seq, batch, counts)
+
+    monkeypatch.setattr(recorder.ring, "write", refuse)
+    with unit_of_work("task", "one"):
+        for _ in range(4):
+            User.objects.count()
+    assert recorder.writer.flush(10)
+    assert refused
+    assert unit_counts(ring_alias)["one"][:3] == [1, 0, 4]

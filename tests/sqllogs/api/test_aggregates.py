@@ -11,7 +11,15 @@ from secrets import token_hex
 import pytest
 
 from sqllogs.read.aggregates import GROUPS
-from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, put_statistics, reader
+from tests.sqllogs.factories import (
+    BEGINNING,
+    fill,
+    put,
+    put_statement,
+    put_statistics,
+    put_unit_statistics,
+    reader,
+)
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
 TEXTS = {"a" * 16: ("SELECT", ["x", "y"]), "b" * 16: ("INSERT", ["x"]), "c" * 16: (None, [])}
@@ -336,3 +344,34 @@ def test_origins_are_told_by_the_newest_records_and_by_all_for_a_group_without(m
     rows = {row["group"][0]: row for row in get("stats/")["results"]}
     assert (rows["f"]["route"], rows["f"]["calls"]) == ("b/", 7)
     assert (rows["e"]["route"], rows["e"]["call_sites"]) == ("old/", ["old.py:1 f"])
+
+
+def refused(path, **parameters):
+    answer = reader(token_hex(4)).get(f"/sql-logs/{path}", parameters)
+    assert answer.status_code == 400
+    return answer.json()["error"]["field"]
+
+
+@both_databases
+def test_statistics_of_units_are_read_beyond_the_ring():
+    put_statistics({"time": BEGINNING})  # a statement, which is none of them
+    hour_s = int(BEGINNING.timestamp())
+    put_unit_statistics(
+        *({"ended_s": hour_s + 60 * number, "duration_ms": 10.0, "queries": 4} for number in range(3)),
+        {"ended_s": hour_s + 3600, "duration_ms": 70.0, "failed": True, "release": "2"},
+        {"ended_s": hour_s, "duration_ms": 5.0, "kind": "task", "route": None, "view": "nightly"},
+    )
+    body = get("stats/", source="units")
+    assert (body["source"], body["group_by"], body["count"]) == ("units", "route", 2)
+    first, second = body["results"]
+    assert (first["group"], first["calls"], first["errors"], first["total_ms"]) == ("a/", 4, 1, 100.0)
+    assert (first["calls_per_unit"], first["max_ms"], first["rows"]) == (3.0, 70.0, None)
+    assert (second["group"], second["calls"], second["calls_per_unit"]) == (None, 1, 0.0)
+    releases = get("stats/", source="units", group_by="release", kind="request")["results"]
+    assert {row["group"]: row["calls"] for row in releases} == {None: 3, "2": 1}
+    day = {"from": BEGINNING.isoformat(), "to": (BEGINNING + timedelta(hours=9)).isoformat()}
+    points = get("series/", source="units", step="1h", **day)["results"]
+    assert [point["calls"] for point in points if point["calls"]] == [4, 1]
+    assert get("stats/", source="statistics")["results"][0]["calls"] == 1
+    assert refused("stats/", source="units", group_by="fingerprint") == "group_by"
+    assert refused("series/", source="units", min_ms="5") == "min_ms"

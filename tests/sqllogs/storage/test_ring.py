@@ -1,6 +1,7 @@
 """The ring holds exactly the newest N, in their slots, on every kind of database."""
 
 import itertools
+import time as clock
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,10 +9,11 @@ import pytest
 from django.db import connections
 
 from sqllogs import conf, guard
+from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.models import Event, Process, RingHead, SQLLog, Statement
+from sqllogs.models import Event, Process, RingHead, SQLLog, Statement, Statistic
 from sqllogs.pipeline.resolver import Resolver
-from sqllogs.record import Batch, ProcessCounts
+from sqllogs.record import Batch, EndedUnit, ProcessCounts
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
@@ -241,3 +243,25 @@ def test_ring_of_no_rows_is_refused(ring_alias):
 def test_empty_ring_can_be_resized(ring_alias):
     list(resize(10))
     assert RingHead.objects.using(ring_alias).get().capacity == 10
+
+
+def test_units_are_rolled_up_and_no_reader_of_statements_counts_them(any_ring, ring_alias):
+    minute = int(clock.time()) // 60 * 60 - 7200
+    unit = UnitOfWork("request")
+    unit.duration_ns = 20_000_000
+    ended = [
+        EndedUnit(unit, minute + 60 * number, number == 1, 5, "request", "a/", "v", "GET", "1", None)
+        for number in range(3)
+    ]
+    rows = Statistic.objects.using(ring_alias)
+    first_seq = any_ring.reserve(1)
+    for part in (1, 2, 2):  # on time; late, after the rollup; written before
+        any_ring.write(first_seq, Batch(records=[], statements={}, ended=ended, part=part), TALLIES)
+        with any_ring._guarded() as store:
+            while store.roll_up(int(clock.time()) // 60 * 60 - 120):
+                pass
+    for resolution_s in (-60, -3600, -86400):
+        found = rows.filter(resolution_s=resolution_s).values_list("calls", "errors", "rows", "total_us")
+        sums = [sum(column) for column in zip(*found, strict=True)]
+        assert sums == [6, 2, 30, 120_000], resolution_s
+    assert not rows.filter(resolution_s__gt=0).exists()
