@@ -309,7 +309,7 @@ def _parameters() -> Iterator[Row]:
         yield f"`{name}`", values[name], texts[name], f"all but {only}" if len(lacking) > 3 else some
 
 
-LISTS = [path for path in OPENAPI["paths"] if path not in ("/{id}/", "/health/")]
+LISTS = [path for path in OPENAPI["paths"] if path not in ("/{id}/", "/health/", "/settings/")]
 
 
 def _values(name: str, schema: dict[str, Any]) -> str:

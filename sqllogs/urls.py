@@ -39,6 +39,7 @@ urlpatterns = [
     _path("repeats/", "RepeatsView", name="repeats"),
     _path("fingerprints/<str:fingerprint>/", "FingerprintView", name="fingerprint"),
     _path("events/", "EventsView", name="events"),
+    _path("settings/", "SettingsView", name="settings"),
     _path("schema/", "SchemaView", name="schema"),
     # Last, and any text: what is no id is answered in the shape of all errors.
     _path("<str:id>/", "RecordDetail", name="detail"),

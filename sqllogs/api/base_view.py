@@ -14,10 +14,11 @@ from time import perf_counter_ns
 from typing import Any, cast
 
 from django.http import HttpRequest, QueryDict
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.utils.http import parse_etags
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
+from rest_framework.exceptions import NotAcceptable, NotAuthenticated
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -179,7 +180,8 @@ class SQLLogsView(APIView):
     @property
     def is_for_browser(self) -> bool:
         """Whether the answer is rendered as a page."""
-        return bool(self.request.accepted_renderer.format == PageRenderer.format)
+        renderer = getattr(self.request, "accepted_renderer", None)  # none after a failed negotiation
+        return renderer is not None and renderer.format == PageRenderer.format
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         begun_ns = perf_counter_ns()
@@ -213,6 +215,16 @@ class SQLLogsView(APIView):
             negotiator=self.get_content_negotiator(),
             parser_context=self.get_parser_context(request),
         )
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        try:
+            return super().perform_content_negotiation(request, force)
+        except NotAcceptable:
+            # A browser shows JSON too: better than an error that no person can do anything about.
+            if "text/html" not in request.headers.get("Accept", ""):
+                raise
+            renderer = self.get_renderers()[0]
+            return renderer, renderer.media_type
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
         return responses.handle
@@ -257,6 +269,13 @@ class SQLLogsView(APIView):
             return Response(status=HTTP_304_NOT_MODIFIED)
         if isinstance(exc, AlreadyAnsweredError):
             return exc.kept.response()
+        # A person is asked to log in and comes back. A token that is wrong stays an error.
+        if (
+            isinstance(exc, NotAuthenticated)
+            and self.is_for_browser
+            and (url := frame.login_url(self.request))
+        ):
+            return HttpResponseRedirect(url, headers=self.default_response_headers)
         return super().handle_exception(exc)
 
     def refuse_search(self, filterset: SQLLogFilter) -> None:

@@ -38,6 +38,7 @@ from sqllogs.page.charts import WithSeries
 from sqllogs.page.details import detail_page, statement_page
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.records import list_page
+from sqllogs.page.status import events_page, health_page, schema_page, series_page, settings_page
 from sqllogs.page.trace import WithUnits, trace_page
 from sqllogs.read import (
     events,
@@ -52,7 +53,7 @@ from sqllogs.read import (
     stats,
     traces,
 )
-from sqllogs.read.health import health
+from sqllogs.read.health import effective_settings, health
 from sqllogs.read.pagination import PAGE, PARAMETERS, CursorPage, OffsetPage, read_page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.requests import RequestsAnswer
@@ -127,6 +128,8 @@ class StatsView(AggregateView):
 class SeriesView(AggregateView):
     """Totals and percentiles over time, for charts."""
 
+    renderer_classes = TABLE_AND_PAGE_RENDERERS
+    page = HTMLPage("table.html", series_page)
     other_parameters = ("buckets", "group_by", "source", "step", "top", FIELDS)
 
     def row_type(self, query: QueryDict) -> type:
@@ -221,7 +224,8 @@ class FingerprintView(AggregateView):
 class EventsView(ReadingView):
     """Deploys and migrations, for annotations."""
 
-    renderer_classes = TABLE_RENDERERS
+    renderer_classes = TABLE_AND_PAGE_RENDERERS
+    page = HTMLPage("table.html", events_page)
     other_parameters = (*events.PARAMETERS, FIELDS, *PAGE)
     row = events.EventRow
 
@@ -241,6 +245,9 @@ def _parse_id(text: str, *, digits: int) -> str:
 
 class HealthView(SQLLogsView):
     """State of the log: 200 if it can be read, else 503. An idle application is healthy."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("health.html", health_page)
 
     def get(self, request: Request) -> Response:
         parameters.refuse_unknown(request.query_params, {FORMAT})
@@ -304,8 +311,22 @@ class RecordDetail(ReadingView):
         return record
 
 
+class SettingsView(SQLLogsView):
+    """The settings in effect, and why a value in SQLLOGS is not used."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("table.html", settings_page)
+
+    def get(self, request: Request) -> Response:
+        parameters.refuse_unknown(request.query_params, {FORMAT})
+        return Response(effective_settings())
+
+
 class SchemaView(SQLLogsView):
     """This description of the API, as OpenAPI 3.1."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("schema.html", schema_page)
 
     def get(self, request: Request) -> Response:
         parameters.refuse_unknown(request.query_params, {FORMAT})

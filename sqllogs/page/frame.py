@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
+from django.conf import settings
 from django.http import QueryDict
+from django.shortcuts import resolve_url
 from django.template import Context, Engine
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.renderers import BaseRenderer
@@ -29,6 +31,13 @@ from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
 from sqllogs.record import RecordJSON
 
 STYLE = "sqllogs/page.css"
+ABOUT = (
+    (_("Health"), "sqllogs:health"),
+    (_("Events"), "sqllogs:events"),
+    (_("Settings"), "sqllogs:settings"),
+    (_("API"), "sqllogs:schema"),
+)
+"""Label and URL name of the pages about the log itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class PageRenderer(BaseRenderer):
         frame = {
             "home": home,
             "queries": Links(home, QueryDict()).only(),
-            "health": reverse("sqllogs:health"),
+            "about": [(label, reverse(name), request.path == reverse(name)) for label, name in ABOUT],
             # For an anonymous client each tab would be the same 401.
             "tabs": tabs(Links(request.path, request.query_params)) if reader else None,
             "version": __version__,
@@ -133,19 +142,40 @@ def error_page(
         "status": status,
         "error": error,
         "form": form,
-        "login": _login(request) if status == 401 else None,
+        "login": login_url(request) if status == 401 else None,
         "retry": request.get_full_path() if status == 503 else None,
         "is_reader": with_text is not None,
     }
 
 
-def _login(request: Request) -> str | None:
-    """Return the URL of the admin's login; None if the project has no admin."""
+def login_url(request: Request) -> str | None:
+    """Return the URL of the project's login, or the admin's, which leads back; None if there is neither."""
+    login = _login_of_project() or _login_of_admin()
+    if login is None:
+        return None
+    here = request.get_full_path()
+    if urlsplit(login).netloc:
+        here = request.build_absolute_uri()
+    return f"{login}{'&' if '?' in login else '?'}{urlencode({'next': here})}"
+
+
+def _login_of_project() -> str | None:
+    """Return LOGIN_URL; None if it leads nowhere, as its default does in most projects."""
     try:
-        login = reverse("admin:login")
+        login = str(resolve_url(settings.LOGIN_URL))
+        parts = urlsplit(login)
+        if not parts.netloc:
+            resolve(parts.path.removeprefix(get_script_prefix().rstrip("/")))
+    except (NoReverseMatch, Resolver404):
+        return None
+    return login
+
+
+def _login_of_admin() -> str | None:
+    try:
+        return reverse("admin:login")
     except NoReverseMatch:
         return None
-    return f"{login}?{urlencode({'next': request.get_full_path()})}"
 
 
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")

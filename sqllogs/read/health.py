@@ -4,14 +4,17 @@ Reads the ring's head and the rows of the recording processes, in the reader's t
 `manage.py sqllogs health`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from django.conf import settings
 from django.db.models import Max, Sum
 
+from sqllogs import conf
 from sqllogs.models import Event, Process
 from sqllogs.read import records
 from sqllogs.read import ring as read_ring
@@ -205,3 +208,47 @@ def _added_up(column: str) -> dict[str, int]:
     for found in Process.objects.exclude(**{column: {}}).values_list(column, flat=True):
         counts.update(found)
     return dict(counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingRow:
+    """A setting in effect, as Python writes it; user and password in a URL are hidden."""
+
+    name: str
+    value: str
+    default: str
+    is_default: bool
+    problem: str | None
+    """Why the value in SQLLOGS is not used; None if it is valid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsAnswer:
+    """The answer of `settings/`."""
+
+    count: int
+    results: list[SettingRow]
+
+
+def effective_settings() -> SettingsAnswer:
+    given = getattr(settings, "SQLLOGS", {})
+    used, defaults = conf.load(), conf.Conf()
+    rows = []
+    for key in conf.NAMES:
+        value, default = getattr(used, key.lower()), getattr(defaults, key.lower())
+        problem = conf.find_problem(key, given[key]) if isinstance(given, dict) and key in given else None
+        rows.append(
+            SettingRow(
+                name=key,
+                value=_without_password(value),
+                default=_without_password(default),
+                is_default=value == default,
+                problem=None if problem is None else str(problem),
+            )
+        )
+    return SettingsAnswer(count=len(rows), results=rows)
+
+
+def _without_password(value: object) -> str:
+    name = getattr(value, "__qualname__", None)
+    return re.sub(r"://[^/@?#]*@", "://***@", name or repr(value))

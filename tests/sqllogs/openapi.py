@@ -23,7 +23,7 @@ from sqllogs.api import views
 from sqllogs.models import SQLLog
 from sqllogs.read import events, n_plus_one, requests, series, statement, stats, traces
 from sqllogs.read.aggregates import GROUPS
-from sqllogs.read.health import Health
+from sqllogs.read.health import Health, SettingsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
 from sqllogs.read.parameters import SOURCES, SQLLogFilter
 from sqllogs.read.series import TOP_MAX
@@ -43,6 +43,7 @@ ANSWERS: dict[Any, tuple[Any, Any]] = {
     views.RepeatsView: (n_plus_one.RepeatsAnswer, n_plus_one.ORDERINGS),
     views.TraceView: (traces.TraceAnswer, ()),
     views.FingerprintView: (statement.StatementAnswer, ()),
+    views.SettingsView: (SettingsAnswer, ()),
     views.EventsView: (events.EventsAnswer, events.ORDERINGS),
 }
 IDS = {

@@ -31,7 +31,7 @@ for value in (tokens.create("x"), "wrong", ""):
     headers = {"Authorization": f"Bearer {value}"} if value else {}
     for url in ("", "1/", "health/"):
         print(Client(headers=headers).get(f"/sql-logs/{url}").status_code)
-    page = Client(headers={**headers, "Accept": "text/html"}).get("/sql-logs/")
+    page = Client(headers={**headers, "Accept": "text/html"}).get("/sql-logs/requests/")
     print(page.status_code, page["Content-Type"].partition(";")[0])
 """
 

@@ -43,6 +43,7 @@ ADDRESSES = {
     views.TraceView: f"traces/{UNIT['trace_id']}/?limit=1&to=2026-01-31T12:00:30Z",
     views.FingerprintView: f"fingerprints/{'f' * 16}/?to=2026-01-31T12:00:30Z&operation=SELECT",
     views.EventsView: "events/",
+    views.SettingsView: "settings/",
 }
 
 

@@ -176,7 +176,7 @@ def test_trace_says_how_long_a_transaction_was_idle():
     def query(begin_ms, operation, in_transaction=True):
         record = {
             "alias": "default",
-            "unit_id": "a",
+            "pid": 1,
             "operation": operation,
             "in_transaction": in_transaction,
         }

@@ -1,7 +1,8 @@
 """The page: what a browser gets where programs get JSON."""
 
+from datetime import UTC, datetime
 from html import unescape
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -11,8 +12,9 @@ from django.test import Client, RequestFactory
 from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
 from sqllogs.capture import wrapper
+from sqllogs.models import Event
 from sqllogs.page.records import LINKED
-from tests.sqllogs.factories import BROWSER, fill, put, put_statement, reader
+from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put, put_process, put_statement, reader
 from tests.sqllogs.pages import HOSTILE, NEWEST, URL, Page, filled_in, look
 from tests.sqllogs.recording import recording, stored
 
@@ -263,18 +265,81 @@ def test_wrong_value_can_be_corrected_where_it_was_typed(browser):
     assert page.all("input", name="to")[0]["value"] == "now"
 
 
-def test_anonymous_reader_gets_a_link_to_the_admins_login():
-    page = look(Client(headers={"Accept": BROWSER}), "?route=a/", 401)
-    assert page.links("primary") == ["/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"]
-    assert not page.all("form")
-    assert not page.all("nav")
+ANONYMOUS = Client(headers={"Accept": BROWSER})
 
 
-def test_project_without_admin_has_no_link_to_its_login(settings):
+@pytest.mark.parametrize(
+    ("login_url", "expected"),
+    [
+        ("/accounts/login/", "/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"),  # Django's default: nowhere
+        ("no-such-name", "/admin/login/?next=%2Fsql-logs%2F%3Froute%3Da%2F"),
+        ("/sql-logs/1/?by=sso", "/sql-logs/1/?by=sso&next=%2Fsql-logs%2F%3Froute%3Da%2F"),
+        (
+            "https://sso.example/",
+            "https://sso.example/?next=http%3A%2F%2Ftestserver%2Fsql-logs%2F%3Froute%3Da%2F",
+        ),
+    ],
+)
+def test_anonymous_person_is_sent_to_the_login_and_back(settings, login_url, expected):
+    settings.LOGIN_URL = login_url
+    answer = ANONYMOUS.get(f"{URL}?route=a/")
+    assert (answer.status_code, unquote(answer["Location"])) == (302, unquote(expected))
+    assert answer["Cache-Control"] == "private, no-store"
+
+
+def test_programs_and_wrong_tokens_are_not_sent_to_a_login():
+    assert ANONYMOUS.get(URL, headers={"Accept": "application/json"}).status_code == 401
+    assert ANONYMOUS.get(URL, headers={"Authorization": "Bearer wrong"}).status_code == 401
+
+
+def test_project_without_a_login_explains_tokens(settings):
     settings.ROOT_URLCONF = "tests.sqllogs.urls_without_admin"
-    page = look(Client(headers={"Accept": BROWSER}), "", 401)
+    page = look(ANONYMOUS, "", 401)
     assert not page.links("primary")
     assert "sqllogs token create" in page.words
+
+
+EVERY_ADDRESS = (
+    NEWEST, "1/", "stats/", "series/", "requests/", f"traces/{'a' * 32}/", "repeats/",
+    f"fingerprints/{'f' * 16}/", "health/", "events/", "settings/", "schema/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", ["text/html", BROWSER])
+@pytest.mark.parametrize("address", EVERY_ADDRESS)
+def test_every_address_has_a_page(browser, address, accept):
+    put({"unit_id": "b" * 16, "trace_id": "a" * 32})
+    put_process(BEGINNING, dropped={"buffer_rows": 3})
+    Event.objects.create(time=BEGINNING, kind="deploy", title=HOSTILE)
+    answer = browser.get(URL + address, headers={"Accept": accept})
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/html; charset=utf-8")
+    page = Page(answer)
+    assert page.all("h1")
+    assert f"{URL}health/" in page.links()
+    assert len(page.all("script")) == 1
+
+
+def test_address_without_a_page_is_json_for_a_browser(browser):
+    assert browser.get(f"{URL}1/?format=json", headers={"Accept": "text/html"}).json()["error"]
+
+
+def test_health_says_what_a_state_means_and_what_to_do(browser):
+    put_process(datetime.now(UTC), dropped={"buffer_rows": 3})
+    words = look(browser, "health/").words
+    assert "degraded" in words
+    assert "raise BUFFER_ROWS" in words
+
+
+def test_settings_in_effect_hide_passwords(browser, settings):
+    settings.SQLLOGS = {"OTLP": "https://me:secret@collector.example/v1/logs", "SLOW_MS": -1, "SAMPLE": 0.5}
+    page = look(browser, "settings/")
+    assert "https://***@collector.example/v1/logs" in page.words
+    assert "secret" not in page.words
+    assert "Must be at least 0." in page.words
+    rows = browser.get(f"{URL}settings/?format=json").json()["results"]
+    shown = {row["name"]: (row["value"], row["is_default"]) for row in rows}
+    assert shown["SLOW_MS"] == ("500.0", True)
+    assert shown["SAMPLE"] == ("0.5", False)
 
 
 @pytest.fixture

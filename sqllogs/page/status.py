@@ -1,0 +1,152 @@
+"""Build the template context of the pages about the log itself: health, events, settings, API, series.
+
+Fed with the answers of `sqllogs.read` by the renderer; feeds health.html, table.html and schema.html. Runs
+in the reader's thread and sends no query.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from rest_framework.request import Request
+
+from sqllogs.page.links import Links, curl
+from sqllogs.read.events import EventsAnswer
+from sqllogs.read.health import Health, SettingsAnswer
+from sqllogs.read.series import SeriesAnswer
+from sqllogs.templatetags.sqllogs import clock, day, milliseconds
+
+STATES = {
+    "ok": (
+        _("Every query of the last hour is stored. An application that sends no query is healthy too."),
+        _("Nothing to do."),
+    ),
+    "degraded": (
+        _("The log can be read, but records are missing or late. The reasons are listed here."),
+        _("Follow the remedy of each reason. The application itself is not affected."),
+    ),
+    "failing": (
+        _("The log's database does not answer, so this page is an error with status 503."),
+        _("Start the database, run `manage.py migrate`, or fix the alias in SQLLOGS['DATABASE']."),
+    ),
+}
+"""By status: what it means, and what to do."""
+
+REMEDIES = {
+    "buffer_rows": _("Queries came faster than the database stores them: raise BUFFER_ROWS or lower SAMPLE."),
+    "buffer_bytes": _("Long statements filled the buffer: raise BUFFER_BYTES or lower SAMPLE."),
+    "rejected": _("The database refused these records: its server's log, and that of `sqllogs`, say why."),
+}
+"""By reason for which records are dropped."""
+PROCESS_HEADERS = (
+    _("Host"), _("Process"), _("Alive"), _("Captured"), _("Stored"), _("Queued"), _("Lag ms"),
+)  # fmt: skip
+LAG_REMEDY = _("A process that is behind waits for the log's database: look at its load and its disk.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainTable:
+    """Column headers and cells of texts."""
+
+    headers: Sequence[str | Promise]
+    rows: Sequence[Sequence[Any]]
+
+
+def health_page(request: Request, health: Health, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of health.html."""
+    meaning, remedy = STATES[health.status]
+    return _frame(request) | {
+        "title": _("Health"),
+        "health": health,
+        "meaning": meaning,
+        "remedy": remedy,
+        "states": [(name, *texts) for name, texts in STATES.items()],
+        "dropped": [(reason, count, REMEDIES.get(reason, "")) for reason, count in health.dropped.items()],
+        "lag_remedy": LAG_REMEDY,
+        "processes": PlainTable(
+            headers=(
+                _("Host"),
+                _("Process"),
+                _("Alive"),
+                _("Captured"),
+                _("Stored"),
+                _("Queued"),
+                _("Lag ms"),
+            ),
+            rows=[
+                (
+                    one.host,
+                    one.pid,
+                    _("yes") if one.alive else _("no"),
+                    f"{one.captured:,}",
+                    f"{one.stored:,}",
+                    f"{one.queued:,}",
+                    milliseconds(one.lag_ms),
+                )
+                for one in health.processes
+            ],
+        ),
+    }
+
+
+def events_page(request: Request, answer: EventsAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of table.html for deploys and migrations."""
+    rows = [(_time(row.time), row.kind, row.title, row.text, row.service or "") for row in answer.results]
+    headers = (_("Time, UTC"), _("Kind"), _("Title"), _("Text"), _("Service"))
+    return _table(request, _("Events"), PlainTable(headers=headers, rows=rows), answer)
+
+
+def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of table.html for totals over time."""
+    rows = [
+        (
+            _time(row.time),
+            getattr(row, "group", None) or "",
+            f"{row.calls:,}",
+            f"{row.errors:,}",
+            milliseconds(row.total_ms),
+        )
+        for row in answer.results
+    ]
+    headers = (_("Time, UTC"), _("Group"), _("Calls"), _("Errors"), _("Total ms"))
+    return _table(request, _("Series"), PlainTable(headers=headers, rows=rows))
+
+
+def settings_page(request: Request, answer: SettingsAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of table.html for the settings in effect."""
+    rows = [
+        (row.name, row.value, _("yes") if row.is_default else row.default, row.problem or "")
+        for row in answer.results
+    ]
+    headers = (_("Setting"), _("Value"), _("Default"), _("Problem"))
+    return _table(request, _("Settings"), PlainTable(headers=headers, rows=rows))
+
+
+def schema_page(request: Request, document: Mapping[str, Any], *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of schema.html."""
+    operations = [
+        (
+            f"{document['servers'][0]['url']}{path}",
+            described["get"]["description"],
+            [one["name"] for one in described["get"]["parameters"]],
+        )
+        for path, described in document["paths"].items()
+    ]
+    return _frame(request) | {"title": _("API"), "operations": operations}
+
+
+def _table(
+    request: Request, title: str | Promise, table: PlainTable, page: EventsAnswer | None = None
+) -> Mapping[str, Any]:
+    return _frame(request) | {"title": title, "table": table, "page": page}
+
+
+def _frame(request: Request) -> dict[str, Any]:
+    links = Links(request.path, request.query_params)
+    return {"as_json": links.as_format("json"), "curl": curl(request)}
+
+
+def _time(time: str) -> str:
+    return f"{day(time)} {clock(time)[:8]}"
