@@ -105,9 +105,32 @@ def _undetermined(exc: DatabaseAPIError) -> int | None:
     return int(found[1]) if found else None
 
 
+def mysql(connection: Any, statement: Preparable) -> Lines:
+    if connection.mysql_is_mariadb:
+        timeout = f"max_statement_time = {TIMEOUT_MS / 1000}"
+    else:
+        timeout = f"max_execution_time = {TIMEOUT_MS}"
+    wait_s = max(1, TIMEOUT_MS // 1000)
+    connection.set_autocommit(False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION {timeout}, lock_wait_timeout = {wait_s}")
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {wait_s}")
+            text = statement.with_stand_ins()
+            # In such a transaction MariaDB refuses to explain a change, which EXPLAIN does not make.
+            is_change = text.partition(" ")[0] in CHANGING
+            cursor.execute("START TRANSACTION" if is_change else "START TRANSACTION READ ONLY")
+            cursor.execute(f"EXPLAIN FORMAT=JSON {text}")
+            return tuple(str(cursor.fetchone()[0]).splitlines())
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+
+
 EXPLAINERS: dict[str, Callable[[BaseDatabaseWrapper, Preparable], Lines]] = {
     "sqlite": sqlite,
     "postgresql": postgresql,
+    "mysql": mysql,
 }
 """By Django's vendor name."""
 
@@ -121,14 +144,25 @@ CHANGING = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
 """Explained only with `may_change`. Even then they are not run, and the transaction is rolled back."""
 
 TIMEOUT_S = TIMEOUT_MS // 1000
-"""How long PostgreSQL may plan. SQLite plans without waiting for a lock."""
+"""How long PostgreSQL, MySQL and MariaDB may plan. SQLite plans without waiting for a lock."""
 
 _SHOWING_VALUES = ("21", "22", "23", "P0", "XX")
 """Classes of SQLSTATE whose messages quote values: data, constraints, errors raised in functions."""
 
+_SHOWING_NAMES = frozenset([1044, 1045, 1054, 1064, 1142, 1143, 1146, 1205, 1969, 2002, 2003, 2013, 3024])
+"""Error codes of MySQL and MariaDB whose messages quote names of ours at most."""
+
 GENERIC_NOTE = gettext_lazy(
     "Planned without values: the estimated number of rows can be far from that of a real run."
 )
+
+
+MADE_UP_NOTE = gettext_lazy("Made-up values stand for the unknown ones.")
+CONST_NOTE = gettext_lazy(
+    "MySQL and MariaDB look up a unique key while they plan, and no row has the made-up value: with a value "
+    "that exists, it is a lookup by that key."
+)
+_NO_SUCH_ROW = ("after reading const tables", "no matching row in const table")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +261,15 @@ def _plan(statement: Statement, alias: str) -> Plan:
         alias=alias,
         vendor=vendor,
         lines=lines,
-        notes=(str(GENERIC_NOTE), *prepared.notes),
+        notes=(str(GENERIC_NOTE), *map(str, _mysql_notes(vendor, lines)), *prepared.notes),
     )
+
+
+def _mysql_notes(vendor: str, lines: Lines) -> Iterator[Any]:
+    if vendor == "mysql":
+        yield MADE_UP_NOTE
+        if any(message in line for line in lines for message in _NO_SUCH_ROW):
+            yield CONST_NOTE
 
 
 def _reason(error: DatabaseAPIError) -> str:
@@ -236,4 +277,8 @@ def _reason(error: DatabaseAPIError) -> str:
     state = error_code(error) or ""
     if state.startswith(_SHOWING_VALUES):
         return f"{type(error).__name__}, SQLSTATE {state}"
+    cause = error.__cause__ or error
+    code = cause.args[0] if cause.args else None
+    if isinstance(code, int) and code not in _SHOWING_NAMES:
+        return f"{type(error).__name__}, {code}"
     return " ".join(str(error).split("\n")[0].split())

@@ -6,9 +6,11 @@ plan shows constants of views and those that a planner has computed: nodes, cost
 and a condition is redacted as statements are.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqllogs.errors import PlanError
 from sqllogs.sql.grammar import Expression
@@ -38,8 +40,20 @@ _RESERVED = frozenset(
     """.split()  # noqa: SIM905
 )
 """As names these need the quotes that the stored text has no more."""
+_RESERVED_BY_MYSQL = _RESERVED | frozenset(
+    """
+    change character condition database databases div fulltext groups index infile int8 integer keys key
+    kill lead lines load lock match mod option optionally out range rank read release rename repeat require
+    rlike row_number schema schemas signal sql ssl starting system terminated trigger undo unlock usage use
+    varying virtual window write xor
+    """.split()  # noqa: SIM905
+)
 
 ORDER_NOTE = "It orders by a column's position, which is not kept: the likeliest column stands for it."
+
+
+ROWS_ASSUMED = 20
+"""Stands for the number of a LIMIT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +79,19 @@ class Preparable:
     def questioned(self) -> str:
         """Return the text with question marks."""
         return "?".join(self.pieces)
+
+    def with_stand_ins(self) -> str:
+        """Return the text with made-up literals: MySQL plans a parameter as NULL, which matches nothing.
+
+        Each is a later date than the one before, so that a range is not empty. Compared with a number it is
+        its year, and as a string it is one, so that an index is used whatever the column's type is.
+        """
+        text = self.pieces[0]
+        for number, piece in enumerate(self.pieces[1:]):
+            is_limit = text.rstrip().endswith(("LIMIT", "OFFSET"))
+            text += str(ROWS_ASSUMED) if is_limit else f"'{2001 + number % 998}-01-01'"
+            text += piece
+        return text
 
 
 @dataclass(slots=True)
@@ -93,6 +120,8 @@ class _StatementParser:
 
     def __init__(self, vendor: str) -> None:
         self._postgresql = vendor == "postgresql"
+        self._mysql = vendor == "mysql"
+        self._reserved = _RESERVED_BY_MYSQL if self._mysql else _RESERVED
         self._levels = [_Level()]
         self._before: list[str] = ["", "", ""]
         """The last parts of the text, without white space."""
@@ -155,7 +184,7 @@ class _StatementParser:
         return (computed or named or [1])[0]
 
     def _word(self, word: str) -> None:
-        self.pieces[-1] += f'"{word}"' if word in _RESERVED else word
+        self.pieces[-1] += self._quoted(word)
         self._after_operand = word not in _OPERAND_FOLLOWS and not self._is_typed(word, self._before[-1])
         level = self._levels[-1]
         if word == "SELECT":
@@ -169,6 +198,13 @@ class _StatementParser:
             level.items[-1].alias = True
         elif word in _AGGREGATES:
             self._mark_aggregate()
+
+    def _quoted(self, word: str) -> str:
+        if not self._mysql:
+            return f'"{word}"' if word in self._reserved else word
+        # Not ANSI_QUOTES: with it, MariaDB writes plans that are no JSON.
+        name = word[1:-1].replace('""', '"').replace("`", "``") if word[0] == '"' else word
+        return f"`{name}`" if word[0] == '"' or word in self._reserved else word
 
     def _mark_aggregate(self) -> None:
         for level in reversed(self._levels):
@@ -257,7 +293,54 @@ def _sqlite(lines: Iterable[str]) -> Iterator[str]:
         yield line.partition("'")[0] + "?" if "'" in line else _VIRTUAL.sub(r"\1?", line)
 
 
+_CONDITIONS = re.compile(r"\w*(?:condition|cond|sort_key|partition_by|group_by_expr|expression)")
+_NAMES = frozenset(
+    """
+    access_type backward_index_scan first_match index_merge insert join_type key loosescan materialized
+    message possible_keys ref sort_direction table_name used_columns used_key_parts using_index
+    """.split()  # noqa: SIM905
+)
+"""Keys of MySQL's and MariaDB's plans whose values are names."""
+_COST = re.compile(r"[0-9][0-9.]*+[KMG]?")
+
+
+def _mysql(lines: Iterable[str]) -> Iterator[str]:
+    try:
+        plan = json.loads("\n".join(lines))
+    except ValueError:
+        yield "?"
+        return
+    yield from _outline(plan, "", "")
+
+
+def _outline(node: Any, key: str, indent: str) -> Iterator[str]:
+    """Yield a line for each value; in place of brackets and quotes stands an indent."""
+    name = f"{indent}{key}" if key.replace("_", "").isalnum() else f"{indent}?"
+    if isinstance(node, dict):
+        if key:
+            yield f"{name}:"
+        for inner, value in node.items():
+            yield from _outline(value, inner, f"{indent}  " if key else indent)
+    elif isinstance(node, list) and any(isinstance(item, dict | list) for item in node):
+        yield f"{name}:"
+        for item in node:
+            yield from _outline(item, "", f"{indent}  ")
+    else:
+        values = node if isinstance(node, list) else [node]
+        yield f"{name}: {', '.join(_mysql_value(key, value) for value in values)}"
+
+
+def _mysql_value(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return str(value)
+    if _CONDITIONS.fullmatch(key):
+        return normalized(value, "mysql")
+    is_plain = key in _NAMES and "'" not in value and '"' not in value
+    return value if is_plain or _COST.fullmatch(value) else "?"
+
+
 _REDACTED: dict[str, Callable[[Iterable[str]], Iterator[str]]] = {
+    "mysql": _mysql,
     "postgresql": _postgresql,
     "sqlite": _sqlite,
 }
