@@ -113,6 +113,7 @@ def time_to_answer(labels: str) -> timeseries.Panel:
     return lines("Time to answer", about, "s", *quantiles(LATENCY, labels))
 
 
-def duration_of_statements(labels: str) -> timeseries.Panel:
+def duration_of_statements(labels: str, width: int = 12) -> timeseries.Panel:
     about = "p50, p95, p99 and p99.9. Each point is a query with a link to its trace."
-    return lines("Duration of statements", about, "s", *quantiles("sqllogs_query_duration_seconds", labels))
+    queries = quantiles("sqllogs_query_duration_seconds", labels)
+    return lines("Duration of statements", about, "s", *queries, width=width)

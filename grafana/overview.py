@@ -126,7 +126,7 @@ def _database() -> list[AnyPanel]:
             links=SQL_OF_ALIAS,
             width=8,
         ),
-        figures.duration_of_statements(ALIAS).span(10),
+        figures.duration_of_statements(ALIAS, width=10),
         ranking(
             "Database errors",
             "Database exceptions in the time range, by class.",

@@ -14,7 +14,7 @@ from grafana.promql import SITE, over_time, quantile, rate
 def load() -> list[timeseries.Panel]:
     """Return panels of the load as counted by Prometheus."""
     return [
-        figures.duration_of_statements(SITE).span(8),
+        figures.duration_of_statements(SITE, width=8),
         lines(
             "Statements by database",
             "Statements per second, by alias.",

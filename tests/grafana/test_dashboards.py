@@ -6,7 +6,7 @@ import re
 import pytest
 
 from grafana import build
-from tests.grafana.infinity import DASHBOARDS, TYPE, dashboards, datasources, panels
+from tests.grafana.infinity import DASHBOARDS, ROOT, TYPE, dashboards, datasources, panels
 
 ALL = dashboards()
 GRAFANA_ITSELF = {"-- Grafana --", "-- Dashboard --", "-- Mixed --"}
@@ -193,3 +193,16 @@ def test_rates_are_per_second(panel):
 
 def _without_top(expression):
     return re.sub(r"topk\(\d+, sum by \(view\) \(increase\(.*", "", expression)
+
+
+def test_counterparts_of_the_docs_are_panels_that_exist():
+    text = (ROOT / "docs/reference/dashboards.md").read_text()
+    rows = re.findall(r"^\| .+ \| .+ \| ([\w ]+): (.+) \| .+ \|$", text, re.MULTILINE)
+    assert len(rows) > 40
+    titles = {
+        dashboard["title"].removeprefix("Django "): {panel["title"] for panel in panels(dashboard)}
+        for dashboard in ALL.values()
+    }
+    for board, named in rows:
+        wanted = {one.replace("p95 of time", "${percentile:text} of time") for one in named.split("; ")}
+        assert {one for one in wanted if not one.startswith("Percentile ")} <= titles[board]
