@@ -5,7 +5,7 @@ Fed by the site's metrics; its panels lead to the dashboards of requests and of 
 
 from grafana_foundation_sdk.builders import dashboard
 
-from grafana import events, figures, promql
+from grafana import events, figures, objectives, promql
 from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, alerts, lines, page, ranking, states, value
 from grafana.panels import COUNT, AnyPanel, none_is_good, thresholds
 from grafana.promql import (
@@ -245,6 +245,7 @@ def build() -> dashboard.Dashboard:
     board.annotation(events.annotation())
     for title, parts in (
         ("Is it OK?", _health()),
+        ("Objectives", objectives.panels()),
         ("Requests", _requests()),
         ("Databases", _database()),
         ("Cache", _cache()),

@@ -22,7 +22,7 @@ RULES = [
 ALERTS = [rule for rule in RULES if "alert" in rule]
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 FIRED = {
-    *re.findall(r'ALERTS\{alertname="(\w+)"', TESTS[0].read_text()),
+    *re.findall(r'ALERTS\{alertname="(\w+)"', "".join(path.read_text() for path in TESTS)),
     "DjangoTargetDown",  # with its texts filled in
     "DjangoDatabaseExceptions",  # counted by type
 }
