@@ -97,6 +97,16 @@ class Conf:
     trace_url: str = ""
     """URL of a trace in its viewer, with `{trace_id}` in it."""
 
+    source_url: str = ""
+    """URL of a line of code with `{path}`, and `{line}` and `{release}` if wanted, as in
+    `vscode://file/home/me/shop/{path}:{line}`.
+    """
+
+    server_timing: str = ""
+    """Who gets the header Server-Timing with the number and time of a request's queries: `staff`, `all`, or
+    empty for nobody. Only staff get the link to the request.
+    """
+
     slow_ms: float = 500.0
     """A query is slow from this number of milliseconds on: in the log `sqllogs.slow`, in filters, on the
     page, in the terminal and for sampling.
@@ -165,7 +175,15 @@ _MAXIMA: dict[str, float] = {
     "SAMPLE": 1,
 }
 
+_SOURCE_URL_PART = r"(?:[^{}\s]|\{(?:path|line|release)\})*"
+# A scheme that runs what follows it would run a path of the application in the reader's browser.
+_SOURCE_URL_START = r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*://"
 _PATTERNS: dict[str, tuple[str, Promise]] = {
+    "SERVER_TIMING": (r"(staff|all)?", _("Must be empty, `staff` or `all`.")),
+    "SOURCE_URL": (
+        rf"({_SOURCE_URL_START}{_SOURCE_URL_PART}\{{path\}}{_SOURCE_URL_PART})?",
+        _("Must be empty, or a URL with {path}, and {line} and {release} if wanted."),
+    ),
     "READ_RATE": (
         r"([1-9]\d{0,5}/(second|minute|hour|day))?",
         _("Must be empty, or a rate such as 120/minute."),

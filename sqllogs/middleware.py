@@ -8,6 +8,7 @@ import re
 import sys
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import NoReverseMatch, reverse
 
-from sqllogs import context, recorder
+from sqllogs import conf, context, guard, recorder
 from sqllogs.context import NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
+from sqllogs.record import EXECUTE_NS, Captured
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""
@@ -37,6 +40,7 @@ class SQLLogsMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         recorder.serve_metrics()
+        self.server_timing = conf.load().server_timing
         got_request_exception.connect(note_exception, dispatch_uid="sqllogs")
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
@@ -46,10 +50,10 @@ class SQLLogsMiddleware:
         if self.is_async:
             return self._answer_async(request)
         outer = current.get()
-        unit = begin(request, outer)
+        unit = self._begin(request, outer)
         try:
             current.set(unit)
-            return finish(unit, self.get_response(request))
+            return self._finish(unit, request, self.get_response(request))
         except BaseException as exc:
             _fail(unit, exc)
             raise
@@ -58,15 +62,77 @@ class SQLLogsMiddleware:
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         outer = current.get()
-        unit = begin(request, outer)
+        unit = self._begin(request, outer)
         try:
             current.set(unit)
-            return finish(unit, await self.get_response(request))
+            return self._finish(unit, request, await self.get_response(request))
         except BaseException as exc:
             _fail(unit, exc)
             raise
         finally:
             _end(unit, outer)
+
+    def _begin(self, request: HttpRequest, outer: UnitOfWork | None) -> UnitOfWork:
+        unit = begin(request, outer)
+        if self.server_timing:
+            unit.counts = QueryTimes(unit.counts)
+        return unit
+
+    def _finish(self, unit: UnitOfWork, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if self.server_timing and not unit.muted:
+            try:
+                add_server_timing(unit, request, response, for_all=self.server_timing == "all")
+            except Exception as exc:
+                guard.fault("Server-Timing", exc)
+        return finish(unit, response)
+
+
+class QueryTimes:
+    """Count a request's queries for the header Server-Timing; passes them on to the span's counts.
+
+    Without a lock: if threads share a request, it may miss some queries.
+    """
+
+    __slots__ = ("_span_counts", "execute_ns", "queries")
+
+    def __init__(self, span_counts: Any) -> None:
+        self._span_counts = span_counts
+        self.queries = self.execute_ns = 0
+
+    def add(self, captured: Captured) -> None:
+        self.queries += 1
+        self.execute_ns += captured[EXECUTE_NS]
+        if self._span_counts is not None:
+            self._span_counts.add(captured)
+
+    def write_to_span(self) -> None:
+        if self._span_counts is not None:
+            self._span_counts.write_to_span()
+
+
+def add_server_timing(
+    unit: UnitOfWork, request: HttpRequest, response: HttpResponseBase, *, for_all: bool
+) -> None:
+    """Add the time of the queries so far: those of a streamed body come later than any header."""
+    is_staff = _is_known_staff(request)
+    if not (is_staff or for_all):
+        return
+    found = [f'sql;dur={unit.counts.execute_ns / 1e6:.1f};desc="{unit.counts.queries} queries"']
+    if is_staff:
+        with suppress(NoReverseMatch):
+            found.append(f'sqllogs;desc="{reverse("sqllogs:trace", args=[f"{unit.trace_id:032x}"])}"')
+    if before := response.headers.get("Server-Timing"):
+        found.insert(0, before)
+    response.headers["Server-Timing"] = ", ".join(found)
+
+
+def _is_known_staff(request: HttpRequest) -> bool:
+    """Return whether the application has already found its user to be staff.
+
+    `request.user` itself would query the session, and vary the response by its cookie.
+    """
+    user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
+    return bool(user is not None and user.is_active and user.is_staff)
 
 
 def _fail(unit: UnitOfWork, exc: BaseException) -> None:

@@ -32,6 +32,7 @@ SHOWN_APART = frozenset(["id", "sql", "tables"])
 class Fact:
     """One field of a record."""
 
+    name: str
     label: str | Promise
     value: Any
     url: str = ""
@@ -50,6 +51,7 @@ def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Map
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "groups": _fact_groups(record, shown, links),
+        "issue": issue_of_record(request, record),
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
         "in_admin": in_admin(record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
@@ -67,9 +69,12 @@ def _fact_groups(
     for name, field in FIELDS.items():
         if name not in SHOWN_APART and record[name] not in (None, ""):  # type: ignore[literal-required]
             value, url = _format_value(name, record), shown.links.get(name, "")
-            groups[field.group].append(Fact(label=field.label, value=value, url=url, note=field.unit))
+            groups[field.group].append(
+                Fact(name=name, label=field.label, value=value, url=url, note=field.unit)
+            )
     groups[FieldGroup.STATEMENT] += [
-        Fact(label=_("Table"), value=table, url=links.only(table=table)) for table in record["tables"]
+        Fact(name="table", label=_("Table"), value=table, url=links.only(table=table))
+        for table in record["tables"]
     ]
     return [(group.label, facts) for group, facts in groups.items() if facts]
 
@@ -114,7 +119,7 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         "chips": chips(links),
         "without_filters": links.only(),
         "origins": [
-            (title, _origin_rows(getattr(answer, field), records, name, answer.total_ms))
+            (title, name, _origin_rows(getattr(answer, field), records, name, answer.total_ms))
             for title, field, name in ORIGINS
             if any(origin.value for origin in getattr(answer, field))
         ],
@@ -125,6 +130,7 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         ],
         "suspects": [(row, reverse("sqllogs:trace", args=[row.trace_id])) for row in answer.repeats],
         "records": records.with_values(),
+        "issue": issue_of_statement(request, answer),
         "in_admin": in_admin(answer.fingerprint),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
@@ -149,3 +155,28 @@ def _origin_rows(
 def _record_rows(records: Sequence[Any], links: Links) -> list[RecordRow]:
     settings = conf.load()
     return [record_row(record, links, settings) for record in records]
+
+
+def issue_of_record(request: Request, record: RecordJSON) -> str:
+    """Return a record as Markdown for an issue tracker."""
+    names = ("duration_ms", "rows", "call_site", "route", "view", "error", "release", "trace_id")
+    return _issue(request, record["sql"], [(name, record[name]) for name in names])  # type: ignore[literal-required]
+
+
+def issue_of_statement(request: Request, answer: StatementAnswer) -> str:
+    """Return a statement with its figures and call sites as Markdown for an issue tracker."""
+    names = ("fingerprint", "calls", "errors", "total_ms", "mean_ms", "p95_ms", "max_ms")
+    facts = [(name, getattr(answer, name)) for name in names]
+    facts += [("call_site", origin.value) for origin in answer.call_sites]
+    facts += [("n_plus_one", f"{row.times_max} times: {row.advice or ''}") for row in answer.repeats]
+    return _issue(request, answer.sql, facts)
+
+
+def _issue(request: Request, sql: str | None, facts: Sequence[tuple[str, Any]]) -> str:
+    shown = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in facts]
+    lines = [f"- {name}: `{value}`" for name, value in shown if value not in (None, "")]
+    fence = "```"
+    while sql is not None and fence in sql:
+        fence += "`"
+    code = [] if sql is None else [f"{fence}sql", break_lines(sql), fence, ""]
+    return "\n".join([*code, *lines, "", request.build_absolute_uri()])

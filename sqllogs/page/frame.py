@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from sqllogs import __version__
+from sqllogs import __version__, conf
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.links import Links, curl, filter_paths, tabs
 from sqllogs.read import parameters
@@ -79,6 +79,7 @@ class PageRenderer(BaseRenderer):
             # For an anonymous client each tab would be the same 401.
             "tabs": tabs(Links(request.path, request.query_params)) if reader else None,
             "version": __version__,
+            "source_url": conf.load().source_url,
         }
         return render_template(template, frame | dict(context))
 

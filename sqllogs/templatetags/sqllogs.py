@@ -5,9 +5,16 @@ same digits stand in links and must not contain a thousands separator of another
 reader's thread, and imports little: the admin is imported in every process.
 """
 
+import re
+from typing import Any
+from urllib.parse import quote
+
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from sqllogs import conf
 
 
 def milliseconds(value: float | None) -> str:
@@ -17,6 +24,18 @@ def milliseconds(value: float | None) -> str:
     if value >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"
+
+
+_LINE = re.compile(r"(?P<path>.+?):(?P<line>\d+)(?: .*)?", re.DOTALL)
+
+
+def source_url(template: str, call_site: str | None, release: str | None) -> str:
+    """Return the URL of a call site's line by the setting SOURCE_URL; empty without one or the other."""
+    found = _LINE.fullmatch(call_site or "")
+    if found is None or not template:
+        return ""
+    values = {"path": found["path"], "line": found["line"], "release": release or "HEAD"}
+    return re.sub(r"\{(path|line|release)\}", lambda name: quote(values[name[1]]), template)
 
 
 def clock(time: str) -> str:
@@ -59,3 +78,14 @@ def share_bar(percentage: str) -> SafeString:
         '<rect width="{}%" height="100%" rx="1.5" fill="#5b9bbd"/></svg>',
         percentage,
     )
+
+
+@register.simple_tag(takes_context=True)
+def code_link(context: Any, call_site: str | None, release: str | None = None) -> SafeString | str:
+    """Return a link to a call site's line in an editor or repository, if SOURCE_URL is set."""
+    if "source_url" not in context:  # a template of the admin
+        context["source_url"] = conf.load().source_url
+    url = source_url(context["source_url"], call_site, release)
+    if not url:
+        return ""
+    return format_html('<a class="code" href="{}" title="{}">{}</a>', url, _("Open the line"), _("code"))

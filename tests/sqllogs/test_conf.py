@@ -7,6 +7,8 @@ import pytest
 
 from sqllogs import conf
 
+SOURCE_URL = "Must be empty, or a URL with {path}, and {line} and {release} if wanted."
+
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
@@ -22,6 +24,10 @@ from sqllogs import conf
         ("N_PLUS_ONE_IGNORE", "a.py:*", "Must be list or tuple, not str."),  # would be letters
         ("N_PLUS_ONE_IGNORE", [5], "Each of its values must be a str."),
         # DRF would read "forever".
+        ("SERVER_TIMING", "everybody", "Must be empty, `staff` or `all`."),
+        ("SOURCE_URL", "vscode://file/x", SOURCE_URL),
+        ("SOURCE_URL", "javascript://%0aalert(1){path}", SOURCE_URL),
+        ("SOURCE_URL", "https://code.example/{path}?at={commit}", SOURCE_URL),
         ("READ_RATE", "120/fortnight", "Must be empty, or a rate such as 120/minute."),
         ("DATABASE", None, "Must be str, not None."),  # no alias
     ],

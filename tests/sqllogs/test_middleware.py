@@ -5,6 +5,7 @@ import re
 
 import pytest
 from asgiref.sync import iscoroutinefunction
+from django.contrib.auth.models import User
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 from django.urls import ResolverMatch
@@ -13,7 +14,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_s
 
 from sqllogs.context import current
 from sqllogs.middleware import SQLLogsMiddleware, begin
-from sqllogs.record import Sample
+from sqllogs.record import EXECUTE_NS, Sample
 from tests.sqllogs.pipeline.test_resolver import record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -200,3 +201,47 @@ def test_concurrent_async_requests_do_not_share_a_unit():
         return await asyncio.gather(*(middleware(factory.get("/")) for _ in range(50)))
 
     assert len({response.content for response in asyncio.run(run())}) == 50
+
+
+def timing(settings, who, user=None, *, streaming=False):
+    """Return the header Server-Timing of a request whose view has sent two queries."""
+    settings.SQLLOGS = {"SERVER_TIMING": who}
+
+    def view(request):
+        request._cached_user = user
+        for _ in range(2):
+            current.get().counts.add((None,) * EXECUTE_NS + (1_500_000,))
+        return (
+            StreamingHttpResponse(iter([b"x"])) if streaming else HttpResponse(headers={"Server-Timing": "a"})
+        )
+
+    return answer(view)[0].headers["Server-Timing"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("streaming", [False, True])
+def test_server_timing_has_the_queries_and_leads_staff_to_the_request(settings, streaming):
+    own, staff = settings, User(is_staff=True)
+    found = timing(own, "staff", staff, streaming=streaming)
+    assert re.fullmatch(
+        r'(a, )?sql;dur=3.0;desc="2 queries", sqllogs;desc="/sql-logs/traces/[0-9a-f]{32}/"', found
+    )
+    assert timing(own, "all", User()) == 'a, sql;dur=3.0;desc="2 queries"'
+
+
+def test_server_timing_shows_others_nothing_and_is_off_by_default(settings):
+    assert timing(settings, "staff") == "a"
+    assert timing(settings, "staff", User(is_staff=True, is_active=False)) == "a"
+    settings.SQLLOGS = {}
+    response, [unit] = answer(plain)
+    assert "Server-Timing" not in response.headers
+    assert unit.counts is None
+
+
+def test_fault_of_server_timing_does_not_reach_the_application(settings):
+    class Broken:
+        @property
+        def is_active(self):
+            raise LookupError("a host's user")
+
+    assert timing(settings, "all", Broken()) == "a"

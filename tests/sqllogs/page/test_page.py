@@ -5,15 +5,20 @@ from html import unescape
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from debug_toolbar.toolbar import DebugToolbar
 from django.contrib.auth.models import Permission, User
 from django.db import connections
+from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
 from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
 from sqllogs.capture import wrapper
+from sqllogs.context import TraceContext
 from sqllogs.models import Event
+from sqllogs.page import debug_toolbar
 from sqllogs.page.records import LINKED
+from sqllogs.templatetags.sqllogs import source_url
 from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put, put_process, put_statement, reader
 from tests.sqllogs.pages import HOSTILE, NEWEST, URL, Page, filled_in, look
 from tests.sqllogs.recording import recording, stored
@@ -415,3 +420,55 @@ def test_page_names_the_language_of_its_texts(browser, settings):
 def test_count_of_one_is_singular(browser, count, expected):
     put(*({"fingerprint": f"{number:016x}"} for number in range(count)))
     assert expected in " ".join(look(browser, "stats/").words.split())
+
+
+SOURCE = {"SOURCE_URL": "https://code.example/{release}/{path}#L{line}"}
+CODE = "https://code.example/1.0%2C%20beta/a/views.py#L4"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (NEWEST, CODE),
+        ("1/", CODE),
+        (f"traces/{'ab' * 16}/", CODE),
+        ("stats/?group_by=call_site", "https://code.example/HEAD/a/views.py#L4"),
+        (f"fingerprints/{'f' * 16}/", "https://code.example/HEAD/a/views.py#L4"),
+    ],
+)
+def test_call_sites_lead_to_the_code(browser, settings, path, expected):
+    put_statement()
+    put(EVERY_FIELD | {"unit_id": "c" * 16})
+    assert not look(browser, path).links("code")
+    settings.SQLLOGS = SOURCE
+    assert look(browser, path).links("code") == [expected]
+
+
+def test_hostile_call_site_is_no_other_url():
+    assert (
+        source_url("https://x/{path}:{line}", 'a"?b#{line}.py:4 f', None)
+        == "https://x/a%22%3Fb%23%7Bline%7D.py:4"
+    )
+    assert source_url("https://x/{path}", "no line", None) == ""
+    assert source_url("", "a.py:4 f", None) == ""
+
+
+@pytest.mark.parametrize("path", ["1/", f"fingerprints/{'f' * 16}/"])
+def test_record_and_statement_can_be_copied_as_an_issue(browser, path):
+    put_statement(sql="SELECT name FROM author WHERE id = ?")
+    put({"call_site": "a/views.py:4 x", "duration_ms": 12.5})
+    page = look(browser, path)
+    assert page.all("button", **{"data-copy": "issue"})
+    assert "```sql\nSELECT name\nFROM author\nWHERE id = ?\n```" in page.words
+    assert "- call_site: `a/views.py:4 x`" in page.words
+    assert f"http://testserver{URL}{path}" in page.words
+
+
+def test_debug_toolbar_leads_to_the_request(rf):
+    panel = debug_toolbar.SQLLogsPanel(DebugToolbar(rf.get("/"), lambda request: HttpResponse()), None)
+    request = rf.get("/")
+    assert "are missing" in panel.content
+    request.sqllogs_trace = TraceContext(0xAB, 1, False)
+    panel.generate_stats(request, HttpResponse())
+    assert f"{URL}traces/{'0' * 30}ab/" in panel.content
+    assert panel.nav_subtitle == "0" * 8
