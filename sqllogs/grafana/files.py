@@ -1,8 +1,8 @@
 """Fill a project's addresses and labels into the files of `grafana/`, and write them.
 
 Reads the only copy of provisioning, dashboards and rules, and the options of `manage.py provision_grafana`
-as `ProvisionValues`; feeds `--output` and, through `sqllogs.grafana.push`, `--push`. Runs in the command's
-thread.
+as `ProvisionValues`; feeds `--output`, `--kubernetes` and, through `sqllogs.grafana.push`, `--push`. Runs in
+the command's thread.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from textwrap import indent
 
 from django.utils.translation import gettext as _
 
@@ -125,6 +126,53 @@ def rendered(values: ProvisionValues) -> dict[str, str]:
     # In one pass, because a new value may look like the original of another.
     originals = re.compile("|".join(re.escape(text) for text in sorted(changes, key=len, reverse=True)))
     return {path: originals.sub(lambda found: changes[found[0]], text) for path, text in texts.items()}
+
+
+def kubernetes(texts: Mapping[str, str], values: ProvisionValues) -> dict[str, str]:
+    """Return the same as manifests for the Prometheus operator and Grafana's sidecar, by path."""
+    name = re.sub(r"[^a-z0-9]+", "-", values.app.lower()).strip("-") or "django"
+    manifests = {"kubernetes/servicemonitor.yaml": _service_monitor(name, values)}
+    for path, text in texts.items():
+        kind, file = path.split("/")[0], Path(path)
+        if path.startswith("prometheus/rules/"):
+            # Comments before `groups:` belong to the file, which is now a part of another.
+            spec = indent(text[text.index("groups:") :], "  ")
+            manifests[f"kubernetes/rules-{file.stem}.yaml"] = (
+                _head("monitoring.coreos.com/v1", "PrometheusRule", f"{name}-{file.stem}") + f"spec:\n{spec}"
+            )
+        elif kind == "dashboards" or path == DATASOURCES:
+            label = "grafana_dashboard" if kind == "dashboards" else "grafana_datasource"
+            stem = file.stem if kind == "dashboards" else "datasources"
+            head = _head("v1", "ConfigMap", f"{name}-{stem}", label)
+            data = indent(text, "    ")
+            manifests[f"kubernetes/{stem}.yaml"] = f"{head}data:\n  {file.name}: |\n{data}"
+    return manifests
+
+
+def _head(version: str, kind: str, name: str, label: str = "") -> str:
+    labels = "  labels:\n    app.kubernetes.io/part-of: django-sqllogs\n"
+    if label:
+        labels += f'    {label}: "1"\n'
+    return f"apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: {name}\n{labels}"
+
+
+def _service_monitor(name: str, values: ProvisionValues) -> str:
+    # The operator's own labels are those of Kubernetes; dashboards and alerts go by these three.
+    labels = {"app": values.app, "namespace": values.namespace, "job": values.job}
+    spec = {
+        "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
+        "endpoints": [
+            {
+                "port": "metrics",
+                "interval": "15s",
+                "relabelings": [
+                    {"targetLabel": label, "replacement": value} for label, value in labels.items()
+                ],
+            }
+        ],
+    }
+    # JSON is YAML.
+    return _head("monitoring.coreos.com/v1", "ServiceMonitor", name) + f"spec: {json.dumps(spec, indent=2)}\n"
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> Iterator[ProvisionResult]:

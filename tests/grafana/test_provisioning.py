@@ -101,6 +101,26 @@ def test_images_have_a_version(compose):
     assert all(re.search(r":v?\d+\.\d+", service["image"]) for service in compose.values())
 
 
+def test_services_listen_on_the_loopback_address_alone(compose):
+    options = {name: " ".join(service.get("command", ())) for name, service in compose.items()}
+    assert all("ports" not in service for service in compose.values())
+    assert "--web.listen-address=127.0.0.1:" in options["prometheus"]
+    assert "--server.http.listen-addr=127.0.0.1:" in "".join(compose["alloy"]["command"])
+    assert compose["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    for name in ("loki", "tempo"):
+        server = read(f"{name}/{name}.yml")["server"]
+        assert {server["http_listen_address"], server["grpc_listen_address"]} == {"127.0.0.1"}
+    protocols = read("tempo/tempo.yml")["distributor"]["receivers"]["otlp"]["protocols"]
+    assert all(one["endpoint"].startswith("127.0.0.1:") for one in protocols.values())
+
+
+def test_services_have_limits(compose):
+    for service in compose.values():
+        assert service["cpus"] <= 1
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+        assert service["pids_limit"]
+
+
 def test_no_dashboard_waits_for_an_input():
     # ${DS_...} is filled in by an import in the browser only, never by provisioning.
     assert not any(

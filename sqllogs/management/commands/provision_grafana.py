@@ -15,7 +15,14 @@ from django.utils.translation import gettext as _
 from sqllogs import conf
 from sqllogs.errors import ProvisioningError
 from sqllogs.grafana.api import Grafana
-from sqllogs.grafana.files import ProvisionResult, ProvisionState, ProvisionValues, rendered, write
+from sqllogs.grafana.files import (
+    ProvisionResult,
+    ProvisionState,
+    ProvisionValues,
+    kubernetes,
+    rendered,
+    write,
+)
 from sqllogs.grafana.push import objects, push
 
 _VALUES = (
@@ -45,6 +52,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--output", metavar="DIR", type=Path, help=_("write all files to this folder"))
+        parser.add_argument(
+            "--kubernetes",
+            action="store_true",
+            help=_("with --output: also write manifests for the Prometheus operator and Grafana's sidecar"),
+        )
         parser.add_argument("--push", metavar="URL", help=_("send everything to the Grafana at this address"))
         for option, about in _VALUES:
             parser.add_argument(option, metavar=option.rpartition("-")[2].upper(), help=about)
@@ -53,6 +65,8 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         if not (options["output"] or options["push"]):
             raise CommandError(_("Set --output DIR, --push URL, or both."))
+        if options["kubernetes"] and not options["output"]:
+            raise CommandError(_("--kubernetes needs --output DIR."))
         failed = 0
         try:
             for outcome in _outcomes(options):
@@ -70,9 +84,11 @@ class Command(BaseCommand):
 
 
 def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
-    texts = rendered(_values(options))
+    values = _values(options)
+    texts = rendered(values)
     if options["output"]:
-        yield from write(options["output"], texts)
+        manifests = kubernetes(texts, values) if options["kubernetes"] else {}
+        yield from write(options["output"], texts | manifests)
     if options["push"]:
         # Parsed completely before the first is sent: an error here must not leave half of them in Grafana.
         parsed = objects(texts)

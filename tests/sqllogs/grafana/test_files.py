@@ -1,6 +1,7 @@
 """What --output writes."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_datasource_that_grafana_has_is_left_out_and_referred_to(written):
     assert "%22mine%22" in texts
     assert '"theirs"' in texts
     assert "django-loki" not in texts
-    assert "URL pattern in django-prometheus" in texts  # the package, not the datasource
+    assert "django-prometheus" not in texts
 
 
 def test_address_is_that_of_the_projects_own_urls(written):
@@ -172,3 +173,59 @@ def test_token_given_for_its_variable_is_not_repeated(provision, tmp_path):
 
 def test_output_or_push_is_required(provision):
     assert provision() == ["CommandError: Set --output DIR, --push URL, or both."]
+
+
+REQUIRED = {
+    "ServiceMonitor": {"selector", "endpoints"},
+    "PrometheusRule": {"groups"},
+}
+"""Keys that the operator's custom resource definitions require of `spec`."""
+
+
+@pytest.fixture
+def manifests(provision, tmp_path):
+    options = {**CHOSEN, "--app": "My_Shop"}
+    chosen = [part for option in options.items() for part in option]
+    said = provision("--output", str(tmp_path), "--kubernetes", *chosen)
+    assert not [line for line in said if line.startswith("CommandError")]
+    return tmp_path, {path.stem: load(path) for path in sorted((tmp_path / "kubernetes").glob("*.yaml"))}
+
+
+def test_manifests_have_what_kubernetes_requires(manifests):
+    found = manifests[1]
+    assert {one["kind"] for one in found.values()} == {"ConfigMap", *REQUIRED}
+    for one in found.values():
+        assert one["apiVersion"] == ("v1" if one["kind"] == "ConfigMap" else "monitoring.coreos.com/v1")
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", one["metadata"]["name"])
+        if one["kind"] in REQUIRED:
+            assert REQUIRED[one["kind"]] <= one["spec"].keys()
+        else:
+            assert sum(len(text) for text in one["data"].values()) < 1_000_000  # 1 MiB at most
+    assert len({(one["kind"], one["metadata"]["name"]) for one in found.values()}) == len(found)
+
+
+def test_manifests_hold_the_same_as_the_files(manifests):
+    folder, found = manifests
+    for path in (folder / "dashboards").glob("*.json"):
+        one = found[path.stem]
+        assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert one["data"] == {path.name: path.read_text()}
+    assert found["datasources"]["data"] == {
+        "django.yml": (folder / "provisioning/datasources/django.yml").read_text()
+    }
+    for path in (folder / "prometheus/rules").glob("*.yml"):
+        assert found[f"rules-{path.stem}"]["spec"] == load(path)
+
+
+def test_operator_gives_metrics_the_labels_of_the_dashboards(manifests):
+    (endpoint,) = manifests[1]["servicemonitor"]["spec"]["endpoints"]
+    given = {one["targetLabel"]: one["replacement"] for one in endpoint["relabelings"]}
+    assert given == {"app": "My_Shop", "namespace": "eu-1", "job": "shop/web"}
+    assert endpoint["port"] == "metrics"
+    selector = manifests[1]["servicemonitor"]["spec"]["selector"]["matchLabels"]
+    assert selector == {"app.kubernetes.io/name": "my-shop"}
+
+
+def test_manifests_need_a_folder(provision):
+    (said,) = provision("--push", "http://localhost:1", "--kubernetes")
+    assert said == "CommandError: --kubernetes needs --output DIR."
