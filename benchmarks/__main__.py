@@ -27,6 +27,7 @@ PARTS = (
     "fleet",
     "startup",
     "saturation",
+    "findings",
 )
 SHORT = "--short"
 

@@ -94,6 +94,9 @@ class Conf:
     n_plus_one_ignore: list[str] | tuple[str, ...] = ()
     """Call sites or fingerprints never reported as N+1; `*` is a wildcard."""
 
+    findings: bool = True
+    """Search statistics and records for problems every ten minutes, in one of all processes."""
+
     trace_url: str = ""
     """URL of a trace in its viewer, with `{trace_id}` in it."""
 

@@ -245,11 +245,12 @@ class Recorder:
 
 def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
     """Yield the enabled sinks, in the order in which they get a batch."""
+    from sqllogs.findings import schedule as findings
     from sqllogs.metrics import sink as metrics
     from sqllogs.otel import otlp, spans
     from sqllogs.pipeline import slow_log
 
-    for make in (slow_log.make, metrics.make, spans.make, otlp.make):
+    for make in (slow_log.make, metrics.make, spans.make, otlp.make, findings.make):
         sink = make(settings)
         if sink is not None:
             yield sink

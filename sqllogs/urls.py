@@ -38,6 +38,7 @@ urlpatterns = [
     _path("traces/<str:trace_id>/", "TraceView", name="trace"),
     _path("repeats/", "RepeatsView", name="repeats"),
     _path("fingerprints/<str:fingerprint>/", "FingerprintView", name="fingerprint"),
+    _path("findings/", "FindingsView", name="findings"),
     _path("events/", "EventsView", name="events"),
     _path("settings/", "SettingsView", name="settings"),
     _path("schema/", "SchemaView", name="schema"),

@@ -42,6 +42,7 @@ from sqllogs.page.status import events_page, health_page, schema_page, series_pa
 from sqllogs.page.trace import WithUnits, trace_page
 from sqllogs.read import (
     events,
+    findings,
     n_plus_one,
     parameters,
     records,
@@ -232,6 +233,19 @@ class EventsView(ReadingView):
     def read(self, request: Request) -> Any:
         parameters.refuse_unknown(request.query_params, {*self.other_parameters, FORMAT})
         return events.read_events(request._request, request.query_params)
+
+
+class FindingsView(ReadingView):
+    """Problems that the log has found, with their evidence; those that are closed or ignored by `state`."""
+
+    renderer_classes = TABLE_RENDERERS
+    other_parameters = (*findings.PARAMETERS, FIELDS, *PAGE)
+    row = findings.FindingRow
+
+    def read(self, request: Request) -> Any:
+        query = request.query_params
+        parameters.refuse_unknown(query, {*self.other_parameters, FORMAT})
+        return findings.read_findings(request._request, query, with_text=self.reader.may_read_text)
 
 
 def _parse_id(text: str, *, digits: int) -> str:

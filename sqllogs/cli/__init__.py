@@ -3,7 +3,7 @@
 They read with `sqllogs.read` in the command's thread, and print tables for people or JSON for programs.
 """
 
-from sqllogs.cli import records, ring, setup, statements, token
+from sqllogs.cli import findings, records, ring, setup, statements, token
 from sqllogs.cli.options import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -11,6 +11,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "top": statements.TOP,
     "stats": statements.STATS,
     "repeats": statements.REPEATS,
+    "findings": findings.FINDINGS,
     "tail": records.TAIL,
     "trace": records.TRACE,
     "explain": statements.EXPLAIN,

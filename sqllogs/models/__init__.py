@@ -8,6 +8,7 @@ previous release write rows without it.
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from sqllogs.models.findings import LIVE, DetectionTurn, Finding
 from sqllogs.models.ring import (
     BlockColumn,
     RecordColumns,
@@ -20,10 +21,13 @@ from sqllogs.models.ring import (
 )
 
 __all__ = (
+    "LIVE",
     "VIEW",
     "VIEW_TEXT",
     "BlockColumn",
+    "DetectionTurn",
     "Event",
+    "Finding",
     "Process",
     "RecordColumns",
     "Review",

@@ -21,7 +21,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from sqllogs import __version__, urls
 from sqllogs.api import views
 from sqllogs.models import SQLLog
-from sqllogs.read import events, n_plus_one, requests, series, statement, stats, traces
+from sqllogs.read import events, findings, n_plus_one, requests, series, statement, stats, traces
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.health import Health, SettingsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
@@ -29,7 +29,7 @@ from sqllogs.read.parameters import SOURCES, SQLLogFilter
 from sqllogs.read.series import TOP_MAX
 from sqllogs.record import RecordJSON
 
-TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time"}
+TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time", "started_at"}
 """Texts of these names are times."""
 
 # Each operation: what it answers, and the orderings it has.
@@ -44,6 +44,7 @@ ANSWERS: dict[Any, tuple[Any, Any]] = {
     views.TraceView: (traces.TraceAnswer, ()),
     views.FingerprintView: (statement.StatementAnswer, ()),
     views.SettingsView: (SettingsAnswer, ()),
+    views.FindingsView: (findings.FindingsAnswer, findings.ORDERINGS),
     views.EventsView: (events.EventsAnswer, events.ORDERINGS),
 }
 IDS = {
@@ -93,6 +94,9 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "min_elapsed_ms": (_MS, "Minimum duration of the request, milliseconds."),
     "tag": (_VALUES, "Tags given by the setting TAGS."),
     "path": (_VALUES, "A URL of the project as typed: its requests, by route and view."),
+    "finding": (_VALUES, "Kinds of findings: slower, n_plus_one, deadlock, ..."),
+    "state": (_VALUES, "States of findings, live by default: open, acknowledged and reopened; or all."),
+    "assignee": (_VALUES, "Usernames that findings are assigned to."),
     "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows per page, 100 by default."),
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),
@@ -222,7 +226,7 @@ STATUSES = {
     429: "The reader has sent more requests than READ_RATE allows; see Retry-After.",
     503: "The log cannot be read now, the read took too long, or too many long reads are running.",
 }
-NEVER_304 = (views.HealthView, views.EventsView, views.RecordDetail)
+NEVER_304 = (views.HealthView, views.EventsView, views.FindingsView, views.RecordDetail)
 
 
 def _responses(view: Any, components: dict[str, Any], example: Any) -> dict[Any, Any]:

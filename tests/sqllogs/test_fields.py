@@ -160,6 +160,7 @@ ALSO_WORDS_OF_OTHER_SUBJECTS = {
     "many",  # an argument of execute wrappers
     "in_transaction",  # an attribute of sqlite3's connections
     "pid",  # processes in health/
+    "sqlstate", "unit_id",  # patterns that findings search for
 }  # fmt: skip
 """They are not counted by name, because most modules with that word do not mean the field."""
 

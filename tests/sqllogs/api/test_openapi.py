@@ -12,7 +12,7 @@ from django.test import Client
 
 from sqllogs import urls
 from sqllogs.api import views
-from sqllogs.models import Event
+from sqllogs.models import Event, Finding
 from sqllogs.read.parameters import SQLLogFilter
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement, reader
 from tests.sqllogs.openapi import ANSWERS, IDS, PARAMETERS, document
@@ -42,6 +42,7 @@ ADDRESSES = {
     views.RepeatsView: "repeats/?to=2026-01-31T12:00:30Z",
     views.TraceView: f"traces/{UNIT['trace_id']}/?limit=1&to=2026-01-31T12:00:30Z",
     views.FingerprintView: f"fingerprints/{'f' * 16}/?to=2026-01-31T12:00:30Z&operation=SELECT",
+    views.FindingsView: "findings/",
     views.EventsView: "events/",
     views.SettingsView: "settings/",
 }
@@ -54,6 +55,19 @@ def made():
     put_statement(sql="SELECT id, name FROM shop_customer WHERE id = ? LIMIT ?", tables="shop_customer")
     put_process(BEGINNING)
     Event.objects.create(id=1, time=BEGINNING, kind="deploy", title="Release 1.4.2", tags=["1.4.2"])
+    times = {"first_seen": BEGINNING, "last_seen": BEGINNING, "started_at": BEGINNING}
+    evidence = {"times_per_unit": 25.0, "times_max": 25, "total_ms": 31.25, "trace_id": UNIT["trace_id"]}
+    named = {name: UNIT[name] for name in ("call_site", "route", "release")}
+    Finding.objects.create(
+        id=1,
+        key="k",
+        kind="n_plus_one",
+        fingerprint="f" * 16,
+        evidence=evidence,
+        occurrences=3,
+        **times,
+        **named,
+    )
     client = reader()
     examples = {view: client.get(URL + address).json() for view, address in ADDRESSES.items()}
     settings_example = examples[views.SettingsView]  # one is enough, and none changes with each new setting

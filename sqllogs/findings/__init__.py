@@ -1,0 +1,1 @@
+"""Findings: problems that the log reports by itself, with their evidence and their state."""

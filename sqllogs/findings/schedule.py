@@ -1,0 +1,70 @@
+"""Run the search for findings in a thread of its own, in one process at a time.
+
+The writer's rounds only look at the clock. Nothing of the search reaches the application: its queries are
+muted, its faults are counted and logged once a minute.
+"""
+
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from sqllogs import conf, guard, threads
+from sqllogs.conf import Conf
+from sqllogs.context import muted, untraced
+from sqllogs.record import Batch, WriterStatus
+
+if TYPE_CHECKING:
+    from sqllogs.models import Finding
+
+INTERVAL_S = 600
+"""At most this often one of all processes searches."""
+
+
+class Schedule:
+    """A sink that gets no records, only the rounds of the writer."""
+
+    def __init__(self) -> None:
+        self._thread: threads.RunningThread | None = None
+        # Not at the start of a process: commands end before, and all workers start at the same moment.
+        self._due_at_s = time.monotonic() + INTERVAL_S * random.uniform(0.1, 1.0)  # noqa: S311
+
+    def add(self, batch: Batch) -> None:
+        pass
+
+    def close(self, timeout_s: float) -> None:
+        pass  # a search that is under way is repeated by the next process
+
+    def set_status(self, status: WriterStatus) -> None:
+        if time.monotonic() < self._due_at_s or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._due_at_s = time.monotonic() + INTERVAL_S * random.uniform(0.8, 1.2)  # noqa: S311
+        self._thread = threads.start(_search, "sqllogs-findings")
+
+
+def make(settings: Conf) -> Schedule | None:
+    return Schedule() if settings.findings else None
+
+
+def _search() -> None:
+    try:
+        search()
+    except Exception as exc:
+        guard.fault("findings", exc)
+    finally:
+        connections[conf.load().database].close()
+
+
+def search(*, at_once: bool = False) -> "list[Finding] | None":
+    """Search if it is this process's turn; return the findings that are new or reopened, None if not.
+
+    With `at_once` the turn is taken whoever has had it. Raise database errors.
+    """
+    from sqllogs.findings.detection import detect, take_turn  # imports the readers, which few processes need
+
+    now = datetime.now(UTC)
+    with muted(), untraced():
+        turn = take_turn(now, 0 if at_once else INTERVAL_S)
+        return None if turn is None else detect(turn, now)

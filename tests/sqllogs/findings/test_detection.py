@@ -1,0 +1,198 @@
+"""Evidence in statistics and ring becomes findings: by command, by API, in one process at a time."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from sqllogs import guard
+from sqllogs.conf import Conf
+from sqllogs.findings import schedule
+from sqllogs.findings.detection import detect, take_turn
+from sqllogs.models import DetectionTurn, Finding, Statement
+from tests.sqllogs.factories import BEGINNING, put, put_statement, put_statistics, reader
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+UNIT = {"unit_id": "b" * 16, "trace_id": "a" * 32, "route": "orders/", "call_site": "shop/views.py:42 orders"}
+LIST = "SELECT a FROM shop_order WHERE b = ?"
+
+
+def search():
+    now = datetime.now(UTC)
+    return {one.kind: one for one in detect(take_turn(now, 0), now)}
+
+
+def findings(*arguments):
+    out = StringIO()
+    call_command("sqllogs", "findings", "--json", *arguments, stdout=out)
+    return json.loads(out.getvalue())["results"]
+
+
+def test_repetition_becomes_one_finding_however_often_it_is_searched():
+    put_statement(sql="SELECT a FROM shop_customer WHERE id = ?", tables="shop_customer")
+    put(*[UNIT] * 6)
+    found = search()
+    assert found["n_plus_one"].evidence["times_max"] == 6
+    assert search() == {}
+    assert Finding.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("vendor", "sqlstate", "sql", "kind"),
+    [
+        ("postgresql", "40P01", "UPDATE a SET b = ?", "deadlock"),
+        ("mysql", "40001", "UPDATE a SET b = ?", "deadlock"),
+        ("postgresql", "40001", "UPDATE a SET b = ?", "serialization"),
+        ("postgresql", "55P03", "SELECT a FROM b FOR UPDATE", "lock_timeout"),
+        ("postgresql", "55P03", "SELECT a FROM b FOR UPDATE NOWAIT", None),  # it asked not to wait
+        ("postgresql", "23505", "INSERT INTO a VALUES (?)", None),
+    ],
+)
+def test_failures_are_found_by_sqlstate(vendor, sqlstate, sql, kind):
+    put_statement(sql=sql)
+    put(UNIT | {"vendor": vendor, "sqlstate": sqlstate, "error": "OperationalError"})
+    assert list(search()) == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "kind", "is_found"),
+    [
+        (LIST, 5000, "request", True),
+        (f"{LIST} LIMIT ?", 5000, "request", False),
+        (LIST, 900, "request", False),
+        (LIST, 5000, "command", False),  # reads all on purpose
+    ],
+)
+def test_large_result_without_limit_is_unbounded(sql, rows, kind, is_found):
+    put_statement(sql=sql, tables="shop_order")
+    put(UNIT | {"rows": rows, "kind": kind}, UNIT | {"rows": 3})
+    assert ("unbounded" in search()) is is_found
+
+
+@pytest.mark.parametrize(
+    ("listed", "is_found"),
+    [
+        (f"{LIST} ORDER BY a DESC", True),
+        (f"{LIST} ORDER BY a DESC LIMIT ?", False),  # a page
+        ("SELECT a FROM shop_order WHERE c = ?", False),  # other rows
+    ],
+)
+def test_count_of_what_is_read_anyway_is_found(listed, is_found):
+    put_statement("c" * 16, "SELECT COUNT(*) AS __count FROM shop_order WHERE b = ?", tables="shop_order")
+    put_statement("d" * 16, listed, tables="shop_order")
+    put(UNIT | {"fingerprint": "c" * 16}, UNIT | {"fingerprint": "d" * 16})
+    found = search()
+    assert ("count_and_list" in found) is is_found
+    if is_found:
+        assert found["count_and_list"].fingerprint == "c" * 16
+
+
+def hours_of(hour, **changes):
+    """Return an hour of a statement of 10 ms."""
+    time = BEGINNING + timedelta(hours=hour)
+    return [{"time": time, "duration_ms": 9.0 + number / 10, **changes} for number in range(30)]
+
+
+def test_slower_statement_more_errors_and_rows_are_found_with_their_figures():
+    usual = [call for hour in range(-24 * 8, -6) for call in hours_of(hour, rows=10)]
+    last = [call for hour in range(-6, 0) for call in hours_of(hour, rows=200, error="OperationalError")]
+    slower = [call | {"duration_ms": call["duration_ms"] * 3} for call in last]
+    put_statistics(*usual, *slower, {"time": BEGINNING, "duration_ms": 1.0, "fingerprint": "1" * 16})
+    found = search()
+    slower = found["slower"]
+    assert slower.evidence["times"] == pytest.approx(3, rel=0.1)
+    assert slower.evidence["mean_ms_before"] == pytest.approx(10.45, rel=0.05)
+    assert slower.evidence["mean_ms_after"] == pytest.approx(31.4, rel=0.05)
+    assert found["more_errors"].evidence["errors"] == 180
+    assert found["more_rows"].evidence["rows_per_call"] == 200
+    assert search() == {}  # the same hours are judged once
+
+
+def test_slowdown_of_all_statements_is_one_finding():
+    calls = []
+    for number in range(6):
+        for hour in range(-24 * 8, 7):
+            times = 3 if hour >= 0 and hour < 6 else 1
+            calls += [
+                one | {"fingerprint": f"{number:016x}", "duration_ms": one["duration_ms"] * times}
+                for one in hours_of(hour)[:8]
+            ]
+    put_statistics(*calls)
+    assert list(search()) == ["all_slower"]
+
+
+def test_new_expensive_statement_is_found():
+    time = BEGINNING + timedelta(hours=5)
+    put_statement("e" * 16)
+    Statement.objects.update(first_seen=time)
+    put_statistics(
+        *[call for hour in range(-24, 7) for call in hours_of(hour)],
+        *[{"time": time, "fingerprint": "e" * 16, "duration_ms": 900.0}] * 30,
+    )
+    found = search()
+    assert list(found) == ["new"]
+    assert found["new"].evidence["load_percent"] > 90
+
+
+def test_one_process_at_a_time_takes_its_turn():
+    now = datetime.now(UTC)
+    assert take_turn(now, 600) is not None
+    assert take_turn(now + timedelta(seconds=599), 600) is None
+    assert take_turn(now + timedelta(seconds=601), 600) is not None
+    DetectionTurn.objects.update(taken_at=int(now.timestamp()) + 86_400)  # by a clock that is ahead
+    assert take_turn(now, 600) is not None
+
+
+def test_schedule_searches_in_its_thread_only_when_it_is_due(monkeypatch):
+    started = []
+    monkeypatch.setattr(schedule.threads, "start", lambda target, name: started.append(name))
+    one = schedule.make(Conf())
+    one.set_status(None)
+    assert started == []
+    one._due_at_s = 0.0
+    one.set_status(None)
+    one.set_status(None)
+    assert started == ["sqllogs-findings"]
+    assert schedule.make(Conf(findings=False)) is None
+
+
+def test_fault_of_the_search_is_counted_and_not_raised(monkeypatch):
+    monkeypatch.setattr(schedule, "search", lambda: 1 / 0)
+    before = guard.faults["findings"]
+    schedule._search()
+    assert guard.faults["findings"] == before + 1
+
+
+def test_command_searches_lists_and_decides():
+    put_statement(sql="SELECT a FROM shop_customer WHERE id = ?", tables="shop_customer")
+    put(*[UNIT] * 6)
+    (row,) = findings("--detect")
+    assert (row["kind"], row["call_site"]) == ("n_plus_one", UNIT["call_site"])
+    assert row["summary"] == "Sent 6.0 times in one request or task."
+    with pytest.raises(CommandError, match="--note"):
+        call_command("sqllogs", "findings", "--ignore", str(row["id"]))
+    call_command("sqllogs", "findings", "--ignore", str(row["id"]), "--note", "known", "--days", "3")
+    assert findings() == []
+    assert [one["state"] for one in findings("--state", "all")] == ["ignored"]
+    out = StringIO()
+    call_command("sqllogs", "findings", "--state", "all", stdout=out)
+    assert "n_plus_one" in out.getvalue()
+
+
+def test_api_filters_findings_and_hides_texts():
+    put_statement(sql="SELECT a FROM shop_customer WHERE id = ?", tables="shop_customer")
+    put(*[UNIT] * 6)
+    search()
+    client = reader()
+    (row,) = client.get("/sql-logs/findings/").json()["results"]
+    assert (row["route"], row["trace_id"], row["state"]) == ("orders/", "a" * 32, "open")
+    for query, count in (
+        ("finding=n_plus_one", 1),
+        ("finding=slower", 0),
+        ("state=closed", 0),
+        ("route=x", 0),
+    ):
+        assert client.get(f"/sql-logs/findings/?{query}").json()["count"] == count
+    assert client.get("/sql-logs/findings/?colour=red").status_code == 400
