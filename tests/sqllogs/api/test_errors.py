@@ -6,7 +6,7 @@ import pytest
 from django.test import Client, RequestFactory
 
 from sqllogs import guard, urls
-from sqllogs.api import errors, tokens
+from sqllogs.api import responses, tokens
 from sqllogs.api.views import RecordList
 from sqllogs.read.pagination import PARAMETERS
 from sqllogs.read.parameters import SQLLogFilter
@@ -258,7 +258,7 @@ def test_no_malformed_parameter_is_more_than_a_400(ring_alias):
     patterns = urls.urlpatterns + urls.urlpatterns[:1] * len(urls.urlpatterns)
     chooser = random.Random(3)
     answered = {200: 0, 400: 0, 404: 0}
-    for _ in range(2_500):
+    for _ in range(1_000):
         query = malformed(chooser)
         request = RequestFactory(headers=authorization).get(URL, QUERY_STRING=query)
         pattern = chooser.choice(patterns)
@@ -266,8 +266,8 @@ def test_no_malformed_parameter_is_more_than_a_400(ring_alias):
         answer = pattern.callback(request, **arguments).render()
         assert answer.status_code in answered, query
         answered[answer.status_code] += 1
-    assert answered[200] > 200
-    assert answered[400] > 1_000
+    assert answered[200] > 80
+    assert answered[400] > 400
 
 
 @both_databases
@@ -286,8 +286,8 @@ def test_reason_of_an_error_is_its_message(path, reason):
     assert found.startswith(reason)
     assert found.isascii()
     assert found.isprintable()
-    assert len(found) <= errors.REASON_MAX
+    assert len(found) <= responses.REASON_MAX
 
 
 def test_reason_that_would_be_unreadable_is_the_standard_one():
-    assert errors._reason("Bad Request", "\u0437\u0430\u043f\u0440\u043e\u0441", None) == "Bad Request"
+    assert responses._reason("Bad Request", "\u0437\u0430\u043f\u0440\u043e\u0441", None) == "Bad Request"

@@ -16,7 +16,9 @@ from sqllogs.storage.sqlite import SQLiteStore
 from tests.servers import ROOT
 
 PROCESSES = 4
-ROUNDS, QUERIES = 40, 150
+QUERIES = 150
+ROUNDS, ROUNDS_WHILE_RESIZED = 12, 24
+"""Enough to wrap the ring seven times; and to write until the ring has been resized and emptied thrice."""
 CAPACITY_ROWS = 1_000
 TIMEOUT_S = 300
 
@@ -62,9 +64,9 @@ def ring_alias(ring_alias, settings):
 
 
 @contextmanager
-def writing(ring_database):
+def writing(ring_database, rounds):
     """Let the processes write for the time of a block and to their end; fail with what went wrong in them."""
-    argument = json.dumps([ring_database, CAPACITY_ROWS, ROUNDS, QUERIES], default=str)
+    argument = json.dumps([ring_database, CAPACITY_ROWS, rounds, QUERIES], default=str)
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", WRITE, argument],
@@ -90,30 +92,30 @@ def writing(ring_database):
     assert output == [("[{}, 0]\n", "")] * PROCESSES
 
 
-def assert_exact(ring_alias, capacity):
+def assert_exact(ring_alias, capacity, rounds):
     """The ring holds its newest rows, each in its slot, and every process has stored what it captured."""
     rows = list(SQLLog.objects.using(ring_alias).order_by("seq").values_list("seq", "slot"))
     last = RingHead.objects.using(ring_alias).get().seq
     assert [seq for seq, _ in rows] == list(range(last - capacity + 1, last + 1))
     assert all(slot == seq % capacity for seq, slot in rows)
-    written = PROCESSES * ROUNDS * QUERIES
+    written = PROCESSES * rounds * QUERIES
     accounts = Process.objects.using(ring_alias).values_list("captured", "stored", "dropped", "queued")
-    assert list(accounts) == [(ROUNDS * QUERIES, ROUNDS * QUERIES, {}, 0)] * PROCESSES
+    assert list(accounts) == [(rounds * QUERIES, rounds * QUERIES, {}, 0)] * PROCESSES
     assert last == written
 
 
 def test_ring_wrapped_by_four_processes_holds_exactly_the_newest(ring_alias, ring_database):
-    with writing(ring_database):
+    with writing(ring_database, ROUNDS):
         pass
-    assert_exact(ring_alias, CAPACITY_ROWS)
+    assert_exact(ring_alias, CAPACITY_ROWS, ROUNDS)
 
 
 def test_ring_is_resized_and_emptied_while_four_processes_write(ring_alias, ring_database):
-    with writing(ring_database):
+    with writing(ring_database, ROUNDS_WHILE_RESIZED):
         for capacity in (300, 1_700, 600):
             list(resize(capacity))
             list(clear())
-    assert_exact(ring_alias, 600)
+    assert_exact(ring_alias, 600, ROUNDS_WHILE_RESIZED)
 
 
 @pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
