@@ -172,7 +172,7 @@ def label(name: str, title: str, about: str, series: str) -> dashboard.QueryVari
 
 
 def view() -> dashboard.QueryVariable:
-    about = "Name of the URL pattern, as metrics have it."
+    about = "Name of the URL pattern in django-prometheus, as metrics have it."
     return label("view", "View", about, f"{RESPONSES}{{{VIEWS}}}")
 
 
