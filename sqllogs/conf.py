@@ -97,6 +97,15 @@ class Conf:
     findings: bool = True
     """Search statistics and records for problems every ten minutes, in one of all processes."""
 
+    findings_webhook: str = ""
+    """URL to which new and reopened findings are posted, at most every 15 minutes. Empty posts none."""
+
+    findings_webhook_format: str = "json"
+    """`json`, or `slack` for what Slack and Mattermost accept."""
+
+    findings_email: list[str] | tuple[str, ...] = ()
+    """Addresses to which findings are sent by Django's e-mail, at most every 15 minutes."""
+
     trace_url: str = ""
     """URL of a trace in its viewer, with `{trace_id}` in it."""
 
@@ -182,6 +191,8 @@ _SOURCE_URL_PART = r"(?:[^{}\s]|\{(?:path|line|release)\})*"
 # A scheme that runs what follows it would run a path of the application in the reader's browser.
 _SOURCE_URL_START = r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*://"
 _PATTERNS: dict[str, tuple[str, Promise]] = {
+    "FINDINGS_WEBHOOK": (r"(https?://\S+)?", _("Must be empty, or a URL with http or https.")),
+    "FINDINGS_WEBHOOK_FORMAT": (r"json|slack", _("Must be json or slack.")),
     "SERVER_TIMING": (r"(staff|all)?", _("Must be empty, `staff` or `all`.")),
     "SOURCE_URL": (
         rf"({_SOURCE_URL_START}{_SOURCE_URL_PART}\{{path\}}{_SOURCE_URL_PART})?",

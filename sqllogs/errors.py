@@ -43,3 +43,7 @@ class ForbiddenParameterError(ParameterError):
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(field, message, code="permission_denied")
+
+
+class NotificationError(SQLLogsError):
+    """Raised when findings could not be sent to a receiver; they are sent later."""

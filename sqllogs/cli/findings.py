@@ -13,11 +13,13 @@ from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from sqllogs import conf
 from sqllogs.cli import options as shared
 from sqllogs.cli.options import Subcommand
 from sqllogs.cli.table import Screen, TextColumn, TextTable, printable
 from sqllogs.findings import schedule
 from sqllogs.findings.causes import decide
+from sqllogs.findings.notifications import send_test
 from sqllogs.models import Finding
 from sqllogs.read.findings import DEFAULT_ORDERING, FindingRow, FindingsAnswer, read_findings
 
@@ -28,6 +30,9 @@ PARAMETERS = ("finding", "state", "fingerprint", "route", "release", "assignee")
 
 def _add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--detect", action="store_true", help=_("search for problems first"))
+    parser.add_argument(
+        "--test-notifications", action="store_true", help=_("send a test message to webhook and e-mail")
+    )
     parser.add_argument("--finding", default="", metavar="KIND", help=_("kinds, separated by commas"))
     parser.add_argument("--state", default="", help=_("states, or all [open, acknowledged, reopened]"))
     parser.add_argument("--fingerprint", default="", help=_("statements' fingerprints"))
@@ -53,6 +58,12 @@ def _add_arguments(parser: CommandParser) -> None:
 
 def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
+    if options["test_notifications"]:
+        names = send_test(conf.load())
+        screen.line(
+            _("Sent: %(names)s.") % {"names": ", ".join(names)} if names else _("No receiver is set.")
+        )
+        return
     if _decide(options):
         return
     if options["detect"]:

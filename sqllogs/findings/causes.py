@@ -78,6 +78,7 @@ def _merge(finding: Finding | None, one: Evidence, events: list[Event], now: dat
         if state == Finding.State.REOPENED:
             _describe(finding, one, events)
         finding.state, finding.closed_at, finding.ignored_until = state, None, None
+        finding.notified_at = finding.mailed_at = None
     finding.evidence = dict(one.figures)
     finding.route = one.route or finding.route
     finding.last_seen = max(one.seen_at, finding.last_seen or one.seen_at)

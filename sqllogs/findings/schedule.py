@@ -63,8 +63,13 @@ def search(*, at_once: bool = False) -> "list[Finding] | None":
     With `at_once` the turn is taken whoever has had it. Raise database errors.
     """
     from sqllogs.findings.detection import detect, take_turn  # imports the readers, which few processes need
+    from sqllogs.findings.notifications import notify
 
     now = datetime.now(UTC)
     with muted(), untraced():
         turn = take_turn(now, 0 if at_once else INTERVAL_S)
-        return None if turn is None else detect(turn, now)
+        if turn is None:
+            return None
+        found = detect(turn, now)
+        notify(conf.load(), now)
+        return found

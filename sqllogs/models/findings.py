@@ -63,8 +63,9 @@ class Finding(models.Model):
     note = models.TextField(blank=True)
     closed_at = UTCDateTimeField(null=True, help_text=_("When it closed, UTC."))
     notified_at = UTCDateTimeField(
-        null=True, help_text=_("When it was last sent to the receivers of notifications, UTC.")
+        null=True, help_text=_("When it was posted to the webhook since it was opened, UTC.")
     )
+    mailed_at = UTCDateTimeField(null=True, help_text=_("When it was sent by e-mail since then, UTC."))
 
     class Meta:
         default_permissions = ()

@@ -230,6 +230,10 @@ class SettingsAnswer:
     results: list[SettingRow]
 
 
+SECRET = frozenset(["FINDINGS_WEBHOOK"])
+"""The address of a webhook lets anyone post to it."""
+
+
 def effective_settings() -> SettingsAnswer:
     given = getattr(settings, "SQLLOGS", {})
     used, defaults = conf.load(), conf.Conf()
@@ -240,7 +244,7 @@ def effective_settings() -> SettingsAnswer:
         rows.append(
             SettingRow(
                 name=key,
-                value=_without_password(value),
+                value=_without_password(value) if key not in SECRET or not value else "***",
                 default=_without_password(default),
                 is_default=value == default,
                 problem=None if problem is None else str(problem),

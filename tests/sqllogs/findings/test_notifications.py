@@ -1,0 +1,152 @@
+"""Messages about findings: few, complete, and late rather than lost, to a real HTTP receiver."""
+
+import json
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
+from threading import Thread
+
+import pytest
+from django.core import mail
+from django.core.management import CommandError, call_command
+
+from sqllogs import guard
+from sqllogs.conf import Conf, find_problem
+from sqllogs.findings.causes import Evidence, merge
+from sqllogs.findings.notifications import COOLDOWN, LISTED_MAX, notify
+from sqllogs.models import Finding
+from tests.ports import free_port
+from tests.sqllogs.factories import BEGINNING, reader
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
+
+class Receiving(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextmanager
+def receiver(port, status=200):
+    server = HTTPServer(("127.0.0.1", port), Receiving)
+    server.received, server.status = [], status
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.received
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+def webhook(port, **settings):
+    return Conf(findings_webhook=f"http://127.0.0.1:{port}/", **settings)
+
+
+def found(count, after=timedelta()):
+    now = BEGINNING + after
+    sites = [f"a.py:{after.seconds + number} f" for number in range(count)]
+    figures = {"times_per_unit": 9.0}
+    plain = {"kind": "n_plus_one", "figures": figures, "started_at": now, "seen_at": now}
+    merge([Evidence(call_site=site, **plain) for site in sites], now)
+
+
+def test_storm_of_findings_is_one_message_that_counts_them(port):
+    found(500)
+    with receiver(port) as received:
+        assert notify(webhook(port), BEGINNING) == 1
+    (message,) = received
+    assert (message["count"], len(message["findings"])) == (500, LISTED_MAX)
+    assert message["findings"][0]["summary"] == "Sent 9.0 times in one request or task."
+    assert message["text"].endswith(f"and {500 - LISTED_MAX} more: manage.py sqllogs findings")
+
+
+def test_storm_of_an_hour_sends_at_most_five_messages(port):
+    with receiver(port) as received:
+        for minute in range(0, 60, 2):
+            found(17, timedelta(minutes=minute))
+            notify(webhook(port), BEGINNING + timedelta(minutes=minute))
+        notify(webhook(port), BEGINNING + timedelta(minutes=60) + COOLDOWN)
+    assert len(received) <= 5
+    assert sum(message["count"] for message in received) == Finding.objects.count() == 30 * 17
+
+
+def test_slack_gets_text_alone(port):
+    found(1)
+    with receiver(port) as received:
+        notify(webhook(port, findings_webhook_format="slack"), BEGINNING)
+    assert received == [{"text": received[0]["text"]}]
+    assert "SQL log: 1 finding\n#" in received[0]["text"]
+
+
+@pytest.mark.parametrize("status", [None, 500])
+def test_receiver_that_is_down_gets_everything_later(port, status):
+    found(3)
+    before = guard.faults["findings webhook"]
+    if status is None:
+        assert notify(webhook(port), BEGINNING) == 0
+    else:
+        with receiver(port, status):
+            assert notify(webhook(port), BEGINNING) == 0
+    assert guard.faults["findings webhook"] == before + 1
+    with receiver(port) as received:
+        assert notify(webhook(port), BEGINNING + timedelta(minutes=10)) == 1
+        assert notify(webhook(port), BEGINNING + timedelta(hours=2)) == 0
+    assert [message["count"] for message in received] == [3]
+
+
+def test_reopened_finding_is_sent_again_and_an_ignored_one_is_not(port):
+    found(2)
+    with receiver(port) as received:
+        notify(webhook(port), BEGINNING)
+        Finding.objects.filter(pk=Finding.objects.first().pk).update(state="closed")
+        found(2)
+        notify(webhook(port), BEGINNING + timedelta(hours=1))
+        Finding.objects.update(state="ignored", notified_at=None)
+        notify(webhook(port), BEGINNING + timedelta(hours=2))
+    assert [message["count"] for message in received] == [2, 1]
+
+
+def test_mail_goes_through_django_and_has_its_own_pace(port):
+    found(1)
+    settings = Conf(findings_email=["ops@example.com"], findings_webhook=f"http://127.0.0.1:{port}/")
+    assert notify(settings, BEGINNING) == 1  # the webhook is down
+    (message,) = mail.outbox
+    assert (message.subject, message.to) == ("SQL log: 1 finding", ["ops@example.com"])
+    assert "Sent 9.0 times in one request or task." in message.body
+
+
+def test_command_sends_a_test_message(port, settings):
+    out = StringIO()
+    settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS_WEBHOOK": f"http://127.0.0.1:{port}/"}
+    with receiver(port) as received:
+        call_command("sqllogs", "findings", "--test-notifications", stdout=out)
+    assert (out.getvalue(), received[0]["text"]) == ("Sent: webhook.\n", "SQL log: test message")
+    with pytest.raises(CommandError, match="webhook"):
+        call_command("sqllogs", "findings", "--test-notifications")
+
+
+def test_settings_of_receivers_are_checked():
+    assert find_problem("FINDINGS_WEBHOOK", "file:///etc/passwd") is not None
+    assert find_problem("FINDINGS_WEBHOOK_FORMAT", "xml") is not None
+    assert find_problem("FINDINGS_WEBHOOK", "https://example.com/hook") is None
+
+
+def test_address_of_the_webhook_is_not_shown_by_the_api(settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS_WEBHOOK": "https://example.com/services/T0/secret"}
+    body = reader().get("/sql-logs/settings/").json()
+    shown = {row["name"]: row["value"] for row in body["results"]}
+    assert shown["FINDINGS_WEBHOOK"] == "***"
+    assert "secret" not in str(body)
