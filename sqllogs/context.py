@@ -31,7 +31,8 @@ class UnitOfWork:
     __slots__ = (
         "connect_ns", "connections", "counts", "duration_ns", "ended", "exception", "failed", "is_streamed",
         "kind", "method", "muted", "parent_id", "request", "request_id", "response_bytes", "route", "row",
-        "sampled", "span_id", "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "view",
+        "sampled", "scheme", "span_id", "started_ns", "status", "tags", "time_ns", "trace_id", "url_name",
+        "view",
     )  # fmt: skip
 
     repeats_allowed = False
@@ -63,6 +64,7 @@ class UnitOfWork:
         self.method = method
         self.status: int | None = None
         self.request_id = request_id
+        self.scheme = "http"
         self.request: Any = None
         """The HttpRequest until it is answered, so that its resolver_match can be read late."""
         self.counts: Any = None
@@ -104,6 +106,9 @@ class UnitOfWork:
         self.route, self.view = self.destination()
         match = getattr(self.request, "resolver_match", None)
         self.url_name = match.view_name if match else self.url_name
+        scope = getattr(self.request, "scope", None) or {}
+        environ = getattr(self.request, "environ", None) or {}
+        self.scheme = scope.get("scheme") or environ.get("wsgi.url_scheme") or "http"
         self.request = None
         self.ended = True
 

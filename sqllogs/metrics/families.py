@@ -9,6 +9,10 @@ SQL_BUCKETS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
+DB_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+"""Those of OpenTelemetry's conventions; each is one of SQL_BUCKETS_S too."""
+HTTP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Those of OpenTelemetry's conventions."""
 COUNT_BUCKETS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 JOB_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 
@@ -33,6 +37,74 @@ QUERY_ROWS = Family(
     help="Rows that SQL statements returned or changed, where the driver reports it.",
     labels=("alias", "operation"),
     fixed=1,
+)
+DB_OPERATION_DURATION = Family(
+    name="db_client_operation_duration_seconds",
+    kind="histogram",
+    help="Duration of SQL statements, by OpenTelemetry's conventions.",
+    labels=("db_system_name", "db_namespace", "db_response_status_code", "error_type"),
+    fixed=2,
+    buckets=DB_BUCKETS_S,
+)
+CONNECTION_CREATE = Family(
+    name="db_client_connection_create_time_seconds",
+    kind="histogram",
+    help="Time to open a connection, by alias; of at most 1,000 connections between two flushes.",
+    labels=("db_client_connection_pool_name",),
+    buckets=DB_BUCKETS_S,
+)
+CONNECTION_WAIT = Family(
+    name="db_client_connection_wait_time_seconds",
+    kind="histogram",
+    help="Time to get a connection from a pool; of at most 1,000 connections between two flushes.",
+    labels=("db_client_connection_pool_name",),
+    buckets=DB_BUCKETS_S,
+)
+CONNECTION_COUNT = Family(
+    name="db_client_connection_count",
+    kind="sum",
+    help="Connections of psycopg's pools, used or idle.",
+    labels=("db_client_connection_pool_name", "db_client_connection_state"),
+)
+CONNECTION_MAX = Family(
+    name="db_client_connection_max",
+    kind="sum",
+    help="Maximum number of connections of psycopg's pools.",
+    labels=("db_client_connection_pool_name",),
+)
+CONNECTION_PENDING = Family(
+    name="db_client_connection_pending_requests",
+    kind="sum",
+    help="Threads and tasks that wait for a connection of a pool.",
+    labels=("db_client_connection_pool_name",),
+)
+CONNECTION_TIMEOUTS = Family(
+    name="db_client_connection_timeouts",
+    kind="counter",
+    help="Attempts to get a connection from a pool that failed.",
+    labels=("db_client_connection_pool_name",),
+)
+REQUEST_DURATION = Family(
+    name="sqllogs_request_duration_seconds",
+    kind="histogram",
+    help="Duration of requests, until the last byte of a streamed response.",
+    labels=("view", "route"),
+    buckets=HTTP_BUCKETS_S,
+)
+REQUEST_ERRORS = Family(
+    name="sqllogs_request_errors",
+    kind="counter",
+    help="Requests that failed, by class of exception, or status if none is known.",
+    labels=("view", "route", "error"),
+    fixed=1,
+)
+HTTP_DURATION = Family(
+    name="http_server_request_duration_seconds",
+    kind="histogram",
+    help="Duration of requests, by OpenTelemetry's conventions.",
+    labels=("http_request_method", "url_scheme", "http_response_status_code", "error_type", "http_route"),
+    fixed=3,
+    buckets=HTTP_BUCKETS_S,
 )
 REQUEST_QUERIES = Family(
     name="sqllogs_request_queries",
@@ -125,6 +197,8 @@ FLUSH = Family(
 )
 
 OWN = (
+    DB_OPERATION_DURATION, CONNECTION_CREATE, CONNECTION_WAIT, CONNECTION_COUNT, CONNECTION_MAX,
+    CONNECTION_PENDING, CONNECTION_TIMEOUTS, REQUEST_DURATION, REQUEST_ERRORS, HTTP_DURATION,
     QUERY_DURATION, QUERY_ERRORS, QUERY_ROWS, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING,
     JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
     CAPTURED, STORED, SAMPLED_OUT, DROPPED, UNITS_DROPPED, EXPORTED, FAULTS,

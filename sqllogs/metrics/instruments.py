@@ -7,6 +7,7 @@ writer's thread; needs neither django-prometheus nor DRF.
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable
 from functools import cache, cached_property, wraps
 from importlib.util import find_spec
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 _tallies: dict[tuple[str, str, str], Tally] = {}
 
+CONNECTS_MAX = 1_000
+connects: deque[tuple[str, bool, int]] = deque(maxlen=CONNECTS_MAX)
+"""Alias, whether from a pool, and nanoseconds of connections since the writer looked; the newest ones."""
+
 
 def install_connection_counts(wake: Callable[[], None]) -> None:
     """Wrap connect(); call `wake` after a failure, because no query follows that would wake the writer."""
@@ -38,7 +43,10 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
         _add("DB_CONNECTIONS", self)
         started_ns = perf_counter_ns()
         try:
-            return original(self)
+            made = original(self)
+            pooled = bool(self.settings_dict.get("OPTIONS", {}).get("pool"))
+            connects.append((self.alias, pooled, perf_counter_ns() - started_ns))
+            return made
         except Exception:
             _add("DB_CONNECTION_ERRORS", self)
             wake()

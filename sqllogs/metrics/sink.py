@@ -5,6 +5,7 @@ values to the file of this process; `sqllogs.metrics.collector` adds up the file
 """
 
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,15 @@ from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import families, instruments, multiprocess, values
 from sqllogs.metrics.open_requests import OpenRequests
-from sqllogs.metrics.values import Exemplar, Histogram, MetricValues
+from sqllogs.metrics.requests import count_connects, count_request, pools, set_pools
+from sqllogs.metrics.values import Exemplar, Histogram, MetricValues, ObservationContext
+from sqllogs.otel.attributes import SYSTEMS, database_attributes
 from sqllogs.record import YIELD_ROWS, Batch, ProcessCounts, Record, WriterStatus
 from sqllogs.sql.n_plus_one import Rules
 from sqllogs.sql.normalize import ScannedStatement
 
+COARSER = [bisect_left(families.DB_BUCKETS_S, edge) for edge in (*families.SQL_BUCKETS_S, float("inf"))]
+"""By bucket of SQL_BUCKETS_S, the one of DB_BUCKETS_S that contains it."""
 PUBLISH_S = 1.0
 PORTION_ROWS = 3 * YIELD_ROWS
 """Records counted between two yields of the GIL, which takes no longer than resolving `YIELD_ROWS`."""
@@ -32,6 +37,8 @@ class MetricsSink:
         self._with_django_db = with_django_db
         self._values = MetricValues(families.OWN + families.DJANGO_DB * with_django_db)
         self._requests = OpenRequests(self._values, Rules(conf))
+        self._systems: dict[tuple[str, str], tuple[str, str]] = {}
+        """By alias and vendor."""
         self._path: Path | None = None
         self._is_changed = False
         self._published_s = 0.0
@@ -51,7 +58,10 @@ class MetricsSink:
                 time.sleep(0)  # as the resolver does, for the application's threads
             portion = slice(start, start + PORTION_ROWS)
             self._count(batch.records[portion], batch.units[portion], batch.statements)
-        self._is_changed |= bool(batch.records)
+        for ended in batch.ended:
+            if ended.kind == "request":
+                count_request(self._values, ended)
+        self._is_changed |= bool(batch.records or batch.ended)
 
     def set_status(self, status: WriterStatus) -> None:
         self._open_file()
@@ -84,21 +94,58 @@ class MetricsSink:
             by_operation[record.alias, record.vendor, operation].append(record)
             by_unit[unit].append(record)
         for (alias, vendor, operation), group in by_operation.items():
-            self._count_queries((alias, operation), group)
+            self._count_queries((alias, operation), self._system(alias, vendor), group)
             if self._with_django_db:
                 self._count_django_db((alias, vendor), group)
         for unit, group in by_unit.items():
             if unit is not None:
                 self._count_unit(unit, group, statements)
 
-    def _count_queries(self, labels: tuple[str, str], records: list[Record]) -> None:
-        _observe(self._values.histogram(families.QUERY_DURATION, labels), records)
+    def _system(self, alias: str, vendor: str) -> tuple[str, str]:
+        """Return the labels of a database by OpenTelemetry's conventions."""
+        found = self._systems.get((alias, vendor))
+        if found is None:
+            namespace = str(database_attributes(alias).get("db.namespace", ""))
+            found = self._systems[alias, vendor] = SYSTEMS.get(vendor, vendor), namespace
+        return found
+
+    def _count_queries(self, labels: tuple[str, str], system: tuple[str, str], records: list[Record]) -> None:
+        durations = self._values.histogram(families.QUERY_DURATION, labels)
+        before, sum_before = durations.counts.copy(), durations.sum
+        newest = _observe(durations, records)
+        added = [now - then for now, then in zip(durations.counts, before, strict=True)]
+        self._count_operations(system, records, added, durations.sum - sum_before, newest)
         if rows := sum(record.rows for record in records if record.rows):
             self._values.add(families.QUERY_ROWS, labels, rows)
         for record in records:
             if record.error is not None:
                 by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
                 self._values.add(families.QUERY_ERRORS, by_error, 1)
+
+    def _count_operations(
+        self,
+        system: tuple[str, str],
+        records: list[Record],
+        added: list[int],
+        added_s: float,
+        newest: dict[int, Exemplar],
+    ) -> None:
+        """Add what `QUERY_DURATION` has got to the metric of the conventions, whose buckets are wider."""
+        for record in records:
+            if record.error is not None:
+                seconds = record.duration_ms / 1000
+                added[bisect_left(families.SQL_BUCKETS_S, seconds)] -= 1
+                added_s -= seconds
+                failed = (*system, record.sqlstate or "", record.error)
+                origin = record.trace_id and ObservationContext(record.trace_id, record.time.timestamp())
+                self._values.observe(families.DB_OPERATION_DURATION, failed, seconds, origin or None)
+        if any(added):
+            durations = self._values.histogram(families.DB_OPERATION_DURATION, (*system, "", ""))
+            durations.sum += added_s
+            for bucket, count in enumerate(added):
+                durations.counts[COARSER[bucket]] += count
+                if count and bucket in newest:
+                    durations.exemplars[COARSER[bucket]] = newest[bucket]
 
     def _count_unit(
         self, unit: UnitOfWork, records: list[Record], statements: dict[str, ScannedStatement]
@@ -112,9 +159,8 @@ class MetricsSink:
 
     def _count_django_db(self, labels: tuple[str, str], records: list[Record]) -> None:
         self._values.add(families.DB_EXECUTE, labels, len(records))
-        durations = self._values.histogram(families.DB_DURATION, labels)
+        _observe(self._values.histogram(families.DB_DURATION, labels), records)
         for record in records:
-            durations.observe(record.duration_ms / 1000)
             if record.many:
                 self._values.add(families.DB_EXECUTE_MANY, labels, 1)
             if record.error is not None:
@@ -125,7 +171,8 @@ class MetricsSink:
             unit = finished.popleft()
             labels = (unit.kind, unit.view or "")
             self._values.add(families.JOBS, (*labels, "error" if unit.failed else "ok"), 1)
-            self._values.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9)
+            origin = ObservationContext(f"{unit.trace_id:032x}", time.time())
+            self._values.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9, origin)
             self._is_changed = True
 
     def _set_status(self, status: WriterStatus) -> None:
@@ -144,6 +191,8 @@ class MetricsSink:
             if (more := count - self._seen[key]) > 0:
                 self._seen[key] = count
                 self._add(key, more)
+        self._is_changed |= count_connects(self._values)
+        self._is_changed |= set_pools(self._values)
         self._set(families.QUEUE_ROWS, counts.queued)
         self._set(families.QUEUE_BYTES, status.queue_bytes)
         self._set(families.LAG, round(status.lag_s, 3))
@@ -153,7 +202,8 @@ class MetricsSink:
 
     def _external_counts(self) -> dict[tuple[str, ...], int]:
         faults = {(families.FAULTS.name, component): count for component, count in guard.faults.items()}
-        return faults | (instruments.counts() if self._with_django_db else {})
+        timeouts = {(families.CONNECTION_TIMEOUTS.name, pool.alias): pool.timeouts for pool in pools()}
+        return faults | timeouts | (instruments.counts() if self._with_django_db else {})
 
     def _add(self, key: tuple[str, ...], more: int) -> None:
         self._values.add(self._values.families[key[0]], key[1:], more)
@@ -175,16 +225,18 @@ class MetricsSink:
             values.write(self._path, values.latest)
 
 
-def _observe(durations: Histogram, records: list[Record]) -> None:
-    """Count durations; the last record with a trace in a bucket is its exemplar."""
+def _observe(durations: Histogram, records: list[Record]) -> dict[int, Exemplar]:
+    """Count durations; the last record with a trace in a bucket is its exemplar. Return these."""
     newest: dict[int, tuple[str, Record]] = {}
+    exemplars: dict[int, Exemplar] = {}
     for record in records:
         bucket = durations.observe(record.duration_ms / 1000)
         if record.trace_id:
             newest[bucket] = record.trace_id, record
     for bucket, (trace_id, record) in newest.items():
-        exemplar = Exemplar(trace_id, record.duration_ms / 1000, record.time.timestamp())
-        durations.exemplars[bucket] = exemplar
+        exemplars[bucket] = Exemplar(trace_id, record.duration_ms / 1000, record.time.timestamp())
+        durations.exemplars[bucket] = exemplars[bucket]
+    return exemplars
 
 
 def _outcomes(counts: ProcessCounts) -> Iterator[tuple[str, int]]:

@@ -41,7 +41,7 @@ class Attributes:
         """Return the known attributes of a record, without the statement's text."""
         database = self._databases.get(record.alias)
         if database is None:
-            database = self._databases[record.alias] = _database(record.alias)
+            database = self._databases[record.alias] = database_attributes(record.alias)
         attributes: dict[str, Value | None] = {
             **database,
             "db.system.name": SYSTEMS.get(record.vendor, record.vendor),
@@ -63,7 +63,7 @@ def known(attributes: dict[str, Value | None]) -> dict[str, Value]:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _database(alias: str) -> dict[str, Value]:
+def database_attributes(alias: str) -> dict[str, Value]:
     """Return name and address of a database from DATABASES."""
     settings = connections.settings.get(alias, {})
     name, host, port = (str(settings.get(key) or "") for key in ("NAME", "HOST", "PORT"))

@@ -9,7 +9,7 @@ from sqllogs.metrics import families, instruments, multiprocess, sink, values
 from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.sink import MetricsSink
 from sqllogs.pipeline.resolver import Resolver
-from sqllogs.record import ProcessCounts, WriterStatus
+from sqllogs.record import Batch, EndedUnit, ProcessCounts, WriterStatus
 from tests.sqllogs.pipeline.test_resolver import captured
 
 
@@ -210,3 +210,80 @@ def test_missing_folder_is_a_fault_of_the_sink_only(one, shared, way):
 def test_there_is_no_sink_without_prometheus_client(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     assert sink.make(Conf()) is None
+
+
+def ended(*, duration_ms=30.0, status=200, exception=None, method="GET", failed=False):
+    unit = UnitOfWork("request", trace_id=0xABC, method=method)
+    unit.url_name, unit.status, unit.exception = "shop:item", status, exception
+    unit.duration_ns = int(duration_ms * 1e6)
+    return EndedUnit(unit, 5, failed, 0, "request", "item/", "v", method, None, None)
+
+
+def test_request_is_counted_by_view_with_its_trace_even_without_queries(one):
+    units = [ended(), ended(status=500, exception="ValueError", failed=True), ended(status=503, failed=True)]
+    one.add(Batch(records=[], statements={}, ended=units))
+    found = series(one, families.REQUEST_DURATION)["shop:item", "item/"]
+    assert (sum(found.counts), found.sum) == (3, pytest.approx(0.09))
+    assert [exemplar.trace_id for exemplar in found.exemplars if exemplar] == [f"{0xABC:032x}"]
+    assert series(one, families.REQUEST_ERRORS) == {
+        ("shop:item", "item/", "ValueError"): 1,
+        ("shop:item", "item/", "503"): 1,
+    }
+
+
+def test_request_is_counted_by_the_conventions_and_its_labels_are_bounded(one):
+    units = [ended(method="BREW", status=499, exception="CancelledError")]
+    units += [ended(status=500, exception=f"Error{number}", failed=True) for number in range(1_000)]
+    one.add(Batch(records=[], statements={}, ended=units))
+    found = series(one, families.HTTP_DURATION)
+    assert ("_OTHER", "http", "499", "", "item/") in found
+    assert len(found) <= 2 * families.HTTP_DURATION.series_max + 1
+    assert sum(sum(value.counts) for value in found.values()) == 1_001
+
+
+def test_statement_is_counted_by_the_conventions_in_wider_buckets(one):
+    unit = UnitOfWork("request", trace_id=0xABC)
+    durations_ms = (0.05, 0.9, 1.0, 3.0, 5.0, 7.0, 60_000.0)
+    queries = [{"execute_ns": int(ms * 1e6), "unit": unit} for ms in durations_ms]
+    failed = {"execute_ns": 3_000_000, "error": ValueError, "sqlstate": "23505"}
+    one.add(batch(*queries, failed))
+    found = series(one, families.DB_OPERATION_DURATION)
+    plain, wrong = sorted(found)
+    assert (plain[0], plain[2:], wrong[2:]) == ("sqlite", ("", ""), ("23505", "ValueError"))
+    assert found[plain].counts == [3, 2, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert found[plain].sum == pytest.approx(sum(durations_ms) / 1000)
+    assert found[plain].exemplars[0].trace_id == f"{0xABC:032x}"
+    assert (sum(found[wrong].counts), found[wrong].sum) == (1, 0.003)
+
+
+def test_job_has_its_trace_as_exemplar(one):
+    with context.unit_of_work("task", "nightly") as unit:
+        pass
+    one.set_status(writer_status())
+    exemplars = series(one, families.JOB_DURATION)["task", "nightly"].exemplars
+    assert [found.trace_id for found in exemplars if found] == [f"{unit.trace_id:032x}"]
+
+
+class Pool:
+    """As psycopg's."""
+
+    def get_stats(self):
+        return {
+            "pool_size": 4, "pool_available": 1, "pool_max": 10, "requests_waiting": 2, "requests_errors": 3
+        }  # fmt: skip
+
+
+def test_connections_and_pools_are_counted(one, monkeypatch):
+    from django.db.backends.postgresql.base import DatabaseWrapper
+
+    monkeypatch.setattr(DatabaseWrapper, "_connection_pools", {"main": Pool()})
+    instruments.connects.clear()
+    instruments.connects.extend([("default", False, 2_000_000), ("main", True, 300)])
+    for _ in range(2):
+        one.set_status(writer_status())
+    assert sum(series(one, families.CONNECTION_CREATE)["default",].counts) == 1
+    assert sum(series(one, families.CONNECTION_WAIT)["main",].counts) == 1
+    assert series(one, families.CONNECTION_COUNT) == {("main", "used"): 3, ("main", "idle"): 1}
+    assert series(one, families.CONNECTION_MAX) == {("main",): 10}
+    assert series(one, families.CONNECTION_PENDING) == {("main",): 2}
+    assert series(one, families.CONNECTION_TIMEOUTS) == {("main",): 3}
