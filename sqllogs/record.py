@@ -71,7 +71,8 @@ class Captured(NamedTuple):
     """BLAKE2b of beginning, end and length, 16 hex digits, if it was cut."""
     alias: str
     vendor: str
-    many: bool
+    many: int
+    """False, or the number of parameter sets of an executemany; True if that is unknown."""
     in_transaction: bool
     rowcount: int
     """The driver's rowcount; negative if unknown."""
@@ -92,6 +93,7 @@ class Captured(NamedTuple):
 EXECUTE_NS: Final = 1
 SQL: Final = 2
 VENDOR: Final = 6
+MANY: Final = 7
 UNIT: Final = 12
 SPAN: Final = 13
 CODE: Final = 14
@@ -331,6 +333,8 @@ class Batch:
     """The statements of these records by fingerprint."""
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""
+    batch_sizes: dict[int, int] = field(default_factory=dict)
+    """Number of parameter sets of an executemany, if there are several, by the record's index."""
     sampled_out: list[Record] = field(default_factory=list)
     """Records counted by the statistics but not stored in the ring."""
     stored_units: list[UnitOfWork | None] = field(default_factory=list)

@@ -21,6 +21,8 @@ from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 ExecuteWrapper = Callable[..., Any]
 
+SIZED = frozenset({list, tuple})
+"""Parameters of an executemany that are counted: no method of the application is called for it."""
 FRAMES_BELOW = 2
 """Frames between the wrapper and the cursor's caller: two of Django, or two of `cursor_methods`."""
 
@@ -37,7 +39,7 @@ def execute_wrapper(
     get_unit = current.get
     keep = _keeper(put, call_site=call_site, application=application)
 
-    def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: int, context: dict[str, Any]) -> Any:
         unit = get_unit()
         if unit is not None and unit.muted:
             return execute(sql, params, many, context)
@@ -52,6 +54,8 @@ def execute_wrapper(
             raise
         finally:
             execute_ns = perf_counter_ns() - started_ns
+            if many:
+                many = len(params) if type(params) in SIZED else True
             keep(sql, many, connection, context["cursor"], before, execute_ns, error, FRAMES_BELOW)
             error = None  # otherwise a reference cycle with this frame
 
@@ -105,7 +109,7 @@ def _keeper(
 
     def keep(
         sql: Any,
-        many: bool,
+        many: int,
         connection: Any,
         cursor: Any,
         before: tuple[int, bool, UnitOfWork | None],

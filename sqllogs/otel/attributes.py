@@ -13,12 +13,19 @@ from sqllogs.sql.normalize import ScannedStatement
 
 Value = str | bool | int | float
 
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+"""The conventions that spans and log records follow."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SUMMARY_MAX_CHARACTERS = 255
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
 SYSTEMS = {"oracle": "oracle.db", "microsoft": "microsoft.sql_server"}
 """Vendors that have another name in the conventions than in Django."""
+
+
+ENDINGS = frozenset({"COMMIT", "ROLLBACK"})
+"""Operations that are known and not parsed: the driver has no statement for them."""
 
 
 def summary(statement: ScannedStatement) -> str:
@@ -37,8 +44,13 @@ class Attributes:
     def __init__(self) -> None:
         self._databases: dict[str, dict[str, Value]] = {}
 
-    def from_record(self, record: Record, statement: ScannedStatement) -> dict[str, Value]:
-        """Return the known attributes of a record, without the statement's text."""
+    def from_record(
+        self, record: Record, statement: ScannedStatement, batch_size: int | None = None
+    ) -> dict[str, Value]:
+        """Return the known attributes of a record, without the statement's text.
+
+        Operation and table are parsed, so by the conventions they are only part of the summary.
+        """
         database = self._databases.get(record.alias)
         if database is None:
             database = self._databases[record.alias] = database_attributes(record.alias)
@@ -46,8 +58,8 @@ class Attributes:
             **database,
             "db.system.name": SYSTEMS.get(record.vendor, record.vendor),
             "db.query.summary": summary(statement),
-            "db.operation.name": statement.operation if statement.operation != "UNKNOWN" else None,
-            "db.collection.name": statement.tables[0] if len(statement.tables) == 1 else None,
+            "db.operation.name": statement.sql if statement.sql in ENDINGS else None,
+            "db.operation.batch.size": batch_size,
             "db.response.status_code": record.sqlstate,
             "db.response.returned_rows": record.rows if statement.operation == "SELECT" else None,
             "error.type": record.error,

@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from sqllogs.otel.attributes import Attributes, Value, known, start_ns
+from sqllogs.otel.attributes import SCHEMA_URL, Attributes, Value, known, start_ns
 from sqllogs.record import FIELDS, Record
 from sqllogs.sql.normalize import ScannedStatement
 
@@ -23,7 +23,6 @@ DEFAULT_RESOURCE = Resource.create()
 """Made at import: it asks its detectors in threads, which cannot be started at the end of a process."""
 PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
 """Not in the resource: backends make a stream of each resource, which would be one per process."""
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "service", "host", "pid"])
 """Fields of a record that are part of OpenTelemetry's log record, or of its resource."""
@@ -41,7 +40,9 @@ class LogRecords:
         self._limits = LogRecordLimits()
         self._attributes = Attributes()
 
-    def from_record(self, record: Record, statement: ScannedStatement, sql: str) -> ReadableLogRecord:
+    def from_record(
+        self, record: Record, statement: ScannedStatement, sql: str, batch_size: int | None = None
+    ) -> ReadableLogRecord:
         flags = trace.TraceFlags(record.sampled)
         ids = trace.SpanContext(int(record.trace_id or "0", 16), int(record.span_id or "0", 16), False, flags)
         started_ns = start_ns(record)
@@ -53,7 +54,10 @@ class LogRecords:
             severity_number=severity,
             severity_text=text,
             body=sql,
-            attributes={**self._attributes.from_record(record, statement), **_fields(record, statement)},
+            attributes={
+                **self._attributes.from_record(record, statement, batch_size),
+                **_fields(record, statement),
+            },
             event_name=EVENT,
         )
         return ReadableLogRecord(made, self._resource, self._scope, self._limits)

@@ -43,6 +43,10 @@ RETRYABLE = frozenset({NO_ANSWER, 408, 429, 502, 503, 504})
 PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
+Queued = tuple[Record, ScannedStatement, str, int | None]
+"""A record, its statement, the text to send, and the size of an executemany."""
+
+
 class LogExporter(Protocol):
     """Sends a batch and returns the HTTP status, NO_ANSWER or NOT_SENT."""
 
@@ -67,7 +71,7 @@ class OTLPSink:
         self._make_exporter = make_exporter
         self._lock = threads.Lock()
         """Held while a batch leaves the queue and gets its outcome, and while both are counted."""
-        self._queue: deque[tuple[Record, ScannedStatement, str]] = deque()
+        self._queue: deque[Queued] = deque()
         """Includes the batch that is being sent."""
         self._wake: threads.SimpleQueue[None] = threads.SimpleQueue()
         self._closing = False
@@ -90,14 +94,15 @@ class OTLPSink:
                 self._thread = threads.start(self._run, THREAD)
 
     def add(self, batch: Batch) -> None:
-        for record in batch.records:
+        for number, record in enumerate(batch.records):
             if not self._sample.keeps(record):
                 self._outcomes["left_out"] += 1
             elif len(self._queue) >= QUEUE_ROWS:
                 self._outcomes["queue_full"] += 1
             else:
                 statement = batch.statements[record.fingerprint]
-                self._queue.append((record, statement, statement.sql[:SQL_MAX_CHARACTERS]))
+                size = batch.batch_sizes.get(number)
+                self._queue.append((record, statement, statement.sql[:SQL_MAX_CHARACTERS], size))
         if self._queue:
             self.start()
         if self._queue and self._wake.empty():
@@ -174,7 +179,7 @@ class OTLPSink:
         self._settle(rows - len(batch), "refused")
         return True
 
-    def _log_records(self, queued: "list[tuple[Record, ScannedStatement, str]]") -> "list[ReadableLogRecord]":
+    def _log_records(self, queued: "list[Queued]") -> "list[ReadableLogRecord]":
         from sqllogs.otel.log_records import LogRecords
 
         # Made late: by then the application has set up its provider, whose resource is used.
@@ -182,9 +187,9 @@ class OTLPSink:
             release=self._conf.release, slow_ms=self._conf.slow_ms, service=self._conf.service
         )
         made = []
-        for record, statement, sql in queued:
+        for one in queued:
             try:
-                made.append(self._records.from_record(record, statement, sql))
+                made.append(self._records.from_record(*one))
             except Exception as exc:
                 guard.fault("otlp record", exc)
         return made

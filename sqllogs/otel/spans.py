@@ -9,11 +9,9 @@ from time import sleep
 from typing import Any
 
 from sqllogs.conf import Conf
-from sqllogs.otel.attributes import Attributes, Value, known, start_ns, summary
+from sqllogs.otel.attributes import SCHEMA_URL, Attributes, Value, known, start_ns, summary
 from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement
-
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 
 class QuerySpans:
@@ -30,25 +28,30 @@ class QuerySpans:
         self._attributes = Attributes()
 
     def add(self, batch: Batch) -> None:
-        for number, record in enumerate(batch.records, 1):
+        for number, record in enumerate(batch.records):
             if record.sampled and record.trace_id is not None and record.span_id is not None:
-                self._write(record, batch.statements[record.fingerprint], record.trace_id, record.span_id)
-            if number % YIELD_ROWS == 0:
+                statement = batch.statements[record.fingerprint]
+                attributes = self._attributes.from_record(record, statement, batch.batch_sizes.get(number))
+                attributes |= _own(record, statement)
+                self._write(record, summary(statement), attributes, record.trace_id, record.span_id)
+            if number % YIELD_ROWS == YIELD_ROWS - 1:
                 sleep(0)
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the SDK sends its spans itself."""
 
-    def _write(self, record: Record, statement: ScannedStatement, trace_id: str, span_id: str) -> None:
+    def _write(
+        self, record: Record, name: str, attributes: dict[str, Value], trace_id: str, span_id: str
+    ) -> None:
         trace = self._trace
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
         parent = trace.SpanContext(int(trace_id, 16), int(span_id, 16), False, flags)
         started_ns = start_ns(record)
         span = self._tracer.start_span(
-            summary(statement),
+            name,
             context=trace.set_span_in_context(trace.NonRecordingSpan(parent)),
             kind=trace.SpanKind.CLIENT,
-            attributes=self._attributes.from_record(record, statement) | _own(record, statement),
+            attributes=attributes,
             start_time=started_ns,
         )
         if record.error is not None:
@@ -60,6 +63,8 @@ def _own(record: Record, statement: ScannedStatement) -> dict[str, Value]:
     """Return the text and the fields that the conventions have no name for."""
     fields: dict[str, Value | None] = {
         "db.query.text": statement.sql,
+        "sqllogs.operation": statement.operation,
+        "sqllogs.tables": ",".join(statement.tables) or None,
         "sqllogs.rows": record.rows,
         "sqllogs.fingerprint": record.fingerprint,
         "sqllogs.alias": record.alias,

@@ -15,7 +15,7 @@ from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, trace_of_span
 from sqllogs.models import SQLLog
-from sqllogs.record import SPAN, SQL, UNIT, VENDOR, YIELD_ROWS, Batch, Captured, Record
+from sqllogs.record import MANY, SPAN, SQL, UNIT, VENDOR, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement, StatementScanner
 from sqllogs.sql.text import text_of
 from sqllogs.storage import events
@@ -60,6 +60,7 @@ class Resolver:
         """
         statements: dict[str, ScannedStatement] = {}
         records = []
+        batch_sizes: dict[int, int] = {}
         units: list[UnitOfWork | None] = []
         unit: UnitOfWork | None = None
         span: Any = None
@@ -78,10 +79,12 @@ class Resolver:
                 continue
             statements[statement.fingerprint] = statement
             units.append(whole)
+            if captured[MANY] > 1:
+                batch_sizes[len(records) - 1] = captured[MANY]
             if len(records) % YIELD_ROWS == 0:
                 # Costs 14 us of CPU; os.sched_yield takes 1 us and seldom lets another thread in.
                 sleep(0)
-        return Batch(records=records, statements=statements, units=units)
+        return Batch(records=records, statements=statements, units=units, batch_sizes=batch_sizes)
 
     def unit_fields(self, unit: UnitOfWork) -> dict[str, Any]:
         """Return the columns of a unit's row that describe it, cleaned."""
@@ -132,7 +135,7 @@ class Resolver:
             sql_hash,
             alias[:64],
             vendor[:16],
-            many,
+            many is not False,
             in_transaction,
             None if error is None else error.__name__[:100],
             sqlstate,

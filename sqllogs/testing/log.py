@@ -96,7 +96,7 @@ class QueryLog:
             duration_ms=captured.execute_ns // 1000 / 1000,
             rows=captured.rowcount if captured.rowcount >= 0 else None,
             sql_length=captured.sql_length if captured.sql_length >= 0 else len(captured.sql),
-            many=captured.many,
+            many=captured.many is not False,
             error=None if captured.error is None else captured.error.__name__,
             call_site=None if code is None else self._call_sites.name(code, captured.lasti),
             unit=captured.unit,

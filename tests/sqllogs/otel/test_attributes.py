@@ -49,6 +49,26 @@ def test_what_is_not_known_is_not_there():
     assert None not in found.values()
 
 
+@pytest.mark.parametrize(
+    ("sql", "named"), [("COMMIT", "COMMIT"), ("ROLLBACK", "ROLLBACK"), ("SELECT a", None)]
+)
+def test_operation_is_named_only_where_it_is_not_parsed(sql, named):
+    found = attributes(sql=sql)
+    assert found.get("db.operation.name") == named
+    assert found["db.query.summary"] == sql.split()[0]
+
+
+@pytest.mark.parametrize(("many", "size"), [(False, None), (True, None), (1, None), (3, 3)])
+def test_batch_size_is_that_of_an_executemany_with_several_sets(many, size):
+    batch = Resolver(Conf()).batch([captured(), captured(many=many)])
+    assert [record.many for record in batch.records] == [False, many is not False]
+    assert batch.batch_sizes.get(1) == size
+    found = Attributes().from_record(
+        batch.records[1], batch.statements[batch.records[1].fingerprint], batch.batch_sizes.get(1)
+    )
+    assert found.get("db.operation.batch.size") == size
+
+
 def test_rows_of_a_select_are_returned_ones():
     assert attributes(rowcount=3)["db.response.returned_rows"] == 3
     assert "db.response.returned_rows" not in attributes(sql="DELETE FROM a", rowcount=3)
