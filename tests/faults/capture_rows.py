@@ -15,7 +15,7 @@ from tests.faults.outcome import (
     figure,
 )
 from tests.faults.program_runs import Program, otlp
-from tests.faults.start_up import capture_off
+from tests.faults.start_up import capture_off, pytest_plugin
 
 MS_OF_A_LONG_STATEMENT = 1.0
 MS_OF_HOSTILE_TEXT = 50
@@ -135,6 +135,15 @@ CAPTURE = (
             *COUNTED, QUIET,
             figure("all readers answer", lambda seen: seen["bad"] == []),
             figure("the newest record is of now", lambda seen: 0 <= seen["age_s"] < 60),
+        ),
+    ),
+    Fault(
+        name="installed: start of any pytest run",
+        run=pytest_plugin,
+        checks=(
+            figure("Django is not imported", lambda seen: not seen["django"]),
+            figure("at most 5 modules", lambda seen: seen["modules"] <= 5),
+            figure("it takes at most 50 ms", lambda seen: seen["more_ms"] <= 50, timed=True),
         ),
     ),
     Fault(

@@ -3,10 +3,11 @@
 Each row starts a site, sends requests to its API and notes the answers. In the harness's process.
 """
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from threading import Thread
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.faults.load import percentile
 from tests.faults.outcome import Measured
 from tests.faults.program_runs import finish, start
 from tests.faults.servers import GUNICORN, THREADS
-from tests.faults.store import Store, accounts
+from tests.faults.store import Store, accounts, ring
 from tests.servers import Server, kill
 
 READERS = 30
@@ -230,4 +231,124 @@ def client_decides(lab: Lab) -> Measured:
             load="100 requests",
             accounts=found,
             figures={"kept": sum(one.stored for one in found)},
+        )
+
+
+def deep_paging(lab: Lab) -> Measured:
+    """Page to the end of the ring, in every order, beside the site's own health check."""
+    pages = (
+        "offset=99000",
+        "offset=5000&ordering=-duration_ms",
+        "offset=5000&ordering=fingerprint",
+        "cursor=",
+    )
+    with served(lab, command=THREADS) as (site, server):
+        finish(start(site, "send_and_end", 2_000 if lab.short else 100_000, environment=site.environment))
+        statuses: Counter[int] = Counter()
+
+        def read(query: str) -> None:
+            for _ in range(2 if lab.short else 10):
+                url = f"{server.url}/sql-logs/?limit=1000&{query}"
+                statuses[requests.get(url, headers=bearer(site), timeout=240).status_code] += 1
+
+        readers = [Thread(target=read, args=[query]) for query in pages]
+        for one in readers:
+            one.start()
+        health_ms = []
+        while any(one.is_alive() for one in readers):
+            asked_s = time.monotonic()
+            assert requests.get(f"{server.url}/healthz", timeout=240).ok
+            health_ms.append((time.monotonic() - asked_s) * 1000)
+            time.sleep(0.05)
+        bad = sum(count for status, count in statuses.items() if status not in (200, 400, 503, 429))
+        return Measured(
+            load=f"{len(pages)} readers",
+            errors=bad,
+            p99_ms=percentile(health_ms, 0.99),
+            figures={
+                "answers": {str(one): count for one, count in statuses.items()},
+                "health_max_ms": round(max(health_ms)),
+            },
+        )
+
+
+def secrets_and_addresses(lab: Lab) -> Measured:
+    """Use a token in its header, and put the address of another server wherever a client can name one."""
+    with served(lab) as (site, server), closing(socket.create_server(("127.0.0.1", site.port))) as listener:
+        address = f"http://127.0.0.1:{site.port}/"
+        names = ("search", "view", "route", "call_site", "host", "release", "next", "url", "format", "cursor")
+        for name in names:
+            query = {name: address}
+            requests.get(f"{server.url}/sql-logs/", params=query, headers=bearer(site), timeout=30)
+        forged = {"X-Forwarded-Host": f"127.0.0.1:{site.port}", "Referer": address, "Origin": address}
+        answer = requests.get(f"{server.url}/sql-logs/?limit=1", headers=bearer(site) | forged, timeout=30)
+        in_query = requests.get(f"{server.url}/sql-logs/?token=x", timeout=30).status_code
+        time.sleep(1.5)
+        listener.settimeout(0.1)
+        called = True
+        try:
+            listener.accept()[0].close()
+        except TimeoutError:
+            called = False
+        token = site.token.encode()
+        files = [path for path in site.folder.rglob("*") if path.is_file()]
+        return Measured(
+            load=f"{len(names) + 2} requests",
+            figures={
+                "read": answer.status_code,
+                "by_query": in_query,
+                "called": called,
+                "with_token": [path.name for path in files if token in path.read_bytes()],
+            },
+        )
+
+
+def explained(lab: Lab) -> Measured:
+    """Explain recorded statements of a running site: nothing is changed, nothing is recorded."""
+    with served(lab) as (site, server):
+        for _ in range(3):
+            requests.get(f"{server.url}/transactions/fast/", timeout=30)
+        time.sleep(1.5)
+        url = f"{server.url}/sql-logs/stats/?operation=SELECT&limit=3"
+        rows = requests.get(url, headers=bearer(site), timeout=30).json()["results"]
+        counted = "SELECT seq FROM sqllogs_ringhead"
+        before = site.store.rows(counted)
+        plans = [site.manage("sqllogs", "explain", row["fingerprint"]) for row in rows]
+        return Measured(
+            load=f"{len(rows)} statements",
+            figures={
+                "plans": sum("SCAN" in plan or "SEARCH" in plan for plan in plans),
+                "statements": len(rows),
+                "recorded": site.store.rows(counted) != before,
+            },
+        )
+
+
+def two_projects(lab: Lab) -> Measured:
+    """Two projects with views of the same names write to one ring."""
+    sent = 20
+    with lab.site("sqlite") as site:
+        seen = {}
+        for name in ("shop", "blog"):
+            environment = site.environment | {"OTEL_SERVICE_NAME": name}
+            server = Server(GUNICORN, environment, site.folder / f"{name}.log")
+            try:
+                server.wait("/healthz")
+                for _ in range(sent):
+                    requests.get(f"{server.url}/transactions/fast/", timeout=30)
+                time.sleep(1.5)
+                url = f"{server.url}/sql-logs/stats/?group_by=service"
+                answer = requests.get(url, headers=bearer(site), timeout=30).json()
+                seen = {row["group"]: row["calls"] for row in answer["results"]}
+            finally:
+                kill(server.process)
+        return Measured(
+            load=f"{2 * sent} requests",
+            accounts=accounts(site.store),
+            ring=ring(site.store),
+            figures={
+                "services": sorted(map(str, seen)),
+                "fewest": min(seen.values(), default=0),
+                "sent": sent,
+            },
         )

@@ -231,6 +231,47 @@ READERS = (
         )
         for vendor in ("sqlite", "postgresql")
     ),
+    Fault(
+        name="deep pages in every order beside the site's health check",
+        run=readers.deep_paging,
+        checks=(
+            NO_ERRORS,
+            figure(
+                f"the site's own health check answers within {HEALTH_MAX_MS / 1000:g} s",
+                lambda seen: seen["health_max_ms"] <= HEALTH_MAX_MS,
+                timed=True,
+            ),
+        ),
+    ),
+    Fault(
+        name="token in a header, foreign addresses in parameters",
+        run=readers.secrets_and_addresses,
+        checks=(
+            figure(
+                "the token reads, and only in its header",
+                lambda seen: (seen["read"], seen["by_query"]) == (200, 401),
+            ),
+            figure("no address is called", lambda seen: not seen["called"]),
+            figure("no file has the token", lambda seen: seen["with_token"] == []),
+        ),
+    ),
+    Fault(
+        name="statements explained on a running site",
+        run=readers.explained,
+        checks=(
+            figure("each has a plan", lambda seen: seen["plans"] == seen["statements"] > 0),
+            figure("nothing is recorded", lambda seen: not seen["recorded"]),
+        ),
+    ),
+    Fault(
+        name="two projects in one ring",
+        run=readers.two_projects,
+        checks=(
+            *COUNTED,
+            figure("each has its own statistics", lambda seen: seen["services"] == ["blog", "shop"]),
+            figure("each has its queries", lambda seen: seen["fewest"] >= seen["sent"]),
+        ),
+    ),
     Fault(name="malformed API parameters", run=readers.malformed, checks=(NO_ERRORS,)),
     Fault(
         name="anonymous reader, all routes and methods",
