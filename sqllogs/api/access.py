@@ -90,6 +90,7 @@ class TokenAuthentication(ReaderAuthentication):
         scheme, _space, value = get_authorization_header(request).strip().partition(b" ")
         if scheme.lower() != b"bearer":
             return None
+        # Also OPTIONS: a token is for reading, and a leaked one must be of no other use.
         if request.method not in ("GET", "HEAD"):
             raise exceptions.MethodNotAllowed(str(request.method), _("Tokens allow only GET and HEAD."))
         token = tokens.verify(value.strip())
@@ -198,6 +199,7 @@ class _LongReads:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
+        # A fork copies a lock that another thread holds, and a count of reads that the child does not have.
         self._lock = Lock()
         self._running = 0
 
@@ -225,6 +227,7 @@ def long_read() -> AbstractContextManager[None]:
 
 def is_long(scope: Scope, source: Source) -> bool:
     """Return whether a read may take seconds of CPU."""
+    # What a read costs grows with the rows of the ring and, in statistics, with the length of the range.
     if source == "ring":
         return min(scope.ring.seq, scope.ring.capacity) > LONG_RING_ROWS
     since, until = scope.filters["from"], scope.filters["to"] or scope.now
@@ -235,6 +238,7 @@ def is_long(scope: Scope, source: Source) -> bool:
 def time_limit() -> Iterator[None]:
     """Stop the queries of a block after READ_TIMEOUT_S; raise ReadTimeoutError."""
     connection = connections[SQLLog.objects.db]
+    # A vendor without such a limit, such as Oracle, is read without: refusing it would leave no log at all.
     limit = _TIME_LIMITS.get(connection.vendor)
     try:
         if limit is None:

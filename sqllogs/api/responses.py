@@ -44,6 +44,7 @@ class UnavailableError(exceptions.APIException):
 
 def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
     """Return the response to an exception; None for a bug, which Django then reports as usual."""
+    # Before DRF's own: readers raise it without knowing of HTTP.
     if isinstance(exc, ParameterError):
         forbidden = isinstance(exc, ForbiddenParameterError)
         code = status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_400_BAD_REQUEST

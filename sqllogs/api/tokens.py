@@ -46,6 +46,7 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
         token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     else:
         _check(token)
+    # Together, so that a rotation that fails leaves the old token valid.
     with transaction.atomic(using=router.db_for_write(Token)):
         if replace:
             active().filter(name=name).exclude(digest=_digest(token)).update(revoked_at=datetime.now(UTC))

@@ -80,11 +80,13 @@ class SourceFiles:
         self.source: Callable[[str], Source] = lru_cache(maxsize=FILES_MAX)(self._source)
 
     def _source(self, filename: str) -> Source:
+        # Resolved: a virtual environment and a release folder are often links.
         path = os.path.realpath(filename)
         if filename.startswith("<"):
             return Source.IGNORED
         if path.startswith(_FRAMEWORK):
             return Source.BOUNDARY if path in _BOUNDARIES else Source.IGNORED
+        # Before the libraries, so that the setting can name an installed package of the company.
         if path.startswith(self._application):  # False for no path at all
             return Source.APPLICATION
         if path.startswith(_LIBRARIES) or any(folder in path for folder in _LIBRARY_FOLDERS):
@@ -173,6 +175,7 @@ class FrameFinder:
         return library
 
     def _add(self, filename: str, source: Source) -> None:
+        # Compiled templates and exec make file names without end.
         if len(self._known) >= FILES_MAX:
             self._known.clear()
             self._ignored.clear()
@@ -185,6 +188,7 @@ class CallSites:
     """Format call sites as `path/file.py:line function`; for use in one thread."""
 
     def __init__(self, conf: Conf) -> None:
+        # Relative paths are the same on every host and in every release, so call sites can be compared.
         self._root = os.path.join(os.path.realpath(Path.cwd()), "")
         self._source = SourceFiles(conf.application).source
         # The code object is stored with its name: while it lives, no other has the same id. It is not

@@ -109,6 +109,7 @@ def _end_transaction(override: _Override) -> Any:
     state = vars(connection)
     wrapper = override.owner.wrapper
     recorded = wrapper in connection.execute_wrappers and ENDING not in state
+    # An atomic block without a query, or commit() in autocommit mode, sends nothing.
     if not recorded or not _in_transaction(connection):
         return end()
     try:

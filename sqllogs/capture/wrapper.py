@@ -103,6 +103,7 @@ def _keeper(
     put: Callable[[Any], None], *, call_site: bool, application: Sequence[str]
 ) -> Callable[..., None]:
     """Return a function that describes a query which has just run, and raises nothing."""
+    # Names of this function, not attributes: it runs for every query, with a budget of microseconds.
     find_frame = FrameFinder(application).find
     modules = sys.modules
     get_span: Callable[[], Any] | None = None
@@ -121,6 +122,7 @@ def _keeper(
         try:
             frame = find_frame(frames) if call_site else None
             sql_length, sql_hash = -1, None
+            # It may be bytes, a Composed of psycopg or any object: neither hashable nor bounded for sure.
             if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
                 sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
             fetch = None
@@ -130,6 +132,7 @@ def _keeper(
                 if cursor.sqllogs_fetch is not None:
                     cursor.sqllogs_fetch.done = True
                 cursor.sqllogs_fetch = fetch
+            # Only if the host has imported it: importing OpenTelemetry is a cost to those who do not use it.
             if get_span is None and "opentelemetry.trace" in modules:
                 get_span = span_getter()
             sent_ns, in_transaction, unit = before
@@ -145,10 +148,12 @@ def _keeper(
                     many,
                     in_transaction,
                     -1 if error is not None else cursor.cursor.rowcount,
+                    # The class only: messages of drivers quote values, and the exception itself keeps frames.
                     None if error is None else type(error),
                     None if error is None else error_code(error),
                     unit,
                     None if get_span is None else get_span(),
+                    # The code object and an offset; the line is looked up by the writer, once per call site.
                     None if frame is None else frame.f_code,
                     0 if frame is None else frame.f_lasti,
                     fetch,

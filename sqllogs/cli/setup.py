@@ -272,6 +272,7 @@ def _run_in_new_process(option: str) -> subprocess.CompletedProcess[str]:
         "DJANGO_SETTINGS_MODULE": str(settings.SETTINGS_MODULE),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
+    # Not manage.py, whose name and place are the project's own. -P: no module in this folder hides another.
     arguments = [sys.executable, "-P", "-m", "django", "sqllogs", "setup", option]
     return subprocess.run(  # noqa: S603  (our own command)
         arguments, env=environment, capture_output=True, text=True, check=False
@@ -295,6 +296,7 @@ def _migrate(command: BaseCommand) -> None:
 def _database_problem() -> str:
     """Return which tables or permissions are missing; empty if none are."""
     alias = conf.load().database
+    # By the migrations, not by the tables: a table of an older release exists and lacks columns.
     executor = MigrationExecutor(connections[alias])
     if executor.migration_plan([node for node in executor.loader.graph.leaf_nodes() if node[0] == "sqllogs"]):
         return _("The tables of the SQL log in '%(alias)s' are missing or outdated.") % {"alias": alias}

@@ -66,6 +66,7 @@ def _add_top_arguments(parser: CommandParser) -> None:
 def _show_top(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
     query = shared.query(options, *STATS_PARAMETERS)
+    # What is slow now; the whole ring may be hours old on a quiet site.
     if "from" not in query and "to" not in query:
         query["from"] = TOP_RANGE
     interval_s = options["watch"]

@@ -102,4 +102,5 @@ def events(
         matching = matching.filter(kind__in=kinds)
     if services:
         matching = matching.filter(service__in=services)
+    # Counted exactly: there are EVENTS_MAX at most.
     return list(matching[offset : offset + limit]), matching.count()

@@ -76,8 +76,10 @@ def _plan_lines(connection: Any, statement: Preparable, casts: dict[int, str]) -
     connection.set_autocommit(False)
     try:
         with connection.cursor() as cursor:
+            # The planner runs functions that are declared immutable, whatever they really do.
             cursor.execute("SET TRANSACTION READ ONLY")
             cursor.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
+            # Planning locks the tables, and a migration may hold them for minutes.
             cursor.execute(f"SET LOCAL lock_timeout = {TIMEOUT_MS}")
             for line in _statements(connection.pg_version, text, statement.parameters):
                 cursor.execute(line)
@@ -237,6 +239,7 @@ def _check_operation(operation: str, *, may_change: bool) -> None:
 
 
 def _plan(statement: Statement, alias: str) -> Plan:
+    # A record outlives its alias, and an alias may be named by hand.
     if alias not in connections.settings:
         raise PlanError(_("DATABASES has no alias %(alias)r.") % {"alias": alias})
     vendor = connections[alias].vendor

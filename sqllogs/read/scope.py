@@ -60,6 +60,7 @@ class Scope:
         cls, filterset: SQLLogFilter, *, version: str, with_text: bool, fields: Iterable[str] = ()
     ) -> "Scope":
         ring = read_ring.ring()
+        # Read once: the ring moves on while an answer is made, and all its parts must agree.
         oldest = records.oldest_record(ring)
         return cls(
             records=filterset.qs,

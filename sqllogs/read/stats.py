@@ -220,6 +220,7 @@ class _Rows:
         self._origins: Mapping[GroupValue, aggregates.Origins] = {}
         self._of_units = found.span.source == "units"
         if shown and not self._of_units and scope.wants("calls_per_unit", "route", "call_sites"):
+            # For the rows shown only: call sites of all groups would be a second scan of the ring.
             self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted)
         ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
         seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]

@@ -70,6 +70,7 @@ class TraceAnswer(Answer):
 
 
 def trace_of(trace_id: str, page: Page, span: TimeSpan) -> TraceAnswer:
+    # By time: numbers are given per batch, so two processes of one trace do not interleave by number.
     records = sorted(page.results, key=lambda record: (record["time"], record["id"]))
     return TraceAnswer(
         trace_id=trace_id,

@@ -11,6 +11,7 @@ from itertools import accumulate
 from math import ceil
 from struct import Struct
 
+# A growth of 1.1 bounds the error to 4.9 %, within the 5 % promised; 1.05 would double the bytes per row.
 GROWTH = 1.1
 RANGE_MAX = 255
 """The last range starts at 9 hours and has no end."""
@@ -69,6 +70,7 @@ def calls_by_range(packed: bytes) -> list[int]:
 
 def percentiles_us(calls: Sequence[int], shares: Sequence[float], max_us: int) -> list[float]:
     """Return nearest-rank percentiles of `calls_by_range`, for shares from 0 to 1; 0 without calls."""
+    # One pass for all percentiles: a page asks for three of each of its 100 rows.
     upto = list(accumulate(calls))
     return [_percentile_us(upto, share, max_us) for share in shares]
 

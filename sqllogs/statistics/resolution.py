@@ -104,6 +104,7 @@ def _cut(since_s: int, until_s: int, rolled_up_s: int, lengths_s: list[int]) -> 
     *finer_s, length_s = lengths_s
     if not finer_s:
         return [ResolutionSpan(length_s, since_s, until_s)]
+    # Coarse rows in the middle only: those at the ends hold calls outside the range.
     first_s, last_s = ceil_to(since_s, length_s), floor_to(min(until_s, rolled_up_s), length_s)
     if first_s >= last_s:
         return _cut(since_s, until_s, rolled_up_s, finer_s)
@@ -128,6 +129,7 @@ def by_second(records: Iterable[Record]) -> Iterator[tuple[datetime, list[Record
         if not begin <= record.time < end:
             if run:
                 yield begin, run
+            # In UTC whatever the host's time zone is, since minutes of several hosts are added up.
             begin = datetime.fromtimestamp(int(record.time.timestamp()), UTC)
             end = begin + SECOND
             run = []
