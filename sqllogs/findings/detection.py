@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from sqllogs.findings import regressions
 from sqllogs.findings.causes import Evidence, close_quiet, merge
-from sqllogs.findings.patterns import find_patterns
+from sqllogs.findings.patterns import find_idle_transactions, find_patterns
 from sqllogs.findings.regressions import HISTORY, HOURS, RECENT, Level, Ratio
 from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, Statement
 from sqllogs.read.ring import chunks, ring
@@ -49,6 +49,8 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     evidence: list[Evidence] = []
     if until_s > turn.hours_until_s:
         evidence += Regressions(until_s).evidence()
+    since = datetime.fromtimestamp(turn.taken_at if turn.seq else 0, UTC)
+    evidence += find_idle_transactions(since)
     if snapshot.seq > turn.seq:
         evidence += find_patterns(turn.seq, snapshot)
     DetectionTurn.objects.filter(id=1).update(hours_until_s=until_s, seq=snapshot.seq)

@@ -6,13 +6,13 @@ Reads the ring with `sqllogs.read`, feeds `sqllogs.findings.detection`, in the t
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Min, Sum
 
 from sqllogs.findings.causes import Evidence
-from sqllogs.models import SQLLog, Statement
+from sqllogs.models import SQLLog, Statement, Unit
 from sqllogs.read.aggregates import as_time, fetch
 from sqllogs.read.n_plus_one import Suspect, find_suspects
 from sqllogs.read.records import statements
@@ -23,6 +23,10 @@ ROWS_MIN = 1_000
 """A result without LIMIT is unbounded from this number of rows on: ten pages of a hundred."""
 ROWS_TIMES = 10
 """And if it has this many times the rows that a query of the log returns in the mean."""
+IDLE_TRANSACTION_MS = 1_000.0
+"""A transaction that is open for this long without a statement keeps its locks for nothing."""
+UNITS_LATE = timedelta(seconds=5)
+"""The row of a unit of work is completed at most this long after its end."""
 SQLSTATES = {
     ("postgresql", "40P01"): "deadlock",
     ("mysql", "40001"): "deadlock",
@@ -160,6 +164,33 @@ def _counts_and_lists(records: Records) -> Iterator[Evidence]:
         times = [as_time(unit[2]) for unit in units]
         site = _Site(count, call_site, units[0][1], min(times), max(times), len(units))
         yield _evidence("count_and_list", site, {"list": units[0][4], "trace_id": units[0][3]})
+
+
+def find_idle_transactions(since: datetime) -> Iterator[Evidence]:
+    """Yield the routes and commands of units that ended after a time and left a transaction idle."""
+    found = (
+        Unit.objects.filter(ended_at__gte=since - UNITS_LATE, idle_transaction_ms__gte=IDLE_TRANSACTION_MS)
+        .order_by()
+        .values("route", "view")
+        .annotate(
+            first=Min("time"),
+            last=Max("ended_at"),
+            times=Count("*"),
+            longest_ms=Max("idle_transaction_ms"),
+            trace=Max("trace_id"),
+        )
+        .values_list("route", "view", "first", "last", "times", "longest_ms", "trace")
+    )
+    for route, view, first, last, times, longest_ms, trace in fetch(found):
+        yield Evidence(
+            kind="idle_transaction",
+            route=route or view,
+            by_route=True,
+            figures={"idle_ms_max": round(longest_ms, 1), "trace_id": trace},
+            started_at=as_time(first),
+            seen_at=as_time(last),
+            times=times,
+        )
 
 
 def _lists_of(counts: dict[str, str]) -> dict[str, set[str]]:

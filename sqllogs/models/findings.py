@@ -22,6 +22,7 @@ class Finding(models.Model):
         N_PLUS_ONE = "n_plus_one", _("N+1")
         UNBOUNDED = "unbounded", _("Unbounded result")
         COUNT_AND_LIST = "count_and_list", _("COUNT and list")
+        IDLE_TRANSACTION = "idle_transaction", _("Transaction open without a statement")
         DEADLOCK = "deadlock", _("Deadlocks")
         LOCK_TIMEOUT = "lock_timeout", _("Lock timeouts")
         SERIALIZATION = "serialization", _("Serialization failures")

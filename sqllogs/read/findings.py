@@ -37,6 +37,7 @@ SENTENCES = {
     "n_plus_one": _("Sent %(times_per_unit)s times in one request or task."),
     "unbounded": _("Returns up to %(rows_max)s rows without LIMIT."),
     "count_and_list": _("Counts rows that the same request reads anyway: len() of the list is enough."),
+    "idle_transaction": _("A transaction is open for up to %(idle_ms_max)s ms without a statement."),
     "deadlock": _("Fails with deadlocks (SQLSTATE %(sqlstate)s)."),
     "lock_timeout": _("Waits too long for a lock (SQLSTATE %(sqlstate)s)."),
     "serialization": _("Fails because of concurrent transactions (SQLSTATE %(sqlstate)s)."),
@@ -49,8 +50,8 @@ class FindingRow:
 
     id: int
     kind: str
-    """slower, all_slower, new, more_rows, more_errors, n_plus_one, unbounded, count_and_list, deadlock,
-    lock_timeout or serialization."""
+    """slower, all_slower, new, more_rows, more_errors, n_plus_one, unbounded, count_and_list,
+    idle_transaction, deadlock, lock_timeout or serialization."""
     state: str
     """open, acknowledged, ignored, fixed, closed or reopened."""
     summary: str

@@ -12,7 +12,7 @@ from sqllogs.conf import Conf
 from sqllogs.findings import schedule
 from sqllogs.findings.detection import detect, take_turn
 from sqllogs.models import DetectionTurn, Finding, Statement
-from tests.sqllogs.factories import BEGINNING, put, put_statement, put_statistics, reader
+from tests.sqllogs.factories import BEGINNING, put, put_statement, put_statistics, put_unit, reader, row
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 UNIT = {"unit_id": "b" * 16, "trace_id": "a" * 32, "route": "orders/", "call_site": "shop/views.py:42 orders"}
@@ -87,6 +87,25 @@ def test_count_of_what_is_read_anyway_is_found(listed, is_found):
     assert ("count_and_list" in found) is is_found
     if is_found:
         assert found["count_and_list"].fingerprint == "c" * 16
+
+
+@pytest.mark.parametrize(
+    ("idle_ms", "unit", "route"),
+    [
+        (4_000.0, {"route": "pay/", "kind": "request"}, "pay/"),
+        (4_000.0, {"view": "import_orders", "kind": "command"}, "import_orders"),
+        (200.0, {"route": "pay/", "kind": "request"}, None),  # short
+        (None, {"route": "pay/", "kind": "request"}, None),  # no transaction
+    ],
+)
+def test_transaction_that_is_open_without_a_statement_is_found_once(idle_ms, unit, route):
+    one = row(1, unit_id="b" * 16, trace_id="a" * 32, **unit)
+    put_unit(one, slot=0, idle_transaction_ms=idle_ms, ended_at=BEGINNING + timedelta(seconds=9))
+    found = search()
+    assert [finding.route for finding in found.values()] == ([route] if route else [])
+    if route:
+        assert found["idle_transaction"].evidence == {"idle_ms_max": 4000.0, "trace_id": "a" * 32}
+    assert search() == {}
 
 
 def hours_of(hour, **changes):
