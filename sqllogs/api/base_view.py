@@ -55,6 +55,7 @@ from sqllogs.errors import ForbiddenParameterError
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page import frame
 from sqllogs.page.frame import HTMLPage, PageRenderer
+from sqllogs.page.links import login_url
 from sqllogs.read.parameters import SQLLogFilter, given
 from sqllogs.read.ring import RingSnapshot, has_records_between
 
@@ -270,11 +271,7 @@ class SQLLogsView(APIView):
         if isinstance(exc, AlreadyAnsweredError):
             return exc.kept.response()
         # A person is asked to log in and comes back. A token that is wrong stays an error.
-        if (
-            isinstance(exc, NotAuthenticated)
-            and self.is_for_browser
-            and (url := frame.login_url(self.request))
-        ):
+        if isinstance(exc, NotAuthenticated) and self.is_for_browser and (url := login_url(self.request)):
             return HttpResponseRedirect(url, headers=self.default_response_headers)
         return super().handle_exception(exc)
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.http import QueryDict
-from django.shortcuts import resolve_url
 from django.template import Context, Engine
+from django.template.utils import get_app_template_dirs
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.renderers import BaseRenderer
@@ -25,7 +26,7 @@ from rest_framework.request import Request
 
 from sqllogs import __version__, conf
 from sqllogs.models import VIEW_TEXT
-from sqllogs.page.links import Links, curl, filter_paths, tabs
+from sqllogs.page.links import Links, curl, filter_paths, login_url, tabs
 from sqllogs.read import parameters
 from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
 from sqllogs.record import RecordJSON
@@ -113,7 +114,13 @@ BUILTINS = ["django.templatetags.i18n", "django.templatetags.static", "sqllogs.t
 # Not the host's engines: the page works without TEMPLATES, and no context processor of the host runs queries.
 @cache
 def _engine() -> Engine:
-    return Engine(dirs=[str(TEMPLATES)], builtins=BUILTINS)
+    # A project overrides sqllogs/base.html and so on where Django looks for its own templates.
+    engines: list[dict[str, Any]] = settings.TEMPLATES
+    own: list[Any] = [folder for engine in engines for folder in engine.get("DIRS", ())]
+    return Engine(
+        dirs=[*map(str, own), *map(str, get_app_template_dirs("templates")), str(TEMPLATES)],
+        builtins=BUILTINS,
+    )
 
 
 def render_template(template: str, context: Mapping[str, Any]) -> str:
@@ -149,36 +156,6 @@ def error_page(
     }
 
 
-def login_url(request: Request) -> str | None:
-    """Return the URL of the project's login, or the admin's, which leads back; None if there is neither."""
-    login = _login_of_project() or _login_of_admin()
-    if login is None:
-        return None
-    here = request.get_full_path()
-    if urlsplit(login).netloc:
-        here = request.build_absolute_uri()
-    return f"{login}{'&' if '?' in login else '?'}{urlencode({'next': here})}"
-
-
-def _login_of_project() -> str | None:
-    """Return LOGIN_URL; None if it leads nowhere, as its default does in most projects."""
-    try:
-        login = str(resolve_url(settings.LOGIN_URL))
-        parts = urlsplit(login)
-        if not parts.netloc:
-            resolve(parts.path.removeprefix(get_script_prefix().rstrip("/")))
-    except (NoReverseMatch, Resolver404):
-        return None
-    return login
-
-
-def _login_of_admin() -> str | None:
-    try:
-        return reverse("admin:login")
-    except NoReverseMatch:
-        return None
-
-
 FIRST = ("search", "from", "to", "min_ms", "error", "operation")
 """Always visible; the others are under "More filters"."""
 FIRST_OF_REQUESTS = ("path", "from", "to", "min_elapsed_ms", "status", "method")
@@ -205,6 +182,7 @@ HINTS: dict[str, str | Promise] = {
     "status": "404, 5xx",
     "method": "GET",
 }
+TIMES = ("from", "to")
 NUMBERS = ("min_ms", "max_ms", "min_elapsed_ms")
 KEPT = ("ordering", "limit", "group_by", "source")
 """Parameters other than filters that stay when the filters change."""
@@ -224,6 +202,7 @@ class Field:
     value: str
     hint: str | Promise
     is_number: bool
+    is_time: bool
     is_invalid: bool
     choices: Sequence[tuple[str, str | Promise]]
     suggestions: Sequence[str]
@@ -257,6 +236,8 @@ class FilterForm:
     ranges: list[TimeRange]
     chips: list[Chip]
     is_expanded: bool
+    is_reversed: bool
+    """The time range ends before it begins."""
     clear: str
     """URL without any filter."""
 
@@ -281,8 +262,18 @@ def filter_form(
         ranges=_ranges(links),
         chips=chips(links),
         is_expanded=invalid in others,
+        is_reversed=_is_reversed(links.active),
         clear=links.only(**kept),
     )
+
+
+def _is_reversed(active: Mapping[str, str]) -> bool:
+    field = parameters.InstantField()
+    try:
+        begin, end = (field.clean(active[name]) for name in TIMES)
+    except (KeyError, ValidationError):
+        return False
+    return begin is not None and end is not None and begin > end
 
 
 def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], invalid: str | None) -> Field:
@@ -296,6 +287,7 @@ def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], inva
         value=value,
         hint=HINTS.get(name, ""),
         is_number=name in NUMBERS,
+        is_time=name in TIMES,
         is_invalid=name == invalid,
         choices=choices,
         suggestions=() if choices else _suggestions(name, records),

@@ -6,10 +6,12 @@ Fed with the query string of the request; used by every other module of the page
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
+from django.conf import settings
 from django.http import QueryDict
-from django.urls import NoReverseMatch, reverse
+from django.shortcuts import resolve_url
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
@@ -171,3 +173,33 @@ def tabs(links: Links) -> list[Tab]:
         )
         for (label, name, query), path in zip(TABS, filter_paths(), strict=True)
     ]
+
+
+def login_url(request: Request) -> str | None:
+    """Return the URL of the project's login, or the admin's, which leads back; None if there is neither."""
+    login = _login_of_project() or _login_of_admin()
+    if login is None:
+        return None
+    here = request.get_full_path()
+    if urlsplit(login).netloc:
+        here = request.build_absolute_uri()
+    return f"{login}{'&' if '?' in login else '?'}{urlencode({'next': here})}"
+
+
+def _login_of_project() -> str | None:
+    """Return LOGIN_URL; None if it leads nowhere, as its default does in most projects."""
+    try:
+        login = str(resolve_url(settings.LOGIN_URL))
+        parts = urlsplit(login)
+        if not parts.netloc:
+            resolve(parts.path.removeprefix(get_script_prefix().rstrip("/")))
+    except (NoReverseMatch, Resolver404):
+        return None
+    return login
+
+
+def _login_of_admin() -> str | None:
+    try:
+        return reverse("admin:login")
+    except NoReverseMatch:
+        return None

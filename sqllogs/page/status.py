@@ -53,6 +53,11 @@ class PlainTable:
     headers: Sequence[str | Promise]
     rows: Sequence[Sequence[Any]]
 
+    @property
+    def cells(self) -> list[list[tuple[str | Promise, Any]]]:
+        """The rows, each cell with its header: on a phone the rows are cards with labels."""
+        return [list(zip(self.headers, row, strict=True)) for row in self.rows]
+
 
 def health_page(request: Request, health: Health, *, with_text: bool) -> Mapping[str, Any]:
     """Return the context of health.html."""

@@ -20,6 +20,40 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
+// Date pickers beside the text fields, which also take now-15m.
+for (const picker of document.querySelectorAll(".picker")) {
+  picker.hidden = false;
+  picker.addEventListener("change", () => {
+    picker.closest(".field").querySelector("[name]").value = picker.value && `${picker.value}Z`;
+  });
+}
+
+// Keys, unless the reader is typing.
+const keys = document.getElementById("keys");
+const rowLinks = () => [...document.querySelectorAll(".records tbody tr")].map((row) => row.querySelector("a")).filter(Boolean);
+
+function step(by) {
+  const links = rowLinks();
+  const row = document.activeElement?.closest(".records tbody tr");
+  const at = links.findIndex((link) => link.closest("tr") === row);
+  links[at < 0 ? 0 : Math.min(Math.max(at + by, 0), links.length - 1)]?.focus();
+}
+
+const actions = {
+  "/": () => document.querySelector(".filters .first input")?.focus(),
+  j: () => step(1),
+  k: () => step(-1),
+  "?": () => (keys.open ? keys.close() : keys.showModal()),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  const action = Object.hasOwn(actions, event.key) && actions[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+
 // Live tail: fetch the page again and replace the list.
 const INTERVAL_MS = 2000;
 const LIVE = "#live";

@@ -16,7 +16,7 @@ from sqllogs.api.views import RecordList
 from sqllogs.capture import wrapper
 from sqllogs.context import TraceContext
 from sqllogs.models import Event
-from sqllogs.page import debug_toolbar
+from sqllogs.page import debug_toolbar, frame
 from sqllogs.page.records import LINKED
 from sqllogs.templatetags.sqllogs import source_url
 from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put, put_process, put_statement, reader
@@ -472,3 +472,24 @@ def test_debug_toolbar_leads_to_the_request(rf):
     panel.generate_stats(request, HttpResponse())
     assert f"{URL}traces/{'0' * 30}ab/" in panel.content
     assert panel.nav_subtitle == "0" * 8
+
+
+@pytest.mark.parametrize(
+    ("query", "is_empty_range"),
+    [("from=now&to=now-1h", True), ("from=2026-02-01&to=2026-01-01", True), ("from=now-1h&to=now", False)],
+)
+def test_reversed_time_range_is_pointed_out(browser, query, is_empty_range):
+    page = look(browser, f"?{query}")
+    assert ("“From” is after “To”" in page.words) == is_empty_range
+
+
+def test_project_overrides_a_template(browser, settings, tmp_path):
+    (tmp_path / "sqllogs").mkdir()
+    (tmp_path / "sqllogs" / "text_missing.html").write_text("<p>{{ text_permission }}: ask Ada</p>")
+    settings.TEMPLATES = [settings.TEMPLATES[0] | {"DIRS": [tmp_path]}]
+    put({})
+    frame._engine.cache_clear()
+    try:
+        assert "ask Ada" in look(browser, "1/").words
+    finally:
+        frame._engine.cache_clear()
