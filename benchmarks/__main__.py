@@ -22,6 +22,7 @@ PARTS = (
     "aggregates",
     "refresh",
     "month",
+    "admin",
     "memory",
     "burst",
     "fleet",

@@ -23,7 +23,7 @@ from benchmarks.stores import ALIAS, fill, recorder, ring  # noqa: E402
 from sqllogs.api import tokens, views  # noqa: E402
 from sqllogs.models import RollUp, Statement, Statistic, StatisticKey  # noqa: E402
 from sqllogs.read import statistics  # noqa: E402
-from sqllogs.read.reviews import DERIVED_FILTERS, ReviewList  # noqa: E402
+from sqllogs.read.review_list import DERIVED_FILTERS, ReviewList  # noqa: E402
 from sqllogs.read.statistics_rows import Where  # noqa: E402
 from sqllogs.statistics import histogram  # noqa: E402
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, floor_to  # noqa: E402
@@ -53,7 +53,7 @@ def main() -> None:
 def _measured(vendor: str) -> dict[str, tuple[float, float]]:
     with ring(vendor, CAPACITY_ROWS):
         call_command("migrate", database="default", verbosity=0)
-        _fill()
+        fill_month()
         # The API first looks for call sites in recent records; without any it reads all.
         recording = recorder(statistics_rows_max=0)
         fill(recording, CAPACITY_ROWS)
@@ -93,7 +93,8 @@ def _slow_queries() -> object:
     return statements.rows(shown), statements.sparklines(shown), shares
 
 
-def _fill() -> None:
+def fill_month() -> None:
+    """Store the statistics and the statements."""
     keys = [
         StatisticKey(
             id=number + 1, fingerprint=f"{number:016x}", alias="default", vendor="sqlite", kind="request",

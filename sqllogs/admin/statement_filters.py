@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Review
 from sqllogs.read import parameters
-from sqllogs.read.reviews import NO, YES
+from sqllogs.read.review_list import NO, YES
 
 CHOICES_MAX = 8
 
@@ -88,16 +88,33 @@ class TimeRangeFilter(ReviewListFilter):
             yield choice | {"selected": self.selected() == value}
 
 
+ALL = "all"
+"""Of a filter with a default, in the URL."""
+
+
 class DerivedListFilter(ReviewListFilter):
     """One of a few values that follow from a statement's figures."""
 
     labels: Mapping[str, str | Promise]
+    default: str | None = None
+    """Absent from the URL; then all of them are `ALL`."""
 
     def selected(self) -> str | None:
+        value = self.value() or self.default
+        if value == ALL and self.default:
+            return None
         # The admin answers it by a redirect to the list without filters.
-        if self.value() not in (None, *self.labels):
+        if value not in (None, *self.labels):
             raise IncorrectLookupParameters
-        return self.value()
+        return value
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        selected = self.selected()
+        choice = self._choice(changelist, ALL if self.default else None, _("All"))
+        yield choice | {"selected": selected is None}
+        for value, (label, share) in self.load_by_value(changelist).items():
+            choice = self._choice(changelist, None if value == self.default else value, label)
+            yield choice | {"selected": value == selected, "share": f"{share:.1f}"}
 
     def load_by_value(self, changelist: Any) -> dict[str, tuple[str | Promise, float]]:
         shares: dict[str, float] = changelist.shares[self.parameter_name]
@@ -108,6 +125,14 @@ class ReviewStatusFilter(DerivedListFilter):
     title = _("review")
     parameter_name = "status"
     labels = {status.value: status.label for status in Review.Status}
+    default = Review.Status.OPEN.value
+
+
+class DataFilter(DerivedListFilter):
+    title = _("purpose")
+    parameter_name = "data"
+    labels = {YES: _("Read or change data"), NO: _("Only begin, end or define")}
+    default = YES
 
 
 class RepeatedFilter(DerivedListFilter):
@@ -137,12 +162,13 @@ class RouteFilter(ReviewListFilter):
     parameter_name = "route"
 
 
-SHARED = ("status", "repeats", "error", "operation", "alias", "route")
+SHARED = ("status", "data", "repeats", "error", "operation", "alias", "route")
 """The parameters whose values have a share of the load."""
 
 FILTERS = (
     TimeRangeFilter,
     ReviewStatusFilter,
+    DataFilter,
     RepeatedFilter,
     FailedFilter,
     StatementOperationFilter,

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.admin import page_url
 from sqllogs.admin.statement_filters import DEFAULT_RANGE, RANGES
-from sqllogs.admin.statement_list import statement_title
+from sqllogs.admin.statement_list import LIST, statement_title
 from sqllogs.models import Review
 from sqllogs.page import charts
 from sqllogs.read import explain, parameters
@@ -67,7 +67,7 @@ class SampleRow:
 
 
 def page_context(
-    detail: StatementDetail, begin: str, *, with_text: bool, site_name: str
+    detail: StatementDetail, begin: str, list_query: str, *, with_text: bool, site_name: str
 ) -> Mapping[str, Any]:
     """Return the context of statement.html."""
     statement, figures, review = detail.statement, detail.whole, detail.review
@@ -80,8 +80,10 @@ def page_context(
         "title": statement_title(operation or gettext("Statement"), tables),
         "sql": highlight_keywords(break_lines(statement.sql)) if statement and with_text else None,
         "with_text": with_text,
-        "ranges": [(label, range_query(value), value == begin) for value, label in RANGES.items()],
-        "range": range_query(begin),
+        "ranges": [
+            (label, range_query(value, list_query), value == begin) for value, label in RANGES.items()
+        ],
+        "range": range_query(begin, list_query),
         "charts": charts.time_charts(detail.points),
         "comparisons": _comparisons(detail),
         "origins": _origins(detail),
@@ -99,9 +101,12 @@ def page_context(
     }
 
 
-def range_query(begin: str) -> str:
-    """Return the query string of a time range."""
-    return "" if begin == DEFAULT_RANGE else f"?{urlencode({'from': begin})}"
+def range_query(begin: str, list_query: str = "") -> str:
+    """Return the query string of a time range, and of the list to go on with."""
+    query = {} if begin == DEFAULT_RANGE else {"from": begin}
+    if list_query:
+        query[LIST] = list_query
+    return f"?{urlencode(query)}" if query else ""
 
 
 def _origins(detail: StatementDetail) -> list[StatisticsTable]:

@@ -4,13 +4,16 @@ Reads by `sqllogs.admin.statement_list` and `sqllogs.admin.statement_page`, in t
 reviews are written, by the page's form and by the actions of the list.
 """
 
-from typing import Any, TypeAlias
+from copy import copy
+from typing import Any, TypeAlias, cast
+from urllib.parse import parse_qsl
 
 import orjson
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext, ngettext
@@ -18,7 +21,14 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.admin import ReadOnlyAdmin, answer_503_when_unavailable, may_read_text, statement_filters
 from sqllogs.admin.statement_filters import DEFAULT_RANGE
-from sqllogs.admin.statement_list import COLUMNS, StatementChangeList, StatementGroups, statement
+from sqllogs.admin.statement_list import (
+    COLUMNS,
+    LIST,
+    StatementChangeList,
+    StatementGroups,
+    StatementOrder,
+    statement,
+)
 from sqllogs.admin.statement_page import page_context, range_query
 from sqllogs.api.responses import CSVRenderer, table_columns
 from sqllogs.errors import PlanError
@@ -32,6 +42,7 @@ from sqllogs.templatetags.sqllogs import number
 AnyAdmin: TypeAlias = "admin.ModelAdmin[Any]"
 
 NOTE_MAX_CHARACTERS = 10_000
+LIST_MAX_CHARACTERS = 2_000
 
 
 def decide(
@@ -106,7 +117,7 @@ class StatementAdmin(ReadOnlyAdmin):
         return request.user.has_perm(reviews.PERMISSION)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StatementChangeList]:
-        return StatementChangeList
+        return StatementOrder if hasattr(request, "is_order_only") else StatementChangeList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in {choice.parameter_name for choice in statement_filters.FILTERS}
@@ -120,6 +131,7 @@ class StatementAdmin(ReadOnlyAdmin):
         if "cl" in context:
             span = head(context["cl"].statements.found.span)
             context.update(title=_("Slow queries"), span=span, with_text=may_read_text(request))
+            context["may_review"] = self.has_review_permission(request)
             # Under this name the admin's template does not load its translations; see admin.js.
             context["hidden_action_form"] = context.pop("action_form")
         return response
@@ -131,18 +143,22 @@ class StatementAdmin(ReadOnlyAdmin):
 
     @answer_503_when_unavailable
     def review_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
-        """Store a review, and show the statement again."""
+        """Store a review, and go on to the next statement of the list."""
         if request.method == "POST":
             _require(self.has_view_permission(request) and self.has_review_permission(request))
             if not is_known(fingerprint):
                 raise Http404
             form = ReviewForm(request.POST)
             if form.is_valid():
+                # Read before: the decision may take the statement out of the list.
+                following = self._next(request, fingerprint)
                 decide(self, request, [fingerprint], **form.cleaned_data)
-            else:
-                errors = " ".join(str(message) for found in form.errors.values() for message in found)
-                text = gettext("The review was not saved: %(errors)s") % {"errors": errors}
-                self.message_user(request, text, messages.ERROR)
+                if following is None:
+                    return HttpResponseRedirect(self._list_url(request))
+                return self._redirect_to_page(request, following)
+            errors = " ".join(str(message) for found in form.errors.values() for message in found)
+            text = gettext("The review was not saved: %(errors)s") % {"errors": errors}
+            self.message_user(request, text, messages.ERROR)
         return self._redirect_to_page(request, fingerprint)
 
     @answer_503_when_unavailable
@@ -161,6 +177,23 @@ class StatementAdmin(ReadOnlyAdmin):
             plan["plan_error"] = str(exc)
         return self._page(request, detail, **plan)
 
+    def _next(self, request: HttpRequest, fingerprint: str) -> str | None:
+        """Return the statement that follows in the list from which this one was opened."""
+        query = QueryDict(mutable=True)
+        query.update(dict(parse_qsl(self._list_url(request).partition("?")[2])))
+        listed: Any = copy(request)
+        listed.GET, listed.is_order_only = query, True
+        try:
+            groups = super().get_changelist_instance(listed).queryset
+        except (IncorrectLookupParameters, SuspiciousOperation):
+            return None  # of a list whose address is not ours
+        return cast(StatementGroups, groups).next_after(fingerprint)
+
+    def _list_url(self, request: HttpRequest) -> str:
+        url = reverse("admin:sqllogs_statement_changelist", current_app=self.admin_site.name)
+        query = "&".join(filter(None, (range_query(_begin(request))[1:], _list_query(request))))
+        return f"{url}?{query}" if query else url
+
     def _detail(self, request: HttpRequest, fingerprint: str) -> StatementDetail:
         _require(self.has_view_permission(request))
         found = read_statement_detail(request, fingerprint, _begin(request), with_text=may_read_text(request))
@@ -171,12 +204,15 @@ class StatementAdmin(ReadOnlyAdmin):
     def _page(self, request: HttpRequest, detail: StatementDetail, **plan: Any) -> HttpResponse:
         site_name = self.admin_site.name
         with_text = may_read_text(request)
-        values = page_context(detail, _begin(request), with_text=with_text, site_name=site_name)
+        values = page_context(
+            detail, _begin(request), _list_query(request), with_text=with_text, site_name=site_name
+        )
         context = {
             **self.admin_site.each_context(request),
             **values,
             **plan,
             "opts": self.opts,
+            "list_url": self._list_url(request),
             # A theme's header asks it for its model, key and text.
             "original": Statement(fingerprint=detail.fingerprint, sql=values["title"]),
             "media": self.media,
@@ -190,7 +226,7 @@ class StatementAdmin(ReadOnlyAdmin):
 
     def _redirect_to_page(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
         url = reverse("admin:sqllogs_statement_change", args=[fingerprint], current_app=self.admin_site.name)
-        return HttpResponseRedirect(url + range_query(_begin(request)))
+        return HttpResponseRedirect(url + range_query(_begin(request), _list_query(request)))
 
 
 def _require(is_allowed: bool) -> None:
@@ -201,6 +237,11 @@ def _require(is_allowed: bool) -> None:
 def _may_explain(request: HttpRequest) -> bool:
     """Return whether a user may see plans; they name columns and conditions, as the SQL text does."""
     return explain.may_explain(request.user) and may_read_text(request)
+
+
+def _list_query(request: HttpRequest) -> str:
+    """Return the query string of the list that led here."""
+    return request.GET.get(LIST, "")[:LIST_MAX_CHARACTERS]
 
 
 def _begin(request: HttpRequest) -> str:

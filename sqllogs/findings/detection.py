@@ -90,7 +90,7 @@ def hourly(spans: Iterable[tuple[int, int]], fingerprints: tuple[str, ...] = ())
     for since_s, until_s in spans:
         span = ResolutionSpan(HOUR_S, since_s, until_s)
         for (fingerprint, time_s), sums in rows(
-            Where(fingerprint=fingerprints), span, "key__fingerprint", "time"
+            Where(fingerprint=fingerprints), [span], "key__fingerprint", "time"
         ):
             found[fingerprint][time_s] = _hour(sums)
     return found

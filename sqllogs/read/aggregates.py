@@ -268,17 +268,24 @@ def newest(filtered: Records, ring: RingSnapshot) -> Records:
 
 
 def origins(
-    filtered: Records, ring: RingSnapshot, group_by: str, wanted: Collection[GroupValue]
+    filtered: Records,
+    ring: RingSnapshot,
+    group_by: str,
+    wanted: Collection[GroupValue],
+    *,
+    with_units: bool = True,
 ) -> dict[GroupValue, Origins]:
     """Return the origins of groups, from the newest records; from all if the newest have none of a group."""
     key = group_column(group_by)
     found = _origins(newest(filtered, ring), key, group_by)
-    _count_units(found, newest(filtered, ring), key, group_by)
+    if with_units:
+        _count_units(found, newest(filtered, ring), key, group_by)
     missing = sorted(value for value in wanted if value is not None and value not in found)[:VARIABLES_MAX]
     if missing and group_by not in OF_STATEMENT:
         rest = in_ring(filtered, ring).filter(**{f"{key}__in": missing})
         more = _origins(rest, key, group_by)
-        _count_units(more, rest, key, group_by)
+        if with_units:
+            _count_units(more, rest, key, group_by)
         found |= more
     return found
 

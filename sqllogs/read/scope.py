@@ -18,6 +18,7 @@ from sqllogs.read import ring as read_ring
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import Records, RingSnapshot
+from sqllogs.statistics.resolution import Oldest
 
 Source = Literal["ring", "statistics", "units"]
 
@@ -50,6 +51,8 @@ class Scope:
     now: datetime
     fields: frozenset[str] = frozenset()
     """The fields that the client wants of each row; empty for all."""
+    kept: Oldest | None = None
+    """Which statistics exist; read by each report if it is None."""
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these fields is wanted; what is not need not be read."""
@@ -189,7 +192,9 @@ def _is_older(scope: Scope) -> bool:
 
 
 def statistics_filter(scope: Scope, chosen: Source) -> statistics_rows.Where:
-    return statistics_rows.Where.from_filters(scope.filters, of_units=chosen == "units")
+    of_units = chosen == "units"
+    kept = None if of_units else scope.kept
+    return statistics_rows.Where.from_filters(scope.filters, kept, of_units=of_units)
 
 
 def time_span(

@@ -13,12 +13,12 @@ from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 
 from sqllogs.models import Review, SQLLog, Statement
-from sqllogs.read import aggregates, n_plus_one, records, reviews, ring, series, statement, stats
+from sqllogs.read import aggregates, n_plus_one, records, reviews, ring, series, statement, statistics, stats
 from sqllogs.read import statement as read_statement
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import SQLLogFilter
-from sqllogs.read.scope import Answer, Scope, Source, cheapest_source, head
+from sqllogs.read.scope import Answer, Scope, Source, head
 from sqllogs.read.series import SeriesOptions, SeriesPoint
 from sqllogs.read.statement import ORIGINS_MAX, samples
 from sqllogs.read.stats import StatsGroup
@@ -26,6 +26,10 @@ from sqllogs.record import RecordJSON
 
 ORIGINS = ("route", "view", "alias")
 """What statistics know of where a statement came from; call sites are known of records alone."""
+
+
+PARTS = (*ORIGINS, "release")
+"""All that follows from one query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +70,11 @@ def read_statement_detail(
     query = QueryDict(mutable=True)
     query.update({"from": begin, "fingerprint": fingerprint})
     scope = Scope.from_filters(SQLLogFilter.from_query(query), version="", with_text=with_text)
-    reader = _DetailReader(scope, cheapest_source())
+    kept = statistics.read_oldest()
+    scope = replaced(scope, kept=kept)
+    reader = _DetailReader(scope, "ring" if kept.complete_since_s is None else "statistics")
     statement, review = read_statement.statement(fingerprint), reviews.get_review(fingerprint)
-    whole, span = reader.whole(scope)
+    whole, span = reader.whole, reader.span
     if whole is None and not is_known(fingerprint):
         return None
     page = OffsetPage(ordering="-total_ms", limit=ORIGINS_MAX, offset=0)
@@ -103,18 +109,19 @@ class _DetailReader:
     def __init__(self, scope: Scope, chosen: Source) -> None:
         self._scope = scope
         self._chosen = chosen
+        self._parts, self.span = stats.read_parts(scope, chosen, *PARTS)
 
-    def whole(self, scope: Scope) -> tuple[StatsGroup | None, Any]:
-        found = stats.read_groups(scope, "fingerprint", self._chosen)
-        return next(iter(found.groups), None), found.span
+    @property
+    def whole(self) -> StatsGroup | None:
+        return next(iter(stats.group_parts(self._parts, None)), None)
 
     def points(self) -> Sequence[SeriesPoint]:
         options = SeriesOptions(group_by=None, top=1, step_s=None)
         return series.read_series(self._scope, options, self._chosen).results
 
     def parts(self, group_by: str) -> list[DetailPart]:
-        found = stats.read_groups(self._scope, group_by, self._chosen)
-        return _detail_parts(found.groups, found.total_ms)
+        total_ms = sum(part.total_ms for part in self._parts)
+        return _detail_parts(stats.group_parts(self._parts, PARTS.index(group_by)), total_ms)
 
     def releases(self) -> list[DetailPart]:
         return sorted(self.parts("release"), key=lambda part: stats.last_seen(part.figures), reverse=True)
@@ -132,7 +139,10 @@ class _DetailReader:
         )
         before = replaced(self._scope, filters={**filters, "to": time}, records=records.filter(time__lt=time))
         parts = ((_("Since the review"), since), (_("Before the review"), before))
-        found = [(label, self.whole(scope)[0]) for label, scope in parts]
+        found = [
+            (label, next(iter(stats.read_groups(scope, "fingerprint", self._chosen).groups), None))
+            for label, scope in parts
+        ]
         total_ms = sum(figures.total_ms for _, figures in found if figures)
         return [_detail_part(label, figures, total_ms) for label, figures in found if figures]
 

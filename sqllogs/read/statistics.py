@@ -1,7 +1,7 @@
 """Read the statistics: figures by group, and by group and time.
 
 A range is at most five runs of rows of one resolution: of a month, minutes, hours, the days between, hours
-and minutes. Each run is one query, of a series two: the top groups, and all others together. Counts, sums and
+and minutes. All are one query, of a series two: the top groups, and all others together. Counts, sums and
 maxima are exact, percentiles within 5 %. Runs in the reader's thread.
 """
 
@@ -10,15 +10,22 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, product
 from typing import Any, NamedTuple
 
-from django.db.models import Min, Q
+from django.db.models import Min, Q, Subquery
 
 from sqllogs.models import RollUp, Statement, Statistic
 from sqllogs.read.aggregates import OF_STATEMENT
 from sqllogs.read.ring import VARIABLES_MAX
-from sqllogs.read.statistics_rows import StatisticsAggregate, StatisticsPoint, Total, Where, rows, totals_us
+from sqllogs.read.statistics_rows import (
+    Row,
+    StatisticsAggregate,
+    StatisticsPoint,
+    Total,
+    Where,
+    rows,
+    totals_us,
+)
 from sqllogs.statistics.resolution import (
     DAY_S,
     HOUR_S,
@@ -50,6 +57,17 @@ class StatisticsGroups:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsParts:
+    """Sums by several columns; the same values may come repeatedly."""
+
+    rows: Iterable[Row]
+    """Read while they are iterated over, once."""
+    since: datetime
+    until: datetime
+    complete_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsSeries:
     """Figures by time and group; a time without a call has no point."""
 
@@ -63,44 +81,71 @@ class StatisticsSeries:
 
 def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsGroups:
     """Return the figures of each group; of None, those of all calls as one."""
-    oldest = _oldest(where)
-    since_s, until_s = _asked(where, oldest)
     read = (*group_columns(group_by), "key__route") if group_by == "fingerprint" else group_columns(group_by)
     labels_of = labels(group_by)
     totals: dict[str | None, Total] = {}
     total_us = 0
-    for span in spans(since_s, until_s, oldest):
-        for key, sums in rows(where, span, *read):
-            total_us += int(sums.total_us)
-            for label in labels_of(key[0] if key else None):
-                total = totals.get(label) or totals.setdefault(label, Total())
-                total.add(sums, route=key[1] if len(key) > 1 else None)
+    parts = read_parts(where, *read)
+    for key, sums in parts.rows:
+        total_us += int(sums.total_us)
+        for label in labels_of(key[0] if key else None):
+            total = totals.get(label) or totals.setdefault(label, Total())
+            total.add(sums, route=key[1] if len(key) > 1 else None)
     groups = sorted(totals.items(), key=lambda item: -item[1].total_us)
-    since_s, until_s = oldest.outward(since_s, until_s)
     return StatisticsGroups(
         groups=[total.figures(label) for label, total in groups],
         total_ms=total_us / 1000,
+        since=parts.since,
+        until=parts.until,
+        complete_since=parts.complete_since,
+    )
+
+
+def read_parts(where: Where, *columns: str) -> StatisticsParts:
+    """Return the sums by several columns, from which groups by any of them can be made."""
+    oldest = where.kept or read_oldest(where)
+    since_s, until_s = _asked(where, oldest)
+    found = rows(where, spans(since_s, until_s, oldest), *columns)
+    since_s, until_s = oldest.outward(since_s, until_s)
+    return StatisticsParts(
+        rows=found,
         since=_datetime(since_s),
         until=_datetime(until_s),
         complete_since=_complete_since(oldest),
     )
 
 
+def read_sparklines(where: Where, step_s: int) -> dict[str, dict[int, int]]:
+    """Return the microseconds of each statement by the begin of the step."""
+    oldest = where.kept or read_oldest(where)
+    since_s, until_s = _asked(where, oldest)
+    first_s, step_s = _aligned(since_s, step_s, oldest)
+    coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
+    found: dict[str, dict[int, int]] = {}
+    cut = spans(first_s, until_s, oldest, coarsest_s)
+    for fingerprint, time_s, total_us in totals_us(where, cut, "key__fingerprint", "step", step_s=step_s):
+        points = found.setdefault(fingerprint, dict.fromkeys(range(first_s, until_s, step_s), 0))
+        at_s = floor_to(time_s, step_s)
+        points[at_s] = points.get(at_s, 0) + total_us
+    return found
+
+
 def series(
     where: Where, step_s: int, group_by: str | None = None, top: int = 10, *, whole_steps: bool = True
 ) -> StatisticsSeries:
     """Return figures for each step of time and each of the `top` groups, and for all others as one."""
-    oldest = _oldest(where)
+    oldest = where.kept or read_oldest(where)
     since_s, until_s = _asked(where, oldest)
     first_s, step_s = _aligned(since_s, step_s, oldest)
     since_s = first_s if whole_steps else oldest.outward(since_s, until_s)[0]
     coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
     planned = reads(where, spans(since_s, until_s, oldest), group_by, top)
     totals: dict[tuple[int, SeriesKey], Total] = {}
-    for read, span in product(planned, spans(since_s, until_s, oldest, coarsest_s)):
+    cut = spans(since_s, until_s, oldest, coarsest_s)
+    for read in planned:
         # By time alone nothing need be sorted, since that is how rows are kept; there may be some more.
         names = ("step", *read.columns) if read.columns else ("time",)
-        for (time_s, *value), sums in rows(where, span, *names, keys=read.keys, step_s=step_s):
+        for (time_s, *value), sums in rows(where, cut, *names, keys=read.keys, step_s=step_s):
             for line in read.lines(*value):
                 at = floor_to(time_s, step_s), line
                 (totals.get(at) or totals.setdefault(at, Total())).add(sums)
@@ -119,7 +164,7 @@ def series(
 
 def complete_since(where: Where = EVERYTHING) -> datetime | None:
     """Return from when on every call is counted; None before the first."""
-    return _complete_since(_oldest(where))
+    return _complete_since(read_oldest(where))
 
 
 def auto_step_s(since: datetime, until: datetime) -> int:
@@ -149,13 +194,15 @@ def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
         step_s = kept_s
 
 
-def _oldest(where: Where) -> Oldest:
-    found = {}
-    for length_s in RESOLUTIONS_S:
-        rows = Statistic.objects.filter(resolution_s=where.signed(length_s))
-        found[length_s] = rows.aggregate(oldest=Min("time"))["oldest"]
-    rolled_up_s = RollUp.objects.filter(id=1).values_list("until_s", flat=True).first() or 0
-    return Oldest(minute_s=found[MINUTE_S], hour_s=found[HOUR_S], day_s=found[DAY_S], rolled_up_s=rolled_up_s)
+def read_oldest(where: Where = EVERYTHING) -> Oldest:
+    """Return which rows exist, in one query once there has been a rollup."""
+    of_length = [Statistic.objects.filter(resolution_s=where.signed(length_s)) for length_s in RESOLUTIONS_S]
+    firsts = [Subquery(rows.order_by("time").values("time")[:1]) for rows in of_length]
+    row = RollUp.objects.filter(id=1).values_list("until_s", *firsts).first()
+    if row is None:
+        row = (0, *(rows.aggregate(oldest=Min("time"))["oldest"] for rows in of_length))
+    rolled_up_s, minute_s, hour_s, day_s = row
+    return Oldest(minute_s=minute_s, hour_s=hour_s, day_s=day_s, rolled_up_s=rolled_up_s or 0)
 
 
 def _complete_since(oldest: Oldest) -> datetime | None:
@@ -218,7 +265,7 @@ def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: 
         return [Read((), None, lambda: [SeriesKey(None)])]
     (column,), labels_of = group_columns(group_by), labels(group_by)
     sums_us: dict[Any, int] = defaultdict(int)
-    for value, total_us in chain.from_iterable(totals_us(where, span, column) for span in spans):
+    for value, total_us in totals_us(where, spans, column):
         sums_us[value] += total_us
     kept = _top(sums_us, labels_of, top)
 

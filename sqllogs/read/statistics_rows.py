@@ -4,7 +4,7 @@ The database adds up as much as it can. Fed with the cleaned filters of the API,
 `sqllogs.read.statistics` in the reader's thread.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from django.db.models.functions import Concat
 from sqllogs.models import Statement, Statistic, StatisticKey
 from sqllogs.read.aggregates import fetch, joins
 from sqllogs.statistics import histogram
-from sqllogs.statistics.resolution import MINUTE_S, NEVER_S, ResolutionSpan
+from sqllogs.statistics.resolution import MINUTE_S, NEVER_S, Oldest, ResolutionSpan
 
 _OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "service", "fingerprint")
 
@@ -40,13 +40,18 @@ class Where:
     search: str = ""
     of_units: bool = False
     """Whether units of work are asked for, not their statements."""
+    kept: Oldest | None = None
+    """Which rows exist, if that has been read already."""
 
     @classmethod
-    def from_filters(cls, cleaned: Mapping[str, Any], *, of_units: bool = False) -> "Where":
+    def from_filters(
+        cls, cleaned: Mapping[str, Any], kept: Oldest | None = None, *, of_units: bool = False
+    ) -> "Where":
         """Take the cleaned parameters of a `SQLLogFilter`; see `choose_source` first."""
         values = {name: tuple(cleaned.get(name) or ()) for name in (*_OF_KEY, "operation", "table")}
         since, until = cleaned.get("from"), cleaned.get("to")
-        return cls(since=since, until=until, search=cleaned.get("search") or "", of_units=of_units, **values)
+        search = cleaned.get("search") or ""
+        return cls(since=since, until=until, search=search, kept=kept, of_units=of_units, **values)
 
     def signed(self, resolution_s: int) -> int:
         """Return the resolution of the rows to read: units have the negative one."""
@@ -111,36 +116,63 @@ class _Joined(Aggregate):
 
 
 def rows(
-    where: Where, span: ResolutionSpan, *columns: str, keys: Q | None = None, step_s: int = MINUTE_S
+    where: Where,
+    spans: Sequence[ResolutionSpan],
+    *columns: str,
+    keys: Q | None = None,
+    step_s: int = MINUTE_S,
 ) -> Iterator[Row]:
     """Add rows up by columns, among which can be `time` and the begin of its `step`.
 
-    Only those of some keys, if these are given.
+    Only those of some keys, if these are given. The same columns may come once from each span.
     """
-    found = _chosen(where, span, keys).annotate(step=F("time") - F("time") % step_s)
-    if joins(found):
-        sums = (
-            Sum("calls"),
-            Sum("errors"),
-            Sum("rows"),
-            Sum("total_us"),
-            Max("max_us"),
-            Max("last_seen"),
-            Min("time"),
-        )
-        found = found.values(*columns).values_list(*columns, *sums, _Joined("durations"))
-    else:
-        names = ("time" if name == "first_seen" else name for name in StatisticsSums._fields)
-        found = found.values_list(*columns, *names)
+    found = [
+        _summed(_chosen(where, span, keys).annotate(step=F("time") - F("time") % step_s), columns)
+        for span in spans
+    ]
     width = len(columns)
-    for row in fetch(found):
+    for row in _fetched(found):
         yield row[:width], StatisticsSums._make(row[width:])
 
 
-def totals_us(where: Where, span: ResolutionSpan, column: str) -> Iterator[tuple[Any, int]]:
-    """Yield the total time of each value of a column; without the durations, most of the work."""
-    for value, total_us in fetch(_chosen(where, span).values(column).values_list(column, Sum("total_us"))):
-        yield value, int(total_us)
+def _summed(found: QuerySet[Statistic, Any], columns: Sequence[str]) -> QuerySet[Statistic, Any]:
+    if not joins(found):
+        names = ("time" if name == "first_seen" else name for name in StatisticsSums._fields)
+        return found.values_list(*columns, *names)
+    sums = (
+        Sum("calls"),
+        Sum("errors"),
+        Sum("rows"),
+        Sum("total_us"),
+        Max("max_us"),
+        Max("last_seen"),
+        Min("time"),
+    )
+    summed: QuerySet[Statistic, Any] = found.values(*columns).values_list(
+        *columns, *sums, _Joined("durations")
+    )
+    return summed
+
+
+def _fetched(found: Sequence[QuerySet[Any, Any]]) -> Iterator[tuple[Any, ...]]:
+    """Read several queries as one: each keeps its own plan, which OR would not let them do."""
+    if found:
+        yield from fetch(found[0].union(*found[1:], all=True) if len(found) > 1 else found[0])
+
+
+def totals_us(
+    where: Where, spans: Sequence[ResolutionSpan], *columns: str, step_s: int = MINUTE_S
+) -> Iterator[tuple[Any, ...]]:
+    """Yield columns and their total time; without the durations, most of the work."""
+    found = [
+        _chosen(where, span)
+        .annotate(step=F("time") - F("time") % step_s)
+        .values(*columns)
+        .values_list(*columns, Sum("total_us"))
+        for span in spans
+    ]
+    for *values, total_us in _fetched(found):
+        yield *values, int(total_us)
 
 
 def _chosen(where: Where, span: ResolutionSpan, keys: Q | None = None) -> QuerySet[Statistic, Any]:

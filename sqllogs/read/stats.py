@@ -4,7 +4,7 @@ Reads the ring with `sqllogs.read.aggregates` or the statistics with `sqllogs.re
 reader's thread.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -19,7 +19,7 @@ from sqllogs.read import aggregates, n_plus_one, records, statistics, statistics
 from sqllogs.read.aggregates import GroupValue, group_column
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import rfc3339
-from sqllogs.read.ring import chunks
+from sqllogs.read.ring import chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
 from sqllogs.sql.normalize import StatementInfo
 
@@ -200,6 +200,38 @@ def _from_statistics(scope: Scope, group_by: str, chosen: Source) -> Grouped:
     return Grouped(answer.groups, answer.total_ms, span)
 
 
+class Part(NamedTuple):
+    """The sums of the records that agree in several columns, of which several groupings can be made."""
+
+    keys: tuple[GroupValue, ...]
+    total_ms: float
+    sums: aggregates.AggregatePart | statistics_rows.StatisticsSums
+
+
+def read_parts(scope: Scope, chosen: Source, *columns: str) -> tuple[list[Part], TimeSpan]:
+    """Return the sums by several columns, in one query, and the time that they cover."""
+    if chosen == "ring":
+        found = aggregates.parts(in_ring(scope.records, scope.ring), *columns)
+        return [Part(part.keys, part.total_ms, part) for part in found], scope.span
+    answer = statistics.read_parts(statistics_filter(scope, chosen), *(f"key__{name}" for name in columns))
+    parts = [Part(keys, int(sums.total_us) / 1000, sums) for keys, sums in answer.rows]
+    return parts, time_span(scope, chosen, answer.since, answer.until, answer.complete_since)
+
+
+def group_parts(parts: Iterable[Part], column: int | None, *, route: int | None = None) -> list[StatsGroup]:
+    """Add parts up by one of their columns, or all as one; `route` is the column of the top route."""
+    of_ring: dict[GroupValue, aggregates.Group] = {}
+    counted: dict[GroupValue, statistics_rows.Total] = {}
+    for keys, _total_ms, sums in parts:
+        label = None if column is None else keys[column]
+        if isinstance(sums, aggregates.AggregatePart):
+            (of_ring.get(label) or of_ring.setdefault(label, aggregates.Group(group=label))).add(sums)
+        else:
+            total = counted.get(label) or counted.setdefault(label, statistics_rows.Total())
+            total.add(sums, route=None if route is None else keys[route])
+    return [*of_ring.values(), *(total.figures(label) for label, total in counted.items())]
+
+
 class _Rows:
     """Makes the rows of a page; texts, origins and times are read for all of them at once."""
 
@@ -221,7 +253,10 @@ class _Rows:
         self._of_units = found.span.source == "units"
         if shown and not self._of_units and scope.wants("calls_per_unit", "route", "call_sites"):
             # For the rows shown only: call sites of all groups would be a second scan of the ring.
-            self._origins = aggregates.origins(scope.records, scope.ring, group_by, wanted)
+            with_units = scope.wants("calls_per_unit")
+            self._origins = aggregates.origins(
+                scope.records, scope.ring, group_by, wanted, with_units=with_units
+            )
         ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
         seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
         self._begin = scope.begin

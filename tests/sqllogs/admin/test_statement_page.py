@@ -1,6 +1,7 @@
 """The page of a slow query: figures, origins, samples, releases, review and plan."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
@@ -22,6 +23,7 @@ from tests.sqllogs.slow_queries import (
     ago,
     login,
     put_calls,
+    shown,
     staff,
     three,
     visible_text,
@@ -135,13 +137,29 @@ def test_numbers_of_the_graphs_are_not_those_of_the_hosts_language(admin, three,
 
 
 def test_review_is_stored_with_its_note(admin, three):
-    answer = admin.post(f"{URL}{A}/review/?from=now-1h", {"status": "ignored", "note": "by night"})
-    assert (answer.status_code, answer["Location"]) == (302, f"{URL}{A}/change/?from=now-1h")
+    answer = admin.post(f"{URL}{A}/review/?from=now-1w", {"status": "ignored", "note": "by night"})
+    assert (answer.status_code, answer["Location"]) == (302, f"{URL}{B}/change/?from=now-1w")
     review = Review.objects.get()
     assert (review.pk, review.status, review.by, review.note) == (A, "ignored", "admin", "by night")
     text = words(admin, f"{A}/change/")
     for part in ("1 statement: Ignored.", "Ignored by admin", "by night"):
         assert part in text
+
+
+def test_decision_moves_on_in_the_order_of_the_list(admin, three):
+    listed = next(link for link in Page(admin.get(f"{URL}?o=3")).links() if f"{C}/change" in link)
+    assert listed == f"{URL}{C}/change/?list=o%3D3"
+    for decided, following in ((C, f"{A}/change/?list=o%3D3"), (A, f"{B}/change/?list=o%3D3"), (B, "?o=3")):
+        answer = admin.post(f"{URL}{decided}/review/?list=o%3D3", {"status": "reviewed"})
+        assert answer["Location"] == URL + following
+    assert shown(admin) == []
+
+
+@pytest.mark.parametrize("query", ["error=x", "fingerprint=a", "o=x.y", "%00=1", "q=%00"])
+def test_decision_in_a_list_that_does_not_exist_leads_to_it(admin, three, query):
+    answer = admin.post(f"{URL}{A}/review/?{urlencode({'list': query})}", {"status": "reviewed"})
+    assert answer.status_code == 302
+    assert Review.objects.get().status == "reviewed"
 
 
 @pytest.mark.parametrize("data", [{"status": "x"}, {}, {"status": "open", "note": "x" * 10_001}])

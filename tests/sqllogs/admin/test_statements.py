@@ -72,9 +72,12 @@ def test_list_is_ordered_by_its_columns(admin, three, order, expected):
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
+        ("", [A, C]),
+        ("?status=all", [A, B, C]),
         ("?error=true", [C]),
-        ("?error=false", [A, B]),
-        ("?repeats=true", [B]),
+        ("?error=false", [A]),
+        ("?status=all&error=false", [A, B]),
+        ("?status=all&repeats=true", [B]),
         ("?repeats=false", [A, C]),
         ("?status=reviewed", [B]),
         ("?status=open", [A, C]),
@@ -82,17 +85,30 @@ def test_list_is_ordered_by_its_columns(admin, three, order, expected):
         ("?operation=DELETE", [C]),
         ("?operation=SELECT&repeats=false", [A]),
         ("?alias=other", [C]),
-        ("?route=books/", [B]),
-        ("?from=now-1w", [A, B, C]),
+        ("?status=all&route=books/", [B]),
+        ("?status=all&from=now-1w", [A, B, C]),
         ("?from=now-5m", []),
         ("?q=AUTHOR", [A]),
         (f"?q={C}", [C]),
+        (f"?q={B}", [B]),
+        (f"?q={B}&status=open", []),
         ("?q=nothing", []),
     ],
 )
 def test_list_is_filtered_and_searched(admin, three, query, expected):
     reviews.decide([B], "reviewed", by="me")
     assert shown(admin, query) == expected
+
+
+def test_statements_that_define_something_are_left_out_by_default(admin):
+    operations = {A: "SELECT", B: "COMMIT", C: "CREATE TABLE"}
+    for fingerprint, operation in operations.items():
+        put_statement(fingerprint, f"{operation} x", operation=operation)
+    put_calls(*({"fingerprint": fingerprint} for fingerprint in operations))
+    assert shown(admin) == [A]
+    assert set(shown(admin, "?data=false")) == {B, C}
+    assert set(shown(admin, "?data=all")) == {A, B, C}
+    assert "Only begin, end or define 66.7 %" in words(admin)
 
 
 def test_each_filter_shows_shares_of_the_load_under_the_other_filters(admin, three):
@@ -180,9 +196,9 @@ def test_selected_statements_are_reviewed(admin, three, action, status):
     assert {review.pk: (review.status, review.by) for review in Review.objects.all()} == {
         A: (status, "admin")
     }
-    run(admin, action, A, C)
+    run(admin, action, A, C, query="?status=all")
     assert set(reviews.decided()) == {A, C}
-    text = words(admin)
+    text = words(admin, "?status=all")
     assert f"2 statements: {status.capitalize()}." in text
     assert f"{status.capitalize()} admin {timezone.now():%Y-%m-%d}" in text
 
@@ -198,7 +214,7 @@ def test_figures_are_exported_as_csv_that_no_spreadsheet_runs(admin):
     put_statement(A, sql="=cmd()|'/c calc'!A1")
     put_calls({"fingerprint": A, "duration_ms": 2.0, "rows": 3, "route": "@x/"}, {"fingerprint": B})
     reviews.decide([B], "reviewed", by="admin", note="+1")
-    answer = run(admin, "export_csv", A, B)
+    answer = run(admin, "export_csv", A, B, query="?status=all")
     assert answer["Content-Disposition"] == 'attachment; filename="slow-queries.csv"'
     one, other = csv.DictReader(io.StringIO(answer.text))
     assert (one["fingerprint"], one["calls"], one["rows_per_call"], one["status"]) == (A, "1", "3.0", "open")
@@ -331,8 +347,8 @@ def test_reviewing_leaves_no_record(ring_alias, db):
         assert "Calls 5" in words(client, f"{A}/change/")
         client.post(f"{URL}{A}/review/", {"status": "reviewed"})
         assert 'class="plan"' in client.post(f"{URL}{A}/explain/").text
-        run(client, "mark_ignored", A)
-        run(client, "export_csv", A)
+        run(client, "mark_ignored", A, query="?status=all")
+        run(client, "export_csv", A, query="?status=all")
         client.get(f"{URL}{'e' * 16}/change/")
         wrapper.uninstall(recorder.wrapper, connections[ring_alias])
         assert len(stored(recorder, ring_alias)) == 5
