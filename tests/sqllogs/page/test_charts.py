@@ -9,7 +9,8 @@ from sqllogs.read.series import SeriesPoint
 def point(minute, calls, errors=0, **ms):
     plain = dict.fromkeys(("mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"))
     time = f"2026-01-31T12:{minute:02}:00.000000Z"
-    return SeriesPoint(time=time, calls=calls, errors=errors, total_ms=0.0, **plain | ms)
+    rates = {"calls_per_s": calls / 60, "total_ms_per_s": 0.0}
+    return SeriesPoint(time=time, calls=calls, errors=errors, total_ms=0.0, **rates, **plain | ms)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 def point(minute, calls, errors=0, total_ms=0.0, **ms):
     plain = dict.fromkeys(("mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"))
     time = rfc3339(BEGINNING + timedelta(minutes=minute))
-    return SeriesPoint(time=time, calls=calls, errors=errors, total_ms=total_ms, **plain | ms)
+    rates = {"calls_per_s": calls / 60, "total_ms_per_s": total_ms / 60}
+    return SeriesPoint(time=time, calls=calls, errors=errors, total_ms=total_ms, **rates, **plain | ms)
 
 
 def drawn(*points, query="", end=10):

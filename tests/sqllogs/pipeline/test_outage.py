@@ -51,6 +51,9 @@ def unmigrated(empty_ring_database, settings, application):
 
 on_postgresql = pytest.mark.parametrize("ring_database", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+on_every_database = pytest.mark.parametrize(
+    "ring_database", ["sqlite", "postgresql", "mariadb"], indirect=True
+)
 
 
 @on_postgresql
@@ -110,6 +113,7 @@ def test_long_outage_is_bounded_and_counted(application, unmigrated):
         assert len(seqs(unmigrated)) == recorder.delivery.counts().stored >= 1_000
 
 
+@on_every_database
 def test_records_wait_for_the_tables_to_be_migrated(application, unmigrated):
     with recording(unmigrated) as recorder:
         application(10)
@@ -209,12 +213,12 @@ def test_full_disk_is_survived(application, ring_alias):
 POISON = "SELECT 1 AS poison"
 POISONS = [
     # What is wrong with the record, and the databases that refuse it.
-    ({"rows": 2**70}, {"sqlite", "postgresql"}),  # no 64-bit integer
-    ({"view": "\ud800"}, {"sqlite", "postgresql"}),  # no UTF-8
+    ({"rows": 2**70}, {"sqlite", "postgresql", "mysql"}),  # no 64-bit integer
+    ({"view": "\ud800"}, {"sqlite", "postgresql", "mysql"}),  # no UTF-8
     ({"view": "\0"}, {"postgresql"}),
-    ({"sqlstate": "too long"}, {"postgresql"}),  # found by the server, not by the driver
-    ({"sqlstate": object()}, {"sqlite", "postgresql"}),  # no type of the database's
-    ({"host": None}, {"sqlite", "postgresql"}),  # NOT NULL
+    ({"sqlstate": "too long"}, {"postgresql", "mysql"}),  # found by the server, not by the driver
+    ({"sqlstate": object()}, {"sqlite", "postgresql", "mysql"}),  # no type of the database's
+    ({"host": None}, {"sqlite", "postgresql", "mysql"}),  # NOT NULL
 ]
 POISON_IDS = [
     "rows-too-large",
@@ -226,6 +230,7 @@ POISON_IDS = [
 ]
 
 
+@on_every_database
 @pytest.mark.parametrize(("poison", "refusing"), POISONS, ids=POISON_IDS)
 def test_only_the_record_that_the_store_refuses_is_dropped(
     poison, refusing, application, ring_alias, monkeypatch
