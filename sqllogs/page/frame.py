@@ -161,7 +161,7 @@ FIRST = ("search", "from", "to", "min_ms", "error", "operation")
 FIRST_OF_REQUESTS = ("path", "from", "to", "min_elapsed_ms", "status", "method")
 OF_REQUESTS = {
     "path": _("URL"),
-    "min_elapsed_ms": _("Took at least (ms)"),
+    "min_elapsed_ms": _("At least (ms)"),
     "status": _("Status"),
     "tag": _("Tag"),
 }

@@ -20,7 +20,7 @@ from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 STATES = {
     "ok": (
-        _("Every query of the last hour is stored. An application that sends no query is healthy too."),
+        _("No loss of the last hour is known. An application that sends no query is healthy too."),
         _("Nothing to do."),
     ),
     "degraded": (

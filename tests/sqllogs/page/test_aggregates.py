@@ -348,7 +348,7 @@ def test_empty_tab_has_no_figures_and_no_chart(browser, loop, tab, query):
         RingRow.objects.all().delete()
         Unit.objects.all().delete()
     page = look(browser, tab + query)
-    assert not page.all("dl")
+    assert not page.all("dl", **{"class": "figures"})
     assert not page.all("svg")
 
 
