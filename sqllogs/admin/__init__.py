@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from sqllogs import guard
 from sqllogs.context import muted
 from sqllogs.errors import StoreUnavailableError
-from sqllogs.models import VIEW, VIEW_TEXT, SQLLog, Statement
+from sqllogs.models import VIEW, VIEW_TEXT, Finding, SQLLog, Statement
 
 View = Callable[..., HttpResponse]
 
@@ -119,6 +119,15 @@ class DeferredSQLLogAdmin(DeferredAdmin):
     }
 
 
+class DeferredFindingAdmin(DeferredAdmin):
+    path = "sqllogs.admin.findings.FindingAdmin"
+    views = {
+        "changelist": r"^$",
+        "history": r"^(?P<object_id>[0-9]{1,18})/history/$",
+        "change": r"^(?P<object_id>[0-9]{1,18})/change/$",
+    }
+
+
 FINGERPRINT = "(?P<fingerprint>[0-9a-f]{16})"
 
 
@@ -142,6 +151,7 @@ def register(
     Django's default site has them already; calling this again replaces the base class.
     """
     admins: tuple[tuple[Any, type[DeferredAdmin]], ...] = (
+        (Finding, DeferredFindingAdmin),
         (SQLLog, DeferredSQLLogAdmin),
         (Statement, DeferredStatementAdmin),
     )

@@ -7,15 +7,15 @@ from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
-from sqllogs.models import SQLLog
-from tests.sqllogs.factories import fill
+from sqllogs.models import Finding, SQLLog
+from tests.sqllogs.factories import BEGINNING, fill
 from tests.sqllogs.pages import Page
 from tests.sqllogs.slow_queries import EVERYTHING, A, put_calls
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
-MODELS = ("sqllog", "statement")
-KNOWN = {"sqllog": "3", "statement": A}
+MODELS = ("finding", "sqllog", "statement")
+KNOWN = {"finding": "3", "sqllog": "3", "statement": A}
 ARGUMENTS = ("0", "77", "9" * 30, "x", "é", "a/b", "_2F", "%00", "b" * 16, "A" * 16)
 POSTS = (
     {},
@@ -31,6 +31,8 @@ USERS = {"superuser": None, "views": ["view_sqllog"], "everything": EVERYTHING, 
 @pytest.fixture(params=USERS)
 def client(request, db):
     put_calls(*[{"fingerprint": A}] * 3)
+    times = dict.fromkeys(("first_seen", "last_seen", "started_at"), BEGINNING)
+    Finding.objects.create(id=3, key="k", kind="new", fingerprint=A, occurrences=1, **times)
     codenames = USERS[request.param]
     user = User.objects.create_user("someone", is_staff=True, is_superuser=codenames is None)
     user.user_permissions.set(Permission.objects.filter(codename__in=codenames or ()))

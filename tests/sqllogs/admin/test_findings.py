@@ -1,0 +1,72 @@
+"""Findings in the admin: what is listed, and who may decide."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from sqllogs.findings.causes import Evidence, merge
+from sqllogs.models import Finding
+from tests.sqllogs.factories import BEGINNING, put_statement
+
+URL = "/admin/sqllogs/finding/"
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def finding():
+    put_statement(sql="SELECT name FROM shop_customer WHERE id = ?")
+    figures = {"times_per_unit": 9.0, "trace_id": "a" * 32}
+    plain = {"kind": "n_plus_one", "fingerprint": "f" * 16, "call_site": HOSTILE, "figures": figures}
+    merge([Evidence(started_at=BEGINNING, seen_at=BEGINNING + timedelta(hours=1), **plain)], BEGINNING)
+    return Finding.objects.get()
+
+
+def staff(*codenames):
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_list_shows_what_is_live_and_other_states_by_filter(finding):
+    client = staff("view_sqllog")
+    answer = client.get(URL)
+    assert "Sent 9.0 times in one request or task." in answer.text
+    assert HOSTILE not in answer.text
+    Finding.objects.update(state="closed")
+    assert "Sent 9.0 times" not in client.get(URL).text
+    assert "Sent 9.0 times" in client.get(f"{URL}?state=closed").text
+    assert "Sent 9.0 times" in client.get(f"{URL}?state=all").text
+
+
+@pytest.mark.parametrize(("codenames", "has_text"), [([], False), (["view_sqllog_text"], True)])
+def test_finding_shows_its_evidence_and_the_text_to_those_who_may_read_it(finding, codenames, has_text):
+    answer = staff("view_sqllog", *codenames).get(f"{URL}{finding.pk}/change/")
+    assert "times_per_unit: 9.0" in answer.text
+    assert f"trace_id={'a' * 32}" in answer.text
+    assert ("shop_customer" in answer.text) is has_text
+
+
+@pytest.mark.parametrize(
+    ("action", "state"), [("acknowledge", "acknowledged"), ("ignore", "ignored"), ("reopen", "reopened")]
+)
+def test_reviewer_decides_about_chosen_findings(finding, action, state):
+    client = staff("view_sqllog", "review_sqllog")
+    answer = client.post(URL, {"action": action, "_selected_action": [finding.pk]}, follow=True)
+    assert "1 finding changed." in answer.text
+    finding.refresh_from_db()
+    assert (finding.state, finding.assignee) == (state, "staff")
+    assert (finding.ignored_until is not None) is (state == "ignored")
+
+
+def test_others_cannot_decide_and_strangers_see_nothing(finding):
+    client = staff("view_sqllog")
+    client.post(URL, {"action": "ignore", "_selected_action": [finding.pk]})
+    finding.refresh_from_db()
+    assert finding.state == "open"
+    User.objects.all().delete()
+    assert staff().get(URL).status_code == 403
