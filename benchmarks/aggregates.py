@@ -16,7 +16,6 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.db.models import Avg, Count, Max, Min, Sum  # noqa: E402
-from django.db.models.functions import TruncSecond  # noqa: E402
 
 from benchmarks.asking import answer  # noqa: E402
 from benchmarks.report import at_most, table  # noqa: E402
@@ -25,6 +24,7 @@ from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, recorder, ring  # noqa: E402
 from sqllogs.api import tokens, views  # noqa: E402
 from sqllogs.models import SQLLog  # noqa: E402
+from sqllogs.read.aggregates import Bucket  # noqa: E402
 from sqllogs.record import Captured  # noqa: E402
 
 CAPACITY_ROWS = 100_000
@@ -86,13 +86,13 @@ def _ways(headers: dict[str, str]) -> dict[str, Ways]:
         ),
         "series/": (
             lambda: answer(series, "/?step=1s", headers),
-            lambda: list(SQLLog.objects.values(second=TruncSecond("time")).annotate(**FIGURES)),
-            lambda: _exact(TruncSecond("time")),
+            lambda: list(SQLLog.objects.values(second=Bucket("time", step_s=1)).annotate(**FIGURES)),
+            lambda: _exact(Bucket("time", step_s=1)),
         ),
         "series/?group_by=view": (
             lambda: answer(series, "/?step=1s&group_by=view", headers),
-            lambda: list(SQLLog.objects.values("view", second=TruncSecond("time")).annotate(**FIGURES)),
-            lambda: _exact("view", TruncSecond("time")),
+            lambda: list(SQLLog.objects.values("view", second=Bucket("time", step_s=1)).annotate(**FIGURES)),
+            lambda: _exact("view", Bucket("time", step_s=1)),
         ),
         "requests/": (
             lambda: answer(views.RequestsView.as_view(), "/", headers),

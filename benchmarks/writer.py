@@ -22,7 +22,7 @@ from sqllogs.pipeline.resolver import Resolver  # noqa: E402
 from sqllogs.pipeline.sinks import Sinks  # noqa: E402
 from sqllogs.record import Batch  # noqa: E402
 from sqllogs.recorder import Recorder  # noqa: E402
-from sqllogs.storage.store import COLUMNS  # noqa: E402
+from sqllogs.storage.store import COLUMNS, NO_IDS, query_row  # noqa: E402
 
 CAPACITY_ROWS = 50_000
 ROUNDS = 3
@@ -146,7 +146,7 @@ def _orm(write: Callable[[int, Batch], None], rows: int) -> Speed:
 
 def _models(first_seq: int, batch: Batch) -> list[RingRow]:
     return [
-        RingRow(**dict(zip(COLUMNS, (seq, seq, *record, None), strict=True)))
+        RingRow(**dict(zip(COLUMNS, query_row(seq, seq, record, None, NO_IDS), strict=True)))
         for seq, record in enumerate(batch.records, first_seq)
     ]
 

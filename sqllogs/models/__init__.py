@@ -10,8 +10,10 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models.findings import LIVE, DetectionTurn, Finding
 from sqllogs.models.ring import (
+    EPOCH,
+    MICROSECOND,
     BlockColumn,
-    RecordColumns,
+    QuerySource,
     RingHead,
     RingRow,
     SQLLog,
@@ -21,7 +23,9 @@ from sqllogs.models.ring import (
 )
 
 __all__ = (
+    "EPOCH",
     "LIVE",
+    "MICROSECOND",
     "VIEW",
     "VIEW_TEXT",
     "BlockColumn",
@@ -29,7 +33,7 @@ __all__ = (
     "Event",
     "Finding",
     "Process",
-    "RecordColumns",
+    "QuerySource",
     "Review",
     "RingHead",
     "RingRow",

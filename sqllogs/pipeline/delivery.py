@@ -167,8 +167,11 @@ class Delivery:
             self._rejected += len(self._taken) - len(batch.records)
             self._taken = []
             if batch.records:
+                stored_units: list[UnitOfWork | None] = [
+                    self._units.outside if unit is None else unit for unit in units
+                ]
                 self._pending.append(
-                    (None, replace(batch, records=kept, sampled_out=sampled_out, stored_units=units))
+                    (None, replace(batch, records=kept, sampled_out=sampled_out, stored_units=stored_units))
                 )
         # Last: what is raised into this thread from a signal handler must not make them see it twice.
         self._sinks.add(batch)

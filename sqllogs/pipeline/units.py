@@ -31,8 +31,8 @@ class OpenUnit:
     """
 
     __slots__ = (
-        "errors", "first_seq", "generation", "is_complete", "is_idle", "last_seq", "owner", "queries",
-        "repeats", "rows", "slot", "total_ms", "trace", "transactions",
+        "errors", "first_seq", "generation", "is_complete", "is_idle", "is_outside", "last_seq", "owner",
+        "queries", "repeats", "rows", "slot", "total_ms", "trace", "transactions",
     )  # fmt: skip
 
     def __init__(self, owner: "Units") -> None:
@@ -44,6 +44,8 @@ class OpenUnit:
         self.generation = 0
         """Of the store in which the slot was reserved."""
         self.first_seq = self.last_seq = 0
+        self.is_outside = False
+        """It stands for all queries of the process outside a unit of work; it has no id and no totals."""
         self.is_idle = False
         """It has sent no query."""
         self.is_complete = False
@@ -98,6 +100,9 @@ class Units:
         self._ended: list[UnitOfWork] = []
         """Ended units that have not been counted."""
         self._dropped = 0
+        self.outside = UnitOfWork("thread")
+        self.outside.row = OpenUnit(self)
+        self.outside.row.is_outside = True
 
     @property
     def dropped(self) -> int:
@@ -244,6 +249,8 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
     times, fingerprint, call_site = row.worst()
     transactions = row.transactions or NO_TRANSACTIONS
     fields = resolver.unit_fields(unit)
+    if row.is_outside:
+        fields["unit_id"] = fields["trace_id"] = None
     if row.trace is not None:
         fields["trace_id"], fields["sampled"] = row.trace
     time = datetime.fromtimestamp(unit.time_ns // 1000 / 1e6, UTC)

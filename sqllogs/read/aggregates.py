@@ -28,8 +28,8 @@ from django.db.models import (
     Value,
 )
 
-from sqllogs.models import SQLLog
-from sqllogs.read.records import UTCText, statements
+from sqllogs.models import EPOCH, MICROSECOND, SQLLog
+from sqllogs.read.records import statements
 from sqllogs.read.ring import VARIABLES_MAX, RingSnapshot, at_seqs, in_ring, since
 from sqllogs.sql.normalize import StatementInfo
 
@@ -66,17 +66,13 @@ class Bucket(Func):
 
     output_field = BigIntegerField()
     arity = 1
-    template = "FLOOR(EXTRACT(EPOCH FROM %(expressions)s) / %(step_s)s)"
+    template = "%(expressions)s / %(step_us)s"
 
     def __init__(self, time: str, *, step_s: int) -> None:
-        super().__init__(F(time), step_s=step_s)
-
-    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        template = "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER) / %(step_s)s"
-        return self.as_sql(compiler, connection, template=template, **extra)
+        super().__init__(F(time), step_us=step_s * 1_000_000)
 
     def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        template = "UNIX_TIMESTAMP(%(expressions)s) DIV %(step_s)s"
+        template = "%(expressions)s DIV %(step_us)s"
         return self.as_sql(compiler, connection, template=template, **extra)
 
 
@@ -209,7 +205,9 @@ def fetch(queryset: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:
 
 
 def as_time(value: Any) -> datetime:
-    """Convert a time as the database returns it: SQLite returns a computed time as text, in UTC."""
+    """Convert a time as the database returns it: microseconds of records, on SQLite else text in UTC."""
+    if isinstance(value, int):
+        return EPOCH + value * MICROSECOND
     time = datetime.fromisoformat(value) if isinstance(value, str) else value
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
@@ -309,7 +307,7 @@ def _origins(records: Records, key: str, group_by: str) -> dict[GroupValue, Orig
 def _count_units(found: dict[GroupValue, Origins], records: Records, key: str, group_by: str) -> None:
     """Add calls and the units that have sent them; a unit counts once for each value of the column."""
     counted = (
-        records.filter(unit__isnull=False)
+        records.filter(unit_id__isnull=False)
         .order_by()
         .values(key)
         .annotate(calls=Count("slot"), units=Count("unit", distinct=True))
@@ -349,7 +347,5 @@ def times_by_seq(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]
 
 def columns_by_seq(ring: RingSnapshot, seqs: Iterable[int], *columns: str) -> Iterator[tuple[Any, ...]]:
     """Yield number and columns of records by their numbers; overwritten ones are left out."""
-    # As text, because with USE_TZ = False drivers return naive times in the time zone of the session.
-    read = [UTCText(name) if name == "time" else name for name in columns]
     for chosen in at_seqs(ring, seqs):
-        yield from fetch(chosen.values_list("seq", *read))
+        yield from fetch(chosen.values_list("seq", *columns))

@@ -16,14 +16,14 @@ from django.http import HttpRequest
 from sqllogs import conf
 from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import rfc3339, statements
+from sqllogs.read.records import fingerprint_of, rfc3339, statements
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
 from sqllogs.sql.remedies import Kind, Remedies
 
-_KEYS = ("unit_id", "fingerprint", "call_site")
+_KEYS = ("unit_id", "statement_number", "call_site")
 _FIGURES = ("times", "total_ms", "first_seq", "last_seq", "any_group")
 
 
@@ -127,12 +127,16 @@ def _suspect_repetitions(
     # The scan sorts keys, counts and ids only; the rest is read from the first and the last record of each
     # repetition. Over 100,000 records on SQLite that took 168 ms instead of 268.
     settings = conf.load()
-    rows = list(fetch(_repeated(records, group, settings.n_plus_one_threshold)))
-    texts = statements({row[1] for row in rows})
+    key = "statement_number" if group == "fingerprint" else group
+    rows = list(fetch(_repeated(records, key, settings.n_plus_one_threshold)))
+    fingerprints = {row[1]: fingerprint_of(row[1]) for row in rows}
+    texts = statements(fingerprints.values())
     ends = _ends(ring, {seq for row in rows for seq in row[5:7]})
     rules = Rules(settings)
     suspects = []
-    for _, fingerprint, call_site, times, total_ms, first_seq, last_seq, value in rows:
+    for _, number, call_site, times, total_ms, first_seq, last_seq, value in rows:
+        fingerprint = fingerprints[number]
+        value = fingerprint if group == "fingerprint" else value
         statement, first, last = texts.get(fingerprint), ends.get(first_seq), ends.get(last_seq)
         # The rules need the text, and both records, which may just have been overwritten.
         if statement is None or first is None or last is None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from django.db.models import F, FloatField, Func, Q, TextField, Value
 from django.db.models.functions import Coalesce
 
-from sqllogs.models import SQLLog, Statement, slot_ranges
+from sqllogs.models import EPOCH, MICROSECOND, SQLLog, Statement, slot_ranges
 from sqllogs.read.block_index import Index
 from sqllogs.read.ring import (
     Ordering,
@@ -34,7 +34,7 @@ from sqllogs.storage import blocks
 from sqllogs.storage.blocks import UNKNOWN
 
 Row = tuple[Any, ...]
-"""The values of COLUMNS as the driver gives them, no field's converter has seen them; a time may be text."""
+"""The values of COLUMNS as the driver gives them; the time is in microseconds since the epoch."""
 
 
 @lru_cache(maxsize=64)
@@ -66,8 +66,8 @@ def record_json(
         record = make(
             *row, sql=sql, operation=statement.operation, tables=tables.split(",") if tables else []
         )
-    if "time" in record and not isinstance(row[_TIME], str):
-        record["time"] = rfc3339(row[_TIME])
+    if "time" in record:
+        record["time"] = rfc3339(EPOCH + row[_TIME] * MICROSECOND)
     return cast(RecordJSON, record)
 
 
@@ -223,26 +223,25 @@ class UTCText(Func):
         return self.as_sql(compiler, connection, template=template, **extra)
 
 
-_READ = tuple(UTCText("time") if name == "time" else name for name in COLUMNS)
-
-
 def _columns(fields: tuple[str, ...], *others: str) -> Sequence[Any]:
     """Return what to select: NULL for each column that no field needs, so that all keep their places."""
     if not fields:
-        return _READ
+        return COLUMNS
     needed = {"seq", *fields, *others}
     if not _OF_STATEMENT.isdisjoint(fields):
         needed.add("fingerprint")
-    return [
-        read if name in needed else Value(None, output_field=TextField())
-        for name, read in zip(COLUMNS, _READ, strict=True)
-    ]
+    return [name if name in needed else Value(None, output_field=TextField()) for name in COLUMNS]
 
 
-def _fetch(queryset: Records, columns: Sequence[Any] = _READ) -> list[Row]:
+def _fetch(queryset: Records, columns: Sequence[Any] = COLUMNS) -> list[Row]:
     # Without the fields' converters, which take as long as the query itself.
     compiler = queryset.values_list(*columns).query.get_compiler(using=queryset.db)
     return list(chain.from_iterable(compiler.execute_sql()))
+
+
+def fingerprint_of(statement: int) -> str:
+    """Return the fingerprint of `SQLLog.statement_number`."""
+    return f"{statement & 0xFFFF_FFFF_FFFF_FFFF:016x}"
 
 
 def statements(fingerprints: Iterable[str]) -> dict[str, StatementInfo]:

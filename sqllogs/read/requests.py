@@ -213,7 +213,9 @@ DEFAULT_ORDERING = "-time"
 
 def of_units(filtered: Records) -> Records:
     """Leave out the records that belong to no unit of work."""
-    return filtered.filter(unit__isnull=False)
+    # Those of a process outside any unit share a row without ids. A subquery, as a join costs each record.
+    outside = Unit.objects.filter(unit_id=None, trace_id=None).values("slot")
+    return filtered.filter(unit__isnull=False).exclude(unit__in=outside)
 
 
 def read_requests(
@@ -258,7 +260,7 @@ def _units(scope: Scope) -> "QuerySet[Unit]":
 
 def _live_units(ring: RingSnapshot) -> "QuerySet[Unit]":
     live = Q(slot__lt=0) | Q(last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
-    return Unit.objects.filter(live).exclude(kind="")
+    return Unit.objects.filter(live).exclude(kind="").exclude(unit_id=None, trace_id=None)
 
 
 TRACE_UNITS_MAX = 50
@@ -332,7 +334,7 @@ def find_queries(filtered: Records, ring: RingSnapshot) -> list[UnitQueries]:
             errors=Count("error"),
             all_rows=Sum("rows"),
             total_ms=Sum("duration_ms"),
-            statements=Count("fingerprint", distinct=True),
+            statements=Count("statement_number", distinct=True),
             first_seq=Min("seq"),
         )
         .values_list("unit", "queries", "errors", "all_rows", "total_ms", "statements", "first_seq")

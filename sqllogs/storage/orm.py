@@ -15,6 +15,7 @@ from django.db.models import F, Max, Model, Q
 from sqllogs.models import (
     Event,
     Process,
+    QuerySource,
     RingHead,
     RingRow,
     RollUp,
@@ -36,7 +37,7 @@ from sqllogs.storage.store import (
     RingState,
     UnitHead,
     WritePart,
-    newest,
+    query_rows,
     reserve_slots,
 )
 
@@ -98,13 +99,13 @@ class ORMStore:
                 return False
             if self._is_written(part.process):
                 return True
-            first_seq, records, slots = newest(part, capacity)
+            rows = (dict(zip(COLUMNS, row, strict=True)) for row in query_rows(part, capacity))
             # The slots of a late batch may hold newer records, and an upsert here has no condition.
-            late = max(0, seq - capacity + 1 - first_seq)
-            numbered = enumerate(zip(records[late:], slots[late:], strict=True), first_seq + late)
-            rows = [(seq % capacity, seq, *record, unit) for seq, (record, unit) in numbered]
-            rows.sort(key=itemgetter(0))
-            self._upsert(RingRow, [dict(zip(COLUMNS, row, strict=True)) for row in rows], "slot")
+            timely = [row for row in rows if row["seq"] > seq - capacity]
+            self._upsert(RingRow, sorted(timely, key=itemgetter("slot")), "slot")
+            QuerySource.objects.using(self._alias).bulk_create(
+                [QuerySource(**row._asdict()) for row in part.sources], ignore_conflicts=True
+            )
             self._write_units(part.units)
             texts = [row._asdict() for row in part.statements]
             self._upsert(Statement, texts, "fingerprint", keep="first_seen")
@@ -227,6 +228,18 @@ class ORMStore:
             if evicted:
                 RingHead.objects.using(self._alias).update(epoch=F("epoch") + 1)
             return len(evicted)
+
+    def count_sources(self) -> int:
+        with self._transaction():
+            return QuerySource.objects.using(self._alias).count()
+
+    def evict_sources(self) -> int:
+        in_use = RingRow.objects.using(self._alias).values("source")
+        with self._transaction():
+            deleted = QuerySource.objects.using(self._alias).exclude(id__in=in_use)._raw_delete(self._alias)
+            if deleted:
+                RingHead.objects.using(self._alias).update(epoch=F("epoch") + 1)
+            return deleted
 
     def count_keys(self) -> int:
         with self._transaction():

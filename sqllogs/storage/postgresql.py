@@ -24,9 +24,10 @@ from sqllogs.storage.store import (
     WritePart,
     key_upsert,
     log_upsert,
-    newest,
     process_upsert,
     process_values,
+    query_rows,
+    source_insert,
     statement_upsert,
     unit_upsert,
 )
@@ -95,6 +96,7 @@ STATEMENT_UPSERT = statement_upsert("%s")
 PROCESS_UPSERT = process_upsert("%s", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("%s", once=True)
 KEY_UPSERT = key_upsert("%s")
+SOURCE_INSERT = source_insert("%s")
 DIALECT = Dialect(placeholder="%s", blob="bytea", concatenation="string_agg(durations, ''::bytea)")
 CREATE_ROLL_UP = (
     f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) ON CONFLICT DO NOTHING"
@@ -138,6 +140,9 @@ class PostgreSQLStore(RawStore):
         query = f"SELECT seq, capacity, epoch FROM {HEAD_TABLE} WHERE id = 1 FOR KEY SHARE"
         return RingState(*self._raw.execute(query).fetchone())
 
+    def _lock_head(self) -> None:
+        self._raw.execute(f"SELECT 1 FROM {HEAD_TABLE} WHERE id = 1 FOR UPDATE")
+
     def write(self, part: WritePart) -> bool:
         with self._transaction():
             head = self._head_for_writing()
@@ -148,12 +153,10 @@ class PostgreSQLStore(RawStore):
             if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
                 self._raw.execute(PROCESS_UPSERT, values)
                 return True
-            first_seq, records, slots = newest(part, head.capacity)
-            numbered = enumerate(zip(records, slots, strict=True), first_seq)
-            BATCH.fill(
-                self._raw, ((seq % head.capacity, seq, *record, unit) for seq, (record, unit) in numbered)
-            )
+            BATCH.fill(self._raw, query_rows(part, head.capacity))
             self._raw.execute(LOG_UPSERT)
+            if part.sources:
+                self._raw.cursor().executemany(SOURCE_INSERT, part.sources)
             if part.units:
                 UNITS.fill(self._raw, part.units)
                 self._raw.execute(UNIT_UPSERT)

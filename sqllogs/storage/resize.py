@@ -18,6 +18,7 @@ from sqllogs.storage.store import (
     COLUMNS,
     KEY_TABLE,
     LOG_TABLE,
+    SOURCE_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
     UNIT_TABLE,
@@ -27,6 +28,10 @@ CHUNK_ROWS = 10_000
 BUSY_TIMEOUT_MS = 60_000
 """SQLite has no queue for its lock: this waits longer than a writer does."""
 MOVED_TABLE = "sqllogs_moved"
+TABLES = (
+    LOG_TABLE, UNIT_TABLE, SOURCE_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE,
+)  # fmt: skip
+"""What `clear` empties."""
 
 
 def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
@@ -79,7 +84,7 @@ def clear() -> Iterator[tuple[int, int]]:
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
         total = cursor.fetchone()[0]
         yield 0, total
-        for table in (LOG_TABLE, UNIT_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE):
+        for table in TABLES:
             _delete_all(alias, table)
         yield total, total
     _reclaim_space(alias)

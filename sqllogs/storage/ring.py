@@ -30,7 +30,7 @@ from sqllogs.statistics.rollup import Retention
 from sqllogs.storage import events, failures
 from sqllogs.storage.files import StoreFile
 from sqllogs.storage.indexing import Indexing
-from sqllogs.storage.statement_texts import StatementTexts
+from sqllogs.storage.statement_texts import Sources, StatementTexts
 from sqllogs.storage.store import ProcessRow, RingState, Store, WritePart
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Ring:
         self.generation = 1
         """Changes with the file: slots that were reserved in another one belong to others here."""
         self._texts = StatementTexts(conf.statements_max)
+        self._sources = Sources()
         self._keys = Keys(conf.statistics_keys_max)
         self._retention = Retention(conf)
         self._indexing = Indexing()
@@ -110,6 +111,7 @@ class Ring:
                     "Another process is deleting texts of the SQL log; records are kept for a retry."
                 )
         self._texts.learn(part.statements)
+        self._sources.learn(part.sources)
         self._keys.learn(part.keys)
         self._record_deploy()
         self._run_rollup()
@@ -170,6 +172,7 @@ class Ring:
             records=batch.records,
             slots=batch.slots or [None] * len(batch.records),
             units=batch.unit_rows,
+            sources=self._sources.rows(store, batch),
             statements=self._texts.rows(store, batch),
             keys=keys,
             statistics=[*counting.rows(unit_counts, ids, -MINUTE_S), *counting.rows(counts, ids)],
@@ -241,6 +244,7 @@ class Ring:
         """Forget what is known of a store whose file has been replaced."""
         self._head = self._head._replace(seq=0, epoch=-1)
         self._texts.clear()
+        self._sources.clear()
         self._keys.clear()
         self._deployed = False
         self._reserved_elsewhere = True
@@ -251,6 +255,7 @@ class Ring:
         head = store.head()
         if head.epoch != self._head.epoch:
             self._texts.clear()
+            self._sources.clear()
             self._keys.clear()
         self._head = head
 

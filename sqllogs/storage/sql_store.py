@@ -22,10 +22,12 @@ from sqllogs.storage.store import (
     KEY_TABLE,
     NEW_EPOCH,
     ROLL_UP_TABLE,
+    SOURCE_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
     UNIT_HEAD,
     UNIT_TABLE,
+    UNUSED_SOURCES,
     RingState,
     UnitHead,
     block_insert,
@@ -169,6 +171,9 @@ class RawStore:
         """Return the head, locked until the transaction ends."""
         return self.head()
 
+    def _lock_head(self) -> None:
+        """Wait for the batches that are being written; SQLite has waited for them already."""
+
     def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
         first = blocks.first_of(block)
         numbers = first, first + blocks.ROWS - 1
@@ -205,6 +210,17 @@ class RawStore:
         )
         with self._transaction():
             deleted = int(self._raw.execute(evict, (count,)).rowcount)
+            if deleted:
+                self._raw.execute(NEW_EPOCH)
+            return deleted
+
+    def count_sources(self) -> int:
+        return int(self._one(f"SELECT count(*) FROM {SOURCE_TABLE}"))
+
+    def evict_sources(self) -> int:
+        with self._transaction():
+            self._lock_head()
+            deleted = int(self._raw.execute(UNUSED_SOURCES).rowcount)
             if deleted:
                 self._raw.execute(NEW_EPOCH)
             return deleted

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqllogs.models import Event
-from sqllogs.record import Record, Reserved, UnitRow
+from sqllogs.record import Reserved, UnitRow
 from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
-from sqllogs.statistics.resolution import by_second
 from sqllogs.storage.connection import BUSY_TIMEOUT_S, open_connection
 from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
 from sqllogs.storage.store import (
@@ -25,9 +24,10 @@ from sqllogs.storage.store import (
     WritePart,
     key_upsert,
     log_upsert,
-    newest,
     process_upsert,
     process_values,
+    query_rows,
+    source_insert,
     statement_upsert,
     unit_upsert,
 )
@@ -47,6 +47,7 @@ STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
 PROCESS_UPSERT_ONCE = process_upsert("?", once=True)
 KEY_UPSERT = key_upsert("?")
+SOURCE_INSERT = source_insert("?")
 DIALECT = Dialect(placeholder="?", blob="BLOB", concatenation="CAST(group_concat(durations, '') AS BLOB)")
 STATISTIC_UPSERT = DIALECT.upsert(f"VALUES ({', '.join('?' * len(StatisticRow._fields))})")
 
@@ -115,8 +116,8 @@ class SQLiteStore(RawStore):
                 # Written before, but the commit was not confirmed.
                 self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
                 return True
-            # A generator, so that executemany lets other threads run between two rows.
-            self._raw.executemany(LOG_UPSERT, _rows(*newest(part, head.capacity), head.capacity))
+            self._raw.executemany(LOG_UPSERT, query_rows(part, head.capacity))
+            self._raw.executemany(SOURCE_INSERT, part.sources)
             self._raw.executemany(UNIT_UPSERT, [_unit_values(row) for row in part.units])
             self._raw.executemany(
                 STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
@@ -153,20 +154,6 @@ class SQLiteStore(RawStore):
 def _unit_values(row: UnitRow) -> tuple[object, ...]:
     ended_at = None if row.ended_at is None else str(row.ended_at)[:-6]
     return row._replace(time=str(row.time)[:-6], ended_at=ended_at)  # type: ignore[arg-type]
-
-
-def _rows(
-    first_seq: int, records: Sequence[Record], slots: Sequence[int | None], capacity: int
-) -> Iterator[tuple[object, ...]]:
-    seq = first_seq
-    slot_of = iter(slots)
-    for second, run in by_second(records):
-        second_text = str(second)[:-6]  # made once per second: it took 1 us of the 6 per row
-        for record in run:
-            microsecond = record.time.microsecond
-            time = f"{second_text}.{microsecond:06}" if microsecond else second_text
-            yield (seq % capacity, seq, time, *record[1:], next(slot_of))
-            seq += 1
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Decide which statement texts are written with a batch, and make room when their table is full.
+"""Decide which statement texts and call sites are written with a batch, and make room in full tables.
 
 Called by `sqllogs.storage.ring` in the writer's thread. The event of a full table feeds
 `sqllogs.read.health`, which names the call site that sends ever new statements.
@@ -14,7 +14,7 @@ from sqllogs.models import Event
 from sqllogs.record import Batch
 from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.storage import events
-from sqllogs.storage.store import Store, StoredStatement
+from sqllogs.storage.store import SourceRow, Store, StoredStatement, source_id
 
 EVICTED_SHARE = 10
 """A tenth of the texts goes at once: each eviction makes all processes write their texts again."""
@@ -77,6 +77,37 @@ class StatementTexts:
                 tags=[events.STATEMENTS_FULL],
             )
         )
+
+
+SOURCES_MAX = 20_000
+"""With more than these, those without a record in the ring are deleted: each release has lines of its own."""
+
+
+class Sources:
+    """Which call sites and databases are written with a batch; for one thread."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+        self._evicted_at: datetime | None = None
+        """The hour in which the table was last found full: what is in use cannot be deleted."""
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def learn(self, written: Iterable[SourceRow]) -> None:
+        """Remember what has been committed."""
+        self._known.update(row.id for row in written)
+
+    def rows(self, store: Store, batch: Batch) -> list[SourceRow]:
+        """Return those of a batch that this process has not written, in key order."""
+        found = {(record.call_site, record.alias, record.vendor) for record in batch.records}
+        due = sorted(SourceRow(source_id(*source), *source) for source in found)
+        due = [row for row in due if row.id not in self._known]
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        if due and hour != self._evicted_at and store.count_sources() + len(due) > SOURCES_MAX:
+            self._evicted_at = hour
+            store.evict_sources()
+        return due
 
 
 def _busiest_call_site(batch: Batch, new: set[str]) -> str:

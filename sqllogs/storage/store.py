@@ -5,15 +5,20 @@ Implemented by `sqlite`, `postgresql`, and `orm` for any other database; called 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from sqllogs.models import (
+    EPOCH,
+    MICROSECOND,
     BlockColumn,
     Event,
     Process,
+    QuerySource,
     RingHead,
     RingRow,
     RollUp,
@@ -28,7 +33,17 @@ from sqllogs.statistics.counting import KeyRow, KeyStore, StatisticRow
 from sqllogs.statistics.rollup import RetentionStore
 from sqllogs.storage import blocks
 
-COLUMNS = ("slot", "seq", *Record._fields, "unit")
+COLUMNS = tuple(field.name for field in RingRow._meta.local_fields)
+"""The columns of the ring's table, in which `query_rows` returns a record."""
+
+
+class SourceRow(NamedTuple):
+    """A row of `QuerySource`."""
+
+    id: int
+    call_site: str | None
+    alias: str
+    vendor: str
 
 
 class StoredStatement(NamedTuple):
@@ -82,6 +97,7 @@ class WritePart:
     """The slot of each record's unit of work."""
     units: Sequence[UnitRow]
     """In order of their slots."""
+    sources: Sequence[SourceRow]
     statements: Sequence[StoredStatement]
     keys: Sequence[KeyRow]
     statistics: Sequence[StatisticRow]
@@ -115,6 +131,12 @@ class Store(KeyStore, RetentionStore, Protocol):
 
     def evict_statements(self, count: int) -> int:
         """Delete the least recently used texts, of these the newest first; return their number."""
+
+    def count_sources(self) -> int:
+        """Return the number of call sites with their databases."""
+
+    def evict_sources(self) -> int:
+        """Delete those that no record of the ring has; return their number."""
 
     is_hurried: Callable[[], bool]
     """Asked while waiting for a lock: raise instead of waiting on."""
@@ -162,6 +184,7 @@ def upsert(
 
 LOG_TABLE = RingRow._meta.db_table
 UNIT_TABLE = Unit._meta.db_table
+SOURCE_TABLE = QuerySource._meta.db_table
 RECORD_VIEW = SQLLog._meta.db_table
 STATEMENT_TABLE = Statement._meta.db_table
 BLOCK_TABLE = BlockColumn._meta.db_table
@@ -172,24 +195,6 @@ ROLL_UP_TABLE = RollUp._meta.db_table
 STATISTIC_TABLE = Statistic._meta.db_table
 
 
-KNOWN_LATE = ("route", "view", "status")
-"""Columns of a record that its unit of work knows better."""
-
-
-def record_view(quote: Callable[[str], str]) -> list[str]:
-    """Return what creates the view of `SQLLog` again, for a migration that adds a column."""
-    columns = ", ".join(
-        f"COALESCE(u.{quote(name)}, r.{quote(name)}) AS {quote(name)}"
-        if name in KNOWN_LATE
-        else f"r.{quote(name)}"
-        for name in COLUMNS
-    )
-    # The numbers are compared too: a slot that is used again must not describe an older record.
-    joined = "u.slot = r.unit AND r.seq BETWEEN u.first_seq AND u.last_seq"
-    view = f"SELECT {columns} FROM {LOG_TABLE} r LEFT JOIN {UNIT_TABLE} u ON {joined}"
-    return [f"DROP VIEW IF EXISTS {RECORD_VIEW}", f"CREATE VIEW {RECORD_VIEW} AS {view}"]
-
-
 def log_upsert(source: str) -> str:
     return upsert(LOG_TABLE, COLUMNS, source, "slot", only_if=f"excluded.seq > {LOG_TABLE}.seq")
 
@@ -198,7 +203,7 @@ def block_rows(placeholder: str) -> str:
     """Return the SELECT of a block's columns (first and last slot, first and last number), by slot."""
     columns = ", ".join(f'"{name}"' for name in blocks.COLUMNS)
     return (
-        f"SELECT {columns} FROM {LOG_TABLE} WHERE slot BETWEEN {placeholder} AND {placeholder} "
+        f"SELECT {columns} FROM {RECORD_VIEW} WHERE slot BETWEEN {placeholder} AND {placeholder} "
         f"AND seq BETWEEN {placeholder} AND {placeholder} ORDER BY slot"
     )
 
@@ -212,6 +217,15 @@ def block_insert(placeholder: str) -> str:
 def statement_upsert(placeholder: str) -> str:
     columns = StoredStatement._fields
     return upsert(STATEMENT_TABLE, columns, _values(columns, placeholder), "fingerprint", keep="first_seen")
+
+
+def source_insert(placeholder: str) -> str:
+    columns = ", ".join(f'"{name}"' for name in SourceRow._fields)
+    values = _values(SourceRow._fields, placeholder)
+    return f"INSERT INTO {SOURCE_TABLE} ({columns}) {values} ON CONFLICT DO NOTHING"
+
+
+UNUSED_SOURCES = f"DELETE FROM {SOURCE_TABLE} WHERE id NOT IN (SELECT DISTINCT source FROM {LOG_TABLE})"
 
 
 def process_upsert(placeholder: str, *, once: bool) -> str:
@@ -239,6 +253,62 @@ def newest(part: WritePart, capacity: int) -> tuple[int, Sequence[Record], Seque
     """Leave out records that the same batch would overwrite: a ring can be smaller than a batch."""
     surplus = max(0, len(part.records) - capacity)
     return part.first_seq + surplus, part.records[surplus:], part.slots[surplus:]
+
+
+Ids = tuple[str | None, str | None]
+"""Of the trace and of the unit itself."""
+NO_IDS: Ids = (None, None)
+
+
+def query_rows(part: WritePart, capacity: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the ring's table.
+
+    A generator, so that a driver's executemany lets other threads run between two rows.
+    """
+    ids_of_unit = {row.slot: (row.trace_id, row.unit_id) for row in part.units}
+    first_seq, records, slots = newest(part, capacity)
+    for seq, (record, unit) in enumerate(zip(records, slots, strict=True), first_seq):
+        ids = NO_IDS if unit is None else ids_of_unit.get(unit, NO_IDS)
+        yield query_row(seq % capacity, seq, record, unit, ids)
+
+
+def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -> tuple[Any, ...]:
+    """Return a record's row, in the order of COLUMNS; ids that are its unit's are left to the view."""
+    trace_id, unit_id = ids
+    fetch_ms = record.fetch_ms
+    return (
+        slot,
+        unit,
+        seq,
+        (record.time - EPOCH) // MICROSECOND,
+        statement_number(record.fingerprint),
+        source_id(record.call_site, record.alias, record.vendor),
+        round(record.duration_ms * 1000),
+        round(record.execute_ms * 1000),
+        None if fetch_ms is None else round(fetch_ms * 1000),
+        record.rows,
+        record.sql_length,
+        record.many | record.in_transaction << 1 | record.sampled << 2 | record.repeats_allowed << 3,
+        None if record.trace_id == trace_id else record.trace_id,
+        None if record.span_id == unit_id else record.span_id,
+        record.sql_hash,
+        record.error,
+        record.sqlstate,
+    )
+
+
+@lru_cache(maxsize=4_096)
+def statement_number(fingerprint: str) -> int:
+    """Return a fingerprint as the signed number that databases can store."""
+    number = int(fingerprint, 16)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+@lru_cache(maxsize=4_096)
+def source_id(call_site: str | None, alias: str, vendor: str) -> int:
+    """Return the id of a source: the same in every process, and short in SQLite."""
+    text = "\0".join((call_site or "", alias, vendor))
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest(), "big")
 
 
 class UnitHead(NamedTuple):

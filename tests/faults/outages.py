@@ -74,7 +74,7 @@ def lock_migration(running: Running) -> None:
     """Hold the lock that a migration of the table holds."""
     store = postgresql(running)
     with psycopg.connect(store.cluster.dsn(DATABASE)) as connection:
-        connection.execute("LOCK TABLE sqllogs_sqllog IN ACCESS EXCLUSIVE MODE")
+        connection.execute("LOCK TABLE sqllogs_query IN ACCESS EXCLUSIVE MODE")
         time.sleep(running.lab.outage_s)
 
 

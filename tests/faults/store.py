@@ -129,7 +129,7 @@ def _counts(value: Any) -> Counter[str]:
 
 def traces(store: Store) -> set[str]:
     try:
-        return {trace for (trace,) in store.rows("SELECT DISTINCT trace_id FROM sqllogs_sqllog")}
+        return {trace for (trace,) in store.rows("SELECT DISTINCT trace_id FROM sqllogs_record")}
     except UNREADABLE:
         return set()
 
@@ -149,7 +149,7 @@ class Ring:
 def ring(store: Store) -> Ring | None:
     counted = "SELECT count(*), count(DISTINCT seq), coalesce(min(seq), 0), coalesce(max(seq), 0)"
     try:
-        ((rows, distinct, first, last),) = store.rows(f"{counted} FROM sqllogs_sqllog")
+        ((rows, distinct, first, last),) = store.rows(f"{counted} FROM sqllogs_record")
         head = store.rows("SELECT seq, capacity FROM sqllogs_ringhead")
     except UNREADABLE:
         return None

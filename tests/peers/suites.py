@@ -140,5 +140,5 @@ def stored(path: Path) -> int:
     if not path.exists():
         return 0
     with closing(sqlite3.connect(path)) as connection:
-        (count,) = connection.execute("SELECT COUNT(*) FROM sqllogs_sqllog").fetchone()
+        (count,) = connection.execute("SELECT COUNT(*) FROM sqllogs_query").fetchone()
     return int(count)

@@ -2,23 +2,35 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 from django.test import Client
 
 from sqllogs.api import tokens
 from sqllogs.context import UnitOfWork
-from sqllogs.models import Process, RingHead, RingRow, RollUp, Statement, Statistic, StatisticKey, Unit
+from sqllogs.models import (
+    Process,
+    QuerySource,
+    RingHead,
+    RingRow,
+    RollUp,
+    Statement,
+    Statistic,
+    StatisticKey,
+    Unit,
+)
 from sqllogs.record import EndedUnit, Record
 from sqllogs.statistics import counting
 from sqllogs.statistics.resolution import MINUTE_S
+from sqllogs.storage.store import COLUMNS, NO_IDS, SourceRow, query_row, source_id
 
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 """The time of record 0; each further one is a second later."""
 
 
 def row(seq, capacity=100, **changes):
-    """Make a row in its slot, not saved yet."""
-    plain = {
+    """Make a record in its slot, not saved yet."""
+    plain = dict.fromkeys(Record._fields) | {
         "time": BEGINNING + timedelta(seconds=seq),
         "duration_ms": 1.0,
         "execute_ms": 1.0,
@@ -30,27 +42,43 @@ def row(seq, capacity=100, **changes):
         "in_transaction": False,
         "sampled": False,
         "kind": "request",
+        "repeats_allowed": False,
         "host": "web-1",
         "pid": 1,
     }
-    return RingRow(slot=seq % capacity, seq=seq, **plain | changes)
+    return SimpleNamespace(**{"slot": seq % capacity, "seq": seq, "unit": None} | plain | changes)
 
 
 def fill(last, *, capacity=100, first=None, changes=None):
     """Write the newest records up to number `last`; `changes` gives the fields of some by number."""
     first = max(1, last - capacity + 1) if first is None else first
     RingHead.objects.update_or_create(id=1, defaults={"seq": last, "capacity": capacity})
-    rows = [row(seq, capacity, **(changes or {}).get(seq, {})) for seq in range(first, last + 1)]
+    put_rows(*(row(seq, capacity, **(changes or {}).get(seq, {})) for seq in range(first, last + 1)))
+
+
+def put_rows(*rows):
+    """Write records with their units of work and sources; of other statements there are only statistics."""
+    rows = [one for one in rows if one.fingerprint != counting.OTHER_KEY.fingerprint]
     put_units(rows)
-    RingRow.objects.bulk_create(rows)
+    sources = {(one.call_site, one.alias, one.vendor) for one in rows}
+    QuerySource.objects.bulk_create(
+        [QuerySource(**SourceRow(source_id(*one), *one)._asdict()) for one in sources], ignore_conflicts=True
+    )
+    stored = (query_row(one.slot, one.seq, one, one.unit, NO_IDS) for one in rows)
+    RingRow.objects.bulk_create(RingRow(**dict(zip(COLUMNS, values, strict=True))) for values in stored)
 
 
 def put_units(rows):
-    """Write the unit of work of records with a unit or trace, as long as its queries took."""
+    """Write the units of work of records, as long as their queries took.
+
+    Records without a unit or trace share one without an id, as those of a process do.
+    """
     units = {}
     for one in rows:
-        if (one.unit_id or one.trace_id) and one.unit is None:
-            units.setdefault((one.unit_id, one.trace_id), []).append(one)
+        if one.unit is None:
+            has_ids = one.unit_id or one.trace_id
+            key = (one.unit_id, one.trace_id) if has_ids else tuple(getattr(one, name) for name in OF_UNIT)
+            units.setdefault(key, []).append(one)
     taken = Unit.objects.count()
     for one_units_rows in units.values():
         for one in one_units_rows:
@@ -73,7 +101,7 @@ def put_unit(*rows, slot=None, **changes):
         "duration_ms": (end - first.time) / timedelta(milliseconds=1),
         "queries": len(rows),
         "errors": sum(one.error is not None for one in rows),
-        "rows": sum(one.rows or 0 for one in rows),
+        "rows": min(sum(one.rows or 0 for one in rows), 2**62),
         "total_ms": sum(one.duration_ms for one in rows),
         "statements": len({one.fingerprint for one in rows}),
         "worst_repeat": times,

@@ -7,7 +7,16 @@ from django.core.management import call_command
 
 from sqllogs.models import Process, RingHead
 from tests.sqllogs.api.clock import set_clock
-from tests.sqllogs.factories import BEGINNING, fill, put_process, put_statement, put_statistics, reader, row
+from tests.sqllogs.factories import (
+    BEGINNING,
+    fill,
+    put_process,
+    put_rows,
+    put_statement,
+    put_statistics,
+    reader,
+    row,
+)
 from tests.sqllogs.recording import TIMEOUT_S, recording, send_one
 
 both_databases = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -43,7 +52,7 @@ def test_same_range_is_answered_once_until_something_is_written(path, ask):
     # The writer reserves the number first; the record is there once the process has updated its counts.
     RingHead.objects.update(seq=11)
     assert ask(path + RANGE).status_code == 200
-    row(11).save()
+    put_rows(row(11))
     Process.objects.update(stored=11)
     assert ask(path + RANGE).status_code == 200
     assert ask(path + RANGE).status_code == 304

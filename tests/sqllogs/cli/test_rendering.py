@@ -8,8 +8,9 @@ from django.core.management import CommandError
 from django.utils import timezone
 
 from sqllogs.cli import table
+from sqllogs.models import RingRow
 from tests.sqllogs.cli.test_terminal import Terminal, bare, plain_environment, run
-from tests.sqllogs.factories import put, put_statement, reader, row
+from tests.sqllogs.factories import put, put_rows, put_statement, reader, row
 
 __all__ = ["plain_environment"]
 pytestmark = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
@@ -112,7 +113,8 @@ def test_absence_of_repeats_is_reported(ring_alias):
 
 
 def test_top_covers_the_last_minutes_and_prints_once_to_a_pipe(statements):
-    row(3, duration_ms=5_000.0).save()  # of long ago
+    RingRow.objects.filter(slot=3).delete()
+    put_rows(row(3, duration_ms=5_000.0))  # of long ago
     summary, about, _, *found = rows(run("top"))
     assert summary[-4:] == ["load", "in", "these", "rows:"]
     assert about[:3] == ["2", "by", "fingerprint,"]

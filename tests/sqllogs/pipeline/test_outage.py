@@ -218,7 +218,7 @@ POISONS = [
     ({"view": "\0"}, {"postgresql"}),
     ({"sqlstate": "too long"}, {"postgresql", "mysql"}),  # found by the server, not by the driver
     ({"sqlstate": object()}, {"sqlite", "postgresql", "mysql"}),  # no type of the database's
-    ({"host": None}, {"sqlite", "postgresql", "mysql"}),  # NOT NULL
+    ({"sql_length": None}, {"sqlite", "postgresql", "mysql"}),  # NOT NULL
 ]
 POISON_IDS = [
     "rows-too-large",
@@ -226,7 +226,7 @@ POISON_IDS = [
     "view-nul",
     "sqlstate-too-long",
     "sqlstate-no-type",
-    "host-null",
+    "length-null",
 ]
 
 

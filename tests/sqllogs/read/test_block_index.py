@@ -17,7 +17,7 @@ from sqllogs.read import ring as read_ring
 from sqllogs.read.block_index import Index
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Position, Window
-from sqllogs.record import Batch, ProcessCounts, Record
+from sqllogs.record import Batch, ProcessCounts, Record, UnitRow
 from sqllogs.sql.normalize import StatementScanner
 from sqllogs.storage import blocks
 from sqllogs.storage import ring as storage_ring
@@ -89,6 +89,14 @@ def records(count, chance, first=0):
         )
 
 
+def unit_row(slot, seq, record):
+    """Make a unit of work for each record, as what they share is chosen for each."""
+    shared = {name: value for name, value in record._asdict().items() if name in UnitRow._fields}
+    totals = dict.fromkeys(("queries", "errors", "statements", "worst_repeat"), 1)
+    numbers = {"slot": slot, "first_seq": seq, "last_seq": seq, "rows": 0, "total_ms": 0.0}
+    return UnitRow(**dict.fromkeys(UnitRow._fields) | shared | totals | numbers)
+
+
 class Writing:
     """One process that writes into the ring."""
 
@@ -97,12 +105,15 @@ class Writing:
         self._parts = itertools.count(1)
 
     def write(self, made, reserved=None):
+        own = self.ring.reserve_all(0 if reserved else len(made), units=len(made))
+        first_seq = reserved or own.first_seq
         batch = Batch(
             records=made,
             statements={one.fingerprint: one for one in STATEMENTS},
             part=next(self._parts),
+            slots=list(own.slots),
+            unit_rows=[unit_row(*each) for each in zip(own.slots, itertools.count(first_seq), made)],
         )
-        first_seq = reserved or self.ring.reserve(len(made))
         self.ring.write(first_seq, batch, TALLIES)
         return first_seq
 

@@ -12,7 +12,7 @@ from sqllogs.read.parameters import of_statements
 from sqllogs.read.records import _runs, rfc3339
 from sqllogs.read.ring import Ordering, Position, RingSnapshot, Window, since
 from sqllogs.record import COLUMNS
-from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, row
+from tests.sqllogs.factories import BEGINNING, fill, put, put_rows, put_statement, row
 from tests.sqllogs.rings import on_indexed_stores
 
 ring_db = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -72,7 +72,8 @@ def test_stale_rows_of_a_reserved_block_are_not_shown():
 def test_rows_written_after_the_head_was_read_are_not_shown():
     fill(20, capacity=10)
     ring = read_ring.ring()
-    row(21, capacity=10).save()
+    RingRow.objects.filter(slot=1).delete()
+    put_rows(row(21, capacity=10))
     window = Window(ordering=NEWEST_FIRST, limit=100)
     found = [one[0] for one in records.rows(SQLLog.objects.all(), ring, window)]
     assert found == list(range(20, 11, -1))
@@ -116,7 +117,8 @@ def test_order_by_number_needs_no_sort(ring_alias, ordering):
 def test_pages_by_value_meet_each_record_once(ring_alias, column, descending):
     values = [3, 1, 2, 2, 2, 0] * 5
     put(*({column: value} for value in values))
-    RingRow.objects.filter(seq__in=[4, 9]).update(**{column: 2.5 if column.endswith("ms") else 7})
+    stored, value = (column.replace("_ms", "_us"), 2500) if column.endswith("_ms") else (column, 7)
+    RingRow.objects.filter(seq__in=[4, 9]).update(**{stored: value})
     if column == "rows":
         RingRow.objects.filter(seq__gt=25).update(rows=None)
     ordering = Ordering(column=column, descending=descending)

@@ -3,7 +3,7 @@
 from sqllogs.models import RingHead, RingRow, SQLLog
 from sqllogs.read import tail
 from sqllogs.read.tail import RingTail
-from tests.sqllogs.factories import fill, row
+from tests.sqllogs.factories import fill, put_rows, row
 
 
 def take(follower):
@@ -19,7 +19,7 @@ def reserve(last):
 
 
 def write(*seqs, **fields):
-    RingRow.objects.bulk_create(row(seq, **fields) for seq in seqs)
+    put_rows(*(row(seq, **fields) for seq in seqs))
 
 
 def test_new_records_come_once_and_in_order(ring_alias):

@@ -49,7 +49,7 @@ def messages(monkeypatch):
 def read(path):
     """Read the numbers in a file as another process does."""
     with closing(sqlite3.connect(path)) as connection:
-        return [seq for (seq,) in connection.execute("SELECT seq FROM sqllogs_sqllog ORDER BY seq")]
+        return [seq for (seq,) in connection.execute("SELECT seq FROM sqllogs_query ORDER BY seq")]
 
 
 def test_deleted_file_is_created_again_and_written(ring, path, messages):

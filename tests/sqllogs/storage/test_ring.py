@@ -6,14 +6,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.core.exceptions import FieldError
 from django.db import connections
+from django.db.models import Min
 
 from sqllogs import conf, guard
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
 from sqllogs.models import Event, Process, RingHead, SQLLog, Statement, Statistic
+from sqllogs.pipeline.buffer import Buffer
+from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
-from sqllogs.record import Batch, EndedUnit, ProcessCounts
+from sqllogs.pipeline.sinks import Sinks
+from sqllogs.record import COLUMNS, Batch, EndedUnit, ProcessCounts
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
@@ -75,12 +80,18 @@ def test_time_is_kept_as_django_keeps_it(any_ring, ring_alias, microsecond):
     assert SQLLog.objects.using(ring_alias).get(time=time).time == time
 
 
-def test_record_comes_back_as_it_was(any_ring, ring_alias):
+@pytest.mark.parametrize(
+    "unit", [None, UnitOfWork("request", method="GET", request_id="r", view="items.list")]
+)
+def test_record_comes_back_as_it_was(any_ring, ring_alias, unit):
     full = captured(
-        rowcount=3, error=ValueError, sqlstate="23505", many=True, in_transaction=True, sql_hash="0" * 16
-    )
+        rowcount=3, error=ValueError, sqlstate="23505", many=True, in_transaction=True, sql_hash="0" * 16,
+        unit=unit,
+    )  # fmt: skip
+    buffer = Buffer(rows_max=1, bytes_max=1 << 20)
+    buffer.put(full)
+    Delivery(buffer, any_ring, lambda: Resolver(conf.load()), Sinks([])).write_all()
     record = Resolver(conf.load()).batch([full]).records[0]
-    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=1), TALLIES)
     row = SQLLog.objects.using(ring_alias).get()
     assert {name: getattr(row, name) for name in record._fields} == record._asdict()
 
@@ -265,3 +276,35 @@ def test_units_are_rolled_up_and_no_reader_of_statements_counts_them(any_ring, r
         sums = [sum(column) for column in zip(*found, strict=True)]
         assert sums == [6, 2, 30, 120_000], resolution_s
     assert not rows.filter(resolution_s__gt=0).exists()
+
+
+def test_filters_and_orders_by_every_name_of_the_contract(ring_alias):
+    """`SQLLog` is a view, and the application's own code may read it."""
+    unit = UnitOfWork("request", trace_id=7, span_id=8, method="GET", request_id="r", view="items.list")
+    unit.route, unit.status = "items/", 200
+    query = captured(
+        rowcount=3,
+        error=ValueError,
+        sqlstate="23505",
+        many=True,
+        sql_hash="0" * 16,
+        unit=unit,
+        time_ns=10**18,
+    )
+    buffer = Buffer(rows_max=2, bytes_max=1 << 20)
+    buffer.put(query)
+    buffer.put(captured(time_ns=2 * 10**18))
+    ring = Ring(conf.load())
+    Delivery(buffer, ring, lambda: Resolver(conf.load()), Sinks([])).write_all()
+    ring.close()
+    records = SQLLog.objects.using(ring_alias)
+    first = records.get(unit_id=f"{8:016x}")
+    for name in COLUMNS:
+        value = getattr(first, name)
+        same = {f"{name}__isnull": True} if value is None else {name: value}
+        assert first in records.filter(**same), name
+        assert len(records.order_by(name, "-slot")) == 2, name
+    assert records.filter(time__lt=datetime(2002, 1, 1, tzinfo=UTC)).get() == first
+    assert records.aggregate(found=Min("time"))["found"] == first.time
+    with pytest.raises(FieldError, match="Unsupported lookup 'date'"):
+        records.filter(time__date="2001-09-09")

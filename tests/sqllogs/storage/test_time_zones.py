@@ -10,7 +10,7 @@ from sqllogs.storage.ring import Ring
 from tests.sqllogs.storage.test_ring import TALLIES, batch
 
 TIMES = (
-    ("sqllogs_sqllog", "time"),
+    ("sqllogs_query", "time"),
     ("sqllogs_statement", "first_seen"),
     ("sqllogs_process", "started_at"),
     ("sqllogs_process", "updated_at"),
@@ -18,8 +18,10 @@ TIMES = (
 )
 
 
-def epoch(vendor, column):
+def epoch(vendor, table, column):
     """Let the database itself compute the seconds since the epoch, as it would in another project."""
+    if table == "sqllogs_query":
+        return f"{column} / 1000000"
     return {
         "sqlite": f"CAST(strftime('%s', {column}) AS integer)",
         "postgresql": f"CAST(extract(epoch FROM {column}) AS bigint)",
@@ -41,8 +43,8 @@ def test_times_are_stored_in_utc(use_tz, zone, ring_alias, settings):
     connection = connections[ring_alias]
     with connection.cursor() as cursor:
         for table, column in TIMES:
-            cursor.execute(f"SELECT {epoch(connection.vendor, column)} FROM {table}")
-            stored = datetime.fromtimestamp(cursor.fetchone()[0], UTC)
+            cursor.execute(f"SELECT {epoch(connection.vendor, table, column)} FROM {table}")
+            stored = datetime.fromtimestamp(float(cursor.fetchone()[0]), UTC)
             tolerance = timedelta(hours=1, minutes=1) if column == "first_seen" else timedelta(minutes=1)
             assert abs(stored - now) < tolerance, (table, column)
         cursor.execute("SELECT time FROM sqllogs_statistic WHERE resolution_s = 60")

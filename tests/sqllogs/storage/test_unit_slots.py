@@ -90,16 +90,14 @@ def new_unit(name):
 
 
 def assert_records_have_their_units(ring_alias, expected):
-    """Compare the records' units by the view, which names the unit, and by their own copy."""
-    found = SQLLog.objects.using(ring_alias).order_by("seq").values_list("view", "unit_id", "seq")
-    own = dict(RingRow.objects.using(ring_alias).values_list("seq", "view"))
-    assert [own[seq] for _, _, seq in found] == [view for view, _, _ in found]
+    """Compare the records' units, by the view and by the slots themselves, with what was sent."""
+    found = SQLLog.objects.using(ring_alias).order_by("seq").values_list("view", flat=True)
+    assert list(found) == expected
     joined = {
         unit.slot: unit.view for unit in Unit.objects.using(ring_alias).filter(slot__gte=0).exclude(kind="")
     }
-    slots = RingRow.objects.using(ring_alias).order_by("seq").values_list("unit", "view")
-    assert [joined[slot] for slot, _ in slots] == [view for _, view in slots]
-    assert [view for _, view in slots] == expected
+    slots = RingRow.objects.using(ring_alias).order_by("seq").values_list("unit", flat=True)
+    assert [joined[slot] for slot in slots] == expected
 
 
 def test_table_of_units_is_as_large_as_the_ring_needs(deliver, ring_alias):
@@ -151,15 +149,17 @@ def test_reserved_slot_whose_row_is_never_written_describes_nothing(deliver, rin
 
 
 @pytest.mark.parametrize("ring_database", ["sqlite", "postgresql"], indirect=True)
-def test_record_without_a_unit_is_read_as_it_was_stored(ring_alias):
-    """As the previous release stores it."""
+def test_record_without_its_units_row_keeps_its_ids(ring_alias):
+    """The row of a unit can be lost."""
     ring = Ring(conf.load())
     unit = new_unit("task")
     batch = Resolver(conf.load()).batch([captured(unit=unit)])
     ring.write(ring.reserve(1), replace(batch, part=1), _counts())
     ring.close()
     row = SQLLog.objects.using(ring_alias).get()
-    assert (row.unit, row.view) == (None, "task")
+    record = batch.records[0]
+    assert (row.unit, row.trace_id, row.span_id) == (None, record.trace_id, record.span_id)
+    assert (row.unit_id, row.kind, row.call_site) == (record.unit_id, "thread", record.call_site)
 
 
 def _counts():
