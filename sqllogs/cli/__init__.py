@@ -3,7 +3,7 @@
 They read with `sqllogs.read` in the command's thread, and print tables for people or JSON for programs.
 """
 
-from sqllogs.cli import findings, records, ring, setup, statements, token
+from sqllogs.cli import findings, mcp, records, ring, setup, statements, token
 from sqllogs.cli.options import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -16,6 +16,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "trace": records.TRACE,
     "explain": statements.EXPLAIN,
     "health": ring.HEALTH,
+    "mcp": mcp.MCP,
     "token": token.TOKEN,
     "resize": ring.RESIZE,
     "clear": ring.CLEAR,

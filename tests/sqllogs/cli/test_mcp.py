@@ -1,0 +1,102 @@
+"""An agent without knowledge of the project gets from "slow since noon" to file, line and remedy."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcp import Client, StdioServerParameters, stdio_client
+
+VIEW = "transactions.views.n_plus_one"
+ROOT = Path(__file__).parents[3]
+TRAFFIC = """
+from django.test import Client
+for _ in range(3):
+    assert Client(headers={"Host": "localhost"}).get("/transactions/n-plus-one/").status_code == 200
+"""
+
+
+def manage(environment, *arguments, **more):
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=120, **more,
+    ).stdout.strip()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Environment of a site with an N+1 in its log, and a token."""
+    found = {**os.environ, "DATA_DIR": str(tmp_path_factory.mktemp("site"))}
+    for database in ("default", "sqllogs"):
+        manage(found, "migrate", "--database", database)
+    manage(found, "generate_transactions", "--count", "60")
+    manage(found, "sqllogs", "clear", "--yes")  # or the generator may have more load than the view
+    manage(found, "shell", "-c", TRAFFIC)
+    return found | {"SQLLOGS_TOKEN": manage(found, "sqllogs", "token", "create", "agent")}
+
+
+def converse(environment, *calls):
+    """Call tools one after the other; return their answers, after the names of all tools."""
+    parameters = StdioServerParameters(
+        command=sys.executable, args=["manage.py", "sqllogs", "mcp"], cwd=ROOT, env=environment
+    )
+
+    async def talk():
+        async with Client(stdio_client(parameters)) as client:
+            tools = (await client.list_tools()).tools
+            answers = [await client.call_tool(name, arguments) for name, arguments in calls]
+            return tools, [json.loads(one.content[0].text) for one in answers]
+
+    return asyncio.run(asyncio.wait_for(talk(), 60))
+
+
+def test_n_plus_one_is_found_within_five_calls(environment):
+    tools, answers = converse(
+        environment,
+        ("findings", {}),
+        ("stats", {"start": "now-1h", "group_by": "view"}),
+        ("repeats", {"start": "now-1h"}),
+        ("events", {}),
+    )
+    assert all(tool.annotations.read_only_hint for tool in tools)
+    findings, stats, repeats, events = answers
+    assert "stats" in findings["next"]
+    assert stats["results"][0]["group"] == VIEW
+    assert any("repeats" in one for one in stats["next"])
+    (worst, *_rest) = repeats["results"]
+    assert worst["call_site"].startswith("transactions/views.py:")
+    assert worst["remedy"]
+    assert worst["advice"]
+    assert events["next"]
+    assert all(len(json.dumps(one)) < 20_000 for one in answers)
+
+
+def test_statement_plan_trace_and_health_follow(environment):
+    _, (repeats, requests) = converse(environment, ("repeats", {}), ("requests", {"view": VIEW}))
+    fingerprint, trace_id = repeats["results"][0]["fingerprint"], requests["results"][0]["trace_id"]
+    _, (statement, plan, trace, health) = converse(
+        environment,
+        ("statement", {"fingerprint": fingerprint}),
+        ("explain", {"fingerprint": fingerprint}),
+        ("trace", {"trace_id": trace_id, "limit": 5}),
+        ("health", {}),
+    )
+    assert statement["fingerprint"] == fingerprint
+    assert plan["lines"]
+    assert len(trace["results"]) == 5
+    assert health["status"] == "ok"
+
+
+def test_wrong_parameter_is_an_answer_and_not_the_end(environment):
+    _, (wrong, health) = converse(environment, ("stats", {"group_by": "nonsense"}), ("health", {}))
+    assert wrong["error"]["field"] == "group_by"
+    assert health["next"] == ["stats"]
+
+
+def test_without_a_valid_token_nothing_is_served(environment):
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        manage(environment | {"SQLLOGS_TOKEN": "wrong"}, "sqllogs", "mcp", stdin=subprocess.DEVNULL)
+    assert "SQLLOGS_TOKEN" in failed.value.stderr
