@@ -67,7 +67,7 @@ def test_failures_are_found_by_sqlstate(vendor, sqlstate, sql, kind):
 )
 def test_large_result_without_limit_is_unbounded(sql, rows, kind, is_found):
     put_statement(sql=sql, tables="shop_order")
-    put(UNIT | {"rows": rows, "kind": kind}, UNIT | {"rows": 3})
+    put(UNIT | {"rows": rows, "kind": kind}, UNIT | {"rows": 3, "kind": kind})
     assert ("unbounded" in search()) is is_found
 
 
