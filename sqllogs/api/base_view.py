@@ -52,7 +52,7 @@ from sqllogs.api.responses import (
 )
 from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
-from sqllogs.models import VIEW_TEXT
+from sqllogs.models import LIVE, VIEW_TEXT, Finding
 from sqllogs.page import frame
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.links import login_url
@@ -171,6 +171,8 @@ class SQLLogsView(APIView):
     other_parameters: tuple[str, ...] = ()
     """Parameters of the view besides the filters and `format`."""
     request: Request
+    live_findings: int | None = None
+    """Number in the tab of the page."""
     key = ""
     """What the answer depends on, if it may be kept for the same request."""
 
@@ -304,6 +306,8 @@ class ReadingView(SQLLogsView):
             self.fields = read_fields(request.query_params, row)
         with ExitStack() as self._limits, access.time_limit():
             answer = self.read(request, **arguments)
+            if self.is_for_browser:
+                self.live_findings = Finding.objects.filter(state__in=LIVE).count()
             return Response(with_fields(answer, self.fields) if self.fields else answer)
 
     def row_type(self, query: QueryDict) -> type | None:

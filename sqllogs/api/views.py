@@ -33,7 +33,7 @@ from sqllogs.api.base_view import (
     moving_ends_of,
 )
 from sqllogs.api.responses import FIELDS, ORJSONRenderer
-from sqllogs.page.aggregates import repeats_page, requests_page, stats_page
+from sqllogs.page.aggregates import findings_page, repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
 from sqllogs.page.details import detail_page, statement_page
 from sqllogs.page.frame import HTMLPage, PageRenderer
@@ -238,14 +238,16 @@ class EventsView(ReadingView):
 class FindingsView(ReadingView):
     """Problems that the log has found, with their evidence; those that are closed or ignored by `state`."""
 
-    renderer_classes = TABLE_RENDERERS
+    renderer_classes = TABLE_AND_PAGE_RENDERERS
+    page = HTMLPage("findings.html", findings_page)
     other_parameters = (*findings.PARAMETERS, FIELDS, *PAGE)
     row = findings.FindingRow
 
     def read(self, request: Request) -> Any:
         query = request.query_params
         parameters.refuse_unknown(query, {*self.other_parameters, FORMAT})
-        return findings.read_findings(request._request, query, with_text=self.reader.may_read_text)
+        answer = findings.read_findings(request._request, query, with_text=self.reader.may_read_text)
+        return findings.with_search(answer) if self.is_for_browser else answer
 
 
 def _parse_id(text: str, *, digits: int) -> str:

@@ -1,13 +1,14 @@
-"""Build the template context of the tabs Statements, Requests and N+1.
+"""Build the template context of the tabs Findings, Statements, Requests and N+1.
 
-Fed with the answers of `sqllogs.read` by the renderer; feeds statements.html, requests.html and
-repeats.html. Runs in the reader's thread and sends no query.
+Fed with the answers of `sqllogs.read` by the renderer; feeds findings.html, statements.html, requests.html
+and repeats.html. Runs in the reader's thread and sends no query.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
@@ -15,10 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 from rest_framework.request import Request
 
+from sqllogs.models import Finding
 from sqllogs.page.charts import WithSeries, series_totals, time_bars
 from sqllogs.page.frame import tab
-from sqllogs.page.links import Links, TableColumn, table_headers
-from sqllogs.read import n_plus_one, requests, stats
+from sqllogs.page.links import Links, TableColumn, finding_in_admin, table_headers
+from sqllogs.read import findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer
 from sqllogs.sql.format import excerpt, highlight_keywords
@@ -71,6 +73,15 @@ REPEATS_COLUMNS = (
     TableColumn(_("Last seen"), "time", "last_seen"),
 )
 
+FINDINGS_COLUMNS = (
+    TableColumn(_("Finding"), "statement", "kind"),
+    TableColumn(_("State"), "state"),
+    TableColumn(_("Since"), "since"),
+    TableColumn(_("First seen, UTC"), "time", "first_seen"),
+    TableColumn(_("Last seen, UTC"), "time", "last_seen"),
+    TableColumn(_("Times seen"), "number", "occurrences"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
@@ -84,6 +95,15 @@ class TableRow:
     """By field: the same tab, filtered by the value as well."""
     call_sites: tuple[tuple[str, str], ...] = ()
     """Each with the same tab filtered by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingTableRow(TableRow):
+    """One problem in words."""
+
+    kind: str | Promise
+    state: str | Promise
+    advice: str | Promise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +212,52 @@ def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text:
         ],
         "headers": table_headers(links, REPEATS_COLUMNS, ordering, n_plus_one.DEFAULT_ORDERING),
     }
+
+
+def findings_page(
+    request: Request, searched: findings.SearchedFindings, *, with_text: bool
+) -> Mapping[str, Any]:
+    """Return the context of findings.html."""
+    page = searched.answer
+    links = Links(request.path, request.query_params)
+    records = Links(links.home, QueryDict())
+    ordering = OffsetPage.from_query(
+        request.query_params, findings.ORDERINGS, findings.DEFAULT_ORDERING
+    ).ordering
+    kinds, states = dict(Finding.Kind.choices), dict(Finding.State.choices)
+    return tab(request, links, page, with_text=with_text) | {
+        "title": _("Findings"),
+        "noun": ngettext("finding", "findings", page.count),
+        "is_searched": searched.is_searched,
+        "searched_at": searched.searched_at,
+        "kinds": list(kinds.values()),
+        "rows": [
+            FindingTableRow(
+                row=row,
+                sql=_excerpt(row.sql),
+                url=_destination("fingerprint", row.fingerprint, records),
+                links=_links(row, records) | _filters_of_finding(row, links),
+                kind=kinds.get(row.kind, row.kind),
+                state=states.get(row.state, row.state),
+                advice=findings.ADVICE.get(row.kind, ""),
+            )
+            for row in page.results
+        ],
+        "headers": table_headers(links, FINDINGS_COLUMNS, ordering, findings.DEFAULT_ORDERING),
+    }
+
+
+def _filters_of_finding(row: findings.FindingRow, links: Links) -> dict[str, str]:
+    """Return the URLs of one row: the same tab with its values, its trace, and the admin."""
+    found = {
+        name: links.with_filter(name, value) for name in ("route", "release") if (value := getattr(row, name))
+    }
+    found["finding"] = links.with_filter("finding", row.kind)
+    if row.trace_id:
+        found["trace"] = reverse("sqllogs:trace", args=[row.trace_id])
+    if (admin := finding_in_admin(row.id)) is not None:
+        found["admin"] = admin
+    return found
 
 
 def _time_chart(series: SeriesAnswer | None, links: Links) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from sqllogs import __version__, conf
-from sqllogs.models import VIEW_TEXT
-from sqllogs.page.links import Links, curl, filter_paths, login_url, tabs
-from sqllogs.read import parameters
+from sqllogs.models import VIEW_TEXT, Finding
+from sqllogs.page.links import FINDINGS, Links, curl, filter_paths, login_url, tabs
+from sqllogs.read import findings, parameters
 from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
 from sqllogs.record import RecordJSON
 
@@ -78,7 +78,9 @@ class PageRenderer(BaseRenderer):
             "queries": Links(home, QueryDict()).only(),
             "about": [(label, reverse(name), request.path == reverse(name)) for label, name in ABOUT],
             # For an anonymous client each tab would be the same 401.
-            "tabs": tabs(Links(request.path, request.query_params)) if reader else None,
+            "tabs": tabs(Links(request.path, request.query_params), renderer_context["view"].live_findings)
+            if reader
+            else None,
             "version": __version__,
             "source_url": conf.load().source_url,
         }
@@ -166,9 +168,18 @@ OF_REQUESTS = {
     "tag": _("Tag"),
 }
 """Labels of the filters that only requests have."""
+FIRST_OF_FINDINGS = ("finding", "state", "from", "to", "route")
+OF_FINDINGS = {"finding": _("Kind"), "state": _("State"), "assignee": _("Assignee")}
+"""Labels of the filters that only findings have."""
 CHOICES = {
     "error": (("", _("Any")), ("true", _("Failed")), ("false", _("Succeeded"))),
     "slow": (("", _("Any")), ("true", _("Slow")), ("false", _("Not slow"))),
+    "finding": (("", _("Any")), *Finding.Kind.choices),
+    "state": (
+        ("", _("Open, acknowledged or reopened")),
+        (findings.ALL_STATES, _("All")),
+        *Finding.State.choices,
+    ),
 }
 HINTS: dict[str, str | Promise] = {
     "search": _("text in the SQL"),
@@ -247,10 +258,7 @@ def filter_form(
 ) -> FilterForm:
     """Return the form; `invalid` names the field to correct."""
     records = list(records)
-    is_of_requests = links.path == reverse("sqllogs:requests")
-    always = FIRST_OF_REQUESTS if is_of_requests else FIRST
-    names = [name for name in SQLLogFilter.base_filters if with_text or name != "search"]
-    names += OF_REQUESTS if is_of_requests else ()
+    always, names = _fields_of(links.path, with_text=with_text)
     fields = {name: _field(name, links.active, records, invalid) for name in names}
     others = [name for name in names if name not in always]
     kept = {name: links.active[name] for name in KEPT if name in links.active}
@@ -265,6 +273,16 @@ def filter_form(
         is_reversed=_is_reversed(links.active),
         clear=links.only(**kept),
     )
+
+
+def _fields_of(path: str, *, with_text: bool) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the filters of a tab that are always visible, and all of them."""
+    if path == reverse(FINDINGS):
+        return FIRST_OF_FINDINGS, findings.PARAMETERS
+    names = [name for name in SQLLogFilter.base_filters if with_text or name != "search"]
+    if path == reverse("sqllogs:requests"):
+        return FIRST_OF_REQUESTS, [*names, *OF_REQUESTS]
+    return FIRST, names
 
 
 def _is_reversed(active: Mapping[str, str]) -> bool:
@@ -295,7 +313,7 @@ def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], inva
 
 
 def _label(name: str) -> str:
-    return str(OF_REQUESTS.get(name) or SQLLogFilter.base_filters[name].label)
+    return str(OF_REQUESTS.get(name) or OF_FINDINGS.get(name) or SQLLogFilter.base_filters[name].label)
 
 
 def _suggestions(name: str, records: list[RecordJSON]) -> list[str]:
@@ -328,14 +346,16 @@ def chips(links: Links) -> list[Chip]:
     """Return a chip for each value of each active filter."""
     return [
         chip
-        for name in (*SQLLogFilter.base_filters, *OF_REQUESTS)
+        for name in (*SQLLogFilter.base_filters, *OF_REQUESTS, *OF_FINDINGS)
         if name in links.active
         for chip in _chips(name, links)
     ]
 
 
 def _chips(name: str, links: Links) -> list[Chip]:
-    takes_several = name in ("status", "tag") or isinstance(SQLLogFilter.base_filters.get(name), ValuesFilter)
+    takes_several = name in ("status", "tag", *OF_FINDINGS) or isinstance(
+        SQLLogFilter.base_filters.get(name), ValuesFilter
+    )
     values = parameters.separated(links.active[name]) if takes_several else [links.active[name]]
     labels = dict(CHOICES.get(name, ()))
     found = []

@@ -16,7 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
-from sqllogs.read import parameters
+from sqllogs.read import findings, parameters
 from sqllogs.read.parameters import SQLLogFilter
 
 POSITION = ("cursor", "offset")
@@ -27,6 +27,14 @@ def in_admin(fingerprint: str) -> str | None:
     """Return the URL of a statement in the admin; None if the project has no admin."""
     try:
         return reverse("admin:sqllogs_statement_change", args=[fingerprint])
+    except NoReverseMatch:
+        return None
+
+
+def finding_in_admin(id: int) -> str | None:
+    """Return the URL of a finding in the admin, where people decide about it."""
+    try:
+        return reverse("admin:sqllogs_finding_change", args=[id])
     except NoReverseMatch:
         return None
 
@@ -54,6 +62,11 @@ class Links:
     def for_path(self, path: str) -> "Links":
         """Return the links of another view with the same filters."""
         return self._based_on(path, self.filters())
+
+    def for_findings(self) -> str:
+        """Return the URL of the findings with those of the filters that they have."""
+        kept = {name: value for name, value in self.filters().items() if name in findings.PARAMETERS}
+        return self._based_on(reverse(FINDINGS), kept).with_values()
 
     def with_filters(self, **more: str) -> "Links":
         """Return the links of the same view with more filters."""
@@ -139,8 +152,10 @@ def curl(request: Request) -> str:
     return f'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" {shlex.quote(address)}'
 
 
+FINDINGS = "sqllogs:findings"
 CALL_SITES = {"group_by": "call_site"}
 TABS: tuple[tuple[Promise, str, dict[str, str]], ...] = (
+    (_("Findings"), FINDINGS, {}),
     (_("Requests"), "sqllogs:requests", {}),
     (_("Statements"), "sqllogs:stats", {}),
     (_("Call sites"), "sqllogs:stats", CALL_SITES),
@@ -155,6 +170,7 @@ class Tab:
     label: str | Promise
     url: str
     is_current: bool
+    count: int | None
 
 
 def filter_paths() -> list[str]:
@@ -162,14 +178,15 @@ def filter_paths() -> list[str]:
     return [reverse(name) for _label, name, _query in TABS]
 
 
-def tabs(links: Links) -> list[Tab]:
-    """Return the tabs with the active filters."""
+def tabs(links: Links, live_findings: int | None = None) -> list[Tab]:
+    """Return the tabs with the active filters; `live_findings` is the number in the first."""
     is_by_call_site = links.active.get("group_by") == CALL_SITES["group_by"]
     return [
         Tab(
             label=label,
-            url=links.for_path(path).with_values(**query),
+            url=links.for_findings() if name == FINDINGS else links.for_path(path).with_values(**query),
             is_current=links.path == path and (name != "sqllogs:stats" or is_by_call_site == bool(query)),
+            count=live_findings if name == FINDINGS else None,
         )
         for (label, name, query), path in zip(TABS, filter_paths(), strict=True)
     ]

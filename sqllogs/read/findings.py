@@ -6,12 +6,14 @@ Written by `sqllogs.findings`, read in the reader's thread, on the ring's databa
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from sqllogs.models import LIVE, Finding
+from sqllogs import conf
+from sqllogs.models import LIVE, DetectionTurn, Finding
 from sqllogs.read import parameters
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import clean_parameters
@@ -42,6 +44,22 @@ SENTENCES = {
     "lock_timeout": _("Waits too long for a lock (SQLSTATE %(sqlstate)s)."),
     "serialization": _("Fails because of concurrent transactions (SQLSTATE %(sqlstate)s)."),
 }
+
+ADVICE = {
+    "slower": _("Compare the plan with that of before: an index that is gone, or a table that has grown."),
+    "all_slower": _("Look at the database and its host first: load, locks, disk, a backup that runs."),
+    "new": _("Check that the new code needs it this often, and that an index serves it."),
+    "more_rows": _("Add a filter or a LIMIT, or read in pages."),
+    "more_errors": _("Look at the failed queries of this statement: their exceptions name the cause."),
+    "n_plus_one": _("Read the rows at once: select_related, prefetch_related, in_bulk or annotate."),
+    "unbounded": _("Add a LIMIT: paginate, slice the queryset, or use iterator()."),
+    "count_and_list": _("Use len() of the list instead of count()."),
+    "idle_transaction": _("Move slow work, such as calls of other services, out of the transaction."),
+    "deadlock": _("Lock rows in the same order everywhere, for example with order_by()."),
+    "lock_timeout": _("Shorten the transaction that holds the lock; it is often an idle or a bulk one."),
+    "serialization": _("Run the transaction again when it fails, and keep it short."),
+}
+"""By kind: what to try first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +105,33 @@ class FindingsAnswer:
     next: str | None
     previous: str | None
     results: list[FindingRow]
+
+
+class SearchedFindings(NamedTuple):
+    """Findings for the page; without any it says what is searched, and when it was last searched."""
+
+    answer: FindingsAnswer
+    is_searched: bool
+    """The setting FINDINGS."""
+    searched_at: str | None
+    """When a process last searched; None if none has."""
+
+
+def with_search(answer: FindingsAnswer) -> SearchedFindings:
+    """Return the answer with the time of the last search."""
+    taken_at_s = DetectionTurn.objects.filter(id=1).values_list("taken_at", flat=True).first()
+    searched_at = None if taken_at_s is None else rfc3339(datetime.fromtimestamp(taken_at_s, UTC))
+    return SearchedFindings(answer, conf.load().findings, searched_at)
+
+
+def count_by_kind_and_state() -> dict[tuple[str, str], int]:
+    """Return the number of findings of each kind in each state, including zeros."""
+    # All of them: a series that begins at 1 has no increase, and one that ends keeps an alert for minutes.
+    counts = {(kind, state): 0 for kind in Finding.Kind.values for state in Finding.State.values}
+    for kind, state, count in Finding.objects.values_list("kind", "state").annotate(Count("pk")):
+        if (kind, state) in counts:  # otherwise written by another release
+            counts[kind, state] = count
+    return counts
 
 
 def read_findings(request: HttpRequest, query: QueryDict, *, with_text: bool) -> FindingsAnswer:

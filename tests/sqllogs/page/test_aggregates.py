@@ -1,4 +1,4 @@
-"""The tabs of statements, requests and N+1 suspects, and the page of a trace."""
+"""The tabs of findings, statements, requests and N+1 suspects, and the page of a trace."""
 
 from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -9,9 +9,9 @@ from django.test import Client, RequestFactory
 from django.urls import resolve
 
 from sqllogs.api import tokens, views
-from sqllogs.models import RingRow, Unit
+from sqllogs.models import DetectionTurn, Finding, RingRow, Unit
 from sqllogs.page import trace
-from sqllogs.read import series
+from sqllogs.read import findings, series
 from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, put_statistics, reader
 from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
 
@@ -225,7 +225,9 @@ def test_trace_that_is_not_there_is_an_empty_page(browser):
 def test_tabs_keep_the_filters_and_nothing_else(browser, loop):
     page = look(browser, "stats/?route=books/&group_by=view&ordering=-calls&limit=5&offset=0")
     links = [found["href"] for found in page.all("a") if urlsplit(found["href"]).query == "route=books%2F"]
-    assert links == [f"{URL}{path}?route=books%2F" for path in ("requests/", "stats/", "repeats/", "")]
+    assert links == [
+        f"{URL}{path}?route=books%2F" for path in ("findings/", "requests/", "stats/", "repeats/", "")
+    ]
     assert f"{URL}stats/?route=books%2F&group_by=call_site" in page.links()
     assert page.all("form")[0]["action"] == f"{URL}stats/"
     kept = {found["name"]: found["value"] for found in page.all("input", type="hidden")}
@@ -399,3 +401,91 @@ def test_filling_in_a_tab_sends_no_query(loop, django_assert_num_queries, view):
     for alias in ("default", "sqllogs"):
         with django_assert_num_queries(0, using=alias):
             assert "app/views.py" in filled_in(response)
+
+
+@pytest.fixture
+def finding(loop):
+    return Finding.objects.create(
+        key="a", kind="n_plus_one", fingerprint="a" * 16, call_site="app/views.py:5 books, too",
+        route="books/", release="1.4.2", event="Release 1.4.2",
+        evidence={"times_per_unit": 7, "trace_id": TRACE},
+        first_seen=BEGINNING, last_seen=BEGINNING + timedelta(hours=1), started_at=BEGINNING,
+        occurrences=1234,
+    )  # fmt: skip
+
+
+def test_finding_is_listed_with_its_evidence_origin_and_advice(browser, finding, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "SOURCE_URL": "https://code.example/{path}#L{line}"}
+    page = look(browser, "findings/")
+    shown = words(page)
+    for expected in (
+        "Findings 1Requests", "1 finding ", "N+1 Sent 7 times in one request or task.",
+        "SELECT id FROM app_author", str(findings.ADVICE["n_plus_one"]), "app/views.py:5 books, toocode",
+        "books/example", "Open", "1.4.2 Release 1.4.2", "1,234",
+    ):  # fmt: skip
+        assert expected in shown, expected
+    links = page.links()
+    assert "https://code.example/app/views.py#L5" in links
+    assert f"{URL}traces/{TRACE}/" in links
+    assert f"{URL}fingerprints/{'a' * 16}/" in links
+    assert f"/admin/sqllogs/finding/{finding.pk}/change/" in links
+    by_site = next(link for link in links if "call_site=" in link and link.startswith(f"{URL}?"))
+    assert rows(look(browser, by_site.removeprefix(URL))) == 7
+
+
+def test_findings_of_another_state_are_filtered_and_not_counted_in_the_tab(browser, finding):
+    Finding.objects.update(state="ignored")
+    page = look(browser, "findings/")
+    assert not page.all("b", **{"class": "count"})
+    assert "Not searched yet" in page.words
+    page = look(browser, "findings/?state=ignored,closed&finding=n_plus_one&from=now-36500d")
+    assert rows(page) == 1
+    assert len(page.all("a", title="Remove this filter")) == 4
+    assert page.all("option", value="n_plus_one", selected=None)
+    assert "No matches" in look(browser, "findings/?finding=deadlock").words
+    assert page.all("option", value="idle_transaction")
+    wrong = look(browser, "findings/?from=x", status=400)
+    assert wrong.all("input", name="from", **{"aria-invalid": "true"})
+
+
+def test_findings_are_the_first_tab_and_get_the_filters_that_they_have(browser, finding):
+    page = look(browser, "stats/?route=books/&table=app_book")
+    tabs = [link for link in page.links() if link.startswith(URL)][1:]
+    assert tabs[0] == f"{URL}findings/?route=books%2F"
+    assert rows(look(browser, tabs[0].removeprefix(URL))) == 1
+
+
+@pytest.mark.parametrize(
+    ("is_enabled", "turn_s", "expected"),
+    [
+        (True, None, "Not searched yet"),
+        (True, 1_769_860_800, "Last searched at 2026-01-31 12:00 UTC."),
+        (False, 1_769_860_800, "Problems are not searched for"),
+    ],
+)
+def test_without_findings_the_page_says_what_was_searched_and_when(
+    browser, settings, is_enabled, turn_s, expected
+):
+    settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS": is_enabled}
+    if turn_s is not None:
+        DetectionTurn.objects.create(taken_at=turn_s)
+    shown = words(look(browser, "findings/"))
+    assert expected in shown
+    assert ("are searched every ten minutes for: Slower, " in shown) is is_enabled
+
+
+def test_every_kind_of_finding_has_a_sentence_and_advice():
+    assert findings.ADVICE.keys() == findings.SENTENCES.keys() == {*Finding.Kind.values}
+
+
+def test_finding_hides_the_text_from_who_may_not_read_it_and_escapes_everything(finding):
+    Finding.objects.update(call_site=HOSTILE, route=HOSTILE, event=HOSTILE, release=HOSTILE, assignee=HOSTILE)
+    client = Client(headers={"Accept": BROWSER})
+    user = User.objects.create_user("u", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_sqllog"))
+    client.force_login(user)
+    page = look(client, "findings/")
+    assert "app_author" not in page.words
+    assert "view_sqllog_text" in page.words
+    assert HOSTILE in page.words
+    assert not page.all("img", src="x")

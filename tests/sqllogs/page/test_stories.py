@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from sqllogs.models import Event
+from sqllogs.models import Event, Finding
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement
 from tests.sqllogs.pages import NEWEST
 
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "sqll
 
 TRACE = "ab" * 16
 PAGES = (
-    NEWEST, "1/", "stats/", "stats/?group_by=call_site", "requests/", "repeats/", f"traces/{TRACE}/",
-    f"fingerprints/{'a' * 16}/", "health/", "events/", "series/", "settings/", "schema/", "nothing/",
-    "requests/?min_ms=x", "requests/?route=nowhere",
+    "findings/", NEWEST, "1/", "stats/", "stats/?group_by=call_site", "requests/", "repeats/",
+    f"traces/{TRACE}/", f"fingerprints/{'a' * 16}/", "health/", "events/", "series/", "settings/", "schema/",
+    "nothing/", "requests/?min_ms=x", "requests/?route=nowhere",
 )  # fmt: skip
 LOOKS = [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark"), (320, "light")]
 """Width in pixels and colours; 320 is a window of 1280 at 400 %."""
@@ -67,6 +67,12 @@ def url(live_server, settings):
         ),
     )  # fmt: skip
     put_process(BEGINNING, dropped={"buffer_rows": 3})
+    Finding.objects.create(
+        key="a", kind="n_plus_one", fingerprint="b" * 16, route=fast["route"], release="2026.01.31-rc.1",
+        call_site="app/a/long/path/to/some/views.py:5 books", event="Migration app.0042_a_long_name_of_it",
+        evidence={"times_per_unit": 60, "trace_id": TRACE}, first_seen=BEGINNING, last_seen=BEGINNING,
+        started_at=BEGINNING, occurrences=1_234_567, assignee="a_reviewer",
+    )  # fmt: skip
     Event.objects.create(time=BEGINNING, kind="deploy", title="Release 1.4.2")
     return f"{live_server.url}/sql-logs/"
 
