@@ -29,6 +29,7 @@ from sqllogs.metrics import multiprocess, values
 from sqllogs.metrics.families import DJANGO_DB, OWN
 from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.values import Family, Histogram, Labels, MetricValues
+from sqllogs.read.findings import count_by_kind_and_state
 from sqllogs.read.health import ring_health
 from sqllogs.storage.events import current_service
 
@@ -179,7 +180,7 @@ querying = Lock()
 
 
 class DatabaseState(Collector):
-    """Gauges of migrations, databases and ring as they are now; for any thread."""
+    """Gauges of migrations, databases, ring and findings as they are now; for any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -202,7 +203,7 @@ class DatabaseState(Collector):
     def _query(self) -> None:
         try:
             with querying, muted():
-                self._gauges = [*_databases(), *_ring()]
+                self._gauges = [*_databases(), *_ring(), *_findings()]
             self._queried_at_s = time.monotonic()
         except Exception as exc:
             guard.fault("database_state", exc)
@@ -249,3 +250,14 @@ def _ring() -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily(
             "sqllogs_ring_oldest_age_seconds", "Age of the oldest record in the ring.", ring.oldest_age_s
         )
+
+
+def _findings() -> Iterator[GaugeMetricFamily]:
+    gauge = GaugeMetricFamily("sqllogs_findings", "Findings by kind and state.", labels=["kind", "state"])
+    try:
+        counts = count_by_kind_and_state()
+    except DatabaseError:  # as above
+        return
+    for (kind, state), count in counts.items():
+        gauge.add_metric([kind, state], count)
+    yield gauge

@@ -1,13 +1,15 @@
 """Gauges show the current state, and a database that is down or hangs does not take the target down."""
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
 from sqllogs.metrics import collector as metrics_collector
-from sqllogs.metrics.collector import APPLIED, UNAPPLIED, DatabaseState
+from sqllogs.metrics.collector import APPLIED, UNAPPLIED, DatabaseState, _findings
+from sqllogs.models import Finding
 from tests.sqllogs.rings import database
 
 
@@ -59,6 +61,19 @@ def test_ring_has_gauges(state_of, ring_alias):
     assert "sqllogs_ring_oldest_age_seconds" not in state_of(ring_alias)
 
 
+def test_findings_are_counted_by_kind_and_state_with_a_bounded_number_of_series(state_of, ring_alias):
+    now = datetime.now(UTC)
+    times = {"first_seen": now, "last_seen": now, "started_at": now, "occurrences": 1}
+    kinds = ("slower", "slower", "deadlock", "unknown")
+    for number, kind in enumerate(kinds):  # the last is of another release
+        Finding.objects.using(ring_alias).create(key=str(number), kind=kind, state="reopened", **times)
+    samples = [sample for metric in _findings() for sample in metric.samples]
+    assert len(samples) == len(Finding.Kind) * len(Finding.State)
+    counts = {tuple(one.labels.values()): one.value for one in samples if one.value}
+    assert counts == {("slower", "reopened"): 2, ("deadlock", "reopened"): 1}
+    assert "sqllogs_findings" in state_of("slower")
+
+
 def test_unavailable_database_is_down_and_the_others_are_reported(state_of, ring_alias, tmp_path):
     nowhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "nowhere" / "x.sqlite3"}
     with database("away", nowhere):
@@ -71,6 +86,7 @@ def test_ring_without_tables_has_no_gauges_and_the_rest_is_reported(state_of, ri
     call_command("migrate", "sqllogs", "zero", database=ring_alias, verbosity=0)
     found = state_of(ring_alias)
     assert "sqllogs_ring_rows" not in found
+    assert "sqllogs_findings" not in state_of("slower")
     assert found["sqllogs_database_up"] == 1
 
 
@@ -84,6 +100,7 @@ def test_scrape_does_not_wait_for_a_database_that_hangs(monkeypatch):
 
     monkeypatch.setattr(metrics_collector, "_databases", databases)
     monkeypatch.setattr(metrics_collector, "_ring", lambda: iter(()))
+    monkeypatch.setattr(metrics_collector, "_findings", lambda: iter(()))
     monkeypatch.setattr(metrics_collector, "WAIT_S", 0.01)
     collector = DatabaseState()
     assert list(collector.collect()) == []
@@ -99,6 +116,7 @@ def test_state_is_cached_for_some_seconds_and_left_out_when_it_is_old(monkeypatc
     asked = []
     monkeypatch.setattr(metrics_collector, "_databases", lambda: iter(asked.append(1) or ["fact"]))
     monkeypatch.setattr(metrics_collector, "_ring", lambda: iter(()))
+    monkeypatch.setattr(metrics_collector, "_findings", lambda: iter(()))
     monkeypatch.setattr(metrics_collector, "WAIT_S", 60.0)
     collector = DatabaseState()
     assert [list(collector.collect()) for _ in range(3)] == [["fact"]] * 3
