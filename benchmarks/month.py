@@ -23,7 +23,7 @@ from benchmarks.stores import ALIAS, fill, recorder, ring  # noqa: E402
 from sqllogs.api import tokens, views  # noqa: E402
 from sqllogs.models import RollUp, Statement, Statistic, StatisticKey  # noqa: E402
 from sqllogs.read import statistics  # noqa: E402
-from sqllogs.read.review_list import DERIVED_FILTERS, ReviewList  # noqa: E402
+from sqllogs.read.reviews import DERIVED_FILTERS, ReviewList  # noqa: E402
 from sqllogs.read.statistics_rows import Where  # noqa: E402
 from sqllogs.statistics import histogram  # noqa: E402
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, floor_to  # noqa: E402

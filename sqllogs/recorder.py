@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 
 from sqllogs import conf, context, guard
 from sqllogs.capture import wrapper
-from sqllogs.capture.connection import Overrides
+from sqllogs.capture.wrapper import Overrides
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import exporter, instruments, multiprocess
 from sqllogs.pipeline import processes

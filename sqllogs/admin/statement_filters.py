@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Review
 from sqllogs.read import parameters
-from sqllogs.read.review_list import NO, YES
+from sqllogs.read.reviews import NO, YES
 
 CHOICES_MAX = 8
 

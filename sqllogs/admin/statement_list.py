@@ -28,7 +28,7 @@ from sqllogs.models import Review, Statement
 from sqllogs.page import charts
 from sqllogs.page.charts import SPARKLINE_HEIGHT
 from sqllogs.read import parameters
-from sqllogs.read.review_list import DERIVED_FILTERS, ReviewedRow, ReviewList
+from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
 from sqllogs.sql.format import excerpt, highlight_keywords
 from sqllogs.statistics.counting import OTHER_KEY

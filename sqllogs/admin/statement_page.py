@@ -1,6 +1,6 @@
 """Build the template context of one statement's page in the admin.
 
-Fed by `sqllogs.read.statement_detail`, feeds statement.html; runs in the reader's thread and sends no query.
+Fed by `sqllogs.read.statement`, feeds statement.html; runs in the reader's thread and sends no query.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from sqllogs.models import Review
 from sqllogs.page import charts
 from sqllogs.read import explain, parameters
 from sqllogs.read.records import rfc3339
-from sqllogs.read.statement_detail import DetailPart, StatementDetail
+from sqllogs.read.statement import DetailPart, StatementDetail
 from sqllogs.record import RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
 

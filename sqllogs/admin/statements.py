@@ -36,7 +36,7 @@ from sqllogs.models import Review, Statement
 from sqllogs.read import explain, reviews
 from sqllogs.read.parameters import VALUE_MAX_CHARACTERS, InstantField
 from sqllogs.read.scope import head
-from sqllogs.read.statement_detail import StatementDetail, is_known, read_statement_detail
+from sqllogs.read.statement import StatementDetail, is_known, read_statement_detail
 from sqllogs.templatetags.sqllogs import number
 
 AnyAdmin: TypeAlias = "admin.ModelAdmin[Any]"

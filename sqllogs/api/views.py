@@ -41,7 +41,6 @@ from sqllogs.page.records import list_page
 from sqllogs.page.status import events_page, health_page, schema_page, series_page, settings_page
 from sqllogs.page.trace import WithUnits, trace_page
 from sqllogs.read import (
-    events,
     findings,
     n_plus_one,
     parameters,
@@ -54,7 +53,7 @@ from sqllogs.read import (
     stats,
     traces,
 )
-from sqllogs.read.health import effective_settings, health
+from sqllogs.read.health import EVENT_PARAMETERS, EventRow, effective_settings, health, read_events
 from sqllogs.read.pagination import PAGE, PARAMETERS, CursorPage, OffsetPage, read_page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.requests import RequestsAnswer
@@ -227,12 +226,12 @@ class EventsView(ReadingView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("table.html", events_page)
-    other_parameters = (*events.PARAMETERS, FIELDS, *PAGE)
-    row = events.EventRow
+    other_parameters = (*EVENT_PARAMETERS, FIELDS, *PAGE)
+    row = EventRow
 
     def read(self, request: Request) -> Any:
         parameters.refuse_unknown(request.query_params, {*self.other_parameters, FORMAT})
-        return events.read_events(request._request, request.query_params)
+        return read_events(request._request, request.query_params)
 
 
 class FindingsView(ReadingView):

@@ -1,6 +1,6 @@
 """Watch the methods of a cursor other than execute: fetches, callproc, COPY, streams.
 
-`sqllogs.capture.connection` makes each plain cursor of a class that calls the driver directly, and passes
+`sqllogs.capture.wrapper` makes each plain cursor of a class that calls the driver directly, and passes
 any other to `CursorWatcher`, which changes its class to a subclass with the methods of
 `sqllogs.capture.cursor_methods`. Runs in the caller's thread.
 """

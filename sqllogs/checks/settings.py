@@ -134,11 +134,11 @@ def check_otlp() -> Iterator[CheckMessage]:
     given = conf.load()
     if not given.otlp:
         return
-    from sqllogs.otel import otlp, otlp_http  # late: the checks are imported in every process
+    from sqllogs.otel import otlp  # late: the checks are imported in every process
 
     if not given.otlp.startswith(("http://", "https://")):
         yield Error(
-            _("SQLLOGS['OTLP'] = %(url)r is not an HTTP URL.") % {"url": otlp_http.shown(given.otlp)},
+            _("SQLLOGS['OTLP'] = %(url)r is not an HTTP URL.") % {"url": otlp.shown(given.otlp)},
             hint=_("Use a complete URL with its path, such as http://localhost:3100/otlp/v1/logs."),
             id="sqllogs.E040",
         )

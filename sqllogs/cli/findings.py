@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from sqllogs import conf
 from sqllogs.cli import options as shared
 from sqllogs.cli.options import Subcommand
-from sqllogs.cli.table import Screen, TextColumn, TextTable, printable
+from sqllogs.cli.rendering import Screen, TextColumn, TextTable, printable
 from sqllogs.findings import schedule
 from sqllogs.findings.causes import decide
 from sqllogs.findings.notifications import send_test

@@ -19,16 +19,14 @@ from django.utils.translation import gettext_lazy, ngettext
 from sqllogs.cli import options as shared
 from sqllogs.cli import rendering
 from sqllogs.cli.options import Subcommand, parse_scope
-from sqllogs.cli.rendering import format_number
-from sqllogs.cli.table import Screen, TextColumn, TextTable
+from sqllogs.cli.rendering import Screen, TextColumn, TextTable, format_number
 from sqllogs.models import SQLLog
 from sqllogs.read import records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.pagination import Page
 from sqllogs.read.parameters import as_hex
-from sqllogs.read.records import Row
+from sqllogs.read.records import Poll, RingTail, Row
 from sqllogs.read.ring import Ordering, Window
-from sqllogs.read.tail import Poll, RingTail
 from sqllogs.read.traces import trace_of
 from sqllogs.record import RecordJSON
 

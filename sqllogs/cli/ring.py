@@ -13,10 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from sqllogs.cli import options as shared
-from sqllogs.cli import table
 from sqllogs.cli.options import Subcommand
-from sqllogs.cli.rendering import format_number
-from sqllogs.cli.table import Screen, TextColumn, TextTable, repeat_every
+from sqllogs.cli.rendering import Screen, TextColumn, TextTable, format_number, repeat_every, show_progress
 from sqllogs.read.health import Health, ProcessHealth, health
 from sqllogs.storage import resize
 
@@ -143,7 +141,7 @@ def _resize(command: BaseCommand, options: Mapping[str, Any]) -> None:
     if not 1 <= rows <= CAPACITY_MAX:
         message = _("Invalid capacity %(rows)s: must be a number from 1 to %(maximum)s.")
         raise CommandError(message % {"rows": f"{rows:,}", "maximum": f"{CAPACITY_MAX:,}"})
-    kept = table.show_progress(resize.resize(rows), command.stderr)
+    kept = show_progress(resize.resize(rows), command.stderr)
     message = ngettext(
         "The capacity of the ring is now %(rows)s; %(count)s record was kept.",
         "The capacity of the ring is now %(rows)s; %(count)s records were kept.",
@@ -166,7 +164,7 @@ def _add_clear_arguments(parser: CommandParser) -> None:
 def _clear(command: BaseCommand, options: Mapping[str, Any]) -> None:
     if not options["yes"]:
         _confirm()
-    deleted = table.show_progress(resize.clear(), command.stderr)
+    deleted = show_progress(resize.clear(), command.stderr)
     message = ngettext("%(count)s record was deleted.", "%(count)s records were deleted.", deleted)
     command.stdout.write(message % {"count": f"{deleted:,}"})
 

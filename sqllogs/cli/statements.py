@@ -16,8 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from sqllogs.cli import options as shared
 from sqllogs.cli import rendering
 from sqllogs.cli.options import STATS_PARAMETERS, Subcommand, read_repeats, read_stats
-from sqllogs.cli.rendering import format_number
-from sqllogs.cli.table import Screen, TextColumn, TextTable, printable, repeat_every
+from sqllogs.cli.rendering import Screen, TextColumn, TextTable, format_number, printable, repeat_every
 from sqllogs.read import explain, n_plus_one, stats
 from sqllogs.read.n_plus_one import RepeatRow, RepeatsAnswer
 from sqllogs.read.parameters import SOURCES

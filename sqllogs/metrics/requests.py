@@ -1,21 +1,36 @@
-"""Count requests that have ended, and connections to databases, most by OpenTelemetry's conventions.
+"""Count requests, the queries of each, and connections to databases, most by OpenTelemetry's conventions.
 
-Fed by `sqllogs.metrics.sink` with the units of each batch, feeds its `MetricValues`; runs in the
-writer's thread.
+Fed by `sqllogs.metrics.sink` with each batch and the units of it that have ended, feeds its `MetricValues`;
+runs in the writer's thread.
 """
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
+from sqllogs.context import UnitOfWork
 from sqllogs.metrics import families
+from sqllogs.metrics.families import REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING
 from sqllogs.metrics.instruments import connects
 from sqllogs.metrics.values import MetricValues, ObservationContext
-from sqllogs.record import EndedUnit
+from sqllogs.record import EndedUnit, Record
+from sqllogs.sql.n_plus_one import Repetition, Rules, can_be_n_plus_one
+from sqllogs.sql.normalize import ScannedStatement, StatementInfo
 from sqllogs.statistics.counting import METHODS
 
 OTHER_METHOD = "_OTHER"
 """https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/#http-request-method"""
+
+IDLE_AFTER_S = 2.0
+"""A request is counted this long after its last query: a streamed response sends queries after its end."""
+OPEN_MAX = 5_000
+"""Maximum number of open requests; beyond it the oldest is counted as it is."""
+CALL_SITES_MAX = 500
+"""Maximum pairs of statement and call site in one request; further ones are not checked for an N+1."""
+CALL_SITES_TOTAL_MAX = 20_000
+"""Maximum over all open requests, about 8 MB; beyond it the oldest request is counted as it is."""
 
 
 def count_request(metric_values: MetricValues, ended: EndedUnit) -> None:
@@ -89,3 +104,122 @@ def set_pools(metric_values: MetricValues) -> bool:
                 metric_values.set(family, labels, value)
                 is_changed = True
     return is_changed
+
+
+class _First(NamedTuple):
+    time: datetime
+    rows: int | None
+    sql_length: int
+
+
+class _CallSite:
+    """One statement from one call site in one request, with its first and its last record."""
+
+    __slots__ = ("first", "rows", "sql_length", "statement", "time", "times")
+
+    def __init__(self, statement: ScannedStatement, record: Record) -> None:
+        self.statement = statement
+        # A plain tuple, because a named one takes five times as long.
+        self.first = (record.time, record.rows, record.sql_length)
+        self.times = 0
+
+    def add(self, record: Record) -> None:
+        self.times += 1
+        self.time, self.rows, self.sql_length = record.time, record.rows, record.sql_length
+
+    def repetition(self) -> Repetition:
+        return Repetition(times=self.times, first=_First._make(self.first), last=self)
+
+
+class _OpenRequest:
+    """A request that may still send queries."""
+
+    __slots__ = ("call_sites", "duration_ms", "last_s", "queries", "trace_id", "unit")
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        self.unit = unit
+        self.queries = 0
+        self.duration_ms = 0.0
+        self.call_sites: dict[tuple[str, str | None], _CallSite] = {}
+        self.trace_id: str | None = None
+        self.last_s = 0.0
+
+    def add(self, records: list[Record], statements: Mapping[str, ScannedStatement], now_s: float) -> None:
+        self.last_s = now_s
+        self.queries += len(records)
+        for record in records:
+            self.duration_ms += record.duration_ms
+            self.trace_id = record.trace_id or self.trace_id
+            if not can_be_n_plus_one(record):
+                continue
+            key = (record.fingerprint, record.call_site)
+            call_site = self.call_sites.get(key)
+            if call_site is None and len(self.call_sites) < CALL_SITES_MAX:
+                call_site = self.call_sites[key] = _CallSite(statements[record.fingerprint], record)
+            if call_site is not None:
+                call_site.add(record)
+
+    def is_repeating(self, rules: Rules) -> bool:
+        return any(
+            group.times > 1 and rules.is_suspect(_row(group.statement), call_site, group.repetition())
+            for (_, call_site), group in self.call_sites.items()
+        )
+
+    def is_complete(self, now_s: float) -> bool:
+        return self.unit.ended and now_s - self.last_s >= IDLE_AFTER_S
+
+
+class OpenRequests:
+    """All open requests."""
+
+    def __init__(
+        self, metric_values: MetricValues, rules: Rules, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._values = metric_values
+        self._rules = rules
+        self._clock = clock
+        self._open: dict[int, _OpenRequest] = {}
+        """By id(unit), because requests may share a trace id; the value keeps the unit alive."""
+        self._call_sites = 0
+
+    def add(
+        self, unit: UnitOfWork, records: list[Record], statements: Mapping[str, ScannedStatement]
+    ) -> None:
+        found = self._open.get(id(unit))
+        if found is None:
+            if len(self._open) >= OPEN_MAX or self._call_sites >= CALL_SITES_TOTAL_MAX:
+                self._close(next(iter(self._open)))
+            found = self._open[id(unit)] = _OpenRequest(unit)
+        before = len(found.call_sites)
+        found.add(records, statements, self._clock())
+        self._call_sites += len(found.call_sites) - before
+
+    def close_complete(self) -> bool:
+        """Count the requests that are complete; return whether there were any."""
+        now_s = self._clock()
+        complete = [key for key, request in self._open.items() if request.is_complete(now_s)]
+        for key in complete:
+            self._close(key)
+        return bool(complete)
+
+    def close_all(self) -> None:
+        """Count all open requests, at the end of the process."""
+        for key in list(self._open):
+            self._close(key)
+
+    def _close(self, key: int) -> None:
+        request = self._open.pop(key)
+        self._call_sites -= len(request.call_sites)
+        unit = request.unit
+        route, _ = unit.destination()
+        # The same labels as django-prometheus, so that panels can join both.
+        labels = (unit.url_name or "<unnamed view>", route or "")
+        origin = ObservationContext(request.trace_id, time.time()) if request.trace_id else None
+        self._values.observe(REQUEST_QUERIES, labels, request.queries, origin)
+        self._values.observe(REQUEST_SQL, labels, request.duration_ms / 1000, origin)
+        if request.is_repeating(self._rules):
+            self._values.add(REQUESTS_REPEATING, labels, 1)
+
+
+def _row(statement: ScannedStatement) -> StatementInfo:
+    return StatementInfo(statement.fingerprint, statement.sql, statement.operation, "")

@@ -14,8 +14,7 @@ from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import families, instruments, multiprocess, values
-from sqllogs.metrics.open_requests import OpenRequests
-from sqllogs.metrics.requests import count_connects, count_request, pools, set_pools
+from sqllogs.metrics.requests import OpenRequests, count_connects, count_request, pools, set_pools
 from sqllogs.metrics.values import Exemplar, Histogram, MetricValues, ObservationContext
 from sqllogs.otel.attributes import SYSTEMS, database_attributes
 from sqllogs.record import YIELD_ROWS, Batch, ProcessCounts, Record, WriterStatus

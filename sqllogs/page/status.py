@@ -13,8 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs.page.links import Links, curl
-from sqllogs.read.events import EventsAnswer
-from sqllogs.read.health import Health, SettingsAnswer
+from sqllogs.read.health import EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.series import SeriesAnswer
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 

@@ -22,9 +22,8 @@ from sqllogs.page.records import RecordRow, record_row, trace_url
 from sqllogs.read.requests import RequestRow
 from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import RecordJSON
-from sqllogs.sql.n_plus_one import Repetition, Rules
+from sqllogs.sql.n_plus_one import Remedies, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
-from sqllogs.sql.remedies import Remedies
 from sqllogs.templatetags.sqllogs import milliseconds, percent
 
 GAPS_MAX = 5

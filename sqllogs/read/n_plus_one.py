@@ -19,9 +19,8 @@ from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import fingerprint_of, rfc3339, statements
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
-from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
+from sqllogs.sql.n_plus_one import CANDIDATES, Kind, Remedies, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
-from sqllogs.sql.remedies import Kind, Remedies
 
 _KEYS = ("unit_id", "statement_number", "call_site")
 _FIGURES = ("times", "total_ms", "first_seq", "last_seq", "any_group")

@@ -1,20 +1,43 @@
-"""Store decisions about statements, and read them.
+"""Store decisions about statements, and list statements by their share of the load with their review.
 
-Fed by the admin's forms and actions, feeds its list and its page of a statement. Runs in the thread of the
-request, on the ring's database.
+Fed by the admin's forms and actions, feeds its list, its exports and its page of a statement. All figures,
+and the shares of the filters, are made of one query by statement, database and route; a further column is
+read when it is needed. Runs in the thread of the request, on the ring's database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from dataclasses import replace as replaced
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from django.db import router, transaction
+from django.http import QueryDict
 
-from sqllogs.models import Review
+from sqllogs.models import Review, Statement
+from sqllogs.read import series, statistics, stats
+from sqllogs.read.parameters import SQLLogFilter
+from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import chunks
+from sqllogs.read.scope import Answer, Scope, Source, head, statistics_filter
+from sqllogs.read.series import SeriesOptions, step_of
+from sqllogs.read.stats import Grouped, Part, StatementStatsRow, StatsGroup
+from sqllogs.statistics.resolution import MINUTE_S
 
 PERMISSION = "sqllogs.review_sqllog"
 BY_MAX_CHARACTERS = 150
+
+SPARKLINE_STEPS = 30
+"""Approximate number of points of a sparkline."""
+
+COLUMNS = ("operation", "alias", "route")
+"""Filters that are applied to the sums."""
+
+LIST_FIELDS = tuple(field.name for field in fields(StatementStatsRow) if field.name != "calls_per_unit")
+"""`calls_per_unit` takes a scan of its own, and is in the answer of `stats/`."""
+
+YES, NO = "true", "false"
 
 
 def decide(fingerprints: Iterable[str], status: str, *, by: str, note: str | None = None) -> int:
@@ -38,3 +61,204 @@ def decided() -> dict[str, Review]:
 
 def get_review(fingerprint: str) -> Review | None:
     return Review.objects.filter(fingerprint=fingerprint).first()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedRow(StatementStatsRow):
+    """All calls of one statement, and what has been decided about it."""
+
+    rows_per_call: float | None
+    """Returned or changed, if the driver reported it."""
+    status: str
+    """open, reviewed or ignored."""
+    reviewed_by: str | None
+    reviewed_at: str | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed(Answer):
+    """Some of the statements, as a file has them."""
+
+    count: int
+    results: list[ReviewedRow]
+
+
+class ReviewList:
+    """What the filters of the API and derived filters leave of the statements; raise ParameterError.
+
+    Derived filters follow from a statement's figures; see `DERIVED_FILTERS`.
+    """
+
+    def __init__(self, filters: Mapping[str, str], derived: Mapping[str, str], *, with_text: bool) -> None:
+        self._derived = dict(derived)
+        chosen = _scope(filters, with_text=with_text)
+        self.scope = replaced(chosen, kept=statistics.read_oldest())
+        self._whole = replaced(
+            _scope({name: value for name, value in filters.items() if name not in COLUMNS}, like=self.scope),
+            kept=self.scope.kept,
+        )
+        self._wanted = {name: frozenset(self.scope.filters[name] or ()) for name in COLUMNS}
+        counted = self.scope.kept is not None and self.scope.kept.complete_since_s is not None
+        # Statistics, even if the ring holds the whole range: no figure then scans the ring.
+        self.chosen: Source = "statistics" if counted else "ring"
+
+    @cached_property
+    def _parts(self) -> tuple[list[Part], Any]:
+        """Sums without the filters by column, so that the shares of all values can be computed."""
+        return stats.read_parts(self._whole, self.chosen, "fingerprint", "alias", "route")
+
+    @cached_property
+    def operations(self) -> Mapping[str, str]:
+        """The operation of each statement."""
+        return dict(Statement.objects.values_list("fingerprint", "operation"))
+
+    def _value(self, part: Part, name: str) -> str | None:
+        fingerprint, alias, route = part.keys
+        if name == "operation":
+            return self.operations.get(str(fingerprint))
+        return alias if name == "alias" else route
+
+    def _filtered(self, without: str = "") -> list[Part]:
+        tested = [(name, values) for name, values in self._wanted.items() if values and name != without]
+        return [
+            part
+            for part in self._parts[0]
+            if all(self._value(part, name) in values for name, values in tested)
+        ]
+
+    @cached_property
+    def found(self) -> Grouped:
+        """The figures of what the filters leave."""
+        parts = self._filtered()
+        total_ms = sum(part.total_ms for part in parts)
+        return Grouped(stats.group_parts(parts, 0, route=2), total_ms, self._parts[1])
+
+    @cached_property
+    def reviews(self) -> dict[str, Review]:
+        return decided()
+
+    @cached_property
+    def repeats(self) -> Mapping[Any, int]:
+        """How often, at most, one line of one unit of work recently sent a statement."""
+        return stats.worst(self.scope, "fingerprint")
+
+    def matching(self, *without: str) -> list[StatsGroup]:
+        """Return what the filters leave, in no particular order; some derived ones may be left out."""
+        wanted = [
+            (DERIVED_FILTERS[name], value) for name, value in self._derived.items() if name not in without
+        ]
+        return [
+            group for group in self.found.groups if all(mark(self, group) == value for mark, value in wanted)
+        ]
+
+    def load_by_value(self, name: str) -> dict[str, float]:
+        """Return the percentage of the load of each value of a filter, under the others."""
+        totals: dict[str, float] = {}
+        if name in DERIVED_FILTERS:
+            for group in self.matching(name):
+                value = DERIVED_FILTERS[name](self, group)
+                totals[value] = totals.get(value, 0.0) + group.total_ms
+        else:
+            for part in self._filtered(name):
+                if label := self._value(part, name):
+                    totals[label] = totals.get(label, 0.0) + part.total_ms
+        whole_ms = self.found.total_ms if name in DERIVED_FILTERS else sum(totals.values())
+        ranked = sorted(totals.items(), key=lambda item: -item[1])
+        return {value: 100 * total_ms / whole_ms if whole_ms else 0.0 for value, total_ms in ranked}
+
+    def rows(self, shown: Sequence[StatsGroup], scope: Scope | None = None) -> list[ReviewedRow]:
+        """Return the rows of some statements."""
+        found = stats.stats_rows(scope or self.scope, self.found, "fingerprint", shown, self.repeats)
+        return [self._row(row) for row in found if isinstance(row, StatementStatsRow)]
+
+    def _row(self, row: StatementStatsRow) -> ReviewedRow:
+        review = self.reviews.get(row.fingerprint)
+        return ReviewedRow(
+            **{field.name: getattr(row, field.name) for field in fields(row)},
+            rows_per_call=None if row.rows is None else row.rows / row.calls,
+            status=_status(self, row),
+            reviewed_by=review.by if review else None,
+            reviewed_at=rfc3339(review.at) if review else None,
+            note=review.note if review else "",
+        )
+
+    def answer(self, shown: Sequence[StatsGroup]) -> Reviewed:
+        """Return some statements with what they are a part of."""
+        complete = replaced(self.scope, fields=frozenset())
+        return Reviewed(**head(self.found.span), count=len(shown), results=self.rows(shown, complete))
+
+    def sparklines(self, shown: Sequence[StatsGroup]) -> dict[Any, list[float]]:
+        """Return milliseconds in each step of the range, but for the last one, which is not over."""
+        if not shown:
+            return {}
+        wanted = [str(group.group) for group in shown]
+        scope = replaced(
+            self.scope,
+            records=self.scope.records.filter(fingerprint__in=wanted),
+            filters={**self.scope.filters, "fingerprint": wanted},
+        )
+        sparklines = (self._counted if self.chosen == "statistics" else self._of_ring)(scope, len(wanted))
+        return {group: course[:-1] for group, course in sparklines.items()}
+
+    def _counted(self, scope: Scope, _count: int) -> dict[Any, list[float]]:
+        found = statistics.read_sparklines(statistics_filter(scope, self.chosen), self._step_s)
+        return {group: [us / 1000 for us in points.values()] for group, points in found.items()}
+
+    def _of_ring(self, scope: Scope, count: int) -> dict[Any, list[float]]:
+        options = SeriesOptions(group_by="fingerprint", top=count, step_s=self._step_s)
+        sparklines: dict[Any, list[float]] = {}
+        for point in series.read_series(scope, options, self.chosen).results:
+            if isinstance(point, series.GroupPoint):
+                sparklines.setdefault(point.group, []).append(point.total_ms)
+        return sparklines
+
+    @property
+    def _step_s(self) -> int:
+        return max(step_of(self.found.span.seconds, SPARKLINE_STEPS), MINUTE_S)
+
+
+DEFINING = frozenset(
+    {
+        "BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET",
+        "CREATE", "ALTER", "DROP", "COMMENT", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "REINDEX",
+    }
+)  # fmt: skip
+"""First words of statements that only begin, end or define something; nobody can make them faster."""
+
+
+def _scope(filters: Mapping[str, str], *, with_text: bool = False, like: Scope | None = None) -> Scope:
+    """Return the scope of filters; one `like` another shares what that has read."""
+    query = QueryDict(mutable=True)
+    query.update(filters)
+    filterset = SQLLogFilter.from_query(query)
+    if like is not None:
+        return replaced(like, records=filterset.qs, filters=filterset.form.cleaned_data)
+    return Scope.from_filters(filterset, version="", with_text=with_text, fields=LIST_FIELDS)
+
+
+def _status(statements: ReviewList, group: StatsGroup | StatementStatsRow) -> str:
+    review = statements.reviews.get(str(group.group))
+    return review.status if review else str(Review.Status.OPEN.value)
+
+
+def _is_repeated(statements: ReviewList, group: StatsGroup) -> str:
+    return YES if group.group in statements.repeats else NO
+
+
+def _has_failed(statements: ReviewList, group: StatsGroup) -> str:
+    return YES if group.errors else NO
+
+
+def _defining(statements: ReviewList, group: StatsGroup) -> str:
+    operation = statements.operations.get(str(group.group)) or ""
+    return NO if operation.partition(" ")[0] in DEFINING else YES
+
+
+DERIVED_FILTERS: dict[str, Callable[[ReviewList, StatsGroup], str]] = {
+    "status": _status,
+    "data": _defining,
+    "repeats": _is_repeated,
+    "error": _has_failed,
+}
+"""What can be asked of a statement's figures, by the name of the parameter."""

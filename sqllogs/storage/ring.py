@@ -25,8 +25,7 @@ from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableErro
 from sqllogs.record import Batch, ProcessCounts, Record, Reserved
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
-from sqllogs.statistics.resolution import MINUTE_S
-from sqllogs.statistics.rollup import Retention
+from sqllogs.statistics.resolution import MINUTE_S, Retention
 from sqllogs.storage import events, failures
 from sqllogs.storage.files import StoreFile
 from sqllogs.storage.indexing import Indexing

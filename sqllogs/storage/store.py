@@ -30,7 +30,7 @@ from sqllogs.models import (
 )
 from sqllogs.record import Record, Reserved, UnitRow
 from sqllogs.statistics.counting import KeyRow, KeyStore, StatisticRow
-from sqllogs.statistics.rollup import RetentionStore
+from sqllogs.statistics.resolution import RetentionStore
 from sqllogs.storage import blocks
 
 COLUMNS = tuple(field.name for field in RingRow._meta.local_fields)

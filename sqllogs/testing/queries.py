@@ -10,8 +10,7 @@ from datetime import datetime
 
 from sqllogs.context import UnitOfWork
 from sqllogs.sql.format import truncate_sql
-from sqllogs.sql.n_plus_one import Repetition
-from sqllogs.sql.remedies import Remedies
+from sqllogs.sql.n_plus_one import Remedies, Repetition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from sqllogs import __version__, urls
 from sqllogs.api import views
 from sqllogs.models import SQLLog
-from sqllogs.read import events, findings, n_plus_one, requests, series, statement, stats, traces
+from sqllogs.read import findings, n_plus_one, requests, series, statement, stats, traces
 from sqllogs.read.aggregates import GROUPS
-from sqllogs.read.health import Health, SettingsAnswer
+from sqllogs.read.health import EVENT_ORDERINGS, EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
 from sqllogs.read.parameters import SOURCES, SQLLogFilter
 from sqllogs.read.series import TOP_MAX
@@ -45,7 +45,7 @@ ANSWERS: dict[Any, tuple[Any, Any]] = {
     views.FingerprintView: (statement.StatementAnswer, ()),
     views.SettingsView: (SettingsAnswer, ()),
     views.FindingsView: (findings.FindingsAnswer, findings.ORDERINGS),
-    views.EventsView: (events.EventsAnswer, events.ORDERINGS),
+    views.EventsView: (EventsAnswer, EVENT_ORDERINGS),
 }
 IDS = {
     "id": (r"^[0-9]{1,18}$", "Number of a record."),

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqllogs.capture import wrapper as capture_wrapper
-from sqllogs.capture.connection import Overrides
+from sqllogs.capture.wrapper import Overrides
 from sqllogs.record import Captured
 
 

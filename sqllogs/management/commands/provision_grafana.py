@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.errors import ProvisioningError
-from sqllogs.grafana.api import Grafana
 from sqllogs.grafana.files import (
     ProvisionResult,
     ProvisionState,
@@ -23,7 +22,7 @@ from sqllogs.grafana.files import (
     rendered,
     write,
 )
-from sqllogs.grafana.push import objects, push
+from sqllogs.grafana.push import Grafana, objects, push
 
 _VALUES = (
     ("--url", _("address of the SQL log for Grafana's server [%(default)s]")),

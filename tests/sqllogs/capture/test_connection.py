@@ -9,8 +9,8 @@ from django.db import IntegrityError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs.capture import wrapper as capture_wrapper
-from sqllogs.capture.connection import OVERRIDES, Overrides
 from sqllogs.capture.cursors import WatchedCursor
+from sqllogs.capture.wrapper import OVERRIDES, Overrides
 from sqllogs.context import muted, unit_of_work
 from tests.sqllogs.recording import recording, stored
 from tests.sqllogs.rings import database

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError
 from django.utils import timezone
 
-from sqllogs.cli import table
+from sqllogs.cli import rendering
 from sqllogs.models import RingRow
 from tests.sqllogs.cli.test_terminal import Terminal, bare, plain_environment, run
 from tests.sqllogs.factories import put, put_rows, put_statement, reader, row
@@ -126,7 +126,7 @@ def test_top_follows_on_a_terminal_and_fits_it(statements, monkeypatch):
         assert interval_s == 2.0
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(table.time, "sleep", sleep)
+    monkeypatch.setattr(rendering.time, "sleep", sleep)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "5")
     stdout = Terminal()

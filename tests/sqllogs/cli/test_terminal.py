@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.utils import timezone
 
-from sqllogs.cli import records, table
+from sqllogs.cli import records, rendering
 from sqllogs.management.commands.sqllogs import INTERRUPTED, Command
 from sqllogs.models import RingRow
 from sqllogs.read.parameters import SQLLogFilter
@@ -355,7 +355,7 @@ def test_watch_refreshes_until_ctrl_c(ring_alias, monkeypatch):
         if len(waits) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(table.time, "sleep", sleep)
+    monkeypatch.setattr(rendering.time, "sleep", sleep)
     stdout = Terminal()
     with pytest.raises(SystemExit):
         run("health", "--watch", stdout=stdout)

@@ -15,8 +15,7 @@ from sqllogs.checks import settings as checks
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
 from sqllogs.otel import log_records, otlp
-from sqllogs.otel.otlp import NO_ANSWER, NOT_SENT, OTLPSink
-from sqllogs.otel.otlp_http import HTTPExporter
+from sqllogs.otel.otlp import NO_ANSWER, NOT_SENT, HTTPExporter, OTLPSink
 from sqllogs.pipeline.resolver import Resolver
 from tests.ports import free_port
 from tests.sqllogs.pipeline.test_resolver import captured

@@ -201,7 +201,7 @@ def test_whole_ring_in_any_order_is_that_of_a_scan(large, writing_process, monke
 
 
 def test_admin_search_over_several_columns_is_that_of_a_scan(large, writing_process, monkeypatch):
-    from sqllogs.admin.record_list import search
+    from sqllogs.admin.records import search
 
     write_all(writing_process, 12_000)
     ring = read_ring.ring()

@@ -1,8 +1,8 @@
 """Following the ring: each record once, late ones too, and what is lost is told."""
 
 from sqllogs.models import RingHead, RingRow, SQLLog
-from sqllogs.read import tail
-from sqllogs.read.tail import RingTail
+from sqllogs.read import records
+from sqllogs.read.records import RingTail
 from tests.sqllogs.factories import fill, put_rows, row
 
 
@@ -55,7 +55,7 @@ def test_record_of_a_writer_that_was_overtaken_comes_late(ring_alias):
 def test_number_that_is_never_written_is_told_after_a_while(ring_alias, monkeypatch):
     fill(1)
     follower = RingTail(SQLLog.objects.all(), after=1)
-    monkeypatch.setattr(tail, "GAP_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(records, "GAP_TIMEOUT_S", 0.0)
     reserve(4)
     write(3)
     assert take(follower) == ([3], 0, 0)
@@ -82,7 +82,7 @@ def test_gap_that_is_overwritten_is_counted_as_such(ring_alias):
 
 
 def test_many_records_come_in_portions(ring_alias, monkeypatch):
-    monkeypatch.setattr(tail, "WINDOW_ROWS", 10)
+    monkeypatch.setattr(records, "WINDOW_ROWS", 10)
     fill(1)
     follower = RingTail(SQLLog.objects.all(), after=1)
     fill(35, first=2)

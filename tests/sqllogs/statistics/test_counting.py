@@ -12,7 +12,7 @@ from sqllogs.pipeline.resolver import Resolver
 from sqllogs.read import statistics
 from sqllogs.read.statistics_rows import Where
 from sqllogs.record import ProcessCounts
-from sqllogs.statistics import rollup
+from sqllogs.statistics import resolution
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, RESOLUTIONS_S
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.orm import ORMStore
@@ -67,7 +67,7 @@ def ring(request, ring_alias, monkeypatch):
     """A ring without rollup and retention; the tests run them."""
     if request.param == "orm":
         monkeypatch.setattr(storage_ring, "_open_store", ORMStore)
-    monkeypatch.setattr(rollup.Retention, "step", lambda *args: None)
+    monkeypatch.setattr(resolution.Retention, "step", lambda *args: None)
     made = Ring(conf.load())
     yield made
     made.close()
@@ -173,11 +173,11 @@ def test_fault_in_counting_keeps_no_record_back(ring, ring_alias, monkeypatch):
 
 
 def delete_old(ring, now_s):
-    list(rollup.Retention(conf.load()).delete_old(ring._store, now_s))
+    list(resolution.Retention(conf.load()).delete_old(ring._store, now_s))
 
 
 def test_old_minutes_go_and_their_calls_stay_in_hours(ring, ring_alias, monkeypatch):
-    monkeypatch.setattr(rollup, "DELETE_ROWS", 10)
+    monkeypatch.setattr(resolution, "DELETE_ROWS", 10)
     records = write(ring, spread(300))
     delete_old(ring, LATER_S)
     assert_counted(ring_alias, records, [MINUTE_S])  # not rolled up yet: not deleted either
@@ -237,7 +237,7 @@ def test_one_process_at_a_time_has_the_cleanup_lease(ring, ring_alias):
 
 
 def test_rollup_and_retention_run_step_by_step(ring_alias, monkeypatch):
-    monkeypatch.setattr(rollup, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(resolution, "INTERVAL_S", 0.0)
     ring = Ring(conf.load())
     for _ in range(5):
         write(ring, spread(10))
@@ -252,7 +252,7 @@ def test_rollup_and_retention_run_step_by_step(ring_alias, monkeypatch):
 
 def test_broken_retention_does_not_affect_writing(ring, ring_alias, monkeypatch):
     monkeypatch.setattr(
-        rollup.Retention, "step", lambda self, store: store.delete_statistics("no number", None) / 0
+        resolution.Retention, "step", lambda self, store: store.delete_statistics("no number", None) / 0
     )
     records = write(ring, spread(10)) + write(ring, spread(10))
     assert_counted(ring_alias, records, [MINUTE_S])

@@ -46,7 +46,7 @@ from django.db import connection
 from sqllogs import guard, recorder
 from sqllogs.capture import wrapper
 from sqllogs.pipeline.sinks import Sinks
-from sqllogs.statistics import rollup
+from sqllogs.statistics import resolution
 
 class FullLog:
     def __init__(self):
@@ -61,7 +61,7 @@ class FullLog:
         self.file.close()
 
 recorder.recorder.delivery._sinks = Sinks([FullLog()])
-rollup.INTERVAL_S = 0.0
+resolution.INTERVAL_S = 0.0
 
 # A query every 7 s, over hours, from a time of this process's own. Minutes are rolled up by that
 # time too, so what is behind comes to minutes that are rolled up, or just being so.
@@ -74,7 +74,7 @@ def tick():
     return now_ns
 
 wrapper.time_ns = tick
-rollup.time = SimpleNamespace(monotonic=time.monotonic, time=lambda: now_ns / 1e9)
+resolution.time = SimpleNamespace(monotonic=time.monotonic, time=lambda: now_ns / 1e9)
 
 print("ready", flush=True)
 sys.stdin.readline()

@@ -4,9 +4,8 @@ import pytest
 
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
-from sqllogs.metrics import open_requests
 from sqllogs.metrics.families import OWN, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING
-from sqllogs.metrics.open_requests import IDLE_AFTER_S, OpenRequests
+from sqllogs.metrics.requests import IDLE_AFTER_S, OpenRequests
 from sqllogs.metrics.values import MetricValues
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.sql.n_plus_one import Rules
@@ -126,7 +125,7 @@ def test_requests_of_one_trace_are_counted_separately(requests):
 
 
 def test_open_requests_are_bounded_and_the_oldest_is_counted_as_it_is(requests, monkeypatch):
-    monkeypatch.setattr(open_requests, "OPEN_MAX", 2)
+    monkeypatch.setattr("sqllogs.metrics.requests.OPEN_MAX", 2)
     mades = [unit() for _ in range(3)]
     for made in mades:
         send(requests, made, "SELECT 1")
@@ -135,14 +134,14 @@ def test_open_requests_are_bounded_and_the_oldest_is_counted_as_it_is(requests, 
 
 
 def test_call_sites_of_a_request_are_bounded(requests, monkeypatch):
-    monkeypatch.setattr(open_requests, "CALL_SITES_MAX", 3)
+    monkeypatch.setattr("sqllogs.metrics.requests.CALL_SITES_MAX", 3)
     made = unit()
     send(requests, made, *(f"SELECT a{number} FROM b" for number in range(20)))
     assert len(requests._open[id(made)].call_sites) == 3
 
 
 def test_call_sites_of_all_requests_are_bounded_and_given_back(requests, monkeypatch):
-    monkeypatch.setattr(open_requests, "CALL_SITES_TOTAL_MAX", 6)
+    monkeypatch.setattr("sqllogs.metrics.requests.CALL_SITES_TOTAL_MAX", 6)
     mades = [unit() for _ in range(5)]
     for made in mades:
         send(requests, made, *(f"SELECT a{number} FROM b" for number in range(3)))
