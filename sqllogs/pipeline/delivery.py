@@ -235,10 +235,7 @@ class Delivery:
         try:
             self._ring.write(first_seq, self._with_units(batch, units), after)
         except RejectedRowsError as exc:
-            if units:
-                self._leave_units_out(units, exc)
-            else:
-                self._bisect(first_seq, batch, exc)
+            self._isolate(first_seq, batch, units, exc)
             return
         self._units.written(units)
         self._next_seq = first_seq + rows
@@ -273,28 +270,31 @@ class Delivery:
             slots=[None if unit is None else unit.row.slot for unit in batch.stored_units],
         )
 
-    def _leave_units_out(self, units: list[tuple[UnitOfWork, bool]], exc: RejectedRowsError) -> None:
-        """Write the last pending part again without its units: one of them may be at fault."""
-        guard.fault("rejected unit", exc)
-        self._units.reject(units)
-        first_seq, batch = self._pending[-1]
-        self._pending[-1] = first_seq, replace(batch, stored_units=[None] * len(batch.records), part=0)
-
     def _get_resolver(self) -> Resolver:
         if self._resolver is None:
             self._resolver = self._make_resolver()
         return self._resolver
 
-    def _bisect(self, first_seq: int, batch: Batch, exc: RejectedRowsError) -> None:
-        """Replace a rejected part by its halves; drop a single record."""
+    def _isolate(
+        self, first_seq: int, batch: Batch, units: list[tuple[UnitOfWork, bool]], exc: RejectedRowsError
+    ) -> None:
+        """Halve the last pending part; leave out the texts of a single record's unit, or else the record."""
         if len(batch) > 1:
             # Each half gets its part number when it is written: part numbers are written in rising order.
             first, second = batch.halves()
             self._pending[-1:] = [(first_seq + len(first.records), second), (first_seq, first)]
             return
+        if self._units.reject(units):
+            guard.fault("rejected unit", exc)
+            self._pending[-1] = first_seq, replace(batch, part=0)
+            return
         with self._lock:
             self._pending.pop()
-            self._rejected += 1
+            self._rejected += len(batch)
+        if len(batch):
+            self._units.restore(units)
+        else:
+            self._units.written(units)
         guard.fault("rejected record", exc)
         rest = replace(EMPTY_BATCH, ended=batch.ended, part=next(self._parts))
         self._ring.write(first_seq, rest, self.counts())

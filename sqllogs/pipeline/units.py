@@ -31,8 +31,8 @@ class OpenUnit:
     """
 
     __slots__ = (
-        "errors", "first_seq", "generation", "is_complete", "is_idle", "is_outside", "last_seq", "owner",
-        "queries", "repeats", "rows", "slot", "total_ms", "trace", "transactions",
+        "errors", "first_seq", "generation", "is_bare", "is_complete", "is_idle", "is_outside", "last_seq",
+        "owner", "queries", "repeats", "rows", "slot", "total_ms", "trace", "transactions",
     )  # fmt: skip
 
     def __init__(self, owner: "Units") -> None:
@@ -44,6 +44,8 @@ class OpenUnit:
         self.generation = 0
         """Of the store in which the slot was reserved."""
         self.first_seq = self.last_seq = 0
+        self.is_bare = False
+        """The database has refused it: it is written without the host's texts."""
         self.is_outside = False
         """It stands for all queries of the process outside a unit of work; it has no id and no totals."""
         self.is_idle = False
@@ -113,10 +115,19 @@ class Units:
         """Count units that met a fault of ours."""
         self._dropped += count
 
-    def reject(self, units: Sequence[tuple[UnitOfWork, bool]]) -> None:
-        """Give up units that the database has refused."""
-        self._dropped += len(units)
-        self.written(units)
+    def reject(self, units: Sequence[tuple[UnitOfWork, bool]]) -> bool:
+        """Leave out the texts of units of which one was refused; return False if that was done before."""
+        fresh = [unit for unit, _ in units if not unit.row.is_bare]
+        self._dropped += len(fresh)
+        for unit in fresh:
+            unit.row.is_bare = True
+        return bool(fresh)
+
+    def restore(self, units: Sequence[tuple[UnitOfWork, bool]]) -> None:
+        """Take units back that were not at fault: it was their record."""
+        for unit, _ in units:
+            self._dropped -= unit.row.is_bare
+            unit.row.is_bare = False
 
     def note(self, records: Sequence[Record], units: Iterable[UnitOfWork | None]) -> None:
         """Add records to their units."""
@@ -254,7 +265,7 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
     if row.trace is not None:
         fields["trace_id"], fields["sampled"] = row.trace
     time = datetime.fromtimestamp(unit.time_ns // 1000 / 1e6, UTC)
-    return UnitRow(
+    made = UnitRow(
         slot=row.slot or 0,
         first_seq=row.first_seq,
         last_seq=row.last_seq,
@@ -275,3 +286,9 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         idle_transaction_ms=round(transactions.idle_max_ms, 3),
         **fields,
     )
+    return made._replace(**dict.fromkeys(_HOST_TEXTS)) if row.is_bare else made
+
+
+_HOST_TEXTS = (
+    "request_id", "route", "view", "url_name", "method", "exception", "worst_call_site", "tags",
+)  # fmt: skip

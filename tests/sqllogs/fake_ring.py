@@ -20,6 +20,7 @@ class FakeRing:
         self.fault = None
         self.fault_after_writing = None
         self.poison = ()
+        self.poisoned_views = ()
         self.seq = 0
         self.units = self.idle = 0
         self.unit_rows = {}
@@ -29,7 +30,7 @@ class FakeRing:
         self.is_file = True
 
     generation = 1
-    capacity = 0
+    capacity = 1_000
 
     def reserve_all(self, count, *, units=0, idle=0):
         first_seq = self.reserve(count)
@@ -48,6 +49,8 @@ class FakeRing:
         if self.fault:
             raise self.fault
         if any(record.sql_length in self.poison for record in batch.records):
+            raise RejectedRowsError("poison")
+        if any(row.view in self.poisoned_views for row in batch.unit_rows):
             raise RejectedRowsError("poison")
         self.rows.update(enumerate(batch.records, first_seq))
         self.unit_rows.update({row.slot: row for row in batch.unit_rows})

@@ -59,6 +59,26 @@ def test_only_the_poisoned_record_is_dropped_and_the_store_told(way, place):
     assert balanced(way.counts())
 
 
+def test_units_of_a_refused_batch_keep_their_texts(way):
+    way.ring.poison = {666}
+    way.put(4, unit=UnitOfWork("task", view="one"))
+    way.put(1, sql_length=666, unit=(unit := UnitOfWork("task", view="other")))
+    way.put(1, unit=unit)
+    way.delivery.write_all()
+    assert {row.view for row in way.ring.unit_rows.values()} == {"one", "other"}
+    assert way.counts().units_dropped == 0
+
+
+def test_unit_that_the_database_refuses_loses_its_texts_and_no_record(way):
+    way.ring.poisoned_views = {"bad"}
+    way.put(4, unit=UnitOfWork("task", view="good"))
+    way.put(2, unit=UnitOfWork("task", view="bad"))
+    way.delivery.write_all()
+    assert len(way.stored) == 6
+    assert sorted(str(row.view) for row in way.ring.unit_rows.values()) == ["None", "good"]
+    assert (way.counts().units_dropped, way.counts().dropped) == (1, {})
+
+
 def test_part_of_a_refused_batch_that_is_stored_is_not_counted_again(way):
     way.ring.poison = {666}
     way.put(4)
