@@ -13,6 +13,10 @@ class StoreUnreadyError(StoreUnavailableError):
     """Raised when the store's tables or columns are missing, because migrations were not applied."""
 
 
+class StoreReplacedError(StoreUnavailableError):
+    """Raised when numbers and slots of a batch were reserved in a file that has been replaced since."""
+
+
 class RejectedRowsError(SQLLogsError):
     """Raised when the store rejects a value in a batch; the batch is bisected to find the row."""
 

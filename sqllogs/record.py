@@ -347,6 +347,8 @@ class Batch:
     """Units to count, whether they have a row or not."""
     part: int = 0
     """Its number within this process, rising: the store counts no part twice."""
+    generation: int = 0
+    """Of the store in which its numbers were reserved, 0 before; see `Ring.generation`."""
 
     def __len__(self) -> int:
         return len(self.records) + len(self.sampled_out)

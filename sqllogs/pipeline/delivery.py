@@ -12,7 +12,7 @@ from itertools import count
 
 from sqllogs import guard
 from sqllogs.context import UnitOfWork
-from sqllogs.errors import RejectedRowsError
+from sqllogs.errors import RejectedRowsError, StoreReplacedError
 from sqllogs.pipeline.buffer import Buffer, OpenFetches
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
@@ -220,7 +220,7 @@ class Delivery:
         """Write the last pending part; halve a rejected one until only the rows at fault are dropped."""
         first_seq, batch = self._pending[-1]
         rows = len(batch.records)
-        first_seq = self._reserve(first_seq, batch)
+        first_seq, batch = self._reserve(first_seq, batch)
         if not batch.part:
             batch = replace(batch, part=next(self._parts))
         self._pending[-1] = (first_seq, batch)
@@ -234,6 +234,9 @@ class Delivery:
         units = self._units.to_write(batch.stored_units, first_seq, self._ring.generation)
         try:
             self._ring.write(first_seq, self._with_units(batch, units), after)
+        except StoreReplacedError:
+            self._pending[-1] = (None, replace(batch, part=0, generation=0))
+            return
         except RejectedRowsError as exc:
             self._isolate(first_seq, batch, units, exc)
             return
@@ -245,21 +248,26 @@ class Delivery:
             self._stored += rows
             self._sampled_out += len(batch.sampled_out)
 
-    def _reserve(self, first_seq: int | None, batch: Batch) -> int:
+    def _reserve(self, first_seq: int | None, batch: Batch) -> tuple[int, Batch]:
         """Reserve what a batch lacks: numbers for its records, slots for its units."""
         generation, rows = self._ring.generation, len(batch.records)
+        if batch.generation not in (0, generation):
+            first_seq = None
         units = self._units.without_slot(batch.stored_units, generation)
         idle = self._units.idle_without_slot(generation)
         if first_seq is None or units or idle:
             count = rows if first_seq is None else 0
             reserved = self._ring.reserve_all(count, units=len(units), idle=len(idle))
-            first_seq = reserved.first_seq if first_seq is None else first_seq
+            if first_seq is None:
+                first_seq, batch = reserved.first_seq, replace(batch, generation=reserved.generation)
             self._units.settle(reserved, first_seq, units, idle)
+            if reserved.generation != generation:  # replaced meanwhile: other units need slots there too
+                return self._reserve(first_seq, batch)
         kept = int(SLOT_KEPT_SHARE * self._ring.capacity)
         if outdated := self._units.outdated(batch.stored_units, first_seq + rows - kept):
             reserved = self._ring.reserve_all(0, units=len(outdated))
             self._units.settle(reserved, first_seq, outdated, [])
-        return first_seq
+        return first_seq, batch
 
     def _with_units(self, batch: Batch, units: list[tuple[UnitOfWork, bool]]) -> Batch:
         if not units:

@@ -6,6 +6,7 @@ rows go to `sqllogs.storage.ring` with the batch. Runs in the writer's thread.
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqllogs import context
 from sqllogs.context import UnitOfWork
@@ -286,9 +287,9 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         idle_transaction_ms=round(transactions.idle_max_ms, 3),
         **fields,
     )
-    return made._replace(**dict.fromkeys(_HOST_TEXTS)) if row.is_bare else made
+    return made._replace(**_NO_HOST_TEXTS) if row.is_bare else made
 
 
-_HOST_TEXTS = (
-    "request_id", "route", "view", "url_name", "method", "exception", "worst_call_site", "tags",
-)  # fmt: skip
+_NO_HOST_TEXTS: dict[str, Any] = dict.fromkeys(
+    ("request_id", "route", "view", "url_name", "method", "exception", "worst_call_site", "tags")
+)

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -21,7 +20,13 @@ from django.db import connections
 from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import untraced
-from sqllogs.errors import RejectedRowsError, SQLLogsError, StoreUnavailableError, StoreUnreadyError
+from sqllogs.errors import (
+    RejectedRowsError,
+    SQLLogsError,
+    StoreReplacedError,
+    StoreUnavailableError,
+    StoreUnreadyError,
+)
 from sqllogs.record import Batch, ProcessCounts, Record, Reserved
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
@@ -47,10 +52,8 @@ class Ring:
         self._alias = conf.database
         self._store: Store | None = None
         self._file = StoreFile(conf.database)
-        self._reserved_elsewhere = False
-        """Numbers were reserved in a file that has been replaced since."""
         self.generation = 1
-        """Changes with the file: slots that were reserved in another one belong to others here."""
+        """Changes with the file: numbers and slots of another one belong to others here."""
         self._texts = StatementTexts(conf.statements_max)
         self._sources = Sources()
         self._keys = Keys(conf.statistics_keys_max)
@@ -78,7 +81,6 @@ class Ring:
     def reserve_all(self, count: int, *, units: int = 0, idle: int = 0) -> Reserved:
         """Reserve numbers of records, and slots of units with and without queries."""
         with self._guarded() as store:
-            self._reserved_elsewhere = False
             # A store that has been created again gets the capacity that it had, which a resize may have set.
             capacity = self._head.capacity or self._conf.capacity_rows
             reserved = store.reserve(count, capacity, units=units, idle=idle)
@@ -92,15 +94,13 @@ class Ring:
     def write(self, first_seq: int, batch: Batch, process_counts: ProcessCounts) -> None:
         """Store a batch and the process's counts.
 
-        Raise StoreUnavailableError if nothing was written, RejectedRowsError if the database
-        refuses a value of the batch.
+        Raise StoreUnavailableError if nothing was written, of these StoreReplacedError if the batch
+        needs other numbers, and RejectedRowsError if the database refuses a value of it.
         """
         counts, unit_counts = self._count(batch)
         with self._guarded() as store:
-            if self._reserved_elsewhere:
-                capacity = self._head.capacity or self._conf.capacity_rows
-                first_seq = store.reserve(len(batch.records), capacity).first_seq
-                batch = replace(batch, unit_rows=[], slots=[])  # the next batch gives its units slots here
+            if batch.generation not in (0, self.generation):
+                raise StoreReplacedError("The SQL log's file has been replaced.")
             for _ in range(EPOCHS_MAX):
                 part = self._part(store, first_seq, batch, counts, unit_counts, process_counts)
                 if store.write(part):
@@ -246,7 +246,6 @@ class Ring:
         self._sources.clear()
         self._keys.clear()
         self._deployed = False
-        self._reserved_elsewhere = True
         self.generation += 1
 
     def _reload_if_cleared(self, store: Store) -> None:

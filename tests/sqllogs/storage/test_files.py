@@ -14,14 +14,20 @@ from django.db import connections
 
 from sqllogs import conf, guard
 from sqllogs.checks.settings import check_store_file
+from sqllogs.context import UnitOfWork
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
-from sqllogs.models import Event, RingHead, Statement
+from sqllogs.models import Event, RingHead, SQLLog, Statement
+from sqllogs.pipeline.buffer import Buffer
+from sqllogs.pipeline.delivery import Delivery
+from sqllogs.pipeline.resolver import Resolver
+from sqllogs.pipeline.sinks import Sinks
 from sqllogs.storage import files
 from sqllogs.storage.resize import resize
 from sqllogs.storage.ring import Ring
+from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.recording import TIMEOUT_S, is_balanced, recording
 from tests.sqllogs.rings import ALIAS, database
-from tests.sqllogs.storage.test_ring import TALLIES, batch, write
+from tests.sqllogs.storage.test_ring import write
 
 pytestmark = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
 
@@ -87,13 +93,24 @@ def test_replaced_file_is_written_from_its_own_head(ring, path, messages, migrat
     assert f"{path} was replaced" in messages[0]
 
 
-def test_batch_that_waits_for_its_retry_gets_a_number_of_the_new_file(ring, path, messages):
+def test_batch_whose_file_is_replaced_is_complete_in_the_new_one(ring, path, messages, monkeypatch):
     write(ring, 30)
-    first_seq, waiting = ring.reserve(10), batch(10)
-    path.unlink()
-    ring.write(first_seq, waiting, TALLIES)
+    buffer = Buffer(rows_max=100, bytes_max=1 << 20)
+    unit = UnitOfWork("task", view="tidy")
+    for _ in range(10):
+        buffer.put(captured(unit=unit))
+    write_to_ring = ring.write
+
+    def delete_before(*args):
+        monkeypatch.setattr(ring, "write", write_to_ring)
+        path.unlink()
+        write_to_ring(*args)
+
+    monkeypatch.setattr(ring, "write", delete_before)
+    Delivery(buffer, ring, lambda: Resolver(conf.load()), Sinks([])).write_all()
     assert read(path) == list(range(1, 11))
     assert RingHead.objects.using(ALIAS).get().seq == 10
+    assert set(SQLLog.objects.using(ALIAS).values_list("view", flat=True)) == {"tidy"}
 
 
 def test_resized_capacity_outlives_its_file(ring, path, messages):
