@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference panels dashboard-pictures faults soak environment programs
+.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference screenshots panels dashboard-pictures faults soak environment programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: ## Build the documentation in build/docs
 
 reference: environment ## Write the tables of docs/reference from the code
 	.venv/bin/python -m docs.generate
+
+screenshots: environment programs ## Take pictures of every page in build/screenshots (PUBLISH=--publish for docs/images)
+	.venv/bin/python -m tests.screenshots $(PUBLISH)
 
 panels: environment programs ## List what each dashboard panel shows for a running site
 	@.venv/bin/python -m tests.grafana.listing

@@ -28,7 +28,7 @@ STATES = {
     ),
     "failing": (
         _("The log's database does not answer, so this page is an error with status 503."),
-        _("Start the database, run `manage.py migrate`, or fix the alias in SQLLOGS['DATABASE']."),
+        _("Start the database, run manage.py migrate, or fix the alias in SQLLOGS['DATABASE']."),
     ),
 }
 """By status: what it means, and what to do."""
@@ -36,7 +36,7 @@ STATES = {
 REMEDIES = {
     "buffer_rows": _("Queries came faster than the database stores them: raise BUFFER_ROWS or lower SAMPLE."),
     "buffer_bytes": _("Long statements filled the buffer: raise BUFFER_BYTES or lower SAMPLE."),
-    "rejected": _("The database refused these records: its server's log, and that of `sqllogs`, say why."),
+    "rejected": _("The database refused these records: its server's log and the logger sqllogs say why."),
 }
 """By reason for which records are dropped."""
 PROCESS_HEADERS = (
@@ -133,8 +133,8 @@ def schema_page(request: Request, document: Mapping[str, Any], *, with_text: boo
     operations = [
         (
             f"{document['servers'][0]['url']}{path}",
-            described["get"]["description"],
-            [one["name"] for one in described["get"]["parameters"]],
+            described["get"]["description"].replace("`", ""),
+            list(dict.fromkeys(one["name"] for one in described["get"]["parameters"])),
         )
         for path, described in document["paths"].items()
     ]
