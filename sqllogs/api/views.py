@@ -7,6 +7,7 @@ description in the OpenAPI document.
 import json
 import math
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -41,6 +42,7 @@ from sqllogs.page.records import list_page
 from sqllogs.page.status import events_page, health_page, schema_page, series_page, settings_page
 from sqllogs.page.trace import WithUnits, trace_page
 from sqllogs.read import (
+    comparison,
     findings,
     n_plus_one,
     parameters,
@@ -76,10 +78,12 @@ class AggregateView(ReadingView):
         with_text = self.reader.may_read_text
         return Scope.from_filters(filterset, version=version, with_text=with_text, fields=self.fields)
 
-    def revalidate_scope(self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0) -> None:
-        """Raise NotModifiedError if the client already has this answer."""
+    def revalidate_scope(
+        self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0, others: tuple[datetime, ...] = ()
+    ) -> None:
+        """Raise NotModifiedError if the client already has this answer, with `others` among its ends."""
         query, span = self.request.query_params, scope.span
-        moving_ends = moving_ends_of(query, scope.filters["from"], scope.filters["to"])
+        moving_ends = (*moving_ends_of(query, scope.filters["from"], scope.filters["to"]), *others)
         tick = length_tick(query, span.begin, span.end, scope.now)
         facts: tuple[object, ...] = (scope.version, chosen, tick)
         if chosen != "ring":
@@ -108,10 +112,12 @@ class StatsView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("statements.html", stats_page)
-    other_parameters = ("group_by", "source", FIELDS, *PAGE)
+    other_parameters = ("compare", "group_by", "source", FIELDS, *PAGE)
 
     def row_type(self, query: QueryDict) -> type:
         group_by = parameters.read_group_by(query) or stats.default_group(parameters.read_source(query))
+        if parameters.read_compare(query):
+            return comparison.row_type(group_by)
         return stats.StatementStatsRow if group_by == "fingerprint" else stats.StatsRow
 
     def read(self, request: Request) -> Any:
@@ -119,6 +125,12 @@ class StatsView(AggregateView):
         scope = self.scope(request)
         wanted = parameters.read_source(query)
         group_by = parameters.read_group_by(query) or stats.default_group(wanted)
+        if compare := parameters.read_compare(query):
+            page = OffsetPage.from_query(query, comparison.ORDERINGS, comparison.DEFAULT_ORDERING)
+            ranges = comparison.read_ranges(query, scope, wanted, group_by, compare)
+            self.revalidate_scope(scope, ranges.source, others=ranges.ends)
+            answer = comparison.read_comparison(request._request, ranges, group_by, page)
+            return self.with_time_chart(scope, answer)
         page = OffsetPage.from_query(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
         chosen = choose_source(scope, wanted, group_by)
         self.revalidate_scope(scope, chosen)

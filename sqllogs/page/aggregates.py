@@ -20,7 +20,7 @@ from sqllogs.models import Finding
 from sqllogs.page.charts import WithSeries, series_totals, time_bars
 from sqllogs.page.frame import tab
 from sqllogs.page.links import Links, TableColumn, finding_in_admin, table_headers
-from sqllogs.read import findings, n_plus_one, requests, stats
+from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer
 from sqllogs.sql.format import excerpt, highlight_keywords
@@ -53,6 +53,25 @@ STATS_COLUMNS = (
     TableColumn(_("Errors"), "number", "errors"),
     TableColumn(_("Last seen"), "time", "last_seen"),
 )
+COMPARED_COLUMNS = (
+    TableColumn(_("Change, ms/s"), "number", "load_change"),
+    TableColumn(_("Statement"), "statement"),
+    TableColumn(_("Load, ms/s"), "number", "total_ms"),
+    TableColumn(_("Calls per s"), "number", "calls"),
+    TableColumn(_("p95 ms"), "number", "p95_ms"),
+    TableColumn(_("Calls per request"), "number"),
+    TableColumn(_("Rows per call"), "number"),
+)
+RATES = ("total_ms_per_s", "calls_per_s", "p95_ms", "calls_per_unit", "rows_per_call")
+"""Fields of the columns of rates, in their order."""
+COMPARISONS = {
+    None: _("Nothing"),
+    "previous": _("Period before"),
+    "day": _("Yesterday"),
+    "week": _("A week ago"),
+    "release": _("Previous release"),
+}
+"""By value of `compare`."""
 REQUESTS_COLUMNS = (
     TableColumn(_("Time, UTC"), "time", "time"),
     TableColumn(_("Request"), "origin"),
@@ -95,6 +114,18 @@ class TableRow:
     """By field: the same tab, filtered by the value as well."""
     call_sites: tuple[tuple[str, str], ...] = ()
     """Each with the same tab filtered by it."""
+    rates: "tuple[Rate, ...]" = ()
+    """Where two ranges are compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A rate in this range and the one compared with."""
+
+    label: str | Promise
+    now: float | None
+    before: float | None
+    change_percent: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +139,7 @@ class FindingTableRow(TableRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """A link to another `group_by`."""
+    """A link to another `group_by` or `compare`."""
 
     label: str | Promise
     url: str
@@ -123,11 +154,16 @@ def stats_page(
     links = Links(request.path, request.query_params)
     records = links.for_path(links.home)
     label, noun, plural = GROUPS[page.group_by]
-    ordering = OffsetPage.from_query(request.query_params, stats.ORDERINGS, stats.DEFAULT_ORDERING).ordering
+    is_compared = isinstance(page, comparison.ComparedStatsAnswer)
+    current = page.compare if isinstance(page, comparison.ComparedStatsAnswer) else None
     columns = [
         TableColumn(label, column.css, "group") if column.css == "statement" else column
-        for column in STATS_COLUMNS
+        for column in (COMPARED_COLUMNS if is_compared else STATS_COLUMNS)
     ]
+    orderings, default = stats.ORDERINGS, stats.DEFAULT_ORDERING
+    if is_compared:
+        orderings, default = comparison.ORDERINGS, comparison.DEFAULT_ORDERING
+    ordering = OffsetPage.from_query(request.query_params, orderings, default).ordering
     frame = tab(request, links, page, with_text=with_text) | _time_chart(series, links)
     return frame | {
         "title": _("Statements"),
@@ -140,6 +176,7 @@ def stats_page(
                 url=_destination(page.group_by, row.group, records),
                 links=_links(row, links),
                 call_sites=tuple((site, links.with_filter("call_site", site)) for site in row.call_sites),
+                rates=_rates(row) if is_compared else (),
             )
             for row in page.results
         ],
@@ -152,8 +189,27 @@ def stats_page(
             )
             for name, (label, _noun, _plural) in GROUPS.items()
         ],
-        "headers": table_headers(links, columns, ordering, stats.DEFAULT_ORDERING),
+        "is_compared": is_compared,
+        "comparisons": [
+            Grouping(
+                label=label, url=links.with_values(compare=name, ordering=None), is_current=name == current
+            )
+            for name, label in COMPARISONS.items()
+        ],
+        "headers": table_headers(links, columns, ordering, default),
     }
+
+
+def _rates(row: Any) -> tuple[Rate, ...]:
+    return tuple(
+        Rate(
+            label=column.label,
+            now=getattr(row, name),
+            before=getattr(row, f"{name}_before"),
+            change_percent=getattr(row, f"{name}_change_percent"),
+        )
+        for column, name in zip(COMPARED_COLUMNS[2:], RATES, strict=True)
+    )
 
 
 def requests_page(

@@ -195,7 +195,7 @@ HINTS: dict[str, str | Promise] = {
 }
 TIMES = ("from", "to")
 NUMBERS = ("min_ms", "max_ms", "min_elapsed_ms")
-KEPT = ("ordering", "limit", "group_by", "source")
+KEPT = ("ordering", "limit", "compare", "group_by", "source")
 """Parameters other than filters that stay when the filters change."""
 RANGES = (
     (_("5 min"), "now-5m"), (_("15 min"), "now-15m"), (_("1 h"), "now-1h"), (_("24 h"), "now-1d"),

@@ -170,6 +170,7 @@ class SwitchField(forms.CharField):
 _SWITCH = {"": None, "true": True, "1": True, "false": False, "0": False}
 
 SOURCES = ("auto", "ring", "statistics", "units")
+COMPARISONS = ("previous", "day", "week", "release")
 
 
 class ChoiceField(forms.CharField):
@@ -194,6 +195,11 @@ def read_group_by(query: QueryDict) -> str | None:
 def read_source(query: QueryDict) -> str | None:
     """Parse the parameter `source`; raise ParameterError."""
     return clean_parameters(query, source=ChoiceField(names=SOURCES))["source"]  # type: ignore[no-any-return]
+
+
+def read_compare(query: QueryDict) -> str | None:
+    """Parse the parameter `compare`; raise ParameterError."""
+    return clean_parameters(query, compare=ChoiceField(names=COMPARISONS))["compare"]  # type: ignore[no-any-return]
 
 
 def clean_parameters(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:

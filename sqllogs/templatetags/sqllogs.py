@@ -70,6 +70,24 @@ def number(value: float | None) -> str:
 
 
 @register.filter
+def difference(value: float | None) -> str:
+    """Format a difference of milliseconds with an arrow and a sign: colour alone would not do."""
+    if value is None:
+        return "-"
+    text = milliseconds(abs(value))
+    return f"▲ +{text}" if value > 0 else f"▼ -{text}" if value < 0 else text
+
+
+@register.filter
+def change(percentage: float) -> str:
+    """Format a change in percent like a difference."""
+    size = round(abs(percentage))
+    if not size:
+        return "= 0 %"
+    return f"▲ +{size:,} %" if percentage > 0 else f"▼ -{size:,} %"
+
+
+@register.filter
 def share_bar(percentage: str) -> SafeString:
     """Return a bar, as SVG that needs no stylesheet: a theme may replace that of the admin."""
     return format_html(

@@ -21,15 +21,18 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from sqllogs import __version__, urls
 from sqllogs.api import views
 from sqllogs.models import SQLLog
-from sqllogs.read import findings, n_plus_one, requests, series, statement, stats, traces
+from sqllogs.read import comparison, findings, n_plus_one, requests, series, statement, stats, traces
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.health import EVENT_ORDERINGS, EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
-from sqllogs.read.parameters import SOURCES, SQLLogFilter
+from sqllogs.read.parameters import COMPARISONS, SOURCES, SQLLogFilter
 from sqllogs.read.series import TOP_MAX
 from sqllogs.record import RecordJSON
 
-TIMES = {"time", "begin", "end", "complete_since", "first_seen", "last_seen", "oldest_time", "started_at"}
+TIMES = {
+    "time", "begin", "end", "compare_begin", "compare_end", "complete_since", "first_seen", "last_seen",
+    "oldest_time", "started_at",
+}  # fmt: skip
 """Texts of these names are times."""
 
 # Each operation: what it answers, and the orderings it has.
@@ -37,7 +40,7 @@ ANSWERS: dict[Any, tuple[Any, Any]] = {
     views.RecordList: (Page, ORDERINGS),
     views.RecordDetail: (RecordJSON, ()),
     views.HealthView: (Health, ()),
-    views.StatsView: (stats.StatsAnswer, stats.ORDERINGS),
+    views.StatsView: (stats.StatsAnswer | comparison.ComparedStatsAnswer, comparison.ORDERINGS),
     views.SeriesView: (series.SeriesAnswer, ()),
     views.RequestsView: (requests.RequestsAnswer, requests.ORDERINGS),
     views.RepeatsView: (n_plus_one.RepeatsAnswer, n_plus_one.ORDERINGS),
@@ -105,6 +108,10 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "buckets": (
         {"type": "string", "enum": ["true", "false", ""]},
         "true: also the calls by duration, for a heatmap; without group_by.",
+    ),
+    "compare": (
+        {"type": "string", "enum": [*COMPARISONS, ""]},
+        "Compare with the same length of time just before, a day or week earlier, or the previous release.",
     ),
     "source": ({"type": "string", "enum": [*SOURCES, ""]}, "Source of the answer, auto by default."),
     "step": (

@@ -489,3 +489,32 @@ def test_finding_hides_the_text_from_who_may_not_read_it_and_escapes_everything(
     assert "view_sqllog_text" in page.words
     assert HOSTILE in page.words
     assert not page.all("img", src="x")
+
+
+def test_ranges_are_compared_on_the_page(browser):
+    at = BEGINNING + timedelta(minutes=10)
+    put_statement("a" * 16, HOSTILE)
+    put(
+        {"time": BEGINNING, "fingerprint": "d" * 16},
+        {"time": BEGINNING + timedelta(minutes=6), "fingerprint": "a" * 16, "duration_ms": 10.0},
+        {"time": BEGINNING + timedelta(minutes=7), "fingerprint": "b" * 16, "duration_ms": 20.0},
+        {"time": at, "fingerprint": "a" * 16, "duration_ms": 40.0},
+        {"time": at, "fingerprint": "c" * 16, "duration_ms": 5.0},
+    )
+    query = {"from": at.isoformat(), "to": (at + timedelta(minutes=5)).isoformat(), "source": "ring"}
+    for group_by in ("fingerprint", "route", "view", "call_site"):
+        page = look(browser, f"stats/?{urlencode(query | {'group_by': group_by})}")
+        (url,) = [link for link in page.links() if "compare=previous" in link]
+        compared = look(browser, url.removeprefix(URL))
+        assert "Compared with" in compared.words
+        assert {"name": "compare", "value": "previous"}.items() <= compared.all("input", name="compare")[
+            0
+        ].items()
+    words = look(browser, f"stats/?{urlencode(query | {'compare': 'previous'})}").words
+    assert words.index("aaaaaaaa") < words.index("bbbbbbbb") < words.index("cccccccc")
+    for text in ("▲ +0.100", "▼ -0.067", "▲ +300 %", "▼ -100 %", "no longer called", "new"):
+        assert text in words
+    assert "Nothing is known" in look(browser, f"stats/?{urlencode(query | {'compare': 'week'})}").words
+    gone = {**query, "compare": "previous", "from": (at + timedelta(minutes=1)).isoformat()}
+    gone["to"] = (at + timedelta(minutes=2)).isoformat()
+    assert "no longer called" in look(browser, f"stats/?{urlencode(gone)}").words

@@ -37,6 +37,7 @@ def test_pages_are_whole_and_keep_to_their_policy(chromium, url):
         "requests/",
         "repeats/",
         "stats/?route=nowhere/",
+        "stats/?compare=previous&from=2026-01-31T12:00:30Z",
     ):
         visit = chromium.visit(url + path)
         refused = [line for line in visit.console if "status of 400" not in line]
