@@ -31,7 +31,7 @@ FENCES = [
 ]
 PROGRAMS_NOT_RUN = {
     *("sudo", "docker", "brew", "grafana", "launchctl", "mkdir", "cp", "sed", "echo"),  # set up a machine
-    *("loki", "tempo", "WEBAPP_LOG=$PWD/webapp.log"),  # are not installed for the tests
+    *("kubectl", "loki", "tempo", "WEBAPP_LOG=$PWD/webapp.log"),  # are not installed for the tests
 }
 """What a fence with `no-run` may have, by the first word."""
 COMMANDS_NOT_RUN = {

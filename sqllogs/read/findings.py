@@ -3,10 +3,10 @@
 Written by `sqllogs.findings`, read in the reader's thread, on the ring's database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, QueryDict
@@ -212,10 +212,18 @@ def _time(time: datetime | None) -> str | None:
     return rfc3339(time.astimezone(UTC)) if time else None
 
 
+def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Write figures as a person would: 25 times, not 25.0 times."""
+    return {
+        name: f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else value  # no exponent
+        for name, value in evidence.items()
+    }
+
+
 def summary(finding: Finding) -> str:
     """Return the evidence in one sentence."""
     sentence = SENTENCES.get(finding.kind)
     try:
-        return str(sentence) % finding.evidence if sentence else finding.get_kind_display()
+        return str(sentence) % _worded(finding.evidence) if sentence else finding.get_kind_display()
     except KeyError:  # written by another release
         return str(finding.get_kind_display())

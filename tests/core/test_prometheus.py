@@ -20,7 +20,10 @@ GROUPS = [
     for path in sorted((CONFIGURATION / "rules").glob("*.yml"))
     for group in yaml.safe_load(path.read_text())["groups"]
 ]
-RECORDED = [rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule]
+RULES = [rule for group in GROUPS for rule in group["rules"] if "record" in rule]
+NEED_DAYS = {rule["record"] for rule in RULES if " offset 1410m" in rule["expr"]}
+"""What is usual at this hour, from earlier days; rules/tests have a week for them."""
+RECORDED = {rule["record"] for rule in RULES} - NEED_DAYS
 DASHBOARDS = dashboards()
 NO_CAUSE = {
     # Queries to which this site gives no cause.
@@ -69,7 +72,7 @@ def test_every_statement_of_every_worker_is_counted_once(site):
     assert site.prometheus.wait(agree), accounts()
 
 
-@pytest.mark.parametrize("record", sorted(set(RECORDED)))
+@pytest.mark.parametrize("record", sorted(RECORDED))
 def test_recording_rule_has_data(record, site):
     assert site.prometheus.wait(lambda: site.prometheus.query(record)), record
 
@@ -87,7 +90,7 @@ def test_every_metric_that_an_alert_asks_for_is_there(site):
         for rule in group["rules"]
         if "alert" in rule
         for name in METRIC.findall(rule["expr"])
-        if f":{name}:" not in rule["expr"]
+        if f":{name}:" not in rule["expr"] and f":{name}" not in rule["expr"]
     }
     assert asked
     assert [name for name in sorted(asked) if not site.prometheus.query(f"count({name})")] == []

@@ -408,7 +408,7 @@ def finding(loop):
     return Finding.objects.create(
         key="a", kind="n_plus_one", fingerprint="a" * 16, call_site="app/views.py:5 books, too",
         route="books/", release="1.4.2", event="Release 1.4.2",
-        evidence={"times_per_unit": 7, "trace_id": TRACE},
+        evidence={"times_per_unit": 7.0, "trace_id": TRACE},
         first_seen=BEGINNING, last_seen=BEGINNING + timedelta(hours=1), started_at=BEGINNING,
         occurrences=1234,
     )  # fmt: skip
