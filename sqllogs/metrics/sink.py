@@ -47,6 +47,7 @@ class MetricsSink:
         # Zero first, because Prometheus' increase() ignores the first value of a series.
         for reason in families.DROP_REASONS:
             self._values.add(families.DROPPED, (reason,), 0)
+        self._values.add(families.UNITS_DROPPED, (), 0)
         for outcome in families.EXPORT_OUTCOMES if conf.otlp else ():
             self._values.add(families.EXPORTED, (outcome,), 0)
 

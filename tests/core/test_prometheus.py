@@ -113,7 +113,6 @@ def test_every_documented_metric_is_there_or_has_had_no_cause(site):
         "sqllogs_exported_total",
         "sqllogs_faults_total",
         "sqllogs_sampled_out_total",
-        "sqllogs_units_dropped_total",
     }
 
 

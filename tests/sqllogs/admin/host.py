@@ -34,7 +34,7 @@ GETS = (
 POSTS = (
     (f"{STATEMENT}/explain/", {}),
     (f"{STATEMENT}/review/", {"status": "ignored", "note": "later"}),
-    ("sqllogs/statement/", {"action": "mark_reviewed", "index": "0", "_selected_action": A}),
+    ("sqllogs/statement/?status=all", {"action": "mark_reviewed", "index": "0", "_selected_action": A}),
     ("sqllogs/statement/", {"action": "export_csv", "index": "0", "_selected_action": A}),
 )
 
