@@ -40,12 +40,19 @@ def main() -> int:
 
 
 def differences(without: Run, beside: Run) -> dict[str, str]:
-    """Return what has become of each test that did not end alike in both runs."""
+    """Return what has become of each test that did not end as well as without us.
+
+    A test that failed without us alone is lost to chance: silk has one that compares times.
+    """
     tests = sorted(without.outcomes.keys() | beside.outcomes.keys())
     pairs = {
         test: (without.outcomes.get(test, "absent"), beside.outcomes.get(test, "absent")) for test in tests
     }
-    return {test: f"{before} -> {after}" for test, (before, after) in pairs.items() if before != after}
+    return {
+        test: f"{before} -> {after}"
+        for test, (before, after) in pairs.items()
+        if before != after and (before, after) != ("failed", "passed")
+    }
 
 
 def report(differing: dict[str, str]) -> Iterator[str]:
