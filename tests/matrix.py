@@ -33,8 +33,8 @@ class Corner:
         return f"Python {self.python} + {self.django}"
 
 
-LEFT_OUT = ("mariadb", "malformed", "made_up_requests", "index_gives_what", "burst_of_twenty")
-"""Parts of names of tests that only `make test` runs: a third database, and thousands of generated cases."""
+LEFT_OUT = ("mariadb", "accessible", "malformed", "made_up_requests", "index_gives_what", "burst_of_twenty")
+"""Parts of names of tests that only `make test` runs: a third database, axe, generated cases."""
 WHOLE_ONLY = ("postgresql", "test_hosts")
 """The same of tests that the whole corner runs too."""
 
