@@ -202,7 +202,9 @@ class ReviewList:
         return {group: course[:-1] for group, course in sparklines.items()}
 
     def _counted(self, scope: Scope, _count: int) -> dict[Any, list[float]]:
-        found = statistics.read_sparklines(statistics_filter(scope, self.chosen), self._step_s)
+        # The range that the step divides: the range that was asked for may begin in the year 1.
+        where = replaced(statistics_filter(scope, self.chosen), since=self.found.span.begin)
+        found = statistics.read_sparklines(where, self._step_s)
         return {group: [us / 1000 for us in points.values()] for group, points in found.items()}
 
     def _of_ring(self, scope: Scope, count: int) -> dict[Any, list[float]]:

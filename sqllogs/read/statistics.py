@@ -115,15 +115,10 @@ def read_parts(where: Where, *columns: str) -> StatisticsParts:
     )
 
 
-SPARKLINE_POINTS_MAX = 200
-
-
 def read_sparklines(where: Where, step_s: int) -> dict[str, dict[int, int]]:
-    """Return the microseconds of each statement by the begin of the step; of many steps, the newest."""
+    """Return the microseconds of each statement by the begin of the step."""
     oldest = where.kept or read_oldest(where)
     since_s, until_s = _asked(where, oldest)
-    # A step is chosen by the time from the first to the last call; a range may begin in the year 1.
-    since_s = max(since_s, until_s - SPARKLINE_POINTS_MAX * step_s)
     first_s, step_s = _aligned(since_s, step_s, oldest)
     coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
     found: dict[str, dict[int, int]] = {}

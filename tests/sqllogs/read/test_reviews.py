@@ -8,7 +8,7 @@ from django.utils import timezone
 from sqllogs.models import Review
 from sqllogs.read import reviews
 from sqllogs.storage import resize
-from tests.sqllogs.factories import put, put_statement
+from tests.sqllogs.factories import put, put_statement, put_statistics
 
 A, B = "a" * 16, "b" * 16
 
@@ -46,3 +46,15 @@ def test_review_outlives_the_text(ring_alias):
     reviews.decide([A], "reviewed", by="ann")
     list(resize.clear())
     assert reviews.get_review(A).by == "ann"
+
+
+@pytest.mark.parametrize("begin", ["now-1d", "2001-01-01", "0001-01-01"])
+def test_sparkline_has_no_more_steps_than_it_shows(ring_alias, begin):
+    put_statement(fingerprint=A)
+    times = [timezone.now() - timedelta(hours=hours) for hours in (1, 5, 9)]
+    put_statistics(*({"fingerprint": A, "time": time} for time in times))
+    found = reviews.ReviewList({"from": begin}, {}, with_text=True)
+    assert found.chosen == "statistics"
+    (points,) = found.sparklines(found.matching()).values()
+    assert sum(points) > 0
+    assert len(points) <= reviews.SPARKLINE_STEPS + 1
