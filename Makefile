@@ -1,11 +1,14 @@
 # Each target does all of its own set-up; python3 and make are all that must be there.
 
 PYTHON ?= python3
+# Whatever the machine's environment says: otherwise each program that a test starts compiles the app again.
+unexport PYTHONDONTWRITEBYTECODE
 # A process for each core, each with its own PostgreSQL; a file's tests share its servers, so they stay in one.
+# In the order of tests/markers.py, the longest first.
 WORKERS ?= auto
-PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile
+PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
-.PHONY: help demo test check matrix package peers bench fuzz openapi docs reference screenshots panels dashboard-pictures faults soak environment programs
+.PHONY: help demo test check matrix package peers advice bench fuzz openapi docs reference screenshots panels dashboard-pictures faults soak environment programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +42,9 @@ package: environment ## Build wheel and sdist in dist/, check them, install the 
 peers: environment ## Run the tests of django-silk and django-debug-toolbar without and with the app
 	@.venv/bin/python -m tests.peers
 
+advice: environment ## Try the advice for N+1 on loops in the code of packages from PyPI
+	@.venv/bin/python -m tests.peers.advice
+
 fuzz: environment programs ## Send generated requests to the API, on each of the databases (FUZZ_CASES)
 	.venv/bin/python -m pytest -q -p no:logging tests/sqllogs/api/test_fuzz.py
 fuzz: export FUZZ_CASES ?= 11000
@@ -71,7 +77,7 @@ soak: environment programs ## Let random faults happen to a site under load (MIN
 	.venv/bin/python -m tests.faults.soak $(MINUTES)
 soak: MINUTES ?= 10
 
-bench: ## Measure speed and memory beside other packages (BENCH="capture size" for some)
+bench: environment programs ## Measure speed and memory beside other packages (BENCH="capture size" for some)
 	@$(PYTHON) -m core.virtualenv benchmarks/requirements.txt
 	.venv/bin/python -m benchmarks $(BENCH)
 

@@ -22,7 +22,7 @@ PARTS = (
     "aggregates",
     "refresh",
     "month",
-    "admin",
+    "pages",
     "memory",
     "burst",
     "fleet",

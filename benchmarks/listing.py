@@ -43,7 +43,7 @@ class RecordSerializer(serializers.ModelSerializer[SQLLog]):
 
     class Meta:
         model = SQLLog
-        exclude = ("slot", "seq", "unit", "statement_number")
+        exclude = ("slot", "seq", "unit", "statement_number", "source")
 
     def get_sql(self, record: SQLLog) -> str | None:
         texts: dict[str, str] = self.context["texts"]

@@ -11,14 +11,14 @@ from sqllogs.record import Captured
 KINDS = 150
 QUERIES_PER_UNIT = 20
 CHARACTERS_MIN, CHARACTERS_MAX = 300, 1_500
+CODES = [compile(f"def view_{number}(): pass", f"/app/views_{number}.py", "exec") for number in range(40)]
+"""The same for all queries of a process, as in an application."""
 
 
 def captured(count: int) -> Iterator[Captured]:
     """Return this many queries, each with a separate text object, as in Django."""
     texts = cycle([_statement(kind) for kind in range(KINDS)])
-    codes = cycle(
-        [compile(f"def view_{number}(): pass", f"/app/views_{number}.py", "exec") for number in range(40)]
-    )
+    codes = cycle(CODES)
     first_ns = time.time_ns()
     unit = _unit(0)
     for number in range(count):
@@ -28,8 +28,9 @@ def captured(count: int) -> Iterator[Captured]:
         record = (
             first_ns + number * 1_000_000, 40_000 + number % 7_000, _copy(next(texts)), -1, None, "default",
             "postgresql", False, number % 3 == 0, number % 50, None, None, unit, None, next(codes), 2,
-            None,
+            None, None, None, None,
         )  # fmt: skip
+        assert len(record) == len(Captured._fields)
         yield cast(Captured, record)
 
 

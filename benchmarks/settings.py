@@ -1,6 +1,6 @@
 """Settings of the benchmarks: an application in memory, a ring in a temporary file, the peers installed.
 
-Capturing is disabled until a benchmark installs a recorder.
+Capturing is disabled until a benchmark installs a recorder; nothing is searched for findings meanwhile.
 """
 
 import os
@@ -26,7 +26,7 @@ INSTALLED_APPS = [
     "silk",
     "sqllogs",
 ]
-# No request goes through these: silk looks for its own here, the checks of sqllogs for theirs.
+# No measured request goes through both: silk looks for its own here, the checks of sqllogs for theirs.
 MIDDLEWARE = ["sqllogs.middleware.SQLLogsMiddleware", "silk.middleware.SilkyMiddleware"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 STATIC_URL = "static/"
@@ -35,7 +35,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     "sqllogs": {"ENGINE": "django.db.backends.sqlite3", "NAME": DIRECTORY / "sqllogs.sqlite3"},
 }
 DATABASE_ROUTERS = ["sqllogs.routers.SQLLogsRouter"]
-SQLLOGS = {"ENABLED": False}
+SQLLOGS = {"ENABLED": False, "FINDINGS": False}
 
 DEBUG_TOOLBAR_PANELS = ["debug_toolbar.panels.sql.SQLPanel"]
 DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "benchmarks.settings.always"}

@@ -29,13 +29,18 @@ class Database:
     settings: dict[str, Any]
     capacity_rows: int
 
+    @property
+    def sqllogs(self) -> dict[str, Any]:
+        # A search for findings in a thread would be measured too, or outlive the tables.
+        return {"DATABASE": ALIAS, "CAPACITY_ROWS": self.capacity_rows, "FINDINGS": False}
+
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Name it in DATABASES and in SQLLOGS."""
         known = connections.settings
         known[ALIAS] = connections.configure_settings({"default": {}, ALIAS: self.settings})[ALIAS]
         try:
-            with override_settings(SQLLOGS={"DATABASE": ALIAS, "CAPACITY_ROWS": self.capacity_rows}):
+            with override_settings(SQLLOGS=self.sqllogs):
                 yield
         finally:
             connections[ALIAS].close()

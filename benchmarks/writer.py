@@ -28,6 +28,8 @@ CAPACITY_ROWS = 50_000
 ROUNDS = 3
 PROCESSES = 4
 ROWS = {"sqllogs": 100_000, "processes": 40_000, "bulk_create": 10_000, "create": 2_000}
+ALL_ROWS_PER_S_MIN = 90_000
+"""With everything, by one process."""
 ROWS_PER_S_MIN = 50_000
 CPU_US_MAX = 15
 STATISTICS_US_MAX = 3
@@ -79,6 +81,8 @@ def _measured(vendor: str) -> list[tuple[object, ...]]:
 
 def _goal(name: str, speeds: dict[str, Speed]) -> str:
     speed = speeds[name]
+    if name == "sqllogs":
+        return at_least(speed.rows_per_s, ALL_ROWS_PER_S_MIN)
     if name == WITHOUT:
         return f"{at_most(speeds['sqllogs'].cpu_us - speed.cpu_us, STATISTICS_US_MAX, 'us for statistics')}"
     if name != ALONE:

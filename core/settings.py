@@ -105,6 +105,7 @@ SQLLOGS: dict[str, Any] = {
     "TRACE_URL": os.environ.get("SQLLOGS_TRACE_URL", ""),
     "QUERY_SPANS": envbool("SQLLOGS_QUERY_SPANS", False),
     "OTLP": os.environ.get("SQLLOGS_OTLP", ""),
+    "SERVER_TIMING": "staff",
 }
 
 # Every line names its trace. webapp.log has warnings and errors; LOG_FORMAT=json makes
@@ -170,6 +171,8 @@ STATIC_ROOT = DATA_DIR / "static"
 WHITENOISE_USE_FINDERS = True
 
 if DEBUG:
+    from debug_toolbar.settings import PANELS_DEFAULTS
+
     # The toolbar imports PostGIS' adapter if it can. To find that GDAL is missing, Django runs 36 programs:
     # a quarter of the time that each command and server takes to start.
     sys.modules["django.contrib.gis.db.backends.postgis.adapter"] = None  # type: ignore[assignment]
@@ -177,6 +180,7 @@ if DEBUG:
     # Directly after sqllogs' middleware; the toolbar's documentation wants it as early as possible.
     MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
     INTERNAL_IPS = ["127.0.0.1", "::1"]
+    DEBUG_TOOLBAR_PANELS = [*PANELS_DEFAULTS, "sqllogs.page.debug_toolbar.SQLLogsPanel"]
     DEBUG_TOOLBAR_CONFIG = {"SHOW_COLLAPSED": True, "SHOW_TOOLBAR_CALLBACK": "core.toolbar.is_shown"}
 else:
     CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = envbool("DJANGO_HTTPS", True)

@@ -1,4 +1,4 @@
-"""Mark deploys and migrations in every chart, read from the API's `events/`."""
+"""Mark deploys, migrations and new findings in every chart, read from the API's `events/`."""
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
@@ -27,5 +27,9 @@ class _Annotation(dashboard.AnnotationQuery):
 
 def annotation() -> dashboard.AnnotationQuery:
     return (
-        _Annotation().name("Deploys and migrations").datasource(DATASOURCE).enable(True).icon_color("purple")
+        _Annotation()
+        .name("Deploys, migrations, findings")
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color("purple")
     )

@@ -7,7 +7,7 @@ width of the panel.
 from grafana_foundation_sdk.builders import stat, timeseries
 
 from grafana.metric_panels import lines, value
-from grafana.panels import none_is_good, thresholds
+from grafana.panels import link, none_is_good, prop, thresholds
 from grafana.promql import (
     LATENCY,
     REQUESTS,
@@ -117,3 +117,83 @@ def duration_of_statements(labels: str, width: int = 12) -> timeseries.Panel:
     about = "p50, p95, p99 and p99.9. Each point is a query with a link to its trace."
     queries = quantiles("sqllogs_query_duration_seconds", labels)
     return lines("Duration of statements", about, "s", *queries, width=width)
+
+
+def open_findings(labels: str) -> stat.Panel:
+    found = f'max by (kind, state) (sqllogs_findings{{{labels}, state=~"open|reopened"}})'
+    return value(
+        "Open findings",
+        "Problems that the SQL log has found and nobody has decided about.",
+        "locale",
+        f"sum({found})",
+        colors=thresholds((None, "green"), (1.0, "orange")),
+        empty="no data",
+        width=3,
+    ).override_by_regexp("/.*/", [prop("links", [link("Findings", "/d/django-sql-logs")])])
+
+
+def request_duration(labels: str) -> timeseries.Panel:
+    about = (
+        "p50, p95, p99 and p99.9 of requests until the last byte, also those without SQL. "
+        "Each point is a request with a link to its trace."
+    )
+    return lines("Duration of requests", about, "s", *quantiles("sqllogs_request_duration_seconds", labels))
+
+
+def without_sql(labels: str) -> timeseries.Panel:
+    every = rate("sqllogs_request_duration_seconds_count", labels)
+    with_sql = rate("sqllogs_request_queries_count", labels)
+    return lines(
+        "Requests with and without SQL",
+        "Requests per second that sent a query, and that sent none.",
+        "reqps",
+        over_time(with_sql, "with SQL", ref="A"),
+        over_time(f"clamp_min(({every}) - (({with_sql}) or 0 * ({every})), 0)", "without", ref="B"),
+        stacked=True,
+    )
+
+
+_POOL = "db_client_connection_pool_name"
+
+
+def time_to_connect(labels: str) -> timeseries.Panel:
+    opened, waited = "db_client_connection_create_time_seconds", "db_client_connection_wait_time_seconds"
+    return lines(
+        "Time to get a connection",
+        "p95 of the time to open a connection, and to get one from a pool, by database.",
+        "s",
+        over_time(quantile(0.95, opened, labels, _POOL), f"opened {{{{{_POOL}}}}}", ref="A"),
+        over_time(quantile(0.95, waited, labels, _POOL), f"from the pool {{{{{_POOL}}}}}", ref="B"),
+        width=8,
+    )
+
+
+def pools(labels: str) -> timeseries.Panel:
+    count = f"sum by ({_POOL}, db_client_connection_state) (db_client_connection_count{{{labels}}})"
+    return lines(
+        "Connections of the pools",
+        "Connections of psycopg's pools that are used and idle, the most there may be, and who waits. "
+        'Empty unless a database has OPTIONS["pool"].',
+        "short",
+        over_time(count, f"{{{{{_POOL}}}}} {{{{db_client_connection_state}}}}", ref="A"),
+        over_time(
+            f"sum by ({_POOL}) (db_client_connection_max{{{labels}}})", f"{{{{{_POOL}}}}} most", ref="B"
+        ),
+        over_time(
+            f"sum by ({_POOL}) (db_client_connection_pending_requests{{{labels}}})",
+            f"{{{{{_POOL}}}}} waiting",
+            ref="C",
+        ),
+        width=8,
+    ).no_value("No pool in use")
+
+
+def idle_transactions(labels: str) -> timeseries.Panel:
+    return lines(
+        "Idle transactions",
+        "Requests, commands and tasks per second with a transaction that was open for a second "
+        "without a statement.",
+        "ops",
+        over_time(rate("sqllogs_transactions_idle_total", labels, "kind, name"), "{{kind}} {{name}}"),
+        width=8,
+    ).no_value("None in this time range")

@@ -14,24 +14,11 @@ DATASOURCE = DataSourceRef(type_val="yesoreyeram-infinity-datasource", uid="djan
 
 # Without declared columns Infinity makes text of times and puts the columns in alphabetical order.
 _NUMBERS = {
-    *(
-        "calls",
-        "captured",
-        "count",
-        "dropped_total",
-        "duplicates",
-        "errors",
-        "id",
-        "queries",
-        "repeats",
-        "requests",
-        "rows",
-        "status",
-    ),
-    *("queued", "stored", "times_max", "times_per_request", "worst_repeat"),
-}
+    "calls", "count", "duplicates", "errors", "id", "occurrences", "queries", "repeats", "requests", "rows",
+    "status", "times_max", "times_per_request", "worst_repeat",
+}  # fmt: skip
 _NUMBER_UNITS = ("_ms", "_percent", "_per_s")
-_TIMES = {"time", "last_seen"}
+_TIMES = {"time", "first_seen", "last_seen"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +72,6 @@ class Query(Builder[Dataquery], Dataquery):
     path: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
     root: str = "results"
-    format: str = "table"
-    """`timeseries` makes a line of each number column and each combination of the other columns."""
     summarize: str = ""
     """An aggregate of the rows, such as `count(view)`; empty for none."""
     summarize_by: str = ""
@@ -107,7 +92,7 @@ class Query(Builder[Dataquery], Dataquery):
             "type": "json",
             "parser": "backend",
             "source": "url",
-            "format": self.format,
+            "format": "table",
             "url": self.path,
             "url_options": {
                 "method": "GET",

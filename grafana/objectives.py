@@ -23,13 +23,17 @@ def panels() -> list[AnyPanel]:
 
 def _met(title: str, what: str, share_max: float) -> AnyPanel:
     about = f"Share of the answers of the last three days; the objective is {1 - share_max:.1%} in a month."
-    return value(
-        title,
-        about,
-        "percentunit",
-        f"1 - max(job:django_http_{what}:ratio_rate3d{{{SITE}}})",
-        colors=thresholds((None, "red"), (1 - 2 * share_max, "orange"), (1 - share_max, "green")),
-    ).decimals(2)
+    return (
+        value(
+            title,
+            about,
+            "percentunit",
+            f"1 - max(job:django_http_{what}:ratio_rate3d{{{SITE}}})",
+            colors=thresholds((None, "red"), (1 - 2 * share_max, "orange"), (1 - share_max, "green")),
+        )
+        .decimals(2)
+        .height(8)
+    )
 
 
 def _burning(title: str, what: str, share_max: float) -> AnyPanel:

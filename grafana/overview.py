@@ -32,11 +32,13 @@ def _health() -> list[AnyPanel]:
             COUNT,
             firing,
             colors=none_is_good(),
+            width=3,
         ),
-        figures.server_errors(VIEWS),
-        figures.p95(VIEWS),
-        figures.database_busy(SITE),
-        figures.log_busy(SITE),
+        figures.open_findings(SITE),
+        figures.server_errors(VIEWS).span(4),
+        figures.p95(VIEWS).span(4),
+        figures.database_busy(SITE).span(4),
+        figures.log_busy(SITE).span(3),
         value(
             "Targets up",
             "Share of the site's targets that Prometheus can scrape.",
@@ -44,6 +46,7 @@ def _health() -> list[AnyPanel]:
             f"avg(up{{{SITE}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
             empty="no target",
+            width=3,
         ),
         alerts(),
         states(
@@ -137,6 +140,9 @@ def _database() -> list[AnyPanel]:
             ),
             width=6,
         ).height(8),
+        figures.time_to_connect(SITE),
+        figures.pools(SITE),
+        figures.idle_transactions(SITE),
     ]
 
 

@@ -34,17 +34,13 @@ _HEADERS = {
     "p99_ms": ("p99", 75), "max_ms": ("Max", 75), "errors": ("Errors", 65), "repeats": ("Repeats", 75),
     "queries": ("Queries", 75), "times_per_request": ("Times", 65), "requests": ("Requests", 80),
     "advice": ("Advice", 0), "duplicates": ("Duplicates", 90), "worst_repeat": ("Worst", 65),
-    "elapsed_ms": ("Duration", 85), "share_percent": ("SQL share", 120), "reasons": ("Reasons", 0),
-    "captured": ("Captured", 90), "stored": ("Stored", 90), "dropped_total": ("Dropped", 80),
-    "queued": ("Waiting", 75), "lag_ms": ("Lag", 75), "fill_percent": ("Ring", 75), "capacity": ("Slots", 90),
-    "oldest_time": ("Oldest record", 170), "state": ("State", 90),
+    "elapsed_ms": ("Duration", 85), "share_percent": ("SQL share", 120),
+    "state": ("State", 100), "summary": ("What", 0),
+    "first_seen": ("First seen", 170), "occurrences": ("Seen", 65), "release": ("Since release", 110),
 }  # fmt: skip
 """Header and width in pixels of a column; 0 takes the rest. Without a width a column takes at least 150."""
-_WRAPPED = ("sql", "advice", "reasons")
-_COUNTS = (
-    "calls", "rows", "errors", "queries", "requests", "duplicates", "captured", "stored", "dropped_total",
-    "queued", "capacity",
-)  # fmt: skip
+_WRAPPED = ("sql", "advice", "summary")
+_COUNTS = ("calls", "rows", "errors", "queries", "requests", "duplicates")
 _SHARES = ("load_percent", "share_percent")
 
 NO_RECORDS = "No query in this time range matches the filters"
@@ -148,7 +144,7 @@ def _column(name: str) -> list[DynamicConfigValue]:
         found.append(prop("custom.wrapText", True))
     if name in _COUNTS:
         found.append(prop("unit", COUNT))
-    if name in ("last_seen", "oldest_time"):
+    if name in ("first_seen", "last_seen"):
         found.append(prop("unit", "dateTimeAsIso"))
     if name.endswith("_ms"):
         found.append(prop("unit", "ms"))

@@ -182,4 +182,4 @@ def method() -> dashboard.QueryVariable:
 
 def alias() -> dashboard.QueryVariable:
     about = "Alias in DATABASES."
-    return label("alias", "Database", about, f"sqllogs_query_duration_seconds_count{{{SITE}}}")
+    return label("alias", "Database", about, f"sqllogs_database_up{{{SITE}}}")

@@ -30,6 +30,7 @@ UID = "django-requests-by-view"
 _EACH = "view, method"
 _TOP = "of the five views with the most requests among those selected"
 _PERCENTILE = "${percentile}"
+_NOT_YET = "Nothing a week ago"
 
 
 def _stats() -> list[AnyPanel]:
@@ -131,14 +132,14 @@ def _over_time() -> list[AnyPanel]:
             "reqps",
             _of_each(rate(REQUESTS, VIEW_METHOD, _EACH, promql.WEEK_AGO)),
             many=True,
-        ),
+        ).no_value(_NOT_YET),
         lines(
             f"{time}, a week ago",
             f"Percentile of the response time {_TOP}, seven days before.",
             "s",
             _of_each(earlier, "{{view}}"),
             many=True,
-        ),
+        ).no_value(_NOT_YET),
     ]
 
 
@@ -148,6 +149,8 @@ def _sql() -> list[AnyPanel]:
 
     queries, seconds = "sqllogs_request_queries", "sqllogs_request_sql_seconds"
     return [
+        figures.request_duration(VIEW),
+        figures.without_sql(VIEW),
         lines(
             "Statements of a request by view",
             "Mean and p95 of requests that send any. Each point is a request with a link to its trace.",

@@ -94,6 +94,8 @@ def _success() -> list[AnyPanel]:
             stacked=True,
         ),
         figures.time_to_answer(VIEW_METHOD),
+        figures.request_duration(VIEW),
+        figures.without_sql(VIEW),
         lines(
             "Requests by method",
             "Requests per second by HTTP method, stacked.",

@@ -1,4 +1,4 @@
-"""Build the dashboard "Django SQL Logs", by question: health, load, statements, N+1, requests, records.
+"""Build the dashboard "Django SQL Logs": findings, health, load, statements, loops, requests, records.
 
 Fed by `/sql-logs/` through Infinity and by the site's metrics, side by side; `sql_logs_figures` has
 the panels of aggregates, `sql_logs_metrics` those of Prometheus.
@@ -55,8 +55,8 @@ _RECORD_LINKS = [link("Record in the SQL log", f"{variables.SITE}${{__value.raw}
 
 
 def _records() -> table.Panel:
-    about = "500 matching queries, the newest or the slowest; with the filter Failed only those that failed."
-    params = variables.FILTERS | {"ordering": "${order}", "limit": "500"}
+    about = "200 matching queries, the newest or the slowest; with the filter Failed only those that failed."
+    params = variables.FILTERS | {"ordering": "${order}", "limit": "200"}
     query = Query(columns=columns(*_TABLE), params=params)
     return (
         panels.listing("Records, ${order:text} first", about, query, _TABLE)
@@ -74,7 +74,8 @@ def build() -> dashboard.Dashboard:
     board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
     board.variables(variables.build()).annotation(events.annotation())
     for title, parts in (
-        ("Is the log healthy?", (figures.health(),)),
+        ("What has the log found?", (figures.findings(),)),
+        ("Is the log healthy?", metrics.health()),
         ("How much SQL, and how slow?", (*figures.totals(), *figures.charts())),
         ("Which statements?", (figures.statements(),)),
         ("Which views, routes, call sites, releases?", (figures.groups(),)),

@@ -1,6 +1,6 @@
 """Build the panels of "Django SQL Logs" with sums: over time, by statement, by group, by request.
 
-Fed by `stats/`, `series/`, `requests/`, `repeats/` and `health/` of the SQL log.
+Fed by `stats/`, `series/`, `requests/`, `repeats/` and `findings/` of the SQL log.
 """
 
 from grafana_foundation_sdk.builders import common, heatmap, stat, table, timeseries
@@ -47,41 +47,49 @@ _BUCKETS = {
 _STEP, _STEPS_MAX = "${__interval}", 120
 """Enough steps for half a screen; more would be lines of a pixel."""
 _HEATMAP = "Durations of all queries"
-_TIME_IN_SQL = "Time in SQL by ${by}"
 
 
-def health() -> table.Panel:
-    """Return the state of the log as one row."""
-    about = "State of the SQL log, independent of range and filters; counts are since the log began."
-    names = (
-        "state", "reasons", "fill_percent", "capacity", "oldest_time", "captured", "stored", "dropped_total",
-        "queued", "lag_ms",
-    )  # fmt: skip
-    fields = (
-        Column(selector="status", type="string", text="state"),
-        Column(selector="reasons", type="string"),
-        Column(selector="ring.fill_percent", type="number", text="fill_percent"),
-        Column(selector="ring.capacity", type="number", text="capacity"),
-        Column(selector="ring.oldest_time", type="timestamp", text="oldest_time"),
-        *columns("captured", "stored", "dropped_total", "queued", "lag_ms"),
+def _rows(match: str) -> DataTransformerConfig:
+    """Keep the rows of all calls, or of their groups: only the former have calls by duration."""
+    first = next(iter(_BUCKETS.values()))
+    of_all = {"fieldName": first, "config": {"id": match, "options": {}}}
+    return transformation("filterByValue", type="include", match="all", filters=[of_all])
+
+
+_OF_ALL, _OF_GROUPS = _rows("isNotNull"), _rows("isNull")
+
+
+def findings() -> table.Panel:
+    """Return what the log reports without being asked."""
+    about = (
+        "Problems that are open or acknowledged and were seen in the time range: slower and new statements, "
+        "N+1, unbounded results, idle transactions, deadlocks. The kind leads to their evidence and remedy."
     )
+    names = (
+        "kind", "fingerprint", "state", "summary", "call_site", "route", "release", "first_seen", "last_seen",
+        "occurrences",
+    )  # fmt: skip
+    query = Query(
+        path="findings/",
+        columns=columns(*names),
+        params=variables.RANGE | {"limit": "20", "route": "${route:csv}"},
+    )
+    page = f"{variables.SITE}findings/?finding=${{__value.raw}}&{_RANGE}"
     states = {
-        "ok": {"text": "ok", "color": "green", "index": 0},
-        "degraded": {"text": "degraded", "color": "red", "index": 1},
+        "open": {"text": "open", "color": "red", "index": 0},
+        "reopened": {"text": "reopened", "color": "red", "index": 1},
+        "acknowledged": {"text": "acknowledged", "color": "blue", "index": 2},
     }
     colored = prop("custom.cellOptions", {"type": "color-text"})
-    state = [prop("mappings", [{"type": "value", "options": states}]), colored]
-    lost = [prop("thresholds", panels.none_is_good().build()), colored]
-    late = [prop("thresholds", panels.thresholds((None, "green"), (10_000.0, "red")).build()), colored]
     return (
-        panels.listing("State of the log", about, Query(path="health/", columns=fields, root=""), names)
-        .override_by_name("state", state)
-        .override_by_name(
-            "reasons", [prop("mappings", [{"type": "value", "options": {"[]": {"text": "none"}}}])]
-        )
-        .override_by_name("dropped_total", lost)
-        .override_by_name("lag_ms", late)
-        .height(4)
+        panels.listing("Findings", about, query, names)
+        .override_by_name("kind", [prop("links", [link("Findings in the SQL log", page, blank=True)])])
+        .override_by_name("kind", [prop("custom.width", 120)])
+        .override_by_name("state", [prop("mappings", [{"type": "value", "options": states}]), colored])
+        .override_by_name("fingerprint", [prop("links", _STATEMENT)])
+        .override_by_regexp("/call_site|route/", [prop("custom.wrapText", True)])
+        .no_value("No finding in this time range")
+        .height(7)
     )
 
 
@@ -89,7 +97,8 @@ def totals() -> list[stat.Panel]:
     """Return figures of the range, from the request of the heatmap."""
 
     def figure(title: str, about: str, field: str, calc: str) -> stat.Panel:
-        return panels.figure(title, about, Shared(title=_HEATMAP), field, calc).span(6)
+        panel = panels.figure(title, about, Shared(title=_HEATMAP), field, calc)
+        return panel.with_transformation(_OF_ALL).span(6)
 
     now = "95 % of the queries of the newest step took at most this long."
     failed = figure("Failed queries", "Of these, how many raised an exception.", "errors", "sum")
@@ -104,12 +113,13 @@ def totals() -> list[stat.Panel]:
 
 
 def durations() -> heatmap.Panel:
-    """Return all queries by time and duration."""
+    """Return all queries by time and duration; its request has the figures and charts too."""
     counts = (Column(selector=f"buckets.{name}", type="number", text=text) for name, text in _BUCKETS.items())
+    fields = columns("time", "group", "calls", "errors", "p95_ms", "max_ms", "total_ms_per_s", "calls_per_s")
     query = Query(
         path="series/",
-        columns=(*columns("time", "calls", "errors", "p95_ms", "max_ms"), *counts),
-        params=variables.FILTERS | {"buckets": "true", "step": _STEP},
+        columns=(*fields, *counts),
+        params=variables.FILTERS | {"group_by": _BY, "top": "8", "buckets": "true", "step": _STEP},
     )
     colors = (
         heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").exponent(0.5).steps(64)
@@ -120,7 +130,10 @@ def durations() -> heatmap.Panel:
         .description("All matching queries, not a sample: the darker, the more of this duration in a step.")
         .with_target(query)
         .datasource(DATASOURCE)
-        .with_transformation(_only("time", *_BUCKETS.values()))
+        .with_transformation(_OF_ALL)
+        .with_transformation(
+            transformation("filterFieldsByName", include={"names": ["time", *_BUCKETS.values()]})
+        )
         .calculate(False)
         .max_data_points(_STEPS_MAX)
         .color(colors)
@@ -134,42 +147,32 @@ def durations() -> heatmap.Panel:
     )  # fmt: skip
 
 
-def _only(*names: str) -> DataTransformerConfig:
-    return transformation("filterFieldsByName", include={"names": list(names)})
-
-
 def charts() -> list[AnyPanel]:
-    """Return load, frequency and p95 over time by the variable `by`, from one request, and the heatmap."""
+    """Return load, frequency and p95 over time by the variable `by`, and the heatmap, from one request."""
     tops = "One line for each of the eight with the highest load, one for all others."
-    fields = columns("time", "group", "total_ms_per_s", "calls_per_s", "p95_ms")
-    params = variables.FILTERS | {"group_by": _BY, "top": "8", "step": _STEP}
-    query = Query(path="series/", format="timeseries", columns=fields, params=params)
-    shared = Shared(title=_TIME_IN_SQL)
     load = "Milliseconds of SQL per second; 1,000 are one connection that is always busy."
     return [
-        _stacked(_series(_TIME_IN_SQL, f"{load} {tops}", query, "total_ms_per_s", "ms")),
-        _stacked(_series("Queries by ${by}", f"Queries per second. {tops}", shared, "calls_per_s", "qps")),
+        _stacked(_series("Time in SQL by ${by}", f"{load} {tops}", "total_ms_per_s", "ms")),
+        _stacked(_series("Queries by ${by}", f"Queries per second. {tops}", "calls_per_s", "qps")),
         durations(),
         # Connected, because a group without a call in a step would be a row of dots.
-        _series("p95 by ${by}", f"95 % took at most this long. {tops}", shared, "p95_ms", "ms").span_nulls(
-            True
-        ),
+        _series("p95 by ${by}", f"95 % took at most this long. {tops}", "p95_ms", "ms").span_nulls(True),
     ]
 
 
-def _series(title: str, about: str, query: Query | Shared, figure: str, unit: str) -> timeseries.Panel:
+def _series(title: str, about: str, figure: str, unit: str) -> timeseries.Panel:
     legend = common.VizLegendOptions().show_legend(True)
     legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.RIGHT)
-    kept = transformation("filterFieldsByName", include={"pattern": f"/^([tT]ime$|{figure})/"})
+    lines = transformation("groupingToMatrix", columnField="group", rowField="time", valueField=figure)
     return (
-        panels.chart(title, about, query)
-        .with_transformation(kept)
-        .max_data_points(_STEPS_MAX)
+        panels.chart(title, about, Shared(title=_HEATMAP))
+        .with_transformation(_OF_GROUPS)
+        .with_transformation(lines)
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
         .unit(unit)
         .min(0)
         .legend(legend)
-        .display_name("${__field.labels.group}")  # without the field name as prefix
+        .override_by_name("Value", [prop("displayName", "none")])  # the group null
     )
 
 

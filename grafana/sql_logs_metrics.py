@@ -6,8 +6,9 @@ Of all databases and views of the sites chosen: the filters of the SQL log are n
 from grafana_foundation_sdk.builders import stat, timeseries
 
 from grafana import figures
+from grafana import sql_logs_variables as variables
 from grafana.metric_panels import SQL_OF_ALIAS, lines, value
-from grafana.panels import COUNT, none_is_good, thresholds
+from grafana.panels import COUNT, link, none_is_good, prop, thresholds
 from grafana.promql import SITE, over_time, quantile, rate
 
 
@@ -37,9 +38,12 @@ def load() -> list[timeseries.Panel]:
     ]
 
 
-def log() -> list[stat.Panel | timeseries.Panel]:
-    """Return panels of the state of the SQL log."""
-    return [
+_STATE = [link("State of the log, with reasons", f"{variables.SITE}health/", blank=True)]
+
+
+def health() -> list[stat.Panel]:
+    """Return figures of the state of the SQL log, which lead to its reasons."""
+    found = [
         value(
             "Ring filled",
             "Share of the ring's slots in use; once the ring is full it stays full.",
@@ -79,6 +83,13 @@ def log() -> list[stat.Panel | timeseries.Panel]:
             "bytes",
             f"sum(sqllogs_queue_bytes{{{SITE}}})",
         ),
+    ]
+    return [panel.override_by_regexp("/.*/", [prop("links", _STATE)]) for panel in found]
+
+
+def log() -> list[timeseries.Panel]:
+    """Return charts of what the SQL log does."""
+    return [
         lines(
             "Captured and stored",
             "Queries captured and records stored per second; the rest is waiting or dropped.",

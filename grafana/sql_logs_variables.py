@@ -19,9 +19,9 @@ SITE = "${site:raw}"
 """URL of the SQL log in the user's browser; the datasource has the URL for Grafana."""
 
 # Milliseconds, not ISO times: those end at the second and would leave out the newest queries.
-_RANGE = {"from": "${__timeFrom}", "to": "${__timeTo}"}
+RANGE = {"from": "${__timeFrom}", "to": "${__timeTo}"}
 # Several values go by comma. What is not chosen is sent as an empty value or as All: no filter.
-FILTERS = _RANGE | {
+FILTERS = RANGE | {
     "alias": "${alias:csv}",
     "kind": "${kind:csv}",
     "method": "${method:csv}",
@@ -38,13 +38,13 @@ _ALL = VariableOption(selected=True, text="All", value="$__all")
 
 
 def _seen(name: str, label: str, about: str, group_by: str) -> dashboard.QueryVariable:
-    """Offer what the range contains; other values can be typed in."""
+    """Offer what the range contained when the dashboard was loaded; other values can be typed in."""
     # Summarized, because the plugin takes an answer without any column for a broken variable, and an
     # empty list has none.
     query = Query(
         path="stats/",
         columns=columns("group"),
-        params=_RANGE | {"group_by": group_by, "limit": "1000"},
+        params=RANGE | {"group_by": group_by, "limit": "1000"},
         summarize="count(group)",
         summarize_by="group",
     )
@@ -61,7 +61,7 @@ def _seen(name: str, label: str, about: str, group_by: str) -> dashboard.QueryVa
         .datasource(DATASOURCE)
         .query(wrapped)
         .regex("/.+/")
-        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .refresh(VariableRefresh.ON_DASHBOARD_LOAD)
         .sort(VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
@@ -124,7 +124,13 @@ def build() -> list[Builder[VariableModel]]:
         ),
         _choice("method", "Method", "HTTP method.", methods).multi(True),
         _seen("dotted_view", "View function", "View, command or task by its dotted name.", "view"),
-        _seen("route", "Route", "URL pattern of the request.", "route"),
+        # From Prometheus, and the views once for the dashboard: a refresh asks the site for neither.
+        promql.label(
+            "route",
+            "Route",
+            "URL pattern of the request.",
+            f"sqllogs_request_duration_seconds_count{{{promql.SITE}}}",
+        ).all_value("All"),
         _choice("error", "Failed", "Queries that raised an exception.", "failed : true,succeeded : false"),
         _choice(
             "status", "Status", "Only in Slowest requests: class of the status.", "2xx,3xx,4xx,5xx"

@@ -15,12 +15,12 @@ class SQLLogsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sqllogs import conf
+        from sqllogs import conf, routers
         from sqllogs.checks import host, settings  # noqa: F401
-        from sqllogs.storage import files, permissions
+        from sqllogs.storage import database
 
-        post_migrate.connect(permissions.create, sender=self, dispatch_uid="sqllogs.permissions")
-        post_migrate.connect(files.deny_others_after_migrate, sender=self, dispatch_uid="sqllogs.files")
+        post_migrate.connect(routers.create_permissions, sender=self, dispatch_uid="sqllogs.permissions")
+        post_migrate.connect(database.deny_others_after_migrate, sender=self, dispatch_uid="sqllogs.files")
         reason = conf.why_disabled()
         if conf.is_disabled_by_import():
             logger.warning("No query is recorded: %s", reason)
@@ -33,17 +33,13 @@ class SQLLogsConfig(AppConfig):
             self._record()
 
     def _record(self) -> None:
-        from sqllogs import recorder
+        from sqllogs import celery, recorder
         from sqllogs.storage import events
 
         if not recorder.install():
             return
-        from sqllogs import django_tasks
-
         if "celery" in sys.modules:  # importing it costs a project without tasks a tenth of a second
-            from sqllogs import celery
-
             celery.install()
-        django_tasks.install()
+        celery.install_django_tasks()
         # One app of all, or each would record the same run.
         post_migrate.connect(events.record_migrations, sender=self, dispatch_uid="sqllogs")

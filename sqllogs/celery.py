@@ -1,12 +1,14 @@
-"""Make each Celery task a unit of work, and flush the SQL log when a worker process stops.
+"""Make each task of Celery, and of `django.tasks` or its backport, a unit of work; flush when a worker stops.
 
-Connected to Celery's signals, in the worker's processes, if Celery was imported before Django is
-ready; a project with tasks does that. An eager task in a request belongs to the request.
+Connected to their signals, in the worker's processes and threads; Celery's if it was imported before Django
+is ready, as a project with tasks does. A task that runs immediately in a request belongs to the request.
 """
 
+from importlib import import_module
 from typing import Any
 
-from celery import signals
+import django
+from django.apps import apps
 
 from sqllogs import recorder
 from sqllogs.context import TaskUnits
@@ -18,13 +20,12 @@ _DONE = {"SUCCESS", "IGNORED"}
 
 def install() -> None:
     """Connect to Celery's signals; a second call does nothing."""
-    for signal, receiver in (
-        (signals.task_prerun, begin),
-        (signals.task_postrun, end),
-        (signals.worker_process_shutdown, close),
-        (signals.worker_ready, serve),
-    ):
-        signal.connect(receiver, weak=False, dispatch_uid=f"sqllogs.{receiver.__name__}")
+    from celery import signals  # this module is imported in projects without Celery too
+
+    _connect(signals.task_prerun, begin)
+    _connect(signals.task_postrun, end)
+    _connect(signals.worker_process_shutdown, close)
+    _connect(signals.worker_ready, serve)
 
 
 def begin(task_id: str, task: Any, **kwargs: Any) -> None:
@@ -44,3 +45,33 @@ def close(**kwargs: Any) -> None:
 def serve(**kwargs: Any) -> None:
     """Serve the metrics on a machine that has a worker and no web server."""
     recorder.serve_metrics()
+
+
+def install_django_tasks() -> None:
+    """Connect to the signals of `django.tasks` and its backport, if there; a second call does nothing."""
+    if django.VERSION >= (6, 0):
+        _connect_django_tasks(import_module("django.tasks.signals"))
+    # Only if it is used: importing it takes time.
+    if apps.is_installed("django_tasks") or apps.is_installed("django_tasks_db"):
+        try:
+            _connect_django_tasks(import_module("django_tasks.signals"))
+        except ImportError:  # django_tasks_db needs no backport since Django 6.0
+            return
+
+
+def _connect_django_tasks(signals: Any) -> None:
+    _connect(signals.task_started, begin_django_task)
+    _connect(signals.task_finished, end_django_task)
+
+
+def begin_django_task(task_result: Any, **kwargs: Any) -> None:
+    _running.begin(task_result.id, task_result.task.module_path)
+
+
+def end_django_task(task_result: Any, **kwargs: Any) -> None:
+    if _running.end(task_result.id, failed=task_result.status != "SUCCESSFUL"):
+        recorder.wake()
+
+
+def _connect(signal: Any, receiver: Any) -> None:
+    signal.connect(receiver, weak=False, dispatch_uid=f"sqllogs.{receiver.__name__}")

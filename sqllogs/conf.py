@@ -68,11 +68,20 @@ class Conf:
     application: list[str] | tuple[str, ...] = ()
     """Paths and packages whose code counts as a call site. Empty means all code outside site-packages."""
 
+    compare_values: bool = True
+    """Notice queries that a request sends again with the same values, by a keyed hash that stays in memory.
+    """
+
     capture_fetch: bool = True
     """Record COMMIT, ROLLBACK, procedures and COPY too, and the time and number of rows fetched."""
 
     release: str = ""
     """Version of your application. Empty uses the environment variable of your host, or the git commit."""
+
+    deployed_by: str | None = ""
+    """Who deploys, shown with deploys and migrations. Empty uses the environment variable of your host, or
+    the author of the git commit; None records nobody.
+    """
 
     service: str = ""
     """Name of this project, where several write to one log. Empty uses the variable OTEL_SERVICE_NAME."""
@@ -96,6 +105,14 @@ class Conf:
 
     findings: bool = True
     """Search statistics and records for problems every ten minutes, in one of all processes."""
+
+    findings_explain: bool = True
+    """Let the search explain statements that are slower or new: up to five EXPLAINs in an hour."""
+
+    ignore_findings: list[dict[str, Any]] | tuple[dict[str, Any], ...] = ()
+    """Findings that are ignored: dicts with `reason`, `until`, and what is ignored: `kind`, `call_site`,
+    `route` or `fingerprint`, with `*` as a wildcard.
+    """
 
     findings_webhook: str = ""
     """URL to which new and reopened findings are posted, at most every 15 minutes. Empty posts none."""
@@ -187,10 +204,13 @@ _MAXIMA: dict[str, float] = {
     "SAMPLE": 1,
 }
 
+_OF_DICTS = frozenset(["IGNORE_FINDINGS"])
+
 _SOURCE_URL_PART = r"(?:[^{}\s]|\{(?:path|line|release)\})*"
 # A scheme that runs what follows it would run a path of the application in the reader's browser.
 _SOURCE_URL_START = r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*://"
 _PATTERNS: dict[str, tuple[str, Promise]] = {
+    "DEPLOYED_BY": (r"[^\x00-\x1f\x7f]{0,150}", _("Must be at most 150 characters on one line.")),
     "FINDINGS_WEBHOOK": (r"(https?://\S+)?", _("Must be empty, or a URL with http or https.")),
     "FINDINGS_WEBHOOK_FORMAT": (r"json|slack", _("Must be json or slack.")),
     "SERVER_TIMING": (r"(staff|all)?", _("Must be empty, `staff` or `all`.")),
@@ -230,13 +250,14 @@ def find_problem(key: str, value: Any) -> Problem | None:
         return Problem(
             _("Must be %(types)s, not %(type)s."), {"types": names, "type": _type_name(type(value))}
         )
-    if type(value) in (list, tuple) and not all(type(item) is str for item in value):
-        return Problem(_("Each of its values must be a str."))
+    items = dict if key in _OF_DICTS else str
+    if type(value) in (list, tuple) and not all(type(item) is items for item in value):
+        return Problem(_("Each of its values must be a %(type)s."), {"type": items.__name__})
     if key in _MINIMA and value < _MINIMA[key]:
         return Problem(_("Must be at least %(minimum)s."), {"minimum": _MINIMA[key]})
     if key in _MAXIMA and value > _MAXIMA[key]:
         return Problem(_("Must be at most %(maximum)s."), {"maximum": _MAXIMA[key]})
-    if key in _PATTERNS and not re.fullmatch(_PATTERNS[key][0], value, re.ASCII):
+    if value is not None and key in _PATTERNS and not re.fullmatch(_PATTERNS[key][0], value, re.ASCII):
         return Problem(_PATTERNS[key][1])
     return None
 

@@ -8,7 +8,7 @@ that of the unit of work. OpenTelemetry is never imported here: where nothing el
 import secrets
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ContextDecorator, ExitStack, contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -20,6 +20,15 @@ from asgiref.sync import iscoroutinefunction
 
 from sqllogs.threads import Tally
 
+ASKED = (-1, None)
+"""State of a repeated statement of which it is known what asks, or need not be."""
+RULES_MAX = 5
+"""Rules of `ignore_findings` that a query or a unit of work can have at once; further ones do nothing."""
+
+
+UNCOUNTED: dict[int, Any] = {}
+"""Where repetitions are not counted: after the end of a unit, in `repeats_allowed()`, in no unit."""
+
 
 class UnitOfWork:
     """The attributes shared by all queries of one request, command or task.
@@ -30,13 +39,15 @@ class UnitOfWork:
 
     __slots__ = (
         "connect_ns", "connections", "counts", "duration_ns", "ended", "exception", "failed", "is_streamed",
-        "kind", "method", "muted", "parent_id", "request", "request_id", "response_bytes", "route", "row",
-        "sampled", "scheme", "span_id", "started_ns", "status", "tags", "time_ns", "trace_id", "url_name",
-        "view",
+        "kind", "method", "muted", "outside_ns", "outside_site", "parent_id", "repeats", "request",
+        "request_id", "response_bytes", "route", "row", "rules_entered", "sampled", "scheme", "span_id",
+        "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "values_sent", "view",
     )  # fmt: skip
 
     repeats_allowed = False
     """True if its queries repeat on purpose and are never an N+1."""
+    ignore_rules: tuple[str, ...] = ()
+    """The rules of `ignore_findings` around this moment."""
 
     def __init__(
         self,
@@ -84,16 +95,26 @@ class UnitOfWork:
         self.is_streamed = False
         """The response is sent after the middleware has returned."""
         self.tags: tuple[str, ...] = ()
+        self.repeats: dict[int, Any] = {}
+        """By statement and line: a hash of the values, then how often, and the hash if all were equal."""
         self.connections = 0
         """Connections that it has opened, or taken from a pool."""
         self.connect_ns = 0
         """How long it has waited for these."""
+        self.outside_ns = 0
+        """Its longest wait for another service while a transaction was open ..."""
+        self.outside_site: tuple[Any, int] | None = None
+        """... and the code that waited, with the index of the instruction."""
+        self.rules_entered: tuple[str, ...] = ()
+        """The rules of all blocks of `ignore_findings` that it has entered."""
+        self.values_sent: dict[tuple[str, str], set[int]] | None = None
+        """Values of the SELECTs since it last wrote, by alias and fingerprint; the writer's."""
         self.row: Any = None
         """The writer's `OpenUnit`, as soon as a query is resolved."""
 
     @property
     def whole(self) -> "UnitOfWork":
-        """The unit itself; a `_Repeating` proxy returns the unit it stands for."""
+        """The unit itself; a `_Marked` proxy returns the unit it stands for."""
         return self
 
     def destination(self) -> tuple[str | None, str | None]:
@@ -116,6 +137,7 @@ class UnitOfWork:
         """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
         if not self.duration_ns:
             self.duration_ns = max(1, perf_counter_ns() - self.started_ns)
+            self.repeats = UNCOUNTED
             _queue_closed(self)
 
 
@@ -138,6 +160,7 @@ def finish(unit: UnitOfWork, duration_ns: int) -> None:
     """End a unit that is not a request, and queue it for the metrics."""
     unit.duration_ns = duration_ns
     unit.ended = True
+    unit.repeats = UNCOUNTED
     finished.append(unit)
     if recorder is not None:
         _queue_closed(unit)
@@ -267,20 +290,27 @@ class muted(_Block):
         return silent
 
 
-class _Repeating(UnitOfWork):
-    """A proxy of a unit of work, current in a block whose queries repeat on purpose.
+class _Marked(UnitOfWork):
+    """A proxy of a unit of work, current in a block whose queries are marked: repeated on purpose, ignored.
 
     A separate object, so that capture needs no further check per query. It reads and writes all
     attributes of the unit it stands for, so values that become known later are right in both.
     """
 
-    __slots__ = ("_unit",)
-    repeats_allowed = True
+    __slots__ = ("_unit", "ignore_rules", "repeats_allowed")
 
     _unit: UnitOfWork
+    ignore_rules: tuple[str, ...]
+    repeats_allowed: bool
 
-    def __init__(self, unit: UnitOfWork) -> None:
+    def __init__(self, unit: UnitOfWork, *, repeats_allowed: bool = False, rules: Sequence[str] = ()) -> None:
         object.__setattr__(self, "_unit", unit)
+        object.__setattr__(self, "repeats_allowed", repeats_allowed or unit.repeats_allowed)
+        object.__setattr__(self, "ignore_rules", (*rules, *unit.ignore_rules)[:RULES_MAX])
+
+    @property
+    def repeats(self) -> Any:  # type: ignore[override]
+        return UNCOUNTED if self.repeats_allowed else self._unit.repeats
 
     @property
     def muted(self) -> bool:  # type: ignore[override]
@@ -305,12 +335,29 @@ class repeats_allowed(_Block):
     def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
         # Without a unit, as in a plain thread or a test, the block becomes one.
         self._own = UnitOfWork("thread") if outer is None else None
-        return _Repeating(outer or self._own)  # type: ignore[arg-type]
+        return self._mark(outer or self._own)  # type: ignore[arg-type]
+
+    def _mark(self, unit: UnitOfWork) -> UnitOfWork:
+        return _Marked(unit, repeats_allowed=True)
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         current.set(self._outer)  # first, and here: a call of the base class could be interrupted before it
         if self._own is not None and recorder is not None:
             self._own.close()
+
+
+class ignoring(repeats_allowed):
+    """Mark the queries of a block or function with a rule of `sqllogs.findings.ignore_findings`."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def _mark(self, unit: UnitOfWork) -> UnitOfWork:
+        entered = unit.rules_entered
+        if self._rule not in entered and len(entered) < RULES_MAX:
+            unit.rules_entered = (*entered, self._rule)
+        return _Marked(unit, rules=(self._rule,))
 
 
 def install_command_units() -> None:

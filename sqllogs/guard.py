@@ -7,7 +7,9 @@ Called from every stage, in any thread, including the application's. `faults` fe
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 from inspect import CO_VARARGS
+from itertools import pairwise
 from types import FrameType
 
 from sqllogs.errors import SQLLogsError
@@ -56,11 +58,9 @@ def is_foreign(exc: BaseException) -> bool:
     interrupts, and an exception set by another thread is of a class that the code cannot raise.
     Costs nothing until there is an exception.
     """
-    traceback, frame = exc.__traceback__, None
-    while traceback is not None:
-        if frame is not None and _is_interruption(traceback.tb_frame, frame):
-            return True
-        frame, traceback = traceback.tb_frame, traceback.tb_next
+    if is_interruption(exc):
+        return True
+    *_, frame = (None, *_frames(exc))
     if frame is None or isinstance(exc, MemoryError):
         return False
     package, raised = _package(frame.f_globals.get("__name__")), _package(type(exc).__module__)
@@ -69,12 +69,32 @@ def is_foreign(exc: BaseException) -> bool:
     return raised not in ("sqllogs", package)
 
 
-def _is_interruption(frame: FrameType, caller: FrameType) -> bool:
+def is_interruption(exc: BaseException) -> bool:
+    """Return True if a signal handler or trace function has raised this exception.
+
+    For calls of the application's own code, which may raise anything: `is_foreign` would take a class of the
+    application that Django raises, such as DoesNotExist, for one that another thread has set.
+    """
+    return any(_is_called_back(frame, before) for before, frame in pairwise(_frames(exc)))
+
+
+def _frames(exc: BaseException) -> Iterator[FrameType]:
+    traceback = exc.__traceback__
+    while traceback is not None:
+        yield traceback.tb_frame
+        traceback = traceback.tb_next
+
+
+def _is_called_back(frame: FrameType, before: FrameType) -> bool:
     """Return True for a function with its caller's frame among its arguments, as none of ours has."""
+    # Not only the frame before it in the traceback: Python removes those of its import system, which a
+    # signal may interrupt too.
+    callers = {id(before), id(frame.f_back)}
     code = frame.f_code
     count = code.co_argcount + bool(code.co_flags & CO_VARARGS)
     arguments = [frame.f_locals.get(name) for name in code.co_varnames[:count]]
-    return any(one is caller or (type(one) is tuple and any(x is caller for x in one)) for one in arguments)
+    frames = [x for one in arguments for x in (one if type(one) is tuple else (one,)) if type(x) is FrameType]
+    return any(id(one) in callers for one in frames)
 
 
 def _package(module: str | None) -> str:

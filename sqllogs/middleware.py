@@ -83,6 +83,8 @@ class SQLLogsMiddleware:
             try:
                 add_server_timing(unit, request, response, for_all=self.server_timing == "all")
             except Exception as exc:
+                if guard.is_foreign(exc):
+                    raise
                 guard.fault("Server-Timing", exc)
         return finish(unit, response)
 

@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from sqllogs.testing import QueryLog
 
 
+_LOG = pytest.StashKey["QueryLog"]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("sqllogs", "queries of a test").addoption(
+    group = parser.getgroup("sqllogs", "queries of a test")
+    group.addoption(
         "--sqllogs-update-budget",
         action="store_true",
         help="write the queries of tests with a query budget to the budget file, instead of checking them",
     )
+    for name, format in (("sarif", "SARIF 2.1.0"), ("junit", "JUnit XML")):
+        group.addoption(
+            f"--sqllogs-{name}",
+            metavar="PATH",
+            help=f"write the N+1 queries of all tests to a file, as {format}; no test fails because of them",
+        )
     parser.addini(
         "sqllogs_budget_file", "budget file, relative to the root directory (query_budget.json)", default=""
     )
@@ -32,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "query_budget(limit=None): fail if the test sends more queries than the limit or its budget",
     )
     config.pluginmanager.register(_UnusedBudgets(), "sqllogs-unused-budgets")
+    if any(_report_paths(config).values()):
+        config.pluginmanager.register(_Reports(config), "sqllogs-reports")
     # Through the environment, which works without pytest too: the decorator has no access to `config`.
     if config.getoption("sqllogs_update_budget"):
         _set(config, "SQLLOGS_UPDATE_BUDGET", "1")
@@ -64,7 +76,7 @@ def sql_log() -> Iterator["QueryLog"]:
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Install the wrapper before the first test that needs it: threads may keep older connections."""
-    if any(_records_queries(item) for item in session.items):
+    if any(_report_paths(session.config).values()) or any(_records_queries(item) for item in session.items):
         from sqllogs.testing import log
 
         log.connect()
@@ -105,6 +117,57 @@ def pytest_runtest_makereport(
         # pytest-xdist sends the attributes of a report to the controller.
         report.sqllogs_unused = budget.unused.pop(item.nodeid, None)  # type: ignore[attr-defined]
     return report
+
+
+def _report_paths(config: pytest.Config) -> dict[str, str | None]:
+    return {name: config.getoption(f"sqllogs_{name}") for name in ("sarif", "junit")}
+
+
+class _Reports:
+    """Records the queries of every test, and writes the N+1 queries of the run to files."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._found: list[Any] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        from sqllogs.testing import record_queries
+
+        with record_queries() as log:
+            try:
+                return (yield)
+            finally:
+                item.stash[_LOG] = log
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: Any
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        log = item.stash.get(_LOG, None)
+        if report.when == "call" and log is not None:
+            from sqllogs.testing.queries import reported_queries
+
+            del item.stash[_LOG]
+            found = reported_queries(log.repeats(), log.groups(), item.nodeid, self._config.rootpath)
+            report.sqllogs_findings = found  # type: ignore[attr-defined]
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._found += getattr(report, "sqllogs_findings", ())
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(self._config, "workerinput"):
+            return  # the controller of pytest-xdist has the reports of all workers
+        from sqllogs.testing import queries
+
+        findings = [queries.ReportedQuery(*one) for one in self._found]
+        for name, path in _report_paths(self._config).items():
+            if path:
+                file = self._config.invocation_params.dir / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(getattr(queries, name)(findings), encoding="utf-8")
 
 
 class _UnusedBudgets:

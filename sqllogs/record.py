@@ -1,12 +1,15 @@
 """The data that passes between the stages: a captured query, a record, a batch, counts.
 
-`Captured` and `Record` are named tuples, not dataclasses: a query is captured as a plain tuple in
-the caller's thread, and a record is passed to executemany and COPY as it is.
+`Captured` is a named tuple, not a dataclass: a query is captured as a plain tuple in the caller's thread.
 """
 
 import random
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+import re
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from operator import attrgetter
 from types import CodeType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypedDict, get_type_hints
 from weakref import ref
@@ -87,11 +90,18 @@ class Captured(NamedTuple):
     """Index of the calling instruction in `code`."""
     fetch: Fetch | None
     """Filled by the cursor as it fetches; None if the cursor is not watched."""
+    asked_by: str | None
+    """What of Django's ORM asks for a repeated statement, see `sqllogs.capture.askers`; None if unknown."""
+    rendering: str | None = None
+    """What was being rendered, see `rendered_by`."""
+    values: int | None = None
+    """A statement with its values as a hash that only this process can compare; None if unknown."""
 
 
 # Indexes of a captured query, which is a plain tuple: making a named one costs the caller twice as much.
 EXECUTE_NS: Final = 1
 SQL: Final = 2
+ALIAS: Final = 5
 VENDOR: Final = 6
 MANY: Final = 7
 UNIT: Final = 12
@@ -99,16 +109,21 @@ SPAN: Final = 13
 CODE: Final = 14
 LASTI: Final = 15
 FETCH: Final = 16
+RENDERING: Final = 18
+VALUES: Final = 19
 
 
-class Record(NamedTuple):
-    """A stored query: the columns of `SQLLog` but slot and seq, in the table's order."""
+CALL_SITE = re.compile(r"(?P<path>.+?):(?P<line>\d+)(?: (?P<function>.*))?", re.DOTALL)
+"""A call site as text; its path may have spaces and colons."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Source = tuple[str | None, str, str, str | None, str | None, str | None]
+"""The columns of `QuerySource` except its id."""
 
-    time: datetime
-    duration_ms: float
-    execute_ms: float
-    fetch_ms: float | None
-    rows: int | None
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class FormFields:
+    """The fields of a record that queries share if one line has sent one statement, with one outcome."""
+
     fingerprint: str
     sql_length: int
     sql_hash: str | None
@@ -118,6 +133,64 @@ class Record(NamedTuple):
     in_transaction: bool
     error: str | None
     sqlstate: str | None
+    repeats_allowed: bool
+    ignored: str | None
+    call_site: str | None
+    asked_by: str | None
+    rendering: str | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class QueryForm(FormFields):
+    """These fields, with what the writer and the store have for them.
+
+    The resolver makes it once for many queries.
+    """
+
+    statement: "ScannedStatement"
+    series: tuple[str, str, str] = field(init=False)
+    """Its part of the statistics' key."""
+    line: tuple[str, str | None] = field(init=False)
+    """Statement and call site, by which repetitions are counted."""
+    source_id: int = field(init=False)
+    flags: int = field(init=False)
+    """Its part of `RingRow.flags`."""
+
+    def __post_init__(self) -> None:
+        self.series = self.fingerprint, self.alias, self.vendor
+        self.line = self.fingerprint, self.call_site
+        self.source_id = source_id(*self.source)
+        self.flags = self.many | self.in_transaction << 1 | self.repeats_allowed << 3
+
+    @property
+    def source(self) -> Source:
+        return self.call_site, self.alias, self.vendor, self.asked_by, self.rendering, self.ignored
+
+
+@lru_cache(maxsize=4_096)
+def source_id(
+    call_site: str | None,
+    alias: str,
+    vendor: str,
+    asked_by: str | None,
+    rendering: str | None,
+    ignored: str | None,
+) -> int:
+    """Return the id of a source: the same in every process, and short in SQLite."""
+    text = "\0".join((call_site or "", alias, vendor, *([asked_by] if asked_by else [])))
+    if rendering or ignored:  # the others keep the ids that they had in earlier releases
+        text = "\0".join((text, rendering or "", ignored or ""))
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest(), "big")
+
+
+Destination = tuple[str, str | None, str | None, str | None, str | None, str | None]
+"""Kind, route, view, method, release and service: the unit's part of the statistics' key."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class OriginFields:
+    """The fields of a record that the queries of a unit of work under one span share."""
+
     trace_id: str | None
     span_id: str | None
     unit_id: str | None
@@ -128,12 +201,106 @@ class Record(NamedTuple):
     view: str | None
     method: str | None
     status: int | None
-    repeats_allowed: bool
-    call_site: str | None
     release: str | None
     service: str | None
     host: str
     pid: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class QueryOrigin(OriginFields):
+    """These fields, with what the writer has for them."""
+
+    destination: Destination = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.destination = self.kind, self.route, self.view, self.method, self.release, self.service
+
+
+if TYPE_CHECKING:
+
+    class _SharedFields(FormFields, OriginFields): ...  # type: ignore[misc]  # both have slots
+else:
+    _SharedFields = object  # the properties below
+
+
+class Record(_SharedFields):
+    """A query to store; it has the fields of `SQLLog`, except its numbers, under their names.
+
+    A record of its own has only what differs from query to query: making 34 fields of each, and reading
+    them, took half of the writer's time.
+    """
+
+    __slots__ = (
+        "duration_us", "execute_us", "fetch_us", "form", "origin", "rows", "same_values", "time_us",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        time_us: int,
+        duration_us: int,
+        execute_us: int,
+        fetch_us: int | None,
+        rows: int | None,
+        form: QueryForm,
+        origin: QueryOrigin,
+    ) -> None:
+        self.time_us = time_us
+        """Microseconds since the epoch."""
+        self.duration_us = duration_us
+        self.execute_us = execute_us
+        self.fetch_us = fetch_us
+        self.rows = rows
+        self.form = form
+        self.origin = origin
+        self.same_values = False
+
+    @property
+    def time(self) -> datetime:
+        return EPOCH + timedelta(microseconds=self.time_us)
+
+    @property
+    def duration_ms(self) -> float:
+        return self.duration_us / 1000
+
+    @property
+    def execute_ms(self) -> float:
+        return self.execute_us / 1000
+
+    @property
+    def fetch_ms(self) -> float | None:
+        return None if self.fetch_us is None else self.fetch_us / 1000
+
+
+FORM_FIELDS: Final = tuple(one.name for one in fields(FormFields))
+ORIGIN_FIELDS: Final = tuple(one.name for one in fields(OriginFields))
+RECORD_FIELDS: Final = (
+    *("time", "duration_ms", "execute_ms", "fetch_ms", "rows", "same_values"), *FORM_FIELDS, *ORIGIN_FIELDS,
+)  # fmt: skip
+for _part, _names in (("form", FORM_FIELDS), ("origin", ORIGIN_FIELDS)):
+    for _name in _names:
+        setattr(Record, _name, property(attrgetter(f"{_part}.{_name}")))
+
+
+class CountedQueries(NamedTuple):
+    """Queries that are counted without being stored: the buffer was full.
+
+    They have statement, call site, error, unit of work and minute in common.
+    """
+
+    record: Record
+    """The slowest of them."""
+    unit: UnitOfWork | None
+    durations_us: list[int]
+    rows: int
+    last_s: int
+    """Time of the newest, seconds since the epoch."""
+
+
+REPEATS_MAX = 500
+"""Pairs of statement and call site that are distinguished in one unit of work."""
+IDLE_TRANSACTION_MS = 1_000.0
+"""A transaction that is open for this long without a statement keeps its locks for nothing."""
 
 
 class UnitRow(NamedTuple):
@@ -175,6 +342,9 @@ class UnitRow(NamedTuple):
     connect_ms: float | None
     transaction_ms: float | None
     idle_transaction_ms: float | None
+    outside_ms: float | None
+    outside_call_site: str | None
+    ignored: str | None
 
 
 class EndedUnit(NamedTuple):
@@ -265,6 +435,7 @@ class RecordJSON(TypedDict):
     method: Annotated[str | None, RecordField(_("Method"), FieldGroup.ORIGIN)]
     status: Annotated[int | None, RecordField(_("Status"), FieldGroup.ORIGIN)]
     call_site: Annotated[str | None, RecordField(_("Call site"), FieldGroup.ORIGIN)]
+    asked_by: Annotated[str | None, RecordField(_("Asked by"), FieldGroup.ORIGIN)]
     release: Annotated[str | None, RecordField(_("Release"), FieldGroup.ORIGIN)]
     service: Annotated[str | None, RecordField(_("Service"), FieldGroup.ORIGIN)]
     host: Annotated[str, RecordField(_("Host"), FieldGroup.ORIGIN)]
@@ -277,15 +448,28 @@ FIELDS: Final[dict[str, RecordField]] = {
 """How people see each field, by name, in the order of the JSON."""
 FIELD_TYPES: Final[dict[str, Any]] = get_type_hints(RecordJSON)
 COLUMNS: Final = tuple(
-    {"id": "seq"}.get(name, name) for name in FIELDS if name == "id" or name in Record._fields
+    {"id": "seq"}.get(name, name) for name in FIELDS if name == "id" or name in RECORD_FIELDS
 )
 """The columns of `SQLLog` that readers read, in the order of the JSON."""
 
 
+LOCK_TIMEOUT = "HYT00"
+"""What ODBC calls it; given to lock timeouts of SQLite and MySQL, whose drivers have no SQLSTATE."""
+_CODES = {1213: "40001", 1205: LOCK_TIMEOUT}
+"""Deadlock and lock timeout by MySQL's number."""
+_SQLITE_LOCKED = frozenset({5, 6})
+
+
 def error_code(error: BaseException) -> str | None:
-    """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, SQLite none."""
+    """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, others only numbers."""
     cause = error.__cause__ or error
-    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    # First, because PyMySQL has a SQLSTATE too, and that of 1205 says nothing.
+    if cause.args and type(cause.args[0]) is int and cause.args[0] in _CODES:
+        return _CODES[cause.args[0]]
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if code is None and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_LOCKED:
+        return LOCK_TIMEOUT
+    return code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +529,10 @@ class Batch:
     """Units to write with these records, in the order of their slots."""
     ended: list[EndedUnit] = field(default_factory=list)
     """Units to count, whether they have a row or not."""
+    groups: list[CountedQueries] = field(default_factory=list)
+    """Queries without a record, for the sinks."""
+    counted: dict[tuple[int, Any], Any] = field(default_factory=dict)
+    """The same for the statistics, as `sqllogs.statistics.counting.Counts`."""
     part: int = 0
     """Its number within this process, rising: the store counts no part twice."""
     generation: int = 0
@@ -370,6 +558,7 @@ class Batch:
                 stored_units=self.stored_units[kept:],
                 sampled_out=self.sampled_out[sampled:],
                 ended=[],
+                counted={},
                 part=0,
             ),
         )

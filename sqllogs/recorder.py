@@ -6,6 +6,7 @@ buffer, writer and counts, also where the fork ran no hook of Python's.
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from sqllogs import conf, context, guard
 from sqllogs.capture import wrapper
 from sqllogs.capture.wrapper import Overrides
 from sqllogs.context import UnitOfWork, finished
-from sqllogs.metrics import exporter, instruments, multiprocess
+from sqllogs.metrics import instruments, multiprocess
 from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
@@ -40,6 +41,10 @@ TAGS_MAX = 3
 TAG_MAX_CHARACTERS = 60
 
 logger = logging.getLogger(__name__)
+
+
+Parts = dict[str, Any]
+"""Ring, delivery and writer by the names of their attributes."""
 
 
 class _Process:
@@ -68,11 +73,11 @@ class _Process:
             raise AttributeError(name)
         with self.making:
             if not self.has_writer:
-                for key, part in self._make().items():
+                for key, part in _undisturbed(self._make).items():
                     vars(self).setdefault(key, part)  # a signal handler that queries may have been faster
         return vars(self)[name]
 
-    def _make(self) -> dict[str, Any]:
+    def _make(self) -> Parts:
         from sqllogs.pipeline.delivery import Delivery
         from sqllogs.pipeline.resolver import Resolver
         from sqllogs.pipeline.sinks import Sinks
@@ -93,6 +98,25 @@ class _Process:
         return {"ring": ring, "delivery": delivery, "writer": writer}
 
 
+def _undisturbed(make: Callable[[], Parts]) -> Parts:
+    """Let the signals of this thread wait while the writer is imported and made: 0.1 s, once per process.
+
+    An exception that comes out of a signal handler in the middle of an import can leave Python's import lock
+    taken, and the writer's thread could import nothing any more. A process with more threads may get its
+    signals through another one.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return make()
+    # What the processor itself raises is undefined if it is blocked.
+    deferred = signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, deferred)
+        return make()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Recorder:
     """Everything between a query and the ring."""
 
@@ -107,7 +131,10 @@ class Recorder:
         self.ends: ProcessEnds | None = None
         """Kept here: multiprocessing holds it by a weak reference only."""
         self.wrapper = wrapper.execute_wrapper(
-            self._put, call_site=settings.call_site, application=settings.application
+            self._put,
+            call_site=settings.call_site,
+            application=settings.application,
+            compare_values=settings.compare_values,
         )
         self.overrides = Overrides(self.wrapper) if settings.capture_fetch else None
 
@@ -215,7 +242,7 @@ class Recorder:
             found = self._tags(request)
             return tuple(str(tag).replace(",", " ")[:TAG_MAX_CHARACTERS] for tag in found or ())[:TAGS_MAX]
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.is_interruption(exc):
                 raise
             guard.fault("tags", exc)
             return ()
@@ -272,6 +299,8 @@ def install() -> bool:
     recorder.install()
     context.install_command_units()
     instruments.install_connection_counts(wake)
+    if settings.findings:
+        instruments.install_outside_calls(settings.application)
     recorder.ends = ProcessEnds(close, flush)
     recorder.ends.install()
     os.register_at_fork(
@@ -300,7 +329,7 @@ def serve_metrics() -> None:
     """Serve this site's metrics, or stand by for it; called when a server starts."""
     if recorder is not None:
         recorder.own_writer()  # imported now: no request shall wait for it
-        exporter.serve(recorder.metrics_port)
+        multiprocess.serve(recorder.metrics_port)
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:

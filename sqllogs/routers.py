@@ -1,13 +1,21 @@
-"""Keep the tables of `sqllogs` in the ring's database, and the application's out of it.
+"""Keep the tables of `sqllogs` in the ring's database, the application's out of it, our permissions in its.
 
-Asked by Django's `django.db.router` before each query and migration, in the caller's thread.
+Asked by Django's `django.db.router` before each query and migration, in the caller's thread. Django creates
+an app's permissions when the database of `auth` is migrated. The documented command migrates the store alone,
+so this is done at its end too, by post_migrate. `sqllogs.checks.host` asks which are missing.
 """
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from django.apps import AppConfig, apps
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 
 from sqllogs import conf
+from sqllogs.context import muted
+
+logger = logging.getLogger(__name__)
 
 
 class SQLLogsRouter:
@@ -43,3 +51,61 @@ def _asked_by_makemigrations(hints: dict[str, Any]) -> bool:
     """
     name = hints.get("model_name") or ""
     return "model" not in hints and name != name.lower()
+
+
+def create_permissions(using: str, verbosity: int = 1, **kwargs: Any) -> None:
+    """Create what is missing once the store has been migrated; a receiver of post_migrate."""
+    if using != conf.load().database:
+        return  # Django's own receiver does it there
+    try:
+        alias = users_database()
+        if alias not in (None, using):
+            _create(alias, verbosity)
+    except Exception as exc:  # the users may be away, or forbidden to a test
+        logger.debug("permissions could not be created: %s", exc)
+
+
+def _create(alias: str, verbosity: int) -> None:
+    from django.contrib.auth.management import create_permissions as create
+
+    with muted():
+        if _has_tables(alias):
+            # Two processes may migrate at once: the second finds the rows of the first and gives up.
+            with transaction.atomic(using=alias):
+                create(apps.get_app_config("sqllogs"), verbosity=verbosity, using=alias)
+
+
+def users_database() -> str | None:
+    """Return the alias of the database with the permissions, None in a project without users."""
+    if not apps.is_installed("django.contrib.auth"):
+        return None
+    return router.db_for_write(apps.get_model("auth", "Permission"))
+
+
+def missing_permissions(alias: str) -> list[str]:
+    """Return codenames that nobody can be granted, of the database of the users. Raises its errors."""
+    with muted():
+        if not _has_tables(alias):
+            return []
+        config = apps.get_app_config("sqllogs")
+        permissions = apps.get_model("auth", "Permission").objects.using(alias)
+        found = permissions.filter(content_type__app_label=config.label)
+        existing = set(found.values_list("content_type__model", "codename"))
+    return [codename for model, codename in permissions_of(config) if (model, codename) not in existing]
+
+
+def permissions_of(config: AppConfig) -> Iterator[tuple[str, str]]:
+    """Yield the model and codename of each permission of an app."""
+    for model in config.get_models():
+        meta = model._meta
+        for action in meta.default_permissions:
+            yield str(meta.model_name), f"{action}_{meta.model_name}"
+        for codename, _ in meta.permissions:
+            yield str(meta.model_name), str(codename)
+
+
+def _has_tables(alias: str) -> bool:
+    needed = {
+        apps.get_model(*of)._meta.db_table for of in (("auth", "Permission"), ("contenttypes", "ContentType"))
+    }
+    return needed <= set(connections[alias].introspection.table_names())

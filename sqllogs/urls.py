@@ -39,9 +39,12 @@ urlpatterns = [
     _path("repeats/", "RepeatsView", name="repeats"),
     _path("fingerprints/<str:fingerprint>/", "FingerprintView", name="fingerprint"),
     _path("findings/", "FindingsView", name="findings"),
+    _path("plans/<str:id>/", "PlanView", name="plan"),
+    _path("reviews/", "ReviewsView", name="reviews"),
     _path("events/", "EventsView", name="events"),
     _path("settings/", "SettingsView", name="settings"),
     _path("schema/", "SchemaView", name="schema"),
+    _path("views/", "SavedViewsView", name="views"),
     # Last, and any text: what is no id is answered in the shape of all errors.
     _path("<str:id>/", "RecordDetail", name="detail"),
 ]

@@ -1,34 +1,20 @@
-"""Chromium without a window, a fresh profile for each page.
+"""Chromium without a window: one process for all tests of a worker, a fresh profile for each page.
 
 Feeds the fixture `chromium`.
 """
 
-import os
-import re
-import signal
-import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.programs import CHROMIUM, find
 
-TIMEOUT_S = 60.0
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-CONSOLE = re.compile(r"^\[[^]]*:CONSOLE[:(]\d+\)?\] (.*)$", re.MULTILINE)
+TIMEOUT_MS = 60_000
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +26,33 @@ class Visit:
     """What the browser complained of, and what scripts said."""
 
 
-@dataclass(frozen=True, slots=True)
 class Chromium:
-    binary: Path
+    """Started with the first page: a start takes a second of CPU, and a page a tenth of it."""
+
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+        # Playwright runs an event loop in its thread, in which Django would refuse to query.
+        self._thread = ThreadPoolExecutor(1)
+        self._playwright: Any = None
+        self._browser: Any = None
+
+    def call(self, function: Callable[[Any], Result]) -> Result:
+        """Call a function with the browser, in the browser's thread; close the pages that it leaves open."""
+        return self._thread.submit(self._call, function).result()
 
     def screenshot(
         self, url: str, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False
     ) -> Path:
         """Write what a person sees of a page into a PNG file; return its path."""
-        scheme = "--blink-settings=preferredColorScheme=" + ("0" if dark else "1")
-        self._run(scheme, f"--window-size={width},{height}", "--hide-scrollbars", f"--screenshot={path}", url)
+
+        def shoot(browser: Any) -> None:
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+            )
+            page.goto(url, timeout=TIMEOUT_MS)
+            page.screenshot(path=path, timeout=TIMEOUT_MS)
+
+        self.call(shoot)
         return path
 
     def dump_dom(self, url: str) -> str:
@@ -58,27 +61,54 @@ class Chromium:
 
     def visit(self, url: str, *, after_ms: int = 0) -> Visit:
         """Look at a page as it is after so long by its own clock, which does not wait for ours."""
-        budget = [f"--virtual-time-budget={after_ms}"] if after_ms else []
-        dom, log = self._run("--enable-logging=stderr", *budget, "--dump-dom", url)
-        return Visit(dom, CONSOLE.findall(log))
 
-    def _run(self, *options: str) -> tuple[str, str]:
-        with TemporaryDirectory(prefix="sqllogs-chromium-", ignore_cleanup_errors=True) as profile:
-            process = subprocess.Popen(
-                [self.binary, *OPTIONS, f"--user-data-dir={profile}", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
+        def look(browser: Any) -> Visit:
+            page = browser.new_page()
+            console: list[str] = []
+            # No page names an icon, and a fresh profile asks each server for one.
+            page.on(
+                "console",
+                lambda message: (
+                    message.location["url"].endswith("/favicon.ico") or console.append(message.text)
+                ),
             )
-            with process:
-                try:
-                    return process.communicate(timeout=TIMEOUT_S)
-                finally:
-                    os.killpg(process.pid, signal.SIGKILL)
+            page.on("pageerror", lambda error: console.append(str(error)))
+            if after_ms:
+                page.clock.install()
+            page.goto(url, timeout=TIMEOUT_MS)
+            if after_ms:
+                page.clock.run_for(after_ms)
+                page.wait_for_load_state("networkidle", timeout=TIMEOUT_MS)
+            return Visit(page.content(), console)
+
+        return self.call(look)
+
+    def close(self) -> None:
+        self._thread.submit(self._close).result()
+        self._thread.shutdown()
+
+    def _call(self, function: Callable[[Any], Result]) -> Result:
+        if self._browser is None:
+            from playwright.sync_api import sync_playwright  # imports asyncio's parts, which few tests need
+
+            self._playwright = sync_playwright().start()
+            self._browser = self._playwright.chromium.launch(
+                executable_path=str(self._binary), args=["--no-sandbox"]
+            )
+        try:
+            return function(self._browser)
+        finally:
+            for context in self._browser.contexts:
+                context.close()
+
+    def _close(self) -> None:
+        if self._browser is not None:
+            self._browser.close()
+            self._playwright.stop()
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    return Chromium(find(CHROMIUM))
+def chromium() -> Iterator[Chromium]:
+    one = Chromium(find(CHROMIUM))
+    yield one
+    one.close()

@@ -7,11 +7,11 @@ import signal
 import pytest
 
 from core.log_file import LogFile
+from tests.ports import free_port
 
 pytest_plugins = [
     "sqllogs.pytest_plugin",
     "tests.markers",
-    "tests.ports",
     "tests.postgresql",
     "tests.pgbouncer",
     "tests.mariadb",
@@ -28,6 +28,11 @@ def pytest_configure():
     # What a shell runs in its background ignores Ctrl-C, and programs inherit that; ours are sent one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+@pytest.fixture(name="free_port")
+def _free_port():
+    return free_port
 
 
 @pytest.fixture(scope="session", autouse=True)

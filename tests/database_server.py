@@ -11,12 +11,17 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tests.ports import free_port
 
 STOP_TIMEOUT_S = 20.0
+MEMORY = Path("/dev/shm")
+"""Linux's file system in memory."""
+MEMORY_MIN_BYTES = 4 << 30
+"""Free there; a server takes less than 300 MB."""
 
 
 class DatabaseServer(ABC):
@@ -30,19 +35,25 @@ class DatabaseServer(ABC):
     start_timeout_s: ClassVar[float]
     host = "127.0.0.1"
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_memory: bool = False) -> None:
+        """Keep the data in memory where there is room; benchmarks keep it on the disk."""
         self._owner = unprivileged()
         # Not in pytest's own temporary folder: that is closed to the server's user.
         self._folder = Path(tempfile.mkdtemp(prefix=f"sqllogs-{self.name.lower()}-"))
         self._data = self._folder / "data"
+        if in_memory and has_room(MEMORY):
+            self._data.symlink_to(tempfile.mkdtemp(prefix=f"{self._folder.name}-", dir=MEMORY))
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused: list[int] = []
         self.port = free_port()
         self.log_path = self._folder / "log"
 
     def __enter__(self) -> Self:
         try:
+            self._data.mkdir(exist_ok=True)
             if self._owner:
-                os.chown(self._folder, self._owner["user"], self._owner["group"])
+                for folder in (self._folder, self._data):
+                    os.chown(folder, self._owner["user"], self._owner["group"])
             self._make()
             self.start()
         except BaseException:
@@ -52,6 +63,8 @@ class DatabaseServer(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        if self._data.is_symlink():
+            shutil.rmtree(self._data.resolve())
         shutil.rmtree(self._folder)
 
     def settings_dict(self, database: str) -> dict[str, Any]:
@@ -81,7 +94,26 @@ class DatabaseServer(ABC):
 
     def stop(self) -> None:
         """Stop the server in good order, its connections cut."""
+        self.resume()
         self._end(self.stop_signal)
+
+    def kill(self) -> None:
+        """End all of the server's processes at once, as a power cut does."""
+        self.pause()
+        processes, self._paused = self._paused, []
+        send_signals(processes, signal.SIGKILL)
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Freeze all of the server's processes: connections are accepted and nothing answers."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        self._paused = [self._process.pid]
+
+    def resume(self) -> None:
+        """Let the server go on."""
+        processes, self._paused = self._paused, []
+        send_signals(processes, signal.SIGCONT)
 
     def _end(self, signum: int) -> None:
         process, self._process = self._process, None
@@ -96,7 +128,7 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def _make(self) -> None:
-        """Fill the folder of the data."""
+        """Fill the folder of the data, which is empty."""
 
     @abstractmethod
     def _command(self) -> list[str | Path]:
@@ -105,6 +137,17 @@ class DatabaseServer(ABC):
     @abstractmethod
     def _answers(self) -> bool:
         """Return True once a connection is accepted."""
+
+
+def has_room(folder: Path) -> bool:
+    """Return whether a file system in memory is there, and is not a small one as containers have it."""
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MEMORY_MIN_BYTES
+
+
+def send_signals(processes: list[int], signum: int) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signum)
 
 
 def unprivileged() -> dict[str, Any]:

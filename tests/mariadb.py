@@ -3,7 +3,6 @@
 Feeds the fixture `mariadb`. Django connects with PyMySQL or mysqlclient, see `tests.mysqldb`.
 """
 
-import os
 import signal
 import subprocess
 from contextlib import suppress
@@ -23,6 +22,11 @@ class Server(DatabaseServer):
     stop_signal = signal.SIGTERM
     start_timeout_s = 60.0
 
+    def settings_dict(self, database: str) -> dict[str, Any]:
+        from tests.mysqldb import OPTIONS  # here, so that tests of other databases run without a driver
+
+        return super().settings_dict(database) | {"OPTIONS": dict(OPTIONS)}
+
     def create_database(self, name: str, template: str = "") -> dict[str, Any]:
         """Create an empty database, or a copy of another one, in place of any of that name."""
         columns = self._columns(template)
@@ -33,10 +37,12 @@ class Server(DatabaseServer):
                 *(f"CREATE TABLE {name}.{table} LIKE {template}.{table}" for table in columns),
                 *self._views(name, template),
             )
-        for table in columns:  # creating tables takes 2 s, so they are only emptied from test to test
-            self.execute(
-                f"DELETE FROM {name}.{table}", f"INSERT INTO {name}.{table} SELECT * FROM {template}.{table}"
-            )
+        # Creating tables takes 2 s, so they are only emptied from test to test; on one connection.
+        self.execute(
+            "DO 0",
+            *(f"DELETE FROM {name}.{table}" for table in columns),
+            *(f"INSERT INTO {name}.{table} SELECT * FROM {template}.{table}" for table in columns),
+        )
         return self.settings_dict(name)
 
     def _views(self, name: str, template: str) -> list[str]:
@@ -61,12 +67,19 @@ class Server(DatabaseServer):
             found.setdefault(table, []).append(column)
         return found
 
-    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+    def execute(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements on a connection of their own; return the rows of the last one."""
         import pymysql  # here, so that tests of other databases run without it
 
         with (
-            pymysql.connect(host=self.host, port=self.port, user=self.user, autocommit=True) as connection,
+            pymysql.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                database=database,
+                autocommit=True,
+                ssl_disabled=True,
+            ) as connection,
             connection.cursor() as cursor,
         ):
             for statement in statements:
@@ -74,9 +87,6 @@ class Server(DatabaseServer):
             return list(cursor.fetchall())
 
     def _make(self) -> None:
-        self._data.mkdir()
-        if self._owner:
-            os.chown(self._data, self._owner["user"], self._owner["group"])
         install = [
             find(MARIADB_INSTALL), "--no-defaults", f"--datadir={self._data}", "--skip-test-db",
             "--auth-root-authentication-method=normal",
@@ -88,6 +98,8 @@ class Server(DatabaseServer):
             find(MARIADBD), "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
             "--bind-address=127.0.0.1", f"--socket={self._folder}/socket", "--skip-grant-tables",
             "--skip-networking=0", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M",
+            # A server that starts deletes the temporary tables in its folder, of other servers too.
+            f"--tmpdir={self._folder}",
             # Copying a ring is a dozen CREATE TABLE, each of which waited for the disk.
             "--innodb-flush-method=nosync", "--sync-frm=0",
         ]  # fmt: skip
@@ -106,5 +118,5 @@ def mariadb():
     """One server for all tests of a worker."""
     import tests.mysqldb  # noqa: F401  (before Django's backend is loaded)
 
-    with Server() as server:
+    with Server(in_memory=True) as server:
         yield server

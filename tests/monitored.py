@@ -115,6 +115,7 @@ def monitored(folder, traffic_s=4):
             work(environment)
             send(site, traffic_s)
             work(environment)
+            manage(environment, "sqllogs", "findings", "--detect")
             yield site
     finally:
         server.stop()

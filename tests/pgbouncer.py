@@ -1,13 +1,14 @@
 """A pgbouncer in transaction mode, in front of the tests' PostgreSQL server.
 
-Feeds the fixture `pgbouncer`: all clients share one session of the server.
+Feeds the fixture `pgbouncer` and `tests.faults`: all clients share one session of the server.
 """
 
 import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from tests.database_server import unprivileged
 from tests.ports import free_port
+from tests.postgresql import Cluster
 from tests.programs import PGBOUNCER, find
 
 START_TIMEOUT_S = 10.0
@@ -37,6 +39,13 @@ ignore_startup_parameters = extra_float_digits
 @pytest.fixture
 def pgbouncer(postgresql):
     """The address of a pgbouncer, to be merged into an entry of DATABASES."""
+    with pooling(postgresql) as port:
+        yield {"PORT": port, "DISABLE_SERVER_SIDE_CURSORS": True}
+
+
+@contextmanager
+def pooling(postgresql: Cluster) -> Iterator[int]:
+    """Run a pgbouncer in front of a server during a `with` block; return its port."""
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="sqllogs-pgbouncer-"))
     folder.chmod(0o755)
@@ -49,7 +58,7 @@ def pgbouncer(postgresql):
         )
     try:
         _wait(postgresql.dsn().replace(f"port={postgresql.port}", f"port={port}"), process, folder / "log")
-        yield {"PORT": port, "DISABLE_SERVER_SIDE_CURSORS": True}
+        yield port
     finally:
         process.terminate()
         process.wait()

@@ -1,11 +1,9 @@
-"""Ports for the servers that tests start."""
+"""Ports for the servers that tests start; without pytest, which switches capture off in a process."""
 
 import os
 import random
 import socket
 from contextlib import suppress
-
-import pytest
 
 FIRST, LAST = 20_000, 32_767
 """Below the ports of clients: one of those may be taken by the time a server binds to it."""
@@ -27,8 +25,3 @@ def free_port():
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-@pytest.fixture(name="free_port")
-def _free_port():
-    return free_port

@@ -3,7 +3,6 @@
 Feeds the fixtures `postgresql` and `fragile_postgresql`, and the benchmarks.
 """
 
-import os
 import signal
 import subprocess
 from contextlib import suppress
@@ -14,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.database_server import DatabaseServer
+from tests.database_server import DatabaseServer, send_signals
 from tests.programs import INITDB, find
 
 INITDB_OPTIONS = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
@@ -38,10 +37,9 @@ class Cluster(DatabaseServer):
     stop_signal = signal.SIGINT
     start_timeout_s = 30.0
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, in_memory: bool = False) -> None:
+        super().__init__(in_memory=in_memory)
         self._binaries = find(INITDB).resolve().parent
-        self._paused: list[int] = []
 
     def dsn(self, database: str = "postgres") -> str:
         return f"host={self.host} port={self.port} user={self.user} dbname={database} connect_timeout=5"
@@ -62,38 +60,22 @@ class Cluster(DatabaseServer):
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def stop(self) -> None:
-        self.resume()
-        super().stop()
-
-    def kill(self) -> None:
-        """End all of the server's processes at once, as a power cut does."""
-        self.pause()
-        processes, self._paused = self._paused, []
-        _send(processes, signal.SIGKILL)
-        self._end(signal.SIGKILL)
-
     def pause(self) -> None:
-        """Freeze all of the server's processes: connections are accepted and nothing answers."""
-        assert self._process
+        """Freeze the first process and those of the connections."""
         # Each process is the leader of a session, so no signal to a group reaches them.
         # The first one is stopped before the others are listed: it starts new ones.
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
-            self._process.send_signal(signal.SIGSTOP)
+            super().pause()
             rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
             others = [pid for (pid,) in rows]
-        self._paused = [self._process.pid, *others]
-        _send(others, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        processes, self._paused = self._paused, []
-        _send(processes, signal.SIGCONT)
+        self._paused += others
+        send_signals(others, signal.SIGSTOP)
 
     def _make(self) -> None:
         command = [self._binaries / "initdb", f"--pgdata={self._data}", *INITDB_OPTIONS]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._owner)
         with (self._data / "postgresql.conf").open("a") as file:
-            file.write(CONFIGURATION)
+            file.write(CONFIGURATION + ("max_wal_size = 128MB\n" if self._data.is_symlink() else ""))
 
     def _command(self) -> list[str | Path]:
         return [self._binaries / "postgres", "-D", self._data, "-p", str(self.port)]
@@ -105,16 +87,10 @@ class Cluster(DatabaseServer):
         return False
 
 
-def _send(processes: list[int], signum: int) -> None:
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.kill(process, signum)
-
-
 @pytest.fixture(scope="session")
 def postgresql():
     """One server for all tests; a test that stops, kills or pauses it asks for `fragile_postgresql`."""
-    with Cluster() as cluster:
+    with Cluster(in_memory=True) as cluster:
         yield cluster
 
 

@@ -31,9 +31,11 @@ LOGIN = {"DJANGO_SUPERUSER_USERNAME": "admin", "DJANGO_SUPERUSER_PASSWORD": "a-p
 STABLE = "#djDebugRoot { display: none !important } * { animation: none !important }"
 """django-debug-toolbar is of the demo site, not of the log."""
 PAGES = {
+    "findings": "/sql-logs/findings/",
     "requests": "/sql-logs/requests/?kind=request&ordering=-queries",
     "request": "/sql-logs/traces/{trace_id}/",
     "statements": "/sql-logs/stats/",
+    "statements-compared": "/sql-logs/stats/?compare=previous&from=now-30s",
     "call-sites": "/sql-logs/stats/?group_by=call_site",
     "statement": "/sql-logs/fingerprints/{fingerprint}/",
     "n-plus-one": "/sql-logs/repeats/",
@@ -41,8 +43,10 @@ PAGES = {
     "query": "/sql-logs/{id}/",
     "health": "/sql-logs/health/",
     "events": "/sql-logs/events/",
+    "reviews": "/sql-logs/reviews/",
     "series": "/sql-logs/series/",
     "settings": "/sql-logs/settings/",
+    "saved-views": "/sql-logs/views/",
     "api": "/sql-logs/schema/",
     "invalid-filter": "/sql-logs/requests/?min_elapsed_ms=x",
     "not-found": "/sql-logs/nothing/",
@@ -56,7 +60,7 @@ PAGES = {
 }
 """Name and address; the ids are those of the N+1 of the demo site."""
 PUBLISHED = (
-    "requests-light", "requests-dark", "request-light", "request-dark",
+    "requests-light", "requests-dark", "request-light", "request-dark", "statements-compared-light",
     "admin-slow-queries-light", "admin-findings-light",
 )  # fmt: skip
 """What README.md and docs show, from the wide pictures."""

@@ -25,6 +25,16 @@ def test_console_is_returned(chromium, url):
     assert "said by a script" in line
 
 
+def test_console_has_what_a_policy_refuses_and_what_raises(chromium, tmp_path):
+    policy = "<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\">"
+    (tmp_path / "refused.html").write_text(f"{policy}<script>1</script>")
+    (tmp_path / "raises.html").write_text("<script>throw new Error('from a script')</script>")
+    (refused,) = chromium.visit((tmp_path / "refused.html").as_uri()).console
+    (raised,) = chromium.visit((tmp_path / "raises.html").as_uri()).console
+    assert "Content Security Policy" in refused
+    assert "from a script" in raised
+
+
 def test_screenshot_has_the_size_that_was_asked_for(chromium, url, tmp_path):
     picture = chromium.screenshot(url, tmp_path / "page.png", width=640, height=480).read_bytes()
     assert struct.unpack(">II", picture[16:24]) == (640, 480)

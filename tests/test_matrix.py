@@ -66,3 +66,19 @@ def test_what_make_test_runs_is_not_repeated(monkeypatch, capsys):
     monkeypatch.setattr(matrix, "CORNERS", [Corner(THIS, matrix.OWN)])
     assert matrix.main() == 0
     assert f"not repeated: Python {THIS} + {matrix.OWN}" in capsys.readouterr().out
+
+
+def test_environments_are_made_ahead_and_what_fails_is_left_to_the_tests(pyenv, monkeypatch):
+    python = made(pyenv / f"bin/python{THIS}", f'exec "{sys.executable}" "$@"')
+    corners = [Corner(THIS, "Django==9.8"), Corner("3.99", "Django==9.9"), Corner(THIS, "Django==9.9")]
+    asked = []
+
+    def fail(*corner_and_interpreter):
+        asked.append(corner_and_interpreter)
+        raise SystemExit("no such Django")
+
+    monkeypatch.setattr(matrix, "CORNERS", [*corners, Corner(THIS, matrix.OWN)])
+    monkeypatch.setattr(matrix, "environment", fail)
+    monkeypatch.setattr(sys, "argv", ["matrix", "--environments"])
+    assert matrix.main() == 0
+    assert asked == [(corners[0], python), (corners[2], python)]

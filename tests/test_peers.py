@@ -1,11 +1,14 @@
-"""What `make peers` calls a difference, and that each intended one is documented."""
+"""What `make peers` calls a difference; the intended ones and the loops of `make advice` are documented."""
 
+import ast
+import re
 from pathlib import Path
 
 from tests.peers.__main__ import differences, report
 from tests.peers.intended import INTENDED
 from tests.peers.suites import Run
 
+ADVICE = Path(__file__).parent / "peers" / "advice"
 DOCS = Path(__file__).parent.parent / "docs"
 DOCUMENTED = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
 
@@ -29,3 +32,15 @@ def test_difference_is_bad_unless_it_is_intended(capsys):
 
 def test_every_intended_difference_is_documented():
     assert [test for test in INTENDED if f"`{test.rpartition('.')[2]}`" not in DOCUMENTED] == []
+
+
+def test_every_loop_of_a_package_is_documented():
+    """They are not run here, because they need their packages."""
+    trees = [ast.parse(path.read_text()) for path in ADVICE.glob("*.py")]
+    decorators = [one for tree in trees for node in tree.body for one in getattr(node, "decorator_list", [])]
+    loops = [[ast.literal_eval(word) for word in one.args[:2]] for one in decorators if one.func.id == "loop"]
+    table = (DOCS / "explanation" / "advice.md").read_text()
+    rows = set(re.findall(r"(?m)^\| (\S+) \S+ \| `([^`]+)`", table))
+    missing = [place for package, place in loops if (package, place) not in rows]
+    assert len(loops) == 81
+    assert missing == []

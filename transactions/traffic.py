@@ -30,6 +30,7 @@ MIX = (
     (3, "POST", "/transactions/saving/"),
     (3, "GET", "/transactions/failing/"),
     (2, "GET", "/transactions/slow/"),
+    (1, "GET", "/transactions/waiting/"),
     (1, "GET", "/transactions/crashing/"),
     (1, "GET", "/"),
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from transactions.patterns import shows
 
 ROWS = 25
 """Bookings of a view with a loop."""
+WAIT_S = 1.2
+"""A second is an idle transaction."""
 SLOW_STEPS = 2_000_000
 """About half a second on SQLite and PostgreSQL, independent of the tables."""
 BULK = "written by the bulk view"
@@ -85,6 +88,19 @@ def report(request: HttpRequest) -> Any:
         .order_by("name", "currency")
     )
     return [{**row, "mean": round(row["mean"], 2)} for row in sums]
+
+
+@shows()
+def waiting(request: HttpRequest) -> Any:
+    """Idle transaction: a lock is held while something else is awaited.
+
+    A transaction locks an account and then sends nothing for more than a second, as if it called
+    another service. Whoever wants to write has to wait until it ends.
+    """
+    with transaction.atomic():
+        account = Account.objects.select_for_update().order_by("pk").first()
+        time.sleep(WAIT_S)
+    return str(account)
 
 
 @shows(method="POST")

@@ -1,4 +1,6 @@
-"""Read records and review slow queries in the Django admin; `register` adds both to any admin site.
+"""Read records, review slow queries and manage tokens in the Django admin.
+
+`register` adds them to any admin site.
 
 `admin.autodiscover` imports this module in every process with an admin, management commands included. So
 it imports no reader: an admin class of ours is imported by the first request to one of its views. Runs in
@@ -6,7 +8,7 @@ the reader's thread.
 """
 
 from collections.abc import Callable
-from functools import cached_property, partial, wraps
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -21,7 +23,7 @@ from django.utils.translation import gettext as _
 from sqllogs import guard
 from sqllogs.context import muted
 from sqllogs.errors import StoreUnavailableError
-from sqllogs.models import VIEW, VIEW_TEXT, Finding, SQLLog, Statement
+from sqllogs.models import VIEW, VIEW_TEXT, Finding, SQLLog, Statement, Token
 
 View = Callable[..., HttpResponse]
 
@@ -38,19 +40,9 @@ def may_read_text(request: HttpRequest) -> bool:
     return request.user.has_perm(VIEW_TEXT)
 
 
-def answer_503_when_unavailable(view: View) -> View:
-    """Decorate a view: if the store cannot be read, answer with the admin's page for that and status 503."""
-
-    @wraps(view)
-    def guarded(*args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            return view(*args, **kwargs)
-        except (DatabaseAPIError, ConnectionDoesNotExist) as exc:
-            guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
-            title = _("The SQL log cannot be read")
-            return SimpleTemplateResponse("admin/invalid_setup.html", {"title": title}, status=503)
-
-    return guarded
+def may_manage_tokens(request: HttpRequest) -> bool:
+    """Return whether a user may create and revoke tokens: each reads everything, and outlives its maker."""
+    return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run time
@@ -60,6 +52,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
 
     class Media:
         css = {"all": ("sqllogs/admin.css",)}
+        js = ("sqllogs/admin.js",)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm(VIEW)  # the only one: the other models have no permissions
@@ -104,7 +97,13 @@ class DeferredAdmin(ReadOnlyAdmin):
         return muted()(view)  # type: ignore[no-any-return]
 
     def _answer(self, name: str, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        answer: HttpResponse = getattr(self.loaded, f"{name}_view")(request, *args, **kwargs)
+        """Call a view; if the store cannot be read, return the admin's page for that, with status 503."""
+        try:
+            answer: HttpResponse = getattr(self.loaded, f"{name}_view")(request, *args, **kwargs)
+        except (DatabaseAPIError, ConnectionDoesNotExist) as exc:
+            guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
+            title = _("The SQL log cannot be read")
+            return SimpleTemplateResponse("admin/invalid_setup.html", {"title": title}, status=503)
         return answer
 
 
@@ -128,6 +127,22 @@ class DeferredFindingAdmin(DeferredAdmin):
     }
 
 
+class DeferredTokenAdmin(DeferredAdmin):
+    path = "sqllogs.admin.findings.TokenAdmin"
+    views = {
+        "changelist": r"^$",
+        "add": r"^add/$",
+        "history": r"^(?P<object_id>[0-9]{1,18})/history/$",
+        "change": r"^(?P<object_id>[0-9]{1,18})/change/$",
+    }
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_manage_tokens(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return may_manage_tokens(request)
+
+
 FINGERPRINT = "(?P<fingerprint>[0-9a-f]{16})"
 
 
@@ -137,7 +152,8 @@ class DeferredStatementAdmin(DeferredAdmin):
         "changelist": r"^$",
         "change": rf"^{FINGERPRINT}/change/$",
         "review": rf"^{FINGERPRINT}/review/$",
-        # Plans are not in the API: its tokens and its readers on the loopback have no permissions to check.
+        # Making a plan is not in the API: its tokens and its readers on the loopback have no permissions to
+        # check, and it asks the application's database.
         "explain": rf"^{FINGERPRINT}/explain/$",
     }
 
@@ -154,6 +170,7 @@ def register(
         (Finding, DeferredFindingAdmin),
         (SQLLog, DeferredSQLLogAdmin),
         (Statement, DeferredStatementAdmin),
+        (Token, DeferredTokenAdmin),
     )
     for model, deferred in admins:
         if site.is_registered(model):

@@ -1,27 +1,45 @@
-"""Findings in the admin: the list with filters and decisions, and each finding with its evidence.
+"""Findings and tokens in the admin: their lists with what can be done about each, and their pages.
 
-Fed by `sqllogs.findings`; decisions require the permission for reviews. Runs in the reader's thread.
+Findings are fed by `sqllogs.findings`, and decisions require the permission for reviews; tokens are those of
+`sqllogs.api.tokens`, for superusers. Runs in the reader's thread.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from django.forms import CharField
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.cache import patch_cache_control
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_variables
 
-from sqllogs.admin import ReadOnlyAdmin, answer_503_when_unavailable, may_read_text, page_url
-from sqllogs.findings.causes import decide
-from sqllogs.models import LIVE, Finding, Statement
-from sqllogs.read.findings import summary
+from sqllogs.admin import ReadOnlyAdmin, may_manage_tokens, may_read_text, page_url
+from sqllogs.api import tokens
+from sqllogs.findings.causes import assign, decide
+from sqllogs.models import LIVE, Finding, Statement, Token
+from sqllogs.read.findings import advice, evidence_in_words, summary
 from sqllogs.sql.format import break_lines, highlight_keywords
+from sqllogs.templatetags.sqllogs import bdi
 
 IGNORED_DAYS = 30
+DIGEST_DIGITS_SHOWN = 8
 REVIEW = "sqllogs.review_sqllog"
+OPTIONAL = ("call_site", "route", "assignee", "note", "ignored_until", "ignored_by", "fixed_in")
+"""Fields of a finding that most have not."""
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -45,39 +63,71 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(state__in=[value] if value in Finding.State.values else LIVE)
 
 
+class ReadChangeList(ChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        # What a template reads is neither muted nor answered with 503.
+        self.result_list = list(self.result_list)
+
+
+class DecisionForm(ActionForm):
+    """The action, and a reason beside it."""
+
+    note = CharField(label=_("Reason"), required=False, max_length=500)
+
+
+def _text_field(name: str) -> Callable[[Finding], str]:
+    """Return what shows a text of the application's: its direction does not change what stands beside it."""
+    field: Any = Finding._meta.get_field(name)
+
+    @admin.display(description=field.verbose_name, ordering=name)
+    def show(finding: Finding) -> str:
+        value = getattr(finding, name)
+        return bdi(value) if value else "-"
+
+    show.__name__ = name  # by which the admin finds the help text
+    return show
+
+
+_assignee = _text_field("assignee")
+
+
 class FindingAdmin(ReadOnlyAdmin):
-    list_display = ("what", "state_shown", "where", "seen", "last_seen_at", "since", "assignee")
+    action_form = DecisionForm
+    list_display = ("what", "state_shown", "where", "seen", "last_seen_at", "since", _assignee)
     list_display_links = ("what",)
     list_filter = (StateFilter, "kind")
     ordering = ("-last_seen", "-pk")
-    actions = ("acknowledge", "ignore", "reopen")
+    actions = ("acknowledge", "ignore", "reopen", "assign_to_me")
     list_max_show_all = 0
     show_full_result_count = False
-    fields = (
-        "what", "state_shown", "statement", "call_site", "route", "figures", "occurrences", "first_seen_at",
-        "last_seen_at", "since", "assignee", "note", "ignored_until", "fixed_in",
+    fields: ClassVar[Any] = (
+        "what", "state_shown", "statement", _text_field("call_site"), _text_field("route"), "to_try",
+        "figures", "occurrences", "first_seen_at", "last_seen_at", "since", _assignee, _text_field("note"),
+        "ignored_until", _text_field("ignored_by"), _text_field("fixed_in"),
     )  # fmt: skip
-    readonly_fields = fields
-
-    @answer_503_when_unavailable
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, extra_context)
-
-    @answer_503_when_unavailable
-    def change_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        return super().change_view(*args, **kwargs)
-
-    @answer_503_when_unavailable
-    def history_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        return super().history_view(*args, **kwargs)
+    readonly_fields: ClassVar[Any] = fields
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Finding | None:
         finding: Any = super().get_object(request, object_id, from_field)
         if finding is not None:  # kept here: one object of this class serves all requests
-            finding.with_text = may_read_text(request)
+            finding.text = None
+            if may_read_text(request):
+                finding.text = Statement.objects.filter(fingerprint=finding.fingerprint or "").first()
         return finding  # type: ignore[no-any-return]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what is empty."""
+        return [
+            field
+            for field in self.fields
+            if (name := getattr(field, "__name__", field)) not in OPTIONAL or getattr(obj, name)
+        ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ReadChangeList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in {"state", "kind__exact"}
@@ -97,19 +147,31 @@ class FindingAdmin(ReadOnlyAdmin):
     def reopen(self, request: HttpRequest, queryset: "QuerySet[Finding]") -> None:
         self._decide(request, queryset, Finding.State.REOPENED)
 
+    @admin.action(description=_("Assign to me"), permissions=["review"])
+    def assign_to_me(self, request: HttpRequest, queryset: "QuerySet[Finding]") -> None:
+        for finding in queryset:
+            assign(finding, request.user.get_username())
+        self._report(request, len(queryset))
+
     def _decide(self, request: HttpRequest, queryset: "QuerySet[Finding]", state: str) -> None:
         until = datetime.now(UTC) + timedelta(days=IGNORED_DAYS)
-        by = request.user.get_username()
-        count = 0
+        by, note = request.user.get_username(), request.POST.get("note", "").strip()
+        if state == Finding.State.IGNORED and not note:
+            self.message_user(request, _("Say why, in the field beside the action."), messages.ERROR)
+            return
         for finding in queryset:
-            decide(finding, state, by=by, until=until)
-            count += 1
+            decide(finding, state, by=by, until=until, note=note)
+        self._report(request, len(queryset))
+
+    def _report(self, request: HttpRequest, count: int) -> None:
         done = ngettext("%(count)s finding changed.", "%(count)s findings changed.", count)
         self.message_user(request, done % {"count": count}, messages.SUCCESS)
 
     @admin.display(description=_("Finding"), ordering="kind")
     def what(self, finding: Finding) -> SafeString:
-        return format_html("<b>{}</b><br><small>{}</small>", finding.get_kind_display(), summary(finding))
+        return format_html(
+            "<b>{}</b><br><small><bdi>{}</bdi></small>", finding.get_kind_display(), summary(finding)
+        )
 
     @admin.display(description=_("State"), ordering="state")
     def state_shown(self, finding: Finding) -> str:
@@ -118,7 +180,9 @@ class FindingAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Origin"))
     def where(self, finding: Finding) -> SafeString:
         return format_html(
-            "{}<br><small>{}</small>", finding.route or finding.fingerprint or "-", finding.call_site or ""
+            "<bdi>{}</bdi><br><small><bdi>{}</bdi></small>",
+            finding.route or finding.fingerprint or "-",
+            finding.call_site or "",
         )
 
     @admin.display(description=_("Seen"), ordering="occurrences")
@@ -129,19 +193,22 @@ class FindingAdmin(ReadOnlyAdmin):
     def last_seen_at(self, finding: Finding) -> str:
         return f"{finding.last_seen:%Y-%m-%d %H:%M}"
 
-    @admin.display(description=_("First seen, UTC"), ordering="first_seen")
+    @admin.display(description=_("Found, UTC"), ordering="first_seen")
     def first_seen_at(self, finding: Finding) -> str:
         return f"{finding.first_seen:%Y-%m-%d %H:%M}"
 
     @admin.display(description=_("Since"))
     def since(self, finding: Finding) -> str:
-        return finding.event or finding.release or f"{finding.started_at:%Y-%m-%d %H:%M}"
+        return bdi(finding.event or finding.release or f"{finding.started_at:%Y-%m-%d %H:%M}")
+
+    @admin.display(description=_("What to try first"))
+    def to_try(self, finding: Any) -> SafeString:
+        return bdi(advice(finding, with_text=finding.text is not None))
 
     @admin.display(description=_("Evidence"))
     def figures(self, finding: Finding) -> SafeString:
         trace_id, url = finding.evidence.get("trace_id"), page_url("list")
-        rows = ((name, value) for name, value in finding.evidence.items() if name != "trace_id")
-        lines = format_html_join("", "{}: {}<br>", rows)
+        lines = format_html_join("", "{}: <bdi>{}</bdi><br>", evidence_in_words(finding))
         if not (trace_id and url):
             return lines
         return format_html(
@@ -150,7 +217,101 @@ class FindingAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Statement"))
     def statement(self, finding: Any) -> str:
-        text = Statement.objects.filter(fingerprint=finding.fingerprint or "").first()
-        if text is None or not finding.with_text:
+        if finding.text is None:
             return finding.fingerprint or "-"
-        return format_html('<pre class="sql">{}</pre>', highlight_keywords(break_lines(text.sql)))
+        return format_html('<pre class="sql">{}</pre>', highlight_keywords(break_lines(finding.text.sql)))
+
+
+class TokenForm(forms.Form):
+    """The name of a new token; its value is always a random one here."""
+
+    name = forms.CharField(
+        max_length=64, label=_("Name"), help_text=_("Name of the user or system, such as grafana.")
+    )
+    replace = forms.BooleanField(
+        required=False, label=_("Replace"), help_text=_("Revoke the other tokens of that name.")
+    )
+
+
+class TokenAdmin(ReadOnlyAdmin):
+    list_display = ("name", "state_shown", "created_on", "used_on", "revoked_on", "prefix")
+    ordering = ("name", "-created_at", "-pk")
+    actions = ("revoke",)
+    search_fields = ("name",)
+    show_full_result_count = False
+    fields = list_display
+    readonly_fields = fields
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_manage_tokens(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return may_manage_tokens(request)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ReadChangeList
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return False
+
+    @method_decorator((csrf_protect, sensitive_variables("secret")))
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Create a token and show its secret in this answer only: not in a message, the history or a log."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form, secret = TokenForm(request.POST or None), ""
+        if request.method == "POST" and form.is_valid():
+            name = form.cleaned_data["name"]
+            try:
+                secret = tokens.create(name, replace=form.cleaned_data["replace"])
+            except tokens.TokenError as exc:
+                form.add_error("name", str(exc))
+            else:
+                created = tokens.active().filter(name=name).latest("pk")
+                self.log_addition(request, created, gettext("Created."))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Token created") if secret else gettext("Add token"),
+            "opts": self.opts,
+            "form": form,
+            "secret": secret,
+            "media": self.media,
+            "list_url": reverse("admin:sqllogs_token_changelist", current_app=self.admin_site.name),
+        }
+        request.current_app = self.admin_site.name
+        answer = TemplateResponse(request, "admin/sqllogs/token/add.html", context)
+        patch_cache_control(answer, private=True, no_store=True)
+        return answer
+
+    @admin.action(description=_("Revoke"), permissions=["view"])
+    def revoke(self, request: HttpRequest, queryset: "QuerySet[Token]") -> None:
+        count = 0
+        for token in queryset.filter(revoked_at=None):
+            count += tokens.revoke(token.name, token.digest)
+            self.log_change(request, token, gettext("Revoked."))
+        done = ngettext("%(count)s token revoked.", "%(count)s tokens revoked.", count)
+        self.message_user(request, done % {"count": count}, messages.SUCCESS if count else messages.WARNING)
+
+    @admin.display(description=_("State"), ordering="revoked_at")
+    def state_shown(self, token: Token) -> str:
+        return gettext("active") if token.revoked_at is None else gettext("revoked")
+
+    @admin.display(description=_("Created, UTC"), ordering="created_at")
+    def created_on(self, token: Token) -> str:
+        return _minute(token.created_at)
+
+    @admin.display(description=_("Last used, UTC"), ordering="last_used_at")
+    def used_on(self, token: Token) -> str:
+        return _minute(token.last_used_at)
+
+    @admin.display(description=_("Revoked, UTC"), ordering="revoked_at")
+    def revoked_on(self, token: Token) -> str:
+        return _minute(token.revoked_at)
+
+    @admin.display(description=_("Digest begins with"))
+    def prefix(self, token: Token) -> SafeString:
+        return format_html("<code>{}</code>", token.digest[:DIGEST_DIGITS_SHOWN])
+
+
+def _minute(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M}" if time else "-"

@@ -15,14 +15,14 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Page, Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs import conf
-from sqllogs.admin import ReadOnlyAdmin, answer_503_when_unavailable, may_read_text, page_url
+from sqllogs.admin import ReadOnlyAdmin, may_read_text, page_url
 from sqllogs.models import SQLLog, Statement
 from sqllogs.read import parameters
 from sqllogs.read import records as read_records
@@ -32,7 +32,7 @@ from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, excerpt, highlight_keywords
-from sqllogs.templatetags.sqllogs import milliseconds, number
+from sqllogs.templatetags.sqllogs import bdi, milliseconds, number
 
 ORDERINGS = ("seq", "duration_ms", "rows")
 """Columns that the list can be ordered by."""
@@ -208,7 +208,7 @@ def _trace_link(log: SQLLog, text: str) -> str:
 
 FORMATS: dict[str, Callable[[Any], Any]] = {
     "time": _sent_at,
-    "tables": lambda log: ", ".join(log.tables),
+    "tables": lambda log: bdi(", ".join(log.tables)) if log.tables else "",
     "trace_id": lambda log: _trace_link(log, log.trace_id or ""),
 }
 """How the record's own page formats a field, if its type does not decide it."""
@@ -223,7 +223,9 @@ def _format_value(name: str, log: Any) -> Any:
         return _("yes") if value else _("no")
     if name.endswith("_ms"):
         return milliseconds(value)
-    return number(value) if name in {"rows", "sql_length"} and value is not None else str(value or "")
+    if name in {"rows", "sql_length"} and value is not None:
+        return number(value)
+    return bdi(value) if value else ""
 
 
 def _readonly_field(name: str) -> Callable[[Any], Any]:
@@ -267,7 +269,6 @@ class SQLLogAdmin(ReadOnlyAdmin):
     fieldsets = ((None, {"fields": ("whole_statement",)}), *_fieldsets())
     readonly_fields = ("whole_statement", *READONLY_FIELDS.values())  # type: ignore[arg-type]
 
-    @answer_503_when_unavailable
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -276,14 +277,6 @@ class SQLLogAdmin(ReadOnlyAdmin):
         if "cl" in context and context["cl"].paginator.is_capped:
             context["subtitle"] = gettext("the first %(count)s that match") % {"count": number(COUNT_MAX)}
         return response
-
-    @answer_503_when_unavailable
-    def change_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        return super().change_view(*args, **kwargs)
-
-    @answer_503_when_unavailable
-    def history_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        return super().history_view(*args, **kwargs)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordChangeList]:
         return RecordChangeList
@@ -334,7 +327,9 @@ class SQLLogAdmin(ReadOnlyAdmin):
         text = f"{log.operation or ''} {', '.join(log.tables)}" if log.sql is None else excerpt(log.sql)
         error = " ".join(filter(None, (log.error, log.sqlstate)))
         return format_html(
-            '<code class="sql">{}</code> <b class="error">{}</b>', highlight_keywords(text), error
+            '<code class="sql"><bdi>{}</bdi></code> <b class="error"><bdi>{}</bdi></b>',
+            highlight_keywords(text),
+            error,
         )
 
     @admin.display(description=_("Statement"))
@@ -346,8 +341,9 @@ class SQLLogAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Origin"))
     def where_from(self, log: SQLLog) -> SafeString:
         name = log.view or log.route or log.kind
-        details = " · ".join(filter(None, (log.call_site, log.alias)))
-        return format_html("{}<br><small>{}</small>", name, details)
+        details = ((detail,) for detail in (log.call_site, log.alias) if detail)
+        joined = format_html_join(" · ", "<bdi>{}</bdi>", details)
+        return format_html("<bdi>{}</bdi><br><small>{}</small>", name, joined)
 
     @admin.display(description=_("Trace"))
     def trace(self, log: SQLLog) -> str:

@@ -101,7 +101,7 @@ class DerivedListFilter(ReviewListFilter):
 
     def selected(self) -> str | None:
         value = self.value() or self.default
-        if value == ALL and self.default:
+        if value == ALL and type(self).default:
             return None
         # The admin answers it by a redirect to the list without filters.
         if value not in (None, *self.labels):
@@ -125,7 +125,18 @@ class ReviewStatusFilter(DerivedListFilter):
     title = _("review")
     parameter_name = "status"
     labels = {status.value: status.label for status in Review.Status}
-    default = Review.Status.OPEN.value
+    default: str | None = Review.Status.OPEN.value
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        super().__init__(request, *args)
+        if request.GET.get(WorseFilter.parameter_name):
+            self.default = None  # what got worse is not open, as it has been decided about
+
+
+class WorseFilter(DerivedListFilter):
+    title = _("change since the review")
+    parameter_name = "worse"
+    labels = {YES: _("Got worse"), NO: _("Not worse")}
 
 
 class DataFilter(DerivedListFilter):
@@ -162,12 +173,13 @@ class RouteFilter(ReviewListFilter):
     parameter_name = "route"
 
 
-SHARED = ("status", "data", "repeats", "error", "operation", "alias", "route")
+SHARED = ("status", "worse", "data", "repeats", "error", "operation", "alias", "route")
 """The parameters whose values have a share of the load."""
 
 FILTERS = (
     TimeRangeFilter,
     ReviewStatusFilter,
+    WorseFilter,
     DataFilter,
     RepeatedFilter,
     FailedFilter,

@@ -4,7 +4,7 @@ Reads by `sqllogs.read.reviews`, feeds `sqllogs.admin.statements`; runs in the r
 brings ordering, search, filters, pages and actions as people know them.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, cast
@@ -28,11 +28,12 @@ from sqllogs.models import Review, Statement
 from sqllogs.page import charts
 from sqllogs.page.charts import SPARKLINE_HEIGHT
 from sqllogs.read import parameters
+from sqllogs.read.comparison import WorseFigure
 from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
 from sqllogs.sql.format import excerpt, highlight_keywords
 from sqllogs.statistics.counting import OTHER_KEY
-from sqllogs.templatetags.sqllogs import clock, day, milliseconds, number, percent, share_bar
+from sqllogs.templatetags.sqllogs import clock, day, isolate, milliseconds, number, percent, share_bar
 
 DEFAULT_ORDERING = "-total_ms"
 LIST = "list"
@@ -141,8 +142,9 @@ class StatementChangeList(ChangeList):
 
     def _instances(self, shown: list[StatsGroup]) -> Any:
         sparklines = self.statements.sparklines(shown)
+        worse = self.statements.worse
         return [
-            _instance(row, charts.sparkline(sparklines.get(row.group, [])))
+            _instance(row, charts.sparkline(sparklines.get(row.group, [])), worse.get(row.fingerprint, ()))
             for row in self.statements.rows(shown)
         ]
 
@@ -171,10 +173,10 @@ class StatementOrder(StatementChangeList):
         self.result_list = []  # never rendered
 
 
-def _instance(row: ReviewedRow, sparkline: str) -> Statement:
+def _instance(row: ReviewedRow, sparkline: str, worse: Sequence[WorseFigure]) -> Statement:
     """Return a row as a model instance, as the admin's templates need it."""
     statement: Any = Statement(fingerprint=row.fingerprint, sql=row.sql or "", operation=row.operation or "")
-    statement.row, statement.sparkline = row, sparkline
+    statement.row, statement.sparkline, statement.worse = row, sparkline, worse
     return cast(Statement, statement)
 
 
@@ -194,7 +196,10 @@ def statement_title(operation: str, tables: str) -> str:
     """Name a statement without its text."""
     if not tables:
         return operation
-    return gettext("%(operation)s on %(tables)s") % {"operation": operation, "tables": tables}
+    return gettext("%(operation)s on %(tables)s") % {
+        "operation": isolate(operation),
+        "tables": isolate(tables),
+    }
 
 
 @admin.display(description=_("Load"), ordering="total_ms")
@@ -225,12 +230,13 @@ def statement(statement: Any) -> SafeString:
         times = ngettext("N+1: %(times)s time", "N+1: %(times)s times", row.repeats)
         repeated = format_html('<b class="tag slow">{}</b> ', times % {"times": number(row.repeats)})
     origins = ((origin,) for origin in (row.route, *row.call_sites[:1]) if origin)
-    return format_html("{} {}{}", _text(row), repeated, format_html_join(" ", "<small>{}</small>", origins))
+    places = format_html_join(" ", "<small><bdi>{}</bdi></small>", origins)
+    return format_html("{} {}{}", _text(row), repeated, places)
 
 
 def _text(row: ReviewedRow) -> SafeString:
     if row.sql is not None:
-        return format_html('<code class="sql">{}</code>', highlight_keywords(excerpt(row.sql)))
+        return format_html('<code class="sql"><bdi>{}</bdi></code>', highlight_keywords(excerpt(row.sql)))
     if row.fingerprint == OTHER_KEY.fingerprint:
         return format_html("{}", gettext("Other statements (beyond STATISTICS_KEYS_MAX)"))
     title = statement_title(row.operation or "", ", ".join(row.tables))
@@ -272,9 +278,44 @@ FIGURES = (
 @admin.display(description=_("Review"))
 def review(statement: Any) -> SafeString:
     row: ReviewedRow = statement.row
-    parts = (row.reviewed_by, day(row.reviewed_at)) if row.reviewed_by and row.reviewed_at else ()
+    parts = [isolate(row.reviewed_by), day(row.reviewed_at)] if row.reviewed_by and row.reviewed_at else []
+    if row.assignee:
+        parts.append(gettext("for %(user)s") % {"user": isolate(row.assignee)})
+    parts += [decision_end(row.until, row.until_release)] if row.until or row.until_release else []
     by = format_html_join("", " <small>{}</small>", ((part,) for part in parts))
-    return format_html('<span class="status {}">{}</span>{}', row.status, Review.Status(row.status).label, by)
+    worse: SafeString | str = ""
+    if row.got_worse:
+        worse = format_html(' <b class="tag slow">{}</b>', worse_text(statement.worse))
+    label = Review.Status(row.status).label
+    return format_html('<span class="status {}">{}</span>{}{}', row.status, label, by, worse)
+
+
+def decision_end(until: str | None, release: str) -> str:
+    """Say until when a decision holds."""
+    ends = [day(until)] if until else []
+    if release:
+        ends.append(gettext("the release after %(release)s") % {"release": isolate(release)})
+    return gettext("until %(end)s") % {"end": gettext(" or ").join(ends)}
+
+
+WORSE_LABELS = {
+    "mean_ms": _("mean"),
+    "p95_ms": _("p95"),
+    "rows_per_call": _("rows per call"),
+    "calls_per_s": _("calls"),
+    "total_ms_per_s": _("load"),
+}
+
+
+def worse_text(worse: Iterable[WorseFigure]) -> str:
+    """Say in one line which figures are worse since the review."""
+    parts = [
+        f"{WORSE_LABELS[one.figure]} +{one.change_percent:,.0f} %"
+        if one.change_percent is not None
+        else str(WORSE_LABELS[one.figure])
+        for one in worse
+    ]
+    return gettext("Got worse: %(figures)s") % {"figures": ", ".join(parts)}
 
 
 COLUMNS = (share_of_load, statement, *FIGURES, review)

@@ -5,6 +5,7 @@ Fed by `sqllogs.read.statement`, feeds statement.html; runs in the reader's thre
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.urls import reverse
@@ -15,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.admin import page_url
 from sqllogs.admin.statement_filters import DEFAULT_RANGE, RANGES
-from sqllogs.admin.statement_list import LIST, statement_title
+from sqllogs.admin.statement_list import LIST, WORSE_LABELS, decision_end, statement_title, worse_text
 from sqllogs.models import Review
 from sqllogs.page import charts
 from sqllogs.read import explain, parameters
@@ -84,7 +85,7 @@ def page_context(
             (label, range_query(value, list_query), value == begin) for value, label in RANGES.items()
         ],
         "range": range_query(begin, list_query),
-        "charts": charts.time_charts(detail.points),
+        "charts": charts.time_charts(detail.points, detail.events),
         "comparisons": _comparisons(detail),
         "origins": _origins(detail),
         "samples": [
@@ -94,11 +95,24 @@ def page_context(
         ],
         "suspects": [(row, page_url("trace", row.trace_id)) for row in detail.suspects],
         "status": Review.Status(review.status) if review else Review.Status.OPEN,
+        "ended": Review.Status(review.ended).label if review and review.ended else "",
+        "decision_end": _end(review) if review else "",
+        "worse": worse_text(detail.worse) if detail.worse else "",
+        "worse_rows": [(WORSE_LABELS[one.figure], one.before, one.since) for one in detail.worse],
+        "until_day": review.until.date().isoformat() if review and review.until else "",
+        "tomorrow": (datetime.now(UTC) + timedelta(days=1)).date().isoformat(),
+        "known_releases": [part.label for part in detail.releases if part.label],
         "reviewed_at": rfc3339(review.at) if review else "",
         "can_be_explained": operation in explain.READING,
         "aliases": [part.label for part in detail.origins["alias"]],
         "on_page": page_url("fingerprint", detail.fingerprint),
     }
+
+
+def _end(review: Review) -> str:
+    if not (review.until or review.until_release):
+        return ""
+    return decision_end(rfc3339(review.until) if review.until else None, review.until_release)
 
 
 def range_query(begin: str, list_query: str = "") -> str:

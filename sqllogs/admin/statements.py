@@ -5,6 +5,8 @@ reviews are written, by the page's form and by the actions of the list.
 """
 
 from copy import copy
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl
 
@@ -12,6 +14,7 @@ import orjson
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
@@ -19,7 +22,7 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from sqllogs.admin import ReadOnlyAdmin, answer_503_when_unavailable, may_read_text, statement_filters
+from sqllogs.admin import ReadOnlyAdmin, may_read_text, page_url, statement_filters
 from sqllogs.admin.statement_filters import DEFAULT_RANGE
 from sqllogs.admin.statement_list import (
     COLUMNS,
@@ -33,7 +36,8 @@ from sqllogs.admin.statement_page import page_context, range_query
 from sqllogs.api.responses import CSVRenderer, table_columns
 from sqllogs.errors import PlanError
 from sqllogs.models import Review, Statement
-from sqllogs.read import explain, reviews
+from sqllogs.read import explain, plans, reviews
+from sqllogs.read.decisions import BY_MAX_CHARACTERS, NO_TERMS, Terms
 from sqllogs.read.parameters import VALUE_MAX_CHARACTERS, InstantField
 from sqllogs.read.scope import head
 from sqllogs.read.statement import StatementDetail, is_known, read_statement_detail
@@ -43,13 +47,20 @@ AnyAdmin: TypeAlias = "admin.ModelAdmin[Any]"
 
 NOTE_MAX_CHARACTERS = 10_000
 LIST_MAX_CHARACTERS = 2_000
+DATE_INVALID = _("Must be a day such as 2026-01-31.")
 
 
 def decide(
-    model_admin: AnyAdmin, request: HttpRequest, fingerprints: list[str], status: str, note: str | None = None
+    model_admin: AnyAdmin,
+    request: HttpRequest,
+    fingerprints: list[str],
+    status: str,
+    note: str | None = None,
+    terms: Terms = NO_TERMS,
 ) -> None:
     """Store a decision of the user, and confirm it."""
-    count = reviews.decide(fingerprints, status, by=request.user.get_username(), note=note)
+    terms = replace(terms, by_key=str(request.user.pk))
+    count = reviews.decide(fingerprints, status, by=request.user.get_username(), note=note, terms=terms)
     text = ngettext("%(count)s statement: %(status)s.", "%(count)s statements: %(status)s.", count)
     label = Review.Status(status).label
     model_admin.message_user(request, text % {"count": number(count), "status": label})
@@ -92,8 +103,44 @@ def _file(content: bytes, media_type: str, ending: str) -> HttpResponse:
 class ReviewForm(forms.Form):
     """A decision about one statement."""
 
-    status = forms.ChoiceField(choices=Review.Status.choices)
-    note = forms.CharField(max_length=NOTE_MAX_CHARACTERS, required=False)
+    status = forms.ChoiceField(choices=Review.Status.choices, label=_("Status"))
+    note = forms.CharField(max_length=NOTE_MAX_CHARACTERS, required=False, label=_("Note"))
+    assignee = forms.CharField(max_length=BY_MAX_CHARACTERS, required=False, label=_("Assignee"))
+    until = forms.DateField(
+        required=False, label=_("Until"), input_formats=["%Y-%m-%d"], error_messages={"invalid": DATE_INVALID}
+    )
+    until_release = forms.CharField(max_length=100, required=False, label=_("Until after release"))
+
+    def clean_until(self) -> datetime | None:
+        """Return the begin of the day, UTC."""
+        day = self.cleaned_data["until"]
+        if day is None:
+            return None
+        until = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if until <= datetime.now(UTC):
+            raise ValidationError(_("Must be a later day than today."))
+        return until
+
+    def clean_assignee(self) -> tuple[str, str] | None:
+        """Return username and primary key of an active user of the project; None leaves the assignee."""
+        if "assignee" not in self.data:
+            return None
+        name: str = self.cleaned_data["assignee"]
+        return _user_named(name) if name else ("", "")
+
+    @property
+    def problems(self) -> str:
+        return " ".join(
+            f"{self.fields[name].label}: {' '.join(map(str, found))}" for name, found in self.errors.items()
+        )
+
+
+def _user_named(name: str) -> tuple[str, str]:
+    # Any user model, in whatever database: its name field is all that is known of it.
+    user: Any = get_user_model()._default_manager.filter(**{get_user_model().USERNAME_FIELD: name}).first()
+    if user is None or not user.is_active:
+        raise ValidationError(_("There is no active user %(name)s."), params={"name": repr(name)})
+    return user.get_username(), str(user.pk)
 
 
 class StatementAdmin(ReadOnlyAdmin):
@@ -109,9 +156,6 @@ class StatementAdmin(ReadOnlyAdmin):
     search_fields = ("sql",)  # only so that there is a search box: the changelist searches
     search_help_text = _("Words of a statement, or a table if you may not read SQL text, or a fingerprint.")
 
-    class Media:
-        js = ("sqllogs/admin.js",)
-
     def has_review_permission(self, request: HttpRequest) -> bool:
         """Return whether a user may run the actions that need `review`."""
         return request.user.has_perm(reviews.PERMISSION)
@@ -122,7 +166,6 @@ class StatementAdmin(ReadOnlyAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in {choice.parameter_name for choice in statement_filters.FILTERS}
 
-    @answer_503_when_unavailable
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -136,12 +179,12 @@ class StatementAdmin(ReadOnlyAdmin):
             context["hidden_action_form"] = context.pop("action_form")
         return response
 
-    @answer_503_when_unavailable
-    def change_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
+    def change_view(  # type: ignore[override]  # without a form there is no more to name
+        self, request: HttpRequest, fingerprint: str
+    ) -> HttpResponse:
         """Show the statement's page; it has no form of the model."""
         return self._page(request, self._detail(request, fingerprint))
 
-    @answer_503_when_unavailable
     def review_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
         """Store a review, and go on to the next statement of the list."""
         if request.method == "POST":
@@ -152,16 +195,16 @@ class StatementAdmin(ReadOnlyAdmin):
             if form.is_valid():
                 # Read before: the decision may take the statement out of the list.
                 following = self._next(request, fingerprint)
-                decide(self, request, [fingerprint], **form.cleaned_data)
+                status, note, assignee, until, release = form.cleaned_data.values()
+                terms = Terms(assignee=assignee, until=until, until_release=release)
+                decide(self, request, [fingerprint], status, note, terms)
                 if following is None:
                     return HttpResponseRedirect(self._list_url(request))
                 return self._redirect_to_page(request, following)
-            errors = " ".join(str(message) for found in form.errors.values() for message in found)
-            text = gettext("The review was not saved: %(errors)s") % {"errors": errors}
+            text = gettext("The review was not saved: %(errors)s") % {"errors": form.problems}
             self.message_user(request, text, messages.ERROR)
         return self._redirect_to_page(request, fingerprint)
 
-    @answer_503_when_unavailable
     def explain_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
         """Show the statement with its plan, or with the reason why it has no plan."""
         if request.method != "POST":
@@ -172,7 +215,12 @@ class StatementAdmin(ReadOnlyAdmin):
         ran_on = {part.label for part in detail.origins["alias"]}
         plan: dict[str, Any] = {}
         try:
-            plan["plan"] = explain.explain(fingerprint, alias=alias if alias in ran_on else "")
+            made = plans.advise(explain.explain(fingerprint, alias=alias if alias in ran_on else ""))
+            plan["plan"], stored = made, plans.keep(made, by=request.user.get_username())
+            if stored is not None:
+                before = plans.plan_before(stored, plans.kept_plans(fingerprint))
+                plan["changes"] = plans.changes(before, stored) if before else []
+                plan["plan_url"], plan["before"] = page_url("plan", stored.pk), before
         except PlanError as exc:
             plan["plan_error"] = str(exc)
         return self._page(request, detail, **plan)
@@ -207,6 +255,7 @@ class StatementAdmin(ReadOnlyAdmin):
         values = page_context(
             detail, _begin(request), _list_query(request), with_text=with_text, site_name=site_name
         )
+        kept = plans.kept_plans(detail.fingerprint) if with_text else []
         context = {
             **self.admin_site.each_context(request),
             **values,
@@ -219,6 +268,8 @@ class StatementAdmin(ReadOnlyAdmin):
             "may_review": self.has_review_permission(request),
             "may_explain": _may_explain(request),
             "note_max": NOTE_MAX_CHARACTERS,
+            "kept_plans": [(page_url("plan", one.pk), plans.plan_link(one)) for one in kept],
+            "own_name": request.user.get_username(),
             "timeout_s": explain.TIMEOUT_S,
         }
         request.current_app = site_name

@@ -41,6 +41,8 @@ from sqllogs.models import VIEW, VIEW_TEXT, SQLLog
 from sqllogs.read.scope import Scope, Source
 from sqllogs.record import error_code
 
+OWNER_MAX_CHARACTERS = 150
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
@@ -51,6 +53,8 @@ class Reader:
     """All fields except the SQL text."""
     may_read_text: bool
     """The SQL text too."""
+    owner: str = ""
+    """Who keeps saved views: the user's primary key; empty for tokens and for anonymous readers."""
 
 
 class ReaderRequest(Request):
@@ -109,7 +113,10 @@ class SessionAuthentication(ReaderAuthentication):
         is_staff = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
         may_read = bool(is_staff) and user.has_perm(VIEW)
         may_read_text = may_read and user.has_perm(VIEW_TEXT)
-        return Reader(name=f"user {user.pk}", may_read=may_read, may_read_text=may_read_text)
+        # A key of any type is a text here; one that is too long for the column, its hash.
+        key = str(user.pk)
+        owner = key if len(key) <= OWNER_MAX_CHARACTERS else blake2b(key.encode(), digest_size=32).hexdigest()
+        return Reader(name=f"user {user.pk}", may_read=may_read, may_read_text=may_read_text, owner=owner)
 
 
 class LoopbackAuthentication(ReaderAuthentication):

@@ -5,7 +5,7 @@ while a view answers are never recorded. A new endpoint is a view plus a functio
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,10 +15,12 @@ from typing import Any, cast
 
 from django.http import HttpRequest, QueryDict
 from django.http.response import HttpResponseBase, HttpResponseRedirect
+from django.middleware.csrf import get_token
 from django.utils.http import parse_etags
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import NotAcceptable, NotAuthenticated
+from rest_framework.authentication import CSRFCheck
+from rest_framework.exceptions import NotAcceptable, NotAuthenticated, PermissionDenied
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -52,12 +54,17 @@ from sqllogs.api.responses import (
 )
 from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
-from sqllogs.models import LIVE, VIEW_TEXT, Finding
+from sqllogs.models import LIVE, VIEW_TEXT, Finding, SavedView
 from sqllogs.page import frame
+from sqllogs.page.charts import WithSeries, range_of
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.links import login_url
-from sqllogs.read.parameters import SQLLogFilter, given
+from sqllogs.read import records, ring, series, statistics
+from sqllogs.read.parameters import SQLLogFilter, given, refuse_unknown
+from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.ring import RingSnapshot, has_records_between
+from sqllogs.read.scope import Scope, Source
+from sqllogs.read.stats import StatsAnswer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -148,6 +155,16 @@ def length_tick(query: QueryDict, begin: datetime, end: datetime, now: datetime)
     return int(end.timestamp() // tick_s)
 
 
+SAVED_VIEWS_MAX = 50
+"""Of a user."""
+
+
+def _no_response(request: HttpRequest) -> HttpResponseBase:
+    raise NotImplementedError
+
+
+_csrf = CSRFCheck(_no_response)
+
 FORMAT = "format"
 TABLE_RENDERERS = (ORJSONRenderer, CSVRenderer, NDJSONRenderer)
 TABLE_AND_PAGE_RENDERERS = (ORJSONRenderer, PageRenderer, CSVRenderer, NDJSONRenderer)
@@ -168,11 +185,17 @@ class SQLLogsView(APIView):
     http_method_names = ["get", "head", "options"]
     page: HTMLPage
     """Template and context of the page; required if PageRenderer is among the renderers."""
+    filters: Collection[str] = ()
+    """Names of the filters that the view takes."""
     other_parameters: tuple[str, ...] = ()
     """Parameters of the view besides the filters and `format`."""
     request: Request
     live_findings: int | None = None
     """Number in the tab of the page."""
+    saved_views: Sequence[SavedView] | None = None
+    """Of the user; None for clients that can save none."""
+    csrf_token = ""
+    """Of the form with which a user saves a view."""
     key = ""
     """What the answer depends on, if it may be kept for the same request."""
 
@@ -194,6 +217,8 @@ class SQLLogsView(APIView):
             if isinstance(response, Response):
                 response.render()
                 self._finish(response)
+            if self.csrf_token:
+                _csrf.process_response(request, response)
         read_ms, render_ms = (read_ns - begun_ns) / 1e6, (perf_counter_ns() - read_ns) / 1e6
         response["Server-Timing"] = f"db;dur={read_ms:.1f}, render;dur={render_ms:.1f}"
         return response
@@ -205,6 +230,17 @@ class SQLLogsView(APIView):
             compress(response, self.request._request)
         if self.key and response.status_code == 200:
             access.recent.put(self.key, response)
+
+    def read_saved_views(self) -> None:
+        """Read the user's saved views, and make a token for the form that saves one."""
+        if not (owner := self.reader.owner):
+            return
+        request = self.request._request
+        mine = SavedView.objects.filter(owner=owner).order_by("page", "name")
+        self.saved_views = list(mine[:SAVED_VIEWS_MAX])
+        # The project may have Django's middleware, as decorators alone (the admin's), or not at all.
+        _csrf.process_request(request)
+        self.csrf_token = get_token(request)
 
     @property
     def is_by_token(self) -> bool:
@@ -218,6 +254,20 @@ class SQLLogsView(APIView):
             negotiator=self.get_content_negotiator(),
             parser_context=self.get_parser_context(request),
         )
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method in ("GET", "HEAD"):
+            self.refuse_unknown(request.query_params)
+
+    @property
+    def known_parameters(self) -> Collection[str]:
+        """Names of all parameters that the view takes."""
+        return {*self.filters, *self.other_parameters, FORMAT}
+
+    def refuse_unknown(self, query: QueryDict) -> None:
+        """Raise ParameterError for a parameter that the view does not take."""
+        refuse_unknown(query, self.known_parameters)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         try:
@@ -277,6 +327,18 @@ class SQLLogsView(APIView):
             return HttpResponseRedirect(url, headers=self.default_response_headers)
         return super().handle_exception(exc)
 
+    def refuse_forged(self) -> None:
+        """Raise PermissionDenied unless a user of a session sends a form of ours."""
+        if not self.reader.owner:
+            raise PermissionDenied(_("Only users who are logged in can save views."))
+        request = self.request._request
+        _csrf.process_request(request)
+        if reason := _csrf.process_view(request, _no_response, (), {}):
+            raise PermissionDenied(
+                _("The form is out of date. Go back, reload the page and try again. (%(reason)s)")
+                % {"reason": reason}
+            )
+
     def refuse_search(self, filterset: SQLLogFilter) -> None:
         """Raise ForbiddenParameterError if the reader may not read SQL text."""
         # Searching without the permission would reveal the text word by word.
@@ -308,6 +370,7 @@ class ReadingView(SQLLogsView):
             answer = self.read(request, **arguments)
             if self.is_for_browser:
                 self.live_findings = Finding.objects.filter(state__in=LIVE).count()
+                self.read_saved_views()
             return Response(with_fields(answer, self.fields) if self.fields else answer)
 
     def row_type(self, query: QueryDict) -> type | None:
@@ -317,3 +380,57 @@ class ReadingView(SQLLogsView):
     def count_long_read(self) -> None:
         """Count the rest of this read as a long one; raise TooManyReadersError."""
         self._limits.enter_context(access.long_read())
+
+
+class AggregateView(ReadingView):
+    """Base of the views that take the filters."""
+
+    renderer_classes: tuple[type[BaseRenderer], ...] = TABLE_RENDERERS
+    filters = SQLLogFilter.base_filters
+
+    def scope(self, request: Request) -> Scope:
+        """Parse the filters; raise ParameterError."""
+        filterset = SQLLogFilter.from_query(request.query_params, self.known_parameters)
+        self.refuse_search(filterset)
+        version = ring.version()  # before the data: a tag may be too old, never too new
+        with_text = self.reader.may_read_text
+        return Scope.from_filters(filterset, version=version, with_text=with_text, fields=self.fields)
+
+    def revalidate_scope(
+        self,
+        scope: Scope,
+        chosen: Source = "ring",
+        *,
+        step_s: int = 0,
+        others: tuple[datetime, ...] = (),
+        facts: tuple[object, ...] = (),
+    ) -> None:
+        """Raise NotModifiedError if the client already has this answer, with `others` among its ends."""
+        query, span = self.request.query_params, scope.span
+        moving_ends = (*moving_ends_of(query, scope.filters["from"], scope.filters["to"]), *others)
+        tick = length_tick(query, span.begin, span.end, scope.now)
+        facts = (scope.version, chosen, tick, *facts)
+        if chosen != "ring":
+            # Statistics change once a minute, and when the rollup replaces minutes by hours and days.
+            minutes = [time.replace(second=0, microsecond=0) for time in (*moving_ends, scope.now)]
+            self.revalidate(scope.ring, facts, statistics.complete_since(), minutes, moving_ends=())
+        elif step_s:
+            # Steps enter and leave a moving range.
+            ends = (span.begin.timestamp() // step_s, math.ceil(span.end.timestamp() / step_s))
+            self.revalidate(scope.ring, facts, ends, moving_ends=moving_ends)
+        else:
+            self.revalidate(scope.ring, facts, moving_ends=moving_ends)
+        # Only now: a 304 costs next to nothing and must not be refused.
+        if access.is_long(scope, chosen):
+            self.count_long_read()
+
+    def with_time_chart(self, scope: Scope, answer: StatsAnswer | RequestsAnswer) -> Any:
+        """Return the answer; a page also needs the series of its chart, which programs get from `series/`."""
+        if not self.is_for_browser:
+            return answer
+        found = series.read_sparkline(scope, answer) if answer.results else None
+        if found is None or len(found.results) < 2:
+            return WithSeries(answer, found)
+        return WithSeries(
+            answer, found, records.read_marks(*range_of(found.results), scope.filters["service"])
+        )

@@ -5,9 +5,8 @@ description in the OpenAPI document.
 """
 
 import json
-import math
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -18,93 +17,65 @@ from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.status import HTTP_503_SERVICE_UNAVAILABLE
 
-from sqllogs.api import access
 from sqllogs.api.base_view import (
-    FORMAT,
+    SAVED_VIEWS_MAX,
     TABLE_AND_PAGE_RENDERERS,
-    TABLE_RENDERERS,
+    AggregateView,
     ReadingView,
     SQLLogsView,
-    length_tick,
     moving_ends_of,
 )
 from sqllogs.api.responses import FIELDS, ORJSONRenderer
+from sqllogs.errors import ParameterError
+from sqllogs.models import SavedView
 from sqllogs.page.aggregates import findings_page, repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
-from sqllogs.page.details import detail_page, statement_page
+from sqllogs.page.details import detail_page, plan_page, statement_page
 from sqllogs.page.frame import HTMLPage, PageRenderer
+from sqllogs.page.links import SAVED_PAGES, saved_url
 from sqllogs.page.records import list_page
-from sqllogs.page.status import events_page, health_page, schema_page, series_page, settings_page
+from sqllogs.page.status import (
+    events_page,
+    health_page,
+    reviews_page,
+    schema_page,
+    series_page,
+    settings_page,
+    views_page,
+)
 from sqllogs.page.trace import WithUnits, trace_page
 from sqllogs.read import (
     comparison,
+    decisions,
     findings,
     n_plus_one,
     parameters,
+    plans,
     records,
     requests,
     ring,
     series,
     statement,
-    statistics,
     stats,
     traces,
 )
-from sqllogs.read.health import EVENT_PARAMETERS, EventRow, effective_settings, health, read_events
+from sqllogs.read.health import (
+    EVENT_PARAMETERS,
+    EventRow,
+    effective_settings,
+    health,
+    read_events,
+)
 from sqllogs.read.pagination import PAGE, PARAMETERS, CursorPage, OffsetPage, read_page
 from sqllogs.read.parameters import SQLLogFilter
-from sqllogs.read.requests import RequestsAnswer
-from sqllogs.read.scope import Scope, Source, choose_source
+from sqllogs.read.scope import choose_source
 from sqllogs.read.series import SeriesOptions
-from sqllogs.read.stats import StatsAnswer
 from sqllogs.record import RecordJSON
-
-
-class AggregateView(ReadingView):
-    """Base of the views that take the filters."""
-
-    renderer_classes: tuple[type[BaseRenderer], ...] = TABLE_RENDERERS
-
-    def scope(self, request: Request) -> Scope:
-        """Parse the filters; raise ParameterError."""
-        filterset = SQLLogFilter.from_query(request.query_params, {*self.other_parameters, FORMAT})
-        self.refuse_search(filterset)
-        version = ring.version()  # before the data: a tag may be too old, never too new
-        with_text = self.reader.may_read_text
-        return Scope.from_filters(filterset, version=version, with_text=with_text, fields=self.fields)
-
-    def revalidate_scope(
-        self, scope: Scope, chosen: Source = "ring", *, step_s: int = 0, others: tuple[datetime, ...] = ()
-    ) -> None:
-        """Raise NotModifiedError if the client already has this answer, with `others` among its ends."""
-        query, span = self.request.query_params, scope.span
-        moving_ends = (*moving_ends_of(query, scope.filters["from"], scope.filters["to"]), *others)
-        tick = length_tick(query, span.begin, span.end, scope.now)
-        facts: tuple[object, ...] = (scope.version, chosen, tick)
-        if chosen != "ring":
-            # Statistics change once a minute, and when the rollup replaces minutes by hours and days.
-            minutes = [time.replace(second=0, microsecond=0) for time in (*moving_ends, scope.now)]
-            self.revalidate(scope.ring, facts, statistics.complete_since(), minutes, moving_ends=())
-        elif step_s:
-            # Steps enter and leave a moving range.
-            ends = (span.begin.timestamp() // step_s, math.ceil(span.end.timestamp() / step_s))
-            self.revalidate(scope.ring, facts, ends, moving_ends=moving_ends)
-        else:
-            self.revalidate(scope.ring, facts, moving_ends=moving_ends)
-        # Only now: a 304 costs next to nothing and must not be refused.
-        if access.is_long(scope, chosen):
-            self.count_long_read()
-
-    def with_time_chart(self, scope: Scope, answer: StatsAnswer | RequestsAnswer) -> Any:
-        """Return the answer; a page also needs the series of its chart, which programs get from `series/`."""
-        if not self.is_for_browser:
-            return answer
-        return WithSeries(answer, series.read_sparkline(scope, answer) if answer.results else None)
+from sqllogs.sql.text import storable
 
 
 class StatsView(AggregateView):
@@ -130,7 +101,7 @@ class StatsView(AggregateView):
             ranges = comparison.read_ranges(query, scope, wanted, group_by, compare)
             self.revalidate_scope(scope, ranges.source, others=ranges.ends)
             answer = comparison.read_comparison(request._request, ranges, group_by, page)
-            return self.with_time_chart(scope, answer)
+            return self.with_time_chart(ranges.now, answer)
         page = OffsetPage.from_query(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
         chosen = choose_source(scope, wanted, group_by)
         self.revalidate_scope(scope, chosen)
@@ -142,22 +113,24 @@ class SeriesView(AggregateView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("table.html", series_page)
-    other_parameters = ("buckets", "group_by", "source", "step", "top", FIELDS)
+    other_parameters = ("buckets", "group_by", "source", "step", "top", *requests.PARAMETERS, FIELDS)
 
     def row_type(self, query: QueryDict) -> type:
         options = SeriesOptions.from_query(query)
-        if options.buckets:
-            return series.BucketPoint
-        return series.GroupPoint if options.group_by else series.SeriesPoint
+        if options.group_by:
+            return series.GroupBucketPoint if options.buckets else series.GroupPoint
+        return series.BucketPoint if options.buckets else series.SeriesPoint
 
     def read(self, request: Request) -> Any:
         query = request.query_params
         scope = self.scope(request)
         options = SeriesOptions.from_query(query)
-        chosen = choose_source(scope, parameters.read_source(query), options.group_by)
+        unit_filter = requests.UnitFilter.from_query(query)
+        wanted = parameters.read_source(query)
+        chosen = choose_source(scope, wanted, options.group_by, unit_filter.given)
         step_s = options.step_for(scope.span.begin, scope.span.end)
         self.revalidate_scope(scope, chosen, step_s=step_s)
-        return series.read_series(scope, options, chosen)
+        return series.read_series(unit_filter.scope(scope), options, chosen)
 
 
 class RequestsView(AggregateView):
@@ -175,7 +148,8 @@ class RequestsView(AggregateView):
         unit_filter = requests.UnitFilter.from_query(query)
         self.revalidate_scope(scope)
         answer = requests.read_requests(request._request, scope, page, unit_filter)
-        return self.with_time_chart(replace(scope, records=requests.of_units(scope.records)), answer)
+        charted = replace(scope, records=requests.of_units(scope.records))
+        return self.with_time_chart(unit_filter.scope(charted), answer)
 
 
 class RepeatsView(AggregateView):
@@ -225,7 +199,7 @@ class FingerprintView(AggregateView):
     def read(self, request: Request, fingerprint: str) -> Any:
         scope = self.scope(request)
         fingerprint = _parse_id(fingerprint, digits=16)
-        self.revalidate_scope(scope)
+        self.revalidate_scope(scope, facts=(*decisions.state(fingerprint), *plans.state(fingerprint)))
         answer = statement.read_statement(request._request, scope, fingerprint)
         if answer is None:
             message = _("Statement %(fingerprint)s does not exist.")
@@ -233,8 +207,21 @@ class FingerprintView(AggregateView):
         return answer
 
 
+class PlanView(ReadingView):
+    """A plan of a statement that has been kept, beside the one before it."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("plan.html", plan_page)
+
+    def read(self, request: Request, id: str) -> Any:
+        answer = plans.read_plan(_parse_number(id), with_text=self.reader.may_read_text)
+        if answer is None:
+            raise exceptions.NotFound(_("Plan %(id)s does not exist, or is no longer kept.") % {"id": id})
+        return answer
+
+
 class EventsView(ReadingView):
-    """Deploys and migrations, for annotations."""
+    """Deploys, migrations and the first time of each finding, for annotations."""
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("table.html", events_page)
@@ -242,7 +229,6 @@ class EventsView(ReadingView):
     row = EventRow
 
     def read(self, request: Request) -> Any:
-        parameters.refuse_unknown(request.query_params, {*self.other_parameters, FORMAT})
         return read_events(request._request, request.query_params)
 
 
@@ -256,9 +242,21 @@ class FindingsView(ReadingView):
 
     def read(self, request: Request) -> Any:
         query = request.query_params
-        parameters.refuse_unknown(query, {*self.other_parameters, FORMAT})
         answer = findings.read_findings(request._request, query, with_text=self.reader.may_read_text)
         return findings.with_search(answer) if self.is_for_browser else answer
+
+
+class ReviewsView(ReadingView):
+    """What people have decided about statements, and what got worse since."""
+
+    renderer_classes = TABLE_AND_PAGE_RENDERERS
+    page = HTMLPage("table.html", reviews_page)
+    other_parameters = (*decisions.PARAMETERS, FIELDS, *PAGE)
+    row = decisions.ReviewRow
+
+    def read(self, request: Request) -> Any:
+        query = request.query_params
+        return decisions.read_reviews(request._request, query)
 
 
 def _parse_id(text: str, *, digits: int) -> str:
@@ -270,6 +268,17 @@ def _parse_id(text: str, *, digits: int) -> str:
         raise exceptions.NotFound(message % {"id": text[:50], "count": digits}) from None
 
 
+ID_MAX_DIGITS = 18
+"""A longer number would not fit the 64-bit column."""
+
+
+def _parse_number(text: str) -> int:
+    """Parse the number of a record or plan in the URL; raise NotFound if it is invalid."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= ID_MAX_DIGITS):
+        raise exceptions.NotFound(_("Not found: '%(id)s' is not an id.") % {"id": text[:50]})
+    return int(text)
+
+
 class HealthView(SQLLogsView):
     """State of the log: 200 if it can be read, else 503. An idle application is healthy."""
 
@@ -277,7 +286,6 @@ class HealthView(SQLLogsView):
     page = HTMLPage("health.html", health_page)
 
     def get(self, request: Request) -> Response:
-        parameters.refuse_unknown(request.query_params, {FORMAT})
         return Response(health())
 
     def handle_exception(self, exc: Exception) -> Any:
@@ -289,8 +297,81 @@ class HealthView(SQLLogsView):
         return response
 
 
-ID_MAX_DIGITS = 18
-"""A longer number would not fit the 64-bit column."""
+NAME_MAX_CHARACTERS, QUERY_MAX_CHARACTERS = 60, 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedViewRow:
+    """A view that the user has saved."""
+
+    id: int
+    name: str
+    page: str
+    url: str
+    saved_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedViewsAnswer:
+    """The answer of `views/`."""
+
+    count: int
+    results: list[SavedViewRow]
+
+
+class SavedViewsView(SQLLogsView):
+    """The views that the user of a session has saved; none for a token."""
+
+    renderer_classes = (ORJSONRenderer, PageRenderer)
+    page = HTMLPage("views.html", views_page)
+    http_method_names = ["get", "head", "post", "options"]
+
+    def get(self, request: Request) -> Response:
+        self.read_saved_views()
+        rows = [
+            SavedViewRow(
+                id=one.pk,
+                name=one.name,
+                page=one.page,
+                url=saved_url(one),
+                saved_at=records.rfc3339(one.saved_at),
+            )
+            for one in self.saved_views or ()
+            if one.page in SAVED_PAGES
+        ]
+        return Response(SavedViewsAnswer(count=len(rows), results=rows))
+
+    def post(self, request: Request) -> HttpResponseBase:
+        """Save a view, or remove one, and go on to it."""
+        self.refuse_forged()
+        sent = request._request.POST
+        if remove := sent.get("remove", ""):
+            mine = SavedView.objects.filter(owner=self.reader.owner)
+            mine.filter(pk=int(remove[:ID_MAX_DIGITS]) if remove.isdecimal() else 0).delete()
+            return HttpResponseRedirect(reverse("sqllogs:views"))
+        view = self._sent_view(sent)
+        mine = SavedView.objects.filter(owner=view.owner)
+        others = mine.exclude(page=view.page, name=view.name)
+        if others.count() >= SAVED_VIEWS_MAX:
+            message = _("You have saved %(count)s views, which is the maximum: remove one first.")
+            raise ParameterError("name", message % {"count": SAVED_VIEWS_MAX})
+        mine.update_or_create(
+            owner=view.owner, page=view.page, name=view.name,
+            defaults={"query": view.query, "saved_at": datetime.now(UTC)},
+        )  # fmt: skip
+        return HttpResponseRedirect(saved_url(view))
+
+    def _sent_view(self, sent: QueryDict) -> SavedView:
+        name = storable(" ".join(sent.get("name", "").split()))
+        if not 0 < len(name) <= NAME_MAX_CHARACTERS:
+            message = _("Must have 1 to %(count)s characters.")
+            raise ParameterError("name", message % {"count": NAME_MAX_CHARACTERS})
+        if (page := sent.get("page", "")) not in SAVED_PAGES:
+            raise ParameterError("page", _("Must be one of: %(names)s.") % {"names": ", ".join(SAVED_PAGES)})
+        if len(query := storable(sent.get("query", ""))) > QUERY_MAX_CHARACTERS:
+            message = _("Must have at most %(count)s characters.")
+            raise ParameterError("query", message % {"count": QUERY_MAX_CHARACTERS})
+        return SavedView(owner=self.reader.owner, page=page, name=name, query=query)
 
 
 class RecordList(ReadingView):
@@ -298,6 +379,7 @@ class RecordList(ReadingView):
 
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("records.html", list_page)
+    filters = SQLLogFilter.base_filters
     other_parameters = (*PARAMETERS, FIELDS)
     row = RecordJSON
 
@@ -309,7 +391,7 @@ class RecordList(ReadingView):
 
     def read(self, request: Request) -> Any:
         query = request.query_params
-        filterset = SQLLogFilter.from_query(query, {*self.other_parameters, FORMAT})
+        filterset = SQLLogFilter.from_query(query, self.known_parameters)
         paging = CursorPage.from_query(query)
         self.refuse_search(filterset)
         filters, version = filterset.form.cleaned_data, ring.version()  # the version first, see `scope`
@@ -317,7 +399,13 @@ class RecordList(ReadingView):
         self.revalidate(ring.ring(), version, moving_ends=moving_ends)
         with_text = self.reader.may_read_text
         page = replace(paging, fields=self.fields)
-        return read_page(request._request, filterset.qs, page, with_text=with_text)
+        answer = read_page(request._request, filterset.qs, page, with_text=with_text)
+        if not self.is_for_browser:
+            return answer
+        times = sorted(datetime.fromisoformat(record["time"]) for record in answer.results)
+        return WithSeries(
+            answer, events=records.read_marks(times[0], times[-1], filters["service"]) if times else ()
+        )
 
 
 class RecordDetail(ReadingView):
@@ -327,11 +415,8 @@ class RecordDetail(ReadingView):
     page = HTMLPage("record.html", detail_page)
 
     def read(self, request: Request, id: str) -> Any:
-        parameters.refuse_unknown(request.query_params, {FORMAT})
-        if not (id.isascii() and id.isdecimal() and len(id) <= ID_MAX_DIGITS):
-            message = _("Not found: '%(id)s' is not a record id.")
-            raise exceptions.NotFound(message % {"id": id[:50]})
-        record = records.one(ring.ring(), int(id), with_text=self.reader.may_read_text)
+        number = _parse_number(id)
+        record = records.one(ring.ring(), number, with_text=self.reader.may_read_text)
         if record is None:
             message = _("Record %(id)s does not exist or has been overwritten.")
             raise exceptions.NotFound(message % {"id": id})
@@ -345,7 +430,6 @@ class SettingsView(SQLLogsView):
     page = HTMLPage("table.html", settings_page)
 
     def get(self, request: Request) -> Response:
-        parameters.refuse_unknown(request.query_params, {FORMAT})
         return Response(effective_settings())
 
 
@@ -356,7 +440,6 @@ class SchemaView(SQLLogsView):
     page = HTMLPage("schema.html", schema_page)
 
     def get(self, request: Request) -> Response:
-        parameters.refuse_unknown(request.query_params, {FORMAT})
         address = request.build_absolute_uri(reverse("sqllogs:list")).rstrip("/")
         return Response(_document() | {"servers": [{"url": address}]})
 

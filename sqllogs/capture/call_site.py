@@ -50,7 +50,16 @@ class Source(Enum):
     """Django, the standard library, instrumentation, generated code and launchers are never a call site."""
     BOUNDARY = 4
     """Django calls a view, middleware or command here. Code further up only passes the request on."""
+    NODES = 5
+    """Renders the nodes of templates."""
+    FIELDS = 6
+    """Renders the fields of serializers; a library."""
+    CHOICES = 7
+    """Queries below it are meant to be sent while rendering: choices, cached parts, lists of filters."""
 
+
+LIBRARIES = frozenset({Source.LIBRARY, Source.FIELDS})
+RENDERING = frozenset({Source.NODES, Source.FIELDS, Source.CHOICES})
 
 _paths = sysconfig.get_paths()
 
@@ -64,6 +73,14 @@ _FRAMEWORK = _folders(*(module.__path__[0] for module in (asgiref, django, sqllo
 _LIBRARIES = _folders(_paths["purelib"], _paths["platlib"], *site.getsitepackages())
 _LIBRARY_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _STANDARD_LIBRARY = _folders(_paths["stdlib"], _paths["platstdlib"])
+_NODES = os.path.join(_FRAMEWORK[1], "template", "base.py")
+_FIELDS = tuple(
+    os.path.join("rest_framework", f"{name}.py") for name in ("fields", "relations", "serializers")
+)
+_CHOICES = tuple(
+    os.path.join(_FRAMEWORK[1], *path)
+    for path in (("forms", "models.py"), ("templatetags", "cache.py"), ("template", "defaultfilters.py"))
+)
 _BOUNDARIES = (
     *(os.path.join(_FRAMEWORK[1], "core", "handlers", name) for name in ("base.py", "exception.py")),
     os.path.join(_FRAMEWORK[1], "core", "management", "base.py"),
@@ -85,17 +102,27 @@ class SourceFiles:
         if filename.startswith("<"):
             return Source.IGNORED
         if path.startswith(_FRAMEWORK):
-            return Source.BOUNDARY if path in _BOUNDARIES else Source.IGNORED
+            return _framework_source(path)
         # Before the libraries, so that the setting can name an installed package of the company.
         if path.startswith(self._application):  # False for no path at all
             return Source.APPLICATION
         if path.startswith(_LIBRARIES) or any(folder in path for folder in _LIBRARY_FOLDERS):
             package = _installed_path(path).partition(os.sep)[0]
             # Without this, every query of a generic view has one call site: the line of the wrapper.
-            return Source.IGNORED if package in INSTRUMENTATION else Source.LIBRARY
+            if package in INSTRUMENTATION:
+                return Source.IGNORED
+            return Source.FIELDS if path.endswith(_FIELDS) else Source.LIBRARY
         if path.startswith(_STANDARD_LIBRARY) or _is_launcher(path):
             return Source.IGNORED
         return Source.LIBRARY if self._is_explicit else Source.APPLICATION
+
+
+def _framework_source(path: str) -> Source:
+    if path in _BOUNDARIES:
+        return Source.BOUNDARY
+    if path in _CHOICES:
+        return Source.CHOICES
+    return Source.NODES if path == _NODES else Source.IGNORED
 
 
 def application_paths(name: str) -> list[str]:
@@ -130,6 +157,29 @@ def _is_launcher(path: str) -> bool:
     )
 
 
+def rendered_by(source: Source, frame: FrameType, known: str | None) -> str | None:
+    """Return which node of a template, or which field of a serializer, is rendered; empty: on purpose.
+
+    The innermost counts. Only names are kept.
+    """
+    if source is Source.CHOICES:
+        return ""
+    if known is not None:
+        return known
+    function = frame.f_code.co_name
+    if function == "render_annotated":
+        node = frame.f_locals.get("self")
+        origin, token = getattr(node, "origin", None), getattr(node, "token", None)
+        if origin is None or token is None:
+            return None
+        return f"{origin.name}:{token.lineno} {type(node).__name__}"
+    if function in ("get_attribute", "to_representation"):
+        field = frame.f_locals.get("self")
+        name, parent = getattr(field, "field_name", None), getattr(field, "parent", None)
+        return f"{type(parent).__name__}.{name}" if name and parent is not None else None
+    return None
+
+
 class FrameFinder:
     """Find the frame of a call site, for any thread.
 
@@ -139,13 +189,13 @@ class FrameFinder:
     """
 
     def __init__(self, application: Sequence[str] = ()) -> None:
-        self._source = SourceFiles(application).source
+        self.source = self._source = SourceFiles(application).source
         self._ignored: set[str] = set()
         self._known: set[str] = set()
         """Ignored files and libraries."""
 
-    def find(self, frames: int) -> FrameType | None:
-        """Return the nearest frame of application code, else of a library, else None.
+    def find(self, frames: int) -> tuple[FrameType | None, str | None]:
+        """Return the nearest frame of application code, else of a library, and what is rendered below it.
 
         `frames` are those between the wrapper, which is two calls up, and the cursor's caller.
         """
@@ -154,8 +204,9 @@ class FrameFinder:
         except ValueError as exc:
             if guard.is_foreign(exc):
                 raise
-            return None  # the thread's first function is the cursor's method
+            return None, None  # the thread's first function is the cursor's method
         library: FrameType | None = None
+        rendering: str | None = None
         # A plain set: a dict with `__missing__`, or the cached function, would take three calls a frame.
         skipped = self._ignored
         while frame is not None:
@@ -163,16 +214,19 @@ class FrameFinder:
             if filename not in skipped:
                 source = self._source(filename)
                 if source is Source.APPLICATION:
-                    return frame
+                    return frame, rendering
                 if source is Source.BOUNDARY:
-                    return library
-                if filename not in self._known:
+                    return library, rendering
+                if source in RENDERING:
+                    # Not among the files that are skipped: only queries sent in rendering take time for it.
+                    rendering = rendered_by(source, frame, rendering)
+                elif filename not in self._known:
                     self._add(filename, source)
-                if source is Source.LIBRARY:
+                if source in LIBRARIES:
                     library = library or frame
                     skipped = self._known
             frame = frame.f_back
-        return library
+        return library, rendering
 
     def _add(self, filename: str, source: Source) -> None:
         # Compiled templates and exec make file names without end.
@@ -194,6 +248,7 @@ class CallSites:
         # The code object is stored with its name: while it lives, no other has the same id. It is not
         # the key, because hashing a code object walks its bytecode (0.6-2 us).
         self._names: dict[tuple[int, int], tuple[CodeType, str]] = {}
+        self._renderings: dict[str, str] = {}
 
     def name(self, code: CodeType, lasti: int) -> str:
         found = self._names.get((id(code), lasti))
@@ -209,6 +264,16 @@ class CallSites:
             path = LIBRARY_MARK + path
         line = next((line for start, end, line in code.co_lines() if start <= lasti < end), None)
         return text_of(f"{path}:{line or code.co_firstlineno} {code.co_qualname}")[:MAX_CHARACTERS]
+
+    def shorten(self, rendering: str) -> str:
+        """Return what was rendered, with the template's path as those of call sites."""
+        if rendering not in self._renderings:
+            if len(self._renderings) >= SITES_MAX:
+                self._renderings.clear()
+            path, colon, rest = rendering.rpartition(":")
+            short = self._shorten(os.path.realpath(path)) if os.path.isabs(path) else path
+            self._renderings[rendering] = text_of(f"{short}{colon}{rest}")[:MAX_CHARACTERS]
+        return self._renderings[rendering]
 
     def _shorten(self, path: str) -> str:
         """Return the path in the project, or in the folder of installed packages."""

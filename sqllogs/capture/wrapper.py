@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter_ns, time_ns
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -19,16 +19,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
+from sqllogs.capture.askers import ASKED_AT, COUNTED_MAX, SIZED, Askers, hash_values
 from sqllogs.capture.call_site import FrameFinder
 from sqllogs.capture.cursors import EXECUTE, CursorWatcher, WatchedCursor, is_unpatched
-from sqllogs.context import UnitOfWork, current, span_getter
+from sqllogs.context import ASKED, UNCOUNTED, UnitOfWork, current, span_getter
 from sqllogs.record import Fetch, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 ExecuteWrapper = Callable[..., Any]
 
-SIZED = frozenset({list, tuple})
-"""Parameters of an executemany that are counted: no method of the application is called for it."""
 FRAMES_BELOW = 2
 """Frames between the wrapper and the cursor's caller: two of Django, or two of `cursor_methods`."""
 
@@ -44,16 +43,28 @@ NO_CURSOR = SimpleNamespace(cursor=SimpleNamespace(rowcount=-1))
 
 
 def execute_wrapper(
-    put: Callable[[Any], None], *, call_site: bool, application: Sequence[str] = ()
+    put: Callable[[Any], None],
+    *,
+    call_site: bool,
+    application: Sequence[str] = (),
+    asked_at: int = ASKED_AT,
+    counted: dict[int, Any] = UNCOUNTED,
+    compare_values: bool = True,
 ) -> ExecuteWrapper:
     """Return a wrapper that passes each query to `put`.
+
+    What asks for a statement is looked up at its repetition number `asked_at`; `counted` counts the
+    repetitions outside units of work.
 
     One function serves all connections and refers to none: a reference cycle through
     `connection.execute_wrappers` would keep a dead thread's connection open until the next
     garbage collection. Its attribute `execute` is a method of plain cursors.
     """
     get_unit = current.get
-    keep = _keeper(put, call_site=call_site, application=application)
+    finder = FrameFinder(application)
+    find_frame = finder.find if call_site else _no_frame
+    hashed = hash_values if compare_values else _no_hash
+    keep = _keeper(put, find_frame, Askers(finder.source, asked_at), hashed, counted)
 
     def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: int, context: dict[str, Any]) -> Any:
         unit = get_unit()
@@ -72,7 +83,7 @@ def execute_wrapper(
             execute_ns = perf_counter_ns() - started_ns
             if many:
                 many = len(params) if type(params) in SIZED else True
-            keep(sql, many, connection, context["cursor"], before, execute_ns, error, FRAMES_BELOW)
+            keep(sql, params, many, connection, context["cursor"], before, execute_ns, error, FRAMES_BELOW)
             error = None  # otherwise a reference cycle with this frame
 
     sqllogs_wrapper.execute = _direct_execute(keep)  # type: ignore[attr-defined]
@@ -109,23 +120,36 @@ def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
                 raise
         finally:
             execute_ns = perf_counter_ns() - started_ns
-            keep(sql, False, connection, self, before, execute_ns, error, 0)
+            keep(sql, params, False, connection, self, before, execute_ns, error, 0)
             error = None  # otherwise a reference cycle with this frame
 
     return execute
 
 
+def _no_frame(frames: int) -> tuple[None, None]:
+    return None, None
+
+
+def _no_hash(sql: str | None, values: Any) -> None:
+    return None
+
+
 def _keeper(
-    put: Callable[[Any], None], *, call_site: bool, application: Sequence[str]
+    put: Callable[[Any], None],
+    find_frame: Callable[[int], tuple[FrameType | None, str | None]],
+    askers: Askers,
+    hashed: Callable[[str | None, Any], int | None],
+    counted: dict[int, Any],
 ) -> Callable[..., None]:
     """Return a function that describes a query which has just run, and raises nothing."""
     # Names of this function, not attributes: it runs for every query, with a budget of microseconds.
-    find_frame = FrameFinder(application).find
+    repeated = askers.repeated
     modules = sys.modules
     get_span: Callable[[], Any] | None = None
 
     def keep(
         sql: Any,
+        params: Any,
         many: int,
         connection: Any,
         cursor: Any,
@@ -136,11 +160,14 @@ def _keeper(
     ) -> None:
         nonlocal get_span
         try:
-            frame = find_frame(frames) if call_site else None
+            frame, rendering = find_frame(frames)
+            sent_ns, in_transaction, unit = before
             sql_length, sql_hash = -1, None
+            compared = sql
             # It may be bytes, a Composed of psycopg or any object: neither hashable nor bounded for sure.
             if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
                 sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
+                compared = None
             fetch = None
             if isinstance(cursor, WatchedCursor):
                 fetch = Fetch(cursor) if error is None else None
@@ -151,7 +178,18 @@ def _keeper(
             # Only if the host has imported it: importing OpenTelemetry is a cost to those who do not use it.
             if get_span is None and "opentelemetry.trace" in modules:
                 get_span = span_getter()
-            sent_ns, in_transaction, unit = before
+            asked_by = values = None
+            # The code object and an offset; the line is looked up by the writer, once per call site.
+            code, lasti = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+            repeats = counted if unit is None else unit.repeats
+            # An id is as good as the line here, and takes no time to hash.
+            times = ASKED if repeats is UNCOUNTED else repeats.get(key := hash(sql) ^ id(code) + lasti)
+            if times is not ASKED:
+                values = hashed(compared, params)
+                if times is None and len(repeats) < COUNTED_MAX:
+                    repeats[key] = values or 0  # most statements are sent once: no call for these
+                else:
+                    asked_by = repeated(repeats, key, params, values)
             put(
                 (
                     sent_ns,
@@ -169,10 +207,12 @@ def _keeper(
                     None if error is None else error_code(error),
                     unit,
                     None if get_span is None else get_span(),
-                    # The code object and an offset; the line is looked up by the writer, once per call site.
-                    None if frame is None else frame.f_code,
-                    0 if frame is None else frame.f_lasti,
+                    code,
+                    lasti,
                     fetch,
+                    asked_by,
+                    rendering or None,
+                    values,
                 )
             )
         except Exception as exc:
@@ -285,7 +325,7 @@ def _end_transaction(override: _Override) -> Any:
     wrapper = override.owner.wrapper
     recorded = wrapper in connection.execute_wrappers and ENDING not in state
     # An atomic block without a query, or commit() in autocommit mode, sends nothing.
-    if not recorded or not _in_transaction(connection):
+    if not recorded or not has_transaction(connection):
         return end()
     try:
         state[ENDING] = True
@@ -312,7 +352,7 @@ def _context(connection: Any) -> dict[str, Any]:
     return {"connection": within, "cursor": NO_CURSOR}
 
 
-def _in_transaction(connection: Any) -> bool:
+def has_transaction(connection: Any) -> bool:
     """Return whether the driver has an open transaction; without one it sends no COMMIT."""
     driver = connection.connection
     try:

@@ -19,9 +19,8 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sqllogs import conf
+from sqllogs import conf, routers
 from sqllogs.context import muted
-from sqllogs.storage import permissions
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
 ROUTER = "sqllogs.routers.SQLLogsRouter"
@@ -49,6 +48,7 @@ class MissingLines(CheckMessage):
         super().__init__(level, message, hint=hint % {"file": FILES[file], "lines": lines}, id=id)
 
 
+# uvicorn, for example, never runs atexit handlers.
 @register("sqllogs", deploy=True)
 def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Warn if the ASGI application would lose the last half second of records at each restart."""
@@ -78,11 +78,11 @@ def missing_permissions(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Warn if the permissions do not exist, in commands that allow a check to query databases."""
-    alias = permissions.users_database()
+    alias = routers.users_database()
     if alias is None or alias not in (databases or ()):
         return []
     try:
-        missing = permissions.missing(alias)
+        missing = routers.missing_permissions(alias)
     except DatabaseError:  # the command itself reports it
         return []
     if not missing:
@@ -262,6 +262,7 @@ def check_urls() -> Iterator[CheckMessage]:
 def _url_lines() -> str:
     """Return lines that put the include first, because a catch-all pattern would answer before the last."""
     names = vars(import_module(settings.ROOT_URLCONF)) if isinstance(settings.ROOT_URLCONF, str) else {}
+    # By identity: the project may use another function of that name.
     missing = [name for name in ("include", "path") if names.get(name) is not getattr(urls, name)]
     before = f"from django.urls import {', '.join(missing)}\n" if missing else ""
     return f'{before}urlpatterns = [path("sql-logs/", include("{URLS}")), *urlpatterns]'
@@ -270,6 +271,7 @@ def _url_lines() -> str:
 def _find_shadowed_url() -> str | None:
     """Return which URL of ours another pattern answers; None if all reach our views."""
     for pattern in import_string(f"{URLS}.urlpatterns"):
+        # "0" is valid in all our patterns.
         url = reverse(f"sqllogs:{pattern.name}", args=["0"] * len(pattern.pattern.converters))
         try:
             match = resolve("/" + url.removeprefix(get_script_prefix()))

@@ -5,6 +5,7 @@ Run by `manage.py check` and at the start of most commands, in the command's thr
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +15,8 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from sqllogs import conf
-from sqllogs.storage import files
+from sqllogs.findings import rule_of_setting
+from sqllogs.storage.database import find_problem, path_of
 
 BUFFER_BYTES_HIGH = 256 * 1024 * 1024
 
@@ -38,7 +40,7 @@ def check_settings() -> Iterator[CheckMessage]:
         if (problem := conf.find_problem(key, value)) is not None:
             yield Error(
                 _("Invalid setting SQLLOGS[%(key)r] = %(value)r.") % {"key": key, "value": value},
-                hint=str(problem),
+                hint=str(problem),  # translated now, since settings are loaded before gettext works
                 id="sqllogs.E002",
             )
 
@@ -55,6 +57,7 @@ def check_anonymous() -> Iterator[CheckMessage]:
 def check_shared_file() -> Iterator[CheckMessage]:
     ring = settings.DATABASES.get(conf.load().database, {})
     for alias, database in settings.DATABASES.items():
+        # The ring's own alias is no conflict, unless it is the application's default as well.
         is_application = database is not ring or alias == DEFAULT_DB_ALIAS
         is_sqlite = "sqlite" in ring.get("ENGINE", "")
         if is_application and is_sqlite and str(database.get("NAME")) == str(ring["NAME"]):
@@ -68,9 +71,9 @@ def check_shared_file() -> Iterator[CheckMessage]:
 
 def check_store_file() -> Iterator[CheckMessage]:
     alias = conf.load().database
-    path = files.path_of(alias) if alias in settings.DATABASES else None
+    path = path_of(alias) if alias in settings.DATABASES else None
     # Not an error, because an image is often built without the folder, which is mounted later.
-    if path is not None and (fault := files.find_problem(path)) is not None:
+    if path is not None and (fault := find_problem(path)) is not None:
         yield Warning(
             _("The SQL log's file %(path)s cannot be written. %(problem)s")
             % {"path": path, "problem": fault.problem},
@@ -130,6 +133,31 @@ def check_application() -> Iterator[CheckMessage]:
             )
 
 
+def check_ignored_findings() -> Iterator[CheckMessage]:
+    for number, given in enumerate(conf.load().ignore_findings, 1):
+        try:
+            rule = rule_of_setting(given)
+        except (TypeError, ValueError) as exc:
+            yield Error(
+                _("Rule %(number)s of SQLLOGS['IGNORE_FINDINGS'] is invalid: %(problem)s")
+                % {"number": number, "problem": exc},
+                hint=_(
+                    'Write {"kind": "n_plus_one", "call_site": "shop/export.py:*", '
+                    '"reason": "nightly export", "until": "2027-01-31"}.'
+                ),
+                id="sqllogs.E070",
+            )
+            continue
+        # With any of its kinds, because only the end of the rule matters here.
+        if not rule.covers(next(iter(rule.kinds), ""), datetime.now(UTC)):
+            yield Warning(
+                _("Rule %(number)s of SQLLOGS['IGNORE_FINDINGS'] has ended on %(until)s: %(reason)s")
+                % {"number": number, "until": rule.until, "reason": rule.reason},
+                hint=_("Remove it, or give it a new end if it is still needed."),
+                id="sqllogs.W070",
+            )
+
+
 def check_otlp() -> Iterator[CheckMessage]:
     given = conf.load()
     if not given.otlp:
@@ -168,6 +196,7 @@ CHECKS = (
     check_store_file,
     check_buffer,
     check_application,
+    check_ignored_findings,
     check_otlp,
     check_metrics,
     check_open_metrics,

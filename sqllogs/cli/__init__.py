@@ -3,7 +3,7 @@
 They read with `sqllogs.read` in the command's thread, and print tables for people or JSON for programs.
 """
 
-from sqllogs.cli import findings, mcp, records, ring, setup, statements, token
+from sqllogs.cli import administration, findings, mcp, records, setup, statements
 from sqllogs.cli.options import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -11,14 +11,15 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "top": statements.TOP,
     "stats": statements.STATS,
     "repeats": statements.REPEATS,
+    "reviews": statements.REVIEWS,
     "findings": findings.FINDINGS,
     "tail": records.TAIL,
     "trace": records.TRACE,
     "explain": statements.EXPLAIN,
-    "health": ring.HEALTH,
+    "health": administration.HEALTH,
     "mcp": mcp.MCP,
-    "token": token.TOKEN,
-    "resize": ring.RESIZE,
-    "clear": ring.CLEAR,
+    "token": administration.TOKEN,
+    "resize": administration.RESIZE,
+    "clear": administration.CLEAR,
 }
 """In the order of the help text: set-up, reading, administration."""

@@ -9,16 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.http import HttpRequest, QueryDict
+from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sqllogs import conf
 from sqllogs.cli import options as shared
-from sqllogs.cli.options import Subcommand
+from sqllogs.cli.options import QueryRequest, Subcommand
 from sqllogs.cli.rendering import Screen, TextColumn, TextTable, printable
 from sqllogs.findings import schedule
-from sqllogs.findings.causes import decide
+from sqllogs.findings.causes import assign, decide
 from sqllogs.findings.notifications import send_test
 from sqllogs.models import Finding
 from sqllogs.read.findings import DEFAULT_ORDERING, FindingRow, FindingsAnswer, read_findings
@@ -45,11 +45,13 @@ def _add_arguments(parser: CommandParser) -> None:
         ("ignore", _("ignore a finding for --days")),
         ("fixed", _("mark a finding as fixed in --in-release; it is reopened if it returns after that")),
         ("reopen", _("open a finding again")),
+        ("assign", _("assign a finding to --to, or to nobody")),
     ):
         decisions.add_argument(f"--{name}", type=int, metavar="ID", help=help)
     parser.add_argument(
         "--days", type=int, default=IGNORED_DAYS, help=_("days for which it is ignored [%(default)s]")
     )
+    parser.add_argument("--to", default="", metavar="USERNAME", help=_("to whom it is assigned"))
     parser.add_argument("--in-release", default="", help=_("release that fixes it"))
     parser.add_argument("--note", default="", help=_("reason, stored with the decision"))
     shared.add_limit(parser, shared.TABLE_ROWS, _("maximum number of rows"))
@@ -67,11 +69,12 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
     if _decide(options):
         return
     if options["detect"]:
-        schedule.search(at_once=True)
+        schedule.search(at_once=True)  # and send the messages that are due
     query = QueryDict(mutable=True)
     query.update({name: options[name] for name in PARAMETERS if options[name]})
     query["limit"], query["ordering"] = str(options["limit"]), DEFAULT_ORDERING
-    screen.show(read_findings(HttpRequest(), query, with_text=True), _print)
+    # With texts: whoever may run manage.py can read the database, so no permission is asked for.
+    screen.show(read_findings(QueryRequest(query), query, with_text=True), _print)
 
 
 def _decide(options: Mapping[str, Any]) -> bool:
@@ -82,16 +85,20 @@ def _decide(options: Mapping[str, Any]) -> bool:
         "fixed": Finding.State.FIXED,
         "reopen": Finding.State.REOPENED,
     }
-    name = next((name for name in states if options[name] is not None), None)
+    name = next((name for name in (*states, "assign") if options[name] is not None), None)
     if name is None:
         return False
+    # A rule in code or settings must have a reason too.
     if name == "ignore" and not options["note"]:
         raise CommandError(_("--note is required: say why the finding is ignored."))
     finding = Finding.objects.filter(pk=options[name]).first()
     if finding is None:
         raise CommandError(_("Finding %(id)s does not exist.") % {"id": options[name]})
+    if (state := states.get(name)) is None:
+        assign(finding, options["to"])
+        return True
     until = datetime.now(UTC) + timedelta(days=options["days"])
-    decide(finding, states[name], until=until, release=options["in_release"], note=options["note"])
+    decide(finding, state, until=until, release=options["in_release"], note=options["note"])
     return True
 
 
@@ -103,7 +110,13 @@ def _print(screen: Screen, answer: FindingsAnswer) -> None:
     screen.line(header)
     for row, line in zip(answer.results, lines, strict=True):
         screen.line(line)
-        details = [row.call_site, row.event and _("since %(event)s") % {"event": row.event}, row.note]
+        details = [
+            row.call_site,
+            row.event and _("since %(event)s") % {"event": row.event},
+            row.assignee and _("assigned to %(name)s") % {"name": row.assignee},
+            row.ignored_by and _("ignored by %(rule)s") % {"rule": row.ignored_by},
+            row.note,
+        ]
         if shown := ", ".join(printable(text) for text in details if text):
             screen.prose(shown, style="dim", first="     ", rest="     ")
 
@@ -117,6 +130,7 @@ COLUMNS = (
     TextColumn(title=gettext_lazy("state"), text=lambda row: row.state, style=_text_style),
     TextColumn(title=gettext_lazy("kind"), text=lambda row: row.kind),
     TextColumn(title=gettext_lazy("seen"), text=lambda row: f"{row.occurrences:,}", right=True, rank=3),
+    # To the second: the rest of an RFC 3339 time is microseconds and the zone, which is UTC.
     TextColumn(title=gettext_lazy("last seen"), text=lambda row: row.last_seen[:19], rank=4),
     TextColumn(title=gettext_lazy("route"), text=lambda row: row.route or "", rank=2),
     TextColumn(title=gettext_lazy("statement"), text=lambda row: row.fingerprint or "", rank=1),

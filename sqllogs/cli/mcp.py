@@ -6,8 +6,10 @@ The SDK runs in the main thread; reads run in one thread of asgiref.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import wraps
+from json import dumps
 from typing import Any
 
 import orjson
@@ -22,29 +24,39 @@ from sqllogs.api import tokens
 from sqllogs.cli.options import Subcommand
 from sqllogs.context import muted
 from sqllogs.errors import SQLLogsError
+from sqllogs.models import StoredPlan
 from sqllogs.read import explain as read_explain
+from sqllogs.read.plans import advise, changes, kept_plans
 
 TOKEN_VARIABLE = "SQLLOGS_TOKEN"  # noqa: S105 - the name of a variable
 ROWS_MAX = 20
 """Rows of an answer: an agent reads all of it, and can ask for more."""
+SUGGESTIONS_MAX = 3
+EXPLAINED = ("slower", "new", "more_rows")
+"""Kinds of findings whose cause a plan may show."""
 TEXT_MAX = 600
 """Characters of one text, such as a statement."""
 
 INSTRUCTIONS = (
     "Read-only access to the SQL log of a Django application. Begin with `findings`. Otherwise `stats` "
-    "with a range before and one after it became slow, then `repeats` for N+1 queries, `statement` for one "
-    "statement, `events` for deploys and migrations. Times are RFC 3339 or relative, as in now-2h; durations "
-    "are milliseconds. Every answer has `next`: calls that may help."
+    "with compare=previous and start= when it became slow, then `repeats` for N+1 queries, `statement` for "
+    "one statement, `events` for deploys and migrations. Times are RFC 3339 or relative, as in now-2h; "
+    "durations are milliseconds. Every answer has `next`: the calls that may help, the best first."
 )
+# All fields of a row would fill an agent's context with what it does not need.
 _FIELDS = {
     "stats": "group,calls,calls_per_s,total_ms,load_percent,p95_ms,errors,repeats,route,call_sites,"
     "first_seen",
+    "compared": "group,total_ms_per_s_change,total_ms_per_s,total_ms_per_s_before,calls_per_s,"
+    "calls_per_s_before,p95_ms,p95_ms_before,calls_per_unit,calls_per_unit_before,rows_per_call,"
+    "rows_per_call_before,is_new,is_vanished,repeats,route,call_sites",
     "requests": "time,kind,method,route,view,status,elapsed_ms,queries,total_ms,worst_repeat,worst_call_site,"
     "trace_id,release",
     "repeats": "fingerprint,call_site,times_per_request,requests,total_ms,route,remedy,advice,sql,last_seen",
     "trace": "time,duration_ms,rows,sql,fingerprint,call_site,error",
-    "events": "time,kind,title,text",
-    "findings": "kind,summary,call_site,route,fingerprint,started_at,release,event,occurrences,trace_id",
+    "events": "time,kind,title,text,author",
+    "findings": "kind,summary,advice,call_site,route,fingerprint,started_at,release,event,occurrences,"
+    "trace_id,evidence",
 }
 
 
@@ -54,6 +66,7 @@ class _Request(HttpRequest):
     def __init__(self, token: str, parameters: Mapping[str, Any]) -> None:
         super().__init__()
         self.method = "GET"
+        # Without REMOTE_ADDR: a reader on this machine may need no token, an agent does.
         self.META = {"HTTP_AUTHORIZATION": f"Bearer {token}", "HTTP_ACCEPT": "application/json"}
         query = QueryDict(mutable=True)
         query.update({name: str(value) for name, value in parameters.items() if value not in ("", None)})
@@ -71,30 +84,43 @@ class Log:
 
     def stats(
         self,
-        start: str = "now-1h",
+        start: str = "",
         end: str = "now",
         group_by: str = "fingerprint",
         view: str = "",
         limit: int = 10,
+        compare: str = "",
     ) -> dict[str, Any]:
-        """Load by group, highest first: group_by is fingerprint, view, route, release, table ..."""
-        fields = _FIELDS["stats"] + (",sql" if group_by == "fingerprint" else "")
-        chosen = {"group_by": group_by, "view": view, "limit": limit, "fields": fields}
+        """Load by group, highest first: group_by is fingerprint, view, route, release, table ...
+
+        With compare, what changed most first: `previous` (the same length of time before), `day`, `week`
+        (the same time then) or `release` (the newest against the one before). start is an hour ago by
+        default, with `release` a week.
+        """
+        fields = _FIELDS["compared" if compare else "stats"] + (",sql" if group_by == "fingerprint" else "")
+        chosen = {"compare": compare, "group_by": group_by, "view": view, "limit": limit, "fields": fields}
+        start = start or ("now-7d" if compare == "release" else "now-1h")
         answer = self._list("StatsView", chosen, start, end)
-        repeating = any(row.get("repeats") for row in answer.get("results", ()))
-        following = ["repeats: one of these has an N+1"] if repeating else []
-        return answer | {
-            "next": [*following, "statement with a fingerprint", "stats with group_by=release or view"]
-        }
+        rows = answer.get("results", [])
+        following = []
+        if any(row.get("repeats") for row in rows):
+            following.append(_call("repeats", "one of these has an N+1", start=start, view=view))
+        if group_by == "fingerprint":
+            shown = [row["group"] for row in rows if row["group"]][:1]
+            following += [
+                _call("statement", "where it comes from", fingerprint=one, start=start) for one in shown
+            ]
+            following.append(_call("stats", "which views", group_by="view", start=start, compare=compare))
+        else:
+            following.append(_call("stats", "which statements", start=start, compare=compare))
+        return answer | {"next": [*following, _call("events", "deploys and migrations", start=start)]}
 
     def findings(self, limit: int = 10) -> dict[str, Any]:
-        """Problems that were found without being asked for: regressions, N+1 queries, locks. Begin here."""
+        """Problems found without being asked: what became slower, N+1 queries, locks. Begin here."""
         answer = self._get("FindingsView", {"limit": min(limit, ROWS_MAX), "fields": _FIELDS["findings"]})
         for name in ("next", "previous"):
             answer.pop(name, None)
-        return answer | {
-            "next": ["repeats for file, line and remedy of an N+1", "statement", "events", "stats"]
-        }
+        return answer | {"next": [*_after_findings(answer.get("results", []))]}
 
     def requests(
         self,
@@ -106,50 +132,80 @@ class Log:
     ) -> dict[str, Any]:
         """Requests, commands and tasks with a summary of their queries, the slowest first."""
         chosen = {"view": view, "ordering": ordering, "limit": limit, "fields": _FIELDS["requests"]}
-        following = ["trace with a trace_id", "repeats if worst_repeat is high"]
-        return self._list("RequestsView", chosen, start, end) | {"next": following}
+        answer = self._list("RequestsView", chosen, start, end)
+        traces = [row["trace_id"] for row in answer.get("results", ()) if row["trace_id"]][:1]
+        following = [_call("trace", "the queries of the slowest", trace_id=one) for one in traces]
+        return answer | {"next": [*following, _call("repeats", "N+1 queries", start=start, view=view)]}
 
     def repeats(
         self, start: str = "now-1h", end: str = "now", view: str = "", limit: int = 10
     ) -> dict[str, Any]:
         """N+1 queries: file and line that run a statement repeatedly, and how to fix each."""
         chosen = {"view": view, "limit": limit, "fields": _FIELDS["repeats"]}
-        following = ["change the line in call_site as advice says", "events: which release brought it"]
-        return self._list("RepeatsView", chosen, start, end) | {"next": following}
+        answer = self._list("RepeatsView", chosen, start, end)
+        following = _call("events", "which release brought it; then change the line as the advice says")
+        return answer | {"next": [following]}
 
     def trace(self, trace_id: str, limit: int = ROWS_MAX) -> dict[str, Any]:
         """The queries of one request in order."""
         chosen = {"limit": limit, "fields": _FIELDS["trace"]}
         answer = self._get("TraceView", chosen, trace_id=trace_id)
         answer.pop("spans", None)
-        return answer | {"next": ["statement with a fingerprint"]}
+        longest = max(answer.get("results", ()), key=lambda row: row["duration_ms"], default=None)
+        following = (
+            [_call("statement", "the longest query", fingerprint=longest["fingerprint"])] if longest else []
+        )
+        return answer | {"next": [*following, _call("findings", "what is known of it")]}
 
     def statement(self, fingerprint: str, start: str = "now-1h", end: str = "now") -> dict[str, Any]:
         """One statement: its text, figures, call sites, routes and samples."""
         answer = self._get("FingerprintView", {"from": start, "to": end}, fingerprint=fingerprint)
-        return answer | {"next": ["explain with the fingerprint", "repeats"]}
+        following = [_call("explain", "its plan, and the index that it lacks", fingerprint=fingerprint)]
+        if answer.get("repeats"):
+            following.insert(0, _call("repeats", "it is an N+1", start=start))
+        return answer | {"next": following}
 
     def explain(self, fingerprint: str) -> dict[str, Any]:
         """The plan of a statement, without running it."""
         try:
-            plan = read_explain.explain(fingerprint)
+            plan = advise(read_explain.explain(fingerprint))
         except SQLLogsError as exc:
-            return {"error": {"message": str(exc)}}
-        return {"lines": list(plan.lines), "notes": [str(note) for note in plan.notes], "next": ["statement"]}
+            return {
+                "error": {"message": str(exc)},
+                "next": [_call("statement", "the lines that send it", fingerprint=fingerprint)],
+            }
+        now = StoredPlan(alias=plan.alias, vendor=plan.vendor, lines=list(plan.lines))
+        # Not `keep`: reading by an agent writes nothing.
+        kept = (one for one in kept_plans(fingerprint) if one.alias == now.alias and one.lines != now.lines)
+        before = next(kept, None)
+        return {
+            "advice": plan.advice,
+            "lines": list(plan.lines),
+            "changes": [asdict(one) for one in changes(before, now)] if before else [],
+            "notes": [str(note) for note in plan.notes],
+            "next": [
+                _call("statement", "the lines that send it", fingerprint=fingerprint),
+                _call("events", "a migration that dropped an index"),
+            ],
+        }
 
     def events(self, start: str = "now-1d", end: str = "now", limit: int = 10) -> dict[str, Any]:
         """Deploys and migrations, newest first."""
         chosen = {"limit": limit, "fields": _FIELDS["events"]}
-        following = ["stats with start and end around an event", "stats with group_by=release"]
-        return self._list("EventsView", chosen, start, end) | {"next": following}
+        answer = self._list("EventsView", chosen, start, end)
+        times = [row["time"] for row in answer.get("results", ())][:1]
+        following = [_call("stats", "what changed with it", start=one, compare="previous") for one in times]
+        compared = _call("stats", "the newest release against the one before", compare="release")
+        return answer | {"next": [*following, compared]}
 
     def health(self) -> dict[str, Any]:
         """Whether the log is complete: what it has captured, stored and dropped, and its oldest record."""
-        return self._get("HealthView", {}) | {"next": ["stats"]}
+        return self._get("HealthView", {}) | {"next": [_call("findings", "problems that were found")]}
 
     def _list(self, view: str, parameters: dict[str, Any], start: str, end: str) -> dict[str, Any]:
         limit = max(1, min(int(parameters["limit"]), ROWS_MAX))
         answer = self._get(view, {**parameters, "limit": limit, "from": start, "to": end})
+        # Links to other pages of the API, which an agent cannot follow; `next` becomes its further calls.
         for name in ("next", "previous"):
             answer.pop(name, None)
         return answer
@@ -160,6 +216,28 @@ class Log:
         response = getattr(views, view).as_view()(_Request(self._token, parameters), **arguments)
         answer: dict[str, Any] = orjson.loads(response.content)
         return {name: _shortened(value) for name, value in answer.items()}
+
+
+def _call(tool: str, why: str, **arguments: str) -> str:
+    """Return a call of a tool as an agent may repeat it, without empty arguments."""
+    given = ", ".join(f"{name}={dumps(value)}" for name, value in arguments.items() if value)
+    return f"{tool}({given}): {why}"
+
+
+def _after_findings(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Suggest what shows the cause of each finding, or without one what has changed."""
+    for row in rows[:SUGGESTIONS_MAX]:
+        if holder := row["evidence"].get("holder_trace_id"):
+            yield _call("trace", "the transaction that held the lock", trace_id=holder)
+        elif row["kind"] == "n_plus_one":
+            yield _call("repeats", "file, line and remedy of the N+1", start="now-1d")
+        elif row["kind"] in EXPLAINED and row["fingerprint"]:
+            yield _call("explain", "its plan, and the index that it lacks", fingerprint=row["fingerprint"])
+        elif row["trace_id"]:
+            yield _call("trace", f"an example of {row['kind']}", trace_id=row["trace_id"])
+    if not rows:
+        yield _call("stats", "what changed most in the last hour", compare="previous", start="now-1h")
+    yield _call("events", "deploys and migrations")
 
 
 def _shortened(value: Any) -> Any:
@@ -183,10 +261,12 @@ def _tool(read: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
         with muted():
             return orjson.dumps(read(*args, **kwargs)).decode()
 
+    # In a thread: the SDK's event loop runs in this one, and Django refuses to query where a loop runs.
     @wraps(read)
     async def tool(*args: Any, **kwargs: Any) -> str:
         return await sync_to_async(quietly)(*args, **kwargs)
 
+    # The SDK describes the arguments to agents by these; the answer is one text.
     tool.__annotations__ = {**read.__annotations__, "return": str}
     return tool
 
@@ -210,6 +290,7 @@ def _add_arguments(parser: CommandParser) -> None:
 
 def _serve(command: BaseCommand, options: Mapping[str, Any]) -> None:
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    # At the start too, or a wrong token would fail in each tool, where only the agent reads it.
     if tokens.verify(token.encode()) is None:
         message = _("Set %(name)s to a token of `manage.py sqllogs token create NAME`.")
         raise CommandError(message % {"name": TOKEN_VARIABLE})

@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from sqllogs.errors import ParameterError
-from sqllogs.read import n_plus_one, pagination, parameters, ring, stats
+from sqllogs.read import comparison, n_plus_one, pagination, parameters, ring, stats
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.n_plus_one import RepeatsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OffsetPage
@@ -81,6 +81,7 @@ def add_ordering(parser: CommandParser, names: Iterable[str], default: str) -> N
     parser.add_argument(
         "--ordering",
         metavar="NAME",
+        # With =, because argparse takes a value that begins with - for an option.
         help=_("%(names)s; a leading - sorts descending [--ordering=%(default)s]")
         % {"names": ", ".join(names), "default": default},
     )
@@ -125,16 +126,17 @@ def check_limit(options: Mapping[str, Any], *, minimum: int = 1) -> int:
     return limit
 
 
-STATS_PARAMETERS = ("group_by", "source", *pagination.PAGE)
+STATS_PARAMETERS = ("compare", "group_by", "source", *pagination.PAGE)
 
 
-class _QueryRequest(HttpRequest):
-    """Gives the reports a request, from which they make the URLs of other pages: here only query strings."""
+class QueryRequest(HttpRequest):
+    """The request from which readers make the links to other pages: here only query strings."""
 
     def __init__(self, query: QueryDict) -> None:
         super().__init__()
         self.GET = query  # type: ignore[assignment]
 
+    # Django's would ask for a host, which a command has not.
     def build_absolute_uri(self, location: str | None = None) -> str:
         return location or ""
 
@@ -142,6 +144,7 @@ class _QueryRequest(HttpRequest):
 def parse_scope(query: QueryDict, other_parameters: tuple[str, ...] = ()) -> Scope:
     """Parse the filters of a query that may have `other_parameters` too; raise ParameterError."""
     filterset = SQLLogFilter.from_query(query, other_parameters)
+    # With texts: whoever may run manage.py can read the database.
     return Scope.from_filters(filterset, version=ring.version(), with_text=True)
 
 
@@ -150,12 +153,16 @@ def read_stats(query: QueryDict) -> StatsAnswer:
     scope = parse_scope(query, STATS_PARAMETERS)
     wanted = parameters.read_source(query)
     group_by = parameters.read_group_by(query) or stats.default_group(wanted)
+    if compare := parameters.read_compare(query):
+        page = OffsetPage.from_query(query, comparison.ORDERINGS, comparison.DEFAULT_ORDERING)
+        ranges = comparison.read_ranges(query, scope, wanted, group_by, compare)
+        return comparison.read_comparison(QueryRequest(query), ranges, group_by, page)
     page = OffsetPage.from_query(query, stats.ORDERINGS, stats.DEFAULT_ORDERING)
     source = choose_source(scope, wanted, group_by)
-    return stats.read_stats(_QueryRequest(query), scope, group_by, page, source)
+    return stats.read_stats(QueryRequest(query), scope, group_by, page, source)
 
 
 def read_repeats(query: QueryDict) -> RepeatsAnswer:
     """Return the answer of `repeats/`; raise ParameterError."""
     page = OffsetPage.from_query(query, n_plus_one.ORDERINGS, n_plus_one.DEFAULT_ORDERING)
-    return n_plus_one.read_repeats(_QueryRequest(query), parse_scope(query, pagination.PAGE), page)
+    return n_plus_one.read_repeats(QueryRequest(query), parse_scope(query, pagination.PAGE), page)

@@ -31,6 +31,7 @@ from sqllogs.read.traces import trace_of
 from sqllogs.record import RecordJSON
 
 TAIL_ROWS = 20
+# The default FLUSH_INTERVAL_S: more often there would be nothing new.
 POLL_INTERVAL_S = 0.5
 TRACE_QUERIES_MAX = 5_000
 TRACE_ID_DIGITS = 32
@@ -48,9 +49,10 @@ def _add_tail_arguments(parser: CommandParser) -> None:
 def _tail(command: BaseCommand, options: Mapping[str, Any]) -> None:
     printer = _TailPrinter(Screen(command, options))
     matching = shared.filters(options).qs
-    limit = shared.check_limit(options, minimum=0)
+    limit = shared.check_limit(options, minimum=0)  # 0: only what arrives from now on
     ring = read_ring.ring()
     newest = records.rows(matching, ring, Window(ordering=Ordering(), limit=limit)) if limit else []
+    # Newest last, as further ones are added below.
     printer.show(newest[::-1])
     if options["no_follow"]:
         return
@@ -74,6 +76,7 @@ class _TailPrinter:
         if self._screen.as_json:
             for record in shown:
                 self._screen.json(record, indent=False)
+        # The header at once, also without a record: it shows that the command is waiting.
         elif shown or self._needs_header:
             for line in self._table.lines(shown, header=self._needs_header):
                 self._screen.line(line)
@@ -98,6 +101,7 @@ def _note_lost_records(command: BaseCommand, poll: Poll) -> None:
         )
         notes.append(unwritten % {"count": f"{count:,}"})
     for note in notes:
+        # Not among the records, which a program may read as JSON.
         command.stderr.write(f"-- {note}", style_func=str)
 
 
@@ -143,6 +147,7 @@ def _queries(trace_id: str) -> list[RecordJSON]:
     matching = SQLLog.objects.filter(trace_id=trace_id)
     window = Window(ordering=Ordering(descending=False), limit=TRACE_QUERIES_MAX)
     queries = records.records(records.rows(matching, read_ring.ring(), window), with_text=True)
+    # Not by number: the processes and threads of a trace write their batches independently.
     return sorted(queries, key=lambda record: (record["time"], record["id"]))
 
 
@@ -167,7 +172,7 @@ def _show_trace(screen: Screen, trace_id: str, queries: Sequence[RecordJSON]) ->
         totals
         % {
             "count": f"{len(queries):,}",
-            "repeats": f"{sum(count - 1 for count in calls.values()):,}",
+            "repeats": f"{sum(count - 1 for count in calls.values()):,}",  # the first of them repeats nothing
             "total": f"{sum(record['duration_ms'] for record in queries):,.2f}",
             "span": f"{span_ms:,.2f}",
         }
@@ -183,6 +188,7 @@ def _trace_columns(first: RecordJSON, span_ms: float, calls: Counter[Any]) -> tu
     def timeline_bar(record: RecordJSON) -> str:
         width = TIMELINE_WIDTH
         start = min(width - 1, int(width * _offset_ms(record, first) / span_ms)) if span_ms else 0
+        # At least one mark: most queries are shorter than a twentieth of the trace.
         length = max(1, round(width * record["duration_ms"] / span_ms)) if span_ms else 1
         return (" " * start + "#" * length)[:width].ljust(width)
 

@@ -30,7 +30,9 @@ from sqllogs.sql.format import cut, truncate_sql
 
 Shown = TypeVar("Shown")
 
+# Basic colours of ANSI escape codes: terminals show them as their theme says, light or dark.
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+# The third part clears what has scrolled out, or each refresh would stay above the next.
 CLEAR = "\033[H\033[2J\033[3J"
 PIPE_WIDTH = 1_000_000
 """Wide enough that nothing is cut."""
@@ -56,6 +58,7 @@ class Screen:
     @property
     def width(self) -> int:
         """Current number of columns; a terminal can be resized while it is refreshed."""
+        # get_terminal_size() takes COLUMNS first, so a script can ask for a width.
         if self.is_terminal or os.environ.get("COLUMNS", "").isdecimal():
             return shutil.get_terminal_size().columns
         return PIPE_WIDTH
@@ -81,7 +84,7 @@ class Screen:
 
     def json(self, data: Any, *, indent: bool = True) -> None:
         """Write an answer with the field names of the API; without indent it is one line."""
-        option = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
+        option = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)  # Z, as the API writes UTC
         self.line(orjson.dumps(data, option=option).decode())
 
     def show(self, answer: Shown, print_answer: Callable[["Screen", Shown], None]) -> None:
@@ -143,6 +146,7 @@ class TextTable:
     def __init__(self, columns: Sequence[TextColumn], screen: Screen) -> None:
         self._columns = tuple(columns)
         self._screen = screen
+        # str() here, because the language is known only when the command runs.
         self._widths = {column: len(str(column.title)) for column in self._columns}
 
     def lines(self, rows: Iterable[Any], *, header: bool = True) -> Iterator[str]:
@@ -166,6 +170,7 @@ class TextTable:
             needed = LAST_COLUMN_WIDTH_MIN + LAST_COLUMN_WIDTH_PER_RANK * column.rank
             if column.rank and self._last_column_width(shown) < needed:
                 shown.remove(column)
+        # Longer than 0: a terminal may be narrower than the columns that are always shown.
         last_width = max(self._last_column_width(shown), 1)
         return {**{column: self._widths[column] for column in shown[:-1]}, shown[-1]: last_width}
 
@@ -180,6 +185,7 @@ class TextTable:
             width = widths[column]
             text = column.cut(text, width)
             if len(cells) < len(widths) - 1:
+                # Before the text is painted: escape codes have a length, but no width.
                 text = text.rjust(width) if column.right else text.ljust(width)
             cells.append(self._screen.paint(text, style))
         return GAP.join(cells).rstrip()
@@ -203,13 +209,14 @@ def show_progress(steps: Iterable[tuple[int, int]], stderr: OutputWrapper) -> in
     done = 0
     is_drawn = False
     for done, total in steps:
+        # Without a terminal it is a log, which would get a line per step.
         if stderr.isatty():
             bar = "#" * (PROGRESS_BAR_WIDTH * done // max(total, 1))
             rows = _("%(done)s of %(total)s rows") % {"done": f"{done:,}", "total": f"{total:,}"}
             stderr.write(f"\r[{bar:<{PROGRESS_BAR_WIDTH}}] {rows}", style_func=str, ending="")
             is_drawn = True
     if is_drawn:
-        stderr.write("")
+        stderr.write("")  # ends the line of the bar
     return done
 
 
@@ -258,7 +265,11 @@ def aggregate_columns(group_by: str) -> tuple[TextColumn, ...]:
     """Return the columns of `stats/`; the group is the last one."""
     if group_by == "fingerprint":
         return (*NUMBERS, *STATEMENT)
-    return (*NUMBERS, TextColumn(title=group_by, text=lambda row: row.group or "-"))
+    return (*NUMBERS, group(group_by))
+
+
+def group(group_by: str) -> TextColumn:
+    return TextColumn(title=group_by, text=lambda row: row.group or "-")
 
 
 def format_number(value: float | None, digits: int = 0) -> str:
@@ -323,7 +334,7 @@ STATEMENT = (
 
 def time_of_day(time: str) -> str:
     """Return the time of day to the millisecond, in the project's time zone."""
-    return f"{timezone.localtime(datetime.fromisoformat(time)):%H:%M:%S.%f}"[:-3]
+    return f"{timezone.localtime(datetime.fromisoformat(time)):%H:%M:%S.%f}"[:-3]  # %f has microseconds
 
 
 def origin(record: RecordJSON) -> str:
@@ -362,6 +373,7 @@ CALL_SITE = TextColumn(
 )
 
 
+# A function, because the zone's name depends on the season.
 def record_columns() -> tuple[TextColumn, ...]:
     """Return the columns of a list of records."""
     return (

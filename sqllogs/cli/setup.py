@@ -1,6 +1,6 @@
 """`manage.py sqllogs setup`: print the lines that a project lacks, add them, and create the log's tables.
 
-The system checks of `sqllogs.checks.host` find missing lines, `sqllogs.storage.permissions` missing
+The system checks of `sqllogs.checks.host` find missing lines, `sqllogs.routers` missing
 permissions. Lines become one block at the end of a file: that works however the file builds its lists, and
 leaves every other byte unchanged. Runs in the command's thread; `--write` continues in a new process, which
 has the new settings.
@@ -28,9 +28,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sqllogs import conf
+from sqllogs import conf, routers
 from sqllogs.cli.options import Subcommand
-from sqllogs.storage import permissions
 
 BEGIN = "# sqllogs: added by `manage.py sqllogs setup --write`, removed by `manage.py sqllogs setup --revert`"
 END = "# sqllogs: end"
@@ -80,6 +79,7 @@ def path_of(file: str) -> Path | None:
     name = getattr(settings, file, None)
     if not isinstance(name, str):
         return None
+    # This one names an object in the module; the others name the module.
     if file == "ASGI_APPLICATION":
         name = name.rpartition(".")[0]
     try:
@@ -100,6 +100,7 @@ def add(path: Path, lines: Iterable[str]) -> Edit:
 
     def encode(lines: Iterable[str]) -> bytes:
         marked = (line + LATE_IMPORT * line.startswith("from ") + newline for line in lines)
+        # Python accepts a byte order mark at the beginning of a file only.
         return "".join(marked).encode(encoding.removesuffix("-sig"))
 
     if block := BLOCK.search(before):
@@ -152,6 +153,7 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
         return
     messages = [
         message
+        # An ASGI application without its flush is reported before a deployment only.
         for message in run_checks(tags=["sqllogs"], include_deployment_checks=True)
         if not message.is_silenced()
     ]
@@ -300,6 +302,6 @@ def _database_problem() -> str:
     executor = MigrationExecutor(connections[alias])
     if executor.migration_plan([node for node in executor.loader.graph.leaf_nodes() if node[0] == "sqllogs"]):
         return _("The tables of the SQL log in '%(alias)s' are missing or outdated.") % {"alias": alias}
-    users_alias = permissions.users_database()
-    missing = permissions.missing(users_alias) if users_alias else []
+    users_alias = routers.users_database()
+    missing = routers.missing_permissions(users_alias) if users_alias else []
     return _("Permissions are missing: %(names)s.") % {"names": ", ".join(missing)} if missing else ""

@@ -3,17 +3,19 @@
 Fed by `sqllogs.findings.detection`, in the thread that detects; the table is bounded.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
 from django.db import router, transaction
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
-from sqllogs.models import LIVE, Event, Finding, Statistic, StatisticKey
+from sqllogs.findings import Rule
+from sqllogs.models import LIVE, Event, Finding, IgnoreRule, Statistic, StatisticKey
 from sqllogs.statistics.resolution import HOUR_S
+from sqllogs.storage.database import upsert
 
 FINDINGS_MAX = 1_000
 """Beyond it the closed ones seen least recently are deleted, then any others."""
@@ -23,7 +25,17 @@ QUIET_CALLS = 200
 """... while the statement, or the route, had this many calls."""
 EVENT_WITHIN = timedelta(hours=6)
 """A problem is attributed to the last deploy or migration if that was at most this long before it."""
+STALE_AFTER = timedelta(days=14)
+"""An ignore rule is reported when it has ignored nothing for this long, in QUIET_CALLS queries."""
+RULES_MAX = 200
+"""Rules whose use is noted; those seen least recently are forgotten."""
 KIND_EVENTS = ("deploy", "migration")
+_WRITTEN = [
+    field.name
+    for field in Finding._meta.concrete_fields
+    if field.name not in {"id", "key", "kind", "first_seen", "assignee"}
+]
+"""Columns of a known finding that the search may change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,53 +50,97 @@ class Evidence:
     fingerprint: str | None = None
     call_site: str | None = None
     route: str | None = None
+    example: str | None = None
+    """A line that shows it, if the call site is not part of the cause: there may be several."""
     times: int = 1
     """How often it was seen since the last search."""
-    by_route: bool = field(default=False)
-    """The route is part of the cause, because there is no call site."""
+    ignored: Rule | None = None
+    """The rule that ignores it."""
 
     @property
     def key(self) -> str:
-        """Return the same text for the same cause."""
-        words = (self.kind, self.fingerprint, self.call_site, self.route if self.by_route else None)
+        """Return the same text for the same cause; without a call site the route is part of it."""
+        words = (self.kind, self.fingerprint, self.call_site, self.route if self.call_site is None else None)
         text = "\0".join(word or "" for word in words)
         return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def named(route: str | None) -> Q:
+    """Filter by the route of a finding; what has no route, such as a command, is named by its view."""
+    return Q(route=route) | Q(route=None, view=route)
+
+
+def rules_of_text(text: str | None) -> list[Rule]:
+    found = map(Rule.from_text, (text or "").splitlines())
+    return [rule for rule in found if rule is not None]
+
+
+def covering(rules: Iterable[Rule], one: Evidence) -> Rule | None:
+    """Return the first rule that ignores some evidence."""
+    line = one.call_site or one.example
+    values = {"call_site": line, "route": one.route, "fingerprint": one.fingerprint}
+    return next((rule for rule in rules if rule.covers(one.kind, one.seen_at) and rule.matches(values)), None)
 
 
 def merge(found: Iterable[Evidence], now: datetime) -> list[Finding]:
     """Store evidence; return the findings that are new or have been reopened. Raise database errors."""
     alias = router.db_for_write(Finding)
-    evidence = {one.key: one for one in found}
+    evidence: dict[str, Evidence] = {}
+    for one in found:
+        # What is seen outside a rule too is not ignored.
+        if one.ignored is None or one.key not in evidence:
+            evidence[one.key] = one
     with transaction.atomic(using=alias):
         known = {one.key: one for one in Finding.objects.filter(key__in=evidence)}
         events = list(Event.objects.filter(kind__in=KIND_EVENTS).order_by("-time")[:100])
-        changed = [
-            finding
-            for key, one in evidence.items()
-            if (finding := _merge(known.get(key), one, events, now)) is not None
-        ]
-        _bound()
+        changed = []
+        for key, one in evidence.items():
+            if key not in known:
+                known[key] = Finding(key=key, kind=one.kind, first_seen=now, occurrences=0)
+            if _merge(known[key], one, events):
+                changed.append(known[key])
+        upsert(list(known.values()), ["key"], _WRITTEN, using=alias)
+        _bound(alias)
     return changed
 
 
-def _merge(finding: Finding | None, one: Evidence, events: list[Event], now: datetime) -> Finding | None:
-    """Store evidence of one cause; return its finding if that is new or reopened."""
-    is_news = finding is None
-    if finding is None:
-        finding = Finding(key=one.key, kind=one.kind, first_seen=now, occurrences=0)
+def _merge(finding: Finding, one: Evidence, events: list[Event]) -> bool:
+    """Add evidence of one cause to its finding; return whether that is new or reopened."""
+    is_news = finding._state.adding
+    if finding._state.adding:
         _describe(finding, one, events)
+        if one.ignored is not None:
+            is_news = _ignore(finding, one.ignored)
+    elif one.ignored is not None and finding.state in (*LIVE, Finding.State.CLOSED, Finding.State.IGNORED):
+        _ignore(finding, one.ignored)
     elif (state := _next_state(finding, one, events)) != finding.state:
         is_news = True
         if state == Finding.State.REOPENED:
             _describe(finding, one, events)
         finding.state, finding.closed_at, finding.ignored_until = state, None, None
+        finding.ignored_by = ""
+        # NULL is what `notify` looks for: the return of a problem is sent like a new one.
         finding.notified_at = finding.mailed_at = None
     finding.evidence = dict(one.figures)
     finding.route = one.route or finding.route
+    finding.call_site = one.call_site or one.example or finding.call_site
     finding.last_seen = max(one.seen_at, finding.last_seen or one.seen_at)
     finding.occurrences += one.times
-    finding.save()
-    return finding if is_news else None
+    return is_news
+
+
+def _ignore(finding: Finding, rule: Rule) -> bool:
+    """Let a rule ignore a finding, unless a person has done so; return False, because this is not news."""
+    if finding.state != Finding.State.IGNORED or is_by_rule(finding):
+        finding.state, finding.closed_at, finding.ignored_until = Finding.State.IGNORED, None, rule.ends_at
+        finding.ignored_by, finding.note = rule.place[:200], rule.reason
+    return False
+
+
+def is_by_rule(finding: Finding) -> bool:
+    """Return whether a rule ignores a finding, and not a person."""
+    # A person is `user NAME`, see `decide`.
+    return finding.ignored_by.startswith(("code ", "setting "))
 
 
 def _describe(finding: Finding, one: Evidence, events: list[Event]) -> None:
@@ -105,13 +161,57 @@ def _next_state(finding: Finding, one: Evidence, events: list[Event]) -> str:
         return Finding.State.REOPENED
     if state == Finding.State.IGNORED:
         is_over = finding.ignored_until is not None and finding.ignored_until <= one.seen_at
-        return Finding.State.OPEN if is_over else state
+        return Finding.State.OPEN if is_over or is_by_rule(finding) else state
     if state == Finding.State.FIXED:
         # Evidence of older releases is expected until the one that fixes it is deployed.
         deployed = next((e.time for e in events if e.kind == "deploy" and e.text == finding.fixed_in), None)
         is_back = not finding.fixed_in or (deployed is not None and deployed < one.started_at)
         return Finding.State.REOPENED if is_back else state
     return state
+
+
+def find_stale(used: Mapping[Rule, int], matched: Container[Rule | None], now: datetime) -> list[Evidence]:
+    """Note the queries that rules could cover; return evidence of those that have ended, or ignore nothing.
+
+    A rule that has ended ignores nothing already; it is reported because it misleads whoever reads it.
+    """
+    alias, stale = router.db_for_write(IgnoreRule), []
+    keys = {rule: _rule_key(rule) for rule in used}
+    rows = IgnoreRule.objects.in_bulk(keys.values())
+    for rule, queries in used.items():
+        key = keys[rule]
+        if key not in rows:
+            rows[key] = IgnoreRule(key=key, text=rule.text[:500], first_seen=now)
+        row = rows[key]
+        row.last_seen, row.queries = now, row.queries + queries
+        if rule in matched:
+            row.last_matched, row.queries = now, 0
+        since = row.last_matched or row.first_seen
+        if now >= rule.ends_at or (now - since >= STALE_AFTER and row.queries >= QUIET_CALLS):
+            stale.append(_stale(rule, row, since, now))
+    upsert(list(rows.values()), ["key"], ["last_seen", "last_matched", "queries"], using=alias)
+    # Read first, here and in `_bound`: MySQL takes no LIMIT in a subquery of a DELETE.
+    old = IgnoreRule.objects.order_by("-last_seen").values_list("key", flat=True)[RULES_MAX:]
+    IgnoreRule.objects.filter(key__in=list(old))._raw_delete(alias)
+    return stale
+
+
+def _stale(rule: Rule, row: IgnoreRule, since: datetime, now: datetime) -> Evidence:
+    figures = {
+        "reason": rule.reason,
+        "until": rule.until.isoformat(),
+        "days": (now - since).days,
+        "queries": row.queries,
+    }
+    started_at = min(now, max(since, rule.ends_at if now >= rule.ends_at else since + STALE_AFTER))
+    return Evidence(
+        kind="stale_ignore", call_site=rule.place, figures=figures, started_at=started_at, seen_at=now
+    )
+
+
+def _rule_key(rule: Rule) -> str:
+    text = f"{rule.text}{rule.patterns}"
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def close_quiet(now: datetime) -> int:
@@ -125,15 +225,16 @@ def _calls_since(finding: Finding) -> int:
     """Return the calls since the evidence was last seen: of the route, else of the statement, else of all."""
     keys = StatisticKey.objects.all()
     if finding.route:
-        keys = keys.filter(route=finding.route)
+        keys = keys.filter(named(finding.route))
     elif finding.fingerprint:
         keys = keys.filter(fingerprint=finding.fingerprint)
     since_s = int(finding.last_seen.timestamp())
+    # Hours, because minutes are kept for a day only, and a finding may be older.
     rows = Statistic.objects.filter(resolution_s=HOUR_S, time__gte=since_s, key__in=keys.values("id"))
     return int(rows.aggregate(calls=Sum("calls"))["calls"] or 0)
 
 
-def _bound() -> None:
+def _bound(alias: str) -> None:
     surplus = Finding.objects.count() - FINDINGS_MAX
     if surplus <= 0:
         return
@@ -142,7 +243,13 @@ def _bound() -> None:
     if len(chosen) < surplus:
         others = Finding.objects.exclude(state=Finding.State.CLOSED).order_by("last_seen")
         chosen += others.values_list("pk", flat=True)[: surplus - len(chosen)]
-    Finding.objects.filter(pk__in=chosen).delete()
+    Finding.objects.filter(pk__in=chosen)._raw_delete(alias)
+
+
+def assign(finding: Finding, username: str) -> None:
+    """Assign a finding to somebody, or with an empty name to nobody; its state stays."""
+    finding.assignee = username[:150]
+    finding.save(update_fields=["assignee"])
 
 
 def decide(
@@ -154,11 +261,13 @@ def decide(
     release: str = "",
     note: str = "",
 ) -> None:
-    """Store a person's decision about a finding."""
+    """Store a person's decision about a finding; it is assigned to this person if it is to nobody."""
     finding.state = state
-    finding.ignored_until = until if state == Finding.State.IGNORED else None
+    is_ignored = state == Finding.State.IGNORED
+    finding.ignored_until = until if is_ignored else None
+    finding.ignored_by = f"user {by or '-'}"[:200] if is_ignored else ""
     finding.fixed_in = release or None if state == Finding.State.FIXED else finding.fixed_in
     finding.closed_at = datetime.now(UTC) if state == Finding.State.CLOSED else None
-    finding.assignee = by or finding.assignee
+    finding.assignee = finding.assignee or by[:150]
     finding.note = note or finding.note
     finding.save()

@@ -4,27 +4,39 @@ One process at a time does it, see `take_turn`; in a thread that `sqllogs.findin
 that of `manage.py sqllogs findings --detect`. Reads with `sqllogs.read`, feeds `sqllogs.findings.causes`.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from math import exp
 from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.db.models import Max, Q, Sum
 
-from sqllogs.findings import regressions
-from sqllogs.findings.causes import Evidence, close_quiet, merge
-from sqllogs.findings.patterns import find_idle_transactions, find_patterns
+from sqllogs import conf, guard
+from sqllogs.errors import PlanError
+from sqllogs.findings import Rule, regressions, rules_of_settings
+from sqllogs.findings.causes import Evidence, close_quiet, covering, find_stale, merge
+from sqllogs.findings.patterns import count_queries_by_rule, find_patterns
 from sqllogs.findings.regressions import HISTORY, HOURS, RECENT, Level, Ratio
-from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, Statement
-from sqllogs.read.ring import chunks, ring
-from sqllogs.read.statistics_rows import StatisticsSums, Where, rows
-from sqllogs.statistics import histogram
+from sqllogs.findings.transactions import find_in_units
+from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, SQLLog, Statement
+from sqllogs.pipeline.transactions import ends as transaction_ends
+from sqllogs.read.aggregates import columns_by_seq, fetch
+from sqllogs.read.explain import explain
+from sqllogs.read.plans import advise, keep
+from sqllogs.read.ring import RingSnapshot, chunks, in_ring, ring
+from sqllogs.read.statistics_rows import StatisticsSums, Where, call_sums, rows
+from sqllogs.statistics import counting, histogram
 from sqllogs.statistics.resolution import HOUR_S, ResolutionSpan, floor_to
+from sqllogs.storage.database import only_row
+from sqllogs.storage.events import current_service
 
 CANDIDATES_MAX = 300
 """Statements that are compared with four weeks in one search; the others at the next hours."""
+PLANS_MAX = 5
+"""Statements that one search explains: each is a connection to a database of the application."""
 DAYS = range(1, 8)
 """Days back that rows and errors are compared with."""
 
@@ -32,11 +44,11 @@ DAYS = range(1, 8)
 def take_turn(now: datetime, interval_s: int) -> DetectionTurn | None:
     """Return the turn if no process has searched within the interval."""
     now_s = int(now.timestamp())
-    turn, is_new = DetectionTurn.objects.get_or_create(id=1, defaults={"taken_at": now_s})
+    turn = only_row(DetectionTurn.objects.all(), taken_at=0)
     # A process whose clock is ahead must not hold the turn for long.
     due = Q(taken_at__lte=now_s - interval_s) | Q(taken_at__gt=now_s + interval_s)
-    is_mine = is_new or DetectionTurn.objects.filter(due, id=1).update(taken_at=now_s)
-    return turn if is_mine else None
+    # Of several processes for which it is due, the condition holds for the first alone.
+    return turn if DetectionTurn.objects.filter(due, id=1).update(taken_at=now_s) else None
 
 
 def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
@@ -44,19 +56,95 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
 
     Raise database errors.
     """
+    # Complete hours only: the minutes of the current one are rolled up two minutes after they end.
     until_s = floor_to(_rolled_up_s(), HOUR_S)
     snapshot = ring()
     evidence: list[Evidence] = []
     if until_s > turn.hours_until_s:
-        evidence += Regressions(until_s).evidence()
+        found = with_lines(list(Regressions(until_s).evidence()), snapshot)
+        evidence += with_plans(found) if conf.load().findings_explain else found
+    # `turn` was read before it was taken, so this is the time of the last search, or 0 for the first.
     since = datetime.fromtimestamp(turn.taken_at if turn.seq else 0, UTC)
-    evidence += find_idle_transactions(since)
+    evidence += find_in_units(since, snapshot)
+    rules = rules_of_settings(conf.load().ignore_findings)
+    used: Counter[Rule] = Counter()
     if snapshot.seq > turn.seq:
         evidence += find_patterns(turn.seq, snapshot)
-    DetectionTurn.objects.filter(id=1).update(hours_until_s=until_s, seq=snapshot.seq)
+        used = count_queries_by_rule(turn.seq, snapshot, rules)
+    evidence = [replace(one, ignored=one.ignored or covering(rules, one)) for one in evidence]
+    evidence += find_stale(used, {one.ignored for one in evidence}, now)
     changed = merge(evidence, now)
+    # After that: what could not be stored is searched again.
+    DetectionTurn.objects.filter(id=1).update(hours_until_s=until_s, seq=snapshot.seq)
     close_quiet(now)
     return changed
+
+
+class _Line(NamedTuple):
+    """All records of a statement from one line of code."""
+
+    total_ms: float
+    last_seq: int
+    call_site: str | None
+
+
+def with_lines(found: list[Evidence], snapshot: RingSnapshot) -> list[Evidence]:
+    """Add the line that takes most of a statement's time, and a trace: statistics know neither."""
+    lines: dict[str, _Line] = {}
+    for chosen in chunks(sorted({one.fingerprint for one in found if one.fingerprint})):
+        records = in_ring(SQLLog.objects.filter(fingerprint__in=chosen), snapshot).order_by()
+        sums = records.values("fingerprint", "call_site").annotate(total=Sum("duration_ms"), last=Max("seq"))
+        for fingerprint, *values in fetch(sums.values_list("fingerprint", "total", "last", "call_site")):
+            line = _Line(*values)
+            lines[fingerprint] = max(line, lines.get(fingerprint, line), key=lambda one: one.total_ms)
+    traces = dict(columns_by_seq(snapshot, [line.last_seq for line in lines.values()], "trace_id"))
+    return [
+        one
+        if (known := lines.get(one.fingerprint or "")) is None
+        else replace(
+            one,
+            example=known.call_site,
+            figures={**one.figures, "trace_id": traces.get(known.last_seq)},
+        )
+        for one in found
+    ]
+
+
+def with_plans(found: list[Evidence]) -> list[Evidence]:
+    """Explain the statements that are slower or new, at most PLANS_MAX, and add which index they lack."""
+    explained: dict[str, dict[str, Any]] = {}
+    for one in found:
+        if one.kind in ("slower", "new") and one.fingerprint and len(explained) < PLANS_MAX:
+            explained.setdefault(one.fingerprint, _plan_figures(one.fingerprint))
+    return [
+        replace(one, figures=_without_plan(one.figures) | explained[one.fingerprint])
+        if one.fingerprint in explained
+        else one
+        for one in found
+    ]
+
+
+def _without_plan(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a plan of an earlier search said: the index may be there again."""
+    return {name: value for name, value in figures.items() if name not in ("plan", "advice")}
+
+
+def _plan_figures(fingerprint: str) -> dict[str, Any]:
+    newest = SQLLog.objects.filter(fingerprint=fingerprint).order_by("-seq")
+    service = newest.values_list("service", flat=True).first()
+    if (service or "") != current_service(conf.load()):
+        return {}  # another project's databases have the same aliases
+    try:
+        plan = advise(explain(fingerprint))
+    except PlanError:  # a change of data, or values that the plan needs
+        return {}
+    except Exception as exc:  # a driver's own; the search must not end with it each time
+        guard.fault("findings plan", exc)
+        return {}
+    stored = keep(plan)
+    if plan.advice is None or stored is None:
+        return {}
+    return {"plan": stored.pk, "advice": plan.advice}
 
 
 def _rolled_up_s() -> int:
@@ -102,19 +190,34 @@ def _hour(sums: StatisticsSums) -> HourSums:
     )
 
 
+WORK = ("key__route", "key__view", "key__kind")
+"""Columns that units of work and their statements have in common; a command has no route, but a view."""
+
+
+def _totals(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[Any, ...], int]:
+    """Return the number of calls, or of units of work, by columns."""
+    return {
+        key: sums.calls
+        for key, sums in call_sums(where, ResolutionSpan(HOUR_S, *span), *columns)
+        # What has no key of its own is a mixture of statements.
+        if counting.OTHER_KEY.fingerprint not in key
+    }
+
+
 class Regressions:
     """What has changed in the last hours before `until_s`, compared with the weeks before."""
 
     def __init__(self, until_s: int) -> None:
         self._until_s = until_s
         self._since_s = until_s - HOURS * HOUR_S
-        self._seen_at = datetime.fromtimestamp(until_s, UTC)
+        self.seen_at = datetime.fromtimestamp(until_s, UTC)
 
     def evidence(self) -> Iterator[Evidence]:
+        # A few windows of all statements; four weeks are read of those alone that look slower.
         backs = sorted({back * HOUR_S for back in RECENT} | {24 * day * HOUR_S for day in DAYS})
         spans = [(self._since_s - back, self._until_s - back) for back in (0, *backs)]
         found = hourly(spans)
-        shifts = {fingerprint: self._first_look(hours, self._until_s) for fingerprint, hours in found.items()}
+        shifts = {fingerprint: self._first_look(hours) for fingerprint, hours in found.items()}
         shared = regressions.shared_shift([shift for shift in shifts.values() if shift is not None])
         if shared:
             yield self._all_slower(found, shared)
@@ -123,14 +226,14 @@ class Regressions:
         yield from self._new(found)
         for fingerprint, hours in found.items():
             yield from self._per_call(fingerprint, hours)
+        yield from self._more_calls()
 
-    def _first_look(self, hours: dict[int, HourSums], until_s: int) -> float | None:
+    def _first_look(self, hours: dict[int, HourSums]) -> float | None:
         window = self._levels(hours, self._since_s, self._until_s)
         if sum(level.calls for level in window if level is not None) < regressions.CALLS_MIN:
             return None
-        moved = until_s - self._until_s
         earlier = [
-            self._levels(hours, self._since_s + moved - back * HOUR_S, until_s - back * HOUR_S)
+            self._levels(hours, self._since_s - back * HOUR_S, self._until_s - back * HOUR_S)
             for back in RECENT
         ]
         return regressions.looks_slower(window, earlier)
@@ -143,8 +246,10 @@ class Regressions:
 
     def _slower(self, found: Hourly, shifts: dict[str, float | None], shared: float) -> Iterator[Evidence]:
         limit = regressions.FIRST_LOOK + shared
+        slower = (one for one, shift in shifts.items() if shift is not None and shift >= limit)
+        # A COMMIT is of all transactions: which of them are frequent at a time decides how long it takes.
         candidates = sorted(
-            (fingerprint for fingerprint, shift in shifts.items() if shift is not None and shift >= limit),
+            (one for one in slower if one not in transaction_ends()),
             key=lambda fingerprint: -sum(hour.total_us for hour in found[fingerprint].values()),
         )[:CANDIDATES_MAX]
         begin_s = self._until_s - (HISTORY + HOURS) * HOUR_S
@@ -181,9 +286,11 @@ class Regressions:
         Otherwise a slowdown would become the usual after a while.
         """
         live = Finding.objects.filter(kind__in=("slower", "all_slower"), state__in=[*LIVE, "ignored"])
-        for finding in live.exclude(fingerprint=None):
+        # Those of a COMMIT are left to close, see `_slower`.
+        for finding in live.exclude(fingerprint=None).exclude(fingerprint__in=transaction_ends()):
             fingerprint = finding.fingerprint or ""
             start_s = floor_to(int(finding.started_at.timestamp()), HOUR_S)
+            # Rounded up, so that the windows lie before it began.
             days = -(-(self._until_s - start_s) // (24 * HOUR_S))
             backs = [(days + more) * 24 * HOUR_S for more in range(4)]
             spans = [(self._since_s - back, self._until_s - back) for back in backs]
@@ -209,6 +316,7 @@ class Regressions:
         since = datetime.fromtimestamp(self._since_s, UTC)
         for fingerprint, hours in recent if is_known else ():
             total_ms = sum(hour.total_us for hour in hours) / 1000
+            # It has earlier hours: its text may have been evicted and stored again since.
             if not regressions.is_expensive(total_ms, all_ms) or len(hours) < len(found[fingerprint]):
                 continue
             text = Statement.objects.filter(fingerprint=fingerprint, first_seen__gte=since).first()
@@ -229,10 +337,18 @@ class Regressions:
                 [hour for time_s, hour in hours.items() if self._since_s <= time_s + back < self._until_s]
             )
         ratios = [Ratio(sum(h.rows for h in day), sum(h.calls for h in day)) for day in days]
-        more = regressions.times_more(Ratio(sum(hour.rows for hour in now), calls), ratios)
-        if more is not None:
-            figures = {"times": round(more, 1), "rows_per_call": round(sum(h.rows for h in now) / calls, 1)}
-            yield self._evidence("more_rows", fingerprint, figures | {"calls": calls}, self._since_s)
+        ratio = Ratio(sum(hour.rows for hour in now), calls)
+        usual_rows = regressions.usual_of_grown(ratio, ratios)
+        if usual_rows is not None:
+            hourly_rows = {
+                time_s: Ratio(hour.rows, hour.calls)
+                for time_s, hour in hours.items()
+                if time_s >= self._since_s and hour.calls >= regressions.RATIO_CALLS_MIN
+            }
+            began_s = regressions.grown_since(hourly_rows, usual_rows)
+            if began_s is not None:
+                figures = {"times": _times(ratio.each, usual_rows), "rows_per_call": round(ratio.each, 1)}
+                yield self._evidence("more_rows", fingerprint, figures | {"calls": calls}, began_s)
         usual = list(chain.from_iterable(days))
         usual_calls, usual_errors = sum(h.calls for h in usual), sum(h.errors for h in usual)
         if regressions.more_errors(calls, errors, usual_calls, usual_errors):
@@ -242,18 +358,62 @@ class Regressions:
                 "errors_before": usual_errors,
                 "calls_before": usual_calls,
             }
-            yield self._evidence("more_errors", fingerprint, figures, self._since_s)
+            failing = (time_s for time_s, hour in hours.items() if time_s >= self._since_s and hour.errors)
+            yield self._evidence("more_errors", fingerprint, figures, min(failing))
+
+    def _more_calls(self) -> Iterator[Evidence]:
+        """Yield statements of which one request, command or task sends more than in the week before."""
+        spans = [
+            (self._since_s - back, self._until_s - back) for back in (day * 24 * HOUR_S for day in (0, *DAYS))
+        ]
+        units = [_totals(Where(of_units=True), span, *WORK) for span in spans]
+        calls = [_totals(Where(), span, *WORK, "key__fingerprint") for span in spans]
+        for (*work, fingerprint), now in calls[0].items():
+            ratios = [
+                Ratio(calls[day].get((*work, fingerprint), 0), units[day].get(tuple(work), 0))
+                for day in range(len(spans))
+            ]
+            usual = regressions.usual_of_grown(ratios[0], ratios[1:])
+            if usual is None or (began_s := self._grown_since(fingerprint, tuple(work), usual)) is None:
+                continue
+            figures = {
+                "times": _times(ratios[0].each, usual), "calls_per_unit": round(ratios[0].each, 1),
+                "calls": now, "units": ratios[0].calls,
+            }  # fmt: skip
+            yield self._evidence("more_calls", fingerprint, figures, began_s, work[0] or work[1])
+
+    def _grown_since(self, fingerprint: str, work: tuple[Any, ...], usual: float) -> int | None:
+        span = (self._since_s, self._until_s)
+        calls = _totals(Where(fingerprint=(fingerprint,)), span, *WORK, "time")
+        units = _totals(Where(of_units=True), span, *WORK, "time")
+        hours = {
+            time_s: Ratio(calls.get((*work, time_s), 0), number)
+            for time_s in range(*span, HOUR_S)
+            if (number := units.get((*work, time_s), 0)) >= regressions.RATIO_CALLS_MIN
+        }
+        return regressions.grown_since(hours, usual)
 
     def _evidence(
-        self, kind: str, fingerprint: str | None, figures: dict[str, Any], started_s: int
+        self,
+        kind: str,
+        fingerprint: str | None,
+        figures: dict[str, Any],
+        started_s: int,
+        route: str | None = None,
     ) -> Evidence:
         return Evidence(
             kind=kind,
             fingerprint=fingerprint,
+            route=route,
             figures=figures,
             started_at=datetime.fromtimestamp(started_s, UTC),
-            seen_at=self._seen_at,
+            seen_at=self.seen_at,
         )
+
+
+def _times(now: float, usual: float) -> float:
+    # Growth from nothing would be infinite.
+    return round(now / max(usual, 0.1), 1)
 
 
 def _figures(name: str, hours: list[HourSums]) -> dict[str, float]:

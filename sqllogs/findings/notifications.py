@@ -100,7 +100,7 @@ def _post(url: str, form: str, findings: Sequence[Finding], count: int) -> None:
 
 def _mail(to: list[str], findings: Sequence[Finding], count: int) -> None:
     lines = [*map(_line, findings), *_more(findings, count)] or [_("This is a test of the SQL log.")]
-    send_mail(_title(count), "\n".join(lines), None, to)
+    send_mail(_title(count), "\n".join(lines), None, to)  # None: from DEFAULT_FROM_EMAIL
 
 
 def _title(count: int) -> str:

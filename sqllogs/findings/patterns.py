@@ -1,54 +1,115 @@
-"""Search new records for patterns that are problems: N+1, unbounded results, COUNT and list, lock failures.
+"""Search new records for patterns that are problems: N+1, unbounded results, COUNT and list.
 
 Reads the ring with `sqllogs.read`, feeds `sqllogs.findings.detection`, in the thread that detects.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Max, Min, Sum
+from django.apps import apps
+from django.conf import settings
+from django.db.models import Count, Max, Min, Q, Sum
 
-from sqllogs.findings.causes import Evidence
-from sqllogs.models import SQLLog, Statement, Unit
+from sqllogs.findings import PATTERNS, Rule
+from sqllogs.findings.causes import Evidence, covering, rules_of_text
+from sqllogs.findings.transactions import find_failures
+from sqllogs.models import QuerySource, SQLLog, Statement, Unit
 from sqllogs.read.aggregates import as_time, fetch
 from sqllogs.read.n_plus_one import Suspect, find_suspects
 from sqllogs.read.records import statements
 from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ring
+from sqllogs.sql.n_plus_one import INTERVAL_MAX_S
 from sqllogs.sql.normalize import StatementInfo
 
 ROWS_MIN = 1_000
 """A result without LIMIT is unbounded from this number of rows on: ten pages of a hundred."""
 ROWS_TIMES = 10
-"""And if it has this many times the rows that a query of the log returns in the mean."""
-IDLE_TRANSACTION_MS = 1_000.0
-"""A transaction that is open for this long without a statement keeps its locks for nothing."""
-UNITS_LATE = timedelta(seconds=5)
-"""The row of a unit of work is completed at most this long after its end."""
-SQLSTATES = {
-    ("postgresql", "40P01"): "deadlock",
-    ("mysql", "40001"): "deadlock",
-    ("postgresql", "55P03"): "lock_timeout",
-    ("postgresql", "40001"): "serialization",
-}
-"""The kind of finding by vendor and SQLSTATE. MySQL reports deadlocks as 40001, lock timeouts as HY000."""
-WITHOUT_WAITING = re.compile(r" (?:NOWAIT|SKIP LOCKED)\b")
+"""And if it has this many times the rows that a query of the log returns on average."""
+SAME_VALUES_MIN = 3
+"""The same query with the same values; two are often a coincidence."""
+POLL_S = 0.2
+"""A command or a task that asks again after longer than this waits for another process."""
+FROM_FRAMEWORK = (
+    "django_session", "django_site", "django_content_type", "auth_group", "auth_permission",
+)  # fmt: skip
+"""Tables that Django reads when a template first asks for the user, the permissions or the site."""
+ADMIN = "django.contrib.admin."
+"""Its own lists count what they show as a whole, if that is one page."""
 LIMITED = re.compile(r" (?:LIMIT|FETCH FIRST) ")
+_VOLATILE = re.compile(r"\b(?:RANDOM|RAND|NEXTVAL|UUID|GEN_RANDOM_UUID)\(", re.IGNORECASE)
+# In a stored text every list of values is (?), however long it was.
+_BY_KEY = re.compile(r"\b([\w.\"]+) IN \(\?\)")
 _COUNT = re.compile(r"\ASELECT COUNT\((?:\*|\?|[\w.\"]+)\)(?: AS [\w\"]+)? FROM (.+)\Z", re.DOTALL)
-_LIST = re.compile(r"\ASELECT (?!COUNT\()(?:(?! FROM ).)+ FROM (.+?)(?: ORDER BY [^()]+)?\Z", re.DOTALL)
+_COUNT_DISTINCT = re.compile(
+    r"\ASELECT COUNT\(\*\) FROM \(SELECT (DISTINCT )(?:(?! FROM ).)+ FROM (.+)\) subquery\Z", re.DOTALL
+)
+_THROUGH = re.compile(r"\A([\w\"]+) INNER JOIN ([\w\"]+) ON \(\1\.[\w\"]+ = \2\.[\w\"]+\)(.*)\Z", re.DOTALL)
+"""What is read through the table of a many-to-many relation, which alone is counted."""
+_LIST = re.compile(
+    r"\ASELECT (DISTINCT )?(?!COUNT\()(?:(?! FROM ).)+ FROM (.+?)(?: ORDER BY [^()]+)?\Z", re.DOTALL
+)
 _AGGREGATE = re.compile(r"\ASELECT (?:COUNT|SUM|MIN|MAX|AVG|EXISTS|\? AS)\b")
 
 
 def find_patterns(since_seq: int, snapshot: RingSnapshot) -> Iterator[Evidence]:
-    """Yield the evidence in the records after a number; raise database errors."""
+    """Yield evidence in the records after a number, with the rule that ignores it; raise database errors."""
     records = in_ring(SQLLog.objects.filter(seq__gt=since_seq), snapshot)
+    texts = list(
+        QuerySource.objects.filter(ignored__isnull=False).values_list("ignored", flat=True).distinct()
+    )
+    yield from _in_records(records.filter(ignored__isnull=True) if texts else records, snapshot)
+    # What a rule covers is judged by itself: the same line may run outside its block too.
+    for text in texts:
+        rules = rules_of_text(text)
+        for one in _in_records(records.filter(ignored=text), snapshot):
+            yield replace(one, ignored=covering(rules, one))
+
+
+def count_queries_by_rule(since_seq: int, snapshot: RingSnapshot, rules: Iterable[Rule]) -> Counter[Rule]:
+    """Count the new queries that rules could cover, whether there is a finding in them or not."""
+    records = in_ring(SQLLog.objects.filter(seq__gt=since_seq), snapshot).order_by()
+    used: Counter[Rule] = Counter()
+    marked = records.filter(ignored__isnull=False).values_list("ignored").annotate(times=Count("*"))
+    for text, times in fetch(marked):
+        for rule in rules_of_text(text):
+            used[rule] += times
+    if rules := list(rules):
+        for *values, times in fetch(records.values_list(*PATTERNS).annotate(times=Count("*"))):
+            for rule in rules:
+                used[rule] += times if rule.matches(dict(zip(PATTERNS, values, strict=True))) else 0
+    return used
+
+
+def _in_records(records: Records, snapshot: RingSnapshot) -> Iterator[Evidence]:
+    same: dict[tuple[str | None, str | None], Evidence] = {}
+    constant = set()
+    for one, has_only_these in _same_values(records):
+        same[one.fingerprint, one.call_site] = one
+        if has_only_these:
+            constant.add((one.fingerprint, one.call_site))
+    repeated = set()
     for suspect in find_suspects(records, snapshot):
-        yield _n_plus_one(suspect)
-    yield from _failures(records)
+        key = suspect.statement.fingerprint, suspect.call_site
+        repeated.add(key)
+        # Asked for once and kept, it is no N+1 any more; a loop over rows of which some have a value in
+        # common still is one.
+        if key not in constant:
+            same.pop(key, None)
+            yield _n_plus_one(suspect)
+    yield from find_failures(records, snapshot)
     yield from _unbounded(records)
     yield from _counts_and_lists(records)
+    for one in _rendering(records):
+        sent = one.fingerprint, one.figures["call_site"]
+        is_field = ":" not in one.figures["rendering"]
+        if sent not in repeated and (sent not in same or is_field):
+            same.pop(sent, None)  # the rows of a serializer have a value in common
+            yield one
+    yield from same.values()
 
 
 def _n_plus_one(suspect: Suspect) -> Evidence:
@@ -57,12 +118,12 @@ def _n_plus_one(suspect: Suspect) -> Evidence:
         fingerprint=suspect.statement.fingerprint,
         call_site=suspect.call_site,
         route=next((route for route, _ in suspect.routes.most_common(1)), None),
-        by_route=suspect.call_site is None,
         figures={
             "times_per_unit": round(suspect.calls / suspect.requests, 1),
             "times_max": suspect.worst.times,
             "total_ms": round(suspect.total_ms, 3),
             "trace_id": suspect.worst.trace_id,
+            "advice": suspect.advice,
         },
         started_at=suspect.worst.time,
         seen_at=suspect.last_seen,
@@ -81,33 +142,138 @@ class _Site(NamedTuple):
     times: int
 
 
-def _failures(records: Records) -> Iterator[Evidence]:
-    """Yield deadlocks, lock timeouts and serialization failures, each statement and line for itself."""
-    states = {state for _, state in SQLSTATES}
+def _same_values(records: Records) -> Iterator[tuple[Evidence, bool]]:
+    """Yield SELECTs that a unit of work has sent again with the same values, though nothing was written.
+
+    Also yield whether it has sent them with these values only.
+    """
     found = (
-        records.filter(sqlstate__in=states)
+        records.filter(same_values=True, repeats_allowed=False, error__isnull=True)
         .order_by()
-        .values("vendor", "sqlstate", "fingerprint", "call_site", "route")
-        .annotate(first=Min("time"), last=Max("time"), times=Count("*"), trace=Max("trace_id"))
+        .values("unit_id", "fingerprint", "call_site")
+        .annotate(
+            times=Count("*"),
+            first=Min("time"),
+            last=Max("time"),
+            # Not `route`: an annotation must not have the name of a field.
+            a_route=Max("route"),
+            trace=Max("trace_id"),
+            a_kind=Max("kind"),
+        )
         .values_list(
-            "vendor", "sqlstate", "fingerprint", "call_site", "route", "first", "last", "times", "trace"
+            "unit_id", "fingerprint", "call_site", "times", "first", "last", "a_route", "trace", "a_kind"
+        )
+    )
+    of_unit: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for unit_id, fingerprint, *line in fetch(found):
+        of_unit[unit_id, fingerprint].append(tuple(line))
+    texts = statements({fingerprint for _, fingerprint in of_unit})
+    sent = _times_sent(records, {unit_id for unit_id, _ in of_unit})
+    causes: dict[tuple[str, str | None], list[tuple[int, bool, tuple[Any, ...]]]] = defaultdict(list)
+    for (unit_id, fingerprint), lines in of_unit.items():
+        again = sum(line[1] for line in lines)
+        different = max(1, sent[unit_id, fingerprint] - again)
+        times = -(-(again + different) // different)  # of the most frequent values, at least
+        text = texts.get(fingerprint)
+        if times >= SAME_VALUES_MIN and text is not None and _is_asked_again(text, again, lines):
+            worst = max(lines, key=lambda line: line[1])
+            causes[fingerprint, worst[0]].append((times, different == 1, worst))
+    for (fingerprint, call_site), units in causes.items():
+        most, _, worst = max(units, key=lambda unit: unit[0])
+        first = min(as_time(line[2]) for *_, line in units)
+        last = max(as_time(line[3]) for *_, line in units)
+        site = _Site(fingerprint, call_site, worst[4], first, last, len(units))
+        figures = {"times_max": most, "trace_id": worst[5]}
+        yield _evidence("same_values", site, figures), all(has_only_these for _, has_only_these, _ in units)
+
+
+def _times_sent(records: Records, units: Iterable[str]) -> Counter[tuple[str, str]]:
+    """Return how often each unit has sent each statement, by unit and fingerprint."""
+    sent: Counter[tuple[str, str]] = Counter()
+    for chosen in chunks(sorted(units)):
+        found = records.filter(unit_id__in=chosen, repeats_allowed=False, error__isnull=True).order_by()
+        counts = found.values("unit_id", "fingerprint").annotate(times=Count("*"))
+        for unit_id, fingerprint, times in fetch(counts.values_list("unit_id", "fingerprint", "times")):
+            sent[unit_id, fingerprint] = times
+    return sent
+
+
+def _is_asked_again(text: StatementInfo, times: int, lines: list[tuple[Any, ...]]) -> bool:
+    """Return whether nothing suggests a purpose: a lock, a random choice, no table, a loop that waits."""
+    span = max(as_time(line[3]) for line in lines) - min(as_time(line[2]) for line in lines)
+    is_request = any(line[6] == "request" for line in lines)
+    is_quick = span.total_seconds() <= (INTERVAL_MAX_S if is_request else POLL_S) * times
+    return is_quick and bool(text.tables) and " FOR " not in text.sql and not _VOLATILE.search(text.sql)
+
+
+def _rendering(records: Records) -> Iterator[Evidence]:
+    """Yield queries that a template, a `__str__` or a field of a serializer sends."""
+    by_method = Q(call_site__endswith=".__str__") | Q(call_site__contains="Serializer.get_")
+    found = (
+        records.filter(Q(rendering__isnull=False) | by_method)
+        .filter(error__isnull=True, repeats_allowed=False)
+        .order_by()
+        .values("fingerprint", "call_site", "rendering", "route")
+        .annotate(
+            first=Min("time"),
+            last=Max("time"),
+            times=Count("*"),
+            units=Count("unit_id", distinct=True),
+            trace=Max("trace_id"),
+        )
+        .values_list(
+            "fingerprint", "call_site", "rendering", "route", "first", "last", "times", "units", "trace"
         )
     )
     lines = list(fetch(found))
-    texts = statements({line[2] for line in lines})
-    for vendor, sqlstate, fingerprint, call_site, route, first, last, times, trace in lines:
-        kind = SQLSTATES.get((vendor, sqlstate))
+    texts = statements({line[0] for line in lines})
+    for fingerprint, call_site, rendering, route, first, last, times, units, trace in lines:
         text = texts.get(fingerprint)
-        if kind is None or (kind == "lock_timeout" and text and WITHOUT_WAITING.search(text.sql)):
-            continue  # the statement asked not to wait
-        site = _Site(fingerprint, call_site, route, as_time(first), as_time(last), times)
-        yield _evidence(kind, site, {"sqlstate": sqlstate, "trace_id": trace})
+        place = _rendered(text, call_site, rendering, times / units) if text and units else None
+        if place is None:
+            continue
+        # A template is the line to change; so is a method. A field of a serializer has none.
+        line = rendering if rendering and ":" in rendering else call_site
+        site = _Site(fingerprint, line, route, as_time(first), as_time(last), units)
+        yield _evidence("rendering", site, {"rendering": place, "call_site": call_site, "trace_id": trace})
+
+
+def _rendered(text: StatementInfo, call_site: str | None, rendering: str | None, each: float) -> str | None:
+    """Return what is rendered, unless its query is usually sent there."""
+    method = (call_site or "").rpartition(" ")[2]
+    if method.endswith(".__str__"):
+        return method
+    if text.operation != "SELECT" or set(text.tables.split(",")) <= _framework_tables():
+        return None
+    if rendering is None or ":" not in rendering:
+        # Once for all of an answer is as good as in the view; N+1 begins with the second time.
+        is_per_row = each >= PER_ROW_MIN
+        return (rendering or method) if is_per_row else None
+    place, _, node = rendering.rpartition(" ")
+    # A list is read by the tag that begins to use it, as Django's tutorial does.
+    is_list = node != "VariableNode" and not _AGGREGATE.match(text.sql)
+    return None if is_list or place.startswith("django/") else place
+
+
+PER_ROW_MIN = 2
+
+
+def _framework_tables() -> set[str]:
+    user = (
+        apps.get_model(settings.AUTH_USER_MODEL)._meta.db_table
+        if apps.is_installed("django.contrib.auth")
+        else ""
+    )
+    return {*FROM_FRAMEWORK, user}
 
 
 def _unbounded(records: Records) -> Iterator[Evidence]:
-    """Yield SELECTs of requests without LIMIT that return very many rows."""
+    """Yield SELECTs of requests without LIMIT that return very many rows; a streamed body may be large."""
+    # A streamed answer has a status, but its size is not known when it begins.
+    streamed = Unit.objects.using(records.db).filter(status__isnull=False, response_bytes__isnull=True)
     found = (
         records.filter(rows__gte=ROWS_MIN, kind="request", error__isnull=True, many=False)
+        .exclude(unit__in=streamed.values("slot"))
         .order_by()
         .values("fingerprint", "call_site", "route")
         .annotate(
@@ -118,6 +284,7 @@ def _unbounded(records: Records) -> Iterator[Evidence]:
     lines = list(fetch(found))
     if not lines:
         return
+    # Without the large ones, or a log of nothing but large results would call them usual.
     total, calls = (
         records.filter(rows__lt=ROWS_MIN).aggregate(total=Sum("rows"), calls=Count("rows")).values()
     )
@@ -134,73 +301,56 @@ def _unbounded(records: Records) -> Iterator[Evidence]:
 
 
 def _is_open_list(text: StatementInfo) -> bool:
-    return text.operation == "SELECT" and not LIMITED.search(text.sql) and not _AGGREGATE.match(text.sql)
+    """Return whether nothing but the tables limits the rows: no LIMIT, no aggregate, no list of keys."""
+    if text.operation != "SELECT" or LIMITED.search(text.sql) or _AGGREGATE.match(text.sql):
+        return False
+    keys = {f"{model._meta.db_table}.{model._meta.pk.column}" for model in apps.get_models()}
+    return not any(column.replace('"', "") in keys for column in _BY_KEY.findall(text.sql))
 
 
 def _counts_and_lists(records: Records) -> Iterator[Evidence]:
     """Yield COUNTs of what the same unit of work reads as a whole anyway, so that len() would do."""
-    counts = {
-        row.fingerprint: match[1]
-        for row in Statement.objects.filter(operation="SELECT", sql__startswith="SELECT COUNT(")
-        if (match := _COUNT.match(row.sql)) is not None
-    }
-    if not counts:
-        return
-    lists = _lists_of({part: fingerprint for fingerprint, part in counts.items()})
+    lists = _counts_of_lists()
     sites: dict[str, dict[str, tuple[Any, ...]]] = defaultdict(dict)
-    for chosen in chunks(sorted({*counts, *lists})):
+    different: Counter[tuple[str, str]] = Counter()
+    """How many different values each unit has sent a statement with."""
+    for chosen in chunks(sorted(set(lists).union(*lists.values()))):
         wanted = records.filter(
             fingerprint__in=chosen, unit_id__isnull=False, error__isnull=True, repeats_allowed=False
-        )
-        columns = ("unit_id", "fingerprint", "call_site", "route", "time", "trace_id")
-        for unit_id, fingerprint, *rest in fetch(wanted.order_by().values_list(*columns)):
+        ).exclude(view__startswith=ADMIN, call_site__isnull=True)
+        columns = ("unit_id", "fingerprint", "same_values", "call_site", "route", "time", "trace_id")
+        for unit_id, fingerprint, is_again, *rest in fetch(wanted.order_by().values_list(*columns)):
             sites[unit_id].setdefault(fingerprint, tuple(rest))
+            different[unit_id, fingerprint] += not is_again
     found: dict[tuple[str, str | None], list[tuple[Any, ...]]] = defaultdict(list)
-    for of_unit in sites.values():
+    for unit_id, of_unit in sites.items():
         for fingerprint in of_unit.keys() & lists.keys():
             for count in lists[fingerprint] & of_unit.keys():
-                found[count, of_unit[count][0]].append((*of_unit[count], fingerprint))
+                # One list beside the numbers of all is a list with tabs.
+                if different[unit_id, count] <= different[unit_id, fingerprint]:
+                    found[count, of_unit[count][0]].append((*of_unit[count], fingerprint))
     for (count, call_site), units in found.items():
         times = [as_time(unit[2]) for unit in units]
         site = _Site(count, call_site, units[0][1], min(times), max(times), len(units))
         yield _evidence("count_and_list", site, {"list": units[0][4], "trace_id": units[0][3]})
 
 
-def find_idle_transactions(since: datetime) -> Iterator[Evidence]:
-    """Yield the routes and commands of units that ended after a time and left a transaction idle."""
-    found = (
-        Unit.objects.filter(ended_at__gte=since - UNITS_LATE, idle_transaction_ms__gte=IDLE_TRANSACTION_MS)
-        .order_by()
-        .values("route", "view")
-        .annotate(
-            first=Min("time"),
-            last=Max("ended_at"),
-            times=Count("*"),
-            longest_ms=Max("idle_transaction_ms"),
-            trace=Max("trace_id"),
-        )
-        .values_list("route", "view", "first", "last", "times", "longest_ms", "trace")
-    )
-    for route, view, first, last, times, longest_ms, trace in fetch(found):
-        yield Evidence(
-            kind="idle_transaction",
-            route=route or view,
-            by_route=True,
-            figures={"idle_ms_max": round(longest_ms, 1), "trace_id": trace},
-            started_at=as_time(first),
-            seen_at=as_time(last),
-            times=times,
-        )
-
-
-def _lists_of(counts: dict[str, str]) -> dict[str, set[str]]:
+def _counts_of_lists() -> dict[str, set[str]]:
     """Return, by the fingerprint of a list, those of the COUNTs with the same tables and conditions."""
-    lists: dict[str, set[str]] = defaultdict(set)
-    selects = Statement.objects.filter(operation="SELECT").exclude(sql__startswith="SELECT COUNT(")
-    for fingerprint, sql in selects.values_list("fingerprint", "sql").iterator():
+    selects = Statement.objects.filter(operation="SELECT").values_list("fingerprint", "sql")
+    counts: dict[str, set[str]] = defaultdict(set)
+    # iterator(), because there may be 10,000 texts, of which few stay.
+    for fingerprint, sql in selects.filter(sql__startswith="SELECT COUNT(").iterator():
+        if (match := _COUNT_DISTINCT.match(sql) or _COUNT.match(sql)) is not None:
+            counts["".join(match.groups())].add(fingerprint)
+    lists: dict[str, set[str]] = {}
+    for fingerprint, sql in selects.exclude(sql__startswith="SELECT COUNT(").iterator() if counts else ():
         match = None if LIMITED.search(sql) else _LIST.match(sql)
-        if match is not None and match[1] in counts:
-            lists[fingerprint].add(counts[match[1]])
+        part = "" if match is None else f"{match[1] or ''}{match[2]}"
+        through = _THROUGH.match(part)
+        found = [counts[one] for one in (part, through[2] + through[3] if through else "") if one in counts]
+        if found:
+            lists[fingerprint] = set().union(*found)
     return lists
 
 
@@ -210,7 +360,6 @@ def _evidence(kind: str, site: _Site, figures: dict[str, Any]) -> Evidence:
         fingerprint=site.fingerprint,
         call_site=site.call_site,
         route=site.route,
-        by_route=site.call_site is None,
         figures=figures,
         started_at=site.first,
         seen_at=site.last,

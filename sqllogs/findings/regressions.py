@@ -7,8 +7,9 @@ statement of 1 ms and one of 1 s.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
-from math import exp, inf, log, sqrt
+from math import exp, log, sqrt
 from statistics import median
 from typing import NamedTuple
 
@@ -19,33 +20,42 @@ HISTORY = 4 * WEEK
 """Hours that a statement is compared with, at most."""
 HISTORY_MIN = 40
 """Windows with calls that must be known before anything is judged."""
-WINDOWS = (2, 3, 6)
+WINDOWS = (2, 3, 4, 6)
 """Hours that are judged together: two are enough with much traffic, six are needed with little."""
 HOURS = max(WINDOWS)
 CALLS_MIN = 20
-"""With fewer calls in a window there is too little traffic to judge."""
+"""With fewer calls in HOURS there is too little traffic to judge."""
 RECENT = (DAY, 2 * DAY, 3 * DAY, WEEK)
 """Hours back that the first look compares with."""
 
-# Fixed on training seeds of `benchmarks.findings`.
-Z_MIN = {2: 5.0, 3: 5.0, 6: 5.0}
-FIRST_LOOK = log(1.2)
+# Fixed on the training seeds of `benchmarks.findings`.
+FIRST_LOOK = log(1.15)
 EFFECT_MIN = log(1.25)
+LIKELIER_MIN = 12.0
+"""Least logarithm of the likelihood ratio of a change to the usual noise: 4.9 standard deviations."""
+THAN_BURST_MIN = 3.0
+"""The same, of a change to a burst of at most 90 minutes."""
+SD_MIN, SD_FACTOR = 0.04, 1.25
+"""Least standard deviation of a window's level between days; the factor is for its heavy tails."""
 MARGIN = log(1.1)
-"""A change must exceed the same hour of yesterday, and of earlier weeks, by this."""
-SD_MIN = 0.04
-"""Least standard deviation of a window's level between days."""
-SMOOTHING = 0.25
-HOUR_SDS = 1.0
-STEADY = 0.3
-FLOOR = 0.5
+"""A change must exceed the same hours of yesterday, and of earlier weeks, by this."""
+SMOOTHINGS = (0.15, 0.4, 0.8)
+PREDICTIONS = ((0.0, 0), (0.5, 0), (0.9, 0), (0.5, 1), (0.9, 1), (0.6, 2), (0.9, 2))
+"""Share of the smoothed hours before a window in what is expected of it, and which smoothing."""
+CALLS_MAX = 500
+"""Of an hour, that count: with more, small differences of shape would decide."""
 
-_LOG_GROWTH = log(GROWTH)
-_BUCKET_VARIANCE = _LOG_GROWTH**2 / 12
-_LOW, _HIGH = 0.1, 0.4
-"""Shares of an hour's fastest and slowest calls that its level leaves out."""
+_WIDTH = log(GROWTH)
+_PARTS = 4
+"""Positions in a range, for durations relative to a level."""
+_FIRST, _LAST = -80 * _PARTS, 140 * _PARTS
+_SHIFTS = range(-14 * _PARTS, 34 * _PARTS)
+"""Shifts that are tried, in parts of a range: from a quarter to 25 times as slow."""
+_BURST_SHIFTS = range(6 * _PARTS, 23 * _PARTS, _PARTS)
+_EDGE = 12 * _PARTS
+_LOW, _HIGH = 0.1, 0.6
+"""Shares of an hour's calls between which its level lies."""
 _WEIGHT_VARIANCE = 0.005
-_NORMAL_975 = 2.24
 
 
 class Level(NamedTuple):
@@ -59,10 +69,8 @@ class Level(NamedTuple):
     """
     variance: float
     """Of one call: `variance / calls` is that of `value` (winsorized; Tukey and McLaughlin, 1963)."""
-    spread: float
-    """Variance without the fastest and the slowest tenth."""
-    floor: float
-    """10th percentile: it moves if all calls are slower, and not if those of some minutes are."""
+    durations: Mapping[int, int]
+    """Calls by range, see `sqllogs.statistics.histogram`."""
 
 
 Series = Sequence[Level | None]
@@ -70,51 +78,30 @@ Series = Sequence[Level | None]
 
 
 def level_of(durations: Mapping[int, int]) -> Level | None:
-    """Return the level of a histogram of durations; see `sqllogs.statistics.histogram`."""
-    numbers = sorted(durations)
-    counts = [durations[number] for number in numbers]
-    calls = sum(counts)
+    """Return the level of a histogram of durations."""
+    calls = sum(durations.values())
     if not calls:
         return None
-    value, variance = _trimmed(numbers, counts, _LOW * calls, (1 - _HIGH) * calls)
-    _, spread = _trimmed(numbers, counts, 0.1 * calls, 0.9 * calls)
-    scale = _LOG_GROWTH**2
-    return Level(
-        calls=calls,
-        value=value * _LOG_GROWTH,
-        variance=variance * scale + _BUCKET_VARIANCE,
-        spread=spread * scale,
-        floor=_quantile(numbers, counts, 0.1 * calls) * _LOG_GROWTH,
-    )
-
-
-def _trimmed(numbers: list[int], counts: list[int], low: float, high: float) -> tuple[float, float]:
-    """Return the mean of the calls from number `low` to number `high`, and the variance of one call."""
+    low, high = _LOW * calls, _HIGH * calls
     seen = total = squares = 0.0
-    first = last = numbers[0]
-    kept_any = False
-    for number, count in zip(numbers, counts, strict=True):
-        upto = seen + count
-        kept = min(upto, high) - max(seen, low)
+    first = last = -1
+    for number in sorted(durations):
+        upto = seen + durations[number]
+        kept = (min(high, upto)) - (max(low, seen))
         if kept > 0:
-            first, last, kept_any = first if kept_any else number, number, True
+            first, last = first if first >= 0 else number, number
             total += kept * number
             squares += kept * number * number
         seen = upto
-    calls, kept = seen, high - low
-    cut = calls - high
+        if seen >= high:
+            break
+    kept, cut = high - low, calls - high
     center = (total + low * first + cut * last) / calls
     winsorized = (squares + low * first * first + cut * last * last) / calls - center * center
-    return total / kept, max(0.0, winsorized) / (kept / calls) ** 2
-
-
-def _quantile(numbers: list[int], counts: list[int], rank: float) -> float:
-    seen = 0
-    for number, count in zip(numbers, counts, strict=True):
-        if seen + count >= rank:
-            return number - 1 + (rank - seen) / count
-        seen += count
-    return float(numbers[-1])
+    # 1 / 12 is the variance within a range, in which durations are taken to be spread evenly.
+    variance = (max(0.0, winsorized) / (kept / calls) ** 2 + 1 / 12) * _WIDTH**2
+    # Range n ends at GROWTH ** n, so its middle is half a range below.
+    return Level(calls, (total / kept - 0.5) * _WIDTH, variance, durations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,227 +119,329 @@ class Slowdown:
 def looks_slower(window: Series, earlier: Iterable[Series]) -> float:
     """Return the shift of a window of HOURS against a few earlier days, as a logarithm: a first look.
 
-    It takes 20 us, and spares nine statements of ten the comparison with four weeks.
+    0 if it is within two standard deviations. It takes 20 us, and spares most statements the comparison
+    with four weeks.
     """
     days = list(earlier)
     best = 0.0
     for length in (WINDOWS[0], HOURS):
-        total = calls = 0.0
+        total = calls = squares = 0.0
         for at in range(len(window) - length, len(window)):
             now = window[at]
             known = [level.value for hours in days if (level := hours[at]) is not None]
             if now is not None and known:
                 total += now.calls * (now.value - median(known))
+                squares += now.calls * now.variance
                 calls += now.calls
-        best = max(best, total / calls if calls else 0.0)
+        # Squares of two standard deviations; half of that by chance, since a first look must not miss.
+        if calls and total > 0 and total**2 >= 4 * (SD_MIN**2 * calls**2 + 0.25 * squares):
+            best = max(best, total / calls)
     return best
-
-
-class _Hour(NamedTuple):
-    """What is left of an hour's level without the patterns of day and week."""
-
-    value: float
-    weight: float
-    noise: float
-    """Variance of `value` by the number of calls."""
 
 
 def slowdown(series: Series, shared: float = 0.0) -> Slowdown | None:
     """Judge the last hours of a statement against up to four weeks before them.
 
-    `shared` is the shift that all statements have in common, which is a finding for itself. Takes 3 ms
-    for four weeks of hours.
+    `shared` is the shift that all statements have in common, which is a separate finding.
     """
-    hours = _without_patterns(series)
-    before = _smoothed(hours)
-    found = [
-        change
-        for length in WINDOWS
-        if (change := _Judge(series, hours, before, length, max(0.0, shared)).slowdown()) is not None
-    ]
-    return max(found, key=lambda change: change.z, default=None)
+    statement = _Statement(series, max(0.0, shared))
+    for length in WINDOWS:
+        calls = sum(level.calls for level in series[-HOURS:] if level is not None)
+        if calls >= CALLS_MIN and (found := statement.slowdown(length)) is not None:
+            return found
+    return None
 
 
-def _without_patterns(series: Series) -> list[_Hour | None]:
-    profile = [_center(series[hour::DAY]) for hour in range(DAY)]
-    rest = [
-        None if level is None or (usual := profile[at % DAY]) is None else level.value - usual
-        for at, level in enumerate(series)
-    ]
-    of_day = []
-    for day in range(0, WEEK, DAY):
-        known = [
-            value
-            for begin in range(day, len(rest), WEEK)
-            for value in rest[begin : begin + DAY]
-            if value is not None
+class _Expected(NamedTuple):
+    """What is expected of the level of a window, relative to the pattern of day and week."""
+
+    value: float
+    sd: float
+
+
+class _Statement:
+    """The hours of one statement: their pattern, noise, and the shape of their durations."""
+
+    def __init__(self, series: Series, shared: float) -> None:
+        self._series, self._shared = series, shared
+        self._end = len(series)
+        self._history = range(max(0, self._end - HOURS))
+        self._pattern = _pattern(series, len(self._history))
+        self._rest = [
+            None if level is None or usual is None else level.value - usual
+            for level, usual in zip(series, self._pattern, strict=True)
         ]
-        of_day.append(median(known) if len(known) >= DAY // 2 else 0.0)
-    typical = _typical_variance(series)
-    hours: list[_Hour | None] = []
-    for at, (level, value) in enumerate(zip(series, rest, strict=True)):
-        if level is None or value is None:
-            hours.append(None)
-            continue
-        variance = max(typical, level.variance) if level.calls >= 10 else typical
-        weight = level.calls / (level.calls + typical / _WEIGHT_VARIANCE)
-        hours.append(_Hour(value - of_day[at % WEEK // DAY], weight, variance / level.calls))
-    return hours
-
-
-def _center(levels: Series) -> float | None:
-    known = [level.value for level in levels if level is not None]
-    return median(known) if len(known) >= 5 else None
-
-
-def _typical_variance(series: Series) -> float:
-    total = calls = 0.0
-    for level in series:
-        if level is not None and level.calls >= 3:
-            total += level.variance * level.calls * level.calls / (level.calls - 1)
-            calls += level.calls
-    return total / calls if calls else 1.0
-
-
-def _smoothed(hours: Sequence[_Hour | None]) -> list[float]:
-    """Return what the hours before each lead to expect of it."""
-    expected, found = 0.0, []
-    for hour in hours:
-        found.append(expected)
-        if hour is not None:
-            expected += SMOOTHING * hour.weight * (max(-1.0, min(1.0, hour.value)) - expected)
-    return found
-
-
-class _Judge:
-    """Compares the last `length` hours of one statement with all earlier windows of that length."""
-
-    def __init__(
-        self, series: Series, hours: list[_Hour | None], before: list[float], length: int, shared: float
-    ) -> None:
-        self._series, self._hours, self._before = series, hours, before
-        self._length, self._shared = length, shared
-        self._means = self._window_means()
-        self._last = [hour for hour in hours[-length:] if hour is not None]
-        self._between = SD_MIN**2
-        """Variance of a window's level between days; known after `_z`."""
-
-    def _window_means(self) -> list[tuple[float, float] | None]:
-        """Return the mean of the window that ends at each hour, and its variance by the number of calls."""
-        hours, length = self._hours, self._length
-        sums = [
-            list(accumulate((0.0 if hour is None else part(hour) for hour in hours), initial=0.0))
-            for part in (
-                lambda hour: hour.weight,
-                lambda hour: hour.weight * hour.value,
-                lambda hour: hour.weight**2 * hour.noise,
-                lambda hour: 1.0,
+        self._noise, self._weight = self._precision()
+        self._before = [self._smoothed(smoothing) for smoothing in SMOOTHINGS]
+        # Running sums: the mean of each of some 300 windows is then a difference.
+        self._sums = [
+            list(accumulate(values, initial=0.0))
+            for values in (
+                self._weight,
+                [weight * (rest or 0.0) for weight, rest in zip(self._weight, self._rest, strict=True)],
+                [weight**2 * noise for weight, noise in zip(self._weight, self._noise, strict=True)],
+                [float(rest is not None) for rest in self._rest],
             )
         ]
-        means: list[tuple[float, float] | None] = []
-        for end in range(1, len(hours) + 1):
-            begin = max(0, end - length)
-            weight, total, noise, count = (each[end] - each[begin] for each in sums)
-            enough = count > length / 2 - 0.5 and weight > 1e-12
-            means.append((total / weight, max(noise, 0.0) / weight**2) if enough else None)
-        return means
+        self._density: list[float] = []
+        self._likelihoods: dict[int, list[float]] = {}
 
-    def slowdown(self) -> Slowdown | None:
-        now = self._means[-1] if self._means else None
-        calls = sum(level.calls for level in self._series[-self._length :] if level is not None)
-        if now is None or calls < CALLS_MIN or len(self._last) < 2:
+    def _precision(self) -> tuple[list[float], list[float]]:
+        """Return the variance of each hour's level by the number of its calls, and the hour's weight."""
+        known = [level for level in self._series if level is not None and level.calls >= 3]
+        calls = sum(level.calls for level in known)
+        total = sum(level.variance * level.calls * level.calls / (level.calls - 1) for level in known)
+        typical = total / calls if calls else 1.0
+        noise, weights = [], []
+        for level, rest in zip(self._series, self._rest, strict=True):
+            if level is None or rest is None:
+                noise.append(0.0)
+                weights.append(0.0)
+                continue
+            variance = max(typical, level.variance) if level.calls >= 10 else typical
+            noise.append(variance / level.calls)
+            # Like 1 / (variance between hours + variance by chance): more calls lower only the second.
+            weights.append(level.calls / (level.calls + typical / _WEIGHT_VARIANCE))
+        return noise, weights
+
+    def _smoothed(self, smoothing: float) -> list[float]:
+        """Return what the hours before each lead to expect of it."""
+        expected, found = 0.0, []
+        for rest, weight in zip(self._rest, self._weight, strict=True):
+            found.append(expected)
+            if rest is not None:
+                # Cut to a factor of 1.6, so that one strange hour does not decide what is expected.
+                expected += smoothing * weight * (max(-0.5, min(0.5, rest)) - expected)
+        return found
+
+    def _mean(self, end: int, length: int) -> tuple[float, float] | None:
+        """Return the mean level of a window, and its variance by the number of calls."""
+        begin = end - length
+        if begin < 0:
             return None
-        effect = min(now[0], self._without_highest()) - self._shared
-        if effect < EFFECT_MIN or (z := self._z(effect, now[1])) is None or z < Z_MIN[self._length]:
+        weight, total, noise, hours = (each[end] - each[begin] for each in self._sums)
+        if hours < 2 or hours < length / 2 or weight < 1e-12:
             return None
-        if self._is_usual(effect) or not self._is_steady(effect):
-            return None
-        return Slowdown(hours=self._length, times=exp(effect), z=z)
+        return total / weight, max(noise, 0.0) / weight**2
 
-    def _without_highest(self) -> float:
-        """Return the mean of a longer window without its slowest hour, which may be a burst."""
-        if self._length == WINDOWS[0]:
-            return inf
-        kept = sorted(self._last, key=lambda hour: hour.value)[:-1]
-        return sum(hour.weight * hour.value for hour in kept) / sum(hour.weight for hour in kept)
+    def _may_be_slower(self, length: int) -> bool:
+        """Return whether a window is worth the 3 ms to find out what is expected of it."""
+        lowest = min(share * self._before[at][self._end - length - 1] for share, at in PREDICTIONS)
+        return self._is_far(length, _Expected(lowest + self._shared, SD_MIN))
 
-    def _z(self, effect: float, noise: float) -> float | None:
-        """Return by how many standard deviations the window differs, None with too little history.
+    def _is_far(self, length: int, expected: _Expected) -> bool:
+        """Return whether the mean level alone is nearly clear: all durations say more, but not much more."""
+        mean = self._mean(self._end, length)
+        if mean is None or (shift := mean[0] - expected.value) < FIRST_LOOK:
+            return False
+        return shift**2 >= 9 * (expected.sd**2 + 0.25 * mean[1])
 
-        The best of three predictions is used: the usual level, that of the hours before, or their middle.
+    def _expected(self, length: int) -> _Expected | None:
+        """Return the level that the window should have; None with too little history.
+
+        The hour before the window is left out, because a change may have begun within it.
         """
-        means, length = self._means, self._length
         known = [
-            (mean, self._before[at - length + 1])
-            for at, mean in enumerate(means[:-length])
-            if mean is not None and at >= 3 * DAY
+            (mean, end - length - 1)
+            for end in range(3 * DAY, len(self._history), 2)
+            if end > length and (mean := self._mean(end, length)) is not None
         ]
         if len(known) < HISTORY_MIN:
             return None
-        deviation, share, center = _best_prediction([(mean[0], before) for mean, before in known])
-        between = max(deviation**2 - median(mean[1] for mean, _ in known), SD_MIN**2)
-        z = sorted((mean[0] - share * before - center) / sqrt(between + mean[1]) for mean, before in known)
-        # A statement whose level jumps about has heavier tails than a normal distribution.
-        scale = max(1.0, z[int(len(z) * 0.975)] / _NORMAL_975)
-        jump = effect - share * self._before[len(means) - length] - center
-        self._between = between
-        if jump < 0.8 * EFFECT_MIN:
+        best: tuple[float, float] | None = None
+        value = 0.0
+        for share, number in PREDICTIONS:
+            before = self._before[number]
+            rest = sorted(mean[0] - share * before[at] for mean, at in known)
+            center = rest[len(rest) // 2]
+            deviations = sorted(abs(one - center) for one in rest)
+            # The standard deviation of a normal distribution is 1.4826 times its median deviation.
+            deviation = 1.4826 * deviations[len(rest) // 2]
+            # A prediction that follows recent hours must be clearly better than a simpler one.
+            if best is None or deviation < 0.95 * best[0]:
+                best = deviation, center
+                value = share * before[self._end - length - 1] + center
+        assert best is not None  # noqa: S101
+        noise = median(mean[1] for mean, _ in known)
+        # Without the chance of few calls, which is in the likelihoods already.
+        sd = sqrt(max(best[0] ** 2 - noise, SD_MIN**2))
+        return _Expected(value + self._shared, SD_FACTOR * sd)
+
+    def slowdown(self, length: int) -> Slowdown | None:
+        """Judge the last `length` hours by the likelihoods of a change, of the usual noise and of a burst."""
+        hours = [at for at in range(self._end - length, self._end) if self._rest[at] is not None]
+        if len(hours) < 2 or not self._may_be_slower(length):
             return None
-        return jump / sqrt(between + noise) / scale
+        expected = self._expected(length)
+        if expected is None or not self._is_far(length, expected):
+            return None
+        zero = round(expected.value / _WIDTH * _PARTS) - _SHIFTS[0]
+        if not _EDGE < zero < len(_SHIFTS) - 2 * _EDGE:
+            return None
+        likelihoods = [sum(column) for column in zip(*map(self._likelihood, hours), strict=True)]
+        least = zero + round(EFFECT_MIN / _WIDTH * _PARTS)
+        changed = max(likelihoods[least:])
+        shift = (likelihoods.index(changed, least) - zero) * _WIDTH / _PARTS
+        # The logarithm of a normal distribution about the expected level, in steps of the shifts.
+        scale = (_WIDTH / _PARTS / expected.sd) ** 2 / 2
+        usual = max(one - scale * (at - zero) ** 2 for at, one in enumerate(likelihoods))
+        if changed - usual < LIKELIER_MIN or self._is_usual(shift + expected.value, length):
+            return None
+        if changed - self._burst(hours, length, zero) < THAN_BURST_MIN:
+            return None
+        # Twice the logarithm of a likelihood ratio is about the square of a standard normal variable.
+        return Slowdown(hours=length, times=exp(shift), z=sqrt(2 * (changed - usual)))
 
-    def _is_usual(self, effect: float) -> bool:
-        """Return whether yesterday, or the same weekday, was about as slow at this time."""
-        end = len(self._means) - 1
-        earlier = [self._means[end - back] for back in (DAY, *range(WEEK, end + 1, WEEK)) if back <= end]
-        return any(effect - mean[0] < MARGIN for mean in earlier if mean is not None)
+    def _is_usual(self, level: float, length: int) -> bool:
+        """Return whether yesterday, or the same weekday, was about as slow at these hours."""
+        for back in (DAY, *range(WEEK, self._end, WEEK)):
+            end = self._end - back
+            known = [rest for rest in self._rest[max(0, end - length) : end] if rest is not None]
+            if known and level - sum(known) / len(known) < MARGIN:
+                return True
+        return False
 
-    def _is_steady(self, effect: float) -> bool:
-        """Return whether all of the window is slower; a burst of an hour and a half is not."""
-        limit = self._shared + EFFECT_MIN
-        if any(hour.value + HOUR_SDS * sqrt(hour.noise + self._between) < limit for hour in self._last):
-            return False
-        full = self._last[1:] if self._length > WINDOWS[0] else self._last  # it may begin within the first
-        values = [hour.value - self._shared for hour in full]
-        slack = HOUR_SDS * sqrt(max(hour.noise for hour in full) + self._between)
-        if max(values) - min(values) > STEADY * max(values) + slack:
-            return False
-        weight = sum(hour.weight for hour in full)
-        since = sum(hour.weight * hour.value for hour in full) / weight
-        if self._length > WINDOWS[0] and since < 0.97 * (effect + self._shared):
-            return False
-        return self._length == HOURS or self._has_same_shape(effect)
+    def _likelihood(self, hour: int) -> list[float]:
+        """Return the logarithm of the likelihood of an hour's durations for each of the shifts."""
+        if hour not in self._likelihoods:
+            density = self._logs()
+            found = [0.0] * len(_SHIFTS)
+            for position, calls in self._positions(hour):
+                # The density is kept from its end: a larger shift looks at a shorter duration.
+                begin = max(0, min(len(density) - len(_SHIFTS), _LAST - position + _SHIFTS[0]))
+                part = density[begin : begin + len(_SHIFTS)]
+                found = [one + calls * other for one, other in zip(found, part, strict=True)]
+            self._likelihoods[hour] = found
+        return self._likelihoods[hour]
 
-    def _has_same_shape(self, effect: float) -> bool:
-        """Return whether the fastest calls are slower too, and the durations as alike as before."""
-        series = self._series
-        spreads = sorted(level.spread for level in series[-WEEK:] if level is not None and level.calls >= 5)
-        spread_max = 1.3 * spreads[int(0.8 * len(spreads))] + 0.02 if spreads else 0.0
-        for back, level in enumerate(reversed(series[-2:])):
-            if level is None or level.calls < 8:
-                continue
-            if spreads and level.spread > spread_max:
-                return False
-            floors = [
-                other.floor
-                for other in series[len(series) - 1 - back - DAY : 0 : -DAY]
-                if other is not None and other.calls >= 8
-            ]
-            if floors and level.floor - self._shared - median(floors) < FLOOR * effect:
-                return False
-        return True
+    def _positions(self, hour: int) -> list[tuple[int, float]]:
+        """Return the durations of an hour relative to the usual level, and how many calls count."""
+        level, usual = self._series[hour], self._pattern[hour]
+        if level is None or usual is None:
+            return []
+        weight = min(1.0, CALLS_MAX / level.calls)
+        center = usual / _WIDTH + 0.5
+        return [
+            (round((number - center) * _PARTS), calls * weight) for number, calls in level.durations.items()
+        ]
+
+    def _logs(self) -> list[float]:
+        """Return logarithms of the density of durations in the last week, longest first."""
+        if not self._density:
+            counts = [0.0] * (_LAST - _FIRST + 1)
+            for hour in self._history[-WEEK - 2 : -2]:
+                level, rest = self._series[hour], self._rest[hour]
+                if level is None or rest is None:
+                    continue
+                weight = min(1.0, 60 / min(level.calls, CALLS_MAX))
+                moved = round(max(-0.3, min(0.3, rest)) * min(1.0, level.calls / 60) / _WIDTH * _PARTS)
+                for position, calls in self._positions(hour):
+                    counts[min(_LAST, max(_FIRST, position - moved)) - _FIRST] += calls * weight
+            # Two boxes make a bell: the shape of one week is not followed in its details.
+            smooth = _box(_box(counts, 7), 7)
+            total = sum(smooth) or 1.0
+            tail = _tail()
+            shares = (0.985 * one / total + other for one, other in zip(smooth, tail, strict=True))
+            self._density = [log(share) for share in reversed(list(shares))]
+        return self._density
+
+    def _burst(self, hours: Sequence[int], length: int, zero: int) -> float:
+        """Return the largest likelihood of a burst of at most 90 minutes, during which calls are slower."""
+        mixed = {hour - self._end + length: self._mixed(hour, zero) for hour in hours}
+        best: float = max(
+            max(sum(column) for column in zip(*(mixed[at][shares[at]] for at in mixed), strict=True))
+            for shares in _bursts(length)
+        )
+        return best
+
+    def _mixed(self, hour: int, zero: int) -> list[list[float]]:
+        """Return the likelihoods of an hour of which 0 to 4 quarters are slower, by how much."""
+        whole = self._likelihood(hour)
+        usual, slower = whole[zero], [whole[zero + shift] for shift in _BURST_SHIFTS]
+        density, base = self._logs(), zero + _SHIFTS[0]
+        pairs = []
+        for position, calls in self._positions(hour):
+            at = _LAST - position + base
+            pairs.append(
+                (calls, exp(_at(density, at)), [exp(_at(density, at + one)) for one in _BURST_SHIFTS])
+            )
+        mixed = [[usual] * len(slower)]
+        for quarters in (1, 2, 3):
+            share = quarters / 4
+            columns = (
+                [calls * log((1 - share) * normal + share * one) for one in slow]
+                for calls, normal, slow in pairs
+            )
+            mixed.append([sum(column) for column in zip(*columns, strict=True)])
+        return [*mixed, slower]
 
 
-def _best_prediction(known: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Return the deviation from the best prediction, its share of the hours before, and its center."""
-    best: tuple[float, float, float] | None = None
-    for share in (0.0, 0.5, 1.0):
-        rest = [mean - share * before for mean, before in known]
-        center = median(rest)
-        deviation = 1.4826 * median(abs(value - center) for value in rest)
-        if best is None or deviation < 0.9 * best[0]:
-            best = deviation, share, center
-    assert best is not None  # noqa: S101
-    return best
+def _at(values: list[float], index: int) -> float:
+    return values[min(len(values) - 1, max(0, index))]
+
+
+@cache
+def _tail() -> list[float]:
+    """Return a small density everywhere, so that one strange call does not decide."""
+    tail = [exp(-abs(at / _PARTS - 10) / 15) for at in range(_FIRST, _LAST + 1)]
+    total = sum(tail)
+    return [0.015 * one / total for one in tail]
+
+
+def _box(values: list[float], width: int) -> list[float]:
+    """Return the mean of `width` neighbours of each value."""
+    half = width // 2
+    sums = list(accumulate([*[0.0] * half, *values, *[0.0] * half], initial=0.0))
+    return [(upto - before) / width for before, upto in zip(sums, sums[width:], strict=False)]
+
+
+@cache
+def _bursts(length: int) -> list[tuple[int, ...]]:
+    """Return by hour of a window how many quarters of it a burst of 30 to 90 minutes takes."""
+    found = {
+        tuple(max(0, min(4 * at + 4, begin + quarters) - max(4 * at, begin)) for at in range(length))
+        for quarters in (2, 4, 5, 6)
+        for begin in range(-5, 4 * length)
+    }
+    return [shares for shares in found if any(shares)]
+
+
+def _pattern(series: Series, history: int) -> list[float | None]:
+    """Return the usual level of each hour: of the hour of day, the day of week, and weekly jobs."""
+    known = [level.value if level is not None else None for level in series[:history]]
+    of_day = [_center(known[hour::DAY], 5) for hour in range(DAY)]
+    rest = [
+        None if value is None or (usual := of_day[at % DAY]) is None else value - usual
+        for at, value in enumerate(known)
+    ]
+    days = [
+        _center([one for begin in range(day, history, WEEK) for one in rest[begin : begin + DAY]], DAY // 2)
+        or 0.0
+        for day in range(0, WEEK, DAY)
+    ]
+    rest = [None if one is None else one - days[at % WEEK // DAY] for at, one in enumerate(rest)]
+    deviation = 1.4826 * (_center([None if one is None else abs(one) for one in rest], 1) or 0.0)
+    jobs = [_job(rest[hour::WEEK], deviation) for hour in range(WEEK)]
+    return [
+        None if (usual := of_day[at % DAY]) is None else usual + days[at % WEEK // DAY] + jobs[at % WEEK]
+        for at in range(len(series))
+    ]
+
+
+def _job(weeks: Sequence[float | None], deviation: float) -> float:
+    """Return by how much an hour of the week is slower each week, 0 if that is not clear."""
+    known = [value for value in weeks if value is not None]
+    if len(known) < 3:
+        return 0.0
+    usual = median(known)
+    # In each week, not by one that was far off.
+    is_clear = usual > 3.1 * deviation / sqrt(len(known)) and min(known) > 0.3 * usual
+    return usual if is_clear else 0.0
+
+
+def _center(values: Iterable[float | None], least: int) -> float | None:
+    known = sorted(value for value in values if value is not None)
+    return (known[len(known) // 2] + known[(len(known) - 1) // 2]) / 2 if len(known) >= least else None
 
 
 TOGETHER_MIN = 5
@@ -369,10 +458,13 @@ def shared_shift(shifts: Sequence[float]) -> float:
 
 
 RATIO_MIN = 2.0
-RATIO_Z_MIN = 4.0
+RATIO_Z_MIN = 5.0
 RATIO_SD_MIN = 0.15
+RATIO_MARGIN = log(1.3)
 RATIO_DAYS_MIN = 5
 RATIO_CALLS_MIN = 5
+RATIO_LEAST = 0.2
+"""Added to ratios before their logarithm: growth of what hardly ever happens is no finding."""
 
 
 class Ratio(NamedTuple):
@@ -386,28 +478,43 @@ class Ratio(NamedTuple):
         return self.total / self.calls if self.calls else 0.0
 
 
-def times_more(now: Ratio, days: Iterable[Ratio]) -> float | None:
-    """Return how many times a ratio has grown against the same hours of earlier days; None if it has not.
+def usual_of_grown(now: Ratio, days: Iterable[Ratio]) -> float | None:
+    """Return what a ratio was at the same hours of earlier days; None if it has not clearly grown.
 
     Logarithms of the ratios are compared by their median and its absolute deviation, so that one strange
     day among the earlier ones changes nothing.
     """
-    earlier = [log(day.each + 1) for day in days if day.calls >= RATIO_CALLS_MIN]
+    earlier = [log(day.each + RATIO_LEAST) for day in days if day.calls >= RATIO_CALLS_MIN]
     if now.calls < CALLS_MIN or len(earlier) < RATIO_DAYS_MIN:
         return None
     usual = median(earlier)
-    deviation = max(1.4826 * median(abs(value - usual) for value in earlier), RATIO_SD_MIN)
-    grown = log(now.each + 1) - usual
-    is_clear = (
-        grown >= max(log(RATIO_MIN), RATIO_Z_MIN * deviation) and log(now.each + 1) > max(earlier) + MARGIN
-    )
-    return exp(grown) if is_clear else None
+    # The relative deviation of n events, as of a Poisson distribution.
+    by_count = 1 / sqrt(max(1.0, exp(usual) * now.calls))
+    deviation = max(1.4826 * median(abs(value - usual) for value in earlier), RATIO_SD_MIN, by_count)
+    level = log(now.each + RATIO_LEAST)
+    has_grown = level - usual >= max(log(RATIO_MIN), RATIO_Z_MIN * deviation)
+    is_clear = has_grown and level > max(earlier) + RATIO_MARGIN
+    return max(0.0, float(exp(usual)) - RATIO_LEAST) if is_clear else None
+
+
+def grown_since(hours: Mapping[int, Ratio], usual: float) -> int | None:
+    """Return the first of the last consecutive hours in which a ratio is grown; None if it is one alone.
+
+    One hour may be a burst. Hours without enough calls are left out by the caller.
+    """
+    since, number = None, 0
+    for time_s in sorted(hours, reverse=True):
+        # A little less than RATIO_MIN, because single hours vary more than all of them.
+        if hours[time_s].each + RATIO_LEAST < RATIO_MIN**0.75 * (usual + RATIO_LEAST):
+            break
+        since, number = time_s, number + 1
+    return since if number >= 2 else None
 
 
 ERRORS_MIN = 5
 ERROR_RATE_MIN = 0.01
-ERRORS_TIMES_MIN = 3.0
-ERRORS_Z_MIN = 5.0
+ERRORS_TIMES_MIN = 4.0
+ERRORS_Z_MIN = 7.0
 ERRORS_DISPERSION = 4.0
 """Errors come in groups: their variance is taken as four times that of a Poisson distribution."""
 
@@ -416,6 +523,7 @@ def more_errors(calls: int, errors: int, usual_calls: int, usual_errors: int) ->
     """Return whether a statement fails clearly more often than before; both counts are of whole hours."""
     if errors < ERRORS_MIN or calls < CALLS_MIN or errors < ERROR_RATE_MIN * calls:
         return False
+    # Half an error more: none before does not mean that none was possible.
     expected = calls * (usual_errors + 0.5) / (usual_calls + 1)
     z = (errors - expected) / sqrt(ERRORS_DISPERSION * expected + 1)
     return errors >= ERRORS_TIMES_MIN * expected and z >= ERRORS_Z_MIN

@@ -1,7 +1,8 @@
-"""Run the search for findings in a thread of its own, in one process at a time.
+"""Run the search for findings in a separate thread, in one process at a time.
 
-The writer's rounds only look at the clock. Nothing of the search reaches the application: its queries are
-muted, its faults are counted and logged once a minute.
+A sink: the writer's rounds only look at the clock, and start a thread that runs `sqllogs.findings.detection`
+and `notifications`. Nothing of the search reaches the application: its queries are muted, its faults are
+counted and logged once a minute.
 """
 
 import random

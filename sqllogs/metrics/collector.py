@@ -31,9 +31,8 @@ from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.values import Family, Histogram, Labels, MetricValues
 from sqllogs.read.findings import count_by_kind_and_state
 from sqllogs.read.health import ring_health
+from sqllogs.storage.database import close_connection
 from sqllogs.storage.events import current_service
-
-FILE = "sqllogs-{}.json"
 
 collecting = Lock()
 """Held during a scrape; a fork waits for it."""
@@ -44,6 +43,7 @@ class SiteRegistry(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         with collecting:
+            # A list: a generator that nobody reads to its end would keep the lock.
             found = list(super().collect())
         yield from found
 
@@ -51,6 +51,7 @@ class SiteRegistry(CollectorRegistry):
 @cache
 def registry() -> CollectorRegistry:
     """Return the site's registry: of all processes if they share a folder, otherwise of this one."""
+    # True would learn the collectors' names by collecting, and query every database for that.
     made = SiteRegistry(auto_describe=False)
     made.set_target_info(target_info())
     shared = multiprocess.slots
@@ -97,6 +98,7 @@ class ClientFilesCollector(Collector):
 
 def _belongs_to_dead_process(path: Path, live: set[int]) -> bool:
     """Return whether a file holds a live gauge of a process that has ended; all others still count."""
+    # The slot is the last part of a name such as gauge_livesum_3.db.
     return path.name.startswith("gauge_live") and int(path.stem.rpartition("_")[2]) not in live
 
 
@@ -109,8 +111,9 @@ class ValueFilesCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         live = self._shared.live()
         total = MetricValues((*OWN, *DJANGO_DB))
-        for path in sorted(self._shared.folder.glob(FILE.format("*"))):
+        for path in sorted(self._shared.folder.glob(values.FILE.format("*"))):
             is_live = int(path.stem.rpartition("-")[2]) in live
+            # The counts of a process that has ended stay, or sums would decrease; its gauges are over.
             total.absorb(values.read(path), gauges=is_live)
         yield from metrics(total)
         processes = Metric("sqllogs_processes", "Live processes that share the folder of metrics.", "gauge")
@@ -121,7 +124,12 @@ class ValueFilesCollector(Collector):
 class ProcessCollector(Collector):
     """The metrics of this process's writer."""
 
+    def describe(self) -> Iterable[Metric]:
+        """Name none: without this method registering would collect, and nobody has asked yet."""
+        return ()
+
     def collect(self) -> Iterator[Metric]:
+        values.asked = True
         total = MetricValues((*OWN, *DJANGO_DB))
         total.absorb(values.latest)
         yield from metrics(total)
@@ -153,6 +161,7 @@ def _add_histogram(metric: Metric, family: Family, named: dict[str, str], value:
     for edge, inside, found in zip(
         (*family.buckets, float("inf")), value.counts, value.exemplars, strict=True
     ):
+        # Ours count what is in a bucket; those of Prometheus include all lower buckets.
         count += inside
         exemplar = found and ClientExemplar({"trace_id": found.trace_id}, found.value, found.time_s)
         le = floatToGoString(edge)  # type: ignore[no-untyped-call]
@@ -191,6 +200,7 @@ class DatabaseState(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         with self._lock:
             due = time.monotonic() - self._queried_at_s >= AGE_MAX_S
+            # One at a time: while a database hangs, each scrape would leave another thread behind.
             if due and (self._query_thread is None or not self._query_thread.is_alive()):
                 self._query_thread = Thread(target=self._query, name="sqllogs-database-state", daemon=True)
                 self._query_thread.start()
@@ -208,7 +218,8 @@ class DatabaseState(Collector):
         except Exception as exc:
             guard.fault("database_state", exc)
         finally:
-            connections.close_all()  # those of this thread
+            for connection in connections.all(initialized_only=True):  # those of this thread
+                close_connection(connection)
 
 
 def _databases() -> Iterator[GaugeMetricFamily]:

@@ -5,6 +5,7 @@ Filled by `sqllogs.metrics.sink` in the writer's thread, read by `sqllogs.metric
 
 from sqllogs.metrics.values import Family
 
+# From 0.1 ms on: the 10 ms with which django-prometheus begins are longer than most statements.
 SQL_BUCKETS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -28,6 +29,7 @@ QUERY_ERRORS = Family(
     name="sqllogs_query_errors",
     kind="counter",
     help="SQL statements that failed, by class of exception and class of SQLSTATE.",
+    # The class is the first two characters of a SQLSTATE: the codes would be hundreds of series.
     labels=("alias", "error", "sqlstate_class"),
     fixed=1,
 )
@@ -126,6 +128,13 @@ REQUESTS_REPEATING = Family(
     help="Requests with an N+1: one line of code ran the same statement repeatedly.",
     labels=("view", "route"),
 )
+TRANSACTIONS_IDLE = Family(
+    name="sqllogs_transactions_idle",
+    kind="counter",
+    help="Requests, commands and tasks with a transaction that was open for a second without a statement.",
+    labels=("kind", "name"),
+    fixed=1,
+)
 JOBS = Family(
     name="sqllogs_jobs",
     kind="counter",
@@ -170,13 +179,14 @@ UNITS_DROPPED = Family(
     kind="counter",
     help="Requests and other units of work whose row is missing or was not completed.",
 )
-DROP_REASONS = ("buffer_rows", "buffer_bytes", "rejected")
+DROP_REASONS = ("buffer_rows", "buffer_bytes", "uncounted", "rejected")
 EXPORTED = Family(
     name="sqllogs_exported",
     kind="counter",
     help="Records for OTLP, by outcome.",
     labels=("outcome",),
 )
+# Without `queued`, which also decreases.
 EXPORT_OUTCOMES = ("sent", "left_out", "queue_full", "refused", "unsent")
 FAULTS = Family(
     name="sqllogs_faults",
@@ -200,7 +210,7 @@ OWN = (
     DB_OPERATION_DURATION, CONNECTION_CREATE, CONNECTION_WAIT, CONNECTION_COUNT, CONNECTION_MAX,
     CONNECTION_PENDING, CONNECTION_TIMEOUTS, REQUEST_DURATION, REQUEST_ERRORS, HTTP_DURATION,
     QUERY_DURATION, QUERY_ERRORS, QUERY_ROWS, REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING,
-    JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
+    TRANSACTIONS_IDLE, JOBS, JOB_DURATION, JOB_QUERIES, JOB_SQL,
     CAPTURED, STORED, SAMPLED_OUT, DROPPED, UNITS_DROPPED, EXPORTED, FAULTS,
     QUEUE_ROWS, QUEUE_BYTES, LAG, FLUSH,
 )  # fmt: skip

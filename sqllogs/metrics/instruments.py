@@ -1,15 +1,17 @@
-"""Count what an execute wrapper cannot see: attempts to connect, and the events Django logs about security.
+"""Count what an execute wrapper cannot see: connections, calls of other services, security events.
 
-`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE, and runs in the caller's thread. A
-handler of Django's security loggers runs in the request's thread. Read by `sqllogs.metrics.sink` in the
-writer's thread; needs neither django-prometheus nor DRF.
+`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE, and runs in the caller's thread; so is
+`HTTPConnection.getresponse`, for calls of other services in a transaction. A handler of Django's security
+loggers runs in the request's thread. Read by `sqllogs.metrics.sink` in the writer's thread; needs neither
+django-prometheus nor DRF.
 """
 
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, wraps
+from http.client import HTTPConnection
 from importlib.util import find_spec
 from logging import LogRecord
 from time import perf_counter_ns
@@ -17,9 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from sqllogs.context import current
+from sqllogs import guard
+from sqllogs.capture.call_site import FrameFinder
+from sqllogs.capture.wrapper import has_transaction
+from sqllogs.context import UnitOfWork, current
 from sqllogs.threads import Tally
 
 if TYPE_CHECKING:
@@ -40,16 +46,18 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
 
     @wraps(original)
     def connect(self: BaseDatabaseWrapper) -> Any:
-        _add("DB_CONNECTIONS", self)
+        # Before the attempt, as django-prometheus counts: failed attempts are included.
+        _guarded("connections", _add, "DB_CONNECTIONS", self)
         started_ns = perf_counter_ns()
         try:
             made = original(self)
+            # With a pool connect() only takes a connection out of it, so the time is that of waiting.
             pooled = bool(self.settings_dict.get("OPTIONS", {}).get("pool"))
             connects.append((self.alias, pooled, perf_counter_ns() - started_ns))
             return made
         except Exception:
-            _add("DB_CONNECTION_ERRORS", self)
-            wake()
+            _guarded("connections", _add, "DB_CONNECTION_ERRORS", self)
+            _guarded("connections", wake)
             raise
         finally:
             unit = current.get()
@@ -59,6 +67,49 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
 
     connect.sqllogs = True  # type: ignore[attr-defined]
     BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]
+
+
+def _guarded(place: str, call: Callable[..., None], *args: Any) -> None:
+    """Call a function of ours in the application's thread; its errors are counted, not raised."""
+    try:
+        call(*args)
+    except Exception as exc:
+        if guard.is_foreign(exc):
+            raise
+        guard.fault(place, exc)
+
+
+def install_outside_calls(application: Sequence[str] = ()) -> None:
+    """Note in units of work how long they wait for other services while a transaction is open.
+
+    `http.client` carries urllib, requests, urllib3 and boto3; Django has imported it already.
+    """
+    original = HTTPConnection.getresponse
+    if getattr(original, "sqllogs", False):
+        return
+    find = FrameFinder(application).find
+
+    @wraps(original)
+    def getresponse(self: HTTPConnection) -> Any:
+        unit = current.get()
+        if unit is None or unit.muted:
+            return original(self)
+        started_ns = perf_counter_ns()
+        try:
+            return original(self)
+        finally:
+            _guarded("outside calls", _note_wait, unit, perf_counter_ns() - started_ns, find)
+
+    getresponse.sqllogs = True  # type: ignore[attr-defined]
+    HTTPConnection.getresponse = getresponse  # type: ignore[method-assign]
+
+
+def _note_wait(unit: UnitOfWork, waited_ns: int, find: Callable[..., Any]) -> None:
+    used = connections.all(initialized_only=True)
+    if waited_ns > unit.outside_ns and any(has_transaction(one) for one in used):
+        frame = find(1)[0]  # with _guarded between getresponse() and this
+        unit.outside_ns = waited_ns
+        unit.outside_site = None if frame is None else (frame.f_code, frame.f_lasti)
 
 
 def counts() -> dict[tuple[str, ...], int]:
@@ -77,6 +128,7 @@ def _add(family: str, connection: BaseDatabaseWrapper) -> None:
     from sqllogs.metrics import families  # late: many commands connect to nothing
 
     key = (getattr(families, family).name, connection.alias, connection.vendor)
+    # setdefault(), because two threads may be the first at the same moment.
     tally = _tallies.get(key) or _tallies.setdefault(key, Tally())
     tally.add()
 
@@ -112,8 +164,10 @@ class SecurityEvents(logging.Handler):
             self._known.add(event)
         try:
             self._events.labels(event).inc()
-        except Exception:
-            self.handleError(record)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            self.handleError(record)  # as any handler of logging: the request goes on
 
 
 @cache

@@ -1,18 +1,31 @@
-"""Let the processes of a site share one folder of metrics, each in a numbered slot.
+"""Let the processes of a site share one folder of metrics, each in a numbered slot, and one of them serve it.
 
 `share` is called in the settings, `slot` by any thread that creates the first metric. Used by
 `sqllogs.metrics.sink` and prometheus_client for the names of their files.
+
+Each server process has a thread that tries to lock a file: the holder serves the metrics on one port of this
+machine, and when its process ends or is killed, the system frees the lock for the next. Fed by
+`sqllogs.metrics.collector`. Started when the middleware is constructed, which servers do and management
+commands do not.
 """
 
 import errno
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+from sqllogs import guard
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +105,7 @@ class Slots:
         live = set()
         for path in self.folder.glob("slot-*.lock"):
             number = int(path.stem.removeprefix("slot-"))
+            # A lock that is free belongs to a process that has ended, in whatever way.
             if number == self._number or (free := _try_lock(path)) is None:
                 live.add(number)
             else:
@@ -109,7 +123,7 @@ class Slots:
             fcntl.flock(lock_file, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(lock_file)
+            os.close(lock_file)  # releases the lock
 
 
 def _reserve(path: Path) -> None:
@@ -138,12 +152,19 @@ def _make_private_folder(path: Path) -> None:
 def _try_lock(path: Path) -> int | None:
     """Open and lock a file; return None if another process holds the lock."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if _is_locked(file):
+        return file
+    os.close(file)
+    return None
+
+
+def _is_locked(file: int) -> bool:
+    """Lock an open file; return whether no other process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(file)
-        return None
-    return file
+        return False
+    return True
 
 
 slots: Slots | None = None
@@ -166,6 +187,7 @@ def share(folder: str | os.PathLike[str]) -> None:
     try:
         _make_private_folder(path)
         made = Slots(path)
+        # Now, not at the first metric, where a folder that cannot be used would raise into the application.
         made.slot()
     except OSError as exc:
         logger.warning("Metrics are not shared between processes: %s", exc)
@@ -181,3 +203,161 @@ def _count_by_slot(make: object, made: Slots) -> None:
     from prometheus_client import values
 
     values.ValueClass = make(process_identifier=made.slot)  # type: ignore[operator]
+
+
+ADDRESS = "127.0.0.1"
+"""Other machines use /metrics of the site, with a token."""
+LOOPBACK_HOSTS = ("localhost", ADDRESS, "[::1]")
+TURN_S = 1.0
+"""How often to try the lock. A blocking call would block a whole gevent worker: its threads are greenlets."""
+RETRY_S = 5.0
+SETTLE_S = 0.5
+"""A process that forks within this time is gunicorn's master, whose workers should serve instead."""
+AFTER_FORK_S = 5.0
+FORK_TIMEOUT_S = 1.0
+"""How long a fork waits at most for a scrape: if a thread imports or holds a lock during the fork, the
+child's copy of that lock is never released."""
+
+
+class MetricsServer:
+    """The thread of this process that serves metrics, or waits until it can."""
+
+    def __init__(self, port: int, scrape_locks: "tuple[Lock, ...]") -> None:
+        self._port = port
+        self._scrape_locks = scrape_locks
+        self._reset()
+
+    def _reset(self) -> None:
+        self._starting = Lock()
+        self._not_before_s = time.monotonic() + SETTLE_S
+        self._locks_held: list[Lock] = []
+        self._server: WSGIServer | None = None
+        self._lock_file = -1
+
+    def start(self) -> None:
+        """Start the thread, once per process."""
+        if self._starting.acquire(blocking=False):
+            try:
+                Thread(target=self._run, name="sqllogs-exporter", daemon=True).start()
+            except RuntimeError as exc:  # no more threads, or none that are daemons: the site starts anyway
+                guard.fault("exporter", exc)
+
+    def before_fork(self) -> None:
+        """Wait until no scrape is running."""
+        until_s = time.monotonic() + FORK_TIMEOUT_S
+        # A lock that is not free in time is left alone: an application must not wait longer for its fork.
+        self._locks_held = [
+            lock for lock in self._scrape_locks if lock.acquire(timeout=max(0, until_s - time.monotonic()))
+        ]
+
+    def after_fork_in_parent(self) -> None:
+        """Continue, but let the child serve if no process serves yet."""
+        self._not_before_s = time.monotonic() + AFTER_FORK_S
+        self._release()
+
+    def after_fork_in_child(self) -> None:
+        """Leave port and lock to the parent, and start a new thread that waits for them."""
+        self._release()
+        server, lock_file = self._server, self._lock_file
+        self._reset()
+        if server is not None:
+            server.socket.close()  # otherwise the port stays in use after the parent's end
+        if lock_file >= 0:
+            os.close(lock_file)
+        self.start()
+
+    def _release(self) -> None:
+        for lock in self._locks_held:
+            lock.release()
+        self._locks_held = []
+
+    def _run(self) -> None:
+        shared = slots
+        if shared is None:
+            return  # check sqllogs.W030 reports it
+        while (left_s := self._not_before_s - time.monotonic()) > 0:
+            time.sleep(left_s)
+        # Known before it is locked: a child of a fork in between must close its copy, or it keeps the lock.
+        self._lock_file = os.open(shared.folder / "exporter.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        while not _is_locked(self._lock_file):
+            time.sleep(TURN_S)
+        has_warned = False
+        while not self._bind():
+            if not has_warned:
+                has_warned = True
+                logger.warning(
+                    "Port %s is in use by another program: metrics are not served, the site runs. "
+                    "Trying again every %g s; set SQLLOGS['METRICS_PORT'] to use another port.",
+                    self._port,
+                    RETRY_S,
+                )
+            time.sleep(RETRY_S)
+        if self._server is not None:
+            self._server.serve_forever()
+
+    def _bind(self) -> bool:
+        """Bind the port, without answering yet; return whether it was free."""
+        # Not above, for processes that serve nothing; `serve` imports them all with the collector.
+        from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+        from prometheus_client import make_wsgi_app
+        from prometheus_client.exposition import ThreadingWSGIServer
+
+        from sqllogs.metrics.collector import registry
+
+        class SilentHandler(WSGIRequestHandler):
+            def log_message(self, format: str, *arguments: object) -> None:
+                """A scrape every few seconds would fill the site's log."""
+
+        app = refuse_foreign_hosts(make_wsgi_app(registry()))
+        try:
+            self._server = make_server(ADDRESS, self._port, app, ThreadingWSGIServer, SilentHandler)
+        except OSError:
+            return False
+        logger.info("Metrics are at http://%s:%s/metrics", ADDRESS, self._port)
+        return True
+
+
+def refuse_foreign_hosts(app: "WSGIApplication") -> "WSGIApplication":
+    """Wrap a WSGI application, so that a web page cannot read it through DNS rebinding.
+
+    A page whose name now resolves to 127.0.0.1 is of the same origin as this port for a browser, which
+    still sends that name as Host. The names in ALLOWED_HOSTS are accepted, for a proxy or a tunnel;
+    "*" is not, because it would accept the page's name too. A request without Host comes from no browser.
+    """
+
+    # Here, because the settings import this module.
+    from django.conf import settings
+    from django.http.request import split_domain_port, validate_host
+
+    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        domain, _ = split_domain_port(environ.get("HTTP_HOST", LOOPBACK_HOSTS[0]))
+        hosts = [*LOOPBACK_HOSTS, *(host for host in settings.ALLOWED_HOSTS if host != "*")]
+        if domain and validate_host(domain, hosts):
+            return app(environ, start_response)
+        start_response("421 Misdirected Request", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"Invalid Host header: use localhost, or add the name to ALLOWED_HOSTS.\n"]
+
+    return guarded
+
+
+exporter: MetricsServer | None = None
+"""The server of this process; None if no port is set or the process is no server."""
+
+
+def serve(port: int) -> None:
+    """Start the thread that serves; called when a web server or a Celery worker is ready."""
+    global exporter
+    if not port or slots is None:
+        return
+    if exporter is None:
+        # Imported here and not in the thread: see FORK_TIMEOUT_S.
+        from sqllogs.metrics import collector
+
+        exporter = MetricsServer(port, (collector.collecting, collector.querying))
+        os.register_at_fork(
+            before=exporter.before_fork,
+            after_in_parent=exporter.after_fork_in_parent,
+            after_in_child=exporter.after_fork_in_child,
+        )
+    exporter.start()

@@ -7,7 +7,6 @@ runs in the writer's thread.
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqllogs.context import UnitOfWork
@@ -15,7 +14,7 @@ from sqllogs.metrics import families
 from sqllogs.metrics.families import REQUEST_QUERIES, REQUEST_SQL, REQUESTS_REPEATING
 from sqllogs.metrics.instruments import connects
 from sqllogs.metrics.values import MetricValues, ObservationContext
-from sqllogs.record import EndedUnit, Record
+from sqllogs.record import IDLE_TRANSACTION_MS, CountedQueries, EndedUnit, Record
 from sqllogs.sql.n_plus_one import Repetition, Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import ScannedStatement, StatementInfo
 from sqllogs.statistics.counting import METHODS
@@ -51,6 +50,15 @@ def count_request(metric_values: MetricValues, ended: EndedUnit) -> None:
     metric_values.observe(families.HTTP_DURATION, http, seconds, origin)
 
 
+def count_idle_transaction(metric_values: MetricValues, ended: EndedUnit) -> None:
+    """Count a unit of work that kept a transaction open while it did something else."""
+    transactions = getattr(ended.unit.row, "transactions", None)
+    if transactions is not None and transactions.idle_max_ms >= IDLE_TRANSACTION_MS:
+        unnamed = "<unnamed view>" if ended.kind == "request" else ""
+        name = ended.unit.url_name or ended.view or unnamed
+        metric_values.add(families.TRANSACTIONS_IDLE, (ended.kind, name), 1)
+
+
 def count_connects(metric_values: MetricValues) -> bool:
     """Count how long connections took since the last call; return whether there were any."""
     had_any = bool(connects)
@@ -75,6 +83,7 @@ class PoolState(NamedTuple):
 
 def pools() -> Iterator[PoolState]:
     """Yield the state of each pool of psycopg that Django uses; other backends have none."""
+    # Not imported, which would need psycopg: a project that uses a pool has done so.
     backend: Any = sys.modules.get("django.db.backends.postgresql.base")
     found = getattr(getattr(backend, "DatabaseWrapper", None), "_connection_pools", {})
     for alias, pool in list(found.items()):
@@ -82,6 +91,7 @@ def pools() -> Iterator[PoolState]:
         idle = stats.get("pool_available", 0)
         yield PoolState(
             alias=alias,
+            # The pool reads the two one after the other, while connections come and go.
             used=max(0, stats.get("pool_size", 0) - idle),
             idle=idle,
             most=stats.get("pool_max", 0),
@@ -106,29 +116,24 @@ def set_pools(metric_values: MetricValues) -> bool:
     return is_changed
 
 
-class _First(NamedTuple):
-    time: datetime
-    rows: int | None
-    sql_length: int
-
-
 class _CallSite:
     """One statement from one call site in one request, with its first and its last record."""
 
-    __slots__ = ("first", "rows", "sql_length", "statement", "time", "times")
+    __slots__ = ("asked_by", "first", "last", "statement", "times")
 
     def __init__(self, statement: ScannedStatement, record: Record) -> None:
         self.statement = statement
-        # A plain tuple, because a named one takes five times as long.
-        self.first = (record.time, record.rows, record.sql_length)
+        self.first = self.last = record
         self.times = 0
+        self.asked_by: str | None = None
 
-    def add(self, record: Record) -> None:
-        self.times += 1
-        self.time, self.rows, self.sql_length = record.time, record.rows, record.sql_length
+    def add(self, record: Record, times: int = 1) -> None:
+        self.times += times
+        self.asked_by = record.form.asked_by or self.asked_by
+        self.last = record
 
     def repetition(self) -> Repetition:
-        return Repetition(times=self.times, first=_First._make(self.first), last=self)
+        return Repetition(times=self.times, first=self.first, last=self.last, asked_by=self.asked_by)
 
 
 class _OpenRequest:
@@ -147,21 +152,37 @@ class _OpenRequest:
     def add(self, records: list[Record], statements: Mapping[str, ScannedStatement], now_s: float) -> None:
         self.last_s = now_s
         self.queries += len(records)
+        self.duration_ms += sum(record.duration_us for record in records) / 1000
+        self.trace_id = next(
+            (record.trace_id for record in reversed(records) if record.trace_id), self.trace_id
+        )
         for record in records:
-            self.duration_ms += record.duration_ms
-            self.trace_id = record.trace_id or self.trace_id
-            if not can_be_n_plus_one(record):
-                continue
-            key = (record.fingerprint, record.call_site)
-            call_site = self.call_sites.get(key)
-            if call_site is None and len(self.call_sites) < CALL_SITES_MAX:
-                call_site = self.call_sites[key] = _CallSite(statements[record.fingerprint], record)
-            if call_site is not None:
-                call_site.add(record)
+            if can_be_n_plus_one(record.form):
+                self._add_to_call_site(record, 1, statements)
+
+    def add_group(
+        self, group: CountedQueries, statements: Mapping[str, ScannedStatement], now_s: float
+    ) -> None:
+        self.last_s = now_s
+        self.queries += len(group.durations_us)
+        self.duration_ms += sum(group.durations_us) / 1000
+        self.trace_id = group.record.trace_id or self.trace_id
+        if can_be_n_plus_one(group.record):
+            self._add_to_call_site(group.record, len(group.durations_us), statements)
+
+    def _add_to_call_site(
+        self, record: Record, times: int, statements: Mapping[str, ScannedStatement]
+    ) -> None:
+        line = record.form.line
+        call_site = self.call_sites.get(line)
+        if call_site is None and len(self.call_sites) < CALL_SITES_MAX:
+            call_site = self.call_sites[line] = _CallSite(statements[record.fingerprint], record)
+        if call_site is not None:
+            call_site.add(record, times)
 
     def is_repeating(self, rules: Rules) -> bool:
         return any(
-            group.times > 1 and rules.is_suspect(_row(group.statement), call_site, group.repetition())
+            group.times > 1 and rules.is_suspect(_info(group.statement), call_site, group.repetition())
             for (_, call_site), group in self.call_sites.items()
         )
 
@@ -185,14 +206,28 @@ class OpenRequests:
     def add(
         self, unit: UnitOfWork, records: list[Record], statements: Mapping[str, ScannedStatement]
     ) -> None:
-        found = self._open.get(id(unit))
-        if found is None:
-            if len(self._open) >= OPEN_MAX or self._call_sites >= CALL_SITES_TOTAL_MAX:
-                self._close(next(iter(self._open)))
-            found = self._open[id(unit)] = _OpenRequest(unit)
+        found = self._request(unit)
         before = len(found.call_sites)
         found.add(records, statements, self._clock())
         self._call_sites += len(found.call_sites) - before
+
+    def add_group(
+        self, unit: UnitOfWork, group: CountedQueries, statements: Mapping[str, ScannedStatement]
+    ) -> None:
+        """Add queries that have no record."""
+        found = self._request(unit)
+        before = len(found.call_sites)
+        found.add_group(group, statements, self._clock())
+        self._call_sites += len(found.call_sites) - before
+
+    def _request(self, unit: UnitOfWork) -> _OpenRequest:
+        found = self._open.get(id(unit))
+        if found is None:
+            if len(self._open) >= OPEN_MAX or self._call_sites >= CALL_SITES_TOTAL_MAX:
+                # The oldest, since a dict keeps the order of its keys.
+                self._close(next(iter(self._open)))
+            found = self._open[id(unit)] = _OpenRequest(unit)
+        return found
 
     def close_complete(self) -> bool:
         """Count the requests that are complete; return whether there were any."""
@@ -221,5 +256,5 @@ class OpenRequests:
             self._values.add(REQUESTS_REPEATING, labels, 1)
 
 
-def _row(statement: ScannedStatement) -> StatementInfo:
+def _info(statement: ScannedStatement) -> StatementInfo:
     return StatementInfo(statement.fingerprint, statement.sql, statement.operation, "")

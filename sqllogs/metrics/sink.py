@@ -4,6 +4,7 @@ A sink: gets each batch and the writer's status, in the writer's thread. At most
 values to the file of this process; `sqllogs.metrics.collector` adds up the files of all processes.
 """
 
+import sys
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -14,19 +15,28 @@ from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import families, instruments, multiprocess, values
-from sqllogs.metrics.requests import OpenRequests, count_connects, count_request, pools, set_pools
+from sqllogs.metrics.requests import (
+    OpenRequests,
+    count_connects,
+    count_idle_transaction,
+    count_request,
+    pools,
+    set_pools,
+)
 from sqllogs.metrics.values import Exemplar, Histogram, MetricValues, ObservationContext
-from sqllogs.otel.attributes import SYSTEMS, database_attributes
-from sqllogs.record import YIELD_ROWS, Batch, ProcessCounts, Record, WriterStatus
+from sqllogs.otel import SYSTEMS, database_attributes
+from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, ProcessCounts, QueryForm, Record, WriterStatus
 from sqllogs.sql.n_plus_one import Rules
 from sqllogs.sql.normalize import ScannedStatement
 
 COARSER = [bisect_left(families.DB_BUCKETS_S, edge) for edge in (*families.SQL_BUCKETS_S, float("inf"))]
 """By bucket of SQL_BUCKETS_S, the one of DB_BUCKETS_S that contains it."""
+# Writing the file takes 0.3 ms at 40 routes.
 PUBLISH_S = 1.0
 PORTION_ROWS = 3 * YIELD_ROWS
 """Records counted between two yields of the GIL, which takes no longer than resolving `YIELD_ROWS`."""
-FILE = "sqllogs-{}.json"
+VIEWS = ("sqllogs.metrics.views", "django_prometheus.exports")
+"""Modules that serve the metrics of a process without a port."""
 
 
 class MetricsSink:
@@ -34,6 +44,8 @@ class MetricsSink:
 
     def __init__(self, conf: Conf, *, with_django_db: bool) -> None:
         self._with_django_db = with_django_db
+        self._is_read = conf.metrics_port > 0 or multiprocess.slots is not None
+        """Counting takes an eighth of the writer's time, so it begins when there is somebody to count for."""
         self._values = MetricValues(families.OWN + families.DJANGO_DB * with_django_db)
         self._requests = OpenRequests(self._values, Rules(conf))
         self._systems: dict[tuple[str, str], tuple[str, str]] = {}
@@ -52,18 +64,28 @@ class MetricsSink:
             self._values.add(families.EXPORTED, (outcome,), 0)
 
     def add(self, batch: Batch) -> None:
+        if not self._has_reader():
+            return
         self._open_file()
         for start in range(0, len(batch.records), PORTION_ROWS):
             if start:
                 time.sleep(0)  # as the resolver does, for the application's threads
             portion = slice(start, start + PORTION_ROWS)
             self._count(batch.records[portion], batch.units[portion], batch.statements)
+        for group in batch.groups:
+            self._count_group(group, batch.statements)
         for ended in batch.ended:
             if ended.kind == "request":
                 count_request(self._values, ended)
-        self._is_changed |= bool(batch.records or batch.ended)
+            count_idle_transaction(self._values, ended)
+        self._is_changed |= bool(batch.records or batch.groups or batch.ended)
+
+    def count(self, batch: Batch) -> None:
+        self.add(batch)
 
     def set_status(self, status: WriterStatus) -> None:
+        if not self._has_reader():
+            return
         self._open_file()
         self._is_changed |= self._requests.close_complete()
         self._take_jobs()
@@ -71,15 +93,23 @@ class MetricsSink:
         self._publish()
 
     def close(self, timeout_s: float) -> None:
+        if not self._has_reader():
+            return
         self._open_file()
         self._requests.close_all()
         self._take_jobs()
         self._publish(now=True)
 
+    def _has_reader(self) -> bool:
+        """Return False while no port is set, no view can serve metrics, and nobody has asked for any."""
+        # Each time: URLs, and views with them, are imported with the first request.
+        self._is_read = self._is_read or values.asked or not sys.modules.keys().isdisjoint(VIEWS)
+        return self._is_read
+
     def _open_file(self) -> None:
         """Take a slot at the first count and not earlier: the process may fork before."""
         if self._path is None and multiprocess.slots is not None:
-            self._path = multiprocess.slots.folder / FILE.format(multiprocess.slots.slot())
+            self._path = multiprocess.slots.folder / values.FILE.format(multiprocess.slots.slot())
             self._values.absorb(values.read(self._path), gauges=False)
 
     def _count(
@@ -88,10 +118,15 @@ class MetricsSink:
         """Group records by labels, then count each group."""
         # A series is found once for some dozen records: 1.6 us of the writer's thread each, instead of 3.1.
         by_operation: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
+        by_form: dict[QueryForm, list[Record]] = {}
         by_unit: defaultdict[UnitOfWork | None, list[Record]] = defaultdict(list)
         for record, unit in zip(records, units, strict=True):
-            operation = statements[record.fingerprint].operation
-            by_operation[record.alias, record.vendor, operation].append(record)
+            form = record.form
+            group = by_form.get(form)
+            if group is None:
+                operation = statements[form.fingerprint].operation
+                group = by_form[form] = by_operation[form.alias, form.vendor, operation]
+            group.append(record)
             by_unit[unit].append(record)
         for (alias, vendor, operation), group in by_operation.items():
             self._count_queries((alias, operation), self._system(alias, vendor), group)
@@ -111,6 +146,7 @@ class MetricsSink:
 
     def _count_queries(self, labels: tuple[str, str], system: tuple[str, str], records: list[Record]) -> None:
         durations = self._values.histogram(families.QUERY_DURATION, labels)
+        # The difference feeds the metric of the conventions, so that each duration is put into a bucket once.
         before, sum_before = durations.counts.copy(), durations.sum
         newest = _observe(durations, records)
         added = [now - then for now, then in zip(durations.counts, before, strict=True)]
@@ -118,8 +154,8 @@ class MetricsSink:
         if rows := sum(record.rows for record in records if record.rows):
             self._values.add(families.QUERY_ROWS, labels, rows)
         for record in records:
-            if record.error is not None:
-                by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
+            if record.form.error is not None:
+                by_error = (record.alias, record.form.error, (record.sqlstate or "")[:2] or "none")
                 self._values.add(families.QUERY_ERRORS, by_error, 1)
 
     def _count_operations(
@@ -131,12 +167,13 @@ class MetricsSink:
         newest: dict[int, Exemplar],
     ) -> None:
         """Add what `QUERY_DURATION` has got to the metric of the conventions, whose buckets are wider."""
+        # Failed ones have labels of their own: they are taken out again, and observed one by one.
         for record in records:
-            if record.error is not None:
-                seconds = record.duration_ms / 1000
+            if record.form.error is not None:
+                seconds = record.duration_us / 1_000_000
                 added[bisect_left(families.SQL_BUCKETS_S, seconds)] -= 1
                 added_s -= seconds
-                failed = (*system, record.sqlstate or "", record.error)
+                failed = (*system, record.sqlstate or "", record.form.error)
                 origin = record.trace_id and ObservationContext(record.trace_id, record.time.timestamp())
                 self._values.observe(families.DB_OPERATION_DURATION, failed, seconds, origin or None)
         if any(added):
@@ -155,16 +192,47 @@ class MetricsSink:
             return
         job = (unit.kind, unit.view or "")
         self._values.add(families.JOB_QUERIES, job, len(records))
-        self._values.add(families.JOB_SQL, job, sum(record.duration_ms for record in records) / 1000)
+        self._values.add(families.JOB_SQL, job, sum(record.duration_us for record in records) / 1_000_000)
+
+    def _count_group(self, group: CountedQueries, statements: dict[str, ScannedStatement]) -> None:
+        """Count queries that have no record; the slowest is their exemplar."""
+        record, unit, times = group.record, group.unit, len(group.durations_us)
+        labels = (record.alias, statements[record.fingerprint].operation)
+        failed = () if record.error is None else (record.sqlstate or "", record.error)
+        system = (*self._system(record.alias, record.vendor), *(failed or ("", "")))
+        _observe_group(self._values.histogram(families.QUERY_DURATION, labels), group)
+        _observe_group(self._values.histogram(families.DB_OPERATION_DURATION, system), group)
+        if group.rows:
+            self._values.add(families.QUERY_ROWS, labels, group.rows)
+        if record.error is not None:
+            by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
+            self._values.add(families.QUERY_ERRORS, by_error, times)
+        if self._with_django_db:
+            database = (record.alias, record.vendor)
+            self._values.add(families.DB_EXECUTE, database, times)
+            _observe_group(self._values.histogram(families.DB_DURATION, database), group)
+            if record.many:
+                self._values.add(families.DB_EXECUTE_MANY, database, times)
+            if record.error is not None:
+                self._values.add(families.DB_ERRORS, (*database, record.error), times)
+        if unit is None:
+            return
+        if unit.kind == "request":
+            self._requests.add_group(unit, group, statements)
+            return
+        job = (unit.kind, unit.view or "")
+        self._values.add(families.JOB_QUERIES, job, times)
+        self._values.add(families.JOB_SQL, job, sum(group.durations_us) / 1e6)
 
     def _count_django_db(self, labels: tuple[str, str], records: list[Record]) -> None:
         self._values.add(families.DB_EXECUTE, labels, len(records))
         _observe(self._values.histogram(families.DB_DURATION, labels), records)
         for record in records:
-            if record.many:
+            form = record.form
+            if form.many:
                 self._values.add(families.DB_EXECUTE_MANY, labels, 1)
-            if record.error is not None:
-                self._values.add(families.DB_ERRORS, (*labels, record.error), 1)
+            if form.error is not None:
+                self._values.add(families.DB_ERRORS, (*labels, form.error), 1)
 
     def _take_jobs(self) -> None:
         while finished:
@@ -195,7 +263,7 @@ class MetricsSink:
         self._is_changed |= set_pools(self._values)
         self._set(families.QUEUE_ROWS, counts.queued)
         self._set(families.QUEUE_BYTES, status.queue_bytes)
-        self._set(families.LAG, round(status.lag_s, 3))
+        self._set(families.LAG, round(status.lag_s, 3))  # rounded: a change writes the file
         if status.flush_s is not None:
             self._values.observe(families.FLUSH, (), status.flush_s)
             self._is_changed = True
@@ -230,13 +298,22 @@ def _observe(durations: Histogram, records: list[Record]) -> dict[int, Exemplar]
     newest: dict[int, tuple[str, Record]] = {}
     exemplars: dict[int, Exemplar] = {}
     for record in records:
-        bucket = durations.observe(record.duration_ms / 1000)
-        if record.trace_id:
-            newest[bucket] = record.trace_id, record
+        bucket = durations.observe(record.duration_us / 1_000_000)
+        if trace_id := record.origin.trace_id:
+            newest[bucket] = trace_id, record
     for bucket, (trace_id, record) in newest.items():
         exemplars[bucket] = Exemplar(trace_id, record.duration_ms / 1000, record.time.timestamp())
         durations.exemplars[bucket] = exemplars[bucket]
     return exemplars
+
+
+def _observe_group(durations: Histogram, group: CountedQueries) -> None:
+    for duration_us in group.durations_us:
+        durations.observe(duration_us / 1e6)
+    if group.record.trace_id:
+        seconds = group.record.duration_ms / 1000
+        exemplar = Exemplar(group.record.trace_id, seconds, group.record.time.timestamp())
+        durations.exemplars[bisect_left(durations.buckets, seconds)] = exemplar
 
 
 def _outcomes(counts: ProcessCounts) -> Iterator[tuple[str, int]]:
@@ -250,6 +327,7 @@ def make(conf: Conf) -> MetricsSink | None:
         from prometheus_client import REGISTRY
     except ImportError:
         return None
+    # With a shared folder the collector reads the files, which have these values of all processes.
     if multiprocess.slots is None:
         _register(REGISTRY)
     return MetricsSink(conf, with_django_db=instruments.exports_django_db())
@@ -258,6 +336,7 @@ def make(conf: Conf) -> MetricsSink | None:
 def _register(registry: object) -> None:
     """Add the writer's metrics to prometheus_client's registry of this process, once."""
     global _registered
+    # A process may make a second sink, as after a fork, and the registry refuses names that it has.
     if not _registered:
         from sqllogs.metrics.collector import ProcessCollector
 

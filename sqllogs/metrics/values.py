@@ -20,6 +20,8 @@ Labels = tuple[str, ...]
 Snapshot = dict[str, list[Any]]
 """Series by family, each as its labels and its `_packed` value."""
 
+FILE = "sqllogs-{}.json"
+"""Name of a process's file in the shared folder, by its slot."""
 OTHER_LABEL = "other"
 LABEL_CHARS_MAX = 200
 
@@ -80,6 +82,7 @@ class MetricValues:
 
     def add(self, family: Family, labels: Labels, amount: float) -> None:
         series = self._series[family.name]
+        # Labels that are known need neither cleaning nor a bound.
         labels = labels if labels in series else self._bounded(family, labels)
         series[labels] = series.get(labels, 0) + amount
 
@@ -113,6 +116,7 @@ class MetricValues:
         collapsed = kept + (OTHER_LABEL,) * (len(labels) - len(kept))
         if collapsed in series or len(series) < 2 * family.series_max:
             return collapsed
+        # The values of the fixed labels alone, such as views, are too many: one series for the rest.
         return (OTHER_LABEL,) * len(labels)
 
     def series(self, family: Family) -> dict[Labels, Any]:
@@ -166,6 +170,7 @@ def _packed(value: Any) -> Any:
     if not isinstance(value, Histogram):
         return value
     exemplars = [(index, tuple(found)) for index, found in enumerate(value.exemplars) if found is not None]
+    # A copy: a scrape reads it while the writer counts on.
     return (tuple(value.counts), value.sum, exemplars)
 
 
@@ -188,5 +193,7 @@ def read(path: Path) -> Snapshot:
     return found if isinstance(found, dict) else {}
 
 
+asked = False
+"""Somebody has read the metrics of this process."""
 latest: Snapshot = {}
 """The last snapshot of this process, for any of its threads."""

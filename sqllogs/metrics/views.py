@@ -6,6 +6,7 @@ Fed by `sqllogs.metrics.collector`; runs in the thread of the request.
 from collections.abc import Mapping
 from typing import Any
 
+from django.http import QueryDict
 from prometheus_client.exposition import choose_encoder
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
@@ -41,6 +42,9 @@ class MetricsView(SQLLogsView):
 
     renderer_classes: tuple[type[BaseRenderer], ...] = (_MetricsRenderer,)
     content_negotiation_class = _NoNegotiation  # type: ignore[assignment]
+
+    def refuse_unknown(self, query: QueryDict) -> None:
+        """Take any parameter: a scraper sends what its own configuration says."""
 
     def get(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                 ('view', models.CharField(help_text='Dotted name of the view, or name of the command, task or thread.', max_length=200, null=True)),
                 ('method', models.CharField(help_text='HTTP method.', max_length=16, null=True)),
                 ('status', models.SmallIntegerField(help_text='HTTP status, where it was known when the record was stored.', null=True)),
-                ('call_site', models.CharField(help_text='Where the application sent it: `path/file.py:line function`.', max_length=300, null=True)),
+                ('call_site', models.CharField(help_text='Where the application sent it, as path/file.py:line function.', max_length=300, null=True)),
                 ('release', models.CharField(help_text='Version of the application.', max_length=100, null=True)),
                 ('host', models.CharField(help_text='Name of the machine.', max_length=255)),
                 ('pid', models.IntegerField(help_text='Process id.')),

@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Unit',
             fields=[
-                ('slot', models.IntegerField(help_text='Slot; `SQLLog.unit` of its queries.', primary_key=True, serialize=False)),
+                ('slot', models.IntegerField(help_text='Slot; SQLLog.unit of its queries.', primary_key=True, serialize=False)),
                 ('first_seq', models.BigIntegerField(help_text='Number of its first record in this slot; without records a number of its own.')),
                 ('last_seq', models.BigIntegerField(help_text='Number of its last record: the slot is kept until then.')),
                 ('unit_id', models.CharField(help_text='Its id, 16 hex digits.', max_length=16, null=True)),
@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
                 ('worst_fingerprint', models.CharField(help_text='That statement; NULL if none was sent twice.', max_length=16, null=True)),
                 ('worst_call_site', models.CharField(help_text='That line.', max_length=300, null=True)),
                 ('response_bytes', models.BigIntegerField(help_text="Size of the response's body, if known.", null=True)),
-                ('tags', models.CharField(help_text='Tags of the host, as `,a,b,`.', max_length=200, null=True)),
+                ('tags', models.CharField(help_text='Tags of the host, as ,a,b,.', max_length=200, null=True)),
                 ('release', models.CharField(help_text='Version of the application.', max_length=100, null=True)),
                 ('service', models.CharField(help_text='Name of the project, where several write to one log.', max_length=100, null=True)),
                 ('host', models.CharField(help_text='Name of the machine.', max_length=255)),
@@ -126,7 +126,7 @@ class Migration(migrations.Migration):
                         ('method', models.CharField(help_text='HTTP method.', max_length=16, null=True)),
                         ('status', models.SmallIntegerField(help_text='HTTP status; NULL while the request is running, and for any other unit.', null=True)),
                         ('repeats_allowed', models.BooleanField(db_default=False, default=False, help_text='Repeated on purpose, so not an N+1.')),
-                        ('call_site', models.CharField(help_text='Where the application sent it: `path/file.py:line function`.', max_length=300, null=True)),
+                        ('call_site', models.CharField(help_text='Where the application sent it, as path/file.py:line function.', max_length=300, null=True)),
                         ('release', models.CharField(help_text='Version of the application.', max_length=100, null=True)),
                         ('service', models.CharField(help_text='Name of the project, where several write to one log.', max_length=100, null=True)),
                         ('host', models.CharField(help_text='Name of the machine.', max_length=255)),
@@ -142,7 +142,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='ringrow',
             name='unit',
-            field=models.IntegerField(help_text='Slot of the unit of work in `Unit`.', null=True),
+            field=models.IntegerField(help_text='Slot of the unit of work in Unit.', null=True),
         ),
         migrations.AddField(
             model_name='ringhead',

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(choices=[('slower', 'Slower'), ('all_slower', 'All statements slower'), ('new', 'New and expensive'), ('more_rows', 'More rows per call'), ('more_errors', 'More errors'), ('n_plus_one', 'N+1'), ('unbounded', 'Unbounded result'), ('count_and_list', 'COUNT and list'), ('deadlock', 'Deadlocks'), ('lock_timeout', 'Lock timeouts'), ('serialization', 'Serialization failures')], max_length=16)),
                 ('state', models.CharField(choices=[('open', 'Open'), ('acknowledged', 'Acknowledged'), ('ignored', 'Ignored'), ('fixed', 'Fixed in a release'), ('closed', 'Closed'), ('reopened', 'Reopened')], default='open', max_length=16)),
                 ('fingerprint', models.CharField(help_text='Statement, 16 hex digits.', max_length=16, null=True)),
-                ('call_site', models.CharField(help_text='Where the application sent it: `path/file.py:line function`.', max_length=300, null=True)),
+                ('call_site', models.CharField(help_text='Where the application sent it, as path/file.py:line function.', max_length=300, null=True)),
                 ('route', models.CharField(help_text='URL pattern affected most.', max_length=200, null=True)),
                 ('evidence', models.JSONField(default=dict, help_text='Figures that show the problem.')),
                 ('first_seen', models.DateTimeField(help_text='When it was found, UTC.')),

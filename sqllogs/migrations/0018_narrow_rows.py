@@ -17,7 +17,8 @@ HEX = {
 OF_UNIT = ("request_id", "route", "view", "method", "status", "release", "service")
 
 
-def create_view(apps: Any, schema_editor: Any) -> None:
+def create_view(apps: Any, schema_editor: Any, **more: str) -> None:
+    """Create the view; later migrations add columns to it."""
     connection = schema_editor.connection
     quote = connection.ops.quote_name
     ms = "q.{}::float8 / 1000" if connection.vendor == "postgresql" else "q.{} / 1e3"
@@ -44,6 +45,7 @@ def create_view(apps: Any, schema_editor: Any) -> None:
         "pid": "COALESCE(u.pid, 0)",
         "unit": "q.unit",
         "statement": "q.statement",
+        **more,
     }
     chosen = ", ".join(f"{value} AS {quote(name)}" for name, value in columns.items())
     # The numbers are compared too: a slot that is used again must not describe an older record.
@@ -86,11 +88,11 @@ class Migration(migrations.Migration):
             name='RingRow',
             fields=[
                 ('slot', models.IntegerField(help_text='Slot in the ring, 0 to capacity - 1.', primary_key=True, serialize=False)),
-                ('unit', models.IntegerField(help_text='Slot of the unit of work in `Unit`.', null=True)),
+                ('unit', models.IntegerField(help_text='Slot of the unit of work in Unit.', null=True)),
                 ('seq', models.BigIntegerField(help_text='Number of the record, ascending over all processes.')),
                 ('time', models.BigIntegerField(help_text='When it was sent, microseconds since the epoch.')),
                 ('statement', models.BigIntegerField(help_text='The fingerprint as a signed number.')),
-                ('source', models.BigIntegerField(help_text='Call site and database: the id of a `QuerySource`.')),
+                ('source', models.BigIntegerField(help_text='Call site and database: the id of a QuerySource.')),
                 ('duration_us', models.BigIntegerField(help_text='Execute and fetch time, microseconds.')),
                 ('execute_us', models.BigIntegerField(help_text="Time in the driver's execute, microseconds.")),
                 ('fetch_us', models.BigIntegerField(help_text="Time in the driver's fetches, microseconds.", null=True)),
@@ -112,7 +114,7 @@ class Migration(migrations.Migration):
             name='QuerySource',
             fields=[
                 ('id', models.BigIntegerField(help_text='48 bits of a BLAKE2b hash of the fields.', primary_key=True, serialize=False)),
-                ('call_site', models.CharField(help_text='Where the application sent it: `path/file.py:line function`.', max_length=300, null=True)),
+                ('call_site', models.CharField(help_text='Where the application sent it, as path/file.py:line function.', max_length=300, null=True)),
                 ('alias', models.CharField(help_text='Alias in DATABASES.', max_length=64)),
                 ('vendor', models.CharField(help_text="Django's vendor name: sqlite, postgresql, ...", max_length=16)),
             ],

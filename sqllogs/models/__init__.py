@@ -8,7 +8,7 @@ previous release write rows without it.
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from sqllogs.models.findings import LIVE, DetectionTurn, Finding
+from sqllogs.models.findings import LIVE, DetectionTurn, Finding, IgnoreRule
 from sqllogs.models.ring import (
     EPOCH,
     MICROSECOND,
@@ -32,6 +32,7 @@ __all__ = (
     "DetectionTurn",
     "Event",
     "Finding",
+    "IgnoreRule",
     "Process",
     "QuerySource",
     "Review",
@@ -39,9 +40,11 @@ __all__ = (
     "RingRow",
     "RollUp",
     "SQLLog",
+    "SavedView",
     "Statement",
     "Statistic",
     "StatisticKey",
+    "StoredPlan",
     "Token",
     "UTCDateTimeField",
     "Unit",
@@ -57,6 +60,7 @@ class Statement(models.Model):
     operation = models.CharField(max_length=32, help_text=_("SELECT, INSERT, ..."))
     tables = models.CharField(max_length=500, help_text=_("Tables that the statement names."))
     first_seen = UTCDateTimeField()
+    # To the hour, so that a statement in use is updated once an hour and not with each batch.
     last_seen = UTCDateTimeField(help_text=_("To the hour. The least recently seen are deleted first."))
 
     class Meta:
@@ -71,24 +75,91 @@ class Statement(models.Model):
 class Review(models.Model):
     """A user's decision about a statement; kept after the statement's text is deleted."""
 
+    ended = ""
+    """Of one that is read: the status of a decision that has ended; the statement is open again."""
+
     class Status(models.TextChoices):
         OPEN = "open", _("Open")
         REVIEWED = "reviewed", _("Reviewed")
         IGNORED = "ignored", _("Ignored")
 
+    # Not a foreign key: texts are evicted, decisions are kept.
     fingerprint = models.CharField(max_length=16, primary_key=True, help_text=_("16 hex digits."))
     status = models.CharField(max_length=16, choices=Status.choices)
     by = models.CharField(
         max_length=150, help_text=_("Username. Not a foreign key: users may be in another database.")
     )
+    by_key = models.CharField(
+        max_length=64, default="", db_default="", help_text=_("Primary key of that user, as text.")
+    )
     at = UTCDateTimeField(help_text=_("When, UTC."))
     note = models.TextField(blank=True)
+    assignee = models.CharField(
+        max_length=150, default="", db_default="", help_text=_("Username of who takes care of it.")
+    )
+    assignee_key = models.CharField(
+        max_length=64, default="", db_default="", help_text=_("Primary key of that user, as text.")
+    )
+    until = UTCDateTimeField(null=True, help_text=_("When the decision ends, UTC."))
+    until_release = models.CharField(
+        max_length=100,
+        default="",
+        db_default="",
+        help_text=_("The decision ends when a later release runs the statement."),
+    )
+    # Kept with the decision, because statistics are deleted some day.
+    figures = models.JSONField(
+        null=True, help_text=_("The statement's figures of the week before the decision.")
+    )
 
     class Meta:
         default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.fingerprint} {self.status} by {self.by}"
+
+
+class SavedView(models.Model):
+    """The filters, range and ordering of a tab of the page that a user keeps under a name."""
+
+    owner = models.CharField(
+        max_length=150,
+        help_text=_("Primary key of the user. Not a foreign key: users may be in another database."),
+    )
+    page = models.CharField(max_length=32, help_text=_("URL name of the tab."))
+    name = models.CharField(max_length=60)
+    query = models.TextField(blank=True, help_text=_("Query string of its address."))
+    saved_at = UTCDateTimeField(help_text=_("When, UTC."))
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(fields=["owner", "page", "name"], name="sqllogs_savedview_once"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class StoredPlan(models.Model):
+    """How a database planned a statement once, without values; the last few of each statement are kept."""
+
+    fingerprint = models.CharField(max_length=16, help_text=_("16 hex digits."))
+    alias = models.CharField(max_length=64, help_text=_("Alias in DATABASES."))
+    vendor = models.CharField(max_length=16, help_text=_("Django's vendor name: sqlite, postgresql, ..."))
+    lines = models.JSONField(help_text=_("As the database writes it, indented, without values."))
+    made_at = UTCDateTimeField(help_text=_("When it was made first, UTC."))
+    seen_at = UTCDateTimeField(help_text=_("When the same plan was made last, UTC."))
+    release = models.CharField(max_length=100, blank=True, help_text=_("Version of the application."))
+    by = models.CharField(max_length=150, blank=True, help_text=_("Username; empty in a terminal."))
+
+    class Meta:
+        default_permissions = ()
+        # For the last plans of a statement, the newest first.
+        indexes = (models.Index(fields=["fingerprint", "-id"], name="sqllogs_plan_of"),)
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint} on {self.alias}"
 
 
 class Process(models.Model):
@@ -112,6 +183,8 @@ class Process(models.Model):
     )
     queued = models.IntegerField(help_text=_("Records in the queue."))
     lag_ms = models.FloatField(help_text=_("Age of the oldest record of the last batch, milliseconds."))
+    # Adding twice counts twice: the number is stored in the transaction of the part, so a part that is sent
+    # again after a lost connection is recognized.
     written_part = models.BigIntegerField(
         default=0,
         db_default=0,
@@ -183,11 +256,12 @@ class StatisticKey(models.Model):
 class Statistic(models.Model):
     """All calls of one key in one minute, hour or day.
 
-    A call is counted in its minute first; the rollup adds minutes to hours and days. Rows are
-    written and read in the order of the primary key; on SQLite it is the table (WITHOUT ROWID).
+    A call is counted in its minute first; the rollup adds minutes to hours and days.
     """
 
+    # The order in which rows are written and read. On SQLite it is the table itself (WITHOUT ROWID).
     pk = models.CompositePrimaryKey("resolution_s", "time", "key")
+    # Negative in rows that count units of work, so that readers of statements do not see them.
     resolution_s = models.IntegerField(help_text=_("Length: 60, 3600 or 86400 seconds."))
     time = models.BigIntegerField(
         help_text=_("Start, seconds since the epoch; a multiple of the resolution.")
@@ -199,6 +273,7 @@ class Statistic(models.Model):
     total_us = models.BigIntegerField(help_text=_("Sum of durations, microseconds."))
     max_us = models.BigIntegerField(help_text=_("Longest duration, microseconds."))
     last_seen = models.BigIntegerField(help_text=_("Latest call, seconds since the epoch."))
+    # Packed: adding is concatenation on any database. A row for each range would be 12 times more.
     durations = models.BinaryField(
         help_text=_("Calls by logarithmic range of duration; see sqllogs.statistics.histogram.")
     )
@@ -214,6 +289,7 @@ class RollUp(models.Model):
     """One row: up to which time minutes have been added to hours and days."""
 
     id = models.IntegerField(primary_key=True, default=1)
+    # Moved under a lock that all writers share, so that each minute is added once.
     until_s = models.BigIntegerField(
         help_text=_("Minutes before this are rolled up, seconds since the epoch.")
     )
@@ -233,6 +309,7 @@ class RollUp(models.Model):
 class Event(models.Model):
     """A deploy, a migration or a full table of statements, shown next to the charts."""
 
+    # NULL for an event that only one process can notice: NULLs are never equal.
     key = models.CharField(
         max_length=128,
         unique=True,
@@ -249,6 +326,7 @@ class Event(models.Model):
     service = models.CharField(
         max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
     )
+    author = models.CharField(max_length=150, null=True, help_text=_("Who deployed or migrated."))
 
     class Meta:
         default_permissions = ()
@@ -270,6 +348,8 @@ class Token(models.Model):
 
     class Meta:
         default_permissions = ()
+        verbose_name = _("token")
+        verbose_name_plural = _("Tokens")
 
     def __str__(self) -> str:
         return self.name

@@ -3,7 +3,6 @@
 Written by `sqllogs.storage` in the writer's thread; read by `sqllogs.read` in the readers' threads.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,10 +22,12 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not g
 
     def deconstruct(self) -> Any:
         name, _, args, kwargs = super().deconstruct()
+        # To migrations it is Django's own field, whose column is the same.
         return name, "django.db.models.DateTimeField", args, kwargs
 
     def get_prep_value(self, value: Any) -> Any:
         value = self.to_python(value)
+        # A naive time is in the project's zone, as for Django's own field.
         is_naive = isinstance(value, datetime) and timezone.is_naive(value)
         return timezone.make_aware(value, timezone.get_default_timezone()) if is_naive else value
 
@@ -70,33 +71,32 @@ class MicrosecondsField(UTCDateTimeField):
         return EPOCH + value * MICROSECOND if isinstance(value, int) else value
 
 
-FLAGS = {"many": 1, "in_transaction": 2, "sampled": 4, "repeats_allowed": 8}
-"""The bits of a row's `flags`."""
-
-
 class RingRow(models.Model):
     """One executed statement, in a fixed slot: `slot = seq % capacity`; written, and read by `SQLLog`.
 
     Numbers, as far as possible: they take a quarter of the space and half of the writer's time of
-    the texts that they stand for. There is no secondary index: each costs the writer as much as the
-    row itself, a scan of 100,000 rows takes 10 to 30 ms, and the order of the slots is newest first.
-    Larger rings are indexed by `BlockColumn`. The order of the columns leaves no gaps on PostgreSQL.
+    the texts that they stand for.
     """
 
+    # Two columns of 4 bytes, then those of 8, then shorter ones: PostgreSQL's alignment leaves no gaps.
     slot = models.IntegerField(primary_key=True, help_text=_("Slot in the ring, 0 to capacity - 1."))
-    unit = models.IntegerField(null=True, help_text=_("Slot of the unit of work in `Unit`."))
+    unit = models.IntegerField(null=True, help_text=_("Slot of the unit of work in Unit."))
     seq = models.BigIntegerField(help_text=_("Number of the record, ascending over all processes."))
     time = models.BigIntegerField(help_text=_("When it was sent, microseconds since the epoch."))
     statement = models.BigIntegerField(help_text=_("The fingerprint as a signed number."))
-    source = models.BigIntegerField(help_text=_("Call site and database: the id of a `QuerySource`."))
+    source = models.BigIntegerField(help_text=_("Call site and database: the id of a QuerySource."))
     duration_us = models.BigIntegerField(help_text=_("Execute and fetch time, microseconds."))
     execute_us = models.BigIntegerField(help_text=_("Time in the driver's execute, microseconds."))
     fetch_us = models.BigIntegerField(null=True, help_text=_("Time in the driver's fetches, microseconds."))
     rows = models.BigIntegerField(null=True, help_text=_("Rows returned or changed, or else fetched."))
     sql_length = models.IntegerField(help_text=_("Characters of the statement as sent."))
     flags = models.SmallIntegerField(
-        help_text=_("1: executemany, 2: in a transaction, 4: trace is kept, 8: repeated on purpose.")
+        help_text=_(
+            "1: executemany, 2: in a transaction, 4: trace is kept, 8: repeated on purpose, "
+            "16: sent before with the same values."
+        )
     )
+    # Texts at the end, and NULL in most records: trace and span only where they are not the unit's.
     trace_id = models.CharField(max_length=32, null=True, help_text=_("W3C trace id; NULL: its unit's."))
     span_id = models.CharField(max_length=16, null=True, help_text=_("W3C span id; NULL: its unit's id."))
     sql_hash = models.CharField(
@@ -106,6 +106,8 @@ class RingRow(models.Model):
     sqlstate = models.CharField(max_length=5, null=True, help_text=_("SQLSTATE of the error."))
 
     class Meta:
+        # No index but the key: each would cost the writer as much as the row, and a scan of 100,000 narrow
+        # rows takes 10 to 30 ms; newest first is the order of the slots. Larger rings have `BlockColumn`.
         db_table = "sqllogs_query"
         default_permissions = ()
 
@@ -116,14 +118,31 @@ class RingRow(models.Model):
 class QuerySource(models.Model):
     """Where queries come from and which database they go to; stored once for all their records."""
 
+    # 48 bits are 6 bytes of each record in SQLite; a hash is the same in every process.
     id = models.BigIntegerField(primary_key=True, help_text=_("48 bits of a BLAKE2b hash of the fields."))
     call_site = models.CharField(
-        max_length=300, null=True, help_text=_("Where the application sent it: `path/file.py:line function`.")
+        max_length=300,
+        null=True,
+        help_text=_("Where the application sent it, as path/file.py:line function."),
     )
     alias = models.CharField(max_length=64, help_text=_("Alias in DATABASES."))
     vendor = models.CharField(max_length=16, help_text=_("Django's vendor name: sqlite, postgresql, ..."))
+    asked_by = models.CharField(
+        max_length=300, null=True, help_text=_("What of Django's ORM asked, for the fifth repetition.")
+    )
+    rendering = models.CharField(
+        max_length=300,
+        null=True,
+        help_text=_(
+            "Template and line, or field of a serializer, that was rendered, such as list.html:12 For."
+        ),
+    )
+    ignored = models.CharField(
+        max_length=2_000, null=True, help_text=_("Rules of ignore_findings around it, one per line.")
+    )
 
     class Meta:
+        # Apart, like units and statements: a record with all of its 31 columns took four times the space.
         db_table = "sqllogs_source"
         default_permissions = ()
 
@@ -135,7 +154,8 @@ class SQLLog(models.Model):
     """One executed statement, read-only: a row of the ring with its unit of work and its call site.
 
     A view. Route, view and status of a request become known when its first queries are stored.
-    The databases leave a join out where a query names no column of it.
+    The databases leave a join out where a query names no column of it. Created by migration 0018, and
+    again by each that adds a column.
     """
 
     slot = models.IntegerField(primary_key=True, help_text=_("Slot in the ring, 0 to capacity - 1."))
@@ -187,10 +207,24 @@ class SQLLog(models.Model):
     repeats_allowed = models.BooleanField(
         default=False, db_default=False, help_text=_("Repeated on purpose, so not an N+1.")
     )
+    ignored = models.CharField(
+        max_length=2_000, null=True, help_text=_("Rules of ignore_findings around it, one per line.")
+    )
     call_site = models.CharField(
         max_length=300,
         null=True,
-        help_text=_("Where the application sent it: `path/file.py:line function`."),
+        help_text=_("Where the application sent it, as path/file.py:line function."),
+    )
+    asked_by = models.CharField(
+        max_length=300,
+        null=True,
+        help_text=_("What of Django's ORM asked; only for the fifth repetition in a unit of work."),
+    )
+    rendering = models.CharField(
+        max_length=300, null=True, help_text=_("Template and line, or field of a serializer, in rendering.")
+    )
+    same_values = models.BooleanField(
+        help_text=_("Sent before in the same unit of work, with the same values and nothing written since.")
     )
     release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
     service = models.CharField(
@@ -198,15 +232,16 @@ class SQLLog(models.Model):
     )
     host = models.CharField(max_length=255, help_text=_("Name of the machine."))
     pid = models.IntegerField(help_text=_("Process id."))
-    unit = models.IntegerField(null=True, help_text=_("Slot of the unit of work in `Unit`."))
+    unit = models.IntegerField(null=True, help_text=_("Slot of the unit of work in Unit."))
 
     statement_number = models.BigIntegerField(
         db_column="statement",
         help_text=_("The fingerprint as a signed number: comparing and grouping by it takes half as long."),
     )
+    source = models.BigIntegerField(help_text=_("Call site and database: the id of a QuerySource."))
 
     class Meta:
-        managed = False
+        managed = False  # a view
         db_table = "sqllogs_record"
         verbose_name = _("SQL log")
         verbose_name_plural = _("SQL logs")
@@ -229,7 +264,8 @@ class Unit(models.Model):
     slots below 0, which are used in turn.
     """
 
-    slot = models.IntegerField(primary_key=True, help_text=_("Slot; `SQLLog.unit` of its queries."))
+    slot = models.IntegerField(primary_key=True, help_text=_("Slot; SQLLog.unit of its queries."))
+    # The view joins by slot and by these two: a slot that is used again never describes another's record.
     first_seq = models.BigIntegerField(
         help_text=_("Number of its first record in this slot; without records a number of its own.")
     )
@@ -273,7 +309,7 @@ class Unit(models.Model):
     )
     worst_call_site = models.CharField(max_length=300, null=True, help_text=_("That line."))
     response_bytes = models.BigIntegerField(null=True, help_text=_("Size of the response's body, if known."))
-    tags = models.CharField(max_length=200, null=True, help_text=_("Tags of the host, as `,a,b,`."))
+    tags = models.CharField(max_length=200, null=True, help_text=_("Tags of the host, as ,a,b,."))
     release = models.CharField(max_length=100, null=True, help_text=_("Version of the application."))
     service = models.CharField(
         max_length=100, null=True, help_text=_("Name of the project, where several write to one log.")
@@ -291,50 +327,20 @@ class Unit(models.Model):
     idle_transaction_ms = models.FloatField(
         null=True, help_text=_("Longest time a transaction was open without a statement, milliseconds.")
     )
+    outside_ms = models.FloatField(
+        null=True,
+        help_text=_("Longest wait for another service while a transaction was open, milliseconds."),
+    )
+    outside_call_site = models.CharField(max_length=300, null=True, help_text=_("The line that waited."))
+    ignored = models.CharField(
+        max_length=2_000, null=True, help_text=_("Rules of ignore_findings in it, one per line.")
+    )
 
     class Meta:
         default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.kind} {self.view or self.route or self.unit_id}"
-
-
-_FROM_UNIT = ("request_id", "route", "view", "method", "status", "release", "service")
-_HEX = {
-    "sqlite": "printf('%016x', {})",
-    "postgresql": "lpad(to_hex({}), 16, '0')",
-    "mysql": "lower(lpad(hex({}), 16, '0'))",
-}
-
-
-def record_view(vendor: str, quote: Callable[[str], str]) -> list[str]:
-    """Return what creates the view of `SQLLog` again, for a migration that adds a column."""
-    ms = "q.{}::float8 / 1000" if vendor == "postgresql" else "q.{} / 1e3"
-    read = {field.column for field in SQLLog._meta.local_fields}
-    own = [field.name for field in RingRow._meta.local_fields if field.name in read]
-    columns = {
-        **{name: f"q.{quote(name)}" for name in own},
-        **{f"{name}_ms": ms.format(f"{name}_us") for name in ("duration", "execute", "fetch")},
-        **{name: f"(q.flags & {bit}) <> 0" for name, bit in FLAGS.items()},
-        "fingerprint": _HEX[vendor].format("q.statement"),
-        "alias": "COALESCE(s.alias, '')",
-        "vendor": "COALESCE(s.vendor, '')",
-        "call_site": "s.call_site",
-        "trace_id": "COALESCE(q.trace_id, u.trace_id)",
-        "span_id": "COALESCE(q.span_id, u.unit_id)",
-        "unit_id": "COALESCE(u.unit_id, q.span_id)",
-        "kind": "COALESCE(u.kind, 'thread')",
-        **{name: f"u.{quote(name)}" for name in _FROM_UNIT},
-        "host": f"COALESCE(u.{quote('host')}, '')",
-        "pid": "COALESCE(u.pid, 0)",
-    }
-    chosen = ", ".join(f"{value} AS {quote(name)}" for name, value in columns.items())
-    # The numbers are compared too: a slot that is used again must not describe an older record.
-    joined = "u.slot = q.unit AND q.seq BETWEEN u.first_seq AND u.last_seq"
-    tables = f"{RingRow._meta.db_table} q LEFT JOIN {Unit._meta.db_table} u ON {joined}"
-    tables += f" LEFT JOIN {QuerySource._meta.db_table} s ON s.id = q.source"
-    view = f"SELECT {chosen} FROM {tables}"  # noqa: S608
-    return [f"DROP VIEW IF EXISTS {SQLLog._meta.db_table}", f"CREATE VIEW {SQLLog._meta.db_table} AS {view}"]
 
 
 def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
@@ -347,7 +353,10 @@ class RingHead(models.Model):
     """One row: the state of the ring. Locked only while a block of numbers is reserved."""
 
     id = models.IntegerField(primary_key=True, default=1)
+    # The row is locked while this moves, not until the batch is stored: four processes store 92,700 rows/s
+    # instead of 49,000.
     seq = models.BigIntegerField(help_text=_("The last reserved number."))
+    # Here and not only in the settings: all processes must compute the same slots, also after a resize.
     capacity = models.IntegerField(help_text=_("Number of slots."))
     epoch = models.IntegerField(
         default=0,
@@ -358,6 +367,7 @@ class RingHead(models.Model):
     unit_cursor = models.IntegerField(
         default=0, db_default=0, help_text=_("Slot from which the next free ones are searched.")
     )
+    # Units without queries overwrite only each other: a flood of health checks costs no record its request.
     idle_units = models.BigIntegerField(
         default=0, db_default=0, help_text=_("The last reserved number of a unit without queries.")
     )
@@ -372,9 +382,11 @@ class RingHead(models.Model):
 class BlockColumn(models.Model):
     """One column of a block of records, in a ring too large to scan; see `sqllogs.storage.blocks`."""
 
+    # By name first: a filter reads one column of many blocks.
     pk = models.CompositePrimaryKey("name", "block")
     name = models.CharField(max_length=16, help_text=_("Column of SQLLog."))
     block = models.BigIntegerField(help_text=_("Number of the block; block 0 starts at the first record."))
+    # With these a reader passes over a block without reading its values.
     low = models.FloatField(null=True, help_text=_("Smallest value, of numbers and times."))
     high = models.FloatField(null=True, help_text=_("Largest value, of numbers and times."))
     values = models.BinaryField(help_text=_("Distinct names as JSON, or little-endian doubles."))

@@ -14,8 +14,8 @@ from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from sqllogs.otel.attributes import SCHEMA_URL, Attributes, Value, known, start_ns
-from sqllogs.record import FIELDS, Record
+from sqllogs.otel import SCHEMA_URL, Attributes, Value, known, start_ns
+from sqllogs.record import FIELDS, RECORD_FIELDS, Record
 from sqllogs.sql.normalize import ScannedStatement
 
 EVENT = "sqllogs.query"
@@ -26,7 +26,7 @@ PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
 
 OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "service", "host", "pid"])
 """Fields of a record that are part of OpenTelemetry's log record, or of its resource."""
-_NAMES = tuple(name for name in Record._fields if name in FIELDS and name not in OWN_FIELDS)
+_NAMES = tuple(name for name in RECORD_FIELDS if name in FIELDS and name not in OWN_FIELDS)
 _VALUES = attrgetter(*_NAMES)
 
 
@@ -44,6 +44,7 @@ class LogRecords:
         self, record: Record, statement: ScannedStatement, sql: str, batch_size: int | None = None
     ) -> ReadableLogRecord:
         flags = trace.TraceFlags(record.sampled)
+        # The SDK takes a log record's ids from a context only; passing them is deprecated since 1.35.
         ids = trace.SpanContext(int(record.trace_id or "0", 16), int(record.span_id or "0", 16), False, flags)
         started_ns = start_ns(record)
         severity, text = self._severity(record)
@@ -75,6 +76,7 @@ def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
     fields: dict[str, Value | None] = dict(zip(_NAMES, _VALUES(record), strict=True))
     fields["operation"] = statement.operation
     fields["tables"] = ",".join(statement.tables)
+    # Of each record, because the resource must not have it: see PER_PROCESS.
     fields["process.pid"] = fields["pid"] = record.pid
     return known(fields)
 

@@ -9,7 +9,7 @@ from time import sleep
 from typing import Any
 
 from sqllogs.conf import Conf
-from sqllogs.otel.attributes import SCHEMA_URL, Attributes, Value, known, start_ns, summary
+from sqllogs.otel import SCHEMA_URL, Attributes, Value, known, start_ns, summary
 from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
 from sqllogs.sql.normalize import ScannedStatement
 
@@ -35,7 +35,7 @@ class QuerySpans:
                 attributes |= _own(record, statement)
                 self._write(record, summary(statement), attributes, record.trace_id, record.span_id)
             if number % YIELD_ROWS == YIELD_ROWS - 1:
-                sleep(0)
+                sleep(0)  # as the resolver does, for the application's threads
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the SDK sends its spans itself."""
@@ -45,6 +45,7 @@ class QuerySpans:
     ) -> None:
         trace = self._trace
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+        # By its ids: the request's span has ended by now, and nothing keeps it.
         parent = trace.SpanContext(int(trace_id, 16), int(span_id, 16), False, flags)
         started_ns = start_ns(record)
         span = self._tracer.start_span(

@@ -16,14 +16,15 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy
 from rest_framework.request import Request
 
-from sqllogs.models import Finding
-from sqllogs.page.charts import WithSeries, series_totals, time_bars
+from sqllogs.models import Event, Finding
+from sqllogs.page.charts import WithSeries, time_bars
 from sqllogs.page.frame import tab
 from sqllogs.page.links import Links, TableColumn, finding_in_admin, table_headers
 from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.series import SeriesAnswer
+from sqllogs.read.series import SeriesAnswer, SeriesPoint
 from sqllogs.sql.format import excerpt, highlight_keywords
+from sqllogs.templatetags.sqllogs import milliseconds
 
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")
 GROUPS = {
@@ -96,7 +97,7 @@ FINDINGS_COLUMNS = (
     TableColumn(_("Finding"), "statement", "kind"),
     TableColumn(_("State"), "state"),
     TableColumn(_("Since"), "since"),
-    TableColumn(_("First seen, UTC"), "time", "first_seen"),
+    TableColumn(_("Found, UTC"), "time", "first_seen"),
     TableColumn(_("Last seen, UTC"), "time", "last_seen"),
     TableColumn(_("Times seen"), "number", "occurrences"),
 )
@@ -134,7 +135,6 @@ class FindingTableRow(TableRow):
 
     kind: str | Promise
     state: str | Promise
-    advice: str | Promise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ def stats_page(
     request: Request, charted: WithSeries[stats.StatsAnswer], *, with_text: bool
 ) -> Mapping[str, Any]:
     """Return the context of statements.html."""
-    page, series = charted
+    page, series, events = charted
     links = Links(request.path, request.query_params)
     records = links.for_path(links.home)
     label, noun, plural = GROUPS[page.group_by]
@@ -164,9 +164,10 @@ def stats_page(
     if is_compared:
         orderings, default = comparison.ORDERINGS, comparison.DEFAULT_ORDERING
     ordering = OffsetPage.from_query(request.query_params, orderings, default).ordering
-    frame = tab(request, links, page, with_text=with_text) | _time_chart(series, links)
+    frame = tab(request, links, page, with_text=with_text) | _time_chart(series, events, links)
     return frame | {
         "title": _("Statements"),
+        # A lazy plural chooses its form at %, although its text has no placeholder.
         "noun": noun % page.count,
         "count_title": plural,
         "rows": [
@@ -191,6 +192,7 @@ def stats_page(
         ],
         "is_compared": is_compared,
         "comparisons": [
+            # Without the ordering: only a comparison can be sorted by the change of load.
             Grouping(
                 label=label, url=links.with_values(compare=name, ordering=None), is_current=name == current
             )
@@ -208,7 +210,7 @@ def _rates(row: Any) -> tuple[Rate, ...]:
             before=getattr(row, f"{name}_before"),
             change_percent=getattr(row, f"{name}_change_percent"),
         )
-        for column, name in zip(COMPARED_COLUMNS[2:], RATES, strict=True)
+        for column, name in zip(COMPARED_COLUMNS[2:], RATES, strict=True)  # without change and statement
     )
 
 
@@ -216,13 +218,13 @@ def requests_page(
     request: Request, charted: WithSeries[requests.RequestsAnswer], *, with_text: bool
 ) -> Mapping[str, Any]:
     """Return the context of requests.html."""
-    page, series = charted
+    page, series, events = charted
     links = Links(request.path, request.query_params)
     ordering = OffsetPage.from_query(
         request.query_params, requests.ORDERINGS, requests.DEFAULT_ORDERING
     ).ordering
     noun = ngettext("request, command or task", "requests, commands and tasks", page.count)
-    frame = tab(request, links, page, with_text=with_text) | _time_chart(series, links)
+    frame = tab(request, links, page, with_text=with_text) | _time_chart(series, events, links)
     return frame | {
         "title": _("Requests"),
         "noun": noun,
@@ -276,7 +278,7 @@ def findings_page(
     """Return the context of findings.html."""
     page = searched.answer
     links = Links(request.path, request.query_params)
-    records = Links(links.home, QueryDict())
+    records = Links(links.home, QueryDict())  # records do not have the filters of findings
     ordering = OffsetPage.from_query(
         request.query_params, findings.ORDERINGS, findings.DEFAULT_ORDERING
     ).ordering
@@ -293,9 +295,8 @@ def findings_page(
                 sql=_excerpt(row.sql),
                 url=_destination("fingerprint", row.fingerprint, records),
                 links=_links(row, records) | _filters_of_finding(row, links),
-                kind=kinds.get(row.kind, row.kind),
+                kind=kinds.get(row.kind, row.kind),  # unknown if a newer release has written it
                 state=states.get(row.state, row.state),
-                advice=findings.ADVICE.get(row.kind, ""),
             )
             for row in page.results
         ],
@@ -309,17 +310,49 @@ def _filters_of_finding(row: findings.FindingRow, links: Links) -> dict[str, str
         name: links.with_filter(name, value) for name in ("route", "release") if (value := getattr(row, name))
     }
     found["finding"] = links.with_filter("finding", row.kind)
-    if row.trace_id:
-        found["trace"] = reverse("sqllogs:trace", args=[row.trace_id])
+    traces = {"trace": row.trace_id, "holder": row.evidence.get("holder_trace_id")}
+    found |= {name: reverse("sqllogs:trace", args=[trace]) for name, trace in traces.items() if trace}
+    if plan := row.evidence.get("plan"):
+        found["plan"] = reverse("sqllogs:plan", args=[plan])
     if (admin := finding_in_admin(row.id)) is not None:
         found["admin"] = admin
     return found
 
 
-def _time_chart(series: SeriesAnswer | None, links: Links) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesTotals:
+    """Totals of all steps; durations are formatted milliseconds."""
+
+    calls: int
+    total: str
+    unit: str
+    """Unit of the total: ms, or s if it is long."""
+    mean: str
+    max: str
+    failed: int
+
+
+SECONDS_FROM_MS = 1_000_000
+"""A longer total in ms would not fit on a phone next to two other figures."""
+
+
+def series_totals(points: Sequence[SeriesPoint]) -> SeriesTotals:
+    calls, total_ms = sum(point.calls for point in points), sum(point.total_ms for point in points)
+    return SeriesTotals(
+        calls=calls,
+        total=f"{total_ms / 1_000:,.0f}" if total_ms >= SECONDS_FROM_MS else milliseconds(total_ms),
+        unit="s" if total_ms >= SECONDS_FROM_MS else "ms",
+        mean=milliseconds(total_ms / calls) if calls else "-",
+        max=milliseconds(max((point.max_ms or 0.0 for point in points), default=0.0)) if calls else "-",
+        failed=sum(point.errors for point in points),
+    )
+
+
+def _time_chart(series: SeriesAnswer | None, events: Sequence[Event], links: Links) -> dict[str, Any]:
     if series is None:
         return {}
-    return {"totals": series_totals(series.results), "time_bars": time_bars(series, links)}
+    # Sums of the chart's own points, so that figures and chart agree.
+    return {"totals": series_totals(series.results), "time_bars": time_bars(series, links, events)}
 
 
 def _totals(rows: Sequence[n_plus_one.RepeatRow]) -> dict[str, Any]:
@@ -346,6 +379,7 @@ def _excerpt(sql: str | None) -> SafeString | None:
 
 def _links(row: Any, links: Links) -> dict[str, str]:
     found = {name: getattr(row, name, None) for name in LINKED}
+    # worst_call_site filters by call_site.
     return {
         name: links.with_filter(name.removeprefix("worst_"), value) for name, value in found.items() if value
     }

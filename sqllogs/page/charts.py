@@ -1,18 +1,20 @@
 """Turn series into numbers for SVG charts: time bars of the page, charts and sparklines of the admin.
 
-Fed with series that have been read already; feeds totals.html and the admin's templates. Positions are
-SVG attributes in percent, because a strict CSP forbids inline styles. Runs in the reader's thread.
+Fed with series and events that have been read already; feeds chart templates of page and admin. Positions
+are SVG attributes in percent, because a strict CSP forbids inline styles. Runs in the reader's thread.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from math import floor, log10
+from datetime import UTC, datetime, timedelta
+from math import ceil, floor, log10
 from typing import Generic, NamedTuple, TypeVar
 
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from sqllogs.models import Event
 from sqllogs.page.links import Links
 from sqllogs.read.records import rfc3339
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
@@ -20,6 +22,153 @@ from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 SPARKLINE_HEIGHT = 20
 """Height of a sparkline's view box; its width is 100."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A labelled time on the axis, in percent from the left."""
+
+    x: str
+    label: str
+    anchor: str
+    """SVG's text-anchor: a label at an end of the axis does not leave the chart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A deploy or a migration on the time axis."""
+
+    x: str
+    label: str
+    """The release or migration; empty if the next mark is too near for a text."""
+    event: Event
+    time: str
+    url: str = ""
+    """The statements since then, compared with those of the same time before; empty in the admin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoomStep:
+    """A link to another part of the time axis."""
+
+    name: str
+    """in, out, earlier or later: page.js binds keys to it."""
+    label: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAxis:
+    """What all charts over time have in common."""
+
+    begin: str
+    end: str
+    """RFC 3339; what the left and the right edge of the chart stand for."""
+    begin_shown: str
+    end_shown: str
+    ticks: list[Tick]
+    marks: list[Mark]
+    zoom: list[ZoomStep]
+    as_table: str
+    """The page with the same figures as text."""
+
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+TICK_STEPS_S = (
+    *(step * power for power in (0.001, 0.01, 0.1) for step in (1, 2, 5)), 1, 2, 5, 10, 15, 30,
+    *(_MINUTE_S * step for step in (1, 2, 5, 10, 15, 30)), *(_HOUR_S * step for step in (1, 2, 3, 6, 12)),
+    *(_DAY_S * step for step in (1, 2, 7, 14, 30, 90, 365)),
+)  # fmt: skip
+TICKS_MAX = 6
+MARK_LABEL_MAX_CHARACTERS = 16
+MARK_LABEL_PERCENT = 14
+"""Width of a mark's text; a mark that is nearer to the next one has none."""
+ZOOM_MIN_S = 4
+"""A range of two seconds has no half in whole seconds."""
+
+
+def time_axis(begin: str, end: str, events: Sequence[Event], links: Links) -> TimeAxis:
+    """Return the axis from one RFC 3339 time to another."""
+    since, until = datetime.fromisoformat(begin), datetime.fromisoformat(end)
+    return TimeAxis(
+        begin=begin,
+        end=end,
+        begin_shown=_short_time(begin),
+        end_shown=_short_time(end),
+        ticks=time_ticks(since, until),
+        marks=_marks(events, since, until, links.for_path(reverse("sqllogs:stats"))),
+        zoom=_zoom(since, until, links),
+        as_table=links.for_series(),
+    )
+
+
+def time_ticks(since: datetime, until: datetime) -> list[Tick]:
+    """Return at most TICKS_MAX times that are multiples of a second, minute, hour or day in UTC."""
+    begin_s, length_s = since.timestamp(), (until - since).total_seconds()
+    if length_s <= 0:
+        return []
+    # For a range that begins in the year 1, several times the longest step.
+    longest = TICK_STEPS_S[-1] * max(1, ceil(length_s / TICK_STEPS_S[-1] / TICKS_MAX))
+    step_s = next((step for step in TICK_STEPS_S if length_s / step < TICKS_MAX), longest)
+    numbers = range(ceil(begin_s / step_s), floor((begin_s + length_s) / step_s) + 1)
+    return [
+        _tick(number * step_s, 100 * (number * step_s - begin_s) / length_s, step_s) for number in numbers
+    ]
+
+
+def _tick(second: float, x: float, step_s: float) -> Tick:
+    time = datetime.fromtimestamp(second, UTC)
+    if step_s >= _DAY_S * 30:
+        label = f"{time:%Y-%m-%d}"
+    elif step_s >= _DAY_S or (step_s >= _MINUTE_S and not second % _DAY_S):
+        label = f"{time:%m-%d}"  # midnight, too, is a day
+    else:
+        label = f"{time:%H:%M}" if step_s >= _MINUTE_S else f"{time:%H:%M:%S}"
+        label += f"{time:.%f}"[:4] if step_s < 1 else ""
+    anchor = "start" if x < 2 else "end" if x > 97 else "middle"
+    return Tick(x=f"{x:.2f}", label=label, anchor=anchor)
+
+
+def _marks(events: Sequence[Event], since: datetime, until: datetime, statements: Links | None) -> list[Mark]:
+    length_s = max((until - since).total_seconds(), 1e-6)  # never 0
+    found = [(100 * (event.time - since).total_seconds() / length_s, event) for event in events]
+    found = [(x, event) for x, event in found if 0 <= x <= 100]
+    marks = []
+    for number, (x, event) in enumerate(found):
+        x_next = found[number + 1][0] if number + 1 < len(found) else 100.0
+        label = (event.text if event.kind == "deploy" else event.title.split()[0])[:MARK_LABEL_MAX_CHARACTERS]
+        since_then = {"from": rfc3339(event.time), "compare": "previous"}
+        url = statements.with_values(**since_then) if statements else ""
+        is_wide = x_next - x >= MARK_LABEL_PERCENT
+        marks.append(
+            Mark(x=f"{x:.2f}", label=label if is_wide else "", event=event, time=rfc3339(event.time), url=url)
+        )
+    return marks
+
+
+def _zoom(since: datetime, until: datetime, links: Links) -> list[ZoomStep]:
+    """Return the links to half, double, the one before and the one after of the range."""
+    length = until - since
+    # No time is before the year 1.
+    ranges = {"earlier": (_("Earlier"), since - length / 2, until - length / 2)} if since.year > 1 else {}
+    if length.total_seconds() >= ZOOM_MIN_S:
+        ranges["in"] = (_("Zoom in"), since + length / 4, until - length / 4)
+    try:
+        ranges["out"] = (_("Zoom out"), since - length / 2, until + length / 2)
+        if "to" in links.active:  # otherwise it ends now already
+            ranges["later"] = (_("Later"), since + length / 2, until + length / 2)
+    except OverflowError:  # the year 1 or 9999
+        pass
+    return [
+        ZoomStep(
+            name=name, label=label, url=links.with_values(**{"from": _second(begin), "to": _second(end)})
+        )
+        for name, (label, begin, end) in ranges.items()
+    ]
+
+
+def _second(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +203,38 @@ class TimeCharts:
     p95: str
     """SVG paths in a view box of 100 x 100; a step without calls is a gap."""
     durations: Axis
+    ticks: list[Tick]
+    marks: list[Mark]
     begin: str
     end: str
 
 
-def time_charts(points: Sequence[SeriesPoint]) -> TimeCharts | None:
+def time_charts(points: Sequence[SeriesPoint], events: Sequence[Event] = ()) -> TimeCharts | None:
     """Return the charts; None if there are fewer than two steps or no calls."""
     calls_max = max((point.calls for point in points), default=0)
     if len(points) < 2 or not calls_max:
         return None
     calls_top = round_up(calls_max)
+    # The mean is above the 95th percentile if few calls took very long. All can have taken 0 ms.
     ms_top = round_up(max(max(point.p95_ms or 0.0, point.mean_ms or 0.0) for point in points) or 1.0)
+    since, until = range_of(points)
     return TimeCharts(
         bars=[_bar(number, len(points), point, calls_top) for number, point in enumerate(points)],
         calls=Axis(top=f"{calls_top:,.10g}", middle=f"{calls_top / 2:,.10g}"),
         mean=_path([point.mean_ms for point in points], ms_top),
         p95=_path([point.p95_ms for point in points], ms_top),
         durations=Axis(top=f"{ms_top:,.10g} ms", middle=f"{ms_top / 2:,.10g}"),
-        begin=_point_time(points[0]),
-        end=_point_time(points[-1]),
+        ticks=time_ticks(since, until),
+        marks=_marks(events, since, until, None),
+        begin=f"{since:%Y-%m-%d %H:%M}",
+        end=f"{until:%Y-%m-%d %H:%M}",
     )
+
+
+def range_of(points: Sequence[SeriesPoint]) -> tuple[datetime, datetime]:
+    """Return the time between the edges of a chart of two points or more."""
+    first, second, last = (datetime.fromisoformat(points[number].time) for number in (0, 1, -1))
+    return first, last + (second - first)  # a point's time is the begin of its step
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -87,6 +248,7 @@ def sparkline(values: Sequence[float]) -> str:
 def round_up(value: float) -> float:
     """Round up to 1, 2, 4 or 10 times a power of ten: half of it, the middle label, is short too."""
     power = 10.0 ** floor(log10(value))
+    # 1e-9: a rounding error in the power must not lead to the next step.
     return next(step * power for step in (1, 2, 4, 10, 20) if step * power >= value * (1 - 1e-9))
 
 
@@ -94,7 +256,7 @@ def _bar(number: int, count: int, point: SeriesPoint, top: float) -> ChartBar:
     height, failed = 100 * point.calls / top, 100 * point.errors / top
     return ChartBar(
         x=f"{100 * number / count:.2f}",
-        width=f"{80 / count:.2f}",
+        width=f"{80 / count:.2f}",  # a fifth of the step is the space between bars
         y=f"{100 - height:.2f}",
         height=f"{height:.2f}",
         failed_y=f"{100 - failed:.2f}",
@@ -124,6 +286,7 @@ def _path(values: Sequence[float | None], top: float, height: float = 100) -> st
             is_open = False
             continue
         position = f"{100 * (number + 0.5) / len(values):.2f} {height - height * value / top:.2f}"
+        # h0 is a line of length 0, which a round cap makes a dot.
         written.append(f"L{position}" if is_open else f"M{position}h0")
         is_open = True
     return "".join(written)
@@ -137,23 +300,11 @@ AnyAnswer = TypeVar("AnyAnswer")
 
 
 class WithSeries(NamedTuple, Generic[AnyAnswer]):
-    """An answer and the series of its chart; None if there is nothing to draw."""
+    """An answer, the series of its chart, None if there is nothing to draw, and the events to mark in it."""
 
     answer: AnyAnswer
-    series: SeriesAnswer | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesTotals:
-    """Totals of all steps; durations are formatted milliseconds."""
-
-    calls: int
-    total: str
-    unit: str
-    """Unit of the total: ms, or s if it is long."""
-    mean: str
-    max: str
-    failed: int
+    series: SeriesAnswer | None = None
+    events: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +334,11 @@ class TimeBars:
     """Total duration above, calls below, over the same period."""
 
     steps: list[TimeStep]
-    total: str
-    calls: str
-    """Label of the top of each of the two scales."""
-    begin: str
-    end: str
+    step_count: int
+    """With those that had no call."""
+    total: Axis
+    calls: Axis
+    axis: TimeAxis
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,26 +355,13 @@ class _Scale:
 
 
 # Positions are attributes of SVG elements: the Content-Security-Policy allows no style attribute.
+# Two bands of 44 %, with 12 % between them.
 TOTAL_BOTTOM, CALLS_BOTTOM = 44, 100
 HEIGHT, HEIGHT_MIN = 44, 1.5
 """Height of a band and of the lowest visible bar, in percent of the chart."""
-SECONDS_FROM_MS = 1_000_000
-"""A longer total in ms would not fit on a phone next to two other figures."""
 
 
-def series_totals(points: Sequence[SeriesPoint]) -> SeriesTotals:
-    calls, total_ms = sum(point.calls for point in points), sum(point.total_ms for point in points)
-    return SeriesTotals(
-        calls=calls,
-        total=f"{total_ms / 1_000:,.0f}" if total_ms >= SECONDS_FROM_MS else milliseconds(total_ms),
-        unit="s" if total_ms >= SECONDS_FROM_MS else "ms",
-        mean=milliseconds(total_ms / calls) if calls else "-",
-        max=milliseconds(max((point.max_ms or 0.0 for point in points), default=0.0)) if calls else "-",
-        failed=sum(point.errors for point in points),
-    )
-
-
-def time_bars(series: SeriesAnswer, links: Links) -> TimeBars | None:
+def time_bars(series: SeriesAnswer, links: Links, events: Sequence[Event] = ()) -> TimeBars | None:
     """Return the chart; None if there are fewer than two steps or no calls."""
     points = series.results
     calls_max = max((point.calls for point in points), default=0)
@@ -231,7 +369,7 @@ def time_bars(series: SeriesAnswer, links: Links) -> TimeBars | None:
         return None
     total_top_ms = round_up(max(point.total_ms for point in points) or 1.0)
     total, calls = _Scale(TOTAL_BOTTOM, total_top_ms), _Scale(CALLS_BOTTOM, round_up(calls_max))
-    in_s = total_top_ms >= 1_000
+    unit_ms, unit = (1_000, "s") if total_top_ms >= 1_000 else (1, "ms")
     return TimeBars(
         steps=[
             TimeStep(
@@ -247,16 +385,19 @@ def time_bars(series: SeriesAnswer, links: Links) -> TimeBars | None:
             for number, point in enumerate(points)
             if point.calls
         ],
-        total=f"{total_top_ms / 1_000:,.10g} s" if in_s else f"{total_top_ms:,.10g} ms",
-        calls=f"{calls.top_value:,.10g}",
-        begin=_short_time(points[0].time),
-        end=_short_time(_end(series, points[-1])),
+        step_count=len(points),
+        total=Axis(
+            top=f"{total_top_ms / unit_ms:,.10g} {unit}", middle=f"{total_top_ms / unit_ms / 2:,.10g}"
+        ),
+        calls=Axis(top=f"{calls.top_value:,.10g}", middle=f"{calls.top_value / 2:,.10g}"),
+        axis=time_axis(points[0].time, _end(series, points[-1]), events, links),
     )
 
 
 def _range(series: SeriesAnswer, point: SeriesPoint, links: Links) -> dict[str, str]:
     """Return the time filters of a step, clipped to the active ones: the link shows what the bar counts."""
     begin, end = point.time, _end(series, point)
+    # RFC 3339 times in UTC with six digits compare as texts.
     if "from" in links.active and begin < series.begin < end:
         begin = series.begin
     if "to" in links.active and begin < series.end < end:

@@ -44,6 +44,6 @@ class SQLLogsPanel(Panel):
         if trace:
             try:
                 found = {"trace_id": trace.trace_hex, "url": reverse("sqllogs:trace", args=[trace.trace_hex])}
-            except NoReverseMatch:
+            except NoReverseMatch:  # the URLs are not included
                 found = {}
         self.record_stats(found)  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from sqllogs.models import VIEW_TEXT
 from sqllogs.page.frame import chips
 from sqllogs.page.links import Links, curl, in_admin
 from sqllogs.page.records import RecordRow, record_row
+from sqllogs.read.plans import PlanAnswer, PlanLink
 from sqllogs.read.statement import CallOrigin, StatementAnswer
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.format import break_lines, highlight_keywords
@@ -47,7 +48,6 @@ def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Map
         "row": shown,
         "record": record,
         "sql": highlight_keywords(break_lines(record["sql"])) if record["sql"] is not None else None,
-        "is_cut": record["sql"] is not None and record["sql_length"] > len(record["sql"]) + 64,
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "groups": _fact_groups(record, shown, links),
@@ -55,6 +55,7 @@ def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Map
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
         "in_admin": in_admin(record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
+        # Newest first from this number down: nine later records, the record, ten earlier ones.
         "around": links.only(cursor=str(record["id"] + 10), limit="20"),
         "as_json": f"{request.path}?format=json",
         "curl": curl(request),
@@ -88,6 +89,33 @@ def _format_value(name: str, record: RecordJSON) -> Any:
     return value if not isinstance(value, bool) else _("yes") if value else _("no")
 
 
+MARKS = {"same": "", "figures": "≈", "changed": "~", "added": "+", "removed": "-"}
+"""By kind of a line of two plans side by side; colours alone would not do."""
+WHAT = {"access": _("Access"), "cost": _("Estimated cost"), "rows": _("Estimated rows")}
+
+
+def plan_page(request: Request, answer: PlanAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of plan.html."""
+    links = Links(request.path, request.query_params)
+    return {
+        "answer": answer,
+        "sql": highlight_keywords(break_lines(answer.sql)) if answer.sql is not None else None,
+        "diff": [(MARKS[line.kind], line) for line in answer.diff or ()],
+        "changes": [(WHAT[change.what], change) for change in answer.changes or ()],
+        "of_statement": reverse("sqllogs:fingerprint", args=[answer.fingerprint]),
+        "plans": plan_rows(answer.plans),
+        "with_text": with_text,
+        "text_permission": VIEW_TEXT,
+        "as_json": links.as_format("json"),
+        "curl": curl(request),
+    }
+
+
+def plan_rows(plans: Sequence[PlanLink]) -> list[tuple[str, PlanLink]]:
+    """Return the kept plans of a statement, each with its page."""
+    return [(reverse("sqllogs:plan", args=[plan.id]), plan) for plan in plans]
+
+
 ORIGINS = (
     (_("Call sites"), "call_sites", "call_site"), (_("Routes"), "routes", "route"),
     (_("Releases"), "releases", "release"), (_("Databases"), "aliases", "alias"),
@@ -119,7 +147,12 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         "chips": chips(links),
         "without_filters": links.only(),
         "origins": [
-            (title, name, _origin_rows(getattr(answer, field), records, name, answer.total_ms))
+            (
+                title,
+                name,
+                FIELDS[name].label,
+                _origin_rows(getattr(answer, field), records, name, answer.total_ms),
+            )
             for title, field, name in ORIGINS
             if any(origin.value for origin in getattr(answer, field))
         ],
@@ -130,6 +163,7 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         ],
         "suspects": [(row, reverse("sqllogs:trace", args=[row.trace_id])) for row in answer.repeats],
         "records": records.with_values(),
+        "plans": plan_rows(answer.plans),
         "issue": issue_of_statement(request, answer),
         "in_admin": in_admin(answer.fingerprint),
         "with_text": with_text,
@@ -176,7 +210,7 @@ def _issue(request: Request, sql: str | None, facts: Sequence[tuple[str, Any]]) 
     shown = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in facts]
     lines = [f"- {name}: `{value}`" for name, value in shown if value not in (None, "")]
     fence = "```"
-    while sql is not None and fence in sql:
+    while sql is not None and fence in sql:  # or the text could end its block
         fence += "`"
     code = [] if sql is None else [f"{fence}sql", break_lines(sql), fence, ""]
     return "\n".join([*code, *lines, "", request.build_absolute_uri()])

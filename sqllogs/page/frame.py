@@ -26,7 +26,16 @@ from rest_framework.request import Request
 
 from sqllogs import __version__, conf
 from sqllogs.models import VIEW_TEXT, Finding
-from sqllogs.page.links import FINDINGS, Links, curl, filter_paths, login_url, tabs
+from sqllogs.page.links import (
+    FINDINGS,
+    Links,
+    curl,
+    filter_paths,
+    login_url,
+    saved_links,
+    saved_views,
+    tabs,
+)
 from sqllogs.read import findings, parameters
 from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
 from sqllogs.record import RecordJSON
@@ -34,6 +43,7 @@ from sqllogs.record import RecordJSON
 STYLE = "sqllogs/page.css"
 ABOUT = (
     (_("Health"), "sqllogs:health"),
+    (_("Reviews"), "sqllogs:reviews"),
     (_("Events"), "sqllogs:events"),
     (_("Settings"), "sqllogs:settings"),
     (_("API"), "sqllogs:schema"),
@@ -65,12 +75,13 @@ class PageRenderer(BaseRenderer):
         if data is None or renderer_context is None:
             return ""
         request, status = renderer_context["request"], renderer_context["response"].status_code
+        view = renderer_context["view"]
         reader = request.known_reader
         with_text = reader.may_read_text if reader else None
         if status >= 400:
             template, context = "error.html", error_page(request, status, data["error"], with_text=with_text)
         else:
-            page: HTMLPage = renderer_context["view"].page
+            page: HTMLPage = view.page
             template, context = page.template, page.context(request, data, with_text=with_text)
         home = reverse("sqllogs:list")
         frame = {
@@ -78,9 +89,10 @@ class PageRenderer(BaseRenderer):
             "queries": Links(home, QueryDict()).only(),
             "about": [(label, reverse(name), request.path == reverse(name)) for label, name in ABOUT],
             # For an anonymous client each tab would be the same 401.
-            "tabs": tabs(Links(request.path, request.query_params), renderer_context["view"].live_findings)
-            if reader
-            else None,
+            "tabs": tabs(Links(request.path, request.query_params), view.live_findings) if reader else None,
+            "saved": saved_views(request, view.saved_views) if view.saved_views is not None else None,
+            "saved_all": saved_links(view.saved_views or ()),
+            "csrf_token": view.csrf_token,
             "version": __version__,
             "source_url": conf.load().source_url,
         }
@@ -92,6 +104,7 @@ def headers() -> dict[str, str]:
     origin = _origin(static(STYLE))
     policy = (
         "default-src 'none'",
+        # No 'unsafe-inline': what a statement or a name contains can be shown but never run.
         f"style-src 'self'{origin}",
         f"img-src 'self'{origin}",
         f"script-src 'self'{origin}",
@@ -100,6 +113,7 @@ def headers() -> dict[str, str]:
         "base-uri 'none'",
         "frame-ancestors 'none'",
     )
+    # Filters in an address can be names of users and tables, which no other site should see.
     return {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "same-origin"}
 
 
@@ -110,6 +124,7 @@ def _origin(url: str) -> str:
 
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
+# Built in, because this engine has no libraries that {% load %} could find.
 BUILTINS = ["django.templatetags.i18n", "django.templatetags.static", "sqllogs.templatetags.sqllogs"]
 
 
@@ -147,10 +162,14 @@ def error_page(
     is_filter = with_text is not None and error["field"] is not None and request.path in filter_paths()
     links = Links(request.path, request.query_params)
     form = filter_form(links, with_text=bool(with_text), invalid=error["field"]) if is_filter else None
+    message, prefix = str(error["message"]), f"{error['field']}: "
+    for field in (*form.first, *form.others) if form else ():
+        if field.is_invalid and message.startswith(prefix):
+            message = f"{field.label}: {message.removeprefix(prefix)}"  # as above its input
     return {
         "title": TITLES.get(status, _("Error")),
         "status": status,
-        "error": error,
+        "message": message,
         "form": form,
         "login": login_url(request) if status == 401 else None,
         "retry": request.get_full_path() if status == 503 else None,
@@ -183,11 +202,11 @@ CHOICES = {
 }
 HINTS: dict[str, str | Promise] = {
     "search": _("text in the SQL"),
-    "from": _("now-15m or 2026-01-31T12:00"),
+    "from": "now-15m",
     "to": "now",
     "min_ms": "0",
     "max_ms": _("no limit"),
-    "operation": "SELECT, UPDATE",
+    "operation": "SELECT",
     "path": _("/the/url/ as in the address bar"),
     "min_elapsed_ms": "0",
     "status": "404, 5xx",
@@ -269,7 +288,7 @@ def filter_form(
         kept=kept,
         ranges=_ranges(links),
         chips=chips(links),
-        is_expanded=invalid in others,
+        is_expanded=invalid in others,  # the field to correct must be visible
         is_reversed=_is_reversed(links.active),
         clear=links.only(**kept),
     )
@@ -295,9 +314,11 @@ def _is_reversed(active: Mapping[str, str]) -> bool:
 
 
 def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], invalid: str | None) -> Field:
+    # Cut: the page of an error shows the value that was refused for its length.
     value = active.get(name, "")[:VALUE_MAX_CHARACTERS]
     choices: Sequence[tuple[str, str | Promise]] = CHOICES.get(name, ())
     if choices and value not in {choice for choice, _label in choices}:
+        # Such as "true,OperationalError": without an option, sending the form would drop it.
         choices = [*choices, (value, value)]
     return Field(
         name=name,
@@ -346,7 +367,7 @@ def chips(links: Links) -> list[Chip]:
     """Return a chip for each value of each active filter."""
     return [
         chip
-        for name in (*SQLLogFilter.base_filters, *OF_REQUESTS, *OF_FINDINGS)
+        for name in dict.fromkeys((*TIMES, *SQLLogFilter.base_filters, *OF_REQUESTS, *OF_FINDINGS))
         if name in links.active
         for chip in _chips(name, links)
     ]

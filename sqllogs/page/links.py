@@ -16,7 +16,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
-from sqllogs.read import findings, parameters
+from sqllogs.models import SavedView
+from sqllogs.read import findings, parameters, requests
 from sqllogs.read.parameters import SQLLogFilter
 
 POSITION = ("cursor", "offset")
@@ -62,6 +63,11 @@ class Links:
     def for_path(self, path: str) -> "Links":
         """Return the links of another view with the same filters."""
         return self._based_on(path, self.filters())
+
+    def for_series(self) -> str:
+        """Return the URL of the figures over time with all filters, those of requests too."""
+        of_requests = {name: value for name, value in self.active.items() if name in requests.PARAMETERS}
+        return self._based_on(reverse("sqllogs:series"), self.filters() | of_requests).with_values()
 
     def for_findings(self) -> str:
         """Return the URL of the findings with those of the filters that they have."""
@@ -135,6 +141,7 @@ def table_headers(
             TableHeader(
                 label=column.label,
                 css=column.css,
+                # The default needs no parameter, so that each list has one address.
                 url=links.with_values(ordering=None if next_ordering == default else next_ordering)
                 if column.ordering
                 else "",
@@ -165,6 +172,69 @@ TABS: tuple[tuple[Promise, str, dict[str, str]], ...] = (
 """Label, URL name and parameters: from what people look for to its details."""
 
 
+SAVED_PAGES = {
+    "requests": _("Requests"),
+    "stats": _("Statements"),
+    "repeats": _("N+1"),
+    "list": _("Queries"),
+    "findings": _("Findings"),
+}
+"""URL names of the tabs whose views can be saved, with their labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedLink:
+    id: int
+    name: str
+    page: str | Promise
+    url: str
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedViews:
+    """The user's views of this tab, and what the form needs that saves one more."""
+
+    page: str
+    query: str
+    share: str
+    """The absolute URL of what is shown."""
+    links: list[SavedLink]
+
+
+def saved_url(view: SavedView) -> str:
+    """Return the address of a saved view; what is not a parameter of the page is an error there."""
+    return Links(reverse(f"sqllogs:{view.page}"), QueryDict(view.query)).with_values()
+
+
+def saved_views(request: Request, views: Iterable[SavedView]) -> SavedViews | None:
+    """Return the saved views of a tab; None on a page without filters."""
+    names = {reverse(f"sqllogs:{name}"): name for name in SAVED_PAGES}
+    if (page := names.get(request.path)) is None:
+        return None
+    shown = Links(request.path, request.query_params).with_values()
+    return SavedViews(
+        page=page,
+        query=urlsplit(shown).query,
+        share=request.build_absolute_uri(shown),
+        links=[link for link in saved_links(views, shown) if link.page == SAVED_PAGES[page]],
+    )
+
+
+def saved_links(views: Iterable[SavedView], shown: str = "") -> list[SavedLink]:
+    return [
+        SavedLink(
+            id=view.pk,
+            name=view.name,
+            page=SAVED_PAGES[view.page],
+            url=(url := saved_url(view)),
+            is_current=url == shown,
+        )
+        for view in views
+        if view.page in SAVED_PAGES  # a newer release may have saved one of another tab
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tab:
     label: str | Promise
@@ -180,6 +250,7 @@ def filter_paths() -> list[str]:
 
 def tabs(links: Links, live_findings: int | None = None) -> list[Tab]:
     """Return the tabs with the active filters; `live_findings` is the number in the first."""
+    # Two tabs have the same path and differ by this parameter.
     is_by_call_site = links.active.get("group_by") == CALL_SITES["group_by"]
     return [
         Tab(
@@ -198,7 +269,7 @@ def login_url(request: Request) -> str | None:
     if login is None:
         return None
     here = request.get_full_path()
-    if urlsplit(login).netloc:
+    if urlsplit(login).netloc:  # on another host it needs the whole address to lead back
         here = request.build_absolute_uri()
     return f"{login}{'&' if '?' in login else '?'}{urlencode({'next': here})}"
 

@@ -18,6 +18,8 @@ from rest_framework.request import Request
 
 from sqllogs import conf
 from sqllogs.conf import Conf
+from sqllogs.models import Event
+from sqllogs.page.charts import TimeAxis, WithSeries, time_axis
 from sqllogs.page.frame import tab
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
@@ -37,8 +39,9 @@ COLUMNS = (
 )
 
 
-def list_page(request: Request, page: Page, *, with_text: bool) -> Mapping[str, Any]:
+def list_page(request: Request, charted: WithSeries[Page], *, with_text: bool) -> Mapping[str, Any]:
     """Return the context of records.html."""
+    page, _series, events = charted
     links = Links(request.path, request.query_params)
     settings = conf.load()
     ordering = _ordering(request.query_params)
@@ -48,7 +51,7 @@ def list_page(request: Request, page: Page, *, with_text: bool) -> Mapping[str, 
         "rows": [record_row(record, links, settings) for record in page.results],
         "headers": table_headers(links, COLUMNS, ordering, NEWEST_FIRST),
         "summary": duration_summary(page.results),
-        "chart": scatter_chart(page.results, settings.slow_ms),
+        "chart": scatter_chart(page.results, settings.slow_ms, links, events),
         # New records belong on top only if the page starts with the newest one.
         "may_follow": frame["first_page"] is None and ordering == NEWEST_FIRST,
     }
@@ -60,8 +63,8 @@ def _ordering(query: QueryDict) -> str:
     return f"-{column}" if ordering.descending else column
 
 
-GUIDE_LINES_MS = (0.01, 0.1, 1, 10, 100, 1_000, 10_000, 100_000)
-"""Durations that may get a guide line in the chart."""
+DECADES_MS = (0.001, 0.01, 0.1, 1, 10, 100, 1_000, 10_000, 100_000)
+"""Durations that may get a guide line in the chart; where fewer than two fit, 2 and 5 times them too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +122,18 @@ class ScatterChart:
 
     dots: list[Dot]
     guide_lines: list[GuideLine]
-    begin: str
-    end: str
+    axis: TimeAxis
 
 
-def scatter_chart(records: Iterable[RecordJSON], slow_ms: float) -> ScatterChart | None:
+def scatter_chart(
+    records: Iterable[RecordJSON], slow_ms: float, links: Links, events: Sequence[Event] = ()
+) -> ScatterChart | None:
     """Return the chart; None for fewer than two records."""
     by_time = sorted(records, key=lambda record: record["time"])
     if len(by_time) < 2:
         return None
-    durations = [max(record["duration_ms"], 0.001) for record in by_time]
+    durations = [max(record["duration_ms"], 0.001) for record in by_time]  # 0 has no logarithm
+    # An eighth of a decade above and below, so that no dot is cut off.
     top, bottom = log10(max(durations)) + 0.12, log10(min(durations)) - 0.12
     instants = [datetime.fromisoformat(record["time"]).timestamp() for record in by_time]
     began, took = instants[0], max(instants[-1] - instants[0], 1e-6)
@@ -143,18 +148,16 @@ def scatter_chart(records: Iterable[RecordJSON], slow_ms: float) -> ScatterChart
         )
         for record, instant, duration in zip(by_time, instants, durations, strict=True)
     ]
+    lines_ms = [line for line in DECADES_MS if bottom < log10(line) < top]
+    if len(lines_ms) < 2:
+        finer = (line * factor for line in DECADES_MS for factor in (1, 2, 5))
+        lines_ms = [line for line in finer if bottom < log10(line) < top]
     guide_lines = [
         GuideLine(y=f"{100 * (top - log10(line)) / (top - bottom):.2f}", label=f"{line:,g}")
-        for line in GUIDE_LINES_MS
-        if bottom < log10(line) < top
+        for line in lines_ms
     ]
-    return ScatterChart(
-        dots=dots, guide_lines=guide_lines, begin=_day_and_clock(by_time[0]), end=_day_and_clock(by_time[-1])
-    )
-
-
-def _day_and_clock(record: RecordJSON) -> str:
-    return f"{day(record['time'])} {clock(record['time'])}"
+    axis = time_axis(by_time[0]["time"], by_time[-1]["time"], events, links)
+    return ScatterChart(dots=dots, guide_lines=guide_lines, axis=axis)
 
 
 def kind(record: RecordJSON, slow_ms: float) -> str:
@@ -199,6 +202,7 @@ def record_row(record: RecordJSON, links: Links, settings: Conf) -> RecordRow:
         day=day(record["time"]),
         clock=clock(record["time"]),
         duration=milliseconds(duration_ms),
+        # Logarithmic: empty at 0.01 ms, full at 10 s.
         bar=f"{min(max((log10(max(duration_ms, 0.001)) + 2) / 6, 0.01), 1) * 100:.1f}",
         sql=highlight_keywords(excerpt(record["sql"])) if record["sql"] is not None else None,
         links={name: links.with_filter(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]

@@ -7,14 +7,19 @@ in the reader's thread and sends no query.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
+from sqllogs.models import Review
+from sqllogs.page.frame import chips
 from sqllogs.page.links import Links, curl
+from sqllogs.read.decisions import ReviewsAnswer
 from sqllogs.read.health import EventsAnswer, Health, SettingsAnswer
-from sqllogs.read.series import SeriesAnswer
+from sqllogs.read.series import GroupPoint, SeriesAnswer
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 STATES = {
@@ -36,6 +41,9 @@ STATES = {
 REMEDIES = {
     "buffer_rows": _("Queries came faster than the database stores them: raise BUFFER_ROWS or lower SAMPLE."),
     "buffer_bytes": _("Long statements filled the buffer: raise BUFFER_BYTES or lower SAMPLE."),
+    "uncounted": _(
+        "Queries came so fast that not even the statistics have them: raise BUFFER_ROWS and BUFFER_BYTES."
+    ),
     "rejected": _("The database refused these records: its server's log and the logger sqllogs say why."),
 }
 """By reason for which records are dropped."""
@@ -51,11 +59,33 @@ class PlainTable:
 
     headers: Sequence[str | Promise]
     rows: Sequence[Sequence[Any]]
+    links: Sequence[str] = ()
+    """Where the first cell of each row leads, if anywhere."""
+    numbers: int = 0
+    """How many of the last columns are numbers."""
 
     @property
-    def cells(self) -> list[list[tuple[str | Promise, Any]]]:
+    def _shown(self) -> list[int]:
+        """The columns that have a text in some row."""
+        return [at for at in range(len(self.headers)) if any(row[at] != "" for row in self.rows)]
+
+    def _css(self, at: int) -> str:
+        return "number" if at >= len(self.headers) - self.numbers else ""
+
+    @property
+    def columns(self) -> list[tuple[str | Promise, str]]:
+        """Header and class of each column that is not empty."""
+        return [(self.headers[at], self._css(at)) for at in self._shown]
+
+    @property
+    def cells(self) -> list[list[tuple[str | Promise, str, Any, str]]]:
         """The rows, each cell with its header: on a phone the rows are cards with labels."""
-        return [list(zip(self.headers, row, strict=True)) for row in self.rows]
+        links = self.links or [""] * len(self.rows)
+        shown = [(at, self.headers[at], self._css(at)) for at in self._shown]
+        return [
+            [(header, css, row[at], "" if at else link) for at, header, css in shown]
+            for row, link in zip(self.rows, links, strict=True)
+        ]
 
 
 def health_page(request: Request, health: Health, *, with_text: bool) -> Mapping[str, Any]:
@@ -70,15 +100,8 @@ def health_page(request: Request, health: Health, *, with_text: bool) -> Mapping
         "dropped": [(reason, count, REMEDIES.get(reason, "")) for reason, count in health.dropped.items()],
         "lag_remedy": LAG_REMEDY,
         "processes": PlainTable(
-            headers=(
-                _("Host"),
-                _("Process"),
-                _("Alive"),
-                _("Captured"),
-                _("Stored"),
-                _("Queued"),
-                _("Lag ms"),
-            ),
+            headers=PROCESS_HEADERS,
+            numbers=4,
             rows=[
                 (
                     one.host,
@@ -97,9 +120,36 @@ def health_page(request: Request, health: Health, *, with_text: bool) -> Mapping
 
 def events_page(request: Request, answer: EventsAnswer, *, with_text: bool) -> Mapping[str, Any]:
     """Return the context of table.html for deploys and migrations."""
-    rows = [(_time(row.time), row.kind, row.title, row.text, row.service or "") for row in answer.results]
-    headers = (_("Time, UTC"), _("Kind"), _("Title"), _("Text"), _("Service"))
+    rows = [
+        (_time(row.time), row.kind, row.title, row.text, row.author or "", row.service or "")
+        for row in answer.results
+    ]
+    headers = (_("Time, UTC"), _("Kind"), _("Title"), _("Text"), _("By"), _("Service"))
     return _table(request, _("Events"), PlainTable(headers=headers, rows=rows), answer)
+
+
+def reviews_page(request: Request, answer: ReviewsAnswer, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of table.html for the decisions about statements."""
+    rows = [
+        (
+            row.fingerprint,
+            _time(row.reviewed_at),
+            Review.Status(row.status).label,
+            ", ".join(one.figure for one in row.got_worse),
+            row.reviewed_by,
+            row.assignee,
+            " ".join(filter(None, (row.until and day(row.until), row.until_release))),
+            row.note,
+        )
+        for row in answer.results
+    ]
+    headers = (
+        _("Statement"), _("Time, UTC"), _("Review"), _("Got worse"), _("User"), _("Assignee"), _("Until"),
+        _("Note"),
+    )  # fmt: skip
+    links = [reverse("sqllogs:fingerprint", args=[row.fingerprint]) for row in answer.results]
+    table = PlainTable(headers=headers, rows=rows, links=links)
+    return _table(request, _("Reviews"), table, answer)
 
 
 def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -107,15 +157,18 @@ def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> M
     rows = [
         (
             _time(row.time),
-            getattr(row, "group", None) or "",
+            *([row.group or ""] if isinstance(row, GroupPoint) else []),
             f"{row.calls:,}",
             f"{row.errors:,}",
             milliseconds(row.total_ms),
         )
         for row in answer.results
     ]
-    headers = (_("Time, UTC"), _("Group"), _("Calls"), _("Errors"), _("Total ms"))
-    return _table(request, _("Series"), PlainTable(headers=headers, rows=rows))
+    group = [_("Group")] if answer.group_by else []
+    headers = (_("Time, UTC"), *group, _("Calls"), _("Errors"), _("Total ms"))
+    links = Links(request.path, request.query_params)
+    shown = _table(request, _("Series"), PlainTable(headers=headers, rows=rows, numbers=3))
+    return {**shown, "chips": chips(links), "clear": links.only()}
 
 
 def settings_page(request: Request, answer: SettingsAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -132,8 +185,8 @@ def schema_page(request: Request, document: Mapping[str, Any], *, with_text: boo
     """Return the context of schema.html."""
     operations = [
         (
-            f"{document['servers'][0]['url']}{path}",
-            described["get"]["description"].replace("`", ""),
+            f"{urlsplit(document['servers'][0]['url']).path}{path}",
+            described["get"]["description"],
             list(dict.fromkeys(one["name"] for one in described["get"]["parameters"])),
         )
         for path, described in document["paths"].items()
@@ -141,8 +194,16 @@ def schema_page(request: Request, document: Mapping[str, Any], *, with_text: boo
     return _frame(request) | {"title": _("API"), "operations": operations}
 
 
+def views_page(request: Request, answer: object, *, with_text: bool) -> Mapping[str, Any]:
+    """Return the context of views.html; the views themselves are in every page."""
+    return _frame(request) | {"title": _("Saved views")}
+
+
 def _table(
-    request: Request, title: str | Promise, table: PlainTable, page: EventsAnswer | None = None
+    request: Request,
+    title: str | Promise,
+    table: PlainTable,
+    page: EventsAnswer | ReviewsAnswer | None = None,
 ) -> Mapping[str, Any]:
     return _frame(request) | {"title": title, "table": table, "page": page}
 

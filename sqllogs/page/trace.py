@@ -22,8 +22,10 @@ from sqllogs.page.records import RecordRow, record_row, trace_url
 from sqllogs.read.requests import RequestRow
 from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import RecordJSON
-from sqllogs.sql.n_plus_one import Remedies, Repetition, Rules
+from sqllogs.sql.n_plus_one import Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
+from sqllogs.sql.relations import Sighting
+from sqllogs.sql.remedies import Remedies
 from sqllogs.templatetags.sqllogs import milliseconds, percent
 
 GAPS_MAX = 5
@@ -101,9 +103,11 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
     )
     queries = [_Query(record=record, interval=_interval(record, began_ms)) for record in trace.results]
     busy = merge([query.interval for query in queries])
+    # Queries of threads can end after the unit. Never 0, because positions are divided by it.
     total_ms = max([*(_end_ms(unit, began_ms) for unit in units), *(one.end_ms for one in busy), 0.001])
     folded = _folded(queries)
-    rows = [_row(group, total_ms, links, Remedies(), _tables(queries)) for group in folded]
+    remedies, seen = Remedies(), [_sighting(group) for group in folded]
+    rows = [_row(group, total_ms, links, remedies, seen) for group in folded]
     rows += [_gap_row(gap, total_ms) for gap in find_gaps(busy, total_ms)]
     return {
         "trace": trace,
@@ -137,8 +141,15 @@ def _end_ms(unit: RequestRow, began_ms: float) -> float:
     return _epoch_ms(unit.time) - began_ms + (unit.elapsed_ms or 0.0)
 
 
-def _tables(queries: Iterable[_Query]) -> set[str]:
-    return {table for query in queries for table in query.record["tables"]}
+def _sighting(group: Sequence[_Query]) -> Sighting:
+    record = group[0].record
+    rows = max((query.record["rows"] or 0 for query in group), default=0)
+    return Sighting(tuple(record["tables"]), rows, _asker(group), record["call_site"])
+
+
+def _asker(group: Sequence[_Query]) -> str | None:
+    """Return what asked, by the last query that says so: an earlier one may have been wrong."""
+    return next((asker for query in reversed(group) if (asker := query.record["asked_by"])), None)
 
 
 def merge(intervals: Sequence[Interval]) -> list[Interval]:
@@ -154,6 +165,7 @@ def merge(intervals: Sequence[Interval]) -> list[Interval]:
 
 def find_gaps(busy: Sequence[Interval], total_ms: float) -> list[Interval]:
     """Return the longest times without a query, at most GAPS_MAX."""
+    # From each end to the next begin, and at both ends of the trace.
     begins = [0.0, *(one.end_ms for one in busy)]
     ends = [*(one.begin_ms for one in busy), total_ms]
     least_ms = max(GAP_MIN_MS, GAP_SHARE * total_ms)
@@ -167,13 +179,14 @@ def _folded(queries: Iterable[_Query]) -> list[list[_Query]]:
     groups: dict[tuple[Any, ...], list[_Query]] = {}
     for query in queries:
         record = query.record
+        # A failed run is a row of its own, with its exception and without advice.
         key = (record["fingerprint"], record["call_site"], record["alias"], record["error"])
         groups.setdefault(key, []).append(query)
     return list(groups.values())
 
 
 def _row(
-    group: Sequence[_Query], total_ms: float, links: Links, remedies: Remedies, tables: set[str]
+    group: Sequence[_Query], total_ms: float, links: Links, remedies: Remedies, seen: list[Sighting]
 ) -> WaterfallRow:
     first = group[0].record
     row = record_row(first, links, conf.load())
@@ -186,23 +199,25 @@ def _row(
         bars=[_bar(query.interval, total_ms) for query in group],
         url=runs if len(group) > 1 else row.url,
         statement=reverse("sqllogs:fingerprint", args=[first["fingerprint"]]),
-        advice=_advice(group, remedies, tables),
+        advice=_advice(group, remedies, seen),
     )
 
 
-def _advice(group: Sequence[_Query], remedies: Remedies, tables: set[str]) -> str | None:
+def _advice(group: Sequence[_Query], remedies: Remedies, seen: list[Sighting]) -> str | None:
     """Return how to replace an N+1; None without the text, or if the repeats are meant."""
     first, last = group[0].record, group[-1].record
     sql, operation = first["sql"], first["operation"]
+    # The same as can_be_n_plus_one(), as far as a record shows it.
     if sql is None or operation is None or first["error"] is not None or first["many"]:
         return None
     statement = StatementInfo(
         fingerprint=first["fingerprint"], sql=sql, operation=operation, tables=",".join(first["tables"])
     )
-    repetition = Repetition(times=len(group), first=_end(first), last=_end(last))
-    if not Rules(conf.load()).is_suspect(statement, first["call_site"], repetition):
+    asker, site = _asker(group), first["call_site"]
+    repetition = Repetition(times=len(group), first=_end(first), last=_end(last), asked_by=asker)
+    if not Rules(conf.load()).is_suspect(statement, site, repetition):
         return None
-    remedy = remedies.remedy(operation, sql, first["tables"], tables)
+    remedy = remedies.remedy(operation, sql, first["tables"], seen, asked_by=asker, call_site=site)
     return remedy.advice if remedy else _("One line of code repeats it.")
 
 
@@ -273,6 +288,7 @@ def _transaction_clause(queries: Sequence[_Query], busy: Sequence[Interval]) -> 
     """Report how long transactions were open, if they did not only run queries meanwhile."""
     open_ = merge(open_transactions(queries))
     open_ms = sum(one.length_ms for one in open_)
+    # Both are merged, so no millisecond is subtracted twice.
     idle_ms = open_ms - sum(_overlap(one, other) for one in open_ for other in busy)
     if idle_ms < GAP_MIN_MS:
         return []
@@ -288,6 +304,7 @@ def open_transactions(queries: Iterable[_Query]) -> list[Interval]:
         record, interval = query.record, query.interval
         if not record["in_transaction"]:
             continue
+        # A record does not have its thread: transactions of two threads on one database become one.
         key = (record["alias"], record["pid"])
         begin_ms = opened[key].begin_ms if key in opened else interval.begin_ms
         opened[key] = Interval(begin_ms, interval.end_ms)

@@ -1,19 +1,24 @@
 """Buffer captured queries between the threads that send them and the writer's thread.
 
 `Buffer` is filled by `sqllogs.capture.wrapper` in any thread, without a lock, and drained by
-`sqllogs.pipeline.delivery` in the writer's thread. `OpenFetches` then keeps the queries whose
-cursor is still fetching, in the writer's thread.
+`sqllogs.pipeline.delivery` in the writer's thread. What it has no room for is still counted: `Overflow`
+keeps 32 bytes of such a query. `OpenFetches` keeps the queries whose cursor is still fetching, in the
+writer's thread.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
-from itertools import repeat, starmap
+from itertools import count, repeat, starmap
+from operator import itemgetter
+from struct import Struct
 from sys import getsizeof
+from typing import Any, NamedTuple, cast
 
+from sqllogs import guard
 from sqllogs.context import UnitOfWork
-from sqllogs.record import FETCH, SQL, UNIT, Captured
+from sqllogs.record import FETCH, SQL, UNIT, Captured, Fetch
 from sqllogs.threads import SimpleQueue, Tally
 
 RECORD_BYTES = 450
@@ -26,8 +31,228 @@ PLAIN_CHARACTERS = 1023 - RECORD_BYTES - ASCII_BYTES
 """A record with an ASCII statement of at most this length counts as one KiB."""
 
 
+ENTRIES_SHARE = 10
+"""This many times BUFFER_ROWS can be counted between two rounds of the writer: 20,000 a second for 15 s."""
+OPEN_MAX = 1_000
+"""Cursors that are still fetching; with more, the first is counted with what it has fetched so far."""
+FORGET_S = 1.0
+"""Texts and units of work are kept for this long after they were last needed, and twice as long at most."""
+GROUPED_FROM = 10
+"""From this number on, queries of one form and unit of work are resolved together."""
+NS_PER_MINUTE = 60 * 10**9
+_ENTRY = Struct("<IIqqq")
+"""Numbers of form and unit, time and duration in nanoseconds, rows or -1."""
+_Entry = tuple[int, int, int, int, int]
+
+
+class Surplus(NamedTuple):
+    """Queries of one form, unit of work and minute that are only counted."""
+
+    slowest: Captured
+    durations_us: list[int]
+    rows: int
+    last_s: int
+    """Seconds since the epoch."""
+
+
+class Drained(NamedTuple):
+    """Queries that are only counted."""
+
+    single: list[Captured]
+    """In the order of their times; like any other query, but not to be stored."""
+    grouped: list[Surplus]
+    """Where there are many alike, which takes a fifth of the time."""
+
+    @property
+    def calls(self) -> int:
+        return len(self.single) + sum(len(one.durations_us) for one in self.grouped)
+
+    def without_muted(self) -> "Drained":
+        return Drained(
+            [one for one in self.single if not is_muted(one)],
+            [one for one in self.grouped if not is_muted(one.slowest)],
+        )
+
+
+def is_muted(captured: Captured) -> bool:
+    unit = captured[UNIT]
+    return unit is not None and unit.muted
+
+
+class _Numbers:
+    """Numbers for values that many queries share, for any thread without a lock; 0 if they take too much."""
+
+    def __init__(self, kib_max: int) -> None:
+        self._kib_max = kib_max
+        self._kib: deque[None] = deque()
+        self._next = count(1).__next__
+        self._numbers: dict[Any, int] = {}
+        self.get = self._numbers.get
+        self._values: dict[int, tuple[Any, int]] = {}
+        self._old: list[int] = []
+
+    def add(self, key: Any, value: Any, kib: int) -> int:
+        if len(self._kib) >= self._kib_max:
+            return 0
+        number = self._next()
+        self._kib.extend(repeat(None, kib))
+        self._values[number] = value, kib  # first: another thread may use the number at once
+        self._numbers[key] = number
+        return number
+
+    def __getitem__(self, number: int) -> Any:
+        return self._values[number][0]
+
+    def forget(self, in_use: Container[int]) -> None:
+        """Forget what had a number at the call before: a thread may still be about to use a newer one."""
+        for number in self._old:
+            if number not in in_use:
+                for _ in range(self._values.pop(number)[1]):
+                    self._kib.pop()
+        self._old = list(self._values)
+        # What is used again gets a new number; its value stays for threads that have read the old one.
+        self._numbers.clear()
+
+
+class Overflow:
+    """Queries beyond the buffer's bounds, reduced to what is needed to count them.
+
+    Entered by any thread without a lock, like the buffer. The writer needs neither the store nor the time
+    of a record to take them out. Not counters in the caller's thread: they would drift between threads, and
+    a histogram would be many. Not in the writer's alone: it may be waiting for the database.
+    """
+
+    def __init__(self, *, rows_max: int, kib_max: int) -> None:
+        self._bytes_max = min(ENTRIES_SHARE * rows_max * _ENTRY.size, (kib_max << 10) // 3)
+        self._entries = bytearray()
+        self._forms = _Numbers(kib_max // 8)
+        self._units = _Numbers(kib_max // 4)
+        self._open: deque[tuple[_Entry, Fetch]] = deque()
+        """Queries whose cursor had not fetched its rows yet."""
+        self._forgot_at_s = 0.0
+        self.lost = 0
+        """Entries that could not be read; for the thread that drains."""
+
+    @property
+    def is_half_full(self) -> bool:
+        return len(self._entries) * 2 >= self._bytes_max
+
+    def add(self, captured: Captured) -> bool:
+        """Note a query; return False if there is no room for it either."""
+        if len(self._entries) >= self._bytes_max:
+            return False
+        try:
+            (
+                time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
+                rowcount, error, sqlstate, unit, _, code, lasti,
+            ) = captured[:FETCH]  # fmt: skip
+            # Only whether: each number of parameter sets would be a form of its own.
+            is_many = many is not False
+            same = (sql, sql_length, sql_hash, alias, vendor, is_many, in_transaction, error, sqlstate)
+            # By id(), because hashing a code object walks its bytecode; the values keep code and unit alive.
+            key = (same, id(code), lasti)
+            form = self._forms.get(key) or self._forms.add(key, (*same, code, lasti), record_kib(captured))
+            number = self._units.get(id(unit)) or self._units.add(id(unit), unit, 1)
+            if not form or not number:
+                return False
+            entry = form, number, time_ns, execute_ns, rowcount
+            if fetch := captured[FETCH]:
+                self._open.append((entry, fetch))
+            else:
+                self._note(entry)
+            # Two for each that comes: a cursor has mostly finished before its thread sends the next query.
+            self._finish(2)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            return False
+        return True
+
+    def _finish(self, most: int, *, wait: bool = True) -> None:
+        """Note those queries whose rows have been fetched, of the oldest; without `wait` all of these."""
+        for _ in range(min(most, len(self._open))):
+            with suppress(IndexError):
+                entry, fetch = self._open.popleft()  # IndexError: another thread has taken it
+                if wait and not fetch.is_complete and len(self._open) < OPEN_MAX:
+                    self._open.append((entry, fetch))
+                else:
+                    self._note(self._with_fetch(entry, fetch))
+
+    def _with_fetch(self, entry: _Entry, fetch: Fetch) -> _Entry:
+        form, unit, time_ns, execute_ns, rowcount = entry
+        if fetch.rows < 0:
+            return entry
+        if fetch.error is not None:
+            *same, _, _, code, lasti = self._forms[form]
+            failed = (*same, *fetch.error)
+            key = (failed, id(code), lasti)
+            form = self._forms.get(key) or self._forms.add(key, (*failed, code, lasti), 1) or form
+        return form, unit, time_ns, execute_ns + fetch.fetch_ns, max(rowcount, fetch.rows)
+
+    def _note(self, entry: _Entry) -> None:
+        form, unit, time_ns, duration_ns, rows = entry
+        # All 32 bytes in one call, so that those of two threads do not mix; a driver may report any rows.
+        self._entries.extend(_ENTRY.pack(form, unit, time_ns, duration_ns, min(rows, 1 << 62)))
+
+    def units(self) -> set[UnitOfWork]:
+        """Return the units of work with cursors that are still fetching."""
+        found = (self._units[entry[1]] for entry, _ in list(self._open))
+        return {unit.whole for unit in found if unit is not None}
+
+    def drain(self, entries_max: int, *, wait: bool) -> Drained:
+        """Remove and return the oldest entries; for one thread at a time."""
+        self._finish(len(self._open), wait=wait)
+        size = min(entries_max * _ENTRY.size, len(self._entries))
+        packed = bytes(self._entries[:size])
+        del self._entries[:size]
+        cells: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
+        for form, unit, time_ns, duration_ns, rows in _ENTRY.iter_unpack(packed):
+            key = form, unit, time_ns // NS_PER_MINUTE
+            found = cells.get(key)
+            if found is None:
+                cells[key] = [(duration_ns, time_ns, rows)]
+            else:
+                found.append((duration_ns, time_ns, rows))
+        drained = Drained([], [])
+        for (form, unit, _), queries in cells.items():
+            self._unpack(form, unit, queries, drained)
+        drained.single.sort(key=itemgetter(0))
+        # Also when nothing came: it may be because there was no room for a new text.
+        if not self._entries and time.monotonic() - self._forgot_at_s > FORGET_S:
+            self._forget()
+        return drained
+
+    def _forget(self) -> None:
+        self._forgot_at_s = time.monotonic()
+        waiting = [entry for entry, _ in list(self._open)]
+        self._forms.forget({form for form, *_ in waiting})
+        self._units.forget({unit for _, unit, *_ in waiting})
+
+    def _unpack(self, form: int, unit: int, queries: list[tuple[int, int, int]], drained: Drained) -> None:
+        try:
+            *first, error, sqlstate, code, lasti = self._forms[form]
+            last = error, sqlstate, self._units[unit], None, code, lasti, None, None, None, None
+        except KeyError:  # its thread was stopped for a second before it could add its entry
+            self.lost += len(queries)
+            return
+        if len(queries) < GROUPED_FROM:
+            drained.single.extend(
+                cast(Captured, (time_ns, duration_ns, *first, rows, *last))
+                for duration_ns, time_ns, rows in queries
+            )
+            return
+        duration_ns, time_ns, rows = max(queries)
+        surplus = Surplus(
+            cast(Captured, (time_ns, duration_ns, *first, rows, *last)),
+            [duration_ns // 1000 for duration_ns, _, _ in queries],
+            sum(rows for _, _, rows in queries if rows > 0),
+            max(time_ns for _, time_ns, _ in queries) // 10**9,
+        )
+        drained.grouped.append(surplus)
+
+
 class Buffer:
-    """Bounded in rows and in bytes; a record that does not fit is dropped and counted.
+    """Bounded in rows and in bytes; a record that does not fit is dropped, and only counted.
 
     Producers take no lock: each step is one C call on a deque or an `itertools.count`, so a signal
     handler or a `__del__` may enter at any point.
@@ -43,30 +268,43 @@ class Buffer:
         self.drained = 0
         """Records taken out so far, counted by the thread that drains."""
         self.dropped = {"buffer_rows": Tally(), "buffer_bytes": Tally()}
+        """Records that are missing in the ring, but not in the statistics."""
+        self.uncounted = Tally()
+        """Records that are missing in the statistics too."""
+        self.overflow = Overflow(rows_max=rows_max, kib_max=self.kib_max)
         self.waker: SimpleQueue[SimpleQueue[bool] | None] = SimpleQueue()
         """An item wakes the writer: None, or the queue for a flush's answer. Re-entrant, unlike an Event."""
         self._woken = False
 
     def put(self, captured: Captured) -> None:
-        """Append a record, or drop and count it; in the caller's thread."""
+        """Append a record, or only count it; in the caller's thread."""
         rows = len(self._rows)
         held_kib = rows + len(self._extra_kib)
         if rows >= self.rows_max:
-            self.dropped["buffer_rows"].add()
+            self._drop("buffer_rows", captured)
             return
         if held_kib >= self.kib_max:
-            self.dropped["buffer_bytes"].add()
+            self._drop("buffer_bytes", captured)
             return
         sql = captured[SQL]
         if len(sql) > PLAIN_CHARACTERS or not sql.isascii():
+            # Before the record: the writer pops as many items for it, and must not find fewer.
             self._extra_kib.extend(repeat(None, _extra_kib(sql)))
         self._rows.append(captured)
         if held_kib >= self.wake_at_kib and not self._woken:
+            # Two threads may both get here: the writer then wakes up twice.
+            self._woken = True
+            self.waker.put(None)
+
+    def _drop(self, reason: str, captured: Captured) -> None:
+        (self.dropped[reason] if self.overflow.add(captured) else self.uncounted).add()
+        if self.overflow.is_half_full and not self._woken:
             self._woken = True
             self.waker.put(None)
 
     def drain(self, rows_max: int) -> list[Captured]:
         """Remove and return the oldest records; for one thread at a time."""
+        # First, so that what is put from now on can wake the writer again.
         self._woken = False
         drained: list[Captured] = []
         rows = min(rows_max, len(self._rows))
@@ -86,7 +324,9 @@ class Buffer:
 
     def drops(self) -> dict[str, int]:
         """Return the number of records dropped so far, by reason."""
-        return {reason: tally.value for reason, tally in self.dropped.items()}
+        return {reason: tally.value for reason, tally in self.dropped.items()} | {
+            "uncounted": self.uncounted.value
+        }
 
     @property
     def captured(self) -> int:
@@ -128,7 +368,7 @@ WAIT_MAX_KIB = 1024
 class OpenFetches:
     """Queries whose cursor is still fetching, so that they are stored with all their rows.
 
-    Few are: a request fetches within milliseconds, a loop over a server-side cursor may take minutes.
+    There are few: a request fetches within milliseconds, a loop over a server-side cursor may take minutes.
     For one thread; `len` for any.
     """
 

@@ -2,7 +2,8 @@
 
 Called by `sqllogs.pipeline.writer` in its thread. It keeps a batch that the ring could not store
 for the next attempt, and accounts for every query at any moment:
-captured == stored + sampled_out + dropped + queued.
+captured == stored + sampled_out + dropped + queued. Queries that the buffer had no room for are dropped,
+but counted by statistics, metrics and units of work, whether the store answers or not.
 """
 
 import time
@@ -13,17 +14,26 @@ from itertools import count
 from sqllogs import guard
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreReplacedError
-from sqllogs.pipeline.buffer import Buffer, OpenFetches
+from sqllogs.pipeline.buffer import Buffer, OpenFetches, is_muted
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.units import Units, unit_row
-from sqllogs.record import ALL, UNIT, Batch, Captured, ProcessCounts, Record, Sample, WriterStatus
+from sqllogs.record import ALL, Batch, Captured, ProcessCounts, Record, Sample, WriterStatus
+from sqllogs.sql.normalize import ScannedStatement
+from sqllogs.statistics import counting
+from sqllogs.statistics.counting import Counts
 from sqllogs.storage.ring import Ring
-from sqllogs.threads import RLock
+from sqllogs.threads import RLock, sleep
 
+# Batches of 500 stored a fifth (SQLite) or third (PostgreSQL) less, and slowed the application as much.
 BATCH_ROWS = 2_000
 ROW_INTERVAL_S = 5.0
 """The process's row is updated this often while only the outcomes of exports change."""
+
+OVERFLOW_ROWS = 2_000
+"""Queries without a record that are counted between two yields of the interpreter's lock, some 2 ms."""
+COUNTED_MAX = 20_000
+"""Keys and minutes that are counted while the store is away, some 20 MB; what is beyond is `uncounted`."""
 
 SLOT_KEPT_SHARE = 0.75
 """A unit whose last record is older than this share of the ring gets another slot, before its own is free."""
@@ -59,6 +69,11 @@ class Delivery:
         """The batch being written, in parts if it was rejected, each with its first number once reserved."""
         self._open_fetches = OpenFetches()
         self._units = Units(sample, with_idle=with_idle_units)
+        self._counted: Counts = {}
+        """Queries without a record, to be written with the next batch."""
+        self._counted_statements: dict[str, ScannedStatement] = {}
+        self._uncounted = 0
+        """Queries that the buffer has passed on to be counted and that were not counted."""
         self._parts = count(1)
         self._stored = self._sampled_out = self._rejected = self._muted = 0
         self._oldest_ns = 0
@@ -70,12 +85,14 @@ class Delivery:
 
     def counts(self) -> ProcessCounts:
         """Return how many records this process has captured, stored, dropped and queued."""
+        # Before the lock: a sink has its own.
         exported = self._sinks.exported()
         with self._lock:
             dropped = self._buffer.drops()
             buffered = len(self._buffer)  # once: other threads add to it meanwhile
             captured = self._buffer.drained + buffered + sum(dropped.values()) - self._muted
             dropped["rejected"] = self._rejected
+            _move_uncounted(dropped, self._uncounted + self._buffer.overflow.lost)
             return ProcessCounts(
                 captured=captured,
                 stored=self._stored,
@@ -95,12 +112,19 @@ class Delivery:
 
         With `wait`, queries whose cursor is still fetching are left for a later call.
         """
+        if not self._in_hand():
+            self._oldest_ns = 0  # what is written now may have no new query
+        # Before the buffer is drained: all queries of a unit that has ended are in it by now.
         self._units.take_closed()
+        self._count_overflow(wait=wait)
+        # What is there now; with what comes meanwhile, a flush would never end on a busy site.
         remaining = len(self._buffer) + len(self._open_fetches) + len(self._taken)
         while self._pending or remaining > 0:
             if self._pending:
                 self._write_pending()
                 self.written_at_s = self._row_at_s = time.monotonic()
+                # Also between two batches: a slow store must not let the overflow fill up.
+                self._count_overflow(wait=wait)
                 continue
             remaining -= BATCH_ROWS
             if not self._taken:
@@ -114,15 +138,54 @@ class Delivery:
         if time.monotonic() - self._row_at_s >= ROW_INTERVAL_S:
             self.write_row()
 
+    def _count_overflow(self, *, wait: bool) -> None:
+        """Count the queries that the buffer had no room for; for this the store is not needed."""
+        overflow = self._buffer.overflow
+        while (drained := overflow.drain(OVERFLOW_ROWS, wait=wait)).calls:
+            drained = drained.without_muted()
+            self._uncounted += drained.calls
+            try:
+                self._count(self._get_resolver().counted(drained))
+            except Exception as exc:
+                guard.fault("overflow", exc)
+            sleep(0)  # as the resolver does, for the application's threads
+
+    def _count(self, batch: Batch) -> None:
+        """Count queries that will have no record, each of which is `uncounted` before."""
+        self._units.note(batch.records, batch.units, with_record=False)
+        self._units.note_groups(batch.groups)
+        more = counting.count(batch.records)
+        counting.count_groups(batch.groups, more)
+        # What is known needs no more room, so it is added up without a bound.
+        new, room = [at for at in more if at not in self._counted], COUNTED_MAX - len(self._counted)
+        for at in new[max(0, room) :]:
+            del more[at]
+        counting.add_counts(self._counted, more)
+        self._counted_statements |= batch.statements
+        self._uncounted -= _calls(more)
+        self._sinks.count(batch)
+
     def _count_ended(self) -> None:
-        """Pass the units that have ended on; with the last batch, because each write is a transaction."""
-        self._units.decide(self._open_fetches.units())
+        """Pass the units that have ended on; with the last batch, because each write is a transaction.
+
+        The same with what was counted without a record.
+        """
+        self._units.decide(self._open_fetches.units() | self._buffer.overflow.units())
         ended = self._units.take_ended(self._get_resolver)
-        if ended or self._units.is_due:
+        if ended or self._units.is_due or self._counted:
             if not self._pending:
                 self._pending.append((self._next_seq, EMPTY_BATCH))
             first_seq, batch = self._pending[0]
-            self._pending[0] = first_seq, replace(batch, ended=[*batch.ended, *ended])
+            self._pending[0] = (
+                first_seq,
+                replace(
+                    batch,
+                    ended=[*batch.ended, *ended],
+                    counted=self._counted,
+                    statements=batch.statements | self._counted_statements,
+                ),
+            )
+            self._counted, self._counted_statements = {}, {}
         if ended:
             self._sinks.add(Batch(records=[], statements={}, ended=ended))
 
@@ -142,6 +205,7 @@ class Delivery:
         with self._lock:
             self._rejected += self._in_hand()
             self._units.drop(sum(len(batch.ended) for _, batch in self._pending))
+            self._uncounted += sum(_calls(batch.counted) for _, batch in self._pending)
             self._taken = []
             self._pending.clear()
 
@@ -151,8 +215,9 @@ class Delivery:
             self._taken = self._buffer.drain(BATCH_ROWS)
             oldest = self._taken[0] if self._taken else None
             ready = self._open_fetches.split_ready(self._taken, wait=wait)
-            self._taken = [captured for captured in ready if not _is_muted(captured)]
+            self._taken = [captured for captured in ready if not is_muted(captured)]
             self._muted += len(ready) - len(self._taken)
+            # Since its end: a long query is no lag.
             self._oldest_ns = oldest[0] + oldest[1] if oldest else 0
 
     def _resolve(self) -> None:
@@ -161,6 +226,7 @@ class Delivery:
         self._units.note(batch.records, units)
         kept, sampled_out = self._split(batch.records)
         if sampled_out:
+            # By id(), because equal records may be of different units.
             unit_of = dict(zip(map(id, batch.records), units, strict=True))
             units = [unit_of[id(record)] for record in kept]
         with self._lock:
@@ -225,6 +291,7 @@ class Delivery:
             batch = replace(batch, part=next(self._parts))
         self._pending[-1] = (first_seq, batch)
         before = self.counts()
+        # As they will be: the process's row is written in the batch's transaction.
         after = replace(
             before,
             stored=before.stored + rows,
@@ -304,10 +371,24 @@ class Delivery:
         else:
             self._units.written(units)
         guard.fault("rejected record", exc)
-        rest = replace(EMPTY_BATCH, ended=batch.ended, part=next(self._parts))
-        self._ring.write(first_seq, rest, self.counts())
+        rest = replace(EMPTY_BATCH, ended=batch.ended, counted=batch.counted, part=next(self._parts))
+        if rest.counted:
+            rest = replace(rest, statements=batch.statements)
+        try:
+            self._ring.write(first_seq, rest, self.counts())
+        except RejectedRowsError:
+            self._uncounted += _calls(batch.counted)
+            raise
 
 
-def _is_muted(captured: Captured) -> bool:
-    unit = captured[UNIT]
-    return unit is not None and unit.muted
+def _calls(counts: Counts) -> int:
+    return sum(counted.calls for counted in counts.values())
+
+
+def _move_uncounted(dropped: dict[str, int], uncounted: int) -> None:
+    """Give another reason to queries that were dropped to be counted, and then were not."""
+    for reason in ("buffer_rows", "buffer_bytes"):
+        moved = min(uncounted, dropped[reason])
+        dropped[reason] -= moved
+        dropped["uncounted"] += moved
+        uncounted -= moved

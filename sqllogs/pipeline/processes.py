@@ -92,6 +92,7 @@ class _FlushFirst:
         self._skip_until_s = 0.0
 
     def __enter__(self) -> Any:
+        # Before the lock is taken: all children of the pool share it, and would wait for the store too.
         if time.monotonic() >= self._skip_until_s and not self._flush(POOL_FLUSH_TIMEOUT_S):
             self._skip_until_s = time.monotonic() + POOL_RETRY_S
         return self._lock.__enter__()
@@ -109,12 +110,14 @@ class ProcessEnds:
 
     def install(self) -> None:
         atexit.register(self._close)
+        # A spawned child imports its program before parent_process() knows that it has a parent.
         is_spawning = getattr(multiprocessing.current_process(), "_inheriting", False)
         if multiprocessing.parent_process() is not None or is_spawning:
             self._install_in_child()
         multiprocessing.util.register_after_fork(self, ProcessEnds._install_in_child)
 
     def _install_in_child(self) -> None:
+        # Such a child runs these at its end, and not what is registered with atexit.
         multiprocessing.util.Finalize(None, self._close, exitpriority=10)
         process: Any = multiprocessing.current_process()
         if not hasattr(process, "_target"):

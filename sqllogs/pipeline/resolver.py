@@ -6,17 +6,31 @@ the batch it returns goes to the sinks and the ring.
 
 import os
 import socket
-from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from types import CodeType
+from typing import Any
 
 from sqllogs import guard
 from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, trace_of_span
 from sqllogs.models import SQLLog
-from sqllogs.record import MANY, SPAN, SQL, UNIT, VENDOR, YIELD_ROWS, Batch, Captured, Record
-from sqllogs.sql.normalize import ScannedStatement, StatementScanner
+from sqllogs.pipeline.buffer import Drained
+from sqllogs.record import (
+    ALIAS,
+    MANY,
+    SPAN,
+    UNIT,
+    VALUES,
+    YIELD_ROWS,
+    Batch,
+    Captured,
+    CountedQueries,
+    QueryForm,
+    QueryOrigin,
+    Record,
+)
+from sqllogs.sql.normalize import CACHED_MAX_CHARACTERS, ScannedStatement, StatementScanner
 from sqllogs.sql.text import text_of
 from sqllogs.storage import events
 from sqllogs.threads import sleep
@@ -26,20 +40,15 @@ _LENGTHS = {
 }
 
 
-class _Origin(NamedTuple):
-    """The fields that all queries of a unit of work under one span share, in the order of `Record`."""
+READING = frozenset(["SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "BEGIN", "COMMIT", "SET"])
+"""After any other statement the same query may have another answer."""
 
-    trace_id: str | None
-    span_id: str | None
-    unit_id: str | None
-    sampled: bool
-    request_id: str | None
-    kind: str
-    route: str | None
-    view: str | None
-    method: str | None
-    status: int | None
-    repeats_allowed: bool
+
+_Marks = tuple[bool, str | None]
+"""Whether repetitions are allowed, and the rules that findings are ignored by."""
+
+FORMS_MAX = 4_096
+"""Forms that are remembered, with statements of at most 4,096 characters: 6 MB with usual ones."""
 
 
 class Resolver:
@@ -52,6 +61,8 @@ class Resolver:
         self._service = _text(events.current_service(conf), "service")
         self._host = _text(socket.gethostname(), "host") or ""
         self._pid = os.getpid()
+        self._forms: dict[Any, tuple[QueryForm, CodeType | None]] = {}
+        """By what differs from query to query. With the code object: while it lives, no other has its id."""
 
     def batch(self, drained: list[Captured]) -> Batch:
         """Resolve drained queries; queries of muted units must have been removed before.
@@ -59,25 +70,29 @@ class Resolver:
         A query with a value that cannot be resolved is left out: the others belong to other requests.
         """
         statements: dict[str, ScannedStatement] = {}
-        records = []
+        records: list[Record] = []
         batch_sizes: dict[int, int] = {}
         units: list[UnitOfWork | None] = []
         unit: UnitOfWork | None = None
         span: Any = None
-        origin, whole = _origin(None, None), None
+        origin, whole = self._origin(None, None), None
+        marks = _marks(None)
         for captured in drained:
             try:
                 if captured[UNIT] is not unit or captured[SPAN] is not span:
                     # Consecutive queries mostly belong to one unit, so its fields are made once for them.
-                    origin = _origin(captured[UNIT], captured[SPAN])
+                    origin, marks = self._origin(captured[UNIT], captured[SPAN]), _marks(captured[UNIT])
                     unit, span = captured[UNIT], captured[SPAN]
                     whole = None if unit is None else unit.whole
-                statement = self._statements.scan(captured[SQL], captured[VENDOR])
-                records.append(self._record(captured, statement.fingerprint, origin))
+                record = self._record(captured, origin, marks)
+                form = record.form
+                if whole is not None and (captured[VALUES] is not None or whole.values_sent):
+                    record.same_values = _repeats_values(whole, captured, form)
             except Exception as exc:
                 guard.fault("resolver", exc)
                 continue
-            statements[statement.fingerprint] = statement
+            records.append(record)
+            statements[form.fingerprint] = form.statement
             units.append(whole)
             if captured[MANY] > 1:
                 batch_sizes[len(records) - 1] = captured[MANY]
@@ -85,6 +100,20 @@ class Resolver:
                 # Costs 14 us of CPU; os.sched_yield takes 1 us and seldom lets another thread in.
                 sleep(0)
         return Batch(records=records, statements=statements, units=units, batch_sizes=batch_sizes)
+
+    def counted(self, drained: Drained) -> Batch:
+        """Resolve queries that are only counted."""
+        batch = self.batch(drained.single)
+        for one in drained.grouped:
+            unit = one.slowest[UNIT]
+            try:
+                record = self._record(one.slowest, self._origin(unit, None), _marks(unit))
+            except Exception as exc:
+                guard.fault("resolver", exc)
+                continue
+            batch.statements[record.fingerprint] = record.form.statement
+            batch.groups.append(CountedQueries(record, None if unit is None else unit.whole, *one[1:]))
+        return batch
 
     def unit_fields(self, unit: UnitOfWork) -> dict[str, Any]:
         """Return the columns of a unit's row that describe it, cleaned."""
@@ -111,62 +140,107 @@ class Resolver:
             "pid": self._pid,
         }
 
-    def _record(self, captured: Captured, fingerprint: str, origin: _Origin) -> Record:
+    def call_site(self, code: CodeType, lasti: int) -> str:
+        return self._call_sites.name(code, lasti)
+
+    def _record(self, captured: Captured, origin: QueryOrigin, marks: _Marks) -> Record:
         (
             time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
-            rowcount, error, sqlstate, _, _, code, lasti, fetch,
+            rowcount, error, sqlstate, _, _, code, lasti, fetch, asked_by, rendering, _,
         ) = captured  # fmt: skip
-        execute_ms = duration_ms = execute_ns // 1000 / 1000
-        fetch_ms = None
+        duration_us = execute_us = execute_ns // 1000
+        fetch_us = None
         if fetch is not None and fetch.rows >= 0:
-            fetch_ms = fetch.fetch_ns // 1000 / 1000
-            duration_ms = (execute_ns + fetch.fetch_ns) // 1000 / 1000
+            fetch_us = fetch.fetch_ns // 1000
+            duration_us = (execute_ns + fetch.fetch_ns) // 1000
             # SQLite and server-side cursors report no row count, psycopg counts rows that nobody fetches.
             rowcount = max(rowcount, fetch.rows)
             error, sqlstate = fetch.error or (error, sqlstate)
-        values = (
-            datetime.fromtimestamp(time_ns // 1000 / 1e6, UTC),  # a float keeps microseconds until 2106
-            duration_ms,
-            execute_ms,
-            fetch_ms,
-            rowcount if rowcount >= 0 else None,
-            fingerprint,
-            sql_length if sql_length >= 0 else len(sql),
-            sql_hash,
-            alias[:64],
-            vendor[:16],
-            many is not False,
-            in_transaction,
-            None if error is None else error.__name__[:100],
-            sqlstate,
-            *origin,
-            None if code is None else self._call_sites.name(code, lasti),
-            self._release,
-            self._service,
-            self._host,
-            self._pid,
+        # The code object by its id: hashing it walks its bytecode.
+        key = (
+            sql, sql_length, sql_hash, alias, vendor, many is not False, in_transaction, error, sqlstate,
+            id(code), lasti, asked_by, rendering, marks,
+        )  # fmt: skip
+        found = self._forms.get(key)
+        form = self._form(key, code) if found is None else found[0]
+        rows = rowcount if rowcount >= 0 else None
+        return Record(time_ns // 1000, duration_us, execute_us, fetch_us, rows, form, origin)
+
+    def _form(self, key: tuple[Any, ...], code: CodeType | None) -> QueryForm:
+        (
+            sql, sql_length, sql_hash, alias, vendor, many, in_transaction, error, sqlstate,
+            _, lasti, asked_by, rendering, (repeats_allowed, ignored),
+        ) = key  # fmt: skip
+        statement = self._statements.scan(sql, vendor)
+        form = QueryForm(
+            fingerprint=statement.fingerprint,
+            sql_length=sql_length if sql_length >= 0 else len(sql),
+            sql_hash=sql_hash,
+            alias=alias[:64],
+            vendor=vendor[:16],
+            many=many,
+            in_transaction=in_transaction,
+            error=None if error is None else error.__name__[:100],
+            sqlstate=sqlstate,
+            repeats_allowed=repeats_allowed,
+            ignored=ignored,
+            call_site=None if code is None else self._call_sites.name(code, lasti),
+            asked_by=None if asked_by is None else _text(asked_by, "asked_by"),
+            rendering=None if rendering is None else self._call_sites.shorten(rendering),
+            statement=statement,
         )
-        return Record._make(values)  # takes two thirds of the time of a call with 28 arguments
+        if len(sql) <= CACHED_MAX_CHARACTERS:
+            if len(self._forms) >= FORMS_MAX:
+                self._forms.clear()
+            self._forms[key] = form, code
+        return form
+
+    def _origin(self, unit: UnitOfWork | None, span: Any) -> QueryOrigin:
+        trace = trace_of_span(unit, span)
+        route, view = (None, None) if unit is None else unit.destination()
+        return QueryOrigin(
+            trace_id=trace.trace_hex,
+            span_id=trace.span_hex,
+            # The unit's id, not the span's: spans that the application opens within a request have other ids.
+            unit_id=trace.span_hex if unit is None else f"{unit.span_id:016x}",
+            sampled=trace.sampled,
+            request_id=None if unit is None else _text(unit.request_id, "request_id"),
+            kind=(None if unit is None else _text(unit.kind, "kind")) or "thread",
+            route=_text(route, "route"),
+            view=_text(view, "view"),
+            method=None if unit is None else _text(unit.method, "method"),
+            status=None if unit is None else unit.status,
+            release=self._release,
+            service=self._service,
+            host=self._host,
+            pid=self._pid,
+        )
 
 
-def _origin(unit: UnitOfWork | None, span: Any) -> _Origin:
-    trace = trace_of_span(unit, span)
-    # The unit's id, not the span's: spans that the application opens within a request have other ids.
-    unit_id = trace.span_hex if unit is None else f"{unit.span_id:016x}"
-    ids = (trace.trace_hex, trace.span_hex, unit_id, trace.sampled)
-    if unit is None:
-        return _Origin(*ids, None, "thread", None, None, None, None, False)
-    route, view = unit.destination()
-    return _Origin(
-        *ids,
-        _text(unit.request_id, "request_id"),
-        _text(unit.kind, "kind") or "thread",
-        _text(route, "route"),
-        _text(view, "view"),
-        _text(unit.method, "method"),
-        unit.status,
-        unit.repeats_allowed,
-    )
+VALUES_MAX = 500
+"""Values that are compared in a unit of work between two writes."""
+
+
+def _repeats_values(unit: UnitOfWork, captured: Captured, form: QueryForm) -> bool:
+    """Return whether the unit has sent this before, with the same values and nothing written since."""
+    sent, values = unit.values_sent, captured[VALUES]
+    operation = form.statement.operation
+    if sent and operation not in READING:
+        unit.values_sent = None
+    if values is None or operation != "SELECT":
+        return False
+    if sent is None:
+        sent = unit.values_sent = {}
+    known = sent.setdefault((captured[ALIAS], form.fingerprint), set())
+    if values in known:
+        return True
+    if len(known) + len(sent) < VALUES_MAX:
+        known.add(values)
+    return False
+
+
+def _marks(unit: UnitOfWork | None) -> _Marks:
+    return (False, None) if unit is None else (unit.repeats_allowed, "\n".join(unit.ignore_rules) or None)
 
 
 @lru_cache(maxsize=4_096)  # routes, views and methods are few, and each unit has them twice

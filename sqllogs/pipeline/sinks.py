@@ -5,8 +5,8 @@ that the ring has to retry is not passed to the sinks again.
 """
 
 import time
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from sqllogs import guard
 from sqllogs.record import Batch, WriterStatus
@@ -31,6 +31,14 @@ class StatusSink(Sink, Protocol):
 
 
 @runtime_checkable
+class CountingSink(Sink, Protocol):
+    """A sink that does not need records."""
+
+    def count(self, batch: Batch) -> None:
+        """Process queries that the buffer had no room for, one by one or as `groups`."""
+
+
+@runtime_checkable
 class ExportingSink(Sink, Protocol):
     """A sink that sends records to another system."""
 
@@ -45,23 +53,24 @@ class ExportingSink(Sink, Protocol):
         """Wait until all is sent; return False if time was not enough. In any thread."""
 
 
+SinkT = TypeVar("SinkT", bound=Sink)
+
+
 class Sinks:
     """All sinks of a process; an exception in one does not affect the others."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
         self._status_sinks = [sink for sink in self._sinks if isinstance(sink, StatusSink)]
+        self._counting_sinks = [sink for sink in self._sinks if isinstance(sink, CountingSink)]
         self._exporting_sinks = [sink for sink in self._sinks if isinstance(sink, ExportingSink)]
 
     def start(self) -> None:
-        for sink in self._exporting_sinks:
-            try:
-                sink.start()
-            except Exception as exc:
-                guard.fault(type(sink).__name__, exc)
+        _each(self._exporting_sinks, lambda sink: sink.start())
 
     def flush(self, timeout_s: float) -> bool:
         until_s = time.monotonic() + timeout_s
+        # All of them send meanwhile, so to wait for one after the other takes no longer.
         return all(sink.flush(max(0.0, until_s - time.monotonic())) for sink in self._exporting_sinks)
 
     def exported(self) -> dict[str, int]:
@@ -69,22 +78,22 @@ class Sinks:
         return {outcome: count for sink in self._exporting_sinks for outcome, count in sink.exported.items()}
 
     def add(self, batch: Batch) -> None:
-        for sink in self._sinks:
-            try:
-                sink.add(batch)
-            except Exception as exc:
-                guard.fault(type(sink).__name__, exc)
+        _each(self._sinks, lambda sink: sink.add(batch))
+
+    def count(self, batch: Batch) -> None:
+        _each(self._counting_sinks, lambda sink: sink.count(batch))
 
     def set_status(self, status: WriterStatus) -> None:
-        for sink in self._status_sinks:
-            try:
-                sink.set_status(status)
-            except Exception as exc:
-                guard.fault(type(sink).__name__, exc)
+        _each(self._status_sinks, lambda sink: sink.set_status(status))
 
     def close(self, timeout_s: float) -> None:
-        for sink in self._sinks:
-            try:
-                sink.close(timeout_s)
-            except Exception as exc:
-                guard.fault(type(sink).__name__, exc)
+        _each(self._sinks, lambda sink: sink.close(timeout_s))
+
+
+def _each(sinks: Iterable[SinkT], call: Callable[[SinkT], None]) -> None:
+    """Call one method of each sink, also after one that has raised."""
+    for sink in sinks:
+        try:
+            call(sink)
+        except Exception as exc:
+            guard.fault(type(sink).__name__, exc)

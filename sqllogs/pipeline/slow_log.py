@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 from sqllogs.conf import Conf
 from sqllogs.record import Batch, Record, WriterStatus
@@ -39,7 +40,7 @@ class SlowLog:
     """For one thread at a time."""
 
     def __init__(self, slow_ms: float) -> None:
-        self._slow_ms = slow_ms
+        self._slow_us = slow_ms * 1000
         self._intervals: dict[_Key, _Interval] = {}
         """Ordered by their end."""
 
@@ -48,9 +49,12 @@ class SlowLog:
             return
         now_s = time.monotonic()
         self._end_intervals(now_s)
-        for record in batch.records:
-            if record.duration_ms >= self._slow_ms or record.error is not None:
+        for record in chain(batch.records, (group.record for group in batch.groups)):
+            if record.duration_us >= self._slow_us or record.form.error is not None:
                 self._note(record, batch.statements[record.fingerprint], now_s)
+
+    def count(self, batch: Batch) -> None:
+        self.add(batch)
 
     def set_status(self, status: WriterStatus) -> None:
         """End intervals although no new query came."""
@@ -64,6 +68,7 @@ class SlowLog:
         # By error too: a failure must not hide behind the same statement's slowness.
         key = (record.fingerprint, record.error)
         if key not in self._intervals and len(self._intervals) >= STATEMENTS_MAX:
+            # A database that fails every statement is then 1,001 lines a minute, not a full disk.
             key = _OTHERS
         interval = self._intervals.get(key)
         if interval is None:
@@ -82,7 +87,7 @@ class SlowLog:
             del self._intervals[key]
             if interval.slowest is not None:
                 whose = "of other statements" if key == _OTHERS else "like it"
-                count = interval.skipped - 1
+                count = interval.skipped - 1  # the slowest of them has this line
                 _write(interval.slowest, interval.sql, f" ({count} {whose} not logged)" if count else "")
 
 

@@ -41,31 +41,32 @@ class Transactions:
         self._closed_ms: dict[str, float] = {}
 
     def add(self, record: Record) -> None:
-        start_ms = record.time.timestamp() * 1000
-        found = self._open.get(record.alias)
-        if found is None or not record.in_transaction:
+        form = record.form
+        start_ms = record.time_us / 1000
+        found = self._open.get(form.alias)
+        if found is None or not form.in_transaction:
             self._begin_or_end(record, start_ms, found)
             return
         if start_ms - found[1] > self.idle_max_ms:
             self.idle_max_ms = start_ms - found[1]
-        end_ms = start_ms + record.duration_ms
+        end_ms = start_ms + record.duration_us / 1000
         if end_ms > found[1]:
             found[1] = end_ms
-        if record.fingerprint in self._ends:
-            self._close(record.alias, end_ms)
+        if form.fingerprint in self._ends:
+            self._close(form.alias, end_ms)
 
     def _begin_or_end(self, record: Record, start_ms: float, found: list[float] | None) -> None:
-        alias = record.alias
+        form, alias = record.form, record.form.alias
         if found is not None:
             if start_ms >= found[1]:  # the end was dropped
                 self._close(alias, found[1])
         # A query whose rows are fetched slowly arrives late, maybe after its COMMIT.
         elif (
-            record.in_transaction
-            and record.fingerprint not in self._ends
+            form.in_transaction
+            and form.fingerprint not in self._ends
             and start_ms >= self._closed_ms.get(alias, 0.0)
         ):
-            self._open[alias] = [start_ms, start_ms + record.duration_ms]
+            self._open[alias] = [start_ms, start_ms + record.duration_us / 1000]
 
     def _close(self, alias: str, end_ms: float) -> None:
         self.total_ms += end_ms - self._open.pop(alias)[0]

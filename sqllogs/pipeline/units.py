@@ -1,4 +1,4 @@
-"""Add the queries of each unit of work up, and make its row.
+"""Add up the queries of each unit of work, and make its row.
 
 Fed by `sqllogs.pipeline.delivery` with each resolved batch and with the units that have ended; the
 rows go to `sqllogs.storage.ring` with the batch. Runs in the writer's thread.
@@ -12,15 +12,14 @@ from sqllogs import context
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.transactions import Transactions
-from sqllogs.record import EndedUnit, Record, Reserved, Sample, UnitRow
+from sqllogs.record import REPEATS_MAX, CountedQueries, EndedUnit, Record, Reserved, Sample, UnitRow
 
-REPEATS_MAX = 500
-"""Pairs of statement and call site that are distinguished in one unit."""
 DUE_MAX = 10_000
 """Ended units that wait while the store is unavailable; beyond it the oldest are dropped and counted."""
 
 
 KEY_FIELDS = ("kind", "route", "view", "method", "release", "service")
+# Of all units that have none; nothing is ever added to it.
 NO_TRANSACTIONS = Transactions()
 
 
@@ -32,8 +31,8 @@ class OpenUnit:
     """
 
     __slots__ = (
-        "errors", "first_seq", "generation", "is_bare", "is_complete", "is_idle", "is_outside", "last_seq",
-        "owner", "queries", "repeats", "rows", "slot", "total_ms", "trace", "transactions",
+        "errors", "first_seq", "generation", "has_record", "is_bare", "is_complete", "is_idle", "is_outside",
+        "last_seq", "owner", "queries", "repeats", "rows", "slot", "total_us", "trace", "transactions",
     )  # fmt: skip
 
     def __init__(self, owner: "Units") -> None:
@@ -50,31 +49,46 @@ class OpenUnit:
         self.is_outside = False
         """It stands for all queries of the process outside a unit of work; it has no id and no totals."""
         self.is_idle = False
-        """It has sent no query."""
+        """None of its queries is stored."""
+        self.has_record = False
+        """One of its queries was not dropped by the buffer."""
         self.is_complete = False
         """Its row was written after its end."""
         self.queries = self.errors = self.rows = 0
-        self.total_ms = 0.0
+        self.total_us = 0
         self.repeats: dict[tuple[str, str | None], int] = {}
         self.transactions: Transactions | None = None
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, *, in_order: bool = True) -> None:
+        form = record.form
         if not self.queries:
             self.trace = record.trace_id, record.sampled
         self.queries += 1
-        self.total_ms += record.duration_ms
-        if record.error is not None:
+        self.total_us += record.duration_us
+        if form.error is not None:
             self.errors += 1
         if record.rows:
             self.rows += record.rows
-        if record.in_transaction or self.transactions is not None:
+        if in_order and (form.in_transaction or self.transactions is not None):
             self._add_to_transaction(record)
-        key = (record.fingerprint, record.call_site)
-        times = self.repeats.get(key)
+        times = self.repeats.get(form.line)
         if times is not None:
-            self.repeats[key] = times + 1
+            self.repeats[form.line] = times + 1
         elif len(self.repeats) < REPEATS_MAX:
-            self.repeats[key] = 1
+            self.repeats[form.line] = 1
+
+    def add_group(self, group: CountedQueries) -> None:
+        """Add queries without a record; in what order transactions had them is not known."""
+        record, times = group.record, len(group.durations_us)
+        if not self.queries:
+            self.trace = record.trace_id, record.sampled
+        self.queries += times
+        self.total_us += sum(group.durations_us)
+        self.errors += times * (record.error is not None)
+        self.rows += group.rows
+        key = record.form.line
+        if key in self.repeats or len(self.repeats) < REPEATS_MAX:
+            self.repeats[key] = self.repeats.get(key, 0) + times
 
     def _add_to_transaction(self, record: Record) -> None:
         if self.transactions is None:
@@ -98,6 +112,7 @@ class Units:
         self._with_idle = with_idle
         self._undecided: list[UnitOfWork] = []
         """Ended units whose queries, if there are any, are still in the buffer."""
+        # A dict is a set in order: the oldest are dropped first.
         self._due: dict[UnitOfWork, None] = {}
         """Ended units to write although no record of theirs is."""
         self._ended: list[UnitOfWork] = []
@@ -127,18 +142,33 @@ class Units:
     def restore(self, units: Sequence[tuple[UnitOfWork, bool]]) -> None:
         """Take units back that were not at fault: it was their record."""
         for unit, _ in units:
-            self._dropped -= unit.row.is_bare
+            self._dropped -= unit.row.is_bare  # `reject` has counted it
             unit.row.is_bare = False
 
-    def note(self, records: Sequence[Record], units: Iterable[UnitOfWork | None]) -> None:
-        """Add records to their units."""
+    def note(
+        self,
+        records: Sequence[Record],
+        units: Iterable[UnitOfWork | None],
+        *,
+        with_record: bool = True,
+    ) -> None:
+        """Add queries to their units; those `with_record` are stored, the others arrive out of order."""
         unit: UnitOfWork | None = None
         row: OpenUnit | None = None
         for record, its_unit in zip(records, units, strict=True):
             if its_unit is not unit:
-                unit, row = its_unit, None if its_unit is None else self._row(its_unit)
+                unit, row = its_unit, None
+                if its_unit is not None:
+                    row = self._row(its_unit)
+                    row.has_record |= with_record
             if row is not None:
-                row.add(record)
+                row.add(record, in_order=with_record)
+
+    def note_groups(self, groups: Iterable[CountedQueries]) -> None:
+        """Add queries without a record to their units."""
+        for group in groups:
+            if group.unit is not None:
+                self._row(group.unit).add_group(group)
 
     def _row(self, unit: UnitOfWork) -> OpenUnit:
         row: OpenUnit | None = unit.row
@@ -166,7 +196,11 @@ class Units:
                 self._undecided.append(unit)
                 continue
             self._ended.append(unit)
+            # Its row was stored with its records, while it was still running.
             if row is not None and row.slot is not None and not row.is_complete:
+                self._due[unit] = None
+            elif row is not None and not row.has_record and self._keeps(unit):
+                row.is_idle = True  # its row is where those without SQL are
                 self._due[unit] = None
             elif row is None and self._with_idle and self._keeps(unit):
                 unit.row = OpenUnit(self)
@@ -275,8 +309,8 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         duration_ms=unit.duration_ns // 1000 / 1000 if unit.duration_ns else None,
         queries=row.queries,
         errors=row.errors,
-        rows=min(row.rows, 1 << 62),
-        total_ms=row.total_ms,
+        rows=min(row.rows, 1 << 62),  # databases have 63 bits
+        total_ms=row.total_us / 1000,
         statements=len({statement for statement, _ in row.repeats}),
         worst_repeat=times,
         worst_fingerprint=fingerprint,
@@ -285,11 +319,25 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         connect_ms=unit.connect_ns // 1000 / 1000,
         transaction_ms=round(transactions.so_far_ms, 3),
         idle_transaction_ms=round(transactions.idle_max_ms, 3),
+        outside_ms=unit.outside_ns // 1000 / 1000 or None,
+        outside_call_site=resolver.call_site(*unit.outside_site) if unit.outside_site else None,
+        ignored="\n".join(unit.rules_entered) or None,
         **fields,
     )
     return made._replace(**_NO_HOST_TEXTS) if row.is_bare else made
 
 
 _NO_HOST_TEXTS: dict[str, Any] = dict.fromkeys(
-    ("request_id", "route", "view", "url_name", "method", "exception", "worst_call_site", "tags")
+    (
+        "request_id",
+        "route",
+        "view",
+        "url_name",
+        "method",
+        "exception",
+        "worst_call_site",
+        "tags",
+        "outside_call_site",
+        "ignored",
+    )
 )

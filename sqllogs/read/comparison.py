@@ -1,7 +1,7 @@
-"""Compare the groups of one time range with those of another: `stats/?compare=`.
+"""Compare the groups of one time range with those of another, and a statement since its review with before.
 
 Fed with the figures of both ranges by `sqllogs.read.stats`, from one source, in the reader's thread; feeds
-API and page. Figures are rates, so that ranges of different lengths compare.
+API and page, and the reviews. Figures are rates, so that ranges of different lengths compare.
 """
 
 from collections.abc import Callable
@@ -106,10 +106,11 @@ def read_ranges(query: QueryDict, scope: Scope, wanted: str | None, group_by: st
     if compare == "release":
         return _releases(query, scope, choose_source(scope, wanted, group_by))
     begin = scope.filters["from"] or scope.begin
+    # A range that ends in the future would be compared with a longer time than has passed.
     end = min(scope.filters["to"] or scope.now, scope.now)
     before = None
     if begin < end:
-        shift = _SHIFTS.get(compare, end - begin)
+        shift = _SHIFTS.get(compare, end - begin)  # "previous" is the range of the same length just before
         try:
             before = _scope(query, scope, begin - shift, end - shift)
         except OverflowError:  # before the year 1
@@ -123,10 +124,11 @@ def _scope(
     query: QueryDict, scope: Scope, begin: datetime, end: datetime, release: str | None = None
 ) -> Scope:
     """Return the scope with another range; the snapshot of the ring stays the same."""
+    # The filters are parsed again, because records and cleaned values must have the same range.
     changed = _filters_of(query)
     changed["from"], changed["to"] = begin.isoformat(), end.isoformat()
     if release is not None:
-        changed["release"] = escaped(release)
+        changed["release"] = escaped(release)  # its name can have a comma
     filterset = SQLLogFilter.from_query(changed)
     return replace(
         scope, records=filterset.qs, filters=filterset.form.cleaned_data, fields=_read_fields(scope)
@@ -147,6 +149,7 @@ class _Release(NamedTuple):
     name: str
 
     def scope(self, query: QueryDict, scope: Scope) -> Scope:
+        # The end of a range is exclusive, and statistics have the last call to the second.
         until = max(self.last_seen + timedelta(seconds=1), self.first_seen + _RELEASE_MIN)
         return _scope(query, scope, self.first_seen, until, self.name)
 
@@ -154,6 +157,7 @@ class _Release(NamedTuple):
 def _releases(query: QueryDict, scope: Scope, source: Source) -> Ranges:
     """Compare the newest release of those asked for with the one whose first call was before its first."""
     every = _filters_of(query)
+    # Also releases that were not asked for: one of them is the one before.
     every.setlist("release", [])
     filterset = SQLLogFilter.from_query(every)
     found = replace(scope, records=filterset.qs, filters=filterset.form.cleaned_data)
@@ -249,6 +253,7 @@ def _ordering_value(column: str, span: TimeSpan, before: TimeSpan | None) -> Cal
     if of_either := _OF_EITHER.get(column):
         return lambda pair: of_either(pair.either)
     name = ORDERINGS[column]
+    # A vanished group has no calls; its percentiles are unknown, which sorts below all others.
     absent = 0 if name in _SUMS else None
     return lambda pair: absent if pair.now is None else getattr(pair.now, name)
 
@@ -295,6 +300,7 @@ class _ComparedRows:
         if self._span_before:
             rates_before = _rates(pair.before, before, self._span_before)
         load, load_before = rates["total_ms_per_s"], rates_before["total_ms_per_s"]
+        # The row of a vanished group was made of the range before: it gets the figures of no call.
         plain |= (_NO_CALLS if now is None else {}) | rates
         for name, value_before in rates_before.items():
             plain[f"{name}_before"] = value_before
@@ -323,3 +329,75 @@ def _rows(scope: Scope, found: Grouped, group_by: str, shown: list[StatsGroup]) 
     has_repeats = shown and found.span.source != "units" and scope.wants("repeats")
     worst = stats.worst(scope, group_by) if has_repeats else {}
     return {row.group: row for row in stats.stats_rows(scope, found, group_by, shown, worst)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewFigures:
+    """A statement's figures over a time; durations in milliseconds."""
+
+    calls: int
+    mean_ms: float
+    p95_ms: float
+    rows_per_call: float
+    calls_per_s: float
+    total_ms_per_s: float
+
+    @classmethod
+    def from_group(cls, group: StatisticsAggregate, seconds: float) -> "ReviewFigures":
+        return cls(
+            calls=group.calls,
+            mean_ms=group.mean_ms,
+            p95_ms=group.p95_ms,
+            rows_per_call=group.rows / group.calls,
+            calls_per_s=group.calls / seconds,
+            total_ms_per_s=group.total_ms / seconds,
+        )
+
+
+class WorseFigure(NamedTuple):
+    """A figure of a statement that has grown since its review."""
+
+    figure: str
+    before: float
+    since: float
+
+    @property
+    def change_percent(self) -> float | None:
+        return _change_percent(self.since, self.before)
+
+
+class _Threshold(NamedTuple):
+    times: float
+    more: float
+    """Least difference: twice of next to nothing is next to nothing."""
+    is_rate: bool = False
+
+
+JUDGED_CALLS_MIN = 10
+"""With fewer calls, before the review or since, a statement is not judged."""
+JUDGED_RATE_MIN_S = 86_400.0
+"""Rates differ between day and night: they are judged over a whole day."""
+WORSE = {
+    "mean_ms": _Threshold(1.5, 1.0),
+    "p95_ms": _Threshold(2.0, 1.0),
+    "rows_per_call": _Threshold(2.0, 10.0),
+    "calls_per_s": _Threshold(2.0, 0.01, is_rate=True),
+    "total_ms_per_s": _Threshold(2.0, 1.0, is_rate=True),
+}
+"""By figure: from how many times what it was, and how much more, it is worse."""
+
+
+def worse_figures(before: ReviewFigures, since: ReviewFigures, seconds: float) -> tuple[WorseFigure, ...]:
+    """Return what has become worse; `seconds` is the time since the review."""
+    if min(before.calls, since.calls) < JUDGED_CALLS_MIN:
+        return ()
+    pairs = [
+        (WorseFigure(name, getattr(before, name), getattr(since, name)), threshold)
+        for name, threshold in WORSE.items()
+        if seconds >= JUDGED_RATE_MIN_S or not threshold.is_rate
+    ]
+    return tuple(
+        pair
+        for pair, least in pairs
+        if pair.since >= least.times * pair.before and pair.since - pair.before >= least.more
+    )

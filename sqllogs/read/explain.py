@@ -23,7 +23,7 @@ from sqllogs.read import records, ring
 from sqllogs.read.ring import Ordering, Window
 from sqllogs.record import RecordJSON, error_code
 from sqllogs.sql.explainable import Preparable, preparable, redact_plan
-from sqllogs.storage.connection import close_connection, open_connection
+from sqllogs.storage.database import close_connection, open_connection
 
 TIMEOUT_MS = 3_000
 GENERIC_PLAN_FROM = 160_000
@@ -37,7 +37,7 @@ Lines = tuple[str, ...]
 
 @contextmanager
 def connected(alias: str) -> Iterator[BaseDatabaseWrapper]:
-    """Open a second connection to an alias; the caller's own may be in a transaction."""
+    """Open a second connection to an alias, because the caller's own may be in a transaction."""
     connection = open_connection(alias)
     try:
         yield connection
@@ -68,6 +68,7 @@ def postgresql(connection: BaseDatabaseWrapper, statement: Preparable) -> Lines:
             number = _undetermined(exc)
             if number is None or number in casts:
                 raise
+            # Each error names one parameter, so this repeats; one that a cast has not helped is raised.
             casts[number] = "::text"
 
 
@@ -94,6 +95,7 @@ def _statements(version: int, text: str, parameters: int) -> Iterator[str]:
     if version >= GENERIC_PLAN_FROM:
         yield f"EXPLAIN (GENERIC_PLAN) {text}"
         return
+    # A custom plan would be one for NULLs, which match nothing.
     yield "SET LOCAL plan_cache_mode = force_generic_plan"
     # PREPARE outlives a rollback, but not the connection. ALL: pgbouncer may give one that has it already.
     yield "DEALLOCATE ALL"
@@ -112,6 +114,7 @@ def mysql(connection: Any, statement: Preparable) -> Lines:
         timeout = f"max_statement_time = {TIMEOUT_MS / 1000}"
     else:
         timeout = f"max_execution_time = {TIMEOUT_MS}"
+    # Both are whole seconds. The first waits for metadata, which a migration locks, the second for rows.
     wait_s = max(1, TIMEOUT_MS // 1000)
     connection.set_autocommit(False)
     try:
@@ -180,6 +183,8 @@ class Plan:
     """As the database writes it, indented, without values."""
     notes: tuple[str, ...]
     """Limits of the plan, for its reader."""
+    advice: str | None = None
+    """Which index would spare it reading a whole table; see `sqllogs.read.plans.advise`."""
 
 
 def may_explain(user: Any) -> bool:
@@ -251,6 +256,7 @@ def _plan(statement: Statement, alias: str) -> Plan:
     prepared = preparable(statement.sql, vendor)
     try:
         with connected(alias) as connection:
+            # A plan shows constants of view definitions, which no redacted statement has.
             lines = redact_plan(EXPLAINERS[vendor](connection, prepared), vendor)
     except DatabaseAPIError as exc:
         reason = _reason(exc)
@@ -280,8 +286,10 @@ def _reason(error: DatabaseAPIError) -> str:
     state = error_code(error) or ""
     if state.startswith(_SHOWING_VALUES):
         return f"{type(error).__name__}, SQLSTATE {state}"
+    # The drivers of MySQL have the code as the first argument of their exception.
     cause = error.__cause__ or error
     code = cause.args[0] if cause.args else None
     if isinstance(code, int) and code not in _SHOWING_NAMES:
         return f"{type(error).__name__}, {code}"
+    # The first line: PostgreSQL repeats the statement in the others.
     return " ".join(str(error).split("\n")[0].split())

@@ -22,16 +22,26 @@ from sqllogs.read.records import rfc3339, statements
 PARAMETERS = ("from", "to", "finding", "state", "fingerprint", "route", "release", "assignee")
 ORDERINGS = ("last_seen", "first_seen", "occurrences", "kind")
 DEFAULT_ORDERING = "-last_seen"
+_COLUMNS = {
+    "finding": "kind",
+    "fingerprint": "fingerprint",
+    "route": "route",
+    "release": "release",
+    "assignee": "assignee",
+}
+"""Parameters whose values are compared with a column."""
 LIVE_STATES = "live"
 """Names the states of problems that exist and are not ignored: the default."""
 ALL_STATES = "all"
 
+# By kind. The placeholders are fields of the evidence, see `summary`.
 SENTENCES = {
     "slower": _("%(times)s times slower than at the same hours before."),
     "all_slower": _(
         "%(times)s times slower than before, as are almost all of the %(statements)s statements."
     ),
     "new": _("New, and takes %(load_percent)s %% of the load."),
+    "more_calls": _("%(calls_per_unit)s calls per request or task, %(times)s times as many as before."),
     "more_rows": _("%(rows_per_call)s rows per call, %(times)s times as many as before."),
     "more_errors": _(
         "%(errors)s of %(calls)s calls fail; before, %(errors_before)s of %(calls_before)s did."
@@ -43,12 +53,30 @@ SENTENCES = {
     "deadlock": _("Fails with deadlocks (SQLSTATE %(sqlstate)s)."),
     "lock_timeout": _("Waits too long for a lock (SQLSTATE %(sqlstate)s)."),
     "serialization": _("Fails because of concurrent transactions (SQLSTATE %(sqlstate)s)."),
+    "serialization_retried": _(
+        "Fails because of concurrent transactions and is run again (SQLSTATE %(sqlstate)s)."
+    ),
+    "same_values": _("Sent up to %(times_max)s times with the same values in one request or task."),
+    "rendering": _("Sent while rendering %(rendering)s."),
+    "connection_per_query": _("Opens up to %(connections_max)s connections for %(queries)s queries."),
+    "outside_call": _("Waits up to %(outside_ms_max)s ms for another service in a transaction."),
+    "stale_ignore": _(
+        "The rule “%(reason)s”, until %(until)s, has ignored nothing for %(days)s days and "
+        "%(queries)s queries."
+    ),
 }
+
+LOCK_HELD = _(
+    "Waits too long for a lock (SQLSTATE %(sqlstate)s), which the transaction of %(holder)s "
+    "has held for %(held_ms)s ms."
+)
+IDLE_AFTER = _("A transaction is open for up to %(idle_ms_max)s ms without a statement, after this line.")
 
 ADVICE = {
     "slower": _("Compare the plan with that of before: an index that is gone, or a table that has grown."),
     "all_slower": _("Look at the database and its host first: load, locks, disk, a backup that runs."),
     "new": _("Check that the new code needs it this often, and that an index serves it."),
+    "more_calls": _("Look for a new loop around it: read the rows at once, or once per unit of work."),
     "more_rows": _("Add a filter or a LIMIT, or read in pages."),
     "more_errors": _("Look at the failed queries of this statement: their exceptions name the cause."),
     "n_plus_one": _("Read the rows at once: select_related, prefetch_related, in_bulk or annotate."),
@@ -58,8 +86,17 @@ ADVICE = {
     "deadlock": _("Lock rows in the same order everywhere, for example with order_by()."),
     "lock_timeout": _("Shorten the transaction that holds the lock; it is often an idle or a bulk one."),
     "serialization": _("Run the transaction again when it fails, and keep it short."),
+    "serialization_retried": _("Shorten the transaction, or lock what it reads by select_for_update()."),
+    "same_values": _("Ask once and keep the result: in a variable, on the object, or by cached_property."),
+    "rendering": _("Read it in the view: select_related, prefetch_related or annotate, or pass the value."),
+    "connection_per_query": _("Keep the connection: CONN_MAX_AGE, a pool, and no close() between queries."),
+    "outside_call": _("Call the other service before or after the transaction, or by on_commit()."),
+    "stale_ignore": _("Remove the rule, or give it a new end if it is still needed."),
 }
 """By kind: what to try first."""
+SHORTEN_HOLDER = _(
+    "Shorten the transaction of %(holder)s: move slow work, such as calls of other services, out of it."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +105,14 @@ class FindingRow:
 
     id: int
     kind: str
-    """slower, all_slower, new, more_rows, more_errors, n_plus_one, unbounded, count_and_list,
-    idle_transaction, deadlock, lock_timeout or serialization."""
+    """slower, all_slower, new, more_calls, more_rows, more_errors, n_plus_one, unbounded, count_and_list,
+    idle_transaction, deadlock, lock_timeout, serialization, serialization_retried, same_values, rendering,
+    connection_per_query, outside_call or stale_ignore."""
     state: str
     """open, acknowledged, ignored, fixed, closed or reopened."""
     summary: str
+    advice: str
+    """What to try first."""
     fingerprint: str | None
     sql: str | None
     call_site: str | None
@@ -93,6 +133,8 @@ class FindingRow:
     assignee: str
     note: str
     ignored_until: str | None
+    ignored_by: str
+    """`user NAME`, `code module:line` or `setting PATTERNS`; empty if nothing ignores it."""
     fixed_in: str | None
     closed_at: str | None
 
@@ -137,6 +179,7 @@ def count_by_kind_and_state() -> dict[tuple[str, str], int]:
 def read_findings(request: HttpRequest, query: QueryDict, *, with_text: bool) -> FindingsAnswer:
     """Return a page of the findings that match; raise ParameterError."""
     page = OffsetPage.from_query(query, ORDERINGS, DEFAULT_ORDERING)
+    # -pk: equal values must not change places from page to page.
     matching = find(query).order_by(f"{'-' if page.is_descending else ''}{page.column}", "-pk")
     count = matching.count()
     return FindingsAnswer(
@@ -149,17 +192,17 @@ def read_findings(request: HttpRequest, query: QueryDict, *, with_text: bool) ->
 
 def find(query: QueryDict) -> QuerySet[Finding]:
     """Return the findings that match the parameters; those that are live unless a state is given."""
-    several = ("finding", "state", "route", "release", "assignee")
     cleaned = clean_parameters(
         query,
-        **{"from": parameters.InstantField(required=False), "to": parameters.InstantField(required=False)},
-        fingerprint=parameters.ValuesField(convert=parameters.as_hex(16), required=False),
-        **{name: parameters.ValuesField(required=False) for name in several},
+        **{name: parameters.InstantField(required=False) for name in ("from", "to")},
+        **{name: parameters.ValuesField(required=False) for name in ("state", *_COLUMNS)}
+        | {"fingerprint": parameters.ValuesField(convert=parameters.as_hex(16), required=False)},
     )
     conditions = Q()
-    for name, column in (("finding", "kind"), *((name, name) for name in (*several[2:], "fingerprint"))):
+    for name, column in _COLUMNS.items():
         if cleaned[name]:
             conditions &= Q(**{f"{column}__in": cleaned[name]})
+    # A problem lasts from its first to its last sighting: it matches if the range overlaps that time.
     if cleaned["from"]:
         conditions &= Q(last_seen__gte=cleaned["from"])
     if cleaned["to"]:
@@ -179,20 +222,24 @@ def _states(names: Iterable[str]) -> Q:
 def finding_rows(findings: Iterable[Finding], *, with_text: bool) -> list[FindingRow]:
     shown = list(findings)
     texts = statements({one.fingerprint for one in shown if one.fingerprint}) if with_text else {}
-    return [_row(one, texts[one.fingerprint].sql if one.fingerprint in texts else None) for one in shown]
+    return [
+        _row(one, texts[one.fingerprint].sql if one.fingerprint in texts else None, with_text=with_text)
+        for one in shown
+    ]
 
 
-def _row(finding: Finding, sql: str | None) -> FindingRow:
+def _row(finding: Finding, sql: str | None, *, with_text: bool) -> FindingRow:
     return FindingRow(
         id=finding.pk,
         kind=finding.kind,
         state=finding.state,
         summary=summary(finding),
+        advice=advice(finding, with_text=with_text),
         fingerprint=finding.fingerprint,
         sql=sql,
         call_site=finding.call_site,
         route=finding.route,
-        evidence=finding.evidence,
+        evidence=_evidence(finding, with_text=with_text),
         occurrences=finding.occurrences,
         first_seen=rfc3339(finding.first_seen),
         last_seen=rfc3339(finding.last_seen),
@@ -203,9 +250,55 @@ def _row(finding: Finding, sql: str | None) -> FindingRow:
         assignee=finding.assignee,
         note=finding.note,
         ignored_until=_time(finding.ignored_until),
+        ignored_by=finding.ignored_by if finding.state == Finding.State.IGNORED else "",
         fixed_in=finding.fixed_in,
         closed_at=_time(finding.closed_at),
     )
+
+
+EVIDENCE = {
+    "times": _("Times as much as before"),
+    "times_now": _("Times as much as before, now"),
+    "z": _("Deviation from the usual (z)"),
+    "hours": _("Hours judged"),
+    "calls": _("Calls"),
+    "calls_before": _("Calls before"),
+    "errors": _("Failed"),
+    "errors_before": _("Failed before"),
+    "statements": _("Statements"),
+    "rows_per_call": _("Rows per call"),
+    "rows_usual": _("Rows per call before"),
+    "rows_max": _("Most rows of a call"),
+    "load_percent": _("Share of load, %"),
+    "total_ms": _("Total, ms"),
+    "times_per_unit": _("Times in a request or task"),
+    "times_max": _("At most"),
+    "sqlstate": _("SQLSTATE"),
+    "idle_ms_max": _("Longest time without a statement, ms"),
+    "holder": _("Lock held by"),
+    "held_ms": _("Held until then, ms"),
+    "list": _("Statement of the list"),
+}
+"""Labels of the evidence, by its field."""
+
+
+# Shown as links and as the advice.
+NO_FIGURES = frozenset(["trace_id", "holder_trace_id", "plan", "advice"])
+
+
+def _evidence(finding: Finding, *, with_text: bool) -> dict[str, Any]:
+    """Leave out what a plan says where the plan is not shown either."""
+    hidden = {"advice"} if "plan" in finding.evidence and not with_text else set()
+    return {name: value for name, value in finding.evidence.items() if name not in hidden}
+
+
+def evidence_in_words(finding: Finding) -> list[tuple[str, Any]]:
+    """Return label and value of each figure; one of another release has its name as the label."""
+    return [
+        (str(EVIDENCE.get(name) or name.replace("_", " ").capitalize()), value)
+        for name, value in _worded(finding.evidence).items()
+        if name not in NO_FIGURES
+    ]
 
 
 def _time(time: datetime | None) -> str | None:
@@ -215,7 +308,8 @@ def _time(time: datetime | None) -> str | None:
 def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Write figures as a person would: 25 times, not 25.0 times."""
     return {
-        name: f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else value  # no exponent
+        # %g would write a million with an exponent.
+        name: f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else value
         for name, value in evidence.items()
     }
 
@@ -223,7 +317,21 @@ def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
 def summary(finding: Finding) -> str:
     """Return the evidence in one sentence."""
     sentence = SENTENCES.get(finding.kind)
+    if finding.kind == "lock_timeout" and "holder" in finding.evidence:
+        sentence = LOCK_HELD
+    elif finding.kind == "idle_transaction" and finding.call_site:
+        sentence = IDLE_AFTER
     try:
         return str(sentence) % _worded(finding.evidence) if sentence else finding.get_kind_display()
     except KeyError:  # written by another release
         return str(finding.get_kind_display())
+
+
+def advice(finding: Finding, *, with_text: bool) -> str:
+    """Return what to try first; what a plan says requires the permission for texts, as the plan does."""
+    found = finding.evidence.get("advice")
+    if found and (with_text or "plan" not in finding.evidence):
+        return str(found)
+    if finding.kind == "lock_timeout" and "holder" in finding.evidence:
+        return str(SHORTEN_HOLDER) % _worded(finding.evidence)
+    return str(ADVICE.get(finding.kind, ""))

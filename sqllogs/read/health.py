@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from django.conf import settings
-from django.db.models import Max, Sum
+from django.db.models import Max, Q, Sum
 from django.http import HttpRequest, QueryDict
 
 from sqllogs import conf
-from sqllogs.models import Event, Process
+from sqllogs.models import Event, Finding, Process
 from sqllogs.read import parameters, records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.pagination import OffsetPage
@@ -26,10 +26,11 @@ from sqllogs.read.records import rfc3339
 from sqllogs.storage.events import STATEMENTS_FULL
 
 ALIVE_WITHIN = timedelta(seconds=30)
-"""A process that captures writes its figures every ten seconds at the latest."""
+"""Besides the flush interval; a process that captures writes its figures with each flush."""
 LOSS_WITHIN = timedelta(hours=1)
 """How long what an ended process has lost is reported."""
 LAG_MAX_MS = 10_000.0
+"""Besides the flush interval, which the oldest record of each batch has waited."""
 FULL_WITHIN = timedelta(hours=1)
 EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
 
@@ -55,7 +56,8 @@ class ProcessHealth:
     started_at: datetime
     updated_at: datetime
     alive: bool
-    """It has written within the last 30 seconds. An idle process does not write and is healthy too."""
+    """It has written within FLUSH_INTERVAL_S and 30 seconds. An idle process does not write and is healthy
+    too."""
     captured: int
     stored: int
     sampled_out: int
@@ -95,6 +97,7 @@ def health() -> Health:
     now = datetime.now(UTC)
     processes = [_process(found, now) for found in latest_processes()]
     alive = [process for process in processes if process.alive]
+    # Not of ended processes: what they dropped in their lifetime would be reported for ever.
     reasons = [*_full_tables(now), *(reason for process in alive for reason in _complaints(process))]
     ended = [one for one in processes if not one.alive and now - one.updated_at <= LOSS_WITHIN]
     reasons += [reason for process in ended for reason in _losses_of_ended(process)]
@@ -138,7 +141,7 @@ def _process(found: Process, now: datetime) -> ProcessHealth:
         pid=found.pid,
         started_at=found.started_at,
         updated_at=found.updated_at,
-        alive=now - found.updated_at <= ALIVE_WITHIN,
+        alive=now - found.updated_at <= ALIVE_WITHIN + timedelta(seconds=conf.load().flush_interval_s),
         captured=found.captured,
         stored=found.stored,
         sampled_out=found.sampled_out,
@@ -162,9 +165,10 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
         yield f"{who} has dropped {lost} records since it started ({reason})"
     if process.units_dropped:
         yield f"{who} has dropped {process.units_dropped} requests or other units of work since it started"
+    # What OTLP_SHARE leaves out (left_out) is not a loss.
     for outcome in EXPORT_LOSSES & process.exported.keys():
         yield f"{who} has not sent {process.exported[outcome]} records over OTLP ({outcome})"
-    if process.lag_ms > LAG_MAX_MS:
+    if process.lag_ms > LAG_MAX_MS + 1_000 * conf.load().flush_interval_s:
         yield f"{who} is {process.lag_ms / 1000:.1f} s behind"
 
 
@@ -213,6 +217,7 @@ def process_totals() -> Totals:
 def _added_up(column: str) -> dict[str, int]:
     """Return the sums of counts that a column has by reason or outcome."""
     counts: Counter[str] = Counter()
+    # Added up here, as each database has its own functions for JSON. Most rows are empty.
     for found in Process.objects.exclude(**{column: {}}).values_list(column, flat=True):
         counts.update(found)
     return dict(counts)
@@ -263,6 +268,7 @@ def effective_settings() -> SettingsAnswer:
 
 def _without_password(value: object) -> str:
     name = getattr(value, "__qualname__", None)
+    # A function by its name: its repr() has an address in memory.
     return re.sub(r"://[^/@?#]*@", "://***@", name or repr(value))
 
 
@@ -280,6 +286,8 @@ class EventRow:
     id: int
     kind: str
     service: str | None
+    author: str | None
+    """Who deployed or migrated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,24 +309,27 @@ def read_events(request: HttpRequest, query: QueryDict) -> EventsAnswer:
         service=parameters.ValuesField(required=False),
     )
     page = OffsetPage.from_query(query, EVENT_ORDERINGS, "-time")
-    shown, count = events(
-        since=cleaned["from"],
-        until=cleaned["to"],
-        kinds=cleaned["kind"],
-        services=cleaned["service"],
-        limit=page.limit,
-        offset=page.offset,
+    since, until, kinds, most = cleaned["from"], cleaned["to"], cleaned["kind"], page.offset + page.limit
+    recorded, count = events(
+        since=since, until=until, kinds=kinds, services=cleaned["service"], limit=most, offset=0
     )
+    rows = [_row(event) for event in recorded]
+    # A finding has no service. Both tables are short, so their newest are read and put in order.
+    if not cleaned["service"] and (not kinds or FINDING in kinds):
+        found, number = _findings(since, until, most)
+        rows, count = sorted([*rows, *found], key=lambda row: row.time, reverse=True), count + number
     return EventsAnswer(
         count=count,
         next=page.next_url(request, count),
         previous=page.previous_url(request),
-        results=[_row(event) for event in shown],
+        results=rows[page.offset : most],
     )
 
 
 def _row(event: Event) -> EventRow:
-    tags = dict.fromkeys([event.kind, *map(str, event.tags)])
+    # Grafana shows no other column of an annotation, and splits tags at commas.
+    author = [event.author.replace(",", " ")] if event.author else []
+    tags = dict.fromkeys([event.kind, *map(str, event.tags), *author])
     return EventRow(
         time=rfc3339(event.time),
         timeEnd=None,
@@ -328,6 +339,7 @@ def _row(event: Event) -> EventRow:
         id=event.pk,
         kind=event.kind,
         service=event.service,
+        author=event.author,
     )
 
 
@@ -341,14 +353,38 @@ def events(
     offset: int,
 ) -> tuple[list[Event], int]:
     """Return a page of events, newest first, and the number of all that match."""
-    matching = Event.objects.order_by("-time", "-pk")
-    if since is not None:
-        matching = matching.filter(time__gte=since)
-    if until is not None:
-        matching = matching.filter(time__lt=until)
+    matching = records.events_between(since, until)
     if kinds:
         matching = matching.filter(kind__in=kinds)
     if services:
         matching = matching.filter(service__in=services)
     # Counted exactly: there are EVENTS_MAX at most.
     return list(matching[offset : offset + limit]), matching.count()
+
+
+FINDING = "finding"
+"""Kind of the event that a problem was found."""
+
+
+def _findings(since: datetime | None, until: datetime | None, most: int) -> tuple[list[EventRow], int]:
+    """Return the findings that were first seen in a range, newest first, as events, and their number."""
+    first_seen = Q() if since is None else Q(first_seen__gte=since)
+    first_seen &= Q() if until is None else Q(first_seen__lt=until)
+    matching = Finding.objects.filter(first_seen, ~Q(state=Finding.State.IGNORED)).order_by(
+        "-first_seen", "-pk"
+    )
+    return [_finding_row(finding) for finding in matching[:most]], matching.count()
+
+
+def _finding_row(finding: Finding) -> EventRow:
+    return EventRow(
+        time=rfc3339(finding.first_seen),
+        timeEnd=None,
+        title=": ".join(filter(None, (finding.get_kind_display(), finding.fingerprint or finding.route))),
+        text=" ".join(filter(None, (finding.route, finding.call_site))),
+        tags=f"{FINDING},{finding.kind}",
+        id=finding.pk,
+        kind=FINDING,
+        service=None,
+        author=None,
+    )

@@ -10,20 +10,38 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Max, Min, Sum
+from django.db.models import Count, Max, Min, Q, Sum
 from django.http import HttpRequest
 
 from sqllogs import conf
+from sqllogs.models import SQLLog, Unit
 from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import fingerprint_of, rfc3339, statements
+from sqllogs.read.records import ReadTexts, Texts, fingerprint_of, rfc3339, statements
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
-from sqllogs.sql.n_plus_one import CANDIDATES, Kind, Remedies, Repetition, Rules
+from sqllogs.record import REPEATS_MAX
+from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
+from sqllogs.sql.relations import Sighting
+from sqllogs.sql.remedies import Kind, Remedies, Remedy
 
-_KEYS = ("unit_id", "statement_number", "call_site")
-_FIGURES = ("times", "total_ms", "first_seq", "last_seq", "any_group")
+
+class _Repeated(NamedTuple):
+    """A row of the scan: its first three columns are grouped by, the others are computed."""
+
+    unit_id: str
+    statement_number: int
+    call_site: str | None
+    times: int
+    total_ms: float
+    first_seq: int
+    last_seq: int
+    asker: str | None
+    any_group: Any
+
+
+_KEYS = _Repeated._fields[:3]
 
 
 class _End(NamedTuple):
@@ -49,6 +67,7 @@ class SuspectRepetition(NamedTuple):
     """Time of the last one."""
     route: str | None
     view: str | None
+    asked_by: str | None
     group: Any
 
 
@@ -59,12 +78,21 @@ class Suspect:
     statement: StatementInfo
     call_site: str | None
     worst: SuspectRepetition
+    asked: SuspectRepetition | None = None
+    """The worst of those whose `asked_by` is known."""
+    ring: RingSnapshot
     requests: int = 0
     calls: int = 0
     total_ms: float = 0.0
     routes: Counter[str] = field(default_factory=Counter)
     views: Counter[str] = field(default_factory=Counter)
     last_seen: datetime
+
+    @property
+    def advice(self) -> str | None:
+        """What to do. It depends on the other statements of the trace, which one query reads."""
+        (remedy,) = remedies_of(self.ring, [self])
+        return remedy.advice if remedy else None
 
     def add(self, repetition: SuspectRepetition) -> None:
         self.requests += 1
@@ -77,11 +105,14 @@ class Suspect:
         self.last_seen = max(self.last_seen, repetition.time)
         if repetition.times > self.worst.times:
             self.worst = repetition
+        # Not always the worst: those that an earlier version of the app has stored have none.
+        if repetition.asked_by and (self.asked is None or repetition.times > self.asked.times):
+            self.asked = repetition
 
 
-def find_suspects(filtered: Records, ring: RingSnapshot) -> list[Suspect]:
+def find_suspects(filtered: Records, ring: RingSnapshot, read_texts: ReadTexts = statements) -> list[Suspect]:
     """Return the suspects among all matching records, in no particular order."""
-    texts, repetitions = _suspect_repetitions(in_ring(filtered, ring), ring, "fingerprint")
+    texts, repetitions = _suspect_repetitions(in_ring(filtered, ring), ring, "fingerprint", read_texts)
     suspects: dict[tuple[str, str | None, str | None], Suspect] = {}
     for repetition in repetitions:
         fingerprint, call_site = repetition.fingerprint, repetition.call_site
@@ -93,57 +124,78 @@ def find_suspects(filtered: Records, ring: RingSnapshot) -> list[Suspect]:
                 statement=texts[fingerprint],
                 call_site=call_site,
                 worst=repetition,
+                ring=ring,
                 last_seen=repetition.time,
             )
         suspect.add(repetition)
     return list(suspects.values())
 
 
-def worst_by_group(filtered: Records, ring: RingSnapshot, column: str) -> dict[Any, int]:
+def worst_by_group(
+    filtered: Records, ring: RingSnapshot, column: str, read_texts: ReadTexts = statements
+) -> dict[Any, int]:
     """Return, by group, how often at most one line sent the same statement in a unit of work recently."""
     worst: dict[Any, int] = {}
-    for repetition in _suspect_repetitions(newest(filtered, ring), ring, column)[1]:
+    for repetition in _suspect_repetitions(newest(filtered, ring), ring, column, read_texts)[1]:
         worst[repetition.group] = max(worst.get(repetition.group, 0), repetition.times)
     return worst
 
 
-def tables_of(filtered: Records, ring: RingSnapshot, trace_ids: Iterable[str]) -> dict[str, set[str]]:
-    """Return the tables that each of some traces has queried."""
-    tables: dict[str, set[str]] = {}
+def sightings(ring: RingSnapshot, trace_ids: Iterable[str]) -> dict[str, list[Sighting]]:
+    """Return the statements that each of some traces has sent, whatever the reader filters by."""
+    seen: dict[str, list[Sighting]] = {}
     for chosen in chunks(list(trace_ids)):
-        pairs = in_ring(filtered, ring).filter(trace_id__in=chosen).order_by()
-        rows = list(fetch(pairs.values_list("trace_id", "fingerprint").distinct()))
-        texts = statements({fingerprint for _, fingerprint in rows})
-        for trace_id, fingerprint in rows:
+        found = (
+            in_ring(SQLLog.objects.all(), ring)
+            .filter(trace_id__in=chosen)
+            .order_by()
+            .values("trace_id", "fingerprint", "call_site")
+            .annotate(most_rows=Max("rows"), asker=Min("asked_by"))
+            .values_list("trace_id", "fingerprint", "call_site", "most_rows", "asker")
+        )
+        rows = list(fetch(found))
+        texts = statements({row[1] for row in rows})
+        for trace_id, fingerprint, call_site, most_rows, asker in rows:
             if fingerprint in texts:
-                tables.setdefault(trace_id, set()).update(texts[fingerprint].tables.split(","))
-    return tables
+                tables = tuple(texts[fingerprint].tables.split(","))
+                seen.setdefault(trace_id, []).append(Sighting(tables, most_rows, asker, call_site))
+    return seen
 
 
 def _suspect_repetitions(
-    records: Records, ring: RingSnapshot, group: str
-) -> tuple[dict[str, StatementInfo], list[SuspectRepetition]]:
+    records: Records, ring: RingSnapshot, group: str, read_texts: ReadTexts
+) -> tuple[Texts, list[SuspectRepetition]]:
     # The scan sorts keys, counts and ids only; the rest is read from the first and the last record of each
     # repetition. Over 100,000 records on SQLite that took 168 ms instead of 268.
     settings = conf.load()
     key = "statement_number" if group == "fingerprint" else group
-    rows = list(fetch(_repeated(records, key, settings.n_plus_one_threshold)))
-    fingerprints = {row[1]: fingerprint_of(row[1]) for row in rows}
-    texts = statements(fingerprints.values())
-    ends = _ends(ring, {seq for row in rows for seq in row[5:7]})
+    rows = [_Repeated._make(row) for row in fetch(_repeated(records, key, settings.n_plus_one_threshold))]
+    fingerprints = {row.statement_number: fingerprint_of(row.statement_number) for row in rows}
+    texts = read_texts(fingerprints.values())
+    ends = _ends(ring, {seq for row in rows for seq in (row.first_seq, row.last_seq)})
     rules = Rules(settings)
     suspects = []
-    for _, number, call_site, times, total_ms, first_seq, last_seq, value in rows:
-        fingerprint = fingerprints[number]
-        value = fingerprint if group == "fingerprint" else value
-        statement, first, last = texts.get(fingerprint), ends.get(first_seq), ends.get(last_seq)
+    for row in rows:
+        fingerprint = fingerprints[row.statement_number]
+        statement, first, last = texts.get(fingerprint), ends.get(row.first_seq), ends.get(row.last_seq)
         # The rules need the text, and both records, which may just have been overwritten.
         if statement is None or first is None or last is None:
             continue
-        if rules.is_suspect(statement, call_site, Repetition(times=times, first=first, last=last)):
-            repeated = (fingerprint, call_site, times, total_ms)
+        repetition = Repetition(times=row.times, first=first, last=last, asked_by=row.asker)
+        if rules.is_suspect(statement, row.call_site, repetition):
             suspects.append(
-                SuspectRepetition(last.trace_id, *repeated, last.time, last.route, last.view, value)
+                SuspectRepetition(
+                    trace_id=last.trace_id,
+                    fingerprint=fingerprint,
+                    call_site=row.call_site,
+                    times=row.times,
+                    total_ms=row.total_ms,
+                    time=last.time,
+                    route=last.route,
+                    view=last.view,
+                    asked_by=row.asker,
+                    group=fingerprint if group == "fingerprint" else row.any_group,
+                )
             )
     return texts, suspects
 
@@ -156,8 +208,11 @@ def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
 
 def _repeated(records: Records, group: str, threshold: int) -> Any:
     keys = dict.fromkeys((*_KEYS, group))
+    # What the writer has counted for each unit leaves few to group: 100,000 records took 240 ms before.
+    counted = Q(worst_repeat__gte=threshold) | Q(queries__gt=REPEATS_MAX) | Q(unit_id=None)
+    units = Unit.objects.using(records.db).filter(counted).values("slot")
     return (
-        records.filter(unit_id__isnull=False, **CANDIDATES)
+        records.filter(Q(unit__in=units) | Q(unit=None), unit_id__isnull=False, **CANDIDATES)
         .order_by()
         .values(*keys)
         .annotate(
@@ -165,10 +220,12 @@ def _repeated(records: Records, group: str, threshold: int) -> Any:
             total_ms=Sum("duration_ms"),
             first_seq=Min("seq"),
             last_seq=Max("seq"),
+            # Of two texts the shorter is the later one: the same values are no longer the same.
+            asker=Min("asked_by"),
             any_group=Max(group),
         )
         .filter(times__gte=threshold)
-        .values_list(*_KEYS, *_FIGURES)
+        .values_list(*_Repeated._fields)
     )
 
 
@@ -199,7 +256,13 @@ class RepeatRow:
     model: str | None
     """The model whose rows are read one by one, as app.Model."""
     field: str | None
-    """The relation through which they are read, as app.Model.field."""
+    """The relation through which they are read, or the deferred field, as app.Model.field."""
+    queryset: str | None
+    """The model to whose queryset the code belongs, as app.Model."""
+    code: str | None
+    """The method to add to it, as in `select_related("author")`; `...` stands for what is not known."""
+    is_guess: bool
+    """The advice was concluded from the statement alone, not from what asked."""
     advice: str | None
 
 
@@ -226,9 +289,11 @@ ORDERINGS: dict[str, Callable[[Suspect], Any]] = {
 DEFAULT_ORDERING = "-total_ms"
 
 
-def read_repeats(request: HttpRequest, scope: Scope, page: OffsetPage) -> RepeatsAnswer:
+def read_repeats(
+    request: HttpRequest, scope: Scope, page: OffsetPage, read_texts: ReadTexts = statements
+) -> RepeatsAnswer:
     """Find the suspects among the matching records; return the requested page."""
-    suspects = find_suspects(scope.records, scope.ring)
+    suspects = find_suspects(scope.records, scope.ring, read_texts)
     shown = page.cut(suspects, ORDERINGS[page.column])
     return RepeatsAnswer(
         **head(scope.span),
@@ -241,23 +306,43 @@ def read_repeats(request: HttpRequest, scope: Scope, page: OffsetPage) -> Repeat
 
 
 def _rows(scope: Scope, shown: list[Suspect]) -> list[RepeatRow]:
-    remedies = Remedies()
-    tables: dict[str, set[str]] = {}
-    if scope.wants("remedy", "model", "field", "advice"):
-        tables = tables_of(scope.records, scope.ring, {suspect.worst.trace_id for suspect in shown})
-    return [_row(suspect, remedies, tables.get(suspect.worst.trace_id, set()), scope) for suspect in shown]
+    found = remedies_of(scope.ring, shown) if scope.wants(*_REMEDY) else [None] * len(shown)
+    return [_row(suspect, remedy, scope) for suspect, remedy in zip(shown, found, strict=True)]
 
 
-def _row(suspect: Suspect, remedies: Remedies, queried_tables: set[str], scope: Scope) -> RepeatRow:
+_REMEDY = ("remedy", "model", "field", "queryset", "code", "is_guess", "advice")
+
+
+def remedies_of(ring: RingSnapshot, suspects: Iterable[Suspect]) -> list[Remedy | None]:
+    """Return the remedy of each suspect; None if none is known."""
+    # What has asked gives a remedy for certain; the statement alone allows only a guess.
+    pairs = [(suspect.statement, suspect.asked or suspect.worst) for suspect in suspects]
+    remedies, seen = Remedies(), sightings(ring, {one.trace_id for _, one in pairs})
+    return [
+        remedies.remedy(
+            statement.operation,
+            statement.sql,
+            _tables(statement),
+            seen.get(one.trace_id, ()),
+            asked_by=one.asked_by,
+            call_site=one.call_site,
+        )
+        for statement, one in pairs
+    ]
+
+
+def _tables(statement: StatementInfo) -> list[str]:
+    return statement.tables.split(",") if statement.tables else []
+
+
+def _row(suspect: Suspect, remedy: Remedy | None, scope: Scope) -> RepeatRow:
     statement = suspect.statement
-    tables = statement.tables.split(",") if statement.tables else []
-    remedy = remedies.remedy(statement.operation, statement.sql, tables, queried_tables)
     return RepeatRow(
         fingerprint=statement.fingerprint,
         call_site=suspect.call_site,
         sql=statement.sql if scope.with_text else None,
         operation=statement.operation,
-        tables=tables,
+        tables=_tables(statement),
         times_per_request=suspect.calls / suspect.requests,
         times_max=suspect.worst.times,
         requests=suspect.requests,
@@ -270,6 +355,9 @@ def _row(suspect: Suspect, remedies: Remedies, queried_tables: set[str], scope: 
         remedy=remedy.kind if remedy else None,
         model=remedy.model if remedy else None,
         field=remedy.field if remedy else None,
+        queryset=remedy.queryset if remedy else None,
+        code=remedy.code if remedy else None,
+        is_guess=remedy.is_guess if remedy else False,
         advice=remedy.advice if remedy else None,
     )
 

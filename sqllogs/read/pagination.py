@@ -26,6 +26,7 @@ from sqllogs.storage.blocks import UNKNOWN
 
 LIMIT = 100
 LIMIT_MAX = 1_000
+# The database walks over all rows before an offset; a cursor begins at its record.
 OFFSET_MAX = 10_000
 
 ORDERINGS = {
@@ -38,6 +39,7 @@ ORDERINGS = {
 }
 PARAMETERS = ("ordering", "limit", "offset", "cursor")
 
+# "-" for the page before; the id, whose 18 digits fit into 64 bits; "~" and the value ordered by.
 _CURSOR = re.compile(r"(-?)(\d{1,18})(?:~(-?[0-9.e+-]{1,25}))?", re.ASCII)
 
 
@@ -62,6 +64,7 @@ class Cursor:
         if match is None:
             raise ValueError(text)
         value = None if match[3] is None else float(match[3])
+        # None of ours: 1e999, for example, is infinite.
         if value is not None and abs(value) > 2**53:
             raise ValueError(text)
         return cls(position=Position(int(match[2]), value), backward=bool(match[1]))
@@ -140,6 +143,7 @@ class CursorPage:
         value = None
         if self.ordering.column != "seq":
             stored = row[COLUMNS.index(self.ordering.column)]
+            # As the database sorts NULL, see records._key().
             value = float(UNKNOWN if stored is None else stored)
         return Cursor(position=Position(row[0], value), backward=backward)
 
@@ -226,6 +230,7 @@ class Page:
     """Whether there are more than `count` records."""
     next: str | None
     previous: str | None
+    # Grafana's Infinity sends this value as a parameter; it cannot follow `next`.
     next_cursor: str | None
     results: list[RecordJSON]
 
@@ -233,6 +238,7 @@ class Page:
 def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, with_text: bool) -> Page:
     """Read the requested page; one beyond the last is empty."""
     ring = read_ring.ring()
+    # No error beyond the end: Infinity requests all pages that it may, whatever comes back.
     rows = records.rows(filtered, ring, paging.window)
     shown, there_is_more = rows[: paging.limit], len(rows) > paging.limit
     if paging.cursor is not None and paging.cursor.backward:
@@ -253,11 +259,13 @@ def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, wi
 
 def _count(filtered: Records, ring: RingSnapshot, paging: CursorPage, rows: list[Row]) -> int:
     """Count up to COUNT_MAX + 1, without scanning the records before the end of the page again."""
+    # Where the page begins in the whole list is not known.
     if paging.cursor is not None or (paging.offset and not rows):
         return records.count(filtered, ring, COUNT_MAX + 1)
     seen = paging.offset + len(rows)
     if len(rows) <= paging.limit or seen > COUNT_MAX:
         return seen
+    # Sorted by value, the page may have its records from anywhere in the ring.
     if paging.ordering.column != "seq":
         return records.count(filtered, ring, COUNT_MAX + 1)
     last = Position(rows[-1][0])
@@ -268,6 +276,7 @@ def _next(request: HttpRequest, paging: CursorPage, following: str | None) -> st
     if following is None:
         return None
     offset = paging.offset + paging.limit
+    # A reader who pages by offset goes on so, and by cursor where offsets end.
     if paging.offset and offset <= OFFSET_MAX:
         return _url(request, offset=str(offset))
     return _url(request, cursor=following)

@@ -22,7 +22,7 @@ from django_filters import Filter
 
 from sqllogs import conf
 from sqllogs.errors import ParameterError
-from sqllogs.models import SQLLog, Statement
+from sqllogs.models import QuerySource, SQLLog, Statement
 from sqllogs.read import ring
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.ring import Records
@@ -96,12 +96,13 @@ def separated(text: str) -> list[str]:
 
 
 def as_hex(digits: int) -> Callable[[str], str]:
-    """Return a parser of hexadecimal ids; leading zeros are optional, because some tools drop them."""
+    """Return a parser of hexadecimal ids; leading zeros are optional."""
     pattern = re.compile(rf"[0-9a-f]{{1,{digits}}}")
 
     def convert(value: str) -> str:
         if not pattern.fullmatch(value.lower()):
             raise ValidationError(_("Must be up to %(count)s hexadecimal digits."), params={"count": digits})
+        # Tempo's search and exemplars drop leading zeros of a trace id.
         return value.lower().zfill(digits)
 
     return convert
@@ -118,6 +119,7 @@ class ValuesField(forms.CharField):
         parts = separated(super().clean(value))
         if len(parts) > VALUES_MAX:
             raise ValidationError(_("Must be at most %(count)s values."), params={"count": VALUES_MAX})
+        # Grafana sends "All" among chosen values too; it means no filter.
         return [] if ABSENT.intersection(parts) else [self._convert(part) for part in parts]
 
 
@@ -206,6 +208,7 @@ def clean_parameters(query: QueryDict, **fields: forms.Field) -> dict[str, Any]:
     """Parse parameters with the form fields given; raise ParameterError."""
     repeatable = [name for name, field in fields.items() if isinstance(field, ValuesField)]
     form = forms.Form(given(query, fields, repeatable))
+    # Not attributes of a class, which cannot be called `from`.
     form.fields.update(fields)
     for name, messages in form.errors.items():
         raise ParameterError(name, f"{name}: {messages[0]}")
@@ -221,14 +224,18 @@ class ValuesFilter(Filter):
         super().__init__(field_name, kwargs.pop("lookup_expr", "in"), **kwargs)
 
 
-class ContainsFilter(ValuesFilter):
-    """Matches records whose field contains one of several values."""
+class CallSiteFilter(ValuesFilter):
+    """Matches records whose call site contains one of several values; call sites have their own table."""
 
     def filter(self, qs: Records, value: list[str]) -> Records:
+        if not value:
+            return qs
         condition = Q()
         for part in value:
-            condition |= Q(**{f"{self.field_name}__contains": part})
-        return qs.filter(condition)
+            condition |= Q(call_site__contains=part)
+        # By number: SQLite compared the text of each record, 26 ms of 100,000 instead of 8.
+        sources = QuerySource.objects.using(qs.db).filter(condition)
+        return qs.filter(source__in=sources.values("pk"))
 
 
 class StatementFilter(ValuesFilter):
@@ -248,6 +255,7 @@ class TableFilter(ValuesFilter):
             return qs
         condition = Q()
         for table in value:
+            # With commas at both ends: `user` must not find `user_group`.
             condition |= Q(listed__icontains=f",{table},")
         listed = Concat(Value(","), "tables", Value(","))
         return of_statements(qs, Statement.objects.alias(listed=listed).filter(condition))
@@ -293,6 +301,7 @@ class ErrorFilter(ValuesFilter):
 
 
 def of_statements(records: Records, statements: QuerySet[Statement]) -> Records:
+    # On one alias: a router may send Statement to a replica, and Django refuses subqueries across databases.
     return records.filter(fingerprint__in=statements.using(records.db).values("fingerprint"))
 
 
@@ -343,7 +352,7 @@ class SQLLogFilter(django_filters.FilterSet):
     fingerprint = ValuesFilter(
         "fingerprint", convert=as_hex(16), label=_("Fingerprint"), help_text=_("Fingerprints of statements.")
     )
-    call_site = ContainsFilter(
+    call_site = CallSiteFilter(
         "call_site",
         label=_("Call site"),
         help_text=_("Parts of a call site, which is `path/file.py:line function`."),
@@ -383,6 +392,7 @@ class SQLLogFilter(django_filters.FilterSet):
         Raise ParameterError for an unknown parameter or an invalid value.
         """
         repeatable = {name for name, filter in cls.base_filters.items() if isinstance(filter, ValuesFilter)}
+        # Ignoring a mistyped filter would answer for all records.
         refuse_unknown(query, {*cls.base_filters, *others})
         filterset = cls(given(query, cls.base_filters, repeatable))
         for name, messages in filterset.errors.items():

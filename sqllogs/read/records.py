@@ -1,4 +1,4 @@
-"""Read records from the ring, once or as they arrive, and return them as JSON of the contract.
+"""Read records from the ring as the API's JSON, once or as they arrive, and the events that charts mark.
 
 Newest first needs no sorting: it is the order of the slots, from the newest record down to slot 0 and then
 from the last slot on. Serializers or model instances would take seven times as long. Runs in the reader's
@@ -6,17 +6,17 @@ thread.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
-from django.db.models import F, FloatField, Func, Q, TextField, Value
+from django.db.models import F, FloatField, Func, Q, QuerySet, TextField, Value
 from django.db.models.functions import Coalesce
 
-from sqllogs.models import EPOCH, MICROSECOND, SQLLog, Statement, slot_ranges
+from sqllogs.models import EPOCH, MICROSECOND, Event, RingRow, SQLLog, Statement, slot_ranges
 from sqllogs.read.block_index import Index
 from sqllogs.read.ring import (
     Ordering,
@@ -27,6 +27,7 @@ from sqllogs.read.ring import (
     at_seqs,
     chunks,
     in_ring,
+    kept_parts,
     numbers,
 )
 from sqllogs.read.ring import ring as current
@@ -54,6 +55,7 @@ def _compiled(chosen: tuple[str, ...]) -> Callable[..., dict[str, Any]]:
     values = dict(zip(FIELDS, FIELDS, strict=True)) | {"id": "seq"}
     values |= {name: f"bool({name})" for name, kind in FIELD_TYPES.items() if kind is bool}  # SQLite has 0, 1
     of_statement = [name for name in FIELDS if name not in COLUMNS and name != "id"]
+    # A name that is not in FIELDS is a KeyError here: no text of a client is evaluated.
     pairs = ", ".join(f"{name!r}: {values[name]}" for name in chosen or FIELDS)
     return eval(f"lambda {', '.join([*COLUMNS, *of_statement])}: {{{pairs}}}")  # type: ignore[no-any-return]  # noqa: S307
 
@@ -83,7 +85,7 @@ def rfc3339(time: datetime) -> str:
     """Return a time with six digits of a second; a naive one is UTC already, as SQLite keeps it."""
     if time.tzinfo not in (None, UTC):
         time = time.astimezone(UTC)
-    return f"{time.isoformat(timespec='microseconds')[:26]}Z"
+    return f"{time.isoformat(timespec='microseconds')[:26]}Z"  # without +00:00
 
 
 SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
@@ -137,7 +139,7 @@ def records(found: Iterable[Row], *, with_text: bool, fields: tuple[str, ...] = 
 
 
 def one(ring: RingSnapshot, seq: int, *, with_text: bool) -> RecordJSON | None:
-    """Look a record up by its number, if it is (still) in the ring."""
+    """Return the record with a number; None if it is not in the ring."""
     if not ring.oldest <= seq <= ring.seq:
         return None
     found = records(_fetch(SQLLog.objects.filter(slot=seq % ring.capacity, seq=seq)), with_text=with_text)
@@ -145,7 +147,7 @@ def one(ring: RingSnapshot, seq: int, *, with_text: bool) -> RecordJSON | None:
 
 
 def count_all(ring: RingSnapshot) -> int:
-    return in_ring(SQLLog.objects.all(), ring).count()
+    return kept_parts.count(RingRow.objects.all().db, ring)
 
 
 def oldest_record(ring: RingSnapshot) -> RecordJSON | None:
@@ -214,7 +216,7 @@ def _key(column: str) -> Coalesce:
 
 
 class UTCText(Func):
-    """A time as RFC 3339 has it; to make a `datetime` of it and a text of that takes four times as long."""
+    """A time as RFC 3339 text; making a `datetime` and formatting that takes four times as long."""
 
     arity = 1
     output_field = TextField()
@@ -252,6 +254,11 @@ def fingerprint_of(statement: int) -> str:
     return f"{statement & 0xFFFF_FFFF_FFFF_FFFF:016x}"
 
 
+Texts = Mapping[str, StatementInfo]
+ReadTexts = Callable[[Iterable[str]], Texts]
+"""Returns the texts of some fingerprints, as `statements` does; others may be among them."""
+
+
 def statements(fingerprints: Iterable[str]) -> dict[str, StatementInfo]:
     """Return the texts that are kept, by fingerprint."""
     found: dict[str, StatementInfo] = {}
@@ -267,11 +274,11 @@ class Poll:
     """What has been found since the last time."""
 
     rows: list[Row]
-    """Oldest first; one that was late stands where it comes."""
+    """Oldest first; late ones as they are found."""
     overwritten: int = 0
     """Records that the ring lost before they could be read."""
     unwritten: int = 0
-    """Numbers that were given out and not written in time, so that they are not waited for any more."""
+    """Numbers that were reserved and not written in time; they are not waited for any longer."""
 
 
 @dataclass(slots=True)
@@ -282,11 +289,12 @@ class _Gap:
 
 
 class RingTail:
-    """For one reader."""
+    """Follows the ring for one reader: each record comes once, although writers overtake each other."""
 
     def __init__(self, filtered: Records, after: int) -> None:
         self._filtered = filtered
         self._last = after
+        # A block is reserved before it is written: with the highest number alone, slower writers are missed.
         self._gaps: list[_Gap] = []
 
     def poll(self) -> Iterator[Poll]:
@@ -350,3 +358,25 @@ def _there(first: int, last: int, now: RingSnapshot) -> list[int]:
         chosen = SQLLog.objects.filter(slot__range=slots, seq__gte=first, seq__lte=last)
         found += chosen.order_by("slot").values_list("seq", flat=True)
     return found
+
+
+MARKS_MAX = 20
+"""Events that a chart has room for."""
+
+
+def read_marks(since: datetime, until: datetime, services: Sequence[str] = ()) -> list[Event]:
+    """Return the deploys and migrations to mark in a chart, the newest MARKS_MAX, in order of time."""
+    matching = events_between(since, until).filter(kind__in=("deploy", "migration"))
+    if services:
+        matching = matching.filter(service__in=services)
+    return list(reversed(matching[:MARKS_MAX]))
+
+
+def events_between(since: datetime | None, until: datetime | None) -> QuerySet[Event]:
+    """Return the events of a time range, newest first."""
+    matching = Event.objects.order_by("-time", "-pk")
+    if since is not None:
+        matching = matching.filter(time__gte=since)
+    if until is not None:
+        matching = matching.filter(time__lt=until)
+    return matching

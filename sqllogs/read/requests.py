@@ -5,8 +5,8 @@ units' own rows answer. Runs in the reader's thread.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -53,10 +53,11 @@ class PathField(forms.CharField):
         # As the middleware CommonMiddleware does: people type URLs without the last slash.
         for candidate in dict.fromkeys([path, f"{path.rstrip('/')}/"]):
             try:
+                # resolve() takes a path without SCRIPT_NAME.
                 match = resolve(candidate.removeprefix(get_script_prefix().rstrip("/")) or "/")
             except Resolver404:
                 continue
-            return (match.route or None, match._func_path)
+            return (match.route or None, match._func_path)  # as in sqllogs.context
         raise ValidationError(_("No URL pattern of this project matches '%(path)s'."), params={"path": path})
 
 
@@ -101,12 +102,26 @@ class UnitFilter:
             else:
                 statuses |= Q(status=int(status))
         for tag in self.tag:
+            # With commas, which the column has at both ends too: `a` does not find `ab`.
             tags |= Q(tags__contains=f",{tag},")
         units = units.filter(statuses, tags)
         if self.path is not None:
+            # Compared with names as they are stored, cut at their columns' length.
             route, view = self.path
             units = units.filter(route=route and route[:NAME_MAX_CHARACTERS], view=view[:NAME_MAX_CHARACTERS])
         return units if self.min_elapsed_ms is None else units.filter(duration_ms__gte=self.min_elapsed_ms)
+
+    @property
+    def given(self) -> list[str]:
+        """Names of those in use."""
+        return [name for name in PARAMETERS if getattr(self, name) not in ((), None)]
+
+    def scope(self, scope: Scope) -> Scope:
+        """Narrow the records of a report to those of the units that match."""
+        if not self.given:
+            return scope
+        slots = self.narrow(_live_units(scope.ring)).values("slot")
+        return replace(scope, records=scope.records.filter(unit__in=slots))
 
 
 PARAMETERS = tuple(UnitFilter.__dataclass_fields__)
@@ -200,6 +215,7 @@ ORDERINGS: dict[str, Any] = {
     "errors": F("errors"),
     "rows": F("rows"),
     "total_ms": F("total_ms"),
+    # PostgreSQL fails where it divides by 0.
     "share_percent": F("total_ms") / NullIf(F("duration_ms"), Value(0.0)),
     "duplicates": F("queries") - F("statements"),
     "status": F("status"),
@@ -259,7 +275,9 @@ def _units(scope: Scope) -> "QuerySet[Unit]":
 
 
 def _live_units(ring: RingSnapshot) -> "QuerySet[Unit]":
+    # Slots below 0 are of units without a query. Rows of units whose records are overwritten are left out.
     live = Q(slot__lt=0) | Q(last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
+    # An empty kind is a slot that is only reserved; no ids are queries outside any unit, see `of_units`.
     return Unit.objects.filter(live).exclude(kind="").exclude(unit_id=None, trace_id=None)
 
 
@@ -279,8 +297,17 @@ def _by_units(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[
     descending = page.is_descending
     nulls_first, nulls_last = None if descending else True, True if descending else None
     first = OrderBy(key, descending=descending, nulls_first=nulls_first, nulls_last=nulls_last)
-    shown = units.order_by(first, "-time")[page.offset : page.offset + page.limit]
-    return units.count(), _rows(scope, _read_units(shown))
+    # Slots first: to sort rows with all their columns takes five times as long.
+    slots = list(
+        units.order_by(first, "-time").values_list("slot", flat=True)[page.offset : page.offset + page.limit]
+    )
+    shown = {queries.slot: (unit, queries) for unit, queries in _read_units_at(slots)}
+    return units.count(), _rows(scope, [shown[slot] for slot in slots if slot in shown])
+
+
+def _read_units_at(slots: list[int]) -> Iterator[tuple[dict[str, Any], UnitQueries]]:
+    for chosen in chunks(slots):
+        yield from _read_units(Unit.objects.filter(slot__in=chosen))
 
 
 def _read_units(units: "QuerySet[Unit]") -> list[tuple[dict[str, Any], UnitQueries]]:
@@ -302,6 +329,7 @@ def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tupl
             found.append((dict(zip(READ, values, strict=True)), queries[slot]))
     shown = page.cut(found, lambda row: _value(page.column, *row))
     for unit, _queries in shown:
+        # The unit's row has the worst of all its queries, not of those that match.
         unit |= {"worst_repeat": 1, "worst_fingerprint": None, "worst_call_site": None}
     if scope.wants("worst_repeat", "worst_fingerprint", "worst_call_site", "worst_sql"):
         worst = worst_repeats(scope.records, scope.ring, [one for _unit, one in shown])
@@ -376,11 +404,12 @@ def _row(unit: Mapping[str, Any], queries: UnitQueries, texts: Mapping[str, Any]
     text = texts.get(unit["worst_fingerprint"])
     return RequestRow(
         **{name: unit[name] for name in ORIGIN},
+        # UTCText makes a text of it on SQLite and PostgreSQL.
         time=unit["time"] if isinstance(unit["time"], str) else rfc3339(unit["time"]),
         tags=[tag for tag in (unit["tags"] or "").split(",") if tag],
         queries=queries.queries,
         errors=queries.errors,
-        rows=None if queries.rows is None else int(queries.rows),
+        rows=None if queries.rows is None else int(queries.rows),  # PostgreSQL's sum of bigint is numeric
         total_ms=queries.total_ms,
         elapsed_ms=unit["duration_ms"],
         share_percent=_share(queries.total_ms, unit["duration_ms"]),
@@ -393,7 +422,8 @@ def _row(unit: Mapping[str, Any], queries: UnitQueries, texts: Mapping[str, Any]
 
 
 def _share(total_ms: float, elapsed_ms: float | None) -> float | None:
-    """Return the percentage; queries that ran at once can take longer than the unit."""
+    """Return the percentage of the elapsed time."""
     if elapsed_ms is None:
         return None
+    # Queries that ran at once can take longer than the unit.
     return min(100.0, 100 * total_ms / elapsed_ms) if elapsed_ms else 100.0

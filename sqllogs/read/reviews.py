@@ -1,32 +1,31 @@
-"""Store decisions about statements, and list statements by their share of the load with their review.
+"""List statements by their share of the load, with what has been decided about them.
 
-Fed by the admin's forms and actions, feeds its list, its exports and its page of a statement. All figures,
-and the shares of the filters, are made of one query by statement, database and route; a further column is
-read when it is needed. Runs in the thread of the request, on the ring's database.
+Feeds the admin's list and its exports. All figures, and the shares of the filters, are made of one query by
+statement, database and route; a further column is read when it is needed. Runs in the thread of the
+request, on the ring's database.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from dataclasses import replace as replaced
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from django.db import router, transaction
 from django.http import QueryDict
 
 from sqllogs.models import Review, Statement
 from sqllogs.read import series, statistics, stats
+from sqllogs.read.comparison import WorseFigure
+from sqllogs.read.decisions import PERMISSION, decide, decided, get_review, worse_since_review
 from sqllogs.read.parameters import SQLLogFilter
-from sqllogs.read.records import rfc3339
-from sqllogs.read.ring import chunks
+from sqllogs.read.records import Texts, rfc3339, statements
 from sqllogs.read.scope import Answer, Scope, Source, head, statistics_filter
 from sqllogs.read.series import SeriesOptions, step_of
 from sqllogs.read.stats import Grouped, Part, StatementStatsRow, StatsGroup
+from sqllogs.sql.normalize import StatementInfo
 from sqllogs.statistics.resolution import MINUTE_S
 
-PERMISSION = "sqllogs.review_sqllog"
-BY_MAX_CHARACTERS = 150
+__all__ = ("PERMISSION", "ReviewList", "Reviewed", "ReviewedRow", "decide", "decided", "get_review")
 
 SPARKLINE_STEPS = 30
 """Approximate number of points of a sparkline."""
@@ -40,29 +39,6 @@ LIST_FIELDS = tuple(field.name for field in fields(StatementStatsRow) if field.n
 YES, NO = "true", "false"
 
 
-def decide(fingerprints: Iterable[str], status: str, *, by: str, note: str | None = None) -> int:
-    """Note a decision about statements, return of how many; without a note those that there are stay."""
-    decision: dict[str, Any] = {"status": status, "by": by[:BY_MAX_CHARACTERS], "at": datetime.now(UTC)}
-    if note is not None:
-        decision["note"] = note
-    wanted = list(dict.fromkeys(fingerprints))
-    with transaction.atomic(using=router.db_for_write(Review)):
-        for chosen in chunks(wanted):
-            new = [Review(fingerprint=fingerprint, **decision) for fingerprint in chosen]
-            Review.objects.bulk_create(new, ignore_conflicts=True)
-            Review.objects.filter(fingerprint__in=chosen).update(**decision)
-    return len(wanted)
-
-
-def decided() -> dict[str, Review]:
-    """Return all that has been decided, by fingerprint: never more than people have clicked."""
-    return Review.objects.in_bulk()
-
-
-def get_review(fingerprint: str) -> Review | None:
-    return Review.objects.filter(fingerprint=fingerprint).first()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedRow(StatementStatsRow):
     """All calls of one statement, and what has been decided about it."""
@@ -74,11 +50,18 @@ class ReviewedRow(StatementStatsRow):
     reviewed_by: str | None
     reviewed_at: str | None
     note: str
+    assignee: str
+    until: str | None
+    """When the decision ends."""
+    until_release: str
+    """The decision ends when a later release runs the statement."""
+    got_worse: list[str]
+    """Figures that are worse since the review."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewed(Answer):
-    """Some of the statements, as a file has them."""
+    """Some of the statements, for an export."""
 
     count: int
     results: list[ReviewedRow]
@@ -94,6 +77,7 @@ class ReviewList:
         self._derived = dict(derived)
         chosen = _scope(filters, with_text=with_text)
         self.scope = replaced(chosen, kept=statistics.read_oldest())
+        # The sums serve these filters and the shares of their other values.
         self._whole = replaced(
             _scope({name: value for name, value in filters.items() if name not in COLUMNS}, like=self.scope),
             kept=self.scope.kept,
@@ -102,6 +86,9 @@ class ReviewList:
         counted = self.scope.kept is not None and self.scope.kept.complete_since_s is not None
         # Statistics, even if the ring holds the whole range: no figure then scans the ring.
         self.chosen: Source = "statistics" if counted else "ring"
+        self._shown: frozenset[str] = frozenset()
+        self._asked: set[str] = set()
+        self._texts: dict[str, StatementInfo] = {}
 
     @cached_property
     def _parts(self) -> tuple[list[Part], Any]:
@@ -139,9 +126,21 @@ class ReviewList:
         return decided()
 
     @cached_property
+    def worse(self) -> dict[str, tuple[WorseFigure, ...]]:
+        """What has become worse of statements since their review."""
+        return worse_since_review(self.reviews, self.scope.kept) if self.chosen == "statistics" else {}
+
+    def _read_texts(self, fingerprints: Iterable[str]) -> Texts:
+        """Return the texts of statements, read once, with those of the rows that are shown."""
+        wanted = {*fingerprints, *self._shown} - self._asked
+        self._asked |= wanted
+        self._texts |= statements(wanted)
+        return self._texts
+
+    @cached_property
     def repeats(self) -> Mapping[Any, int]:
         """How often, at most, one line of one unit of work recently sent a statement."""
-        return stats.worst(self.scope, "fingerprint")
+        return stats.worst(self.scope, "fingerprint", self._read_texts)
 
     def matching(self, *without: str) -> list[StatsGroup]:
         """Return what the filters leave, in no particular order; some derived ones may be left out."""
@@ -163,13 +162,17 @@ class ReviewList:
             for part in self._filtered(name):
                 if label := self._value(part, name):
                     totals[label] = totals.get(label, 0.0) + part.total_ms
+        # A column's shares are of all its values, as if it were not filtered by.
         whole_ms = self.found.total_ms if name in DERIVED_FILTERS else sum(totals.values())
         ranked = sorted(totals.items(), key=lambda item: -item[1])
         return {value: 100 * total_ms / whole_ms if whole_ms else 0.0 for value, total_ms in ranked}
 
     def rows(self, shown: Sequence[StatsGroup], scope: Scope | None = None) -> list[ReviewedRow]:
         """Return the rows of some statements."""
-        found = stats.stats_rows(scope or self.scope, self.found, "fingerprint", shown, self.repeats)
+        self._shown = frozenset(str(group.group) for group in shown)
+        found = stats.stats_rows(
+            scope or self.scope, self.found, "fingerprint", shown, self.repeats, self._read_texts
+        )
         return [self._row(row) for row in found if isinstance(row, StatementStatsRow)]
 
     def _row(self, row: StatementStatsRow) -> ReviewedRow:
@@ -181,10 +184,15 @@ class ReviewList:
             reviewed_by=review.by if review else None,
             reviewed_at=rfc3339(review.at) if review else None,
             note=review.note if review else "",
+            assignee=review.assignee if review else "",
+            until=rfc3339(review.until) if review and review.until else None,
+            until_release=review.until_release if review else "",
+            got_worse=[one.figure for one in self.worse.get(row.fingerprint, ())],
         )
 
     def answer(self, shown: Sequence[StatsGroup]) -> Reviewed:
-        """Return some statements with what they are a part of."""
+        """Return an export of some statements."""
+        # With `calls_per_unit`, which the list leaves out.
         complete = replaced(self.scope, fields=frozenset())
         return Reviewed(**head(self.found.span), count=len(shown), results=self.rows(shown, complete))
 
@@ -217,6 +225,7 @@ class ReviewList:
 
     @property
     def _step_s(self) -> int:
+        # Statistics have no finer rows.
         return max(step_of(self.found.span.seconds, SPARKLINE_STEPS), MINUTE_S)
 
 
@@ -244,6 +253,10 @@ def _status(statements: ReviewList, group: StatsGroup | StatementStatsRow) -> st
     return review.status if review else str(Review.Status.OPEN.value)
 
 
+def _got_worse(statements: ReviewList, group: StatsGroup) -> str:
+    return YES if group.group in statements.worse else NO
+
+
 def _is_repeated(statements: ReviewList, group: StatsGroup) -> str:
     return YES if group.group in statements.repeats else NO
 
@@ -259,8 +272,9 @@ def _defining(statements: ReviewList, group: StatsGroup) -> str:
 
 DERIVED_FILTERS: dict[str, Callable[[ReviewList, StatsGroup], str]] = {
     "status": _status,
+    "worse": _got_worse,
     "data": _defining,
     "repeats": _is_repeated,
     "error": _has_failed,
 }
-"""What can be asked of a statement's figures, by the name of the parameter."""
+"""By name of the parameter: how its value follows from a statement's figures."""

@@ -1,18 +1,22 @@
-"""Where the ring begins and ends, which part of it is read, and whether it has changed.
+"""What all readers of the ring share: its snapshot, records chosen by number, its version, and kept sums.
 
-Used by all of `sqllogs.read`, in the reader's thread.
+Used by all of `sqllogs.read`, in the reader's thread; the kept sums are shared by the threads of a process.
 """
 
-from collections.abc import Iterable, Iterator
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
-from django.db.models import Count, Max, Q, QuerySet, Sum
+from django.db.models import BigIntegerField, Count, F, Func, Max, Min, Q, QuerySet, Sum
 
-from sqllogs.models import Process, RingHead, SQLLog, slot_ranges
+from sqllogs.models import EPOCH, MICROSECOND, Process, RingHead, RingRow, SQLLog, Unit, slot_ranges
 
 Records = QuerySet[SQLLog]
+AnyRow = TypeVar("AnyRow", SQLLog, RingRow)
 
 VARIABLES_MAX = 900
 """In one statement; SQLite before 3.32 takes 999."""
@@ -49,12 +53,12 @@ class Position(NamedTuple):
 
     seq: int
     value: float | None = None
-    """What the record has in the column ordered by, if that is not its number."""
+    """Its value in the column ordered by, unless that is its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The part of the records that is to be read."""
+    """The part of the records to read."""
 
     ordering: Ordering
     limit: int
@@ -85,11 +89,13 @@ def since(filtered: Records, ring: RingSnapshot, first: int) -> Records:
     return between(filtered, ring, max(first, ring.oldest), ring.seq)
 
 
-def between(filtered: Records, ring: RingSnapshot, first: int, last: int) -> Records:
+def between(filtered: QuerySet[AnyRow], ring: RingSnapshot, first: int, last: int) -> QuerySet[AnyRow]:
     """Choose the numbers from `first` to `last`, by the key, of those that can be in the ring."""
     if first > last:
         return filtered.none()
     slots = Q()
+    # By the slot, the primary key: by `seq` alone the whole ring would be read. By `seq` as well, because a
+    # slot can still have a number of the round before.
     for run in slot_ranges(first, last, ring.capacity):
         slots |= Q(slot__range=run)
     return filtered.filter(slots, seq__gte=first, seq__lte=last)
@@ -102,13 +108,13 @@ def at_seqs(ring: RingSnapshot, seqs: Iterable[int]) -> Iterator[Records]:
 
 
 def chunks(values: list[Any]) -> Iterator[list[Any]]:
-    """Cut what is asked for into as much as one statement can name."""
+    """Split values into lists that one statement can have as parameters."""
     for first in range(0, len(values), VARIABLES_MAX):
         yield values[first : first + VARIABLES_MAX]
 
 
 def numbers(ring: RingSnapshot, ordering: Ordering, after: Position | None) -> tuple[int, int]:
-    """Return the first and the last number that are behind a place in an order by number."""
+    """Return the first and the last number behind a position, in an order by number."""
     oldest, newest = ring.oldest, ring.seq
     if after is not None and ordering.descending:
         newest = min(newest, after.seq - 1)
@@ -118,12 +124,10 @@ def numbers(ring: RingSnapshot, ordering: Ordering, after: Position | None) -> t
 
 
 def version() -> str:
-    """Return a text that changes with every batch written; read it before what it stands for.
-
-    The head alone would not do: a number is given out before its record is there. What a
-    process has stored is written in one transaction with the records.
-    """
+    """Return a text that changes with every batch written; read it before what it stands for."""
     head = RingHead.objects.filter(id=1).values_list("seq", "capacity", "epoch").first()
+    # The head alone would not do: a number is given out before its record is there. What a process has
+    # stored is written in one transaction with the records.
     processes = Process.objects.aggregate(Count("uuid"), Sum("captured"), Sum("stored"), Max("updated_at"))
     return repr((head, *processes.values()))
 
@@ -133,3 +137,271 @@ def has_records_between(ring: RingSnapshot, one: datetime, other: datetime) -> b
     if since == until:
         return False
     return in_ring(SQLLog.objects.filter(time__gte=since, time__lt=until), ring).exists()
+
+
+class Steps(Func):
+    """The number of whole steps of a length that fit into a whole number."""
+
+    output_field = BigIntegerField()
+    arity = 1
+    template = "%(expressions)s / %(length)s"
+
+    def __init__(self, column: str, *, length: int) -> None:
+        super().__init__(F(column), length=length)
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        # MySQL's / divides integers into a decimal.
+        template = "%(expressions)s DIV %(length)s"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+
+BLOCK_ROWS = 4_096
+"""Records of a block at least; on average a repeated report scans the half of two, some 6 ms."""
+BLOCKS_MAX = 32
+"""In a larger ring the blocks are larger, because each has parts that a report adds up."""
+KEPT_MAX_BYTES = 16_000_000
+"""Of all kept parts in this process."""
+REPEATED_WITHIN = 32
+"""A report is repeated if it was among the last reports of this process; a first one costs nothing more."""
+RANGES_MAX = 16
+"""Ranges of numbers that one query names."""
+
+PartsByBlock = Callable[[Records, int], Iterable[tuple[int, Any]]]
+"""Scans records; returns its parts, each with the number of its block of that many records."""
+
+
+class BlockMarks(NamedTuple):
+    """A block that will not change any more, and values that show whether the ring still has it."""
+
+    begin_us: int
+    end_us: int
+    """First and last time of its records."""
+    ends: tuple[Any, Any]
+    """Columns `_ENDS` of its first and its last record."""
+
+
+_ENDS = ("time", "duration_us", "statement", "unit")
+
+
+class Report(NamedTuple):
+    """What a dashboard requests again and again, apart from the time range, which moves."""
+
+    key: str
+    """All that the parts depend on: filters, and what is added up."""
+    since: datetime | None
+    until: datetime | None
+
+
+class KeptParts:
+    """Sums of blocks of the ring, so that a report that is repeated scans only what is new.
+
+    A dashboard asks the same for a range that has moved by seconds. A record never changes, nor do the
+    columns of its unit of work once that has ended. So the parts of a block are final when all its
+    numbers are stored and all its requests have ended; a late record has a later number, in another
+    block. Other blocks, and those at an end of the range, are scanned each time. Parts are the same for
+    all readers: they hold no text, and a search of texts without the permission is refused before.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all; a child process starts with this."""
+        # Held to look up and to change, never while records are read: two readers may scan the same.
+        self._lock = Lock()
+        self._asked: OrderedDict[str, None] = OrderedDict()
+        self._marks: dict[tuple[str, int], dict[int, BlockMarks]] = {}
+        self._parts: OrderedDict[tuple[str, str, int, int], tuple[list[Any], int]] = OrderedDict()
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def is_repeated(self, report: Report | None, ring: RingSnapshot) -> bool:
+        """Return whether it was asked for recently, and note that it is now."""
+        if report is None or not ring.seq:
+            return False
+        with self._lock:
+            is_repeated = report.key in self._asked
+            self._asked[report.key] = None
+            self._asked.move_to_end(report.key)
+            while len(self._asked) > REPEATED_WITHIN:
+                self._asked.popitem(last=False)
+        return is_repeated
+
+    def read(
+        self, records: Records, ring: RingSnapshot, report: Report, scan: PartsByBlock, first: int = 0
+    ) -> list[Any]:
+        """Return the parts of all records that match, from the number `first` on, some from earlier scans."""
+        length = _block_rows(ring)
+        first = max(first, ring.oldest)
+        blocks = range(first // length, ring.seq // length + 1)
+        marks = self._final(records.db, ring, length)
+        found: list[Any] = []
+        scanned: list[tuple[int, int]] = []
+        final: set[int] = set()
+        for block in blocks:
+            mark, low, high = marks.get(block), block * length, (block + 1) * length - 1
+            if mark is not None and _is_outside(mark, report):
+                continue
+            if mark is not None and low >= first and _is_inside(mark, report):
+                kept = self._get((records.db, report.key, length, block))
+                if kept is not None:
+                    found += kept
+                    continue
+                final.add(block)  # kept once it has been scanned
+            scanned.append((max(low, first), min(high, ring.seq)))
+        new: dict[int, list[Any]] = {block: [] for block in final}
+        for records_of_some in _of_numbers(records, ring, scanned):
+            for block, part in scan(records_of_some, length):
+                found.append(part)
+                if block in new:
+                    new[block].append(part)
+        for block, parts in new.items():
+            self._put((records.db, report.key, length, block), parts)
+        return found
+
+    def count(self, alias: str, ring: RingSnapshot) -> int:
+        """Count the records that are in the ring; a final block has all of its own."""
+        if not ring.seq:
+            return 0
+        length = _block_rows(ring)
+        final = self._final(alias, ring, length)
+        rest = [
+            (max(block * length, ring.oldest), min((block + 1) * length - 1, ring.seq))
+            for block in range(ring.oldest // length, ring.seq // length + 1)
+            if block not in final
+        ]
+        rows = RingRow.objects.using(alias)
+        return len(final) * length + sum(some.count() for some in _of_numbers(rows, ring, rest))
+
+    def _get(self, key: tuple[str, str, int, int]) -> list[Any] | None:
+        with self._lock:
+            kept = self._parts.get(key)
+            if kept is not None:
+                self._parts.move_to_end(key)
+        return None if kept is None else kept[0]
+
+    def _put(self, key: tuple[str, str, int, int], parts: list[Any]) -> None:
+        size_bytes = 200 + sum(part.size_bytes for part in parts)
+        with self._lock:
+            self._drop(key)
+            self._parts[key] = parts, size_bytes
+            self.size_bytes += size_bytes
+            while self.size_bytes > KEPT_MAX_BYTES:
+                self._drop(next(iter(self._parts)))  # the one not used for longest, see `_get`
+
+    def _drop(self, key: tuple[str, str, int, int]) -> None:
+        _parts, size_bytes = self._parts.pop(key, ((), 0))
+        self.size_bytes -= size_bytes
+
+    def _final(self, alias: str, ring: RingSnapshot, length: int) -> dict[int, BlockMarks]:
+        """Return the blocks that are final, and are in the ring."""
+        with self._lock:
+            known = dict(self._marks.get((alias, length), {}))
+        whole = range(-(-ring.oldest // length), (ring.seq + 1) // length)
+        marks = _still_there(alias, ring, length, {b: known[b] for b in whole if b in known})
+        stale = [block for block in known if block in whole and block not in marks]
+        marks |= _newly_final(alias, ring, length, [block for block in whole if block not in marks])
+        with self._lock:
+            for key in [key for key in self._parts if key[0] == alias and key[3] in stale]:
+                self._drop(key)
+            # Another reader may have a newer snapshot: its marks stay.
+            self._marks[alias, length] = marks | {b: m for b, m in known.items() if b * length > ring.seq}
+        return marks
+
+
+kept_parts = KeptParts()
+# With a new lock: a thread that the child does not have may hold the old one.
+os.register_at_fork(after_in_child=kept_parts.clear)
+
+
+def _block_rows(ring: RingSnapshot) -> int:
+    length = BLOCK_ROWS
+    while length * BLOCKS_MAX < ring.capacity:
+        length *= 2
+    return length
+
+
+def _is_inside(mark: BlockMarks, report: Report) -> bool:
+    since, until = report.since, report.until
+    return (since is None or _us(since) <= mark.begin_us) and (until is None or mark.end_us < _us(until))
+
+
+def _is_outside(mark: BlockMarks, report: Report) -> bool:
+    since, until = report.since, report.until
+    return (since is not None and mark.end_us < _us(since)) or (
+        until is not None and _us(until) <= mark.begin_us
+    )
+
+
+def _us(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND
+
+
+def _of_numbers(
+    records: QuerySet[AnyRow], ring: RingSnapshot, ranges: list[tuple[int, int]]
+) -> Iterator[QuerySet[AnyRow]]:
+    """Yield the records of ranges of numbers, in as few queries as possible."""
+    joined: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if joined and joined[-1][1] == low - 1:
+            low = joined.pop()[0]
+        joined.append((low, high))
+    for start in range(0, len(joined), RANGES_MAX):
+        chosen = Q()
+        for low, high in joined[start : start + RANGES_MAX]:
+            for run in slot_ranges(low, high, ring.capacity):
+                chosen |= Q(slot__range=run, seq__range=(low, high))
+        yield records.filter(chosen)
+
+
+def _still_there(
+    alias: str, ring: RingSnapshot, length: int, marks: dict[int, BlockMarks]
+) -> dict[int, BlockMarks]:
+    """Return the blocks whose ends are those that were seen: a cleared ring gives its numbers out again."""
+    numbers = {block: (block * length, (block + 1) * length - 1) for block in marks}
+    found = _ends(alias, ring, [seq for ends in numbers.values() for seq in ends])
+    return {
+        block: marks[block]
+        for block, (a, b) in numbers.items()
+        if (found.get(a), found.get(b)) == marks[block].ends
+    }
+
+
+def _ends(alias: str, ring: RingSnapshot, seqs: list[int]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for slots in chunks([seq % ring.capacity for seq in seqs]):
+        rows = RingRow.objects.using(alias).filter(slot__in=slots)
+        found |= {seq: values for seq, *values in rows.values_list("seq", *_ENDS)}
+    return found
+
+
+def _newly_final(alias: str, ring: RingSnapshot, length: int, blocks: list[int]) -> dict[int, BlockMarks]:
+    """Return those of some blocks that have all their records, of requests that have ended."""
+    if not blocks:
+        return {}
+    # A request gets route, view and status late; a command or task has its name from the beginning. An empty
+    # kind is a slot that is only reserved.
+    open_units = Unit.objects.using(alias).filter(Q(kind="request", ended_at=None) | Q(kind=""))
+    ranges = open_units.values_list("first_seq", "last_seq")
+    # Of these blocks alone: a slot that is only reserved has all numbers that there have ever been.
+    oldest, newest = min(blocks), max(blocks)
+    unready = {
+        block
+        for low, high in ranges
+        for block in range(max(oldest, low // length), min(newest, high // length) + 1)
+    }
+    found: dict[int, BlockMarks] = {}
+    rows = RingRow.objects.using(alias)
+    for block in blocks:
+        first, last = block * length, (block + 1) * length - 1
+        if block in unready:
+            continue
+        figures = between(rows, ring, first, last).aggregate(Count("slot"), Min("time"), Max("time"))
+        if figures["slot__count"] == length:  # otherwise a slower writer has not stored its part yet
+            ends = _ends(alias, ring, [first, last])
+            found[block] = BlockMarks(
+                figures["time__min"], figures["time__max"], (ends.get(first), ends.get(last))
+            )
+    return found

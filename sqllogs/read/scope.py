@@ -4,7 +4,7 @@ The ring has the newest records; the statistics cover a longer time. Made from t
 by all reports in the reader's thread.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from sqllogs.read import records, statistics, statistics_rows
 from sqllogs.read import ring as read_ring
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.records import rfc3339
-from sqllogs.read.ring import Records, RingSnapshot
+from sqllogs.read.ring import Records, Report, RingSnapshot
 from sqllogs.statistics.resolution import Oldest
 
 Source = Literal["ring", "statistics", "units"]
@@ -51,6 +51,8 @@ class Scope:
     now: datetime
     fields: frozenset[str] = frozenset()
     """The fields that the client wants of each row; empty for all."""
+    unchanged: Records | None = None
+    """The records as the filters alone choose them; with other records there is no `report`."""
     kept: Oldest | None = None
     """Which statistics exist; read by each report if it is None."""
 
@@ -67,6 +69,7 @@ class Scope:
         oldest = records.oldest_record(ring)
         return cls(
             records=filterset.qs,
+            unchanged=filterset.qs,
             filters=filterset.form.cleaned_data,
             ring=ring,
             oldest_seq=oldest["id"] if oldest else None,
@@ -76,6 +79,17 @@ class Scope:
             now=read_ring.utc_now(),
             fields=frozenset(fields),
         )
+
+    def report(self, *parts_of: object) -> Report | None:
+        """Return what identifies a report of these records, whatever its range; `parts_of` says of what.
+
+        None if the records were narrowed, because the filters do not say by what.
+        """
+        if self.unchanged is None or self.records is not self.unchanged:
+            return None
+        filters = {name: value for name, value in self.filters.items() if name not in ("from", "to")}
+        key = repr((parts_of, sorted(filters.items()), conf.load().slow_ms))
+        return Report(key, self.filters["from"], self.filters["to"])
 
     @property
     def begin(self) -> datetime:
@@ -87,6 +101,7 @@ class Scope:
         """The span of an answer from the ring."""
         since, until = self.filters["from"], self.filters["to"]
         begins = [time for time in (since, self.oldest) if time is not None]
+        # A range in the future is empty and begins now: its length is never negative.
         begin = min(max(begins, default=self.now), self.now)
         end = self.now if until is None else max(begin, min(until, self.now))
         return TimeSpan(source="ring", complete_since=self.oldest, begin=begin, end=end)
@@ -130,16 +145,19 @@ def head(span: TimeSpan) -> dict[str, Any]:
     }
 
 
-def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Source:
+def choose_source(
+    scope: Scope, wanted: str | None, group_by: str | None, of_ring: Sequence[str] = ()
+) -> Source:
     """Return the source: the statistics if they can answer and the ring does not cover the whole range.
 
-    Raise ParameterError if the reader wants statistics, which cannot answer.
+    `of_ring` are further filters in use, which need the ring. Raise ParameterError if the reader wants
+    statistics, which cannot answer.
     """
     if wanted == "ring":
         return "ring"
     if wanted == "units":
-        return _units(scope, group_by)
-    needs_ring = unsupported(scope.filters)
+        return _units(scope, group_by, of_ring)
+    needs_ring = [*unsupported(scope.filters), *of_ring]
     if group_by is not None and group_by not in statistics.GROUPS:
         needs_ring.append("group_by")
     if wanted == "statistics":
@@ -153,8 +171,8 @@ def choose_source(scope: Scope, wanted: str | None, group_by: str | None) -> Sou
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
 
 
-def _units(scope: Scope, group_by: str | None) -> Source:
-    refused = unsupported(scope.filters, OF_UNITS)
+def _units(scope: Scope, group_by: str | None, of_ring: Sequence[str]) -> Source:
+    refused = [*unsupported(scope.filters, OF_UNITS), *of_ring]
     if group_by is not None and group_by not in OF_UNITS - {"from", "to"}:
         refused.append("group_by")
     if refused:
@@ -173,7 +191,7 @@ def unsupported(cleaned: Mapping[str, Any], supported: Container[str] = SUPPORTE
 
 
 def cheapest_source() -> Source:
-    """Return the source that answers fastest, where both can: statistics, if they are enabled."""
+    """Return the source that answers faster if both can answer: statistics, if they are enabled."""
     return "ring" if statistics.complete_since() is None else "statistics"
 
 
@@ -202,6 +220,7 @@ def time_span(
 ) -> TimeSpan:
     """Return the time range of an answer from statistics; the ends are those of their rows."""
     begin = since if complete_since is None else max(since, complete_since)
+    # As in `Scope.span`: a range in the future is empty.
     begin = min(begin, scope.now)
     end = max(begin, min(until, scope.now))
     return TimeSpan(source=chosen, complete_since=complete_since, begin=begin, end=end)

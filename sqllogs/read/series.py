@@ -5,35 +5,31 @@ Needs one scan; steps without calls are filled in, so that charts show gaps. Run
 
 import math
 import re
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from sqllogs.errors import ParameterError
 from sqllogs.read import aggregates, statistics, statistics_rows
 from sqllogs.read.aggregates import (
     GROUPS,
     AggregatePart,
-    Bucket,
     Figures,
     GroupValue,
     GroupValues,
-    Records,
     group_column,
-    parts,
+    report_parts,
 )
 from sqllogs.read.parameters import ChoiceField, SwitchField, clean_parameters
 from sqllogs.read.records import rfc3339
-from sqllogs.read.ring import RingSnapshot, in_ring
+from sqllogs.read.ring import Steps
 from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 
@@ -50,6 +46,7 @@ POINTS_MAX = 12_000
 """Maximum of all groups together; a step that would give more is widened."""
 
 _STEP = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)?", re.ASCII)
+# Grafana's $__interval can be 500ms.
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 STEP_MAX_S = 366 * 86_400
 
@@ -77,7 +74,7 @@ class SeriesOptions:
     step_s: int | None
     """None chooses it by the time range."""
     buckets: bool = False
-    """Whether each point has its calls by duration."""
+    """Whether points of all calls have these by duration; with groups, each step begins with such a point."""
     whole_steps: bool = True
     """Whether the first step of statistics includes calls before the range."""
 
@@ -91,8 +88,6 @@ class SeriesOptions:
             step=StepField(required=False),
             buckets=SwitchField(required=False),
         )
-        if data["buckets"] and data["group_by"]:
-            raise ParameterError("buckets", gettext("buckets cannot be combined with group_by."))
         return cls(
             group_by=data["group_by"],
             top=data["top"] or TOP,
@@ -103,7 +98,7 @@ class SeriesOptions:
     def step_for(self, since: datetime, until: datetime) -> int:
         """Return the requested step in seconds, or a wider one if that gives too many points."""
         range_s = max(1.0, (until - since).total_seconds())
-        lines = 1 if self.group_by is None else self.top + 1  # one more for all other groups
+        lines = 1 if self.group_by is None else self.top + 1 + self.buckets  # all other groups are one
         buckets_max = min(BUCKETS_MAX, POINTS_MAX // lines)
         if self.step_s is not None and range_s / self.step_s <= buckets_max:
             return self.step_s
@@ -113,6 +108,7 @@ class SeriesOptions:
 def step_of(range_s: float, buckets: int) -> int:
     """Return the shortest step that divides a range into at most `buckets` buckets."""
     least_s, last = range_s / buckets, STEPS_S[-1]
+    # Beyond a week, whole weeks.
     return next((step for step in STEPS_S if step >= least_s), math.ceil(least_s / last) * last)
 
 
@@ -127,6 +123,8 @@ class GroupSeries(Generic[AnyFigures]):
     """The points of one group."""
 
     value: GroupValue
+    is_of_all: bool = False
+    """Of all calls, before the lines of their groups."""
     total_ms: float = 0.0
     points: dict[int, AnyFigures] = field(default_factory=dict)
     """By bucket, the number of steps since the epoch."""
@@ -138,20 +136,22 @@ def _add(line: GroupSeries[Figures], part: AggregatePart) -> None:
     (line.points.get(bucket) or line.points.setdefault(bucket, Figures())).add(part)
 
 
-def series(
-    filtered: Records, ring: RingSnapshot, *, step_s: int, group_by: str | None, top: int
-) -> list[GroupSeries[Figures]]:
-    """Return the lines of the `top` groups by total time, and one for all others."""
-    records = in_ring(filtered, ring).annotate(bucket=Bucket("time", step_s=step_s))
+def series(scope: Scope, options: SeriesOptions, step_s: int) -> list[GroupSeries[Figures]]:
+    """Return the lines of the top groups by total time, one for all others, and with buckets that of all."""
+    group_by = options.group_by
+    records = scope.records.annotate(bucket=Steps("time", length=step_s * 1_000_000))
     keys = ("bucket",) if group_by is None else ("bucket", group_column(group_by))
     # The parts are added up here, so that one scan gives both the top groups and the line of all others.
-    scanned = list(parts(records, *keys, more=False))
-    if group_by is None:
-        line: GroupSeries[Figures] = GroupSeries(value=None)
+    report = scope.report("series", step_s, group_by)
+    scanned = report_parts(records, scope.ring, report, *keys, more=False)
+    of_all: list[GroupSeries[Figures]] = []
+    if group_by is None or options.buckets:
+        of_all.append(GroupSeries(value=None, is_of_all=True))
         for part in scanned:
-            _add(line, part)
-        return [line]
-    return _top(scanned, GroupValues(group_by, {part.keys[1] for part in scanned}), top)
+            _add(of_all[0], part)
+    if group_by is None:
+        return of_all
+    return of_all + _top(scanned, GroupValues(group_by, {part.keys[1] for part in scanned}), options.top)
 
 
 def _top(scanned: Iterable[AggregatePart], value_of: GroupValues, top: int) -> list[GroupSeries[Figures]]:
@@ -159,6 +159,7 @@ def _top(scanned: Iterable[AggregatePart], value_of: GroupValues, top: int) -> l
     for part in scanned:
         for value in value_of[part.keys[1]]:
             totals[value] += part.total_ms
+    # Equal totals by name, so that lines keep their order, and with it their colours, between answers.
     ranked = sorted(totals, key=lambda value: (-totals[value], value or ""))
     lines: dict[GroupValue, GroupSeries[Figures]] = {
         value: GroupSeries(value=value) for value in ranked[:top]
@@ -209,6 +210,8 @@ class GroupPoint(SeriesPoint):
     group: GroupValue
 
 
+AnyTotal = aggregates.Figures | statistics_rows.StatisticsAggregate
+"""The figures of either source."""
 BUCKET_ENDS_US = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
 
@@ -230,12 +233,10 @@ class Buckets:
     above_10s: int = 0
 
     @classmethod
-    def of_durations(cls, calls_by_us: Iterable[tuple[float, int]]) -> "Buckets":
-        """Count pairs of duration in microseconds and calls."""
-        calls = [0] * (len(BUCKET_ENDS_US) + 1)
-        for duration_us, count in calls_by_us:
-            calls[bisect_left(BUCKET_ENDS_US, duration_us)] += count
-        return cls(*calls)
+    def of_calls(cls, figures: AnyTotal) -> "Buckets":
+        """Count the calls of a group by duration."""
+        upto = [0, *figures.calls_upto(BUCKET_ENDS_US), figures.calls]
+        return cls(*(calls - below for below, calls in pairwise(upto)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,12 +247,20 @@ class BucketPoint(SeriesPoint):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupBucketPoint(GroupPoint):
+    """All calls of one group in one step of time, or before these all calls together, by duration."""
+
+    buckets: Buckets | None
+    """Null in the points of groups."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesAnswer(Answer):
     """The answer of `series/`, in the order of its JSON."""
 
     group_by: str | None
     step_s: int
-    results: list[SeriesPoint | GroupPoint | BucketPoint]
+    results: list[SeriesPoint | GroupPoint | BucketPoint | GroupBucketPoint]
     """Ordered by time; within a step, the group with the highest total time first."""
 
 
@@ -288,8 +297,7 @@ def read_sparkline(scope: Scope, answer: Answer) -> SeriesAnswer:
 def _from_ring(scope: Scope, options: SeriesOptions) -> tuple[Sequence[AnyLine], int, TimeSpan]:
     span = scope.span
     step_s = options.step_for(span.begin, span.end)
-    lines = series(scope.records, scope.ring, step_s=step_s, group_by=options.group_by, top=options.top)
-    return lines, step_s, span
+    return series(scope, options, step_s), step_s, span
 
 
 def _from_statistics(
@@ -299,26 +307,35 @@ def _from_statistics(
     since = where.since or statistics.complete_since(where) or scope.now
     until = where.until or scope.now
     step_s = options.step_for(since, until) if options.step_s else statistics.auto_step_s(since, until)
-    answer = statistics.series(where, step_s, options.group_by, options.top, whole_steps=options.whole_steps)
-    lines: dict[tuple[str | None, bool], GroupSeries[statistics_rows.StatisticsAggregate]] = {}
-    for time, figures, is_other in answer.points:
-        line = lines.setdefault((figures.group, is_other), GroupSeries(value=figures.group))
+    answer = statistics.series(
+        where,
+        step_s,
+        options.group_by,
+        options.top,
+        whole_steps=options.whole_steps,
+        with_all=options.buckets and options.group_by is not None,
+    )
+    lines: dict[statistics.SeriesKey, GroupSeries[statistics_rows.StatisticsAggregate]] = {}
+    for time, figures, key in answer.points:
+        line = lines.setdefault(key, GroupSeries(value=key.group, is_of_all=key.is_of_all))
         line.points[int(time.timestamp()) // answer.step_s] = figures
         line.total_ms += figures.total_ms
-    others = lines.get((statistics.OTHER_LINE, True))
-    if others is not None and (statistics.OTHER_LINE, False) in lines:
-        others.value = OTHER_SERIES[1]
-    ranked = sorted(lines.values(), key=lambda line: (line is others, -line.total_ms))
+    others = lines.get(statistics.OTHERS)
+    if others is not None and statistics.SeriesKey(statistics.OTHER_LINE) in lines:
+        others.value = OTHER_SERIES[1]  # a release, for example, can be called "other" too
+    ranked = sorted(lines.values(), key=lambda line: (not line.is_of_all, line is others, -line.total_ms))
     return ranked, answer.step_s, time_span(scope, chosen, answer.since, answer.until, answer.complete_since)
 
 
 def _points(
     span: TimeSpan, lines: Sequence[AnyLine], step_s: int, options: SeriesOptions
 ) -> Iterator[SeriesPoint]:
+    # Zeros would say that there were no calls, and nothing is known.
     if span.complete_since is None:
         return
     first = int(span.begin.timestamp()) // step_s
     after = math.ceil(span.end.timestamp() / step_s)  # the end itself is excluded
+    # Statistics may have a bucket that begins before the range, see `whole_steps`.
     steps = {*range(first, after), *(bucket for line in lines for bucket in line.points)}
     for bucket in sorted(steps):
         time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))
@@ -327,12 +344,19 @@ def _points(
             # The newest step has not ended yet.
             seconds = min(step_s, max(1.0, span.end.timestamp() - bucket * step_s))
             fields = _fields(time, figures, seconds)
-            if options.buckets:
-                yield BucketPoint(**fields, buckets=Buckets.of_durations(figures.calls_by_us()))
-            elif options.group_by is not None:
-                yield GroupPoint(**fields, group=line.value)
+            if options.group_by is None:
+                yield _point_of_all(fields, figures, options)
+            elif options.buckets:
+                buckets = Buckets.of_calls(figures) if line.is_of_all else None
+                yield GroupBucketPoint(**fields, group=line.value, buckets=buckets)
             else:
-                yield SeriesPoint(**fields)
+                yield GroupPoint(**fields, group=line.value)
+
+
+def _point_of_all(fields: dict[str, Any], figures: AnyTotal, options: SeriesOptions) -> SeriesPoint:
+    if options.buckets:
+        return BucketPoint(**fields, buckets=Buckets.of_calls(figures))
+    return SeriesPoint(**fields)
 
 
 def _fields(

@@ -1,7 +1,7 @@
 """Read everything about one statement: figures by origin and sample records.
 
-`fingerprints/<fingerprint>/` is made of the ring alone; the admin's page of a statement, for its review, of
-the statistics' figures besides. Runs in the reader's thread.
+`fingerprints/<fingerprint>/` reads the ring alone; the admin's page of a statement, for its review, also
+reads the statistics. Runs in the reader's thread.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,28 +14,33 @@ from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from sqllogs.models import Review, SQLLog, Statement, StatisticKey
-from sqllogs.read import aggregates, n_plus_one, reviews, ring, series, statistics, stats
+from sqllogs.models import Event, Review, SQLLog, Statement, StatisticKey
+from sqllogs.read import aggregates, decisions, n_plus_one, ring, series, statistics, stats
 from sqllogs.read import records as read_records
 from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts, times_by_seq
+from sqllogs.read.comparison import WorseFigure
+from sqllogs.read.decisions import ReviewRow
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import SQLLogFilter
-from sqllogs.read.records import records, rfc3339, rows
+from sqllogs.read.plans import PlanLink, kept_plans, plan_link
+from sqllogs.read.records import read_marks, record_json, rfc3339, rows
 from sqllogs.read.ring import Ordering, RingSnapshot, Window, in_ring
-from sqllogs.read.scope import Answer, Scope, Source, head
+from sqllogs.read.scope import Answer, Scope, Source, head, statistics_filter
 from sqllogs.read.series import SeriesOptions, SeriesPoint
 from sqllogs.read.stats import StatsGroup
 from sqllogs.record import RecordJSON
+from sqllogs.sql.normalize import StatementInfo
+from sqllogs.statistics.resolution import MINUTE_S, floor_to
 
 ORIGINS_MAX = 20
 
 ORIGINS = ("route", "view", "alias")
-"""What statistics know of where a statement came from; call sites are known of records alone."""
+"""Columns of the statistics that say where a statement came from; only records have call sites."""
 
 
 PARTS = (*ORIGINS, "release")
-"""All that follows from one query."""
+"""Columns of the one query from which all figures are computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementAnswer(Answer):
-    """The answer, in the order of its JSON; what matches of the statement is in the ring."""
+    """The answer of `fingerprints/<fingerprint>/`, in the order of its JSON; figures are of the ring."""
 
     fingerprint: str
     sql: str | None
@@ -86,6 +91,10 @@ class StatementAnswer(Answer):
     samples: Samples
     repeats: list[RepeatRow]
     """The N+1 that it is a suspect of."""
+    review: ReviewRow | None
+    """What people have decided about it."""
+    plans: list[PlanLink]
+    """Those that are kept, the newest first; see `plans/<id>/`."""
     series: str
     """Address of its figures over time."""
     records: str
@@ -93,7 +102,7 @@ class StatementAnswer(Answer):
 
 
 def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> StatementAnswer | None:
-    """Return None for a statement that neither a text nor a matching record is known of."""
+    """Return None if the statement has neither a text nor a matching record."""
     chosen = scope.records.filter(fingerprint=fingerprint)
     text = statement(fingerprint)
     whole, by = breakdown(chosen, scope.ring)
@@ -125,8 +134,10 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
         routes=_origins(by["route"]),
         releases=_origins(by["release"]),
         aliases=_origins(by["alias"]),
-        samples=Samples(**samples(chosen, scope.ring, with_text=scope.with_text)),
+        samples=Samples(**samples(chosen, scope.ring, with_text=scope.with_text, text=text)),
         repeats=suspects,
+        review=decisions.read_review(fingerprint),
+        plans=[plan_link(plan) for plan in kept_plans(fingerprint)],
         series=_address(request, "sqllogs:series", fingerprint),
         records=_address(request, "sqllogs:list", fingerprint),
     )
@@ -151,7 +162,7 @@ def _address(request: HttpRequest, name: str, fingerprint: str) -> str:
     """Return the address of the same filters elsewhere."""
     query = request.GET.copy()
     query["fingerprint"] = fingerprint
-    query.pop("format", None)
+    query.pop("format", None)  # of this answer only
     return request.build_absolute_uri(f"{reverse(name)}?{query.urlencode()}")
 
 
@@ -177,7 +188,8 @@ def is_counted(fingerprint: str) -> bool:
 
 
 def breakdown(filtered: Records, ring: RingSnapshot) -> Breakdown:
-    """Add the records of one statement up, in one scan."""
+    """Add up the records of one statement."""
+    # Grouped by all of them at once and added up here: one scan instead of one for each.
     found = list(parts(in_ring(filtered, ring), *BY))
     whole = Figures()
     for part in found:
@@ -193,17 +205,32 @@ def _by(found: Iterable[AggregatePart], number: int) -> list[Group]:
     return sorted(groups.values(), key=lambda group: -group.total_ms)
 
 
-def samples(filtered: Records, ring: RingSnapshot, *, with_text: bool) -> dict[str, list[RecordJSON]]:
-    """Return the slowest, newest and last failing records."""
+def samples(
+    filtered: Records,
+    ring: RingSnapshot,
+    *,
+    with_text: bool,
+    text: Statement | None,
+    has_failed: bool = True,
+) -> dict[str, list[RecordJSON]]:
+    """Return the slowest, newest and last failing records of one statement, whose text is known."""
+    info = _info(text)
     slowest = Window(ordering=Ordering(column="duration_ms"), limit=SAMPLES)
     newest = Window(ordering=Ordering(), limit=SAMPLES)
     failing = filtered.filter(error__isnull=False)
     found = {
         "slowest": rows(filtered, ring, slowest),
         "newest": rows(filtered, ring, newest),
-        "failing": rows(failing, ring, newest),
+        # Without failed records the search for them reads all others.
+        "failing": rows(failing, ring, newest) if has_failed else [],
     }
-    return {name: records(rows, with_text=with_text) for name, rows in found.items()}
+    return {
+        name: [record_json(row, info, with_text=with_text) for row in rows] for name, rows in found.items()
+    }
+
+
+def _info(text: Statement | None) -> StatementInfo | None:
+    return StatementInfo(text.pk, text.sql, text.operation, text.tables) if text else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,20 +245,24 @@ class DetailPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementDetail(Answer):
-    """Figures are of the time chosen; whatever has not happened in it is empty."""
+    """A statement with its review; figures are of the chosen time range."""
 
     fingerprint: str
     statement: Statement | None
     """None where its text is not kept."""
     review: Review | None
+    worse: Sequence[WorseFigure]
+    """What has become worse since the review."""
     whole: StatsGroup | None
     points: Sequence[SeriesPoint]
+    events: Sequence[Event]
+    """To mark in a chart of the points."""
     origins: dict[str, list[DetailPart]]
     """By ORIGINS, and `call_site`; those with most time first."""
     releases: list[DetailPart]
     """The one seen last first."""
     around_review: list[DetailPart]
-    """Since the review, and before it; empty when it was not in the time chosen."""
+    """Since the review, and before it; empty if it was not in the chosen range."""
     samples: dict[str, list[RecordJSON]]
     suspects: list[RepeatRow]
     """The N+1 that it is a suspect of."""
@@ -246,32 +277,49 @@ def read_statement_detail(
     scope = Scope.from_filters(SQLLogFilter.from_query(query), version="", with_text=with_text)
     kept = statistics.read_oldest()
     scope = replaced(scope, kept=kept)
+    # Statistics even if the ring has the whole range, so that no figure scans the ring.
     reader = _DetailReader(scope, "ring" if kept.complete_since_s is None else "statistics")
-    review = reviews.get_review(fingerprint)
+    review = decisions.get_review(fingerprint)
     whole, span = reader.whole, reader.span
     if whole is None and not is_known(fingerprint):
         return None
+    text = statement(fingerprint)
+    info = _info(text)
+    known = {fingerprint: info} if info else {}
     page = OffsetPage(ordering="-total_ms", limit=ORIGINS_MAX, offset=0)
     return StatementDetail(
         **head(span),
         fingerprint=fingerprint,
-        statement=statement(fingerprint),
+        statement=text,
         review=review,
+        worse=decisions.worse_since_review({fingerprint: review}, kept).get(fingerprint, ())
+        if review
+        else (),
         whole=whole,
         points=reader.points(),
+        events=read_marks(span.begin, span.end),
         origins={name: reader.parts(name)[:ORIGINS_MAX] for name in ORIGINS} | {"call_site": reader.places()},
         releases=reader.releases(),
         around_review=reader.around(review.at) if review and span.begin < review.at < span.end else [],
-        samples=samples(scope.records, scope.ring, with_text=False),
-        suspects=n_plus_one.read_repeats(request, scope, page).results,
+        samples=samples(
+            # The page shows the text once, above.
+            scope.records,
+            scope.ring,
+            with_text=False,
+            text=text,
+            has_failed=bool(whole and whole.errors),
+        ),
+        # The text is read already.
+        suspects=n_plus_one.read_repeats(request, scope, page, lambda _: known).results,
     )
 
 
 def is_known(fingerprint: str) -> bool:
     """Whether such a statement exists or existed."""
     return bool(
+        # The cheapest first: the last one scans the ring.
         statement(fingerprint)
-        or reviews.get_review(fingerprint)
+        or decisions.get_review(fingerprint)
         or is_counted(fingerprint)
         or read_records.count(SQLLog.objects.filter(fingerprint=fingerprint), ring.ring(), 1)
     )
@@ -307,18 +355,33 @@ class _DetailReader:
 
     def around(self, time: datetime) -> list[DetailPart]:
         """Return the figures since a time and before it."""
+        if self._chosen == "statistics":
+            return self._counted_around(time)
         filters, records = self._scope.filters, self._scope.records
         since = replaced(
             self._scope, filters={**filters, "from": time}, records=records.filter(time__gte=time)
         )
         before = replaced(self._scope, filters={**filters, "to": time}, records=records.filter(time__lt=time))
-        parts = ((_("Since the review"), since), (_("Before the review"), before))
-        found = [
-            (label, next(iter(stats.read_groups(scope, "fingerprint", self._chosen).groups), None))
-            for label, scope in parts
-        ]
-        total_ms = sum(figures.total_ms for _, figures in found if figures)
-        return [_detail_part(label, figures, total_ms) for label, figures in found if figures]
+        return _around(
+            *(
+                next(iter(stats.read_groups(scope, "fingerprint", self._chosen).groups), None)
+                for scope in (since, before)
+            )
+        )
+
+    def _counted_around(self, time: datetime) -> list[DetailPart]:
+        """Return the same in one query: rows of different spans are not added up."""
+        at_s = floor_to(int(time.timestamp()), MINUTE_S)
+        where = statistics_filter(self._scope, self._chosen)
+        return _around(
+            *(total.figures("") if total else None for total in statistics.read_around(where, at_s))
+        )
+
+
+def _around(since: StatsGroup | None, before: StatsGroup | None) -> list[DetailPart]:
+    found = ((_("Since the review"), since), (_("Before the review"), before))
+    total_ms = sum(figures.total_ms for _, figures in found if figures)
+    return [_detail_part(label, figures, total_ms) for label, figures in found if figures]
 
 
 def _detail_parts(groups: Sequence[StatsGroup], total_ms: float) -> list[DetailPart]:

@@ -1,26 +1,25 @@
 """Read the statistics: figures by group, and by group and time.
 
-A range is at most five runs of rows of one resolution: of a month, minutes, hours, the days between, hours
-and minutes. All are one query, of a series two: the top groups, and all others together. Counts, sums and
-maxima are exact, percentiles within 5 %. Runs in the reader's thread.
+A range is read as at most five runs of rows of one resolution each: a month as minutes, hours, days, hours
+and minutes. They are one query; a series needs two, for the top groups and for all others together. Counts,
+sums and maxima are exact, percentiles within 5 %. Runs in the reader's thread.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Min, Q, Subquery
+from django.db.models import Case, F, Q, Subquery, Value, When
 
-from sqllogs.models import RollUp, Statement, Statistic
+from sqllogs.models import RingHead, RollUp, Statement, Statistic
+from sqllogs.read import ring as read_ring
 from sqllogs.read.aggregates import OF_STATEMENT
 from sqllogs.read.ring import VARIABLES_MAX
 from sqllogs.read.statistics_rows import (
     Row,
     StatisticsAggregate,
-    StatisticsPoint,
     Total,
     Where,
     rows,
@@ -30,6 +29,7 @@ from sqllogs.statistics.resolution import (
     DAY_S,
     HOUR_S,
     MINUTE_S,
+    NEVER_S,
     RESOLUTIONS_S,
     Oldest,
     ResolutionSpan,
@@ -39,6 +39,8 @@ from sqllogs.statistics.resolution import (
 )
 
 EVERYTHING = Where()
+# Pairs of a longest range and the step for it, in seconds.
+_SINCE_STEPS_S = ((HOUR_S, MINUTE_S), (6 * HOUR_S, 300), (NEVER_S, HOUR_S))
 _STEPS_S = ((3 * HOUR_S, MINUTE_S), (12 * HOUR_S, 300), (36 * HOUR_S, 900), (10 * DAY_S, HOUR_S))
 
 
@@ -50,10 +52,10 @@ class StatisticsGroups:
     total_ms: float
     """Of all calls, each of them once."""
     since: datetime
-    """What is counted began here: the time asked for, or before it, where the row that holds it begins."""
+    """Begin of the first row that is counted: the requested time, or shortly before it."""
     until: datetime
     complete_since: datetime | None
-    """Calls before this are not, or no longer, counted."""
+    """Calls before this are not in the statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,25 @@ class StatisticsParts:
     since: datetime
     until: datetime
     complete_since: datetime | None
+
+
+class SeriesKey(NamedTuple):
+    """What the points of a series have in common."""
+
+    group: str | None
+    is_other: bool = False
+    """Of all groups that are not among the top."""
+    is_of_all: bool = False
+    """Of all calls, beside their groups."""
+
+
+class StatisticsPoint(NamedTuple):
+    """Figures of a line in one step of time."""
+
+    time: datetime
+    """The step's begin."""
+    figures: StatisticsAggregate
+    key: SeriesKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +102,14 @@ class StatisticsSeries:
 
 def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsGroups:
     """Return the figures of each group; of None, those of all calls as one."""
+    # With routes, of which each statement shows the most frequent one.
     read = (*group_columns(group_by), "key__route") if group_by == "fingerprint" else group_columns(group_by)
     labels_of = labels(group_by)
     totals: dict[str | None, Total] = {}
     total_us = 0
     parts = read_parts(where, *read)
     for key, sums in parts.rows:
-        total_us += int(sums.total_us)
+        total_us += int(sums.total_us)  # once, although a statement on two tables counts in two groups
         for label in labels_of(key[0] if key else None):
             total = totals.get(label) or totals.setdefault(label, Total())
             total.add(sums, route=key[1] if len(key) > 1 else None)
@@ -124,37 +146,83 @@ def read_sparklines(where: Where, step_s: int) -> dict[str, dict[int, int]]:
     found: dict[str, dict[int, int]] = {}
     cut = spans(first_s, until_s, oldest, coarsest_s)
     for fingerprint, time_s, total_us in totals_us(where, cut, "key__fingerprint", "step", step_s=step_s):
-        points = found.setdefault(fingerprint, dict.fromkeys(range(first_s, until_s, step_s), 0))
+        points = found.get(fingerprint) or found.setdefault(
+            fingerprint, dict.fromkeys(range(first_s, until_s, step_s), 0)
+        )
         at_s = floor_to(time_s, step_s)
         points[at_s] = points.get(at_s, 0) + total_us
     return found
 
 
+def read_around(where: Where, at_s: int) -> tuple[Total | None, Total | None]:
+    """Return the sums of a range since a second in it, the begin of a minute, and before it, in one query."""
+    oldest = where.kept or read_oldest(where)
+    since_s, until_s = _asked(where, oldest)
+    totals: dict[bool, Total] = {}
+    # Each span comes as rows of its own, and none begins before the second and ends after it.
+    for _, sums in rows(where, [*spans(since_s, at_s, oldest), *spans(at_s, until_s, oldest)]):
+        is_since = sums.first_seen >= at_s
+        (totals.get(is_since) or totals.setdefault(is_since, Total())).add(sums)
+    return totals.get(True), totals.get(False)
+
+
+def read_since(begins: Mapping[str, int], keys: Q, recent: Q, kept: Oldest) -> dict[str, StatisticsAggregate]:
+    """Return the figures of statements, each since a second of its own, in one query.
+
+    `keys` finds them in `StatisticKey`; `recent`, in `Statistic`, those that do not begin at the earliest.
+    These are read by steps, the coarser the longer ago: a day has 1,440 minutes of each statement.
+    """
+    if not begins:
+        return {}
+    until_s, earliest_s = _next_second(), min(begins.values())
+    cut_s = min((begin_s for begin_s in begins.values() if begin_s > earliest_s), default=until_s)
+    step_s = next(step_s for upto_s, step_s in _SINCE_STEPS_S if until_s - cut_s <= upto_s)
+    cut_s = floor_to(cut_s, step_s)
+    ranges = [*spans(earliest_s, cut_s, kept), *spans(cut_s, until_s, kept, step_s)]
+    step = Case(When(recent, then=F("time") - F("time") % step_s), default=Value(0))
+    totals: dict[str, Total] = {}
+    for (fingerprint, at_s), sums in rows(Where(), ranges, "key__fingerprint", "step", keys=keys, step=step):
+        begin_s = begins.get(fingerprint, NEVER_S)
+        # A longer step that began before the decision would have calls from before it.
+        begin_s = floor_to(begin_s, step_s) if step_s == MINUTE_S else ceil_to(begin_s, step_s)
+        if at_s >= begin_s or begins.get(fingerprint) == earliest_s:
+            (totals.get(fingerprint) or totals.setdefault(fingerprint, Total())).add(sums)
+    return {fingerprint: total.figures(fingerprint) for fingerprint, total in totals.items()}
+
+
 def series(
-    where: Where, step_s: int, group_by: str | None = None, top: int = 10, *, whole_steps: bool = True
+    where: Where,
+    step_s: int,
+    group_by: str | None = None,
+    top: int = 10,
+    *,
+    whole_steps: bool = True,
+    with_all: bool = False,
 ) -> StatisticsSeries:
-    """Return figures for each step of time and each of the `top` groups, and for all others as one."""
+    """Return figures for each step of time and each of the `top` groups, for all others, and of all calls."""
     oldest = where.kept or read_oldest(where)
     since_s, until_s = _asked(where, oldest)
     first_s, step_s = _aligned(since_s, step_s, oldest)
     since_s = first_s if whole_steps else oldest.outward(since_s, until_s)[0]
+    # Rows must not be longer than a step.
     coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
     planned = reads(where, spans(since_s, until_s, oldest), group_by, top)
     totals: dict[tuple[int, SeriesKey], Total] = {}
+    of_all = (SeriesKey(None, is_of_all=True),) if with_all else ()
     cut = spans(since_s, until_s, oldest, coarsest_s)
     for read in planned:
         # By time alone nothing need be sorted, since that is how rows are kept; there may be some more.
         names = ("step", *read.columns) if read.columns else ("time",)
         for (time_s, *value), sums in rows(where, cut, *names, keys=read.keys, step_s=step_s):
-            for line in read.lines(*value):
+            for line in (*read.lines(*value), *of_all):
                 at = floor_to(time_s, step_s), line
                 (totals.get(at) or totals.setdefault(at, Total())).add(sums)
     points = [
-        StatisticsPoint(_datetime(time_s), total.figures(line.group), line.is_other)
+        StatisticsPoint(_datetime(time_s), total.figures(line.group), line)
         for (time_s, line), total in totals.items()
     ]
     return StatisticsSeries(
-        points=sorted(points, key=lambda point: (point.time, point.is_other, -point.figures.total_ms)),
+        points=sorted(points, key=lambda point: (point.time, point.key.is_other, -point.figures.total_ms)),
         step_s=step_s,
         since=_datetime(since_s),
         until=_datetime(oldest.outward(since_s, until_s)[1]),
@@ -177,10 +245,12 @@ def _asked(where: Where, oldest: Oldest) -> tuple[int, int]:
     """Return the range in whole seconds, outward; open ends are the first call and this moment."""
     # No row is of before the epoch, and no step of time begins before the year 1.
     since_s = max(0, int(where.since.timestamp())) if where.since else oldest.complete_since_s or 0
-    until_s = (
-        ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else int(time.time()) + 1
-    )
+    until_s = ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else _next_second()
     return since_s, until_s
+
+
+def _next_second() -> int:
+    return int(read_ring.utc_now().timestamp()) + 1
 
 
 def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
@@ -188,6 +258,7 @@ def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
     step_s = ceil_to(max(step_s, MINUTE_S), MINUTE_S)
     while True:
         first_s = floor_to(since_s, step_s)
+        # A longer step begins earlier, where rows may be longer still.
         kept_s = ceil_to(step_s, oldest.finest_s(first_s))
         if kept_s == step_s:
             return first_s, step_s
@@ -195,12 +266,14 @@ def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
 
 
 def read_oldest(where: Where = EVERYTHING) -> Oldest:
-    """Return which rows exist, in one query once there has been a rollup."""
+    """Return which rows exist, in one query once there has been a record."""
     of_length = [Statistic.objects.filter(resolution_s=where.signed(length_s)) for length_s in RESOLUTIONS_S]
     firsts = [Subquery(rows.order_by("time").values("time")[:1]) for rows in of_length]
-    row = RollUp.objects.filter(id=1).values_list("until_s", *firsts).first()
+    rolled_up = Subquery(RollUp.objects.filter(id=1).values("until_s"))
+    # The head is a row that is there without statistics too.
+    row = RingHead.objects.filter(id=1).values_list(rolled_up, *firsts).first()
     if row is None:
-        row = (0, *(rows.aggregate(oldest=Min("time"))["oldest"] for rows in of_length))
+        row = Statistic.objects.order_by().values_list(rolled_up, *firsts).first() or (0, None, None, None)
     rolled_up_s, minute_s, hour_s, day_s = row
     return Oldest(minute_s=minute_s, hour_s=hour_s, day_s=day_s, rolled_up_s=rolled_up_s or 0)
 
@@ -225,11 +298,7 @@ OTHER_LINE = "other"
 Labels = Callable[[Any], tuple[str | None, ...]]
 
 
-class SeriesKey(NamedTuple):
-    """What the points of a series have in common."""
-
-    group: str | None
-    is_other: bool = False
+OTHERS = SeriesKey(OTHER_LINE, is_other=True)
 
 
 class Read(NamedTuple):
@@ -239,9 +308,6 @@ class Read(NamedTuple):
     keys: Q | None
     lines: Callable[..., Iterable[SeriesKey]]
     """The lines that a row counts in, by the value of its column."""
-
-
-_OTHERS = SeriesKey(OTHER_LINE, is_other=True)
 
 
 def group_columns(group_by: str | None) -> tuple[str, ...]:
@@ -270,14 +336,14 @@ def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: 
     kept = _top(sums_us, labels_of, top)
 
     def lines(value: Any) -> list[SeriesKey]:
-        return [SeriesKey(label) if label in kept else _OTHERS for label in labels_of(value)]
+        return [SeriesKey(label) if label in kept else OTHERS for label in labels_of(value)]
 
     # A statement on several tables counts among the others as often as it has tables, so it is one of these.
-    apart = [value for value in sums_us if lines(value) != [_OTHERS]]
+    apart = [value for value in sums_us if lines(value) != [OTHERS]]
     if len(apart) == len(sums_us) or len(apart) > VARIABLES_MAX:
         return [Read((column,), None, lines)]
     keys = _having(column.removeprefix("key__"), apart)
-    return [Read((column,), keys, lines), Read((), ~keys, lambda: [_OTHERS])]
+    return [Read((column,), keys, lines), Read((), ~keys, lambda: [OTHERS])]
 
 
 def _top(sums_us: Mapping[Any, int], labels_of: Labels, top: int) -> set[str | None]:

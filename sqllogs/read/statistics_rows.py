@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Aggregate, BinaryField, F, Max, Min, Q, QuerySet, Sum, Value
+from django.db.models import Aggregate, BinaryField, Case, F, Max, Min, Q, QuerySet, Sum, Value
 from django.db.models.functions import Concat
 
 from sqllogs.models import Statement, Statistic, StatisticKey
-from sqllogs.read.aggregates import fetch, joins
+from sqllogs.read.aggregates import can_join_values, fetch
 from sqllogs.statistics import histogram
 from sqllogs.statistics.resolution import MINUTE_S, NEVER_S, Oldest, ResolutionSpan
 
@@ -22,7 +22,7 @@ _OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "ser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """What is asked for; of several values, any."""
+    """Filters of statistics; of several values, any matches."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -39,7 +39,7 @@ class Where:
     table: tuple[str, ...] = ()
     search: str = ""
     of_units: bool = False
-    """Whether units of work are asked for, not their statements."""
+    """Whether units of work are counted, not their statements."""
     kept: Oldest | None = None
     """Which rows exist, if that has been read already."""
 
@@ -58,10 +58,7 @@ class Where:
         return -resolution_s if self.of_units else resolution_s
 
     def narrow(self, statistics: QuerySet[Statistic], keys: Q | None = None) -> QuerySet[Statistic]:
-        """Leave what is not asked for out, but for the time, which is a matter of resolution.
-
-        Keys are chosen first: to look each row's key up takes twice as long as all the rest.
-        """
+        """Leave out what is not asked for, except by time, which depends on the resolution."""
         wanted = keys or Q()
         for name in _OF_KEY:
             if values := getattr(self, name):
@@ -70,6 +67,7 @@ class Where:
             wanted &= Q(fingerprint__in=self._statements().using(statistics.db).values("fingerprint"))
         if not wanted:
             return statistics
+        # Keys are chosen first: looking up the key of each row takes twice as long as all the rest.
         return statistics.filter(key__in=StatisticKey.objects.using(statistics.db).filter(wanted))
 
     def _statements(self) -> QuerySet[Statement]:
@@ -80,12 +78,12 @@ class Where:
             statements = statements.filter(sql__icontains=self.search)
         tables = Q()
         for table in self.table:
-            tables |= Q(listed__icontains=f",{table},")
+            tables |= Q(listed__icontains=f",{table},")  # see parameters.TableFilter
         return statements.filter(tables)
 
 
 class StatisticsSums(NamedTuple):
-    """Rows that are alike in what is asked for, as one."""
+    """Sums of the rows that have the same values in the columns asked for."""
 
     calls: int
     errors: int
@@ -111,6 +109,7 @@ class _Joined(Aggregate):
     output_field = BinaryField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        # group_concat() makes a text of the same bytes.
         template = "CAST(%(function)s(%(expressions)s, '') AS BLOB)"
         return self.as_sql(compiler, connection, function="group_concat", template=template, **extra)
 
@@ -121,13 +120,14 @@ def rows(
     *columns: str,
     keys: Q | None = None,
     step_s: int = MINUTE_S,
+    step: Case | None = None,
 ) -> Iterator[Row]:
-    """Add rows up by columns, among which can be `time` and the begin of its `step`.
+    """Add rows up by columns, among which can be `time` and the begin of its `step`, or `step` as given.
 
     Only those of some keys, if these are given. The same columns may come once from each span.
     """
     found = [
-        _summed(_chosen(where, span, keys).annotate(step=F("time") - F("time") % step_s), columns)
+        _summed(_chosen(where, span, keys).annotate(step=step or F("time") - F("time") % step_s), columns)
         for span in spans
     ]
     width = len(columns)
@@ -136,7 +136,8 @@ def rows(
 
 
 def _summed(found: QuerySet[Statistic, Any], columns: Sequence[str]) -> QuerySet[Statistic, Any]:
-    if not joins(found):
+    if not can_join_values(found):
+        # Row by row: the reader adds up what the database cannot join. In the order of StatisticsSums.
         names = ("time" if name == "first_seen" else name for name in StatisticsSums._fields)
         return found.values_list(*columns, *names)
     sums = (
@@ -155,8 +156,9 @@ def _summed(found: QuerySet[Statistic, Any], columns: Sequence[str]) -> QuerySet
 
 
 def _fetched(found: Sequence[QuerySet[Any, Any]]) -> Iterator[tuple[Any, ...]]:
-    """Read several queries as one: each keeps its own plan, which OR would not let them do."""
+    """Read several queries as one."""
     if found:
+        # UNION ALL, not OR: each keeps its own range of the primary key.
         yield from fetch(found[0].union(*found[1:], all=True) if len(found) > 1 else found[0])
 
 
@@ -173,6 +175,23 @@ def totals_us(
     ]
     for *values, total_us in _fetched(found):
         yield *values, int(total_us)
+
+
+class CallSums(NamedTuple):
+    """Sums of calls without their durations."""
+
+    calls: int
+    errors: int
+    rows: int
+
+
+def call_sums(
+    where: Where, span: ResolutionSpan, *columns: str
+) -> Iterator[tuple[tuple[Any, ...], CallSums]]:
+    """Yield columns and how many calls, errors and rows have them in common, in one span."""
+    found = _chosen(where, span).values(*columns)
+    for row in fetch(found.values_list(*columns, Sum("calls"), Sum("errors"), Sum("rows"))):
+        yield tuple(row[:-3]), CallSums(*map(int, row[-3:]))
 
 
 def _chosen(where: Where, span: ResolutionSpan, keys: Q | None = None) -> QuerySet[Statistic, Any]:
@@ -209,25 +228,18 @@ class StatisticsAggregate:
     durations: bytes = field(repr=False, compare=False)
     """Packed, in any order."""
 
-    def calls_by_us(self) -> Iterator[tuple[float, int]]:
-        """Return pairs of a duration in microseconds, up to 4.9 % off, and the number of calls near it."""
-        for number, calls in enumerate(histogram.calls_by_range(self.durations)):
-            if calls:
-                yield histogram.mean_us(number), calls
-
-
-class StatisticsPoint(NamedTuple):
-    """Figures of a group in one step of time."""
-
-    time: datetime
-    """The step's begin."""
-    figures: StatisticsAggregate
-    is_other: bool = False
-    """Of all groups that are not among the top."""
+    def calls_upto(self, ends_us: Sequence[int]) -> list[int]:
+        """Return the number of calls that took at most each of these microseconds, up to 4.9 % off."""
+        ranges = [
+            (histogram.mean_us(number), calls)
+            for number, calls in enumerate(histogram.calls_by_range(self.durations))
+            if calls
+        ]
+        return [sum(calls for duration_us, calls in ranges if duration_us <= end_us) for end_us in ends_us]
 
 
 class Total:
-    """A sum under way."""
+    """Sums to which rows are still added."""
 
     __slots__ = (
         "calls",
@@ -275,6 +287,7 @@ class Total:
             p95_ms=p95_us / 1000,
             p99_ms=p99_us / 1000,
             max_ms=self.max_us / 1000,
+            # NEVER_S is no date.
             first_seen=datetime.fromtimestamp(min(self.first_seen, self.last_seen), UTC),
             last_seen=datetime.fromtimestamp(self.last_seen, UTC),
             top_route=max(self.routes, key=self.routes.__getitem__) if self.routes else None,

@@ -18,10 +18,9 @@ from sqllogs.models import StatisticKey
 from sqllogs.read import aggregates, n_plus_one, records, statistics, statistics_rows
 from sqllogs.read.aggregates import GroupValue, group_column
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import rfc3339
+from sqllogs.read.records import ReadTexts, Texts, rfc3339
 from sqllogs.read.ring import chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
-from sqllogs.sql.normalize import StatementInfo
 
 CALL_SITES_MAX = 3
 RATE_CALLS_MIN, RATE_MIN_S = 20, 60.0
@@ -91,7 +90,7 @@ ORDERINGS = {
     "group": "group",
     "calls": "calls",
     "errors": "errors",
-    "calls_per_s": "calls",
+    "calls_per_s": "calls",  # a group's own rate needs its times, which are read for the page only
     "total_ms": "total_ms",
     "load_percent": "total_ms",
     "mean_ms": "mean_ms",
@@ -112,6 +111,7 @@ def read_stats(
     """Return the requested page of groups; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
     value = _TIMES.get(page.column) or attrgetter(ORDERINGS[page.column])
+    # By default only: after `migrate`, the first page of a new site would be its DDL.
     if not request.GET.get("ordering") and not scope.filters["kind"]:
         value = _others_first(_groups_of_django_commands(group_by, found.groups))
     shown = page.cut(found.groups, value)
@@ -142,6 +142,7 @@ def last_seen(group: StatsGroup) -> Any:
 
 def first_seen(group: StatsGroup) -> Any:
     """Return the value by which groups of one source are ordered by first call."""
+    # Numbers follow time, and times of all groups would be sorted along: 20 ms per 100,000 records.
     return group.first_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.first_seq
 
 
@@ -182,15 +183,23 @@ def read_groups(scope: Scope, group_by: str, chosen: Source) -> Grouped:
 
 
 def stats_rows(
-    scope: Scope, found: Grouped, group_by: str, shown: Sequence[StatsGroup], worst: Mapping[GroupValue, int]
+    scope: Scope,
+    found: Grouped,
+    group_by: str,
+    shown: Sequence[StatsGroup],
+    worst: Mapping[GroupValue, int],
+    read_texts: ReadTexts = records.statements,
 ) -> list[StatsRow | StatementStatsRow]:
     """Return the rows of some of the groups; `worst` are their repeats."""
     made = _Rows(scope, found, group_by, shown, worst)
+    if group_by == "fingerprint" and scope.wants("sql", "operation", "tables"):
+        made.texts = read_texts({str(group.group) for group in shown})
     return [made.row(group) for group in shown]
 
 
 def _from_ring(scope: Scope, group_by: str) -> Grouped:
-    groups, total_ms = aggregates.groups(scope.records, scope.ring, group_by)
+    report = scope.report("stats", group_by)
+    groups, total_ms = aggregates.groups(scope.records, scope.ring, group_by, report)
     return Grouped(groups, total_ms, scope.span)
 
 
@@ -253,9 +262,15 @@ class _Rows:
         self._of_units = found.span.source == "units"
         if shown and not self._of_units and scope.wants("calls_per_unit", "route", "call_sites"):
             # For the rows shown only: call sites of all groups would be a second scan of the ring.
-            with_units = scope.wants("calls_per_unit")
+            with_units, with_call_sites = scope.wants("calls_per_unit"), scope.wants("call_sites")
             self._origins = aggregates.origins(
-                scope.records, scope.ring, group_by, wanted, with_units=with_units
+                scope.records,
+                scope.ring,
+                group_by,
+                wanted,
+                with_units=with_units,
+                with_call_sites=with_call_sites,
+                report=scope.report("origins", group_by, with_call_sites),
             )
         ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
         seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
@@ -263,15 +278,13 @@ class _Rows:
         self._times: Mapping[int, datetime] = {}
         if scope.wants("calls_per_s", "first_seen", "last_seen"):
             self._times = aggregates.times_by_seq(scope.ring, seqs)
-        self._texts: Mapping[str, StatementInfo] = {}
-        if self._of_statements and scope.wants("sql", "operation", "tables"):
-            self._texts = records.statements({str(group.group) for group in shown})
+        self.texts: Texts = {}
 
     def row(self, group: StatsGroup) -> StatsRow:
         return self._statement_row(group) if self._of_statements else StatsRow(**self._fields(group))
 
     def _statement_row(self, group: StatsGroup) -> StatementStatsRow:
-        text = self._texts.get(str(group.group))
+        text = self.texts.get(str(group.group))
         return StatementStatsRow(
             **self._fields(group),
             fingerprint=str(group.group),
@@ -282,6 +295,7 @@ class _Rows:
 
     def _calls_per_unit(self, group: StatsGroup, origins: aggregates.Origins) -> float | None:
         if self._of_units:
+            # Units have their queries as rows.
             return (group.rows or 0) / group.calls if group.calls else None
         return origins.calls / origins.units if origins.units else None
 
@@ -290,7 +304,8 @@ class _Rows:
         if isinstance(group, statistics_rows.StatisticsAggregate):
             top_route, first_seen, last_seen = group.top_route, group.first_seen, group.last_seen
         else:
-            top_route = next((route for route, _ in origins.routes.most_common(1)), None)
+            top_route = next(iter(_ranked(origins.routes)), None)
+            # Overwritten while the answer is made: about as old as the oldest.
             first_seen = self._times.get(group.first_seq) or self._begin
             last_seen = self._times.get(group.last_seq) or self._begin
         own_s = (last_seen - first_seen).total_seconds()
@@ -311,13 +326,18 @@ class _Rows:
             "first_seen": rfc3339(first_seen),
             "last_seen": rfc3339(last_seen),
             "route": top_route,
-            "call_sites": [site for site, _ in origins.call_sites.most_common(CALL_SITES_MAX)],
+            "call_sites": _ranked(origins.call_sites)[:CALL_SITES_MAX],
             "repeats": self._worst.get(group.group, 0),
         }
 
 
+def _ranked(counts: Mapping[str, int]) -> list[str]:
+    """Return the names with the most calls first; equal ones do not change places between two answers."""
+    return sorted(counts, key=lambda name: (-counts[name], name))
+
+
 def default_group(chosen: str | None) -> str:
-    """Return what is grouped by unless the reader chooses: units of work have no statement."""
+    """Return the default of `group_by`: units of work have no statement."""
     return "route" if chosen == "units" else "fingerprint"
 
 
@@ -325,12 +345,13 @@ def _rate(calls: int, own_s: float, span_s: float) -> float:
     """Return calls per second; a release that is ten minutes old is not spread over four hours."""
     if calls < RATE_CALLS_MIN or own_s < RATE_MIN_S:
         return calls / span_s
+    # n calls have n - 1 intervals between them.
     return (calls - 1) / own_s if own_s < span_s else calls / span_s
 
 
-def worst(scope: Scope, group_by: str) -> dict[GroupValue, int]:
+def worst(scope: Scope, group_by: str, read_texts: ReadTexts = records.statements) -> dict[GroupValue, int]:
     """Return, by group, how often at most one line sent the same statement in a unit of work recently."""
-    found = n_plus_one.worst_by_group(scope.records, scope.ring, group_column(group_by))
+    found = n_plus_one.worst_by_group(scope.records, scope.ring, group_column(group_by), read_texts)
     values = aggregates.GroupValues(group_by, found)
     times_of: dict[GroupValue, int] = {}
     for key, times in found.items():

@@ -89,7 +89,7 @@ def trace_of(trace_id: str, page: Page, span: TimeSpan) -> TraceAnswer:
 
 
 def _units(trace_id: str, records: list[RecordJSON]) -> Iterator[TraceSpan]:
-    """Make a span of each unit of work, as long as its queries: of the rest of it nothing is known."""
+    """Make a span of each unit of work, from its first query to its last: more is not in the records."""
     by_unit: dict[str | None, list[RecordJSON]] = {}
     for record in records:
         by_unit.setdefault(record["unit_id"], []).append(record)
@@ -117,10 +117,10 @@ def _query(trace_id: str, record: RecordJSON) -> TraceSpan:
     words = [record["operation"] or "SQL", *record["tables"]]
     return TraceSpan(
         traceID=trace_id,
-        spanID=f"{record['id']:016x}",
+        spanID=f"{record['id']:016x}",  # its own span_id is that of the span around it, which others share
         parentSpanID=record["unit_id"],
         operationName=" ".join(words[:3]),
-        serviceName=f"{record['vendor']} {record['alias']}",
+        serviceName=f"{record['vendor']} {record['alias']}",  # Grafana colours spans by service
         startTime=_epoch_ms(record["time"]),
         duration=record["duration_ms"],
         statusCode=0 if record["error"] is None else 2,

@@ -64,7 +64,7 @@ def _nested_comment(depth: int) -> str:
 
 
 def _bracketed(text: str) -> str:
-    return "`" + text[1:-1].replace("]]", "]").replace("`", "``") + "`"
+    return "?" if text[1] == "#" else "`" + text[1:-1].replace("]]", "]").replace("`", "``") + "`"
 
 
 # Strings. What ends one under some settings of the server and not under others is ambiguous: <open>.
@@ -76,7 +76,10 @@ _ON_POSTGRESQL = (
     rf"'(?<=[eE]')(?<![\w$\x80-\U0010ffff].'){_ESCAPED}(?:'{_GAP}{_ESCAPED})*+(?:'|<open>)"
     rf"|'(?:\\(?<=(?i:escape) '\\)(?='(?!'))|{_EITHER})(?:'{_GAP}{_EITHER})*+(?:'|<open>)"
 )
-_DOLLARS = r"\$(?<![\w$\x80-\U0010ffff]\$)(?P<tag>(?:[^\W\d]\w*+)?+\$).*?(?:\$(?P=tag)|<end>)"
+_DOLLARS = (
+    r"\$(?:(?<![\w$\x80-\U0010ffff]\$)(?P<tag>(?:[^\W\d]\w*+)?+\$).*?(?:\$(?P=tag)|<end>)"
+    r"|(?<=[0-9]\$)(?:[^\W\d]\w*+)?+\$<open>)"  # after a number until PostgreSQL 15, or within a name
+)
 _ON_ORACLE = (
     r"'(?<=[qQ]')(?:(?<![\w$#].')|(?<=[nN].')(?<![\w$#]..'))"
     r"(?:\(.*?\)'|\[.*?\]'|\{.*?\}'|<.*?>'|(?P<delimiter>[^\s(\[{<]).*?(?P=delimiter)'|<open>)|" + _DOUBLED
@@ -136,7 +139,7 @@ GRAMMARS = {
             _NAME,
             Piece("[", rf"\[(?:{_SUBSCRIPT}<open>|[^\[\]]*+(?:\]\][^\[\]]*+)*+(?:\]|<open>))", _bracketed),
             Piece("'", _DOUBLED),
-            Piece("#", r"\#\#?+[\w$#@]++"),  # the name of a temporary table
+            Piece("#", r"\#\#?+[\w$#@]++", "?"),  # the name of a temporary table
             Piece("-", _TO_LIKELY_END, " "),
             Piece("/", _nested_comment(8), " "),
         ),
@@ -175,8 +178,14 @@ MAY_FOLLOW_STRING = frozenset(
 
 _AFTER_STRING = Expression(r"''\s*+(\w++|[\\.{$(])")
 _UNICODE = Expression(r"(?<![\w$])[uU]&''")
-_PRINTED = Expression('"[^"]*+"|`[^`]*+`|([\u2018-\u201f\u2039\u203a\xab\xbb\xb4\uff02\uff07])')
-"""Quotes as a word processor sets them, which no database knows."""
+_PRINTED = Expression(
+    '"[^"]*+"|`[^`]*+`|([\u2018-\u201f\u2032-\u2037\u2039\u203a\u275b-\u275e\u300c-\u300f\u301d-\u301f'
+    r"\xab\xbb\xb4\uff02\uff07]|(?<!\w)[\u02b9-\u02bd])"
+)
+"""Quotes as a word processor sets them, and what looks like one: no database knows them."""
+_BEFORE_NUMBER = Expression(r"[^\S\0-\x7f]|[^\w\0-\x7f](?=\d)")
+"""White space from word processors, and signs of currencies: with a number they would look like a name."""
+_FOREIGN_NUMBER = Expression(r"(?<![\w$])(?![0-9])\d[\w.]*+")
 
 
 class Mask:
@@ -194,7 +203,7 @@ class Mask:
         if "'" in sql or self._trigger in sql or ("-" in sql and "--" in sql) or ("/" in sql and "/*" in sql):
             sql = self._closed(self._expression.sub(self._replace, sql))
         if not sql.isascii():
-            sql = _before_printed_quote(sql)
+            sql = _before_printed_quote(_FOREIGN_NUMBER.sub("0", _BEFORE_NUMBER.sub(" ", sql)))
         return sql
 
     def _replace(self, match: re.Match[str]) -> str:

@@ -124,8 +124,12 @@ def _rest(start: str) -> tuple[Expression, str]:
 _MADE_UP = (
     Expression(
         r"\A((?:SAVEPOINT|RELEASE(?: SAVEPOINT)?+|ROLLBACK(?: WORK| TRANSACTION)?+ TO(?: SAVEPOINT)?+"
-        r"|DECLARE|CLOSE|DEALLOCATE(?: PREPARE)?+"
-        rf"|(?:FETCH|MOVE)(?: (?!FROM |IN )[\w?]++)*+ (?:FROM|IN)) )(?!ALL\b){IDENTIFIER}(?![(\[.])",
+        r"|DECLARE|CLOSE|DEALLOCATE(?: PREPARE)?+|DROP PREPARE|OPEN(?= \S++\Z)"
+        r"|(?P<fetch>FETCH|MOVE)"
+        r"(?: (?:[-?]|ABSOLUTE|ALL|BACKWARD|FIRST|FORWARD|LAST|NEXT|PRIOR|RELATIVE)(?= ))*+"
+        rf"(?: FROM| IN)?+) )(?!(?:ALL|INTO)\b){IDENTIFIER}(?![(\[.])"
+        # Nothing but variables follows the name of a cursor.
+        r"(?(fetch)(?: (?!INTO\b)[\s\S]++)?+)",
         re.IGNORECASE,
     ),
     r"\1?",
@@ -188,24 +192,50 @@ _SECRET = Expression(
     re.IGNORECASE,
 )
 _PARAMETER = Expression(
-    r"(\A(?:CREATE|ALTER) (?:OR REPLACE )?+(?:ROLE|USER|DATABASE|SYSTEM|FUNCTION|PROCEDURE)"
-    rf"\b[\s\S]*?\bSET {_QUALIFIED} (?:=|TO) ){_ANYTHING}",
+    r"(\A(?:CREATE|ALTER) (?:OR REPLACE )?+(?:DATABASE|FUNCTION|PROCEDURE|ROLE|ROUTINE"
+    rf"|SESSION|SYSTEM|USER)\b[\s\S]*?\bSET {_QUALIFIED} (?:=|TO) ){_ANYTHING}",
     re.IGNORECASE,
 )
 _MODULE = Expression(
     rf"(\ACREATE VIRTUAL TABLE (?:IF NOT EXISTS )?+{_QUALIFIED} USING {IDENTIFIER} ?\(){_ANYTHING}",
     re.IGNORECASE,
 )
-_TEMPORARY = Expression(
-    r"(\b(?:TEMP(?:ORARY)?+ (?:TABLE|VIEW|SEQUENCE) |INTO TEMP(?:ORARY)?+ (?:TABLE )?+)"
-    rf"(?:IF (?:NOT )?+EXISTS )?+){_QUALIFIED}"
+_ANYWHERE: tuple[tuple[str, Expression], ...] = (
+    # What the text has in upper case if the expression is worth a try; the expression, after it a `?`.
+    (
+        "TEMP",
+        Expression(
+            r"(\b(?:TEMP(?:ORARY)?+ (?:TABLE|VIEW|SEQUENCE|TRIGGER) |INTO TEMP(?:ORARY)?+ (?:TABLE )?+)"
+            rf"(?:IF (?:NOT )?+EXISTS )?+){_QUALIFIED}(?:, {_QUALIFIED})*+",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "TEMP",
+        Expression(
+            r"((?:(?<![\w$.\"])pg_temp|\b(?:FROM|JOIN|INTO|UPDATE|ONLY|TRUNCATE"
+            rf"|(?:TABLE|VIEW)(?: IF (?:NOT )?+EXISTS)?+) \"?+temp\"?+)\.){IDENTIFIER}",
+            re.IGNORECASE,
+        ),
+    ),
+    # Of a prepared statement, or the arguments of a procedure.
+    (" AS EXECUTE ", Expression(rf"( AS EXECUTE ){_ANYTHING}", re.IGNORECASE)),
+    (
+        " EXEC",
+        Expression(
+            rf"( EXEC(?:UTE)?+ (?:\? = )?+(?!(?:FUNCTION|IMMEDIATE|PROCEDURE|{'|'.join(sorted(KEYWORDS))})\b)"
+            rf"{_QUALIFIED} ){_ANYTHING}",
+            re.IGNORECASE,
+        ),
+    ),
+    # The arguments of a trigger's function are texts without quotes.
+    (
+        " EXECUTE ",
+        Expression(rf"( EXECUTE (?:FUNCTION|PROCEDURE) {_QUALIFIED} ?\()(?!\)){_ANYTHING}", re.IGNORECASE),
+    ),
+    ("CURRENT OF ", Expression(rf"(\bCURRENT OF ){IDENTIFIER}", re.IGNORECASE)),
+    (" NOTIFY ", Expression(rf"( DO (?:ALSO |INSTEAD )?+NOTIFY ){_ANYTHING}", re.IGNORECASE)),
 )
-
-_IN_TEMPORARY = Expression(
-    rf"(\b(?:FROM|JOIN|INTO|UPDATE|TABLE(?: IF (?:NOT )?+EXISTS)?+) (?:pg_)?+temp\.){IDENTIFIER}(?![.\w])"
-)
-
-_EXEC = Expression(rf"( EXEC (?:\? = )?+{_QUALIFIED} ){_ANYTHING}", re.IGNORECASE)
 
 
 def _definition(text: str) -> str:
@@ -220,14 +250,14 @@ def _by(expression: Expression, replacement: str) -> Callable[[str], str]:
 
 _VERBS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(
-        "SAVEPOINT RELEASE ROLLBACK DECLARE CLOSE FETCH MOVE DEALLOCATE".split(),  # noqa: SIM905
+        "SAVEPOINT RELEASE ROLLBACK DECLARE OPEN CLOSE FETCH MOVE DEALLOCATE DROP".split(),  # noqa: SIM905
         _by(*_MADE_UP),
     ),
     **{verb: _by(*_rest(rf"{verb} ")) for verb in ("LISTEN", "UNLISTEN", "NOTIFY", "EXECUTE", "ATTACH")},
     "PREPARE": _by(Expression(rf"(PREPARE )(?!TRANSACTION\b){IDENTIFIER} ?", re.IGNORECASE), r"\1? "),
     "EXEC": _by(*_rest(rf"EXEC (?:\? = )?+(?:{_QUALIFIED}(?: |\Z))?+")),
-    "EXPLAIN": _by(*_rest(r"EXPLAIN (?:\([^()]*+\) |ANALYZE |VERBOSE )*+EXECUTE ")),
-    "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE) TO ")),
+    "EXPLAIN": _by(*_rest(rf"EXPLAIN (?:{_ROW}\) |ANALYZE |VERBOSE )*+(?:EXECUTE|DECLARE) ")),
+    "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE|REPLICATION FILTER)(?: TO(?= ))?+ ")),
     "VACUUM": _by(*_rest(r"VACUUM (?:\w++ )?+INTO ")),
     "SET": _set,
     "PRAGMA": _pragma,
@@ -247,12 +277,10 @@ def merge(text: str) -> str:
 
 def without_data(text: str) -> str:
     """Return the text without names that are made up, or are data."""
-    if "TEMP" in text:
-        text = _TEMPORARY.sub(r"\1?", text)
-    if " EXEC " in text.upper():
-        text = _EXEC.sub(r"\1?", text)
-    if "temp." in text:
-        text = _IN_TEMPORARY.sub(r"\1?", text)
+    upper = text.upper()
+    for needle, expression in _ANYWHERE:
+        if needle in upper:
+            text = expression.sub(r"\1?", text)
     if ";" in text:
         return "; ".join(map(_without_data, text.split("; ")))
     return _without_data(text)

@@ -205,11 +205,18 @@ def _description(text: str) -> ScannedStatement:
     operation = operation_of(text)
     if operation == UNKNOWN and text:
         text = "?"  # no SQL, so no word of it is sure to be a name
+    elif ";" in text and not _BLOCK.match(text):
+        first, *others = _BETWEEN_SEMICOLONS.findall(text)
+        text = ";".join([first, *(" ?" if operation_of(other) == UNKNOWN else other for other in others)])
     # 8 bytes: among a million statements, two share a fingerprint with a chance of 1 in 37 million.
     fingerprint = blake2b(text.encode(), digest_size=8).hexdigest()
     shown = text if len(text) <= SQL_MAX_CHARACTERS else text[: SQL_MAX_CHARACTERS - 1] + "…"
     return ScannedStatement(fingerprint, shown, operation, tables_of(shown))
 
+
+_BETWEEN_SEMICOLONS = Expression(r'(?:[^";]++|"[^"]*+(?:"|\Z))++')
+_BLOCK = Expression(r"(?:BEGIN (?!TRAN|WORK\b)|CREATE |ALTER |DECLARE |IF |WHILE )[^\s;]", re.IGNORECASE)
+"""In one of these a statement may begin with the name of a variable or a procedure."""
 
 # Texts that differ in literals or in the length of lists are here the same again.
 _described = lru_cache(maxsize=CACHED_STATEMENTS)(_description)

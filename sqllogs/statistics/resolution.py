@@ -3,19 +3,17 @@
 Rows that count units of work have the negative of their resolution: what reads or deletes the calls of
 statements, in this release or an earlier one, never meets them. Everything is in seconds since the epoch,
 so that neither time zones nor daylight saving time matter. Used by the writer's thread and by
-`sqllogs.read`; `by_second` and `Retention` by the writer only: `sqllogs.storage.ring` calls its `step`
+`sqllogs.read`; `Retention` by the writer only: `sqllogs.storage.ring` calls its `step`
 after each batch.
 """
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from sqllogs.conf import Conf
-from sqllogs.record import Record
 
 MINUTE_S = 60
 HOUR_S = 3_600
@@ -59,7 +57,7 @@ class Oldest:
 
     @property
     def minutes_from_s(self) -> int:
-        """From when the minutes are complete; 0 if none has been deleted."""
+        """The time from which minutes are complete; 0 if none has been deleted."""
         return _complete_from_s(self.minute_s, self.hour_s, HOUR_S)
 
     @property
@@ -68,7 +66,7 @@ class Oldest:
 
     @property
     def complete_since_s(self) -> int | None:
-        """From when every call is counted: the start of the oldest call's finest row."""
+        """The time from which every call is counted: the start of the oldest call's finest row."""
         oldest = next(
             (time_s for time_s in (self.day_s, self.hour_s, self.minute_s) if time_s is not None), None
         )
@@ -131,29 +129,6 @@ def _cut(since_s: int, until_s: int, rolled_up_s: int, lengths_s: list[int]) -> 
     ]
 
 
-SECOND = timedelta(seconds=1)
-
-
-def by_second(records: Iterable[Record]) -> Iterator[tuple[datetime, list[Record]]]:
-    """Yield a second (UTC) and consecutive records of it; unsorted records yield a second repeatedly.
-
-    What is computed from a time can then be computed once per second, since a batch spans few.
-    """
-    run: list[Record] = []
-    begin = end = datetime.min.replace(tzinfo=UTC)
-    for record in records:
-        if not begin <= record.time < end:
-            if run:
-                yield begin, run
-            # In UTC whatever the host's time zone is, since minutes of several hosts are added up.
-            begin = datetime.fromtimestamp(int(record.time.timestamp()), UTC)
-            end = begin + SECOND
-            run = []
-        run.append(record)
-    if run:
-        yield begin, run
-
-
 class RetentionStore(Protocol):
     """What `Retention` needs from a store; each call is a transaction."""
 
@@ -199,6 +174,7 @@ class Retention:
             self._cleanup = self.delete_old(store, int(time.time()))
         if self._cleanup is not None:
             cleanup, self._cleanup = self._cleanup, None
+            # One chunk per step, because no process can write a batch meanwhile.
             for _ in cleanup:
                 self._cleanup = cleanup
                 self._due_at_s = 0.0
@@ -223,6 +199,7 @@ class Retention:
             last_s = store.statistic_time_s(resolution_s, surplus - 1) if surplus > 0 else None
             if last_s is not None:
                 is_minute = abs(resolution_s) == MINUTE_S
+                # Whole hours or days: readers would not use what is left of one.
                 end_s = ceil_to(last_s + 1, HOUR_S if is_minute else DAY_S)
                 yield from _delete(store, resolution_s, min(end_s, rolled_up_s) if is_minute else end_s)
         yield from self._delete_keys(store, now_s)
@@ -249,6 +226,7 @@ def _delete(store: RetentionStore, resolution_s: int, before_s: int) -> Iterator
         oldest_s = store.statistic_time_s(resolution_s, 0)
         if oldest_s is None or oldest_s >= before_s:
             return
+        # All rows of a time go together: one minute may have more than DELETE_ROWS.
         end_s = store.statistic_time_s(resolution_s, DELETE_ROWS)
         end_s = before_s if end_s is None else min(max(end_s, oldest_s + 1), before_s)
         store.delete_statistics(resolution_s, end_s)

@@ -1,7 +1,7 @@
 """The format of a large ring's index, and the arithmetic of slots (`slot = seq % capacity`).
 
 Records are indexed in blocks of consecutive numbers, one row per block and column.
-`sqllogs.storage.indexing` encodes a block in the writer's thread once it is complete;
+`sqllogs.storage.ring` encodes a block in the writer's thread once it is complete;
 `sqllogs.read.block_index` decodes it in the reader's thread.
 """
 
@@ -73,6 +73,7 @@ def completed_by(first_seq: int, rows: int) -> range:
 
 def complete_blocks(seq: int, capacity: int) -> range:
     """Return the blocks that are entirely in a ring written up to `seq`."""
+    # Plus ROWS, to round up: a block whose first records have been overwritten is not complete.
     return range(block_of(max(0, seq - capacity) + ROWS), block_of(seq + 1))
 
 
@@ -100,6 +101,7 @@ def _encode_numbers(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
     known = _seconds(column) if name == "time" else [UNKNOWN if value is None else value for value in column]
     values = array("d", known)
     low, high = min(values), max(values)
+    # Little-endian in the store: another machine may read the block.
     if sys.byteorder == "big":
         values.byteswap()
     return ColumnRow(name, block, low, high, values.tobytes(), b"")
@@ -123,6 +125,7 @@ def numbers(values: bytes) -> "array[float]":
 def matching_numbers(records: int, values: "array[float]", test: Callable[[float], bool]) -> int:
     """Return the records of a set whose number passes a test."""
     if count_records(records) > SCAN_BELOW_ROWS:
+        # The bytes of the answers, each 0 or 1, are a set already.
         return records & int.from_bytes(bytes(map(test, values)), "little")
     return sum(1 << 8 * position for position in positions(records) if test(values[position]))
 
@@ -132,6 +135,7 @@ def matching_names(values: Sequence[str | None], codes: bytes, test: Callable[[s
     chosen = [code for code, value in enumerate(values) if test(value)]
     if not chosen or not codes:
         return ALL if chosen else 0
+    # The low bytes of all records come first, then the high ones, if there are more than 256 names.
     low, high = codes[:ROWS], codes[ROWS:]
     if not high:
         return _records_with_codes(low, chosen)
@@ -152,6 +156,7 @@ def within(records: int, block: int, first: int, last: int) -> int:
     """Return the records of a block's set with a number from `first` to `last`."""
     begin, end = first_of(block), first_of(block + 1) - 1
     if first > begin:
+        # To the right and back, which empties the bytes of the records before `first`.
         records = records >> 8 * (first - begin) << 8 * (first - begin)
     return records & (1 << 8 * (last - begin + 1)) - 1 if last < end else records
 

@@ -7,15 +7,16 @@ migrations in its own thread, after they are applied. Events are shown next to t
 import logging
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import Error, transaction
 
-from sqllogs import conf
+from sqllogs import conf, guard
 from sqllogs.conf import Conf
 from sqllogs.context import muted
 from sqllogs.models import Event
@@ -23,17 +24,18 @@ from sqllogs.models import Event
 logger = logging.getLogger(__name__)
 
 EVENTS_MAX = 1_000
-"""Beyond it the oldest events are deleted."""
+"""Beyond this number the oldest events are deleted."""
 TITLE_MAX_CHARACTERS = 200
 KEY_MAX_CHARACTERS = 128
 SERVICE_MAX_CHARACTERS = 100
+AUTHOR_MAX_CHARACTERS = 150
 STATEMENTS_FULL = "statements"
-"""Kind of the event that texts had to be deleted."""
+"""Kind of the event that is stored when statement texts had to be deleted."""
 NAMES_MAX = 200
 """Migrations listed in one event."""
 
 
-def deploy_event(release: str, service: str = "") -> Event:
+def deploy_event(release: str, service: str = "", author: str = "") -> Event:
     """Return the event of a deploy; its key makes it unique over all processes of a service."""
     words = [service, release] if service else [release]
     return Event(
@@ -44,6 +46,7 @@ def deploy_event(release: str, service: str = "") -> Event:
         text=release,
         tags=["deploy", *words],
         service=service[:SERVICE_MAX_CHARACTERS] or None,
+        author=author[:AUTHOR_MAX_CHARACTERS] or None,
     )
 
 
@@ -54,7 +57,8 @@ def store_event(event: Event, alias: str) -> None:
         events.bulk_create([event], ignore_conflicts=True)
         surplus = list(events.order_by("-id").values_list("id", flat=True)[EVENTS_MAX : EVENTS_MAX + 1])
         if surplus:
-            events.filter(id__lte=surplus[0]).delete()
+            # Not delete(), which calls the application's receivers of post_delete.
+            events.filter(id__lte=surplus[0])._raw_delete(alias)
 
 
 def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwargs: Any) -> None:
@@ -63,6 +67,7 @@ def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwarg
         return
     names = [f"{migration.app_label}.{migration.name}{' undone' * undone}" for migration, undone in plan]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    # Without a key: a migration can be undone and applied again, and each time is an event.
     event = Event(
         time=datetime.now(UTC),
         kind="migration",
@@ -70,11 +75,14 @@ def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwarg
         text="\n".join(names[:NAMES_MAX]),
         tags=["migration", using],
         service=current_service(conf.load())[:SERVICE_MAX_CHARACTERS] or None,
+        author=current_author(conf.load()) or None,
     )
     try:
         with muted():
             store_event(event, conf.load().database)
     except Exception as exc:  # the event's own table may not be migrated yet
+        if guard.is_foreign(exc) and not isinstance(exc, Error):
+            raise
         logger.debug("Migrations were not recorded as an event: %s", exc)
 
 
@@ -82,13 +90,18 @@ VARIABLES = (
     "RELEASE", "SENTRY_RELEASE", "HEROKU_SLUG_COMMIT", "SOURCE_VERSION", "RENDER_GIT_COMMIT",
     "RAILWAY_GIT_COMMIT_SHA", "CI_COMMIT_SHA", "GIT_COMMIT",
 )  # fmt: skip
-"""Environment variables with the release; the first that is set counts."""
+"""Environment variables that may have the release; the first one that is set is used."""
+
+AUTHOR_VARIABLES = ("DEPLOYED_BY", "RAILWAY_GIT_AUTHOR", "GITLAB_USER_NAME", "GITHUB_ACTOR", "BUILD_USER")
+"""Environment variables that may name who deploys; the first one that is set is used."""
 
 PARENTS_MAX = 5
 """How many folders above the project to search for `.git`."""
 FILE_MAX_CHARACTERS = 1 << 20
 COMMIT_SHOWN = 12
 
+_AUTHOR = re.compile(r"^author ([^<\n]*)<", re.MULTILINE)
+_LOGGED = re.compile(r"\S+ \S+ ([^<]*)<")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -110,20 +123,61 @@ def current_service(conf: Conf) -> str:
     return conf.service or os.environ.get("OTEL_SERVICE_NAME", "").strip()
 
 
+def current_author(conf: Conf) -> str:
+    """Return who deploys, from the setting, the environment or git; empty if unknown or not wanted."""
+    if conf.deployed_by is None:
+        return ""
+    named = conf.deployed_by or next(filter(None, (os.environ.get(name) for name in AUTHOR_VARIABLES)), "")
+    if not named:
+        try:
+            named = commit_author(Path(getattr(settings, "BASE_DIR", None) or Path.cwd()))
+        except (OSError, ValueError, TypeError, zlib.error):
+            return ""
+    return "".join(filter(str.isprintable, named)).strip()[:AUTHOR_MAX_CHARACTERS]
+
+
 def commit(folder: Path) -> str:
     """Return the commit checked out in a folder or above it; raise OSError.
 
     Git itself is not run: the process may not be allowed to, and git may not be installed.
     """
+    found = _repository(folder)
+    return _head(*found) if found else ""
+
+
+def commit_author(folder: Path) -> str:
+    """Return the name of the author of the commit checked out; raise OSError and zlib.error.
+
+    A commit in a pack is not searched for: the log of HEAD names who fetched it here.
+    """
+    if (found := _repository(folder)) is None:
+        return ""
+    gitdir, common = found
+    head = _head(gitdir, common)
+    loose = common / "objects" / head[:2] / head[2:]
+    if head and loose.is_file():
+        with loose.open("rb") as file:
+            packed = file.read(FILE_MAX_CHARACTERS)
+        # Limited on both sides: zlib can expand a thousand times.
+        text = zlib.decompressobj().decompress(packed, FILE_MAX_CHARACTERS).decode("utf-8", "replace")
+        named = _AUTHOR.search(text)
+    else:
+        lines = _read(gitdir / "logs" / "HEAD").splitlines()
+        named = _LOGGED.match(lines[-1]) if lines else None
+    return named[1].strip() if named else ""
+
+
+def _repository(folder: Path) -> tuple[Path, Path] | None:
+    """Return the folder of HEAD and the folder of everything else; they differ in a worktree."""
     for parent in [folder.resolve(), *folder.resolve().parents][: PARENTS_MAX + 1]:
         git = parent / ".git"
         if git.is_dir():
-            return _head(git, git)
+            return git, git
         if git.is_file():  # a worktree or a submodule
             gitdir = (parent / _read(git).removeprefix("gitdir:").strip()).resolve()
             common = gitdir / "commondir"
-            return _head(gitdir, (gitdir / _read(common).strip()).resolve() if common.is_file() else gitdir)
-    return ""
+            return gitdir, (gitdir / _read(common).strip()).resolve() if common.is_file() else gitdir
+    return None
 
 
 def _head(gitdir: Path, common: Path) -> str:
@@ -131,6 +185,7 @@ def _head(gitdir: Path, common: Path) -> str:
     if not head.startswith("ref:"):
         return _valid_commit(head)
     name = head.removeprefix("ref:").strip()
+    # The name becomes part of a path, and must not lead out of .git.
     if ".." in name:
         return ""
     for folder in (gitdir, common):

@@ -4,12 +4,15 @@ Called by `sqllogs.storage.ring` in the writer's thread with what a driver has r
 goes to the writer, which logs it.
 """
 
+import random
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
+from sqllogs import threads
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.record import error_code
-from sqllogs.storage import files
+from sqllogs.storage.database import find_problem, path_of
 
 # What drivers raise when a value cannot be stored, found by the driver or by the server. By name,
 # subclasses included, because each driver has its own classes. Every other exception means that
@@ -17,6 +20,13 @@ from sqllogs.storage import files
 _REJECTIONS = frozenset(
     ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
 )
+
+CONFLICTS = frozenset(["40001", "40P01"])
+"""SQLSTATE of a transaction that was rolled back so that another could go on; MySQL's deadlocks included."""
+CONFLICTS_MAX = 5
+CONFLICT_PAUSE_S = (0.02, 0.1)
+
+Result = TypeVar("Result")
 
 
 class _Cause(NamedTuple):
@@ -40,6 +50,12 @@ _CAUSES = (
         StoreUnreadyError,
         "The tables of the SQL log in database {alias!r} are older than this release",
         _MIGRATE,
+    ),
+    _Cause(
+        r"The connection '.*' doesn't exist",
+        StoreUnreadyError,
+        "DATABASES has no {alias!r} for the SQL log",
+        "`manage.py check` prints the line to add.",
     ),
     _Cause(
         r"^3D000|database \"[^\"]*\" does not exist|Unknown database",
@@ -110,11 +126,24 @@ def unavailable(alias: str, exc: Exception) -> StoreUnavailableError:
     cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), _OTHER)
     problem, advice = cause.problem.format(alias=alias), cause.advice.format(alias=alias)
     # SQLite has one message for every reason why a file cannot be opened.
-    path = files.path_of(alias)
-    if path is not None and cause.error is not StoreUnreadyError and (found := files.find_problem(path)):
+    path = path_of(alias)
+    if path is not None and cause.error is not StoreUnreadyError and (found := find_problem(path)):
         problem, advice = f"The SQL log's database {alias!r} cannot be written: {found.problem}", found.advice
     says = f"{type(exc).__name__}: {exc}".strip().replace("\n", " ")
     return cause.error(f"{problem.rstrip('.')} ({says}). {advice} Records are kept for a retry.")
+
+
+def repeat_conflicts(transaction: Callable[[], Result]) -> Result:
+    """Run a transaction, and again if the database rolls it back in favour of another one."""
+    for _ in range(CONFLICTS_MAX):
+        try:
+            return transaction()
+        except Exception as exc:
+            if error_code(exc) not in CONFLICTS:
+                raise
+            # The other transaction first: what is repeated at once can lock the same rows before it again.
+            threads.sleep(random.uniform(*CONFLICT_PAUSE_S))  # noqa: S311
+    return transaction()
 
 
 def is_rejection(exc: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from sqllogs.models import RingRow, Unit
 from sqllogs.record import Reserved, UnitRow
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
-from sqllogs.storage.connection import STATEMENT_TIMEOUT_MS, open_connection
+from sqllogs.storage.database import STATEMENT_TIMEOUT_MS, open_connection
 from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
 from sqllogs.storage.store import (
     COLUMNS,
@@ -73,6 +73,7 @@ class BatchTable:
         return f"SELECT {self.columns} FROM {self.name} ORDER BY {order_by}"
 
     def fill(self, raw: Any, rows: Iterable[Sequence[Any]]) -> None:
+        # Each time: behind pgbouncer this may be a session that has no such table yet.
         raw.execute(self.create)
         with raw.cursor().copy(self.copy) as copy:
             copy.set_types(self.types)
@@ -122,6 +123,7 @@ class PostgreSQLStore(RawStore):
             yield
             self._raw.execute("COMMIT")
         except BaseException:
+            # On a lost connection it would raise, and hide why the connection was lost.
             if not self._raw.closed:
                 self._raw.execute("ROLLBACK")
             raise

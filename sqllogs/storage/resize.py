@@ -13,11 +13,13 @@ from django.utils.translation import gettext as _
 from sqllogs import conf
 from sqllogs.models import BlockColumn, RingHead
 from sqllogs.storage import blocks
+from sqllogs.storage.database import only_row
 from sqllogs.storage.store import (
     BLOCK_TABLE,
     COLUMNS,
     KEY_TABLE,
     LOG_TABLE,
+    PLAN_TABLE,
     SOURCE_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
@@ -29,7 +31,7 @@ BUSY_TIMEOUT_MS = 60_000
 """SQLite has no queue for its lock: this waits longer than a writer does."""
 MOVED_TABLE = "sqllogs_moved"
 TABLES = (
-    LOG_TABLE, UNIT_TABLE, SOURCE_TABLE, BLOCK_TABLE, STATEMENT_TABLE, STATISTIC_TABLE, KEY_TABLE,
+    LOG_TABLE, UNIT_TABLE, SOURCE_TABLE, BLOCK_TABLE, STATEMENT_TABLE, PLAN_TABLE, STATISTIC_TABLE, KEY_TABLE,
 )  # fmt: skip
 """What `clear` empties."""
 
@@ -66,13 +68,13 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
         cursor.execute(f"DROP {temporary}TABLE {MOVED_TABLE}")
         # A block that was partly overwritten stays incomplete in a larger ring too.
         kept = blocks.complete_blocks(head.seq, min(head.capacity, capacity_rows))
-        BlockColumn.objects.using(alias).filter(block__lt=kept.start).delete()
+        BlockColumn.objects.using(alias).filter(block__lt=kept.start)._raw_delete(alias)
         RingHead.objects.using(alias).update(capacity=capacity_rows)
     _reclaim_space(alias)
 
 
 def clear() -> Iterator[tuple[int, int]]:
-    """Delete all records, statement texts and statistics; record numbers continue.
+    """Delete all records, statement texts, plans and statistics; record numbers continue.
 
     Yield rows done and rows in total. Events are kept, otherwise a running process could record its
     deploy a second time; so are reviews, which could not be restored.
@@ -102,13 +104,14 @@ def _lock_head(alias: str, capacity_rows: int) -> RingHead:
     heads = RingHead.objects.using(alias)
     # Write first: SQLite locks at the first write, and refuses it after a read that is out of date.
     if not heads.update(epoch=F("epoch") + 1):
-        heads.get_or_create(id=1, defaults={"seq": 0, "capacity": capacity_rows})
+        only_row(heads, seq=0, capacity=capacity_rows)
     # Writers lock FOR KEY SHARE on PostgreSQL: that waits for FOR UPDATE, but not for an UPDATE.
     return heads.select_for_update().get(id=1)
 
 
 def _delete_all(alias: str, table: str) -> None:
     connection = connections[alias]
+    # DELETE would leave dead rows of the whole ring behind; SQLite has no TRUNCATE, and MySQL's commits.
     verb = "TRUNCATE" if connection.vendor == "postgresql" else "DELETE FROM"
     with connection.cursor() as cursor:
         cursor.execute(f"{verb} {table}")

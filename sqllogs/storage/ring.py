@@ -6,20 +6,25 @@ are stored, and converts drivers' exceptions to the ones that the writer handles
 
 import logging
 import os
+import random
 import socket
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
+from operator import attrgetter
+from typing import Any
 
 from django.conf import settings
 from django.db import connections
 
 from sqllogs import guard
 from sqllogs.conf import Conf
-from sqllogs.context import untraced
+from sqllogs.context import UnitOfWork, untraced
 from sqllogs.errors import (
     RejectedRowsError,
     SQLLogsError,
@@ -31,9 +36,8 @@ from sqllogs.record import Batch, ProcessCounts, Record, Reserved
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.resolution import MINUTE_S, Retention
-from sqllogs.storage import events, failures
-from sqllogs.storage.files import StoreFile
-from sqllogs.storage.indexing import Indexing
+from sqllogs.storage import blocks, events, failures
+from sqllogs.storage.database import StoreFile, is_sqlite
 from sqllogs.storage.statement_texts import Sources, StatementTexts
 from sqllogs.storage.store import ProcessRow, RingState, Store, WritePart
 
@@ -53,7 +57,7 @@ class Ring:
         self._store: Store | None = None
         self._file = StoreFile(conf.database)
         self.generation = 1
-        """Changes with the file: numbers and slots of another one belong to others here."""
+        """Changes with the file: numbers and slots of another file belong to other records here."""
         self._texts = StatementTexts(conf.statements_max)
         self._sources = Sources()
         self._keys = Keys(conf.statistics_keys_max)
@@ -61,6 +65,7 @@ class Ring:
         self._indexing = Indexing()
         self._release = events.current_release(conf)
         self._service = events.current_service(conf)[:SERVICE_MAX_CHARACTERS]
+        self._author = events.current_author(conf)
         self._deployed = False
         self._head = RingState(0, 0, -1)
         """As read before the last batch was written."""
@@ -72,7 +77,7 @@ class Ring:
     @property
     def is_file(self) -> bool:
         """The store is a file that this process opens, not a server."""
-        return connections[self._alias].vendor == "sqlite"
+        return is_sqlite(self._alias)
 
     def reserve(self, count: int) -> int:
         """Return the first of `count` numbers; raise StoreUnavailableError."""
@@ -83,7 +88,9 @@ class Ring:
         with self._guarded() as store:
             # A store that has been created again gets the capacity that it had, which a resize may have set.
             capacity = self._head.capacity or self._conf.capacity_rows
-            reserved = store.reserve(count, capacity, units=units, idle=idle)
+            reserved = failures.repeat_conflicts(
+                lambda: store.reserve(count, capacity, units=units, idle=idle)
+            )
             return reserved._replace(generation=self.generation)
 
     @property
@@ -99,22 +106,25 @@ class Ring:
         """
         counts, unit_counts = self._count(batch)
         with self._guarded() as store:
+            # Without records (0) a batch has no numbers, and fits into any file.
             if batch.generation not in (0, self.generation):
                 raise StoreReplacedError("The SQL log's file has been replaced.")
             for _ in range(EPOCHS_MAX):
+                # Made again by each attempt, since texts that were stored before may be gone.
                 part = self._part(store, first_seq, batch, counts, unit_counts, process_counts)
-                if store.write(part):
+                if failures.repeat_conflicts(partial(store.write, part)):
                     break
             else:
                 raise StoreUnavailableError(
                     "Another process is deleting texts of the SQL log; records are kept for a retry."
                 )
+        # Only now: what was rolled back has to be written with the next attempt.
         self._texts.learn(part.statements)
         self._sources.learn(part.sources)
         self._keys.learn(part.keys)
         self._record_deploy()
         self._run_rollup()
-        self._index(first_seq, batch.records)
+        self._index(first_seq, batch)
 
     def _record_deploy(self) -> None:
         """Store the deploy event of this process's release, once."""
@@ -123,7 +133,7 @@ class Ring:
         self._deployed = True
         try:
             with self._guarded() as store:
-                store.store_event(events.deploy_event(self._release, self._service))
+                store.store_event(events.deploy_event(self._release, self._service, self._author))
         except SQLLogsError as exc:
             guard.fault("events", exc)
 
@@ -135,11 +145,11 @@ class Ring:
         except SQLLogsError as exc:
             guard.fault("statistics", exc)
 
-    def _index(self, first_seq: int, records: Sequence[Record]) -> None:
+    def _index(self, first_seq: int, batch: Batch) -> None:
         """Index the completed blocks of a large ring."""
         try:
             with self._guarded() as store:
-                self._indexing.step(store, self._head, first_seq, records)
+                self._indexing.step(store, self._head, first_seq, batch)
         except SQLLogsError as exc:
             guard.fault("index", exc)
 
@@ -149,6 +159,7 @@ class Ring:
             return {}, {}
         try:
             counts = counting.count(chain(batch.records, batch.sampled_out))
+            counting.add_counts(counts, batch.counted)
             return counts, counting.count_units(batch.ended)
         except Exception as exc:  # a fault in counting must not cost the records
             guard.fault("statistics", exc)
@@ -200,6 +211,7 @@ class Ring:
                     self._store.is_hurried = lambda: self.hurried
                 yield self._store
         except StoreUnavailableError:
+            # Whatever was raised: the state of the connection is unknown, the next call opens another one.
             self.close()
             raise
         except Exception as exc:
@@ -207,6 +219,7 @@ class Ring:
             if self._file.is_corrupt(exc):
                 raise self._replace_corrupt(exc) from exc
             unavailable = failures.unavailable(self._alias, exc)
+            # A missing table is a ProgrammingError to some drivers, and so is a value that they cannot send.
             if not isinstance(unavailable, StoreUnreadyError) and failures.is_rejection(exc):
                 raise RejectedRowsError(str(exc)) from exc
             raise unavailable from exc
@@ -299,3 +312,79 @@ def _has_psycopg3() -> bool:
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
     return bool(is_psycopg3)
+
+
+STEP_BLOCKS = 2
+"""Blocks tried after each batch; a batch has fewer records than two blocks."""
+TRIES = 20
+"""Attempts before a block is left for the next search.
+
+Another process has not written its part, or a request of it that is running may get its route yet.
+"""
+SEARCH_INTERVAL_S = 300.0
+"""Seconds between two searches for blocks that no process has indexed, e.g. because it ended."""
+
+_COLUMNS = [attrgetter({"time": "time_us"}.get(name, name)) for name in blocks.COLUMNS]
+
+
+class Indexing:
+    """For one thread. Indexing a block twice is harmless, readers scan a block without an index."""
+
+    def __init__(self) -> None:
+        self._due: deque[tuple[int, int]] = deque()
+        """Blocks to index, each with the attempts left; 0 after a search: requests are taken as they are."""
+        self._recent: dict[int, Record] = {}
+        """Records of blocks that are not complete yet, by number."""
+        self._early: dict[int, UnitOfWork] = {}
+        """The requests of those that were stored before their URL was resolved: view and route are late."""
+        # At random, because the workers of a server start at the same moment.
+        self._search_at_s = time.monotonic() + random.uniform(0, 0.1 * SEARCH_INTERVAL_S)  # noqa: S311
+
+    def step(self, store: Store, head: RingState, first_seq: int, batch: Batch) -> None:
+        """Index the blocks that a batch has completed, or blocks left over from before."""
+        if not (store.has_index and blocks.is_indexed(head.capacity)):
+            return
+        records = batch.records
+        next_seq = first_seq + len(records)
+        self._early |= {
+            seq: unit
+            for seq, (record, unit) in enumerate(zip(records, batch.stored_units, strict=False), first_seq)
+            if record.view is None and record.kind == "request" and unit is not None
+        }
+        self._recent.update(zip(range(first_seq, next_seq), records, strict=True))
+        self._due.extend((block, TRIES) for block in blocks.completed_by(first_seq, len(records)))
+        if not self._due and time.monotonic() > self._search_at_s:
+            self._search_at_s = time.monotonic() + SEARCH_INTERVAL_S * random.uniform(0.8, 1.2)  # noqa: S311
+            self._search(store, head)
+        for _ in range(min(STEP_BLOCKS, len(self._due))):
+            block, tries = self._due.popleft()
+            # Reading a record again took 2 us on SQLite and 4 on PostgreSQL, as long as indexing it.
+            columns = self._columns_from_memory(block) or store.block_columns(block, head, wait=tries > 0)
+            if not (columns and store.store_block(block, columns, head)) and tries > 1:
+                self._due.append((block, tries - 1))
+        unfinished = blocks.first_of(blocks.block_of(next_seq))
+        self._recent = {seq: record for seq, record in self._recent.items() if seq >= unfinished}
+        self._early = {seq: unit for seq, unit in self._early.items() if seq >= unfinished}
+
+    def _columns_from_memory(self, block: int) -> list[Sequence[Any]] | None:
+        """Return a block's columns if this process has written all of its records, and they are final."""
+        begin = blocks.first_of(block)
+        end = begin + blocks.ROWS
+        if any(begin <= seq < end and _is_late(unit) for seq, unit in self._early.items()):
+            return None
+        try:
+            records = [self._recent[seq] for seq in range(begin, end)]
+        except KeyError:
+            return None
+        return [list(map(find, records)) for find in _COLUMNS]
+
+    def _search(self, store: Store, head: RingState) -> None:
+        """Queue the blocks that no process has indexed."""
+        left = set(blocks.complete_blocks(head.seq, head.capacity)) - store.indexed_blocks()
+        # In random order, so that several processes do not index the same blocks.
+        self._due.extend((block, 0) for block in random.sample(sorted(left), len(left)))
+
+
+def _is_late(unit: UnitOfWork) -> bool:
+    """Return whether a request that had no view has one now, or may get one."""
+    return not unit.ended or unit.view is not None

@@ -5,8 +5,8 @@ Called in the writer's thread. Statistics are added by SQL that both understand.
 counts of durations once a row has grown long; until then they are concatenated.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqllogs.record import Reserved
 from sqllogs.statistics.counting import StatisticRow
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 from sqllogs.storage import blocks, events
-from sqllogs.storage.connection import close_connection, used_by_orm
+from sqllogs.storage.database import close_connection, used_by_orm
 from sqllogs.storage.store import (
     BLOCK_TABLE,
     HEAD_TABLE,
@@ -42,6 +42,7 @@ JOINED_BYTES = 250
 """Durations are merged when they get longer; one statement rarely reaches it within an hour."""
 
 NAMES = ", ".join(StatisticRow._fields)
+_KIND, _VIEW = map(blocks.COLUMNS.index, ("kind", "view"))
 
 Execute = Callable[..., Any]
 """A driver's `execute(statement, values)`; returns a cursor."""
@@ -59,6 +60,7 @@ class Dialect:
 
     def upsert(self, source: str) -> str:
         """Return the statement that adds rows; they must be sorted by key, the order of locking."""
+        # The result of || is TEXT in SQLite, also for two BLOBs: hence the CAST below.
         joined = f"{STATISTIC_TABLE}.durations || excluded.durations"
         sums = ", ".join(
             f"{name} = {STATISTIC_TABLE}.{name} + excluded.{name}"
@@ -80,6 +82,7 @@ class Dialect:
     def roll_up(self, resolution_s: int) -> str:
         """Return the statement that adds minutes (from, before) to rows of a coarser resolution."""
         length_s = abs(resolution_s)
+        # psycopg takes a single % for a placeholder.
         start = f"time - time %% {length_s}" if self.placeholder == "%s" else f"time - time % {length_s}"
         minute_s = MINUTE_S if resolution_s > 0 else -MINUTE_S
         empty = f"CAST('' AS {self.blob})"
@@ -102,6 +105,7 @@ class Dialect:
         if surplus is None:
             return before_s
         first = execute(query, (until_s, before_s, 0)).fetchone()
+        # A minute with more rows than ROWS_MAX is rolled up as a whole; otherwise the step would never end.
         return max(int(surplus[0]), int(first[0]) + MINUTE_S)
 
 
@@ -110,6 +114,7 @@ def roll_up(execute: Execute, dialect: Dialect, until_s: int, before_s: int) -> 
     if before_s - until_s < MINUTE_S:
         return False
     end_s = dialect.next_end_s(execute, until_s, before_s)
+    # Negative resolutions count units of work.
     for resolution_s in (-DAY_S, -HOUR_S, HOUR_S, DAY_S):
         execute(dialect.roll_up(resolution_s), (until_s, end_s))
     execute(f"UPDATE {ROLL_UP_TABLE} SET until_s = {dialect.placeholder} WHERE id = 1", (end_s,))
@@ -150,7 +155,7 @@ class RawStore:
         self._raw.execute(
             f"UPDATE {HEAD_TABLE} SET unit_slots = {mark}, unit_cursor = {mark}, idle_units = {mark} "
             "WHERE id = 1",
-            changed[2:],
+            (changed.unit_slots, changed.unit_cursor, changed.idle_units),
         )
         if reserved.slots.start < head.unit_slots:
             # Marked as in use: until its row is written, no other process finds it free.
@@ -174,15 +179,40 @@ class RawStore:
     def _lock_head(self) -> None:
         """Wait for the batches that are being written; SQLite has waited for them already."""
 
-    def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Open a transaction beside which no batch is written.
+
+        Two that lock the same rows in different order would wait for each other.
+        """
+        with self._transaction():
+            self._lock_head()
+            yield
+
+    def block_columns(self, block: int, head: RingState, *, wait: bool) -> list[Sequence[Any]] | None:
         first = blocks.first_of(block)
         numbers = first, first + blocks.ROWS - 1
         rows = [
             row
+            # By slot, which is the primary key; the numbers exclude what has not been overwritten yet.
             for slots in slot_ranges(*numbers, head.capacity)
             for row in self._raw.execute(block_rows(self.dialect.placeholder), (*slots, *numbers))
         ]
-        return list(zip(*rows, strict=True)) if len(rows) == blocks.ROWS else None
+        if len(rows) < blocks.ROWS:
+            return None  # another process has not written its part yet
+        has_early = any(row[_KIND] == "request" and row[_VIEW] is None for row in rows)
+        if wait and has_early and self._has_open_request(*numbers):
+            return None
+        return list(zip(*rows, strict=True))
+
+    def _has_open_request(self, first: int, last: int) -> bool:
+        """Return whether a request with records of a range may get its view yet; this scans the units."""
+        mark = self.dialect.placeholder
+        found = (
+            f"SELECT 1 FROM {UNIT_TABLE} WHERE first_seq <= {mark} AND last_seq >= {mark} "
+            "AND kind = 'request' AND view IS NULL AND ended_at IS NULL LIMIT 1"
+        )
+        return self._one(found, last, first) is not None
 
     def store_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
         rows = list(blocks.encode_columns(block, columns))
@@ -190,9 +220,11 @@ class RawStore:
         overwritten = f"DELETE FROM {BLOCK_TABLE} WHERE name = {mark} AND block < {mark}"
         oldest = blocks.block_of(max(1, head.seq - head.capacity))
         with self._transaction():
+            # The ring may have been cleared: the columns would describe records that are gone.
             if self._head_for_writing().epoch != head.epoch:
                 return False
             self._raw.cursor().executemany(block_insert(mark), rows)
+            # Name by name, because the primary key begins with the name.
             self._raw.cursor().executemany(overwritten, [(name, oldest) for name in blocks.COLUMNS])
         return True
 
@@ -208,7 +240,7 @@ class RawStore:
             f"DELETE FROM {STATEMENT_TABLE} WHERE fingerprint IN (SELECT fingerprint FROM {STATEMENT_TABLE} "
             f"ORDER BY last_seen, first_seen DESC, fingerprint LIMIT {self.dialect.placeholder})"
         )
-        with self._transaction():
+        with self._turn():
             deleted = int(self._raw.execute(evict, (count,)).rowcount)
             if deleted:
                 self._raw.execute(NEW_EPOCH)
@@ -218,8 +250,7 @@ class RawStore:
         return int(self._one(f"SELECT count(*) FROM {SOURCE_TABLE}"))
 
     def evict_sources(self) -> int:
-        with self._transaction():
-            self._lock_head()
+        with self._turn():
             deleted = int(self._raw.execute(UNUSED_SOURCES).rowcount)
             if deleted:
                 self._raw.execute(NEW_EPOCH)
@@ -260,12 +291,12 @@ class RawStore:
     def delete_statistics(self, resolution_s: int, before_s: int) -> int:
         mark = self.dialect.placeholder
         delete = f"DELETE FROM {STATISTIC_TABLE} WHERE resolution_s = {mark} AND time < {mark}"
-        with self._transaction():
+        with self._turn():
             return int(self._raw.execute(delete, (resolution_s, before_s)).rowcount)
 
     def delete_keys(self, before_s: int) -> int:
         delete = f"DELETE FROM {KEY_TABLE} WHERE last_seen < {self.dialect.placeholder}"
-        with self._transaction():
+        with self._turn():
             deleted = int(self._raw.execute(delete, (before_s,)).rowcount)
             if deleted:
                 self._raw.execute(NEW_EPOCH)

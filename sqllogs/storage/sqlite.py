@@ -13,7 +13,7 @@ from sqllogs.models import Event
 from sqllogs.record import Reserved, UnitRow
 from sqllogs.statistics import histogram
 from sqllogs.statistics.counting import StatisticRow, hours_and_days
-from sqllogs.storage.connection import BUSY_TIMEOUT_S, open_connection
+from sqllogs.storage.database import BUSY_TIMEOUT_S, open_connection
 from sqllogs.storage.sql_store import Dialect, RawStore, roll_up
 from sqllogs.storage.store import (
     COLUMNS,
@@ -36,7 +36,7 @@ PRAGMAS = (
     "synchronous = NORMAL",  # a power cut can lose the last batches, but does not corrupt the file
     "cache_size = -8192",  # KiB
     "wal_autocheckpoint = 4000",  # pages; fastest for batches of 2,000 as measured
-    "journal_size_limit = 67108864",
+    "journal_size_limit = 67108864",  # bytes; a log that a long read has let grow is cut to it
 )
 BUSY_PAUSE_S = 0.005
 BUSY_SLICE_MS = 10
@@ -120,7 +120,9 @@ class SQLiteStore(RawStore):
             self._raw.executemany(SOURCE_INSERT, part.sources)
             self._raw.executemany(UNIT_UPSERT, [_unit_values(row) for row in part.units])
             self._raw.executemany(
-                STATEMENT_UPSERT, [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements]
+                # Times without +00:00, as Django writes them: SQLite compares them as text.
+                STATEMENT_UPSERT,
+                [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements],
             )
             self._raw.executemany(KEY_UPSERT, part.keys)
             self._add(part.statistics)
@@ -144,6 +146,7 @@ class SQLiteStore(RawStore):
         self._wait_at_most(BUSY_SLICE_MS)
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
+        # One by one: SQLite limits the variables of a statement, and each is a look-up by primary key.
         found = (
             self._raw.execute(f"SELECT id FROM {KEY_TABLE} WHERE id = ?", [key_id]).fetchone()
             for key_id in ids
@@ -151,9 +154,13 @@ class SQLiteStore(RawStore):
         return {row[0] for row in found if row is not None}
 
 
+_TIME, _ENDED_AT = map(UnitRow._fields.index, ("time", "ended_at"))
+
+
 def _unit_values(row: UnitRow) -> tuple[object, ...]:
     ended_at = None if row.ended_at is None else str(row.ended_at)[:-6]
-    return row._replace(time=str(row.time)[:-6], ended_at=ended_at)  # type: ignore[arg-type]
+    between = row[_TIME + 1 : _ENDED_AT]
+    return (*row[:_TIME], str(row.time)[:-6], *between, ended_at, *row[_ENDED_AT + 1 :])
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:

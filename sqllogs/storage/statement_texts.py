@@ -14,10 +14,10 @@ from sqllogs.models import Event
 from sqllogs.record import Batch
 from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.storage import events
-from sqllogs.storage.store import SourceRow, Store, StoredStatement, source_id
+from sqllogs.storage.store import SourceRow, Store, StoredStatement
 
 EVICTED_SHARE = 10
-"""A tenth of the texts goes at once: each eviction makes all processes write their texts again."""
+"""A tenth of the texts is deleted at once: each eviction makes all processes write their texts again."""
 HOUR = timedelta(hours=1)
 
 
@@ -44,7 +44,9 @@ class StatementTexts:
             self._known.clear()
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         due = sorted(name for name in batch.statements if self._known.get(name) != hour)
+        # Only for a new text, because making room counts the rows of the table.
         if any(fingerprint not in self._known for fingerprint in due):
+            # More would evict each other within this batch.
             due = due[: self._max]
             if self._make_room(store, len(due)) and hour != self._reported:
                 self._reported = hour
@@ -60,7 +62,7 @@ class StatementTexts:
         return store.evict_statements(max(lacking, self._max // EVICTED_SHARE)) if lacking > 0 else 0
 
     def _report(self, store: Store, hour: datetime, call_site: str) -> None:
-        """Log that texts are deleted, and store it as an event: once an hour of all processes."""
+        """Log that texts are deleted, and store it as an event: once an hour, over all processes."""
         message = f"The table of statement texts is full. Most of the new statements come from {call_site}"
         advice = (
             f"{message}. The least recently used of {self._max} texts were deleted. Build SQL with "
@@ -80,7 +82,7 @@ class StatementTexts:
 
 
 SOURCES_MAX = 20_000
-"""With more than these, those without a record in the ring are deleted: each release has lines of its own."""
+"""Beyond this number, those without a record in the ring are deleted: each release has other lines."""
 
 
 class Sources:
@@ -100,9 +102,8 @@ class Sources:
 
     def rows(self, store: Store, batch: Batch) -> list[SourceRow]:
         """Return those of a batch that this process has not written, in key order."""
-        found = {(record.call_site, record.alias, record.vendor) for record in batch.records}
-        due = sorted(SourceRow(source_id(*source), *source) for source in found)
-        due = [row for row in due if row.id not in self._known]
+        found = {form.source_id: form for form in {record.form for record in batch.records}}
+        due = [SourceRow(id, *found[id].source) for id in sorted(found.keys() - self._known)]
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         if due and hour != self._evicted_at and store.count_sources() + len(due) > SOURCES_MAX:
             self._evicted_at = hour
@@ -112,6 +113,7 @@ class Sources:
 
 def _busiest_call_site(batch: Batch, new: set[str]) -> str:
     """Return where most of the new statements of a batch come from."""
+    # A set: a call site counts once for each new statement, however often it was sent.
     origins = {
         (record.fingerprint, record.call_site or record.view or record.kind)
         for record in (*batch.records, *batch.sampled_out)

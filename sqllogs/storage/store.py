@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from sqllogs.models import (
-    EPOCH,
-    MICROSECOND,
     BlockColumn,
     Event,
     Process,
@@ -26,6 +23,7 @@ from sqllogs.models import (
     Statement,
     Statistic,
     StatisticKey,
+    StoredPlan,
     Unit,
 )
 from sqllogs.record import Record, Reserved, UnitRow
@@ -44,6 +42,9 @@ class SourceRow(NamedTuple):
     call_site: str | None
     alias: str
     vendor: str
+    asked_by: str | None
+    rendering: str | None
+    ignored: str | None
 
 
 class StoredStatement(NamedTuple):
@@ -136,7 +137,7 @@ class Store(KeyStore, RetentionStore, Protocol):
         """Return the number of call sites with their databases."""
 
     def evict_sources(self) -> int:
-        """Delete those that no record of the ring has; return their number."""
+        """Delete the call sites that no record in the ring refers to; return their number."""
 
     is_hurried: Callable[[], bool]
     """Asked while waiting for a lock: raise instead of waiting on."""
@@ -144,8 +145,11 @@ class Store(KeyStore, RetentionStore, Protocol):
     has_index: bool
     """Whether large rings are indexed; if not, the next three methods do nothing."""
 
-    def block_columns(self, block: int, head: RingState) -> list[Sequence[Any]] | None:
-        """Read the columns of a block's records; None if the block is not complete."""
+    def block_columns(self, block: int, head: RingState, *, wait: bool) -> list[Sequence[Any]] | None:
+        """Read the columns of a block's records; None if the block is not complete.
+
+        With `wait` also None while a request is running whose view and route are not known yet.
+        """
 
     def store_block(self, block: int, columns: Sequence[Sequence[Any]], head: RingState) -> bool:
         """Store a block's columns and delete those of overwritten blocks.
@@ -187,6 +191,7 @@ UNIT_TABLE = Unit._meta.db_table
 SOURCE_TABLE = QuerySource._meta.db_table
 RECORD_VIEW = SQLLog._meta.db_table
 STATEMENT_TABLE = Statement._meta.db_table
+PLAN_TABLE = StoredPlan._meta.db_table
 BLOCK_TABLE = BlockColumn._meta.db_table
 HEAD_TABLE = RingHead._meta.db_table
 PROCESS_TABLE = Process._meta.db_table
@@ -196,6 +201,7 @@ STATISTIC_TABLE = Statistic._meta.db_table
 
 
 def log_upsert(source: str) -> str:
+    # A batch that has waited out an outage may find newer records in its slots.
     return upsert(LOG_TABLE, COLUMNS, source, "slot", only_if=f"excluded.seq > {LOG_TABLE}.seq")
 
 
@@ -211,6 +217,7 @@ def block_rows(placeholder: str) -> str:
 def block_insert(placeholder: str) -> str:
     columns = ", ".join(f'"{name}"' for name in blocks.ColumnRow._fields)
     values = _values(blocks.ColumnRow._fields, placeholder)
+    # Two processes may index the same block; both rows are the same.
     return f"INSERT INTO {BLOCK_TABLE} ({columns}) {values} ON CONFLICT DO NOTHING"
 
 
@@ -274,26 +281,27 @@ def query_rows(part: WritePart, capacity: int) -> Iterator[tuple[Any, ...]]:
 
 def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -> tuple[Any, ...]:
     """Return a record's row, in the order of COLUMNS; ids that are its unit's are left to the view."""
-    trace_id, unit_id = ids
-    fetch_ms = record.fetch_ms
+    form, origin = record.form, record.origin
+    trace_id, span_id = origin.trace_id, origin.span_id
     return (
         slot,
         unit,
         seq,
-        (record.time - EPOCH) // MICROSECOND,
-        statement_number(record.fingerprint),
-        source_id(record.call_site, record.alias, record.vendor),
-        round(record.duration_ms * 1000),
-        round(record.execute_ms * 1000),
-        None if fetch_ms is None else round(fetch_ms * 1000),
+        record.time_us,
+        statement_number(form.fingerprint),
+        form.source_id,
+        record.duration_us,
+        record.execute_us,
+        record.fetch_us,
         record.rows,
-        record.sql_length,
-        record.many | record.in_transaction << 1 | record.sampled << 2 | record.repeats_allowed << 3,
-        None if record.trace_id == trace_id else record.trace_id,
-        None if record.span_id == unit_id else record.span_id,
-        record.sql_hash,
-        record.error,
-        record.sqlstate,
+        form.sql_length,
+        form.flags | origin.sampled << 2 | record.same_values << 4,
+        # NULL stands for the ids of its unit, see the view: 48 characters less in most records.
+        None if trace_id == ids[0] else trace_id,
+        None if span_id == ids[1] else span_id,
+        form.sql_hash,
+        form.error,
+        form.sqlstate,
     )
 
 
@@ -302,13 +310,6 @@ def statement_number(fingerprint: str) -> int:
     """Return a fingerprint as the signed number that databases can store."""
     number = int(fingerprint, 16)
     return number - (1 << 64) if number >= 1 << 63 else number
-
-
-@lru_cache(maxsize=4_096)
-def source_id(call_site: str | None, alias: str, vendor: str) -> int:
-    """Return the id of a source: the same in every process, and short in SQLite."""
-    text = "\0".join((call_site or "", alias, vendor))
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest(), "big")
 
 
 class UnitHead(NamedTuple):
@@ -325,6 +326,7 @@ class UnitHead(NamedTuple):
         return self.seq - self.capacity + 1
 
 
+# Each is a query while the head is locked; without a free range the table grows by some rows instead.
 SLOT_TRIES = 8
 IDLE_SHARE = 10
 """Units without queries have a tenth as many slots as records have."""
@@ -342,6 +344,7 @@ def reserve_slots(
     size, cursor = head.unit_slots, head.unit_cursor
     slots = range(size, size + units)
     for _ in range(SLOT_TRIES if head.oldest_seq > 1 and units <= size else 0):
+        # The slots of a batch are consecutive: they do not wrap around.
         cursor = 0 if cursor + units > size else cursor
         live = last_live(cursor, cursor + units - 1)
         if live is None:

@@ -10,41 +10,62 @@ from typing import Any
 from urllib.parse import quote
 
 from django import template
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from sqllogs import conf
+from sqllogs.record import CALL_SITE
 
 
 def milliseconds(value: float | None) -> str:
     """Format a duration with three significant digits."""
     if value is None:
         return ""
+    if not value:
+        return "0"
+    # From these limits on, rounding adds a digit before the point.
     if value >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"
 
 
-_LINE = re.compile(r"(?P<path>.+?):(?P<line>\d+)(?: .*)?", re.DOTALL)
-
-
 def source_url(template: str, call_site: str | None, release: str | None) -> str:
     """Return the URL of a call site's line by the setting SOURCE_URL; empty without one or the other."""
-    found = _LINE.fullmatch(call_site or "")
+    found = CALL_SITE.fullmatch(call_site or "")
     if found is None or not template:
         return ""
     values = {"path": found["path"], "line": found["line"], "release": release or "HEAD"}
+    # Quoted, because a call site is the application's text and must stay within its part of the URL.
     return re.sub(r"\{(path|line|release)\}", lambda name: quote(values[name[1]]), template)
 
 
 def clock(time: str) -> str:
     """Return the time of day, to the millisecond, of an RFC 3339 time."""
-    return time[11:23]
+    return time[11:23]  # always UTC with six digits, see `rfc3339`
 
 
 def day(time: str) -> str:
     return time[:10]
+
+
+def bdi(text: object) -> SafeString:
+    """Keep foreign text from changing the direction of what stands beside it."""
+    return format_html("<bdi>{}</bdi>", text)
+
+
+def isolate(text: str) -> str:
+    """Do the same where no `<bdi>` can stand."""
+    # ASCII has no letters that run from right to left.
+    return text if text.isascii() else f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
+
+
+_CODE = re.compile("`([^`]+)`")
+
+
+def with_code(text: object) -> SafeString:
+    """Return a text with its commands, which stand in backticks for the terminal, as HTML."""
+    return mark_safe(_CODE.sub(r"<code>\1</code>", escape(str(text))))  # noqa: S308 - escaped before
 
 
 register = template.Library()
@@ -52,6 +73,7 @@ register = template.Library()
 register.filter("ms", milliseconds)
 register.filter("clock", clock)
 register.filter("day", day)
+register.filter("with_code", with_code)
 
 
 @register.filter

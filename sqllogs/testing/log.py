@@ -7,6 +7,7 @@ buffer or writer: a test counts what production records. The assertions run in t
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -25,6 +26,8 @@ from sqllogs.testing.queries import Query, QueryGroup
 REPEATS_MIN = 3
 """The same statement from the same line is a repeat from this number on. Tests have few rows, so the five of
 production would miss most loops; two are often a coincidence."""
+ASKED_AT = 2
+"""What asks is looked at from the first repetition on: a log may allow none."""
 
 TRANSACTION_CONTROL = frozenset(
     ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"]
@@ -65,6 +68,7 @@ class QueryLog:
     def clear(self) -> None:
         """Remove all queries so far."""
         self._captured.clear()
+        _counted.clear()
 
     def assert_max_queries(self, limit: int) -> None:
         """Fail with a list of the queries if there are more than `limit`."""
@@ -80,7 +84,7 @@ class QueryLog:
 
     def _all(self) -> Iterator[Query]:
         for captured in self._captured.copy():  # other threads may still add queries
-            if captured[UNIT] is None or not captured[UNIT].muted:
+            if captured[UNIT] is None or not captured[UNIT].muted:  # muted: the log's own queries
                 yield self._query(Captured._make(captured))
 
     def _query(self, captured: Captured) -> Query:
@@ -93,13 +97,14 @@ class QueryLog:
             tables=statement.tables,
             alias=captured.alias,
             time=datetime.fromtimestamp(captured.time_ns / 1e9, UTC),
-            duration_ms=captured.execute_ns // 1000 / 1000,
+            duration_ms=captured.execute_ns // 1000 / 1000,  # without fetching, which a wrapper does not see
             rows=captured.rowcount if captured.rowcount >= 0 else None,
             sql_length=captured.sql_length if captured.sql_length >= 0 else len(captured.sql),
             many=captured.many is not False,
             error=None if captured.error is None else captured.error.__name__,
             call_site=None if code is None else self._call_sites.name(code, captured.lasti),
             unit=captured.unit,
+            asked_by=captured.asked_by,
         )
 
 
@@ -112,6 +117,7 @@ def _is_suspect(rules: Rules, group: QueryGroup) -> bool:
 def _grouped(queries: list[Query], *, per_unit: bool) -> list[QueryGroup]:
     groups: dict[tuple[object, ...], list[Query]] = {}
     for query in queries:
+        # By id(): the queries keep their unit alive, so no other unit gets the same.
         key = (query.fingerprint, query.alias, query.call_site, id(query.unit) if per_unit else None)
         groups.setdefault(key, []).append(query)
     return sorted(
@@ -168,7 +174,10 @@ _subscribers: list[Callable[[Captured], None]] = []
 
 def subscribe(receive: Callable[[Captured], None]) -> None:
     """Call `receive` with every query of any thread, until it is unsubscribed."""
+    global _wrapper
+    _wrapper = _wrapper_for(tuple(load().application))
     connect()
+    _counted.clear()
     _subscribers.append(receive)
 
 
@@ -188,18 +197,32 @@ def connect() -> None:
 
 
 def _on_connection_created(connection: Any, **kwargs: Any) -> None:
+    # The store's connection sends only queries of the log, unless it is the application's as well.
     if connection.alias != conf.load().database or connection.alias == DEFAULT_DB_ALIAS:
         wrapper.install(_tap, connection)
 
 
 def _put(captured: Captured) -> None:
-    for receive in _subscribers.copy():
+    for receive in _subscribers.copy():  # another thread may open or close a log
         receive(captured)
 
 
-_wrapper = wrapper.execute_wrapper(_put, call_site=True)
+_counted: dict[int, Any] = {}
+"""Repetitions outside units of work, of the block that was opened last."""
 
 
+@cache
+def _wrapper_for(application: tuple[str, ...]) -> wrapper.ExecuteWrapper:
+    return wrapper.execute_wrapper(
+        _put, call_site=True, application=application, asked_at=ASKED_AT, counted=_counted
+    )
+
+
+_wrapper = _wrapper_for(())
+"""Of the block that was opened last: a test may override the setting."""
+
+
+# Installed once and never removed, so the wrapper that it calls can change with the settings of a test.
 def _tap(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
     return (_wrapper if _subscribers else _pass)(execute, sql, params, many, context)
 

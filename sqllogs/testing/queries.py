@@ -1,16 +1,30 @@
-"""The queries of a `QueryLog`, and the messages about them: which queries, how often, from where, the remedy.
+"""The queries of a `QueryLog`, and the texts about them: failures of tests, and reports of a whole run.
 
-Made by `sqllogs.testing.log`, read by its assertions in the test's thread; sends no query. The messages are
-not translated, because developers read and search for them.
+Made by `sqllogs.testing.log`, read by its assertions in the test's thread; sends no query. The reports, SARIF
+and JUnit, are written by `sqllogs.pytest_plugin` at the end of a run. The messages are not translated,
+because developers read and search for them.
 """
 
+import json
+import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from xml.etree import ElementTree
 
+from sqllogs import __version__
 from sqllogs.context import UnitOfWork
+from sqllogs.findings import Rule
+from sqllogs.record import CALL_SITE
 from sqllogs.sql.format import truncate_sql
-from sqllogs.sql.n_plus_one import Remedies, Repetition
+from sqllogs.sql.n_plus_one import Repetition
+from sqllogs.sql.relations import Sighting
+from sqllogs.sql.remedies import Remedies, Remedy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +52,8 @@ class Query:
     """`path/file.py:line function` of the application or the test."""
     unit: UnitOfWork | None
     """The request, command or task that it belongs to."""
+    asked_by: str | None = None
+    """What of Django's ORM asked, if the statement is repeated."""
 
     @property
     def summary(self) -> str:
@@ -66,7 +82,18 @@ class QueryGroup:
     @property
     def repetition(self) -> Repetition:
         """The facts that the N+1 rules decide on."""
-        return Repetition(times=self.times, first=self.first, last=self.queries[-1])
+        first, last = self.queries[0], self.queries[-1]
+        return Repetition(times=self.times, first=first, last=last, asked_by=self.asked_by)
+
+    @property
+    def asked_by(self) -> str | None:
+        """What of Django's ORM asked, by the last query that says so: an earlier one may have been wrong."""
+        return next((query.asked_by for query in reversed(self.queries) if query.asked_by is not None), None)
+
+    @property
+    def sighting(self) -> Sighting:
+        rows = max((query.rows or 0 for query in self.queries), default=0)
+        return Sighting(self.first.tables, rows or None, self.asked_by, self.first.call_site)
 
     @property
     def total_ms(self) -> float:
@@ -85,14 +112,14 @@ def too_many(groups: Sequence[QueryGroup], limit: int) -> str:
     title = (
         f"{plural(count, 'query', 'queries')}, but at most {limit:,} {'is' if limit == 1 else 'are'} allowed."
     )
-    return "\n".join([title, "", *_group_lines(groups, _tables(groups))])
+    return "\n".join([title, "", *_group_lines(groups, groups)])
 
 
 def repeated(repeats: Sequence[QueryGroup], groups: Sequence[QueryGroup]) -> str:
     """Return the message for lines that send the same statement repeatedly; `groups` are all queries."""
     statements = "A statement is" if len(repeats) == 1 else f"{len(repeats)} statements are"
     title = f"N+1: {statements} sent repeatedly from the same line."
-    return "\n".join([title, "", *_group_lines(repeats, _tables(groups))])
+    return "\n".join([title, "", *_group_lines(repeats, groups)])
 
 
 def over_budget(
@@ -109,7 +136,7 @@ def over_budget(
             *_comparison(sent, allowed),
             "",
             "Queries beyond the budget:",
-            *_group_lines([group for group in groups if group.first.summary in increased], _tables(groups)),
+            *_group_lines([group for group in groups if group.first.summary in increased], groups),
             "",
             f"If this is intended, {UPDATE_HINT}",
         ]
@@ -121,7 +148,7 @@ def no_budget(test: str, groups: Sequence[QueryGroup]) -> str:
     count = sum(group.times for group in groups)
     sent = plural(count, "query", "queries")
     title = f"{test} has no budget yet; it sent {sent}. To set its budget, {UPDATE_HINT}"
-    return "\n".join([title, "", *_group_lines(groups, _tables(groups))])
+    return "\n".join([title, "", *_group_lines(groups, groups)])
 
 
 def _comparison(sent: Mapping[str, int], allowed: Mapping[str, int]) -> Iterator[str]:
@@ -140,31 +167,37 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _group_lines(groups: Sequence[QueryGroup], tables: Collection[str]) -> Iterator[str]:
-    """Yield the lines for some groups; `tables` are those that the whole test has queried."""
+def _group_lines(groups: Sequence[QueryGroup], every: Sequence[QueryGroup]) -> Iterator[str]:
+    """Yield the lines for some groups, of all that the test has."""
     width = len(f"{max((group.times for group in groups), default=1):,}")
     indent = " " * (width + 3)
-    remedies = Remedies()
+    remedies, seen = Remedies(), [group.sighting for group in every]
     for group in groups[:GROUPS_SHOWN]:
         yield f"{group.times:>{width},} x {truncate_sql(group.first.sql, SQL_CHARACTERS_SHOWN)}"
         yield f"{indent}{_origin(group)}"
-        if group.times > 1 and (advice := _advice(remedies, group, tables)):
+        if group.times > 1 and (advice := _advice(remedies, group, seen)):
             yield f"{indent}-> {advice}"
     if len(groups) > GROUPS_SHOWN:
         rest = groups[GROUPS_SHOWN:]
         yield f"... and {sum(group.times for group in rest):,} more of {len(rest):,} other statements."
 
 
-def _advice(remedies: Remedies, group: QueryGroup, tables: Collection[str]) -> str | None:
-    query = group.first
-    if query.operation == "SELECT" and "?" not in query.sql:
-        return "It has no parameters: run it once, before the loop."
-    remedy = remedies.remedy(query.operation, query.sql, query.tables, tables)
+def _advice(remedies: Remedies, group: QueryGroup, seen: Collection[Sighting]) -> str | None:
+    remedy = remedy_of(remedies, group, seen)
     return remedy.advice if remedy is not None else None
 
 
-def _tables(groups: Sequence[QueryGroup]) -> set[str]:
-    return {table for group in groups for table in group.first.tables}
+def remedy_of(remedies: Remedies, group: QueryGroup, seen: Collection[Sighting]) -> Remedy | None:
+    """Return the remedy for a group of repeated queries; None if it is not known."""
+    query = group.first
+    return remedies.remedy(
+        query.operation,
+        query.sql,
+        query.tables,
+        seen,
+        asked_by=group.asked_by,
+        call_site=query.call_site,
+    )
 
 
 def _origin(group: QueryGroup) -> str:
@@ -175,3 +208,157 @@ def _origin(group: QueryGroup) -> str:
     unit_name = f", in {unit.kind} {route or view}" if unit is not None and (route or view) else ""
     error = f", raised {first.error}" if first.error else ""
     return f"{call_site}{unit_name} ({first.alias}, {group.total_ms:.1f} ms{error})"
+
+
+class ReportedQuery(NamedTuple):
+    """A group of queries that a report shows; only texts and numbers, which pytest-xdist can send."""
+
+    path: str
+    """Of the file, relative to the root directory with slashes; that of the test for a line of a library."""
+    line: int
+    function: str
+    fingerprint: str
+    times: int
+    message: str
+    ignored: str | None
+    """Why `ignore_findings` covers it."""
+    test: str
+
+
+def reported_queries(
+    repeats: Sequence[QueryGroup], groups: Sequence[QueryGroup], test: str, root: Path
+) -> list[Any]:
+    """Return the repeats of a test, of which `groups` are all queries, as plain lists."""
+    remedies = Remedies()
+    seen = [group.sighting for group in groups]
+    return [list(_finding(group, _advice(remedies, group, seen), test, root)) for group in repeats]
+
+
+def _finding(group: QueryGroup, advice: str | None, test: str, root: Path) -> ReportedQuery:
+    found = CALL_SITE.fullmatch(group.first.call_site or "")
+    path, line, function = found.groups("") if found is not None else ("", "", "")
+    relative = os.path.relpath(path, root) if path and not path.startswith("~") else ".."
+    if relative.startswith(".."):  # a line of a library is in no pull request
+        relative, line, function = test.partition("::")[0], "1", group.first.call_site or test
+    message = (
+        f"N+1: this line sends the same statement {group.times} times in one request or test. {advice or ''}"
+    )
+    return ReportedQuery(
+        path=relative.replace(os.sep, "/"),
+        line=int(line),
+        function=function,
+        fingerprint=group.first.fingerprint,
+        times=group.times,
+        message=f"{message.rstrip()} {truncate_sql(group.first.sql, SQL_CHARACTERS_SHOWN)}",
+        ignored=_why_ignored(group.first),
+        test=test,
+    )
+
+
+def _why_ignored(query: Query) -> str | None:
+    rules = map(Rule.from_text, query.unit.ignore_rules if query.unit is not None else ())
+    return next(
+        (rule.reason for rule in rules if rule is not None and rule.covers("n_plus_one", query.time)), None
+    )
+
+
+RULE_ID = "n-plus-one"
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+DOCUMENTATION = "https://github.com/django-sqllogs/django-sqllogs/blob/main/docs/how-to/find-an-n-plus-one.md"
+
+
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Surrogates, of names that are no UTF-8, cannot be written as JSON either."""
+
+
+def _in_reports(one: ReportedQuery) -> ReportedQuery:
+    """Replace what a report cannot have in its texts."""
+    return ReportedQuery._make(
+        _NOT_IN_XML.sub("\ufffd", value) if isinstance(value, str) else value for value in one
+    )
+
+
+def worst_by_line(findings: Sequence[ReportedQuery]) -> list[ReportedQuery]:
+    """Return one finding for each line and statement, that with the most queries, in order of the lines."""
+    worst: dict[tuple[str, int, str], ReportedQuery] = {}
+    for one in map(_in_reports, findings):
+        key = one.path, one.line, one.fingerprint
+        # One that no rule ignores comes first: the line fails if any test shows that.
+        worst[key] = max(worst.get(key, one), one, key=lambda found: (found.ignored is None, found.times))
+    return [worst[key] for key in sorted(worst)]
+
+
+def sarif(findings: Sequence[ReportedQuery]) -> str:
+    """Return the findings of a run in the Static Analysis Results Interchange Format, version 2.1.0."""
+    rule = {
+        "id": RULE_ID,
+        "name": "NPlusOne",
+        "shortDescription": {"text": "N+1 queries"},
+        "fullDescription": {"text": "A line sends the same statement again and again, once for each row."},
+        "help": {"text": "Read the rows at once: select_related, prefetch_related, in_bulk or annotate."},
+        "helpUri": DOCUMENTATION,
+        "defaultConfiguration": {"level": "warning"},
+    }
+    driver = {
+        "name": "django-sqllogs",
+        "version": __version__,
+        "informationUri": DOCUMENTATION,
+        "rules": [rule],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": [_sarif_result(one) for one in worst_by_line(findings)],
+    }
+    return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+
+
+def _sarif_result(one: ReportedQuery) -> dict[str, Any]:
+    artifact = {"uri": quote(one.path), "uriBaseId": "%SRCROOT%"}  # by convention, the root of the checkout
+    place: dict[str, Any] = {
+        "physicalLocation": {"artifactLocation": artifact, "region": {"startLine": one.line}}
+    }
+    if one.function:
+        place["logicalLocations"] = [{"fullyQualifiedName": one.function, "kind": "function"}]
+    # Without the line's number: code that is added above it does not make it a new result.
+    text = "\0".join((RULE_ID, one.path, one.function, one.fingerprint))
+    result = {
+        "ruleId": RULE_ID,
+        "ruleIndex": 0,
+        "level": "warning",
+        "message": {"text": one.message},
+        "locations": [place],
+        "partialFingerprints": {"sqllogs/v1": blake2b(text.encode(), digest_size=16).hexdigest()},
+        "properties": {"statement": one.fingerprint, "times": one.times, "test": one.test},
+    }
+    if one.ignored is not None:
+        result["suppressions"] = [{"kind": "inSource", "justification": one.ignored}]
+    return result
+
+
+def junit(findings: Sequence[ReportedQuery]) -> str:
+    """Return the findings of a run as a JUnit report: one failed case for each line and statement."""
+    worst = worst_by_line(findings)
+    failures = sum(one.ignored is None for one in worst)
+    counts = {"tests": str(len(worst)), "failures": str(failures), "errors": "0"}
+    suites = ElementTree.Element("testsuites", counts)
+    # Of the suite only: the schema has no such attribute for <testsuites>.
+    skipped = str(len(worst) - failures)
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": "sqllogs", "skipped": skipped, **counts})
+    for one in worst:
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            {
+                "classname": one.path,
+                "name": f"{RULE_ID} {one.function}:{one.line} {one.fingerprint}",
+                "file": one.path,
+                "line": str(one.line),
+            },
+        )
+        if one.ignored is not None:
+            ElementTree.SubElement(case, "skipped", {"message": one.ignored})
+            continue
+        failure = ElementTree.SubElement(case, "failure", {"message": one.message, "type": RULE_ID})
+        failure.text = f"{one.path}:{one.line}: {one.message}\nin {one.test}"
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True)

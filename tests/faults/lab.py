@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests import servers
-from tests.faults.store import PostgreSQLStore, SQLiteStore, Store
+from tests.faults.store import ServerStore, SQLiteStore, Store, address
+from tests.mariadb import Server
 from tests.postgresql import Cluster
 
 TEMPLATE = "migrated"
@@ -77,6 +78,7 @@ class Lab:
         self.outage_s = 2.0 if short else outage_s
         self.load_s = 1.0 if short else load_s
         self._ends = ExitStack()
+        self._tokens: dict[str, str] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="sqllogs-faults-"))
         self._ends.callback(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -90,6 +92,10 @@ class Lab:
     def cluster(self) -> Cluster:
         return self._ends.enter_context(Cluster())
 
+    @cached_property
+    def mariadb(self) -> Server:
+        return self._ends.enter_context(Server())
+
     @contextmanager
     def site(self, vendor: str, **changes: Any) -> Iterator[Site]:
         """Give a new site; `changes` are settings of SQLLOGS."""
@@ -102,8 +108,9 @@ class Lab:
             )
             token = (template / "token").read_text()
         else:
-            token = self._postgresql_token
-            store = PostgreSQLStore(self.cluster, TEMPLATE)
+            server = self.cluster if vendor == "postgresql" else self.mariadb
+            token = self._token(server)
+            store = ServerStore(server, TEMPLATE)
         changes = {"CAPACITY_ROWS": CAPACITY_ROWS} | changes
         environment = _environment(folder) | store.environment | {"SQLLOGS_CHANGES": json.dumps(changes)}
         try:
@@ -122,14 +129,15 @@ class Lab:
         (folder / "token").write_text(manage(quiet, "sqllogs", "token", "create", "faults"))
         return folder
 
-    @cached_property
-    def _postgresql_token(self) -> str:
-        self.cluster.create_database(TEMPLATE)
-        address = {"PGHOST": self.cluster.host, "PGPORT": str(self.cluster.port), "PGUSER": self.cluster.user}
-        off = {"SQLLOGS_DATABASE_NAME": TEMPLATE, "SQLLOGS_CHANGES": '{"ENABLED": false}'}
-        environment = _environment(self._template) | address | off
-        manage(environment, "migrate", "-v0", "--database=sqllogs")
-        return manage(environment, "sqllogs", "token", "create", "faults")
+    def _token(self, server: Cluster | Server) -> str:
+        """Return the token that is in the template of a server, which is migrated when it is first needed."""
+        if server.name not in self._tokens:
+            server.create_database(TEMPLATE)
+            off = {"SQLLOGS_CHANGES": '{"ENABLED": false}'}
+            environment = _environment(self._template) | address(server, TEMPLATE) | off
+            manage(environment, "migrate", "-v0", "--database=sqllogs")
+            self._tokens[server.name] = manage(environment, "sqllogs", "token", "create", "faults")
+        return self._tokens[server.name]
 
 
 def _environment(folder: Path) -> dict[str, str]:

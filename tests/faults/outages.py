@@ -12,10 +12,11 @@ from pathlib import Path
 from threading import Thread
 
 import psycopg
+import pymysql
 
 from tests.faults.lab import manage
 from tests.faults.servers import Running
-from tests.faults.store import DATABASE, PostgreSQLStore, SQLiteStore
+from tests.faults.store import DATABASE, ServerStore, SQLiteStore
 from tests.postgresql import Cluster
 
 LOCKED_S = 10.0
@@ -28,8 +29,8 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_in_commit();
 IN_COMMIT = "SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'commit%' AND state = 'active'"
 
 
-def postgresql(running: Running) -> PostgreSQLStore:
-    assert isinstance(running.site.store, PostgreSQLStore)
+def of_server(running: Running) -> ServerStore:
+    assert isinstance(running.site.store, ServerStore)
     return running.site.store
 
 
@@ -39,14 +40,14 @@ def sqlite(running: Running) -> SQLiteStore:
 
 
 def stop(running: Running) -> None:
-    cluster = postgresql(running).cluster
+    cluster = of_server(running).cluster
     cluster.stop()
     time.sleep(running.lab.outage_s)
     cluster.start()
 
 
 def hang(running: Running) -> None:
-    cluster = postgresql(running).cluster
+    cluster = of_server(running).cluster
     cluster.pause()
     try:
         time.sleep(running.lab.outage_s)
@@ -54,9 +55,19 @@ def hang(running: Running) -> None:
         cluster.resume()
 
 
+def kill(running: Running) -> None:
+    """Kill MariaDB, which keeps what it has confirmed, as a server outside of tests does."""
+    cluster = of_server(running).cluster
+    cluster.execute("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+    time.sleep(1.5)  # what was confirmed before is written once a second
+    cluster.kill()
+    time.sleep(running.lab.outage_s)
+    cluster.start()
+
+
 def kill_in_commit(running: Running) -> None:
     """Kill the server while a batch's COMMIT is at work, three times."""
-    store = postgresql(running)
+    store = of_server(running)
     store.execute(SLOW_COMMIT)
     caught = 0
     for _ in range(1 if running.lab.short else 3):
@@ -72,9 +83,19 @@ def kill_in_commit(running: Running) -> None:
 
 def lock_migration(running: Running) -> None:
     """Hold the lock that a migration of the table holds."""
-    store = postgresql(running)
+    store = of_server(running)
     with psycopg.connect(store.cluster.dsn(DATABASE)) as connection:
         connection.execute("LOCK TABLE sqllogs_query IN ACCESS EXCLUSIVE MODE")
+        time.sleep(running.lab.outage_s)
+
+
+def lock_mariadb(running: Running) -> None:
+    """Hold the lock that ALTER TABLE holds in MariaDB."""
+    server = of_server(running).cluster
+    with pymysql.connect(
+        host=server.host, port=server.port, user=server.user, database=DATABASE
+    ) as connection:
+        connection.cursor().execute("LOCK TABLES sqllogs_query WRITE")
         time.sleep(running.lab.outage_s)
 
 
@@ -124,9 +145,10 @@ def damage(running: Running) -> None:
 def drop_tables(running: Running) -> None:
     """The tables are missing; a migration makes them later."""
     store = sqlite(running)
-    for (name,) in store.rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
-        if not name.startswith("sqlite_"):
-            store.execute(f"DROP TABLE {name}")
+    # Views first: SQLite alters no table while a view refers to one that is missing.
+    for kind, name in store.rows("SELECT type, name FROM sqlite_master ORDER BY type DESC"):
+        if kind in ("table", "view") and not name.startswith("sqlite_"):
+            store.execute(f"DROP {kind} {name}")
     time.sleep(running.lab.outage_s)
     manage(running.site.changed(ENABLED=False), "migrate", "-v0", "--database=sqllogs")
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 import requests
@@ -21,7 +20,8 @@ from tests.celery_worker import sending, working
 from tests.faults.lab import Lab, Site
 from tests.faults.outages import CuttingProxy
 from tests.faults.outcome import Measured
-from tests.faults.store import PostgreSQLStore, accounts, ring
+from tests.faults.store import ServerStore, accounts, ring
+from tests.pgbouncer import pooling
 from tests.ports import free_port
 from tests.receiver import receiving
 
@@ -122,21 +122,22 @@ class Program:
 
 
 def pause_store(site: Site) -> None:
-    assert isinstance(site.store, PostgreSQLStore)
+    assert isinstance(site.store, ServerStore)
     site.store.cluster.pause()
 
 
+def resume_store(site: Site) -> dict[str, Any]:
+    assert isinstance(site.store, ServerStore)
+    site.store.cluster.resume()
+    return {}
+
+
 def fork_while_store_hangs(lab: Lab) -> Measured:
+    """Let the store answer again when the program has ended: it must be read then."""
+    row = Program(name="fork_while_hung", vendor="postgresql", during=pause_store, after=resume_store)
     try:
-        row = Program(name="fork_while_hung", vendor="postgresql", during=pause_store)
         with lab.site("postgresql") as site:
-            # The store must answer again before it can be read.
-            resume = Thread(target=lambda: (time.sleep(12), lab.cluster.resume()))
-            resume.start()
-            try:
-                return row.run(lab, site, site.environment)
-            finally:
-                resume.join()
+            return row.run(lab, site, site.environment)
     finally:
         lab.cluster.resume()
 
@@ -161,6 +162,21 @@ def commit_not_confirmed(lab: Lab) -> Measured:
             ring=ring(site.store),
             figures=figures | {"cut": proxy.cut},
         )
+
+
+def new_release_behind_pgbouncer(lab: Lab) -> Measured:
+    """Let one session be shared by two releases: the tables have one column more while it is used."""
+    with lab.site("postgresql") as site, pooling(lab.cluster) as port:
+        environment = site.environment | {"PGPORT": str(port)}
+        row = Program(
+            name="across_release", arguments=(20, 100), short=(10, 100), processes=2, during=add_columns
+        )
+        return row.run(lab, site, environment)
+
+
+def add_columns(site: Site) -> None:
+    for table in ("sqllogs_query", "sqllogs_unit", "sqllogs_statistic", "sqllogs_process"):
+        site.store.execute(f"ALTER TABLE {table} ADD COLUMN later integer NOT NULL DEFAULT 5")
 
 
 def celery_stopped(lab: Lab) -> Measured:

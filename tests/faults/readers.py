@@ -60,13 +60,14 @@ def bearer(site: Site) -> dict[str, str]:
 def fill_statistics(store: Store, days: int) -> None:
     """Write statistics by hour and by day, as the writer keeps them for such a time."""
     packed = "".join(f"{number:02x}{count:08x}" for number, count in ((60, 5), (70, 9), (80, 4), (95, 2)))
-    blob = f"X'{packed}'" if store.vendor == "sqlite" else f"'\\x{packed}'::bytea"
+    blob = f"X'{packed}'" if store.vendor != "postgresql" else f"'\\x{packed}'::bytea"
     now_s = int(time.time())
     series = "WITH RECURSIVE {0}(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM {0} WHERE n < {1})"
     store.execute(
-        series.format("k", KEYS - 1)
-        + " INSERT INTO sqllogs_statistickey (id, fingerprint, alias, vendor, kind, "
-        "route, view, method, release, last_seen) SELECT n + 1, substr('0000000000000000' || n, "
+        "INSERT INTO sqllogs_statistickey (id, fingerprint, alias, vendor, kind, "
+        'route, "view", method, "release", last_seen) '
+        + series.format("k", KEYS - 1)
+        + " SELECT n + 1, substr('0000000000000000' || n, "
         "length('' || n) + 1), 'default', 'sqlite', 'request', 'route-' || (n % 40), 'view-' || (n % 40), "
         f"'GET', NULL, {now_s} FROM k"
     )
@@ -74,10 +75,11 @@ def fill_statistics(store: Store, days: int) -> None:
         count = days * DAY_S // unit_s
         first_s = now_s // unit_s * unit_s - (count - 1) * unit_s
         store.execute(
-            series.format("t", count - 1)
+            'INSERT INTO sqllogs_statistic (resolution_s, "time", key_id, calls, errors, "rows", total_us, '
+            "max_us, last_seen, durations) "
+            + series.format("t", count - 1)
             + f", k(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM k WHERE n < {KEYS - 1})"
-            " INSERT INTO sqllogs_statistic (resolution_s, time, key_id, calls, errors, rows, total_us, "
-            f"max_us, last_seen, durations) SELECT {unit_s}, {first_s} + t.n * {unit_s}, k.n + 1, 20, 0, 20, "
+            f" SELECT {unit_s}, {first_s} + t.n * {unit_s}, k.n + 1, 20, 0, 20, "
             f"20000, 9000, {now_s}, {blob} FROM t, k"
         )
     store.execute("DELETE FROM sqllogs_rollup")

@@ -34,6 +34,7 @@ from tests.faults.program_runs import (
     celery_stopped,
     commit_not_confirmed,
     fork_while_store_hangs,
+    new_release_behind_pgbouncer,
 )
 from tests.faults.servers import GEVENT, GUNICORN, THREADS, UVICORN, UWSGI, Served, uwsgi
 
@@ -127,6 +128,19 @@ STORE = (
         checks=(*AWAY, *COMPLETE),
         in_ci=True,
     ),
+    *(
+        Fault(
+            name=f"MariaDB store {name}",
+            run=Served(command=THREADS, vendor="mariadb", to_store=True, happen=happen),
+            checks=(*AWAY, *COMPLETE),
+        )
+        for name, happen in {
+            "stopped": outages.stop,
+            "killed": outages.kill,
+            "hangs (SIGSTOP)": outages.hang,
+            "locked, as by a migration": outages.lock_mariadb,
+        }.items()
+    ),
     Fault(
         name="PostgreSQL store hangs (SIGSTOP)",
         run=Served(command=THREADS, vendor="postgresql", to_store=True, happen=outages.hang),
@@ -151,6 +165,11 @@ STORE = (
             Check(text="2,000 records", holds=lambda one: one.ring is not None and one.ring.rows == 2_000),
             figure("five answers were cut off", lambda seen: seen["cut"] == 5),
         ),
+    ),
+    Fault(
+        name="release with new columns behind pgbouncer in transaction mode",
+        run=new_release_behind_pgbouncer,
+        checks=(*COMPLETE, QUIET, FLUSHED),
     ),
     Fault(
         name="PostgreSQL table locked, as by a migration",
@@ -209,7 +228,7 @@ STORE = (
             ),
             in_ci=vendor == "sqlite",
         )
-        for vendor in ("sqlite", "postgresql")
+        for vendor in ("sqlite", "postgresql", "mariadb")
     ),
 )  # fmt: skip
 
@@ -229,7 +248,7 @@ READERS = (
                 ),
             ),
         )
-        for vendor in ("sqlite", "postgresql")
+        for vendor in ("sqlite", "postgresql", "mariadb")
     ),
     Fault(
         name="deep pages in every order beside the site's health check",

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 
+from tests.mariadb import Server
 from tests.postgresql import Cluster
 
 ACCOUNTS = (
     "SELECT uuid, pid, captured, stored, sampled_out, dropped, exported, queued, lag_ms FROM sqllogs_process"
 )
 DATABASE = "ring"
+AS_POSTGRESQL = "SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT', max_recursive_iterations = 1000000"
+"""Lets MariaDB run the statements that fill the other stores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,7 @@ class SQLiteStore:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"SQLLOGS_STORE": str(self.path)}
+        return {"SQLLOGS_STORE": json.dumps({"ENGINE": "django.db.backends.sqlite3", "NAME": str(self.path)})}
 
     def restore(self) -> None:
         """Put a new, empty, migrated file in place of what is there."""
@@ -79,34 +83,44 @@ class SQLiteStore:
         return sum(path.stat().st_size for path in self.path.parent.glob(f"{self.path.name}*"))
 
 
-class PostgreSQLStore:
+class ServerStore:
     """A database of a server that can be stopped, killed and frozen."""
 
-    vendor = "postgresql"
-
-    def __init__(self, cluster: Cluster, template: str) -> None:
+    def __init__(self, cluster: Cluster | Server, template: str) -> None:
         self.cluster = cluster
-        self._template = template
-        self.port = cluster.port
+        self.vendor = cluster.name.lower()
         cluster.create_database(DATABASE, template)
 
     @property
     def environment(self) -> dict[str, str]:
-        address = {"PGHOST": self.cluster.host, "PGPORT": str(self.port), "PGUSER": self.cluster.user}
-        return address | {"SQLLOGS_DATABASE_NAME": DATABASE}
+        return address(self.cluster, DATABASE)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         return self.cluster.execute(statement, database=DATABASE)
 
     def execute(self, statement: str) -> None:
-        self.cluster.execute(statement, database=DATABASE)
+        if isinstance(self.cluster, Cluster):
+            self.cluster.execute(statement, database=DATABASE)
+        else:
+            self.cluster.execute(AS_POSTGRESQL, statement, database=DATABASE)
 
     def size_bytes(self) -> int:
-        return int(self.rows(f"SELECT pg_database_size('{DATABASE}')")[0][0])
+        if isinstance(self.cluster, Cluster):
+            return int(self.rows(f"SELECT pg_database_size('{DATABASE}')")[0][0])
+        sizes = "SELECT sum(data_length + index_length) FROM information_schema.tables"
+        return int(self.rows(f"{sizes} WHERE table_schema = '{DATABASE}'")[0][0])
 
 
-Store = SQLiteStore | PostgreSQLStore
-UNREADABLE = (sqlite3.Error, psycopg.Error, OSError)
+def address(server: Cluster | Server, database: str) -> dict[str, str]:
+    """Return the environment in which the site's store is this database."""
+    if isinstance(server, Cluster):
+        address = {"PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user}
+        return address | {"SQLLOGS_DATABASE_NAME": database}
+    return {"SQLLOGS_STORE": json.dumps(server.settings_dict(database))}
+
+
+Store = SQLiteStore | ServerStore
+UNREADABLE = (sqlite3.Error, psycopg.Error, pymysql.Error, OSError)
 
 
 def accounts(store: Store) -> list[Account] | None:

@@ -64,10 +64,14 @@ def test_every_variable_that_is_asked_for_exists(name):
     assert filters <= known
 
 
+OFTEN_EMPTY = ("Connections of the pools", "Idle transactions", "a week ago")
+
+
 @pytest.mark.parametrize("panel", PANELS)
 def test_panel_without_data_says_so(panel):
-    """But for time series, whose tooltips would list every gap with these words."""
-    assert bool(panel["fieldConfig"]["defaults"].get("noValue")) == (panel["type"] != "timeseries")
+    """But for time series, whose tooltips would list every gap with these words; some are often empty."""
+    says_so = panel["type"] != "timeseries" or any(map(panel["title"].__contains__, OFTEN_EMPTY))
+    assert bool(panel["fieldConfig"]["defaults"].get("noValue")) == says_so
 
 
 @pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "table"])

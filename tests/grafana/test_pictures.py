@@ -15,14 +15,15 @@ from tests.grafana.drawing.report import faults, hidden_columns, links, open_gau
 from tests.grafana.infinity import ALL, Infinity, dashboards, defaults, targets
 from tests.monitored import monitored
 
-UIDS = ("django-sql-logs", "django-overview")
+UIDS = ("django-sql-logs",)
+"""One, because each takes a minute of a browser; `make dashboard-pictures` draws all."""
 MAY_BE_EMPTY = {"Failed statements by error"}
 """Rates need two scrapes with an error between them."""
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """A running site, and the reports of two dashboards by uid."""
+    """A running site, and the reports of dashboards by uid."""
     folder = tmp_path_factory.mktemp("drawn")
     with monitored(folder) as site:
         found = draw(site, [job(uid) for uid in UIDS], folder)

@@ -22,6 +22,8 @@ def _no_kept_answers():
     """Two tests may send the same request of two databases within a second."""
     if (access := sys.modules.get("sqllogs.api.access")) is not None:  # most tests need no API
         access.recent.clear()
+    if (ring := sys.modules.get("sqllogs.read.ring")) is not None:
+        ring.kept_parts.clear()
 
 
 def pytest_collection_modifyitems(items):

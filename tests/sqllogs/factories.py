@@ -19,18 +19,52 @@ from sqllogs.models import (
     StatisticKey,
     Unit,
 )
-from sqllogs.record import EndedUnit, Record
+from sqllogs.record import (
+    EPOCH,
+    FORM_FIELDS,
+    ORIGIN_FIELDS,
+    RECORD_FIELDS,
+    EndedUnit,
+    QueryForm,
+    QueryOrigin,
+    Record,
+)
 from sqllogs.statistics import counting
 from sqllogs.statistics.resolution import MINUTE_S
-from sqllogs.storage.store import COLUMNS, NO_IDS, SourceRow, query_row, source_id
+from sqllogs.storage.store import COLUMNS, NO_IDS, SourceRow, query_row
 
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 """The time of record 0; each further one is a second later."""
 
 
+def record_of(*, statement=None, **fields):
+    """Make a record as the resolver does, from the fields of `SQLLog`."""
+    duration_us, execute_us, fetch_us = (
+        None if fields[name] is None else round(fields[name] * 1000)
+        for name in ("duration_ms", "execute_ms", "fetch_ms")
+    )
+    made = Record(
+        (fields["time"] - EPOCH) // timedelta(microseconds=1),
+        duration_us or 0,
+        execute_us or 0,
+        fetch_us,
+        fields["rows"],
+        QueryForm(**{name: fields[name] for name in FORM_FIELDS}, statement=statement),
+        QueryOrigin(**{name: fields[name] for name in ORIGIN_FIELDS}),
+    )
+    made.same_values = fields["same_values"]
+    return made
+
+
+def changed(record, **changes):
+    """Make a record with other values of some fields."""
+    fields = {name: getattr(record, name) for name in RECORD_FIELDS}
+    return record_of(**fields | changes, statement=record.form.statement)
+
+
 def row(seq, capacity=100, **changes):
     """Make a record in its slot, not saved yet."""
-    plain = dict.fromkeys(Record._fields) | {
+    plain = dict.fromkeys(RECORD_FIELDS) | {
         "time": BEGINNING + timedelta(seconds=seq),
         "duration_ms": 1.0,
         "execute_ms": 1.0,
@@ -43,6 +77,7 @@ def row(seq, capacity=100, **changes):
         "sampled": False,
         "kind": "request",
         "repeats_allowed": False,
+        "same_values": False,
         "host": "web-1",
         "pid": 1,
     }
@@ -60,11 +95,15 @@ def put_rows(*rows):
     """Write records with their units of work and sources; of other statements there are only statistics."""
     rows = [one for one in rows if one.fingerprint != counting.OTHER_KEY.fingerprint]
     put_units(rows)
-    sources = {(one.call_site, one.alias, one.vendor) for one in rows}
+    records = [record_of(**{name: getattr(one, name) for name in RECORD_FIELDS}) for one in rows]
+    sources = {one.form.source_id: one.form.source for one in records}
     QuerySource.objects.bulk_create(
-        [QuerySource(**SourceRow(source_id(*one), *one)._asdict()) for one in sources], ignore_conflicts=True
+        [QuerySource(**SourceRow(one, *sources[one])._asdict()) for one in sources], ignore_conflicts=True
     )
-    stored = (query_row(one.slot, one.seq, one, one.unit, NO_IDS) for one in rows)
+    stored = (
+        query_row(one.slot, one.seq, record, one.unit, NO_IDS)
+        for one, record in zip(rows, records, strict=True)
+    )
     RingRow.objects.bulk_create(RingRow(**dict(zip(COLUMNS, values, strict=True))) for values in stored)
 
 
@@ -155,11 +194,8 @@ def reader(name="test", **headers):
 
 def put_statistics(*calls):
     """Count calls in the statistics: each is a dict of fields of a record, as in `put`."""
-    plain = dict.fromkeys(Record._fields) | {
-        name: getattr(row(0), name)
-        for name in ("time", "duration_ms", "fingerprint", "alias", "vendor", "kind")
-    }
-    _put_counts(counting.count(Record(**plain | fields) for fields in calls), MINUTE_S)
+    plain = {name: getattr(row(0), name) for name in RECORD_FIELDS}
+    _put_counts(counting.count(record_of(**plain | fields) for fields in calls), MINUTE_S)
 
 
 def put_unit_statistics(*units):

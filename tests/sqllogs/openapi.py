@@ -21,7 +21,18 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from sqllogs import __version__, urls
 from sqllogs.api import views
 from sqllogs.models import SQLLog
-from sqllogs.read import comparison, findings, n_plus_one, requests, series, statement, stats, traces
+from sqllogs.read import (
+    comparison,
+    decisions,
+    findings,
+    n_plus_one,
+    plans,
+    requests,
+    series,
+    statement,
+    stats,
+    traces,
+)
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.health import EVENT_ORDERINGS, EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OFFSET_MAX, ORDERINGS, Page
@@ -31,7 +42,7 @@ from sqllogs.record import RecordJSON
 
 TIMES = {
     "time", "begin", "end", "compare_begin", "compare_end", "complete_since", "first_seen", "last_seen",
-    "oldest_time", "started_at",
+    "oldest_time", "saved_at", "started_at", "reviewed_at", "until", "made_at", "seen_at",
 }  # fmt: skip
 """Texts of these names are times."""
 
@@ -48,10 +59,13 @@ ANSWERS: dict[Any, tuple[Any, Any]] = {
     views.FingerprintView: (statement.StatementAnswer, ()),
     views.SettingsView: (SettingsAnswer, ()),
     views.FindingsView: (findings.FindingsAnswer, findings.ORDERINGS),
+    views.ReviewsView: (decisions.ReviewsAnswer, decisions.ORDERINGS),
+    views.PlanView: (plans.PlanAnswer, ()),
     views.EventsView: (EventsAnswer, EVENT_ORDERINGS),
+    views.SavedViewsView: (views.SavedViewsAnswer, ()),
 }
 IDS = {
-    "id": (r"^[0-9]{1,18}$", "Number of a record."),
+    "id": (r"^[0-9]{1,18}$", "Number of a record or plan."),
     "trace_id": ("^[0-9a-fA-F]{1,32}$", "W3C trace id; leading zeros may be missing."),
     "fingerprint": ("^[0-9a-fA-F]{1,16}$", "Fingerprint of a statement."),
 }
@@ -99,7 +113,12 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "path": (_VALUES, "A URL of the project as typed: its requests, by route and view."),
     "finding": (_VALUES, "Kinds of findings: slower, n_plus_one, deadlock, ..."),
     "state": (_VALUES, "States of findings, live by default: open, acknowledged and reopened; or all."),
-    "assignee": (_VALUES, "Usernames that findings are assigned to."),
+    "assignee": (_VALUES, "Usernames that findings or statements are assigned to."),
+    "review": (_VALUES, "What has been decided about statements: open, reviewed or ignored."),
+    "got_worse": (
+        {"type": "string", "enum": ["true", "false", ""]},
+        "true: statements that got worse since their review. false: all others.",
+    ),
     "limit": ({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}, "Rows per page, 100 by default."),
     "offset": ({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX}, "Number of rows before the page."),
     "cursor": ({"type": "string"}, "The next_cursor of an earlier answer; cannot be combined with offset."),
@@ -107,7 +126,7 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "group_by": ({"type": "string", "enum": [*GROUPS, ""]}, "Column to group by."),
     "buckets": (
         {"type": "string", "enum": ["true", "false", ""]},
-        "true: also the calls by duration, for a heatmap; without group_by.",
+        "true: also the calls by duration, for a heatmap; with group_by, of all calls, before the groups.",
     ),
     "compare": (
         {"type": "string", "enum": [*COMPARISONS, ""]},
@@ -158,7 +177,9 @@ def document(examples: dict[Any, Any]) -> dict[str, Any]:
 
 def _described(view: Any, components: dict[str, Any], examples: dict[Any, Any]) -> Any:
     schema = _Schema(view, components, examples)
-    return type(view.__name__, (view,), {"schema": schema, "__doc__": view.__doc__})
+    # What a form of the page sends is no part of the API.
+    only = {"http_method_names": ["get", "head", "options"]}
+    return type(view.__name__, (view,), {"schema": schema, "__doc__": view.__doc__} | only)
 
 
 class _Schema(AutoSchema):
@@ -217,10 +238,7 @@ def _query_parameters(view: Any) -> list[OpenApiParameter]:
             "Order of the rows; a leading `-` sorts descending.",
         ),
     }
-    takes_filters = "scope" in dir(view) or view is views.RecordList
-    known = dict.fromkeys(
-        (*(SQLLogFilter.base_filters if takes_filters else ()), *view.other_parameters, "format")
-    )
+    known = dict.fromkeys((*view.filters, *view.other_parameters, "format"))
     return [OpenApiParameter(name, named[name][0], "query", description=named[name][1]) for name in known]
 
 
@@ -233,7 +251,9 @@ STATUSES = {
     429: "The reader has sent more requests than READ_RATE allows; see Retry-After.",
     503: "The log cannot be read now, the read took too long, or too many long reads are running.",
 }
-NEVER_304 = (views.HealthView, views.EventsView, views.FindingsView, views.RecordDetail)
+NEVER_304 = (
+    views.HealthView, views.EventsView, views.FindingsView, views.RecordDetail, views.SavedViewsView,
+)  # fmt: skip
 
 
 def _responses(view: Any, components: dict[str, Any], example: Any) -> dict[Any, Any]:

@@ -1,11 +1,13 @@
 """Look at a page as a browser gets it."""
 
+import re
 from html.parser import HTMLParser
 
 URL = "/sql-logs/"
 NEWEST = "?ordering=-id"
 """The list of queries: without any parameter a browser is sent to the requests."""
 HOSTILE = """<script>alert('1')</script>"><img src=x onerror="alert(2)">"""
+FOREIGN = "\N{HEBREW LETTER ALEF}"
 
 
 class Page(HTMLParser):
@@ -39,3 +41,29 @@ def look(client, query="", status=200):
     answer = client.get(URL + (query or NEWEST))
     assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8"), answer.text
     return Page(answer)
+
+
+class Isolation(HTMLParser):
+    """The texts with a letter of another direction that are not isolated from what stands beside them."""
+
+    ISOLATING = frozenset(["bdi", "pre", "title", "option", "text", "script", "textarea"])
+    ISOLATED = re.compile("\N{FIRST STRONG ISOLATE}.*?\N{POP DIRECTIONAL ISOLATE}")
+    VOID = frozenset(["input", "meta", "link", "img", "br", "option", "rect", "line", "path", "circle"])
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.found = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        if FOREIGN in self.ISOLATED.sub("", data) and not self.ISOLATING & set(self.open):
+            self.found.append(" ".join([*self.open[-3:], data.strip()]))

@@ -49,3 +49,27 @@ def test_tokens_are_enough(tmp_path):
         "text/html",
         *["401", "401", "401", "401", "text/html"] * 2,
     ]
+
+
+APP_ALONE = """
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["sqllogs"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+import django
+django.setup()
+
+from django.db import connection
+from sqllogs import guard, recorder
+with connection.cursor() as cursor:
+    cursor.execute("SELECT 1")
+print(recorder.flush(10), dict(guard.faults), recorder.recorder.writer.store_unready)
+"""
+
+
+def test_app_without_a_database_of_its_own_is_quiet():
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-W", "error", "-c", APP_ALONE]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (result.stderr, result.stdout.split()) == ("", ["False", "{}", "True"])

@@ -1,8 +1,11 @@
 """An error of ours is counted, logged at most once a minute, and not raised; a foreign one is."""
 
+import importlib
 import json
 import logging
 import signal
+import sys
+from functools import partial
 
 import pytest
 
@@ -94,6 +97,30 @@ def test_error_of_a_signal_handler_is_foreign(handler):
         assert guard.is_foreign(caught(signal.raise_signal, signal.SIGUSR1))
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+class InterruptedImport(int):
+    """A finder that is interrupted in a frame of the import system which Python removes from tracebacks."""
+
+    find_spec = property(partial(importlib._bootstrap._call_with_frames_removed, signal.raise_signal))
+
+
+def import_interrupted():
+    sys.meta_path.insert(0, InterruptedImport(signal.SIGUSR1))
+    try:
+        import sqllogs_has_no_such_module  # noqa: F401
+    finally:
+        del sys.meta_path[0]
+
+
+def test_error_of_a_handler_that_interrupts_an_import_is_foreign():
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        exc = caught(import_interrupted)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert isinstance(exc, ValueError)
+    assert guard.is_foreign(exc)
 
 
 def test_error_of_a_class_from_elsewhere_is_foreign():

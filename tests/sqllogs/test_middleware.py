@@ -15,6 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_s
 from sqllogs.context import current
 from sqllogs.middleware import SQLLogsMiddleware, begin
 from sqllogs.record import EXECUTE_NS, Sample
+from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_resolver import record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -106,7 +107,7 @@ def test_recording_span_comes_before_traceparent():
 def test_client_does_not_choose_the_id_of_a_request():
     """It decides what a sample keeps, so a client could have all of its requests kept, or none."""
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-    kept = [Sample(0.5, 500).keeps(record()._replace(**ids(headers))) for _ in range(200)]
+    kept = [Sample(0.5, 500).keeps(changed(record(), **ids(headers))) for _ in range(200)]
     assert 60 < sum(kept) < 140
     remote = SpanContext(int(TRACE, 16), 1, is_remote=True, trace_flags=TraceFlags(1))
     with use_span(NonRecordingSpan(remote)):  # without an SDK, OpenTelemetry passes the client's span on

@@ -154,3 +154,59 @@ def test_unittest_is_a_test_run(settings, monkeypatch):
     assert "Tests are running" in conf.why_disabled()
     monkeypatch.setattr(sys, "argv", ["manage.py", "runserver"])
     assert conf.why_disabled() is None
+
+
+INTERRUPTED = """
+import random, signal, sys
+from django.conf import settings
+from django.core.management import call_command
+
+settings.configure(
+    INSTALLED_APPS=["sqllogs"],
+    DATABASES={
+        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+        "sqllogs": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]},
+    },
+    DATABASE_ROUTERS=["sqllogs.routers.SQLLogsRouter"],
+    SQLLOGS={"ENABLED": len(sys.argv) > 2},
+    USE_TZ=True,
+)
+import django
+django.setup()
+if len(sys.argv) == 2:
+    call_command("migrate", database="sqllogs", verbosity=0)
+    sys.exit()
+
+raised = caught = 0
+
+def interrupt(signum, frame):
+    global raised
+    raised += 1
+    raise TimeoutError
+
+from django.db import connection
+from sqllogs import recorder
+signal.signal(signal.SIGALRM, interrupt)
+cursor = connection.cursor()
+
+def ask_until_raised():  # a function: Python 3.13 leaves a loop's jump back out of the `try` around it
+    before = raised
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0008))
+    while raised == before:
+        cursor.execute("SELECT 1")
+        cursor.fetchall()
+
+while raised < 400:
+    try:
+        ask_until_raised()
+    except TimeoutError:
+        caught += 1
+print(raised - caught, recorder.flush(20), signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+def test_writer_starts_though_signal_handlers_raise_from_the_first_query_on(tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "ring.sqlite3")]
+    subprocess.run(command, cwd=ROOT, check=True)
+    done = subprocess.run([*command, "record"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "set()"]

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -26,9 +25,11 @@ from sqllogs.pipeline.units import Units
 from sqllogs.record import ALL
 from sqllogs.sql.normalize import StatementScanner
 from sqllogs.threads import Tally
+from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.recording import recording
 from tests.sqllogs.test_servers import GUNICORN, UVICORN, empty_site, ring_database, trace_id
+from transactions.models import Category
 
 __all__ = ["empty_site", "ring_database"]
 
@@ -136,6 +137,16 @@ def test_request_without_sql_has_a_row(recorder, ring_alias):
     (unit,) = rows(recorder, ring_alias)
     assert (unit.slot, unit.status, unit.queries, unit.response_bytes) == (-2, 200, 0, 4)
     assert unit.duration_ms > 0
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_request_without_sql_is_not_behind_by_the_age_of_the_last_query(recorder, ring_alias):
+    recorder.buffer.put(captured(unit=UnitOfWork("request")))
+    rows(recorder, ring_alias)
+    assert Process.objects.using(ring_alias).get().lag_ms > 0
+    answer(lambda request: HttpResponse("four"))
+    rows(recorder, ring_alias)
+    assert Process.objects.using(ring_alias).get().lag_ms == 0
 
 
 @pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
@@ -275,8 +286,14 @@ def fail(request):
     raise ZeroDivisionError
 
 
+def miss(request):
+    """DoesNotExist is a class of the application, but Django raises it."""
+    Category.objects.get(pk=-1)
+
+
 @pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(("tags", "expected"), [(tag, ",tenant:/,a b,3,"), (fail, None)])
+@pytest.mark.django_db
+@pytest.mark.parametrize(("tags", "expected"), [(tag, ",tenant:/,a b,3,"), (fail, None), (miss, None)])
 def test_host_can_tag_requests(ring_alias, tags, expected):
     with recording(ring_alias, tags=tags) as recorder:
         answer(lambda request: HttpResponse())
@@ -352,10 +369,9 @@ def test_transactions_and_connections_of_a_unit(recorder, ring_alias, monkeypatc
 
 def sent(after_ms, duration_ms, *, sql="SELECT 1", in_transaction=True):
     fingerprint = StatementScanner().scan(sql, "sqlite").fingerprint
-    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=after_ms)
-    return SimpleNamespace(
-        time=at, duration_ms=duration_ms, alias="a", fingerprint=fingerprint, in_transaction=in_transaction
-    )
+    form = SimpleNamespace(alias="a", fingerprint=fingerprint, in_transaction=in_transaction)
+    time_us = 1_767_225_600_000_000 + after_ms * 1000
+    return SimpleNamespace(time_us=time_us, duration_us=duration_ms * 1000, form=form)
 
 
 @pytest.mark.parametrize(

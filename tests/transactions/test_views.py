@@ -38,6 +38,16 @@ def test_slow_is_one_recursive_statement_that_reads_no_table(queries_of, monkeyp
     assert response.json()["result"] == {"steps": 500}
 
 
+def test_waiting_sends_one_statement_and_keeps_its_transaction_open(queries_of, monkeypatch):
+    waits = []
+    monkeypatch.setattr(
+        views.time, "sleep", lambda wait_s: waits.append((wait_s, connection.in_atomic_block))
+    )
+    (_, sql, _), _ = queries_of("waiting")
+    assert 'FROM "transactions_account"' in sql
+    assert waits == [(views.WAIT_S, True)]
+
+
 def test_n_plus_one_asks_three_times_for_each_booking(queries_of):
     queries, response = queries_of("n-plus-one")
     assert len(response.json()["result"]) == 25

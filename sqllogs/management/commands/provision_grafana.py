@@ -47,6 +47,7 @@ class Command(BaseCommand):
         "Write datasources, dashboards and rules for Grafana and Prometheus. "
         "--push logs in with GRAFANA_TOKEN, or GRAFANA_USER and GRAFANA_PASSWORD, from the environment."
     )
+    # No check: the machine that provisions may not reach the site's databases.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -119,7 +120,7 @@ def _defaults() -> dict[str, str]:
     """Return the defaults from this project's settings, for services on this machine."""
     try:
         path = reverse("sqllogs:list")
-    except NoReverseMatch:
+    except NoReverseMatch:  # before the URLs are included
         path = "/sql-logs/"
     return {
         "url": f"http://localhost:8000{path}",

@@ -46,7 +46,17 @@ window.interpolate ??= (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) 
     else if (event.key in ACTIONS) decide(ACTIONS[event.key]);
   });
 
+  // On a phone the rows of these lists are cards, each cell with the header of its column.
+  function label() {
+    const table = document.querySelector(":is(.model-finding, .model-sqllog, .model-token) #result_list");
+    if (!table) return;
+    const headers = [...table.querySelectorAll("thead th")].map((header) => header.querySelector(".text")?.textContent.trim() ?? "");
+    for (const row of table.querySelectorAll("tbody tr"))
+      for (const cell of row.children) if (!cell.matches(".action-checkbox")) cell.dataset.header = headers[cell.cellIndex] ?? "";
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    label();
     if (matchMedia("(max-width: 48em)").matches)
       for (const filter of document.querySelectorAll(".sqllogs-filter")) filter.open = false;
     const kept = rows().length || document.querySelector(".model-statement .sqllogs-nothing") ? sessionStorage.getItem(KEPT) : null;

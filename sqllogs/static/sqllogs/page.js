@@ -1,4 +1,4 @@
-// Optional extras: short URLs, copy buttons, live tail. The page works without this file.
+// Optional extras: short URLs, copy buttons, zooming, live tail. The page works without this file.
 // Texts come from data attributes, where the server has translated them.
 "use strict";
 
@@ -39,10 +39,16 @@ function step(by) {
   links[at < 0 ? 0 : Math.min(Math.max(at + by, 0), links.length - 1)]?.focus();
 }
 
+const zoomLink = (name) => document.querySelector(`[data-zoom="${name}"]`)?.click();
+
 const actions = {
   "/": () => document.querySelector(".filters .first input")?.focus(),
   j: () => step(1),
   k: () => step(-1),
+  "+": () => zoomLink("in"),
+  "-": () => zoomLink("out"),
+  h: () => zoomLink("earlier"),
+  l: () => zoomLink("later"),
   "?": () => (keys.open ? keys.close() : keys.showModal()),
 };
 
@@ -53,6 +59,96 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   action();
 });
+
+// Charts: dragging, or arrows and Enter, select a part of the time and show only that. The links below do the same.
+const DRAG_PX = 5;
+
+function show(from, to) {
+  const url = new URL(location.href);
+  const text = (ms) => new Date(ms).toISOString().replace(".000Z", "Z");
+  const whole = to - from > 10_000 ? 1000 : 1;
+  url.searchParams.set("from", text(Math.floor(from / whole) * whole));
+  url.searchParams.set("to", text(Math.ceil(to / whole) * whole));
+  for (const name of ["cursor", "offset"]) url.searchParams.delete(name);
+  url.hash = "";
+  location.assign(url);
+}
+
+function makeZoomable(chart) {
+  const plot = chart.querySelector("svg");
+  const output = chart.querySelector("output");
+  const begin = Date.parse(chart.dataset.begin);
+  const steps = Number(chart.dataset.steps);
+  const length = Date.parse(chart.dataset.end) - begin;
+  if (!(length > 0)) return;
+  const area = plot.appendChild(document.createElementNS(plot.namespaceURI, "rect"));
+  area.classList.add("selected");
+  let first = null; // both as shares of the width, while there is a selection
+  let last = null;
+  let grabbed = null;
+  let cursor = null;
+
+  const time = (share) => begin + Math.min(Math.max(share, 0), 1) * length;
+
+  function select(from, to) {
+    [first, last] = from === null || from <= to ? [from, to] : [to, from];
+    area.setAttribute("x", `${100 * (first ?? 0)}%`);
+    area.setAttribute("width", first === null ? "0" : `${100 * (last - first)}%`);
+    area.setAttribute("height", "100%");
+    const clock = (share) => new Date(time(share)).toISOString().slice(11, length > 600_000 ? 16 : 23);
+    output.textContent = first === null ? "" : `${clock(first)} – ${clock(last)}`;
+  }
+
+  const shareAt = (event) => {
+    const box = plot.getBoundingClientRect();
+    return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+  };
+
+  plot.addEventListener("dragstart", (event) => event.preventDefault());
+  plot.addEventListener("pointerdown", (event) => {
+    if (event.button === 0) grabbed = { x: event.clientX, share: shareAt(event) };
+  });
+  plot.addEventListener("pointermove", (event) => {
+    if (!grabbed || (first === null && Math.abs(event.clientX - grabbed.x) < DRAG_PX)) return;
+    plot.setPointerCapture(event.pointerId);
+    select(grabbed.share, shareAt(event));
+  });
+  plot.addEventListener("pointerup", () => {
+    if (grabbed && first !== null && last > first) show(time(first), time(last));
+    grabbed = null;
+  });
+  plot.addEventListener("pointercancel", () => {
+    grabbed = null;
+    select(null, null);
+  });
+  // The link of the bar below the pointer is not followed after a drag.
+  plot.addEventListener("click", (event) => first !== null && event.preventDefault(), true);
+
+  const texts = new Map();
+  for (const bar of plot.querySelectorAll("a")) {
+    const x = parseFloat(bar.querySelector(".step")?.getAttribute("x"));
+    texts.set(Math.round((x / 100) * steps), bar.querySelector("title")?.textContent);
+  }
+
+  chart.tabIndex = 0;
+  chart.setAttribute("aria-description", chart.dataset.hint);
+  chart.title = chart.dataset.hint;
+  chart.addEventListener("keydown", (event) => {
+    if (event.target !== chart || event.ctrlKey || event.metaKey || event.altKey) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by) {
+      const next = cursor === null ? (by > 0 ? 0 : steps - 1) : Math.min(Math.max(cursor.at + by, 0), steps - 1);
+      cursor = { at: next, from: event.shiftKey && cursor ? cursor.from : next };
+      select(Math.min(cursor.from, next) / steps, (Math.max(cursor.from, next) + 1) / steps);
+      if (cursor.from === next && texts.get(next)) output.textContent = texts.get(next);
+    } else if (event.key === "Enter" && first !== null) show(time(first), time(last));
+    else if (event.key === "Escape") select((cursor = null), null);
+    else return;
+    event.preventDefault();
+  });
+}
+
+for (const chart of document.querySelectorAll("[data-steps]")) makeZoomable(chart);
 
 // Live tail: fetch the page again and replace the list.
 const INTERVAL_MS = 2000;
@@ -79,6 +175,7 @@ function follow(shown) {
     if (!isOn() || isInUse()) return;
     for (const row of fresh.querySelectorAll("[data-id]")) row.classList.toggle("new", row.dataset.id > seen);
     shown.replaceChildren(...fresh.childNodes);
+    for (const chart of shown.querySelectorAll("[data-steps]")) makeZoomable(chart);
   }
 
   async function turn() {

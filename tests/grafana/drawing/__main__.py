@@ -9,11 +9,12 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import django
 
-from tests.grafana.drawing.page import BUILD
+from tests.grafana.drawing.page import BUILD, bundled
 from tests.grafana.drawing.pictures import draw, job
 from tests.grafana.infinity import dashboards
 from tests.monitored import monitored
@@ -27,10 +28,12 @@ def main(*uids: str) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "core.settings")
     django.setup()  # for the addresses of the site
     chosen = uids or [dashboard["uid"] for dashboard in dashboards().values()]
+    bundled()  # before the traffic, because it may take minutes
     images = Path(os.environ.get("PICTURES", IMAGES))
     with tempfile.TemporaryDirectory() as folder, monitored(Path(folder), TRAFFIC_S) as site:
-        span_s = max(300, TRAFFIC_S + 60)
-        jobs = [job(uid, theme, span_s) for uid in chosen for theme in ("dark", "light")]
+        # All of the same time, that of the traffic, however long the pictures take.
+        span_s, to_ms = max(300, TRAFFIC_S + 60), int(time.time() * 1000)
+        jobs = [job(uid, theme, span_s, to_ms) for uid in chosen for theme in ("dark", "light")]
         reports = draw(site, jobs, BUILD / "pictures")
     images.mkdir(parents=True, exist_ok=True)
     for one in reports:

@@ -30,7 +30,11 @@ def draw(site, jobs: Iterable[dict], folder: Path) -> list[dict]:
     return [json.loads((folder / f"{job['name']}.json").read_text()) for job in jobs]
 
 
-def job(uid: str, theme: str = "dark", span_s: int = 900, **variables: str) -> dict:
-    """Return one picture's description; `variables` are those of the dashboard."""
-    query = f"&span_s={span_s}" + "".join(f"&var-{name}={value}" for name, value in variables.items())
+def job(uid: str, theme: str = "dark", span_s: int = 900, to_ms: int | None = None, **variables: str) -> dict:
+    """Return one picture's description, until now by default; `variables` are those of the dashboard."""
+    query = (
+        f"&span_s={span_s}"
+        + (f"&to={to_ms}" if to_ms else "")
+        + "".join(f"&var-{name}={value}" for name, value in variables.items())
+    )
     return {"name": f"{uid}-{theme}", "uid": uid, "theme": theme, "query": query}

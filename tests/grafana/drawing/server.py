@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         except UnresolvedError as exc:
             return {"error": str(exc), "frames": []}
         kinds = {column["text"] or column["selector"]: column["type"] for column in query["columns"]}
-        return {"frames": [_wide(frame, kinds) if query["format"] == "timeseries" else _long(frame, kinds)]}
+        return {"frames": [_frame(frame, kinds)]}
 
     def _proxy(self, method):
         url = self._prometheus_url + self.path.removeprefix("/prometheus")
@@ -84,42 +84,19 @@ def _epoch_ms(text):
     return text and datetime.fromisoformat(text).timestamp() * 1000
 
 
-def _field(name, kind, values, labels=None):
+def _field(name, kind, values):
     kind = _FRAME_TYPES.get(kind, "string")
     if kind == "time":
         values = [_epoch_ms(value) if isinstance(value, str) else value for value in values]
     if kind == "string":  # a list arrives as JSON text
         values = [json.dumps(value) if isinstance(value, list) else value for value in values]
-    return {"name": name, "type": kind, "labels": labels or {}, "config": {}}, values
+    return {"name": name, "type": kind, "labels": {}, "config": {}}, values
 
 
-def _frame(fields):
+def _frame(columns, kinds):
+    fields = (_field(name, kinds[name], values) for name, values in columns.items())
     schema, values = zip(*fields, strict=True)
     return {"schema": {"fields": schema}, "data": {"values": values}}
-
-
-def _long(frame, kinds):
-    return _frame([_field(name, kinds[name], values) for name, values in frame.items()])
-
-
-def _wide(frame, kinds):
-    """Return a field for each number column and set of labels, as the plugin's backend does."""
-    (time,) = (name for name, kind in kinds.items() if kind.startswith("timestamp"))
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    names = [name for name in kinds if name != time and name not in numbers]
-    times = sorted(set(frame[time]), key=_epoch_ms)
-    cells, labels = {}, {}
-    for row in range(len(frame[time])):
-        key = tuple(str(frame[name][row]) if frame[name][row] is not None else "" for name in names)
-        labels[key] = dict(zip(names, key, strict=True))
-        for number in numbers:
-            cells[frame[time][row], key, number] = frame[number][row]
-    fields = [_field(time, "timestamp", times)]
-    for key, named in labels.items():
-        for number in numbers:
-            values = [cells.get((moment, key, number)) for moment in times]
-            fields.append(_field(number, "number", values, named))
-    return _frame(fields)
 
 
 @contextmanager

@@ -46,9 +46,11 @@ def test_list_shows_what_is_live_and_other_states_by_filter(finding):
 @pytest.mark.parametrize(("codenames", "has_text"), [([], False), (["view_sqllog_text"], True)])
 def test_finding_shows_its_evidence_and_the_text_to_those_who_may_read_it(finding, codenames, has_text):
     answer = staff("view_sqllog", *codenames).get(f"{URL}{finding.pk}/change/")
-    assert "times_per_unit: 9.0" in answer.text
+    assert "Times in a request or task: <bdi>9<" in answer.text
     assert f"trace_id={'a' * 32}" in answer.text
     assert ("shop_customer" in answer.text) is has_text
+    assert "<title>N+1 " in answer.text
+    assert "Ignored until" not in answer.text  # what is empty is left out
 
 
 @pytest.mark.parametrize(
@@ -56,11 +58,35 @@ def test_finding_shows_its_evidence_and_the_text_to_those_who_may_read_it(findin
 )
 def test_reviewer_decides_about_chosen_findings(finding, action, state):
     client = staff("view_sqllog", "review_sqllog")
-    answer = client.post(URL, {"action": action, "_selected_action": [finding.pk]}, follow=True)
+    chosen = {"action": action, "_selected_action": [finding.pk]}
+    if action == "ignore":
+        assert "Say why" in client.post(URL, chosen, follow=True).text
+    answer = client.post(URL, chosen | {"note": "known"}, follow=True)
     assert "1 finding changed." in answer.text
     finding.refresh_from_db()
     assert (finding.state, finding.assignee) == (state, "staff")
     assert (finding.ignored_until is not None) is (state == "ignored")
+
+
+def test_reviewer_takes_a_finding_and_leaves_its_state_and_note(finding):
+    client = staff("view_sqllog", "review_sqllog")
+    chosen = {"_selected_action": [finding.pk]}
+    client.post(URL, chosen | {"action": "acknowledge", "note": "see the ticket"})
+    Finding.objects.update(assignee="ann")
+    answer = client.post(URL, chosen | {"action": "assign_to_me"}, follow=True)
+    assert "1 finding changed." in answer.text
+    assert "staff" in answer.text.partition("result_list")[2]
+    finding.refresh_from_db()
+    assert (finding.state, finding.assignee, finding.note) == ("acknowledged", "staff", "see the ticket")
+    assert "see the ticket" in client.get(f"{URL}{finding.pk}/change/").text
+
+
+def test_reader_cannot_take_a_finding(finding):
+    client = staff("view_sqllog")
+    assert "assign_to_me" not in client.get(URL).text
+    client.post(URL, {"action": "assign_to_me", "_selected_action": [finding.pk]})
+    finding.refresh_from_db()
+    assert finding.assignee == ""
 
 
 def test_others_cannot_decide_and_strangers_see_nothing(finding):

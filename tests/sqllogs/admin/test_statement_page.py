@@ -1,14 +1,20 @@
 """The page of a slow query: figures, origins, samples, releases, review and plan."""
 
+import json
 import re
+from contextlib import ExitStack
+from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from sqllogs.models import Review
+from sqllogs.models import Review, Statistic, StoredPlan
 from sqllogs.read import reviews
+from sqllogs.read.decisions import Terms
 from tests.sqllogs.factories import put, put_statement, put_statistics
 from tests.sqllogs.pages import Page
 from tests.sqllogs.rings import ALIAS
@@ -23,6 +29,7 @@ from tests.sqllogs.slow_queries import (
     ago,
     login,
     put_calls,
+    run,
     shown,
     staff,
     three,
@@ -179,6 +186,102 @@ def test_reviewing_requires_its_permission(three):
     assert client.get(f"{URL}{A}/review/")["Location"] == f"{URL}{A}/change/"
 
 
+def test_decision_has_an_assignee_and_an_end(admin, three):
+    bob = User.objects.create_user("bob")
+    day = (timezone.now() + timedelta(days=30)).date()
+    data = {"status": "ignored", "assignee": "bob", "until": f"{day}", "until_release": "2.4"}
+    admin.post(f"{URL}{A}/review/", data)
+    review = Review.objects.get()
+    assert (review.by_key, review.assignee, review.assignee_key) == (
+        str(User.objects.get(username="admin").pk), "bob", str(bob.pk),
+    )  # fmt: skip
+    assert (review.until.isoformat(), review.until_release) == (f"{day}T00:00:00+00:00", "2.4")
+    text = words(admin, f"{A}/change/")
+    assert f"Ignored until {day} or the release after 2.4" in text
+    assert "Assigned to bob" in text
+    listed = words(admin, "?status=all")
+    assert f"Ignored admin {timezone.now():%Y-%m-%d} for bob until {day} or the release after 2.4" in listed
+    fields = {field.get("name"): field for field in Page(admin.get(f"{URL}{A}/change/")).all("input")}
+    assert (fields["assignee"]["value"], fields["until"]["value"]) == ("bob", f"{day}")
+    # A decision in the list leaves the assignee, and has no end.
+    run(admin, "mark_ignored", A, query="?status=all")
+    review.refresh_from_db()
+    assert (review.assignee, review.until, review.until_release) == ("bob", None, "")
+    admin.post(f"{URL}{A}/review/", {"status": "reviewed", "assignee": ""})
+    review.refresh_from_db()
+    assert review.assignee == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"assignee": "nobody"}, "Assignee: There is no active user 'nobody'."),
+        ({"assignee": "gone"}, "Assignee: There is no active user 'gone'."),
+        ({"until": "2020-01-01"}, "Until: Must be a later day than today."),
+        ({"until": "soon"}, "Until: Must be a day such as 2026-01-31."),
+        ({"until_release": "x" * 101}, "Until after release: "),
+    ],
+)
+def test_invalid_terms_change_nothing(admin, three, data, message):
+    User.objects.create_user("gone", is_active=False)
+    admin.post(f"{URL}{A}/review/", {"status": "ignored", **data})
+    assert reviews.decided() == {}
+    assert message in words(admin, f"{A}/change/")
+
+
+def test_decision_that_has_ended_is_open(admin, three):
+    reviews.decide([B], "ignored", by="ann", terms=Terms(until=ago(minutes=1), assignee=("bob", "2")))
+    assert B in shown(admin, "?status=open")
+    assert shown(admin, "?status=ignored") == []
+    assert "Open Ignored until" in words(admin, f"{B}/change/")
+    assert "which is over" in words(admin, f"{B}/change/")
+
+
+def test_statement_that_got_worse_is_marked_and_found(admin, django_assert_max_num_queries):
+    before = [{"fingerprint": one, "time": ago(hours=9), "duration_ms": 10.0} for one in (A, B)] * 10
+    for fingerprint in (A, B):
+        put_statement(fingerprint, f"SELECT {fingerprint}")
+    put_statistics(*before)
+    reviews.decide([A, B], "reviewed", by="ann", terms=Terms(until_release="1"))
+    Statistic.objects.all().delete()
+    loop = {"trace_id": "d" * 32, "unit_id": "e" * 16, "call_site": "app/views.py:7 b", "rows": 1}
+    put_calls(
+        *[{"fingerprint": A, "duration_ms": 30.0, "time": ago(minutes=30), **loop}] * 10,
+        *[{"fingerprint": B, "duration_ms": 10.0, "time": ago(minutes=30)}] * 10,
+    )
+    Review.objects.update(at=ago(hours=2))
+    assert "Got worse: mean +200 %, p95 +2" in words(admin, f"{A}/change/")
+    assert "Got worse" not in words(admin, f"{B}/change/")
+    assert shown(admin) == []
+    assert shown(admin, "?worse=true") == [A]
+    assert shown(admin, "?worse=false") == [B]
+    assert shown(admin, "?worse=true&status=reviewed") == [A]
+    assert shown(admin, "?worse=true&status=open") == []
+    text = words(admin, "?status=all")
+    assert "Got worse: mean +200 %, p95 +2" in text
+    assert "By change since the review All Got worse 75.0 % Not worse 25.0 %" in text
+    assert "?worse=true" in Page(admin.get(URL)).links()
+    run(admin, "mark_ignored", A, query="?worse=true")
+    assert shown(admin, "?worse=true") == []
+    found = json.loads(run(admin, "export_json", B, query="?worse=false").content)["results"]
+    assert [(row["fingerprint"], row["got_worse"], row["until_release"]) for row in found] == [(B, [], "1")]
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [("", 15), ("?status=all", 15), ("?status=reviewed&repeats=true", 15), (f"{B}/change/", 20)],
+)
+def test_list_and_page_take_few_queries(admin, three, path, most):
+    reviews.decide([A, B], "reviewed", by="me", terms=Terms(until_release="1"))
+    Review.objects.update(at=ago(minutes=90))
+    with ExitStack() as stack:
+        found = [
+            stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in ("default", "sqllogs")
+        ]
+        assert admin.get(URL + path).status_code == 200
+    assert sum(map(len, found)) <= most, [query["sql"] for one in found for query in one]
+
+
 # ---- Plans.
 
 
@@ -201,6 +304,21 @@ def test_plan_is_shown_with_its_notes(of_ring):
     assert text.startswith(f"Plan on {ALIAS}")
     assert of_ring in text
     assert "Planned without values" in text
+
+
+def test_plan_is_kept_linked_and_compared(of_ring):
+    client = login(User.objects.create_superuser("admin"))
+    explained(client)
+    StoredPlan.objects.update(lines=["SCAN sqllogs_sqllog"], vendor=connections[ALIAS].vendor)
+    answer = client.post(f"{URL}{A}/explain/", {})
+    first, second = StoredPlan.objects.order_by("id")
+    assert (second.by, second.fingerprint) == ("admin", A)
+    assert "Compared with the plan of" in visible_text(answer.text)
+    links = Page(client.get(f"{URL}{A}/change/")).links()
+    assert {f"/sql-logs/plans/{one.pk}/" for one in (first, second)} <= set(links)
+    assert f"/sql-logs/plans/{second.pk}/" in Page(answer).links()
+    page = staff("view_sqllog", "explain_sqllog").get(f"{URL}{A}/change/")
+    assert "/sql-logs/plans/" not in page.text
 
 
 @on_sqlite

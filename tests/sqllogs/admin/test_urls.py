@@ -4,18 +4,18 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
-from django.test import Client
-from django.urls import NoReverseMatch, reverse
+from django.test import Client, RequestFactory
+from django.urls import NoReverseMatch, resolve, reverse
 
-from sqllogs.models import Finding, SQLLog
+from sqllogs.models import VIEW, Finding, SQLLog, Token
 from tests.sqllogs.factories import BEGINNING, fill
 from tests.sqllogs.pages import Page
 from tests.sqllogs.slow_queries import EVERYTHING, A, put_calls
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
-MODELS = ("finding", "sqllog", "statement")
-KNOWN = {"finding": "3", "sqllog": "3", "statement": A}
+MODELS = ("finding", "sqllog", "statement", "token")
+KNOWN = {"finding": "3", "sqllog": "3", "statement": A, "token": "3"}
 ARGUMENTS = ("0", "77", "9" * 30, "x", "é", "a/b", "_2F", "%00", "b" * 16, "A" * 16)
 POSTS = (
     {},
@@ -33,6 +33,7 @@ def client(request, db):
     put_calls(*[{"fingerprint": A}] * 3)
     times = dict.fromkeys(("first_seen", "last_seen", "started_at"), BEGINNING)
     Finding.objects.create(id=3, key="k", kind="new", fingerprint=A, occurrences=1, **times)
+    Token.objects.create(id=3, name="grafana", digest="d" * 64)
     codenames = USERS[request.param]
     user = User.objects.create_user("someone", is_staff=True, is_superuser=codenames is None)
     user.user_permissions.set(Permission.objects.filter(codename__in=codenames or ()))
@@ -81,6 +82,29 @@ def test_no_address_fails(client):
     answers += [(url, str(data), client.post(url, data)) for url in addresses() for data in POSTS]
     assert len(answers) > 300
     assert [answer[:2] for answer in answers if answer[2].status_code >= 500] == []
+
+
+PAGES = [f"{name}/{path}" for name in MODELS for path in ("", f"{KNOWN[name]}/change/")]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_rendering_a_page_sends_no_query(client, django_assert_num_queries, path):
+    """What a template reads is neither muted nor answered with 503."""
+    request = RequestFactory().get(f"/admin/sqllogs/{path}")
+    request.user = User.objects.get()
+    if not request.user.has_perm(VIEW) or (path.startswith("token") and not request.user.is_superuser):
+        return
+    view, args, kwargs = resolve(request.path)
+    answer = view(request, *args, **kwargs)
+    with django_assert_num_queries(0, using="sqllogs"):
+        assert answer.render().status_code == 200
+
+
+def test_every_page_answers_503_if_the_store_cannot_be_read(admin_client, settings):
+    settings.SQLLOGS = {"DATABASE": "nowhere"}
+    assert {path: admin_client.get(f"/admin/sqllogs/{path}").status_code for path in PAGES} == dict.fromkeys(
+        PAGES, 503
+    )
 
 
 def test_history_of_a_record_is_empty_and_leads_back_to_it(admin_client):

@@ -227,9 +227,27 @@ def test_buckets_of_statistics_add_up_to_the_calls(records):
     assert sum(row["calls"] for row in rows) == 5
 
 
-def test_buckets_of_groups_are_refused(records):
-    answer = reader().get("/sql-logs/series/", {"buckets": "true", "group_by": "view"})
-    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "buckets")
+@pytest.mark.parametrize("source", ["ring", "statistics"])
+@pytest.mark.parametrize("group_by", ["view", "table"])
+def test_buckets_with_groups_are_those_of_all_calls_before_the_groups(records, source, group_by):
+    times = [BEGINNING + timedelta(seconds=20 * number) for number in range(5)]
+    put_statistics(*({"time": time, "view": f"view {time.second}"} for time in times))
+    asked = {"step": "1m", "source": source, "to": (BEGINNING + timedelta(minutes=6)).isoformat()}
+    of_all = get("series/", **asked, buckets="true")["results"]
+    groups = get("series/", **asked, group_by=group_by, top="1")["results"]
+    both = get("series/", **asked, group_by=group_by, top="1", buckets="true")["results"]
+
+    def rounded(row):  # the sums are made in another order
+        return {name: round(one, 6) if isinstance(one, float) else one for name, one in row.items()}
+
+    assert [rounded(row) for row in both if row["buckets"]] == [
+        rounded(row | {"group": None}) for row in of_all
+    ]
+    assert [rounded(row) for row in both if not row["buckets"]] == [
+        rounded(row | {"buckets": None}) for row in groups
+    ]
+    firsts = {row["time"]: row for row in reversed(both)}
+    assert all(row["buckets"] for row in firsts.values())
 
 
 @both_databases

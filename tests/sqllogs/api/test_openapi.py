@@ -12,7 +12,7 @@ from django.test import Client
 
 from sqllogs import urls
 from sqllogs.api import views
-from sqllogs.models import Event, Finding
+from sqllogs.models import Event, Finding, Review, StoredPlan
 from sqllogs.read.parameters import SQLLogFilter
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement, reader
 from tests.sqllogs.openapi import ANSWERS, IDS, PARAMETERS, document
@@ -43,8 +43,11 @@ ADDRESSES = {
     views.TraceView: f"traces/{UNIT['trace_id']}/?limit=1&to=2026-01-31T12:00:30Z",
     views.FingerprintView: f"fingerprints/{'f' * 16}/?to=2026-01-31T12:00:30Z&operation=SELECT",
     views.FindingsView: "findings/",
+    views.ReviewsView: "reviews/",
+    views.PlanView: "plans/2/",
     views.EventsView: "events/",
     views.SettingsView: "settings/",
+    views.SavedViewsView: "views/",
 }
 
 
@@ -68,10 +71,19 @@ def made():
         **times,
         **named,
     )
+    decision = {"status": "ignored", "by": "ann", "note": "By night only.", "until_release": "1.4.2"}
+    Review.objects.create(fingerprint="f" * 16, at=BEGINNING, **decision)
+    plan = {"fingerprint": "f" * 16, "alias": "default", "vendor": "sqlite", "release": "1.4.2"}
+    steps = ("SCAN shop_customer", "SEARCH shop_customer USING INDEX shop_customer_name (name=?)")
+    for number, step in enumerate(steps, 1):
+        StoredPlan.objects.create(id=number, lines=[step], made_at=BEGINNING, seen_at=BEGINNING, **plan)
     client = reader()
     examples = {view: client.get(URL + address).json() for view, address in ADDRESSES.items()}
     settings_example = examples[views.SettingsView]  # one is enough, and none changes with each new setting
     examples[views.SettingsView] = settings_example | {"count": 1, "results": settings_example["results"][:1]}
+    shown = {"id": 1, "name": "slow checkouts", "page": "requests", "saved_at": "2026-01-31T12:00:00.000000Z"}
+    shown["url"] = f"{URL}requests/?route=checkout%2F&ordering=-elapsed_ms"
+    examples[views.SavedViewsView] = {"count": 1, "results": [shown]}  # a token has none
     examples[views.HealthView]["ring"]["oldest_age_s"] = 3600.0  # the one figure that the clock moves
     return document(examples)
 

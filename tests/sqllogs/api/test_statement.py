@@ -73,6 +73,7 @@ def test_events_have_the_form_of_annotations():
         "tags": "deploy,1.0",
         "kind": "deploy",
         "service": "shop",
+        "author": None,
     }
 
 

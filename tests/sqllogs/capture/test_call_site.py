@@ -27,7 +27,7 @@ from sqllogs.capture.call_site import CallSites, FrameFinder, Source, SourceFile
 from sqllogs.conf import Conf
 from sqllogs.models import SQLLog
 from sqllogs.record import Captured
-from sqllogs.storage.connection import close_connection
+from sqllogs.storage.database import close_connection
 
 VENV = "/srv/venv/lib/python3.12/site-packages"
 WAGTAIL = f"{VENV}/wagtail/models/pages.py"

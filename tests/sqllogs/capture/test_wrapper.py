@@ -14,7 +14,7 @@ from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.context import muted, unit_of_work
 from sqllogs.record import Captured, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS
-from sqllogs.storage.connection import close_connection
+from sqllogs.storage.database import close_connection
 
 
 class Connection:
@@ -97,6 +97,20 @@ def test_exception_of_the_query_is_captured_and_raised_unchanged(exception):
         wrapper(execute, "SELECT 1", None, False, {"connection": Connection(), "cursor": Cursor})
     assert caught.value is raised
     assert Captured(*kept[0]).error is exception
+
+
+def test_values_are_compared_if_no_method_of_the_application_hashes_them():
+    class Number(int):
+        """As psycopg's Int4, in which Django wraps integers."""
+
+    class Own(int):
+        def __hash__(self):
+            raise AssertionError
+
+    hash_values = capture_wrapper.hash_values
+    assert hash_values("SELECT %s", (Number(1),)) == hash_values("SELECT %s", (1,)) is not None
+    assert hash_values("SELECT %s", (Number(2),)) != hash_values("SELECT %s", (1,))
+    assert hash_values("SELECT %s", (Own(1),)) is None
 
 
 def test_sqlstate_comes_from_the_cause_as_both_psycopgs_name_it():

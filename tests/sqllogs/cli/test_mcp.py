@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
+from tests.incidents import agent
+
 VIEW = "transactions.views.n_plus_one"
 ROOT = Path(__file__).parents[3]
 TRAFFIC = """
@@ -53,24 +55,34 @@ def converse(environment, *calls):
     return asyncio.run(asyncio.wait_for(talk(), 60))
 
 
-def test_n_plus_one_is_found_within_five_calls(environment):
+def test_n_plus_one_is_found_by_what_the_answers_suggest_before_a_search(environment):
+    """`tests.incidents` has what a search has found."""
+    made = agent.investigate(environment, "transactions/views.py:", "select_related")
+    first, arguments, answer = made[0]
+    assert (first, arguments, answer["results"]) == ("findings", {}, [])
+
+
+def test_every_suggestion_is_a_call_that_can_be_made(environment):
+    _, (repeats, requests) = converse(environment, ("repeats", {}), ("requests", {"view": VIEW}))
+    fingerprint, trace_id = repeats["results"][0]["fingerprint"], requests["results"][0]["trace_id"]
     tools, answers = converse(
         environment,
         ("findings", {}),
         ("stats", {"start": "now-1h", "group_by": "view"}),
+        ("stats", {"compare": "previous", "start": "now-20m"}),
         ("repeats", {"start": "now-1h"}),
+        ("requests", {}),
+        ("trace", {"trace_id": trace_id}),
+        ("statement", {"fingerprint": fingerprint}),
+        ("explain", {"fingerprint": fingerprint}),
         ("events", {}),
+        ("health", {}),
     )
     assert all(tool.annotations.read_only_hint for tool in tools)
-    findings, stats, repeats, events = answers
-    assert "stats" in findings["next"]
-    assert stats["results"][0]["group"] == VIEW
-    assert any("repeats" in one for one in stats["next"])
-    (worst, *_rest) = repeats["results"]
-    assert worst["call_site"].startswith("transactions/views.py:")
-    assert worst["remedy"]
-    assert worst["advice"]
-    assert events["next"]
+    parameters = {tool.name: tool.input_schema["properties"].keys() for tool in tools}
+    calls = [agent.parse(one) for answer in answers for one in answer["next"]]
+    assert all(arguments.keys() <= parameters[name] for name, arguments in calls)
+    assert not [answer["error"] for answer in converse(environment, *calls)[1] if "error" in answer]
     assert all(len(json.dumps(one)) < 20_000 for one in answers)
 
 
@@ -93,7 +105,7 @@ def test_statement_plan_trace_and_health_follow(environment):
 def test_wrong_parameter_is_an_answer_and_not_the_end(environment):
     _, (wrong, health) = converse(environment, ("stats", {"group_by": "nonsense"}), ("health", {}))
     assert wrong["error"]["field"] == "group_by"
-    assert health["next"] == ["stats"]
+    assert health["next"] == ["findings(): problems that were found"]
 
 
 def test_without_a_valid_token_nothing_is_served(environment):

@@ -1,6 +1,7 @@
 """`manage.py sqllogs top|stats|repeats`: the API's answers as tables, and as they are."""
 
 import json
+from datetime import timedelta
 from io import StringIO
 
 import pytest
@@ -56,6 +57,25 @@ def test_stats_lists_statements_by_load(statements):
     assert slow[-4:] == ["SELECT", "b.id", "FROM", "b"]
 
 
+def test_stats_compares_two_ranges_of_time(ring_alias):
+    for number in "123":
+        put_statement(number * 16, f"SELECT t{number}.id FROM t{number}", tables=f"t{number}")
+    now = {"time": timezone.now() - timedelta(seconds=5), "release": "2"}
+    before = {"time": timezone.now() - timedelta(seconds=90), "release": "1\x1b[2J"}
+    grown, gone, new = ({"fingerprint": number * 16, "duration_ms": 60.0} for number in "123")
+    oldest = grown | {"time": timezone.now() - timedelta(minutes=9)}  # or the ring covers less than before
+    put(oldest, *[before | grown] * 2, before | gone, *[now | grown] * 8, *[now | new] * 3)
+    about, versus, header, *found = rows(run("stats", "--compare", "previous", "--from", "now-1m"))
+    assert (about[:3], versus[:2]) == (["3", "by", "fingerprint,"], ["compared", "with"])
+    assert header[:2] == ["change", "ms/s"]
+    assert [round(float(line[0])) for line in found] == [6, 3, -1]
+    assert found[0][2::2][:2] == ["+300%", "+300%"]
+    assert (found[1][1], found[2][1]) == ("new", "gone")
+    assert "release 2 compared with 1\N{REPLACEMENT CHARACTER}[2J" in run("stats", "--compare", "release")
+    assert "Nothing is known" in run("stats", "--compare", "week", "--from", "now-1m", "--group-by", "table")
+    assert '"is_vanished": true' in run("stats", "--compare", "previous", "--from", "now-1m", "--json")
+
+
 def test_stats_groups_orders_and_limits(statements):
     about, header, first = rows(run("stats", "--group-by", "alias", "--ordering=-calls", "-n", 1))
     assert about[:5] == ["1", "of", "2", "by", "alias,"]
@@ -93,7 +113,7 @@ def test_repeats_names_line_and_remedy(statements):
     assert header.split()[0] == "times"
     assert suspect.split()[:5] == ["5.0", "5", "1", "5", "10.0"]
     assert "shop/views.py:4 f" in suspect
-    assert advice.startswith("  -> Join auth.User by select_related()")
+    assert advice.startswith("  -> Probably: Join auth.User by select_related()")
     assert trace == f"     trace {'a' * 32}"
 
 
@@ -102,7 +122,7 @@ def test_repeats_fit_a_narrow_terminal(statements, monkeypatch):
     lines = bare(run("repeats", stdout=Terminal())).splitlines()
     assert max(map(len, lines)) <= 50
     assert " ".join(line.strip() for line in lines[2:]).startswith(
-        "-> Join auth.User by select_related() of "
+        "-> Probably: Join auth.User by select_related() of "
     )
 
 

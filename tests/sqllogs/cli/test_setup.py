@@ -21,6 +21,7 @@ from tests.sqllogs import layouts
 ROOT = Path(__file__).parents[3]
 BEGIN, END = "# sqllogs: added by", "# sqllogs: end"
 AFTERWARDS = """
+import shutil
 from django.core.management import call_command
 from django.test import Client
 from sqllogs import recorder
@@ -32,6 +33,8 @@ print(Client(headers=headers).get("/sql-logs/?kind=request", HTTP_HOST="localhos
 call_command("check", fail_level="WARNING", databases=["default"])
 call_command("sqllogs", "setup")
 call_command("sqllogs", "setup", "--write")
+shutil.copytree("shop", "set-up/shop")
+call_command("sqllogs", "setup", "--revert")
 """
 
 
@@ -104,8 +107,9 @@ class Project:
         finally:
             server.stop(signal.SIGINT)
 
-    def sources(self):
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in self.shop.rglob("*.py")}
+    def sources(self, folder=""):
+        root = self.folder / folder
+        return {str(path.relative_to(root)): path.read_bytes() for path in (root / "shop").rglob("*.py")}
 
 
 @pytest.fixture
@@ -139,10 +143,9 @@ def test_one_command_sets_a_project_up(layout, project_of):
     status, answer, *said = project.manage("shell", "--verbosity=0", "--command", code).splitlines()
     assert (status, views(answer)) == ("200", ["shop.views.users"])
     assert "no issues" in said[0]
-    assert said[1:] == ["The set-up is complete.", "The tables of the SQL log are in 'sqllogs'.", said[1]]
-    assert project.sources() == after  # once is enough
-
-    assert "removed" in project.setup("--revert")
+    assert said[1:4] == ["The set-up is complete.", "The tables of the SQL log are in 'sqllogs'.", said[1]]
+    assert project.sources("set-up") == after  # once is enough
+    assert "removed" in "".join(said[4:])
     assert project.sources() == before
 
 

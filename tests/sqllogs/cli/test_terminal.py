@@ -290,7 +290,7 @@ def test_explain_shows_statement_plan_and_notes(application):
         assert "\nSEARCH item USING" in text
         assert "Planned without values" in text
     plan = json.loads(run("explain", 1, "--json"))
-    assert list(plan) == ["fingerprint", "sql", "alias", "vendor", "lines", "notes"]
+    assert list(plan) == ["fingerprint", "sql", "alias", "vendor", "lines", "notes", "advice"]
 
 
 def test_explain_of_a_changing_statement_needs_an_option(application):

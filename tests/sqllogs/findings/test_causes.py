@@ -79,6 +79,13 @@ def test_finding_closes_after_a_quiet_day_with_traffic_and_reopens():
     assert Finding.objects.get().closed_at is None
 
 
+def test_finding_of_a_command_closes_under_calls_of_the_command():
+    found(seen(kind="idle_transaction", fingerprint=None, call_site=None, route="nightly"))
+    calls = {"time": BEGINNING + HOUR * 3, "kind": "command", "view": "nightly"}
+    put_statistics(*[calls] * causes.QUIET_CALLS)
+    assert close_quiet(BEGINNING + HOUR * 25) == 1
+
+
 def test_acknowledged_finding_stays_so_and_closes():
     found(seen())
     decide(Finding.objects.get(), Finding.State.ACKNOWLEDGED, by="ann", note="known")

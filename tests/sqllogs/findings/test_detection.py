@@ -1,18 +1,34 @@
 """Evidence in statistics and ring becomes findings: by command, by API, in one process at a time."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from unittest.mock import Mock
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 
 from sqllogs import guard
 from sqllogs.conf import Conf
-from sqllogs.findings import schedule
+from sqllogs.findings import causes, detection, schedule
+from sqllogs.findings.causes import Evidence, merge
 from sqllogs.findings.detection import detect, take_turn
-from sqllogs.models import DetectionTurn, Finding, Statement
-from tests.sqllogs.factories import BEGINNING, put, put_statement, put_statistics, put_unit, reader, row
+from sqllogs.models import DetectionTurn, Event, Finding, Statement
+from sqllogs.pipeline.transactions import ends as transaction_ends
+from sqllogs.read.explain import Plan
+from tests.sqllogs.factories import (
+    BEGINNING,
+    put,
+    put_statement,
+    put_statistics,
+    put_unit,
+    put_unit_statistics,
+    reader,
+    row,
+)
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 UNIT = {"unit_id": "b" * 16, "trace_id": "a" * 32, "route": "orders/", "call_site": "shop/views.py:42 orders"}
@@ -37,6 +53,23 @@ def test_repetition_becomes_one_finding_however_often_it_is_searched():
     assert found["n_plus_one"].evidence["times_max"] == 6
     assert search() == {}
     assert Finding.objects.count() == 1
+
+
+def test_evidence_that_could_not_be_stored_is_searched_again(monkeypatch):
+    put_statement(sql="SELECT a FROM shop_customer WHERE id = ?", tables="shop_customer")
+    put(*[UNIT] * 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(causes, "upsert", Mock(side_effect=OperationalError("deadlock")))
+        with pytest.raises(OperationalError):
+            search()
+    assert "n_plus_one" in search()
+
+
+def test_finding_of_a_repetition_has_the_advice_for_what_asked():
+    put_statement(sql="SELECT a FROM django_content_type WHERE id = ?", tables="django_content_type")
+    put(*[UNIT] * 4, UNIT | {"asked_by": "forward auth.Permission.content_type"}, UNIT)
+    advice = search()["n_plus_one"].evidence["advice"]
+    assert advice.startswith('Join it: select_related("content_type") on auth.Permission.')
 
 
 @pytest.mark.parametrize(
@@ -81,6 +114,7 @@ def test_large_result_without_limit_is_unbounded(sql, rows, kind, is_found):
 )
 def test_count_of_what_is_read_anyway_is_found(listed, is_found):
     put_statement("c" * 16, "SELECT COUNT(*) AS __count FROM shop_order WHERE b = ?", tables="shop_order")
+    put_statement("b" * 16, 'SELECT COUNT("id") AS __count FROM shop_order WHERE b = ?', tables="shop_order")
     put_statement("d" * 16, listed, tables="shop_order")
     put(UNIT | {"fingerprint": "c" * 16}, UNIT | {"fingerprint": "d" * 16})
     found = search()
@@ -114,6 +148,22 @@ def hours_of(hour, **changes):
     return [{"time": time, "duration_ms": 9.0 + number / 10, **changes} for number in range(30)]
 
 
+def test_commit_of_all_transactions_is_not_judged_as_slower():
+    commit, other = min(transaction_ends()), "f" * 16
+    usual = [call for hour in range(-24 * 8, -6) for call in hours_of(hour)]
+    calls = [*usual, *[one | {"duration_ms": 30.0} for hour in range(-6, 0) for one in hours_of(hour)]]
+    for fingerprint in (commit, other):
+        put_statistics(*[one | {"fingerprint": fingerprint} for one in calls])
+    put_statistics({"time": BEGINNING, "duration_ms": 1.0, "fingerprint": "1" * 16})
+    earlier = BEGINNING - timedelta(hours=6)
+    found = {"kind": "slower", "figures": {}, "started_at": earlier, "seen_at": earlier}
+    merge([Evidence(fingerprint=commit, **found)], earlier)  # by an earlier release
+    search()
+    slower = dict(Finding.objects.filter(kind="slower").values_list("fingerprint", "last_seen"))
+    assert slower.keys() == {commit, other}
+    assert slower[commit] == earlier < slower[other]
+
+
 def test_slower_statement_more_errors_and_rows_are_found_with_their_figures():
     usual = [call for hour in range(-24 * 8, -6) for call in hours_of(hour, rows=10)]
     last = [call for hour in range(-6, 0) for call in hours_of(hour, rows=200, error="OperationalError")]
@@ -127,6 +177,101 @@ def test_slower_statement_more_errors_and_rows_are_found_with_their_figures():
     assert found["more_errors"].evidence["errors"] == 180
     assert found["more_rows"].evidence["rows_per_call"] == 200
     assert search() == {}  # the same hours are judged once
+
+
+ADVISED = Plan(
+    fingerprint="f" * 16, sql="", alias="default", vendor="sqlite", lines=("SCAN t",), notes=(),
+    advice="Add it.",
+)  # fmt: skip
+
+
+def raise_of_a_driver(fingerprint):
+    raise RuntimeError(fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("explain", "service", "enabled", "advice", "faults"),
+    [
+        (lambda fingerprint: ADVISED, None, True, "Add it.", 0),
+        (lambda fingerprint: replace(ADVISED, advice=None), None, True, None, 0),
+        (lambda fingerprint: ADVISED, "another", True, None, 0),  # whose databases have the same aliases
+        (raise_of_a_driver, None, True, None, 1),
+        (raise_of_a_driver, None, False, None, 0),  # nothing is explained
+    ],
+)
+def test_slower_statement_has_line_trace_and_what_its_plan_says(
+    monkeypatch, settings, explain, service, enabled, advice, faults
+):
+    settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS_EXPLAIN": enabled}
+    monkeypatch.setattr(detection, "explain", explain)
+    monkeypatch.setattr(detection, "advise", lambda plan: plan)
+    before = guard.faults["findings plan"]
+    put_statement(sql="SELECT a FROM t WHERE t.b = ?", tables="t")
+    put(UNIT | {"service": service}, UNIT | {"service": service, "duration_ms": 0.1, "call_site": "a.py:1 f"})
+    usual = [call for hour in range(-24 * 8, -3) for call in hours_of(hour)]
+    put_statistics(*usual, *[one | {"duration_ms": 40.0} for hour in range(-3, 0) for one in hours_of(hour)])
+    put_statistics({"time": BEGINNING, "duration_ms": 1.0, "fingerprint": "1" * 16})
+    found = search()["slower"]
+    assert (found.call_site, found.evidence["trace_id"]) == (UNIT["call_site"], "a" * 32)
+    assert found.evidence.get("advice") == advice
+    assert guard.faults["findings plan"] == before + faults
+    client = reader()
+    (row,) = client.get("/sql-logs/findings/?finding=slower").json()["results"]
+    assert row["advice"].startswith(advice or "Compare the plan")
+
+
+def test_what_a_plan_says_requires_the_permission_for_texts(client):
+    figures = {"advice": "Index on a secret column.", "plan": 1}
+    row = {"kind": "slower", "figures": figures, "started_at": BEGINNING, "seen_at": BEGINNING}
+    merge([Evidence(fingerprint="f" * 16, **row)], BEGINNING)
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_sqllog"))
+    client.force_login(user)
+    for address in (
+        "/sql-logs/findings/",
+        "/sql-logs/findings/?format=html",
+        "/admin/sqllogs/finding/1/change/",
+    ):
+        address = address.replace("/1/", f"/{Finding.objects.get().pk}/")
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert "secret" not in answer.text, address
+    assert "secret" in reader().get("/sql-logs/findings/").text
+
+
+def visits(hour, calls_per_unit, units=6, route="orders/"):
+    """Return the calls and requests of a page in an hour; its durations are those of every hour."""
+    time = BEGINNING + timedelta(hours=hour)
+    work = {"route": route, "view": "shop.orders", "kind": "request"}
+    calls = [{"time": time, "duration_ms": 5.0, "fingerprint": "a" * 16, **work}] * (units * calls_per_unit)
+    return calls, [{"ended_s": time.timestamp(), "queries": calls_per_unit, **work} for _ in range(units)]
+
+
+def put_visits(*hours):
+    put_statistics(*[call for calls, _ in hours for call in calls])
+    put_unit_statistics(*[unit for _, units in hours for unit in units])
+
+
+def test_more_calls_per_unit_are_found_with_the_release_that_brought_them():
+    deployed = BEGINNING - timedelta(hours=3, minutes=20)
+    Event.objects.create(time=deployed, kind="deploy", title="Release 1.4", text="1.4")
+    usual = [visits(hour, 2) for hour in range(-24 * 7 - 6, -4)]
+    busier = [
+        visits(hour, 2, units=40, route="other/") for hour in range(-6, 0)
+    ]  # more requests, no more each
+    put_visits(*usual, *busier, *[visits(hour, 25) for hour in range(-4, 0)], visits(0, 1))
+    found = search()
+    assert list(found) == ["more_calls"]
+    one = found["more_calls"]
+    assert (one.route, one.fingerprint, one.release) == ("orders/", "a" * 16, "1.4")
+    assert one.event == "Release 1.4"
+    assert one.evidence["calls_per_unit"] > 15
+
+
+def test_an_hour_with_more_calls_per_unit_is_no_finding():
+    usual = [visits(hour, 2) for hour in range(-24 * 7 - 6, -1)]
+    put_visits(*usual, visits(-1, 60), visits(0, 1))
+    assert search() == {}
 
 
 def test_slowdown_of_all_statements_is_one_finding():

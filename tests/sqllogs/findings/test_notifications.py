@@ -1,11 +1,12 @@
 """Messages about findings: few, complete, and late rather than lost, to a real HTTP receiver."""
 
 import json
+import re
+import socket
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
-from threading import Thread
 
 import pytest
 from django.core import mail
@@ -13,10 +14,12 @@ from django.core.management import CommandError, call_command
 
 from sqllogs import guard
 from sqllogs.conf import Conf, find_problem
-from sqllogs.findings.causes import Evidence, merge
+from sqllogs.findings import notifications, schedule
+from sqllogs.findings.causes import FINDINGS_MAX, Evidence, merge
 from sqllogs.findings.notifications import COOLDOWN, LISTED_MAX, notify
 from sqllogs.models import Finding
 from tests.ports import free_port
+from tests.services import serving
 from tests.sqllogs.factories import BEGINNING, reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -36,14 +39,8 @@ class Receiving(BaseHTTPRequestHandler):
 def receiver(port, status=200):
     server = HTTPServer(("127.0.0.1", port), Receiving)
     server.received, server.status = [], status
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving(server):
         yield server.received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -105,6 +102,53 @@ def test_receiver_that_is_down_gets_everything_later(port, status):
         assert notify(webhook(port), BEGINNING + timedelta(minutes=10)) == 1
         assert notify(webhook(port), BEGINNING + timedelta(hours=2)) == 0
     assert [message["count"] for message in received] == [3]
+
+
+def test_receiver_that_is_down_for_a_day_loses_nothing_of_a_storm(port):
+    for hour in range(24):
+        found(21, timedelta(minutes=60 * hour))
+        assert notify(webhook(port), BEGINNING + timedelta(hours=hour)) == 0
+    assert Finding.objects.count() == 504 < FINDINGS_MAX  # beyond which the oldest are deleted
+    with receiver(port) as received:
+        notify(webhook(port), BEGINNING + timedelta(hours=24))
+        notify(webhook(port), BEGINNING + timedelta(hours=25))
+    assert [(message["count"], len(message["findings"])) for message in received] == [(504, LISTED_MAX)]
+
+
+def test_receiver_that_never_answers_delays_the_search_alone_and_not_for_long(port, monkeypatch, settings):
+    """Nothing is lost, and the other receiver gets its message."""
+    settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+    monkeypatch.setattr(notifications, "TIMEOUT_S", 0.1)
+    found(3)
+    before = guard.faults["findings webhook"]
+    with socket.create_server(("127.0.0.1", port)):  # accepts, and reads nothing
+        assert notify(webhook(port, findings_email=["ops@example.com"]), BEGINNING) == 1
+    assert guard.faults["findings webhook"] == before + 1
+    assert [message.subject for message in mail.outbox] == ["SQL log: 3 findings"]
+    with receiver(port) as received:
+        assert notify(webhook(port, findings_email=["ops@example.com"]), BEGINNING + COOLDOWN) == 1
+    assert [message["count"] for message in received] == [3]
+
+
+def test_search_goes_on_while_a_receiver_is_down(port, settings):
+    settings.SQLLOGS = {"FINDINGS_WEBHOOK": f"http://127.0.0.1:{port}/"}
+    found(1)
+    before = guard.faults["findings webhook"]
+    assert schedule.search(at_once=True) == []
+    assert guard.faults["findings webhook"] == before + 1
+    assert Finding.objects.filter(notified_at=None).count() == 1
+
+
+def test_storm_is_few_mails_too(port, settings):
+    settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+    by_mail = Conf(findings_email=["ops@example.com"])
+    for minute in range(0, 60, 3):
+        found(25, timedelta(minutes=minute))
+        notify(by_mail, BEGINNING + timedelta(minutes=minute))
+    notify(by_mail, BEGINNING + timedelta(minutes=60) + COOLDOWN)
+    assert len(mail.outbox) <= 5
+    assert sum(int(re.search(r"\d+", message.subject)[0]) for message in mail.outbox) == 500
+    assert all(message.body.count("\n#") < LISTED_MAX for message in mail.outbox)
 
 
 def test_reopened_finding_is_sent_again_and_an_ignored_one_is_not(port):

@@ -5,7 +5,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from sqllogs.metrics import values
-from sqllogs.metrics.collector import FILE, ClientFilesCollector, SiteRegistry, ValueFilesCollector
+from sqllogs.metrics.collector import ClientFilesCollector, SiteRegistry, ValueFilesCollector
 from sqllogs.metrics.families import LAG, OWN, QUERY_DURATION
 from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.values import MetricValues, ObservationContext
@@ -22,7 +22,7 @@ def put(shared, slot, *, lag_s, trace_id, time_s):
     one = MetricValues(OWN)
     one.observe(QUERY_DURATION, ("default", "SELECT"), 0.0002, ObservationContext(trace_id, time_s))
     one.set(LAG, (), lag_s)
-    values.write(shared.folder / FILE.format(slot), one.snapshot())
+    values.write(shared.folder / values.FILE.format(slot), one.snapshot())
 
 
 def exposed(shared, encode):

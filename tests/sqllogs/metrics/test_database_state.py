@@ -1,11 +1,13 @@
 """Gauges show the current state, and a database that is down or hangs does not take the target down."""
 
+import sqlite3
 import threading
 from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from sqllogs.metrics import collector as metrics_collector
 from sqllogs.metrics.collector import APPLIED, UNAPPLIED, DatabaseState, _findings
@@ -128,3 +130,18 @@ def test_state_is_cached_for_some_seconds_and_left_out_when_it_is_old(monkeypatc
     monkeypatch.setattr(metrics_collector, "_databases", failing)
     collector._queried_at_s -= metrics_collector.STALE_S
     assert list(collector.collect()) == []
+
+
+def test_thread_closes_what_it_has_opened_in_memory_too(monkeypatch, db):
+    opened, open_file = [], DatabaseWrapper.get_new_connection
+
+    def connect(self, parameters):
+        opened.append(open_file(self, parameters))
+        return opened[-1]
+
+    monkeypatch.setattr(DatabaseWrapper, "get_new_connection", connect)
+    list(DatabaseState().collect())
+    assert opened
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")

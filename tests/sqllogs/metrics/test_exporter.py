@@ -11,7 +11,8 @@ import pytest
 import requests
 from django.test import override_settings
 
-from sqllogs.metrics.exporter import MetricsServer
+from sqllogs import guard
+from sqllogs.metrics.multiprocess import MetricsServer
 from tests.ports import free_port
 
 GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--no-control-socket")
@@ -149,6 +150,16 @@ def metrics_port():
         one._server.shutdown()
         one._server.server_close()
         thread.join()
+
+
+def test_site_starts_where_no_thread_can_be_started(monkeypatch):
+    def refused(thread):
+        raise RuntimeError("daemon threads are disabled in this interpreter")
+
+    before = guard.faults["exporter"]
+    monkeypatch.setattr(Thread, "start", refused)
+    MetricsServer(free_port(), ()).start()
+    assert guard.faults["exporter"] == before + 1
 
 
 def test_management_command_serves_nothing(manage, site, tmp_path):

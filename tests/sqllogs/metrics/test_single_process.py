@@ -29,11 +29,14 @@ from sqllogs.metrics.collector import registry
 call_command("migrate", database="sqllogs", verbosity=0)
 with connection.cursor() as cursor:
     cursor.execute("SELECT 1")
+    assert recorder.flush()
+    generate_latest()  # a scrape: the metrics are counted from the first one on
+    cursor.execute("SELECT 1")
 assert recorder.flush()
 recorder.close()
 for shown in (REGISTRY, registry()):
     text = generate_latest(shown).decode()
-    names = ("sqllogs_captured_total 1.0", "django_db_execute", "python_info{")
+    names = ("sqllogs_captured_total 2.0", "django_db_execute", "python_info{")
     print(*map(text.count, names))
 """
 

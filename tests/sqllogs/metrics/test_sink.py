@@ -1,11 +1,15 @@
 """The writer's thread counts each record once for Prometheus."""
 
+from types import SimpleNamespace
+
 import pytest
+from prometheus_client import CollectorRegistry
 
 from sqllogs import context, guard
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
 from sqllogs.metrics import families, instruments, multiprocess, sink, values
+from sqllogs.metrics.collector import ProcessCollector
 from sqllogs.metrics.multiprocess import Slots
 from sqllogs.metrics.sink import MetricsSink
 from sqllogs.pipeline.resolver import Resolver
@@ -52,6 +56,37 @@ def test_statement_is_counted_by_alias_and_operation_with_its_trace(one):
     assert counted["default", "SELECT"].exemplars[4].trace_id == f"{0xABC:032x}"
     assert series(one, families.QUERY_ROWS) == {("default", "UPDATE"): 7}
     assert series(one, families.DB_EXECUTE) == {("default", "sqlite"): 2}
+
+
+def test_nothing_is_counted_until_there_is_a_reader(monkeypatch):
+    monkeypatch.setattr(multiprocess, "slots", None)
+    monkeypatch.setattr(sink, "VIEWS", ())
+    monkeypatch.setattr(sink, "PUBLISH_S", 0.0)
+    monkeypatch.setattr(values, "asked", False)
+    monkeypatch.setattr(values, "latest", {})
+    without = MetricsSink(Conf(), with_django_db=False)
+    with_port = MetricsSink(Conf(metrics_port=9110), with_django_db=False)
+    for one in (without, with_port):
+        one.add(batch({}))
+        one.count(batch({}))
+        one.set_status(writer_status(captured=2))
+        one.close(0.0)
+    assert series(without, families.QUERY_DURATION) == {}
+    (counted,) = series(with_port, families.QUERY_DURATION).values()
+    assert sum(counted.counts) == 2
+    list(ProcessCollector().collect())  # as a view of the project does
+    without.add(batch({}))
+    (counted,) = series(without, families.QUERY_DURATION).values()
+    assert sum(counted.counts) == 1
+
+
+def test_registering_the_collector_is_no_reading(monkeypatch):
+    monkeypatch.setattr(values, "asked", False)
+    registry = CollectorRegistry(auto_describe=True)  # as prometheus_client's own
+    registry.register(ProcessCollector())
+    assert not values.asked
+    list(registry.collect())
+    assert values.asked
 
 
 def test_batch_of_several_portions_is_counted_whole(one):
@@ -140,7 +175,7 @@ def test_status_of_the_writer_is_exported(one):
     one.set_status(writer_status(captured=12, stored=10, queued=0, buffer_rows=2))
     assert series(one, families.CAPTURED) == {(): 12}
     assert series(one, families.STORED) == {(): 10}
-    lost = {("buffer_rows",): 2, ("buffer_bytes",): 0, ("rejected",): 0}
+    lost = {("buffer_rows",): 2, ("buffer_bytes",): 0, ("uncounted",): 0, ("rejected",): 0}
     assert series(one, families.DROPPED) == lost
     assert [series(one, family)[()] for family in (families.QUEUE_ROWS, families.QUEUE_BYTES)] == [0, 0]
     assert series(one, families.LAG) == {(): 0}
@@ -182,7 +217,7 @@ def test_file_is_written_at_most_once_a_second_and_at_the_end(one, shared, monke
     monkeypatch.setattr(sink, "PUBLISH_S", 1e9)
     one._published_s = 0.0
     one.set_status(writer_status(captured=1))
-    path = shared.folder / sink.FILE.format(shared.slot())
+    path = shared.folder / values.FILE.format(shared.slot())
     assert not path.exists()
     one.close(1.0)
     assert values.read(path)["sqllogs_captured"] == [[[], 1]]
@@ -190,7 +225,7 @@ def test_file_is_written_at_most_once_a_second_and_at_the_end(one, shared, monke
 
 def test_nothing_is_written_while_nothing_changes(one, shared):
     one.set_status(writer_status(captured=1))
-    path = shared.folder / sink.FILE.format(shared.slot())
+    path = shared.folder / values.FILE.format(shared.slot())
     path.unlink()
     one.set_status(writer_status(captured=1))
     assert not path.exists()
@@ -228,6 +263,20 @@ def test_request_is_counted_by_view_with_its_trace_even_without_queries(one):
     assert series(one, families.REQUEST_ERRORS) == {
         ("shop:item", "item/", "ValueError"): 1,
         ("shop:item", "item/", "503"): 1,
+    }
+
+
+def test_unit_that_left_a_transaction_open_without_a_statement_is_counted(one):
+    units = [ended() for _ in range(3)]
+    for unit, idle_ms in zip(units, (2_500.0, 10.0, None), strict=True):
+        if idle_ms is not None:
+            unit.unit.row = SimpleNamespace(transactions=SimpleNamespace(idle_max_ms=idle_ms))
+    task = EndedUnit(UnitOfWork("task"), 5, False, 1, "task", None, "shop.tasks.pay", None, None, None)
+    task.unit.row = units[0].unit.row
+    one.add(Batch(records=[], statements={}, ended=[*units, task]))
+    assert series(one, families.TRANSACTIONS_IDLE) == {
+        ("request", "shop:item"): 1,
+        ("task", "shop.tasks.pay"): 1,
     }
 
 

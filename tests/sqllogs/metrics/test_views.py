@@ -41,5 +41,9 @@ def test_token_reads_in_the_format_asked_for(accept, content_type, end):
     assert b"django_http_requests_before_middlewares_total" in answer.content
 
 
+def test_any_parameter_is_taken():
+    assert reader().get("/metrics?module=web").status_code == 200
+
+
 def test_nothing_can_be_written():
     assert reader().post("/metrics").status_code == 405

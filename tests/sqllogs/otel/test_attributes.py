@@ -3,8 +3,9 @@
 import pytest
 
 from sqllogs.conf import Conf
-from sqllogs.otel.attributes import Attributes
+from sqllogs.otel import Attributes
 from sqllogs.pipeline.resolver import Resolver
+from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.rings import database
 
@@ -47,6 +48,25 @@ def test_what_is_not_known_is_not_there():
     found = attributes(sql="")
     assert "db.operation.name" not in found
     assert None not in found.values()
+
+
+@pytest.mark.parametrize(
+    ("call_site", "code"),
+    [
+        ("shop/views.py:12 Cart.total", ("shop/views.py", 12, "Cart.total")),
+        ("my shop/views.py:12 f", ("my shop/views.py", 12, "f")),
+        ("a:1/views.py:12 <listcomp>", ("a:1/views.py", 12, "<listcomp>")),
+        ("no line", (None, None, None)),
+    ],
+)
+def test_line_of_code_is_found_in_any_path(call_site, code):
+    batch = Resolver(Conf()).batch([captured()])
+    [record] = batch.records
+    found = Attributes().from_record(
+        changed(record, call_site=call_site), batch.statements[record.fingerprint]
+    )
+    names = ("code.file.path", "code.line.number", "code.function.name")
+    assert tuple(found.get(name) for name in names) == code
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sqllogs.metrics.families import (
     HTTP_DURATION,
     OWN,
 )
-from sqllogs.otel.attributes import SCHEMA_URL
+from sqllogs.otel import SCHEMA_URL
 from sqllogs.otel.log_records import LogRecords
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.record import FIELDS

@@ -226,7 +226,15 @@ def test_tabs_keep_the_filters_and_nothing_else(browser, loop):
     page = look(browser, "stats/?route=books/&group_by=view&ordering=-calls&limit=5&offset=0")
     links = [found["href"] for found in page.all("a") if urlsplit(found["href"]).query == "route=books%2F"]
     assert links == [
-        f"{URL}{path}?route=books%2F" for path in ("findings/", "requests/", "stats/", "repeats/", "")
+        f"{URL}{path}?route=books%2F"
+        for path in (
+            "findings/",
+            "requests/",
+            "stats/",
+            "repeats/",
+            "",
+            "series/",
+        )  # the last below the chart
     ]
     assert f"{URL}stats/?route=books%2F&group_by=call_site" in page.links()
     assert page.all("form")[0]["action"] == f"{URL}stats/"
@@ -322,6 +330,29 @@ def test_requests_leave_out_the_time_of_queries_that_belong_to_none(browser):
     put({"trace_id": TRACE, "duration_ms": 2.0}, {"kind": "thread", "duration_ms": 5.0})
     assert "Queries1 Failed0 Query time2.00 ms" in words(look(browser, "requests/"))
     assert "Queries2 Failed0 Query time7.00 ms" in words(look(browser, "stats/"))
+
+
+def test_chart_and_its_table_are_of_the_requests_that_the_filters_choose(browser):
+    one = {"trace_id": TRACE, "unit_id": "c" * 16, "status": 200, "route": "a/"}
+    other = {"trace_id": "cd" * 16, "unit_id": "d" * 16, "status": 500, "route": "b/"}
+    put(*[one] * 3, *[other] * 2, {"kind": "thread"})
+    page = look(browser, "requests/?status=5xx&min_elapsed_ms=0&route=b/&ordering=-time")
+    assert "1 Queries2 Failed0" in words(page)
+    (link,) = [link for link in page.links() if link.startswith(f"{URL}series/")]
+    assert parse_qs(urlsplit(link).query) == {"status": ["5xx"], "min_elapsed_ms": ["0"], "route": ["b/"]}
+    assert sum(point["calls"] for point in browser.get(f"{link}&format=json").json()["results"]) == 2
+    table = look(browser, link.removeprefix(URL))
+    assert "Status 5xx" in words(table)
+    assert [header["data-label"] for header in table.all("td")[:4]] == [
+        "Time, UTC", "Calls", "Errors", "Total ms",
+    ]  # fmt: skip
+
+
+def test_series_of_chosen_requests_need_the_ring(browser):
+    put_statistics({})
+    for source in ("statistics", "units"):
+        answer = browser.get(f"{URL}series/?status=500&source={source}&format=json")
+        assert (answer.status_code, answer.json()["error"]["field"]) == (400, "status")
 
 
 def test_statements_of_statistics_have_their_chart_from_there(browser):
@@ -421,9 +452,10 @@ def test_finding_is_listed_with_its_evidence_origin_and_advice(browser, finding,
     for expected in (
         "Findings 1Requests", "1 finding ", "N+1 Sent 7 times in one request or task.",
         "SELECT id FROM app_author", str(findings.ADVICE["n_plus_one"]), "app/views.py:5 books, toocode",
-        "books/example", "Open", "1.4.2 Release 1.4.2", "1,234",
+        "books/example", "Open", "Release 1.4.2", "1,234",
     ):  # fmt: skip
         assert expected in shown, expected
+    assert shown.count("1.4.2") == 1
     links = page.links()
     assert "https://code.example/app/views.py#L5" in links
     assert f"{URL}traces/{TRACE}/" in links
@@ -431,6 +463,11 @@ def test_finding_is_listed_with_its_evidence_origin_and_advice(browser, finding,
     assert f"/admin/sqllogs/finding/{finding.pk}/change/" in links
     by_site = next(link for link in links if "call_site=" in link and link.startswith(f"{URL}?"))
     assert rows(look(browser, by_site.removeprefix(URL))) == 7
+
+
+def test_finding_that_began_with_a_migration_names_the_release_too(browser, finding):
+    Finding.objects.update(event="shop.0007_price on default")
+    assert "1.4.2 shop.0007_price on default" in words(look(browser, "findings/"))
 
 
 def test_findings_of_another_state_are_filtered_and_not_counted_in_the_tab(browser, finding):

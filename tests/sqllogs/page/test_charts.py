@@ -29,7 +29,7 @@ def test_bars_stand_side_by_side_with_the_failed_at_their_foot():
     assert (other.failed_y, other.failed_height) == ("75.00", "25.00")
     assert other.tooltip == "2026-01-31 12:01: 2 calls, 1 failed, mean 1.50 ms, p95 3.00 ms"
     assert (found.calls.top, found.calls.middle, found.durations.top) == ("4", "2", "4 ms")
-    assert (found.begin, found.end) == ("2026-01-31 12:00", "2026-01-31 12:01")
+    assert (found.begin, found.end) == ("2026-01-31 12:00", "2026-01-31 12:02")
 
 
 def test_step_without_a_call_interrupts_a_line_and_one_alone_is_a_dot():

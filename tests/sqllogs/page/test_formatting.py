@@ -3,13 +3,17 @@
 from html import unescape
 
 import pytest
+from django.apps import apps
+from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sqllogs.page.links import Links
 from sqllogs.page.records import duration_summary, scatter_chart
 from sqllogs.sql.format import EXCERPT_CHARACTERS, break_lines, excerpt, highlight_keywords
-from sqllogs.templatetags.sqllogs import milliseconds
+from sqllogs.templatetags.sqllogs import milliseconds, with_code
 
+LINKS = Links("/sql-logs/", QueryDict())
 COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
 
 
@@ -74,7 +78,7 @@ def test_lines_and_excerpt_take_any_text(sql):
     ("value", "expected"),
     [
         (None, ""),
-        (0.0, "0.000"),
+        (0.0, "0"),
         (0.0123, "0.012"),
         (1.234, "1.23"),
         (12.34, "12.3"),
@@ -91,18 +95,35 @@ def record(seconds, duration_ms, error=None):
 
 
 def test_chart_is_logarithmic_from_the_oldest_to_the_newest():
-    shown = scatter_chart([record(20, 100.0), record(10, 10.0), record(0, 1.0)], slow_ms=50.0)
+    shown = scatter_chart([record(20, 100.0), record(10, 10.0), record(0, 1.0)], slow_ms=50.0, links=LINKS)
     assert [dot.x for dot in shown.dots] == ["0.00", "50.00", "100.00"]
     low, middle, high = (float(dot.y) for dot in shown.dots)
     assert low > middle > high
     assert low - middle == pytest.approx(middle - high, abs=0.02)
     assert [line.label for line in shown.guide_lines] == ["1", "10", "100"]
+    assert [tick.label for tick in shown.axis.ticks] == [f"12:00:{second:02}" for second in range(0, 21, 5)]
+
+
+def test_chart_within_one_decade_has_guide_lines_too():
+    shown = scatter_chart([record(1, 9.0), record(0, 3.0)], slow_ms=50.0, links=LINKS)
+    assert [line.label for line in shown.guide_lines] == ["5", "10"]
 
 
 def test_one_record_makes_no_chart():
-    assert scatter_chart([record(0, 1.0)], slow_ms=50.0) is None
+    assert scatter_chart([record(0, 1.0)], slow_ms=50.0, links=LINKS) is None
 
 
 def test_figures_of_nothing_are_none():
     nothing = duration_summary([])
     assert (nothing.shown, nothing.p50, nothing.max, nothing.failed) == (0, "-", "-", 0)
+
+
+def test_command_is_code_and_nothing_else_an_element():
+    assert with_code("Run `manage.py check <a>`, `") == "Run <code>manage.py check &lt;a&gt;</code>, `"
+
+
+def test_help_of_a_field_has_no_backticks():
+    """The admin shows it as HTML."""
+    fields = [field for model in apps.get_app_config("sqllogs").get_models() for field in model._meta.fields]
+    texts = [str(field.help_text) for field in fields]
+    assert [text for text in texts if "`" in text] == []

@@ -1,13 +1,15 @@
 """What people come for, in Chromium with a mouse and a keyboard; and axe on every page."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
+from axe_playwright_python.base import AXE_SCRIPT
+from django.contrib.auth.models import User
+from django.utils import timezone
 
-from sqllogs.models import Event, Finding
+from sqllogs.models import Event, Finding, Review, StoredPlan
+from sqllogs.read import reviews
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement
 from tests.sqllogs.pages import NEWEST
 
@@ -15,30 +17,21 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "sqll
 
 TRACE = "ab" * 16
 PAGES = (
-    "findings/", NEWEST, "1/", "stats/", "stats/?group_by=call_site", "requests/", "repeats/",
+    "findings/", f"{NEWEST}&limit=9", "1/", "stats/", "stats/?group_by=call_site", "requests/", "repeats/",
     f"traces/{TRACE}/", f"fingerprints/{'a' * 16}/", "health/", "events/", "series/", "settings/", "schema/",
+    "reviews/", "plans/2/",
     "nothing/", "requests/?min_ms=x", "requests/?route=nowhere",
 )  # fmt: skip
 LOOKS = [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark"), (320, "light")]
 """Width in pixels and colours; 320 is a window of 1280 at 400 %."""
+VIOLATIONS = "axe.run({resultTypes: ['violations']}).then(found => found.violations)"
+"""What axe accepts is not sent to Python: it is a quarter of the time."""
 
 
-@pytest.fixture(scope="module")
-def thread():
-    """Playwright runs an event loop in its thread, in which Django would refuse to query."""
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def in_browser(thread, chromium):
+@pytest.fixture
+def in_browser(chromium):
     """Call a function with a browser, in the browser's thread; return what it returns."""
-    started = thread.submit(lambda: sync_playwright().start()).result()
-    options = {"executable_path": str(chromium.binary), "args": ["--no-sandbox"]}
-    browser = thread.submit(lambda: started.chromium.launch(**options)).result()
-    yield lambda call: thread.submit(call, browser).result()
-    thread.submit(browser.close).result()
-    thread.submit(started.stop).result()
+    return chromium.call
 
 
 @pytest.fixture
@@ -66,6 +59,13 @@ def url(live_server, settings):
             for number in range(60)
         ),
     )  # fmt: skip
+    steps = ("SCAN app_book", "SEARCH app_book USING INDEX app_book_a_long_name_of_an_index (title=?)")
+    for number, step in enumerate(steps, 1):
+        StoredPlan.objects.create(
+            id=number, fingerprint="b" * 16, alias="default", vendor="sqlite", made_at=BEGINNING,
+            seen_at=BEGINNING, lines=["QUERY PLAN", step],
+        )  # fmt: skip
+    reviews.decide(["b" * 16], "ignored", by="a_reviewer", note="A long note. " * 20)
     put_process(BEGINNING, dropped={"buffer_rows": 3})
     Finding.objects.create(
         key="a", kind="n_plus_one", fingerprint="b" * 16, route=fast["route"], release="2026.01.31-rc.1",
@@ -73,21 +73,163 @@ def url(live_server, settings):
         evidence={"times_per_unit": 60, "trace_id": TRACE}, first_seen=BEGINNING, last_seen=BEGINNING,
         started_at=BEGINNING, occurrences=1_234_567, assignee="a_reviewer",
     )  # fmt: skip
-    Event.objects.create(time=BEGINNING, kind="deploy", title="Release 1.4.2")
+    Event.objects.create(
+        time=BEGINNING, kind="deploy", title="Deploy 1.4.2 <b>of</b> shop", text="1.4.2", author="<i>Ada</i>"
+    )
     return f"{live_server.url}/sql-logs/"
 
 
-def test_slow_page_leads_to_its_cause_within_two_clicks(in_browser, url):
-    def story(browser):
-        page = browser.new_page()
-        page.goto(url)
-        page.get_by_role("link", name="Elapsed ms").click()
-        page.locator("tbody tr a.name").first.click()
-        return page.locator("#sentence").inner_text(), page.locator(".advice").inner_text()
+class Person:
+    """Someone in a browser: counts clicks, and notes what the console and the policy complain of."""
 
-    sentence, advice = in_browser(story)
+    def __init__(self, browser, *, javascript=True, cookies=()):
+        self.context = browser.new_context(java_script_enabled=javascript)
+        self.context.add_cookies(list(cookies))
+        self.page = self.context.new_page()
+        self.complaints = []
+        self.clicks = 0
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+
+    def _note(self, message):
+        is_favicon = message.location["url"].endswith("/favicon.ico")  # which Chromium asks the admin for
+        if message.type in ("error", "warning") and not is_favicon:
+            self.complaints.append(f"{message.text} {message.location['url']}")
+
+    def click(self, locator):
+        self.clicks += 1
+        locator.click()
+        self.page.wait_for_load_state()
+
+    def text(self, selector):
+        return " ".join(self.page.locator(selector).first.inner_text().split())
+
+
+def told(in_browser, story, **options):
+    """Run a story in a browser; return what it returns, after checking that nothing complained."""
+
+    def run(browser):
+        person = Person(browser, **options)
+        try:
+            return person, story(person), person.page.title()
+        finally:
+            person.context.close()
+
+    person, found, title = in_browser(run)
+    assert person.complaints == []
+    assert "broken in" not in title
+    return person.clicks, found
+
+
+both = pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
+
+
+@both
+def test_slow_page_leads_to_its_cause_within_two_clicks(in_browser, url, javascript):
+    def story(person):
+        person.page.goto(url)
+        person.click(person.page.get_by_role("link", name="Elapsed ms"))
+        person.click(person.page.locator("tbody tr a.name").first)
+        return person.text("#sentence"), person.text(".advice")
+
+    clicks, (sentence, advice) = told(in_browser, story, javascript=javascript)
+    assert clicks <= 2
     assert "run 60 times by app/a/long/path/to/some/views.py:5 books" in sentence
     assert "N+1: 60 times" in advice
+
+
+HOSTILE = "<script>document.title = 'broken in'</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def night(live_server, settings):
+    """A site whose load has doubled since a deploy 20 minutes ago, by a statement that was there before."""
+    settings.DEBUG = True
+    settings.SQLLOGS = {"ANONYMOUS_LOOPBACK": True}
+    now = timezone.now()
+    deployed = now - timedelta(minutes=20)
+    put_statement("a" * 16, f"SELECT price FROM shop_price WHERE note = '{HOSTILE}'", tables="shop_price")
+    put_statement("b" * 16, "SELECT id FROM shop_basket", tables="shop_basket")
+
+    def calls(fingerprint, count, since, release):
+        step = timedelta(minutes=20) / count
+        plain = {
+            "fingerprint": fingerprint * 16, "call_site": f"shop/prices.py:{ord(fingerprint)} of {HOSTILE}",
+            "route": "basket/", "method": "GET", "duration_ms": 50.0, "release": release,
+        }  # fmt: skip
+        return [
+            plain
+            | {
+                "time": since + (n + 0.5) * step,
+                "unit_id": f"{ord(fingerprint)}{n:014}",
+                "trace_id": "e" * 32,
+            }
+            for n in range(count)
+        ]
+
+    before = now - timedelta(minutes=40)
+    found = [
+        *calls("a", 5, before, "1.4.1"), *calls("b", 20, before, "1.4.1"),
+        *calls("a", 30, deployed, f"1.4.2{HOSTILE}"), *calls("b", 20, deployed, f"1.4.2{HOSTILE}"),
+    ]  # fmt: skip
+    put({"time": now - timedelta(hours=2)}, *sorted(found, key=lambda call: call["time"]))
+    Event.objects.create(
+        time=deployed,
+        kind="deploy",
+        title=f"Deploy 1.4.2{HOSTILE}"[:200],
+        text="1.4.2",
+        author=f"Ada{HOSTILE}",
+    )
+    return f"{live_server.url}/sql-logs/"
+
+
+@both
+def test_doubled_load_leads_to_release_statement_and_line_within_three_clicks(in_browser, night, javascript):
+    def story(person):
+        person.page.goto(f"{night}requests/?from=now-40m")
+        mark = person.page.locator(".events li")
+        deploy = person.text(".events li")
+        person.click(mark.get_by_role("link"))
+        first = person.text("tbody tr")
+        compared = person.text("p.span >> nth=-1")
+        person.click(person.page.locator("tbody tr a.sql").first)
+        return deploy, compared, first, person.text("main")
+
+    clicks, (deploy, compared, first, statement) = told(in_browser, story, javascript=javascript)
+    assert clicks <= 3
+    assert "Deploy 1.4.2" in deploy
+    assert "by Ada<script>" in deploy
+    assert "Compared with" in compared
+    assert first.startswith("▲ +1.04"), first  # 25 calls of 50 ms more in 20 minutes, in ms per second
+    assert "shop_price" in first
+    for words in ("SELECT price", f"shop/prices.py:97 of {HOSTILE}", "Releases", "1.4.2<script>"):
+        assert words in statement
+
+
+@both
+def test_review_takes_one_click_per_decision(in_browser, night, client, live_server, settings, javascript):
+    settings.DEBUG = False  # or django-debug-toolbar is in the admin's pages, without its URLs
+    client.force_login(User.objects.create_superuser("reviewer"))
+    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
+
+    def story(person):
+        person.page.goto(f"{live_server.url}/admin/sqllogs/statement/")
+        person.click(person.page.locator("#result_list .field-statement a").first)
+        opened = person.clicks
+        titles = []
+        for decision in ("ignored", "reviewed"):
+            titles.append(person.text(".sqllogs-page pre.sql"))
+            person.click(person.page.locator(f"button[name=status][value={decision}]"))
+        return opened, titles, person.page.url
+
+    clicks, (opened, titles, end) = told(in_browser, story, javascript=javascript, cookies=[cookie])
+    assert (opened, clicks) == (1, 3)
+    assert ["shop_basket" in titles[0], "shop_price" in titles[1]] == [True, True], titles
+    assert end.split("?")[0].endswith("/statement/") or "f" * 16 in end
+    decided = dict(Review.objects.values_list("fingerprint", "status"))
+    assert decided == {"a" * 16: "reviewed", "b" * 16: "ignored"}
+    assert set(Review.objects.values_list("by", flat=True)) == {"reviewer"}
 
 
 def test_keys_move_along_rows_and_open_them(in_browser, url):
@@ -121,30 +263,83 @@ def test_date_picker_fills_the_text(in_browser, url):
     assert in_browser(story) == "2026-01-31T12:00Z"
 
 
-def findings(browser, address):
-    """Return what axe finds on a page, how far it scrolls sideways, and what its console says."""
-    page = browser.new_page()
+def zoomed(page):
+    """Return the ends of the range in the address, as times of day."""
+    page.wait_for_url("**from=**")
+    query = parse_qs(urlsplit(page.url).query)
+    return [query[name][0][11:19] for name in ("from", "to")], sorted(query)
+
+
+def test_chart_is_zoomed_by_dragging_by_keys_and_by_links(in_browser, url):
+    def story(browser):
+        page = browser.new_page()
+        page.on("pageerror", lambda error: found.append(str(error)))
+        found = []
+        address = f"{url}stats/?from=2026-01-31T12:00:00Z&to=2026-01-31T12:01:00Z&offset=0&min_ms=0"
+        page.goto(address)
+        box = page.locator(".chart > svg").bounding_box()
+        page.mouse.move(box["x"] + 1, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 30, steps=4)
+        found.append(page.locator(".chart output").inner_text())
+        page.mouse.up()
+        page.wait_for_url(lambda at: "12%3A01%3A00Z" not in at and "12:01:00" not in at)
+        found.append(zoomed(page))
+        page.goto(address)
+        page.locator(".chart").focus()
+        page.keyboard.press("ArrowRight")
+        found.append(page.locator(".chart output").inner_text())
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda at: "12%3A01%3A00Z" not in at and "12:01:00" not in at)
+        found.append(zoomed(page))
+        page.goto(address)
+        page.keyboard.press("-")
+        page.wait_for_url("**11%3A59%3A30**")
+        return [*found, zoomed(page)]
+
+    dragging, dragged, step, stepped, out = in_browser(story)
+    assert dragging.startswith("12:00:00")
+    assert dragged[0][0] == "12:00:00"
+    assert "12:00:28" <= dragged[0][1] <= "12:00:32"
+    assert "60 calls" in step
+    assert stepped[0] == ["12:00:00", "12:00:02"]
+    assert out == (["11:59:30", "12:01:30"], ["from", "min_ms", "to"])
+
+
+def findings(browser, *addresses):
+    """Return by address what axe finds, how far the page scrolls sideways, and what its console says."""
+    page = browser.new_page()  # one for all: to start and end the process of a page takes a second
+    return {address: one for address in addresses if (one := _findings(page, address))}
+
+
+def _findings(page, address):
     found = []
-    page.on("console", lambda message: "status of 40" in message.text or found.append(message.text))
+
+    def note(message):
+        if "status of 40" not in message.text:
+            found.append(message.text)
+
+    page.on("console", note)
     page.goto(address)
+    page.evaluate(AXE_SCRIPT)
     for width, scheme in LOOKS:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        broken = Axe().run(page).response["violations"]
+        broken = page.evaluate(VIOLATIONS)
         found += [f"{width} {scheme} {one['id']}: {one['nodes'][0]['html'][:120]}" for one in broken]
         if scrolls := page.evaluate("Math.max(0, document.documentElement.scrollWidth - innerWidth)"):
             found.append(f"{width}: scrolls {scrolls} px")
-    page.close()
+    page.remove_listener("console", note)
     return found
 
 
 def test_pages_are_accessible_and_do_not_scroll_sideways(in_browser, url):
-    found = in_browser(lambda browser: {path: findings(browser, url + path) for path in PAGES})
-    assert {path: one for path, one in found.items() if one} == {}
+    assert in_browser(lambda browser: findings(browser, *(url + path for path in PAGES))) == {}
 
 
 def test_axe_and_the_width_are_checked(in_browser, tmp_path):
     (tmp_path / "bad.html").write_text("<!doctype html><title>x</title><input><p style='width: 2000px'>x")
-    found = in_browser(lambda browser: findings(browser, (tmp_path / "bad.html").as_uri()))
+    (found,) = in_browser(lambda browser: findings(browser, (tmp_path / "bad.html").as_uri())).values()
     assert [line for line in found if "label" in line]
     assert [line for line in found if line.startswith("375: scrolls")], found

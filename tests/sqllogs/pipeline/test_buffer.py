@@ -6,11 +6,16 @@ import threading
 import pytest
 
 from sqllogs.pipeline.buffer import Buffer
+from sqllogs.record import Captured
 from sqllogs.threads import Tally
 
 
 def captured(sql: str = "SELECT 1") -> tuple:
-    return (1, 1, sql, -1, None, "default", "sqlite", False, False, -1, None, None, None, None, None, 0)
+    made = {
+        "sql": sql, "sql_length": -1, "alias": "default", "vendor": "sqlite", "many": False,
+        "in_transaction": False, "rowcount": -1, "lasti": 0,
+    }  # fmt: skip
+    return tuple(Captured(**(dict.fromkeys(Captured._fields) | {"time_ns": 1, "execute_ns": 1} | made)))
 
 
 def buffer(rows_max: int = 10, bytes_max: int = 1 << 20) -> Buffer:

@@ -18,6 +18,7 @@ from sqllogs.statistics.resolution import MINUTE_S
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.ring import Ring
 from tests.servers import ROOT
+from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.recording import TIMEOUT_S, is_balanced, recording
 from tests.sqllogs.rings import ALIAS, database, seqs
@@ -239,7 +240,7 @@ def test_only_the_record_that_the_store_refuses_is_dropped(
 
     def resolve_and_poison(self, captured, *args):
         record = resolve(self, captured, *args)
-        return record._replace(**poison) if captured[2] == POISON else record
+        return changed(record, **poison) if captured[2] == POISON else record
 
     monkeypatch.setattr(Resolver, "_record", resolve_and_poison)
     with recording(ring_alias, flush_interval_s=60) as recorder:

@@ -33,6 +33,7 @@ def captured(**changes):
         code=None,
         lasti=0,
         fetch=None,
+        asked_by=None,
     )
     return plain._replace(**changes)
 

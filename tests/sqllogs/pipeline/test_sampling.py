@@ -6,6 +6,7 @@ from sqllogs.models import Process, SQLLog
 from sqllogs.read import statistics
 from sqllogs.read.statistics_rows import Where
 from sqllogs.record import Batch, Sample
+from tests.sqllogs.factories import changed
 from tests.sqllogs.fake_ring import balanced
 from tests.sqllogs.pipeline.test_resolver import captured, record
 from tests.sqllogs.recording import TIMEOUT_S, recording
@@ -14,7 +15,7 @@ SLOW_MS = 500.0
 
 
 def of_trace(number, **changes):
-    return record()._replace(unit_id=f"{number:016x}", **changes)
+    return changed(record(), unit_id=f"{number:016x}", **changes)
 
 
 def test_share_is_of_whole_traces_and_every_process_chooses_alike():

@@ -9,7 +9,9 @@ from django.db import connections
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 
+from benchmarks.samples import captured
 from sqllogs import conf
+from sqllogs.context import UnitOfWork
 from sqllogs.models import BlockColumn, RingHead, SQLLog
 from sqllogs.read import block_index
 from sqllogs.read import records as read_records
@@ -17,14 +19,15 @@ from sqllogs.read import ring as read_ring
 from sqllogs.read.block_index import Index
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Position, Window
-from sqllogs.record import Batch, ProcessCounts, Record, UnitRow
+from sqllogs.record import RECORD_FIELDS, UNIT, Batch, ProcessCounts, UnitRow
 from sqllogs.sql.normalize import StatementScanner
 from sqllogs.storage import blocks
 from sqllogs.storage import ring as storage_ring
-from sqllogs.storage.indexing import SEARCH_INTERVAL_S
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
-from sqllogs.storage.ring import Ring
+from sqllogs.storage.ring import SEARCH_INTERVAL_S, Ring
+from tests.sqllogs.factories import record_of
+from tests.sqllogs.recording import recording
 from tests.sqllogs.rings import on_indexed_stores
 
 pytestmark = on_indexed_stores
@@ -55,7 +58,7 @@ def records(count, chance, first=0):
     """Make records that have much in common, little in common, NULLs, and durations at a filter's bound."""
     for number in range(first, first + count):
         unit = number // 3
-        yield Record(
+        yield record_of(
             time=BEGINNING + timedelta(seconds=number, microseconds=chance.randrange(1_000)),
             duration_ms=chance.choice([0.040, 0.041, 0.042, 0.043, chance.randrange(200_000) / 1000]),
             execute_ms=0.04,
@@ -86,12 +89,16 @@ def records(count, chance, first=0):
             host=chance.choice(["web-1", "web-2"]),
             pid=1,
             unit_id=None,
+            ignored=None,
+            asked_by=None,
+            rendering=None,
+            same_values=False,
         )
 
 
 def unit_row(slot, seq, record):
     """Make a unit of work for each record, as what they share is chosen for each."""
-    shared = {name: value for name, value in record._asdict().items() if name in UnitRow._fields}
+    shared = {name: getattr(record, name) for name in RECORD_FIELDS if name in UnitRow._fields}
     totals = dict.fromkeys(("queries", "errors", "statements", "worst_repeat"), 1)
     numbers = {"slot": slot, "first_seq": seq, "last_seq": seq, "rows": 0, "total_ms": 0.0}
     return UnitRow(**dict.fromkeys(UnitRow._fields) | shared | totals | numbers)
@@ -193,11 +200,11 @@ def test_index_gives_what_a_scan_gives(large, writing_process, monkeypatch):
             assert by_index == by_scan, (query, window)
 
 
-@pytest.mark.parametrize("window", list(windows(random.Random(3))))
-def test_whole_ring_in_any_order_is_that_of_a_scan(large, writing_process, monkeypatch, window):
+def test_whole_ring_in_any_order_is_that_of_a_scan(large, writing_process, monkeypatch):
     write_all(writing_process, 12_000)
-    by_index, by_scan = both_ways(monkeypatch, "", window)
-    assert by_index == by_scan
+    for window in windows(random.Random(3)):
+        by_index, by_scan = both_ways(monkeypatch, "", window)
+        assert by_index == by_scan, window
 
 
 def test_admin_search_over_several_columns_is_that_of_a_scan(large, writing_process, monkeypatch):
@@ -223,6 +230,70 @@ def test_records_that_do_not_match_are_not_read(large, writing_process):
         # By slots that are named, or of the one block at each end of the ring.
         assert all('"slot" IN' in sql or '"slot" BETWEEN' in sql for sql in of_records), of_records
         assert sum('"slot" BETWEEN' in sql for sql in of_records) <= 6
+
+
+def put(recorder, unit, count):
+    for query in captured(count):
+        query = list(query)
+        query[UNIT] = unit
+        recorder.buffer.put(tuple(query))
+
+
+def request(route=None, view=None):
+    unit = UnitOfWork("request", method="GET", view=view)
+    unit.route = route
+    return unit
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_route_that_becomes_known_after_the_first_queries_is_found_by_the_index(
+    large, monkeypatch, in_memory
+):
+    if not in_memory:  # as the records of several processes
+        monkeypatch.setattr(storage_ring.Indexing, "_columns_from_memory", lambda *_: None)
+    early, other = request(), request("other/", "shop.views.other")
+    with recording(large, statistics_rows_max=0, capacity_rows=CAPACITY_ROWS) as recorder:
+        recorder.writer.started = True  # no thread beside: the test writes
+        put(recorder, early, 3)
+        recorder.delivery.write_all()
+        put(recorder, other, blocks.ROWS + 10)
+        recorder.delivery.write_all()
+        assert indexed(large) == set()
+        early.route, early.view = "late/", "shop.views.late"
+        early.ended = True
+        early.close()
+        recorder.delivery.write_all()
+        put(recorder, other, 1)
+        recorder.delivery.write_all()
+        assert indexed(large) == {0}
+    for query, count in (("route=late/", 3), ("view=shop.views.late", 3), ("route=other/", blocks.ROWS + 11)):
+        by_index, by_scan = both_ways(monkeypatch, query, Window(ordering=Ordering(), limit=5))
+        assert by_index == by_scan
+        assert by_index[1] == count
+
+
+def test_block_with_a_request_that_never_gets_a_route_is_indexed_in_the_end(large, monkeypatch):
+    with recording(large, statistics_rows_max=0, capacity_rows=CAPACITY_ROWS) as recorder:
+        recorder.writer.started = True
+        put(recorder, request(), blocks.ROWS + 10)
+        recorder.delivery.write_all()
+        assert indexed(large) == set()
+        recorder.ring._indexing._due.clear()
+        recorder.ring._indexing._search_at_s -= SEARCH_INTERVAL_S
+        put(recorder, request("other/", "shop.views.other"), 1)
+        recorder.delivery.write_all()
+        assert indexed(large) == {0}
+
+
+def test_request_without_a_route_that_has_ended_keeps_no_block_waiting(large):
+    unknown = request()
+    unknown.ended = True  # 404
+    unknown.close()
+    with recording(large, statistics_rows_max=0, capacity_rows=CAPACITY_ROWS) as recorder:
+        recorder.writer.started = True
+        put(recorder, unknown, blocks.ROWS + 10)
+        recorder.delivery.write_all()
+        assert indexed(large) == {0}
 
 
 def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, writing_process, monkeypatch):
@@ -341,7 +412,7 @@ def test_block_is_not_kept_when_the_ring_has_been_emptied_meanwhile(large, writi
     write_all(writing_process, 4_200)
     with writing_process.ring._guarded() as store:
         head = store.head()
-        columns = store.block_columns(1, head)
+        columns = store.block_columns(1, head, wait=False)
         BlockColumn.objects.using(large).all().delete()
         RingHead.objects.using(large).update(epoch=head.epoch + 1)
         assert not store.store_block(1, columns, head)

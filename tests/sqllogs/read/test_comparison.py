@@ -102,6 +102,14 @@ def test_release_is_compared_with_the_one_before_over_its_own_time(ring_alias, s
     assert [(row["is_new"], row["calls_per_s_before"]) for row in body["results"]] == [(None, None)]
 
 
+def test_chart_of_a_compared_release_has_the_calls_of_its_list():
+    old = calls(NOW - 10 * HOUR, 121, 10.0, SAME, release="1")
+    put(*old, *calls(NOW - HOUR, 31, 20.0, SAME, release="2"))
+    query, headers = {"compare": "release"}, {"Accept": "text/html"}
+    charted = reader(token_hex(4)).get("/sql-logs/stats/", query, headers=headers).data
+    assert sum(point.calls for point in charted[1].results) == charted[0].results[0].calls == 31
+
+
 @SOURCES
 def test_nothing_is_new_where_nothing_is_known_of_before(ring_alias, source):
     one = calls(NOW - HOUR, 3, 1.0, SAME)

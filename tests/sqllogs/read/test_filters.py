@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connections
 from django.http import QueryDict
 from django.utils import timezone
 
@@ -87,6 +88,11 @@ def test_every_filter_chooses_its_records(ring_alias):
     put_statement("00000000000000bb", "INSERT 100%", operation="INSERT", tables="items")
     found = {query: chosen(query) for query, _ in CASES}
     assert found == dict(CASES)
+
+
+def test_call_sites_are_compared_once_and_not_for_each_record(ring_alias):
+    records = SQLLogFilter.from_query(QueryDict("call_site=views.py")).qs
+    assert connections[ring_alias].vendor != "sqlite" or "JOIN" not in records.values("slot").explain()
 
 
 @pytest.mark.parametrize(

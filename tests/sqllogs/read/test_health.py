@@ -6,9 +6,9 @@ import pytest
 from django.utils import timezone
 
 from sqllogs import conf
-from sqllogs.models import Event
+from sqllogs.models import Event, Finding
 from sqllogs.storage.ring import Ring
-from tests.sqllogs.factories import fill, put_process, reader
+from tests.sqllogs.factories import BEGINNING, fill, put_process, reader
 from tests.sqllogs.storage.test_ring import write
 
 URL = "/sql-logs/health/"
@@ -79,6 +79,16 @@ def test_process_that_loses_or_lags_is_a_reason(changes, words):
     assert words in body["reasons"][0]
 
 
+def test_process_with_a_long_flush_interval_is_neither_late_nor_gone(ring_alias, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "FLUSH_INTERVAL_S": 60}
+    put_process(timezone.now() - timedelta(seconds=59), lag_ms=60_000.0)
+    body = health()
+    assert body["processes"][0]["alive"]
+    assert (body["status"], body["reasons"]) == ("ok", [])
+    put_process(timezone.now(), lag_ms=71_000.0)
+    assert "71.0 s behind" in health_again()["reasons"][0]
+
+
 def test_full_table_of_statements_is_a_reason_for_an_hour(ring_alias, settings):
     settings.SQLLOGS = {**settings.SQLLOGS, "STATEMENTS_MAX": 3}
     ring = Ring(conf.load())
@@ -90,3 +100,31 @@ def test_full_table_of_statements_is_a_reason_for_an_hour(ring_alias, settings):
     assert "table of statement texts is full" in body["reasons"][0]
     Event.objects.filter(kind="statements").update(time=timezone.now() - timedelta(minutes=61))
     assert not any("is full" in reason for reason in health_again()["reasons"])
+
+
+def test_first_time_of_a_finding_is_an_event_among_the_others(ring_alias):
+    for number in (1, 3):
+        time = BEGINNING + timedelta(hours=number)
+        Event.objects.using(ring_alias).create(time=time, kind="deploy", title=f"Deploy {number}")
+    for number, state in ((0, "closed"), (2, "open"), (2, "ignored"), (9, "open")):
+        time = BEGINNING + timedelta(hours=number)
+        times = {"first_seen": time, "last_seen": time, "started_at": time}
+        Finding.objects.using(ring_alias).create(
+            key=f"{number} {state}", kind="n_plus_one", fingerprint="a" * 16, route="shop/",
+            call_site="shop/views.py:7 books", state=state, occurrences=1, **times,
+        )  # fmt: skip
+    client = reader("events")
+
+    def events(**query):
+        query = {"to": (BEGINNING + timedelta(hours=5)).isoformat()} | query
+        answer = client.get("/sql-logs/events/", query).json()
+        return answer["count"], [one["title"] for one in answer["results"]]
+
+    found = f"N+1: {'a' * 16}"
+    assert events() == (4, ["Deploy 3", found, "Deploy 1", found])
+    assert events(limit=2, offset=1) == (4, [found, "Deploy 1"])
+    assert events(kind="finding", limit=1) == (2, [found])
+    assert events(kind="deploy") == (2, ["Deploy 3", "Deploy 1"])
+    assert events(service="shop") == (0, [])
+    first = client.get("/sql-logs/events/", {"kind": "finding", "limit": 1, "offset": 1}).json()["results"][0]
+    assert (first["tags"], first["text"]) == ("finding,n_plus_one", "shop/ shop/views.py:7 books")

@@ -18,8 +18,8 @@ UNIT = {"trace_id": "a" * 32, "unit_id": "b" * 16, "call_site": "a.py:1 f"}
 ONE = "SELECT x FROM t WHERE id = ?"
 
 
-def rows(**parameters):
-    answer = reader().get("/sql-logs/repeats/", parameters)
+def rows(client=None, **parameters):
+    answer = (client or reader()).get("/sql-logs/repeats/", parameters)
     assert answer.status_code == 200, answer.content
     return answer.json()["results"]
 
@@ -51,6 +51,21 @@ def test_bad_loops_are_told_with_their_remedy_and_meant_ones_are_not(ring_alias,
         assert recorder.writer.flush(TIMEOUT_S)
     found = {row["view"]: (row["remedy"], row["model"], row["field"]) for row in rows()}
     assert found == {loop.__name__: remedy for loop, remedy in loops.BAD.items()}
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+def test_advice_knows_what_else_the_unit_has_sent_whatever_is_filtered_by(ring_alias, application):
+    with recording(ring_alias, capacity_rows=10_000) as recorder:
+        with unit_of_work("task", "covers"):
+            for cover in loops.Cover.objects.using(loops.ALIAS):
+                str(cover.book.author)
+        assert recorder.writer.flush(TIMEOUT_S)
+    client = reader()
+    found = rows(client)
+    assert len(found) == 2
+    assert 'select_related("book__author")' in str(found)
+    for row in found:
+        assert rows(client, fingerprint=row["fingerprint"]) == [row]
 
 
 @pytest.mark.django_db

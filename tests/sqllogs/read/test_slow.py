@@ -11,7 +11,7 @@ from django.test import Client
 from grafana import panels
 from sqllogs import record as sqllogs_record
 from sqllogs.conf import Conf
-from tests.sqllogs.factories import BROWSER, put, reader
+from tests.sqllogs.factories import BROWSER, changed, put, reader
 from tests.sqllogs.pages import look
 from tests.sqllogs.pipeline.test_resolver import captured, record
 from tests.sqllogs.recording import recording, stored
@@ -75,7 +75,7 @@ def test_sample_keeps_by_it(ring_alias):
 
 def test_what_is_not_slow_is_shipped_by_its_share():
     sample = sqllogs_record.Sample(0.0, slow_ms=20.0)
-    assert [sample.keeps(record()._replace(duration_ms=ms)) for ms in (19.999, 20.0)] == [False, True]
+    assert [sample.keeps(changed(record(), duration_ms=ms)) for ms in (19.999, 20.0)] == [False, True]
 
 
 def test_dashboards_colour_by_the_default():

@@ -11,6 +11,7 @@ from sqllogs.models import Statistic
 from sqllogs.read import scope, statistics
 from sqllogs.read.statistics import GROUPS
 from sqllogs.read.statistics_rows import Where
+from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import put_statement, put_statistics
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -53,6 +54,15 @@ def test_first_step_has_what_was_before_the_range_or_not(whole_steps, calls):
     assert sum(point.figures.calls for point in answer.points) == calls
     assert answer.points[0].time == NOON
     assert answer.since == (NOON if whole_steps else at(minutes=30))
+
+
+def test_open_range_ends_at_the_time_of_the_answer(monkeypatch):
+    put_statistics({"time": NOON})
+    set_clock(monkeypatch, at(minutes=10, microseconds=5))
+    for since in (None, NOON):
+        assert statistics.series(Where(since=since), 60).until == at(minutes=11)
+        (points,) = statistics.read_sparklines(Where(since=since), 60).values()
+        assert list(points.values()) == [1000, *[0] * 10]
 
 
 def test_statement_on_two_tables_counts_in_both():
@@ -103,7 +113,8 @@ def test_series_gives_others_as_one():
     )
     found = statistics.series(Where(), 60, "route", top=1)
     assert [
-        (point.time, point.figures.group, point.is_other, point.figures.total_ms) for point in found.points
+        (point.time, point.figures.group, point.key.is_other, point.figures.total_ms)
+        for point in found.points
     ] == [
         (NOON, "slow/", False, 9.0),
         (NOON, "other", True, 1.0),
@@ -148,7 +159,7 @@ def test_top_and_others_are_what_all_groups_add_up_to(variables_max, monkeypatch
     put_of_many_groups()
     for group_by, top in itertools.product(GROUPS, (1, 2)):
         found = {
-            (point.time, (point.figures.group, point.is_other)): Counter(
+            (point.time, (point.figures.group, point.key.is_other)): Counter(
                 calls=point.figures.calls, total_ms=point.figures.total_ms
             )
             for point in statistics.series(Where(), 3600, group_by, top).points

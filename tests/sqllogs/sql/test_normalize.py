@@ -350,6 +350,8 @@ any_text = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=14).m
 @example("SELECT 'a\ud800", "sqlite")
 @example("SELECT \0", "postgresql")
 @example('SAVEPOINT "a"(', "postgresql")
+@example('FETCH""A', "postgresql")
+@example('MOVE "" INTO a', "sqlite")
 @settings(max_examples=1_000, deadline=None)
 def test_any_text_is_scanned_and_its_text_scans_to_itself(sql, vendor):
     first = scan(sql, vendor)

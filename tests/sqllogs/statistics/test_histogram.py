@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sqllogs.statistics import counting, histogram
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, Oldest, floor_to, spans
+from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_resolver import record
 
 SHARES = (0.0, 0.01, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -30,6 +31,12 @@ two_heaps_us = st.builds(
     st.integers(1, 100),
     st.integers(1, 100),
 )
+
+
+def test_short_durations_have_the_range_that_a_search_finds():
+    found = list(histogram.SHORT_RANGES)
+    assert found == list(map(histogram.range_of, range(len(found))))
+    assert len(found) > 10_000
 
 
 @given(st.one_of(anything_us, many_alike_us, on_the_edges_us, two_heaps_us), st.integers(1, 5))
@@ -74,7 +81,7 @@ def test_no_calls_have_no_percentiles():
 
 def times_of(*moments):
     """Return the minutes, hours and days that calls at some moments count in."""
-    counts = counting.count([record()._replace(time=moment) for moment in moments])
+    counts = counting.count([changed(record(), time=moment) for moment in moments])
     minutes = counting.rows(counts, {key: key.id for _, key in counts})
     rows = [*minutes, *counting.hours_and_days(minutes)]
     return [(row.resolution_s, row.time, row.calls) for row in rows]
@@ -124,18 +131,18 @@ def test_key_is_the_same_number_in_every_process():
 
 
 def test_method_that_a_client_made_up_is_no_key_of_its_own():
-    assert counting.key_of(record()._replace(method="GET")).method == "GET"
-    assert counting.key_of(record()._replace(method="FOO")).method == counting.OTHER_METHOD
+    assert counting.key_of(changed(record(), method="GET")).method == "GET"
+    assert counting.key_of(changed(record(), method="FOO")).method == counting.OTHER_METHOD
 
 
 def test_methods_that_clients_made_up_count_together():
-    made_up = [record()._replace(method=method) for method in ("FOO", "BAR", "FOO")]
+    made_up = [changed(record(), method=method) for method in ("FOO", "BAR", "FOO")]
     assert [found.calls for found in counting.count(made_up).values()] == [3]
 
 
 def test_newest_call_of_a_minute_is_told_whatever_their_order():
     base = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
-    calls = [record()._replace(time=base + timedelta(seconds=second)) for second in (3, 60, 9, 5)]
+    calls = [changed(record(), time=base + timedelta(seconds=second)) for second in (3, 60, 9, 5)]
     found = counting.count(calls)
     assert [one.calls for one in found.values()] == [3, 1]
     assert [one.last_seen - int(base.timestamp()) for one in found.values()] == [9, 60]

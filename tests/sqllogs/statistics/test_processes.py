@@ -1,15 +1,16 @@
-"""Statistics of many processes, restarted and killed, agree with a full log that each keeps beside."""
+"""Statistics and units of many processes, restarted and killed, agree with a log that each keeps beside."""
 
 import json
 import subprocess
 import sys
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 from sqllogs import conf
-from sqllogs.models import Process, SQLLog
-from sqllogs.statistics.resolution import RESOLUTIONS_S
+from sqllogs.models import Process, SQLLog, Statistic, Unit
+from sqllogs.statistics.resolution import MINUTE_S, RESOLUTIONS_S
 from sqllogs.storage.ring import Ring
 from tests.servers import ROOT
 from tests.sqllogs.statistics_of import counted, expected
@@ -43,7 +44,7 @@ settings.configure(
 django.setup()
 
 from django.db import connection
-from sqllogs import guard, recorder
+from sqllogs import guard, recorder, unit_of_work
 from sqllogs.capture import wrapper
 from sqllogs.pipeline.sinks import Sinks
 from sqllogs.statistics import resolution
@@ -78,12 +79,15 @@ resolution.time = SimpleNamespace(monotonic=time.monotonic, time=lambda: now_ns 
 
 print("ready", flush=True)
 sys.stdin.readline()
+answered = open(path + ".units", "a", buffering=1)
 with connection.cursor() as cursor:
     for number in range(flushes * queries):
-        try:
-            cursor.execute(f"SELECT {'nothing' * (number % 11 == 0)} 1 AS c{number % 5}")
-        except Exception:
-            pass
+        with unit_of_work("task", "one") as unit:
+            try:
+                cursor.execute(f"SELECT {'nothing' * (number % 11 == 0)} 1 AS c{number % 5}")
+            except Exception:
+                pass
+        answered.write(f"{unit.span_id:016x}\\n")
         if number % queries == queries - 1:
             recorder.flush(100)
         if number == flushes * queries // 2:
@@ -142,22 +146,47 @@ def logged(path):
         )
 
 
+def units_of(path):
+    """Return the ids of the units that have ended in a process, in order."""
+    return Path(f"{path}.units").read_text().split()
+
+
+def check_units(ring_alias, answered, killed):
+    """Each unit that has ended has one row; of a killed process those of its last flush may lack one."""
+    rows = Unit.objects.using(ring_alias).filter(kind="task")
+    found = Counter(rows.values_list("unit_id", flat=True))
+    assert set(found.values()) == {1}
+    assert set(answered) <= set(found)
+    assert set(found) <= {*answered, *killed}
+    completed = rows.filter(ended_at__isnull=False, queries=1, unit_id__in=answered)
+    assert completed.count() == len(answered)
+    first_lost = next((place for place, unit in enumerate(killed) if unit not in found), len(killed))
+    assert len(killed) - first_lost <= 2 * QUERIES
+    # Counted in the transaction that has written the last of them, or a later one.
+    counts = Statistic.objects.using(ring_alias).filter(resolution_s=-MINUTE_S)
+    assert len(answered) <= sum(counts.values_list("calls", flat=True)) <= len(found)
+    assert sum(Process.objects.using(ring_alias).values_list("units_dropped", flat=True)) == 0
+
+
 def test_statistics_agree_with_full_logs_over_processes_restarts_and_a_kill(
     ring_alias, ring_database, tmp_path, settings
 ):
     settings.SQLLOGS = {**settings.SQLLOGS, "CAPACITY_ROWS": 100_000}
-    log = []
+    log, answered, killed = [], [], []
     for number in range(RESTARTS + 1):
         paths = [tmp_path / f"{number}-{process}" for process in range(PROCESSES)]
         pid = run(ring_database, paths, number * PROCESSES, kill=number == KILLED)
         if number == KILLED:
             stored = list(SQLLog.objects.using(ring_alias).filter(pid=pid))
+            killed = units_of(paths[0])
             lost = Counter(map(str, logged(paths.pop(0))))
             assert 0 < len(stored) <= lost.total()
             # Its log has the batch under way, which is less than one flush here.
             assert lost.total() - len(stored) <= 2 * QUERIES
             log += stored
         log += [record for path in paths for record in logged(path)]
+        answered += [unit for path in paths for unit in units_of(path)]
+    check_units(ring_alias, answered, killed)
     ring = Ring(conf.load())
     ring.reserve(1)
     while ring._store.roll_up(1 << 40):

@@ -12,20 +12,20 @@ from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.recording import TIMEOUT_S, recording
 
 
-def run(alias, release):
+def run(alias, release, **settings):
     """Let one process of a release write."""
-    with recording(alias, release=release) as process:
+    with recording(alias, release=release, **settings) as process:
         process.buffer.put(captured())
         assert process.writer.flush(TIMEOUT_S)
 
 
 def test_deploy_is_noted_once_over_all_processes(ring_alias):
     for release in ("1.0", "1.0", "1.1", "1.0"):
-        run(ring_alias, release)
-    found = Event.objects.using(ring_alias).order_by("id").values_list("kind", "title", "tags")
+        run(ring_alias, release, deployed_by=f"Ada of {release}" if release == "1.1" else None)
+    found = Event.objects.using(ring_alias).order_by("id").values_list("kind", "title", "tags", "author")
     assert list(found) == [
-        ("deploy", "Deploy 1.0", ["deploy", "1.0"]),
-        ("deploy", "Deploy 1.1", ["deploy", "1.1"]),
+        ("deploy", "Deploy 1.0", ["deploy", "1.0"], None),
+        ("deploy", "Deploy 1.1", ["deploy", "1.1"], "Ada of 1.1"),
     ]
 
 
@@ -45,12 +45,13 @@ def recorded_migrations():
     post_migrate.disconnect(sender=sender, dispatch_uid="sqllogs")
 
 
-def test_migrate_records_what_it_has_done(ring_alias, recorded_migrations):
+def test_migrate_records_what_it_has_done(ring_alias, recorded_migrations, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "DEPLOYED_BY": "Grace"}
     call_command("migrate", "sqllogs", "0001", database=ring_alias, verbosity=0)
     call_command("migrate", database=ring_alias, verbosity=0)
     call_command("migrate", database=ring_alias, verbosity=0)  # nothing left to do
     event = Event.objects.using(ring_alias).get()
-    assert event.kind == "migration"
+    assert (event.kind, event.author) == ("migration", "Grace")
     assert event.title.startswith("sqllogs.0002_fillfactor and ")
     assert event.title.endswith(f" on {ring_alias}")
     assert "sqllogs.0003_statistics" in event.text.splitlines()

@@ -72,6 +72,7 @@ def test_missing_column_is_named_as_an_older_table(ring_alias):
 SAYINGS = [
     ("(1146, \"Table 'shop.sqllogs_ringhead' doesn't exist\")", StoreUnreadyError, "tables .* missing"),
     ("(1054, \"Unknown column 'epoch' in 'field list'\")", StoreUnreadyError, "older than"),
+    ("The connection 'ring' doesn't exist.", StoreUnreadyError, "DATABASES has no .* `manage.py check`"),
     ("(1049, \"Unknown database 'shop'\")", StoreUnavailableError, "does not exist"),
     ("(1045, \"Access denied for user 'a'@'b'\")", StoreUnavailableError, "refuses the user"),
     ("(2013, 'Lost connection to MySQL server')", StoreUnavailableError, "cannot be reached"),

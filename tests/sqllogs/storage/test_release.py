@@ -1,6 +1,7 @@
-"""The release comes from the settings, the environment or git's files, and never from an error."""
+"""Release and author come from the settings, the environment or git's files, and never from an error."""
 
 import subprocess
+import zlib
 
 import pytest
 
@@ -14,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(autouse=True)
 def folder(tmp_path, settings, monkeypatch):
     """The project's folder, in no repository; no variable is set."""
-    for name in events.VARIABLES:
+    for name in (*events.VARIABLES, *events.AUTHOR_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     settings.BASE_DIR = tmp_path
     return tmp_path
@@ -57,6 +58,30 @@ HEADS = [
 def test_commit_is_read_from_git(files, is_known, folder):
     git(folder, **files)
     assert events.current_release(Conf()) == (COMMIT[:12] if is_known else "")
+
+
+def test_author_is_of_the_setting_the_environment_or_the_commit(folder, monkeypatch):
+    run = {"cwd": folder, "check": True, "capture_output": True}
+    identity = ["-c", "user.name=Ada <script>\N{SNOWMAN}", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "init", "-q", "-b", "main"], **run)
+    assert events.current_author(Conf()) == ""
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "author Eve <e@x>"], **run)
+    assert events.current_author(Conf()) == "Ada script\N{SNOWMAN}"  # git itself removes the brackets
+    subprocess.run(["git", "gc", "-q"], **run)
+    assert events.current_author(Conf()) == "Ada script\N{SNOWMAN}"  # from the log of HEAD
+    monkeypatch.setenv("DEPLOYED_BY", "Grace\x1b[31m " + "x" * 200)
+    assert events.current_author(Conf()) == ("Grace[31m " + "x" * 200)[:150]
+    assert events.current_author(Conf(deployed_by="Linus")) == "Linus"
+    assert events.current_author(Conf(deployed_by=None)) == ""
+
+
+@pytest.mark.parametrize("stored", [b"no zlib", zlib.compress(b"author"), zlib.compress(b"x" * 9_000_000)])
+def test_damaged_commit_has_no_author(stored, folder):
+    git(folder, COMMIT)
+    path = folder / ".git" / "objects" / COMMIT[:2] / COMMIT[2:]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(stored)
+    assert events.current_author(Conf()) == ""
 
 
 def test_worktree_and_subfolder_are_followed_as_git_does(folder, settings):

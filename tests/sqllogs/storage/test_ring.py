@@ -18,12 +18,13 @@ from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
-from sqllogs.record import COLUMNS, Batch, EndedUnit, ProcessCounts
+from sqllogs.record import COLUMNS, RECORD_FIELDS, Batch, EndedUnit, ProcessCounts
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.orm import ORMStore
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.ring import Ring
 from sqllogs.storage.statement_texts import StatementTexts
+from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.rings import seqs
 
@@ -75,7 +76,7 @@ def test_wrapped_ring_holds_the_newest_rows_in_their_slots(any_ring, ring_alias)
 @pytest.mark.parametrize("microsecond", [0, 1, 999_999])
 def test_time_is_kept_as_django_keeps_it(any_ring, ring_alias, microsecond):
     time = datetime(2026, 1, 31, 23, 59, 59, microsecond, UTC)
-    record = batch(1).records[0]._replace(time=time)
+    record = changed(batch(1).records[0], time=time)
     any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=next(PARTS)), TALLIES)
     assert SQLLog.objects.using(ring_alias).get(time=time).time == time
 
@@ -93,7 +94,7 @@ def test_record_comes_back_as_it_was(any_ring, ring_alias, unit):
     Delivery(buffer, any_ring, lambda: Resolver(conf.load()), Sinks([])).write_all()
     record = Resolver(conf.load()).batch([full]).records[0]
     row = SQLLog.objects.using(ring_alias).get()
-    assert {name: getattr(row, name) for name in record._fields} == record._asdict()
+    assert [getattr(row, name) for name in RECORD_FIELDS] == [getattr(record, name) for name in RECORD_FIELDS]
 
 
 def test_batch_larger_than_the_ring_leaves_its_newest(any_ring, ring_alias):
@@ -151,7 +152,7 @@ def test_ring_goes_on_after_its_connection_has_broken(any_ring, ring_alias):
 
 
 def test_value_that_cannot_be_stored_is_a_rejection_and_nothing_is_written(ring, ring_alias):
-    poison = batch(1).records[0]._replace(rows=2**70)
+    poison = changed(batch(1).records[0], rows=2**70)
     good = batch(5)
     first_seq = ring.reserve(6)
     with pytest.raises(RejectedRowsError):
@@ -198,7 +199,7 @@ def test_full_table_is_reported_with_the_call_site(any_ring, ring_alias, monkeyp
     any_ring._texts = StatementTexts(3)
     for number in range(6):
         written = batch(1, f"SELECT c{number} FROM t")
-        records = [record._replace(call_site="shop/views.py:7 search") for record in written.records]
+        records = [changed(record, call_site="shop/views.py:7 search") for record in written.records]
         any_ring.write(any_ring.reserve(1), replace(written, records=records), TALLIES)
     assert len(logged) == 1
     assert "come from shop/views.py:7 search" in logged[0]

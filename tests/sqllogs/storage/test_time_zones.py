@@ -7,6 +7,7 @@ from django.db import connections
 
 from sqllogs import conf
 from sqllogs.storage.ring import Ring
+from tests.sqllogs.factories import changed
 from tests.sqllogs.storage.test_ring import TALLIES, batch
 
 TIMES = (
@@ -37,7 +38,7 @@ def test_times_are_stored_in_utc(use_tz, zone, ring_alias, settings):
     now = datetime.now(UTC)
     ring = Ring(conf.load())
     written = batch(1)
-    written.records[0] = written.records[0]._replace(time=now)
+    written.records[0] = changed(written.records[0], time=now)
     ring.write(ring.reserve(1), written, TALLIES)
     ring.close()
     connection = connections[ring_alias]

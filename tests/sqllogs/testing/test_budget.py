@@ -9,6 +9,7 @@ import threading
 import tomllib
 from pathlib import Path
 from textwrap import dedent
+from xml.etree import ElementTree
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -17,6 +18,7 @@ from django.test import TestCase
 
 from sqllogs.testing import budget, query_budget
 from tests.sqllogs.recording import forget_connection
+from tests.sqllogs.testing.reports import check_junit, find_sarif_problems
 from transactions.models import Category
 
 ROOT = Path(__file__).parents[3]
@@ -101,7 +103,7 @@ def test_overrun_is_a_comparison_and_the_lines_that_sent_more(db, update, reques
         "-      3     1  SELECT transactions_category",
     ]
     assert most.startswith("Queries beyond the budget:\n4 x SELECT auth_user.id, … FROM auth_user WHERE")
-    assert "-> Fetch auth.User before the loop by filter(username__in=...)" in most
+    assert "-> It returns the same rows each time: run it once, before the loop" in most
     assert "transactions_category" not in most
     assert hint.startswith("If this is intended, ")
 
@@ -287,6 +289,88 @@ def test_workers_of_xdist_write_and_enforce_one_file(project):
     assert "+      1     2  INSERT auth_group" in more.stdout
     assert "bulk_create()" in more.stdout
     assert json.loads((project / "query_budget.json").read_text()) == budgets
+
+
+def test_reports_of_a_run_have_the_n_plus_one_at_its_line(project):
+    (project / "shop/pages.py").write_text(
+        dedent("""
+        from django.contrib.auth.models import Group
+        from sqllogs.findings import ignore_findings
+
+        def names(ids):
+            return [Group.objects.get(pk=id).name for id in ids]
+
+        def export(ids):
+            with ignore_findings("n_plus_one", reason="<the export>", until="2020-02-02"):
+                names(ids)
+        """)
+    )
+    (project / "shop/test_pages.py").write_text(
+        dedent("""
+        import pytest
+        from datetime import date, timedelta
+        from django.contrib.auth.models import Group
+        from shop import pages
+        from sqllogs import repeats_allowed
+        from sqllogs.findings import ignore_findings
+
+        pytestmark = pytest.mark.django_db
+
+        @pytest.mark.parametrize("rows", [4, 6])
+        def test_names(rows):
+            made = Group.objects.bulk_create([Group(name=str(n)) for n in range(rows)])
+            pages.names([group.pk for group in made])
+
+        def test_export():
+            until = date.today() + timedelta(days=9)
+            made = Group.objects.bulk_create([Group(name=str(n)) for n in range(5)])
+            with ignore_findings(reason="<meant>", until=until):
+                for group in made:
+                    Group.objects.filter(name=group.name).exists()
+            with repeats_allowed():
+                pages.names([group.pk for group in made])
+
+        def test_that_fails():
+            made = Group.objects.bulk_create([Group(name=str(n)) for n in range(5)])
+            pages.export([group.pk for group in made])
+            assert False
+        """)
+    )
+    arguments = ("-q", "shop/test_pages.py", "-n2", "--sqllogs-sarif=out/n.sarif", "--sqllogs-junit=n.xml")
+    done = run(project, "pytest", *arguments)
+    assert "1 failed, 3 passed" in done.stdout, done.stdout
+    report = json.loads((project / "out/n.sarif").read_text())
+    assert find_sarif_problems((project / "out/n.sarif").read_text()) == []
+    check_junit((project / "n.xml").read_text())
+    (ran,) = report["runs"]
+    rules = ran["tool"]["driver"]["rules"]
+    names, meant = ran["results"]  # one for each line and statement, the worst of the tests
+    for result in (names, meant):
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] == "warning"
+    place = names["locations"][0]
+    assert place["physicalLocation"] == {
+        "artifactLocation": {"uri": "shop/pages.py", "uriBaseId": "%SRCROOT%"},
+        "region": {"startLine": 6},
+    }
+    assert "names" in place["logicalLocations"][0]["fullyQualifiedName"]
+    assert names["properties"]["times"] == 6
+    assert names["properties"]["test"] == "shop/test_pages.py::test_names[6]"
+    assert "6 times" in names["message"]["text"]
+    assert "suppressions" not in names
+    assert meant["suppressions"] == [{"kind": "inSource", "justification": "<meant>"}]
+    assert ElementTree.parse(project / "n.xml").getroot().attrib["failures"] == "1"
+    (case, skipped) = ElementTree.parse(project / "n.xml").iter("testcase")
+    assert (case.get("file"), case.get("line")) == ("shop/pages.py", "6")
+    assert "6 times" in case.find("failure").get("message")
+    assert skipped.find("skipped").get("message") == "<meant>"
+
+    # A line that moves stays the same result.
+    (project / "shop/pages.py").write_text("# moved\n" + (project / "shop/pages.py").read_text())
+    run(project, "pytest", "-q", "shop/test_pages.py", "-k", "names", "--sqllogs-sarif=n.sarif")
+    (moved,) = json.loads((project / "n.sarif").read_text())["runs"][0]["results"]
+    assert moved["locations"][0]["physicalLocation"]["region"]["startLine"] == 7
+    assert moved["partialFingerprints"] == names["partialFingerprints"]
 
 
 def test_runner_of_django_writes_and_enforces_budgets(project):

@@ -139,7 +139,7 @@ async function optionsOf(variable: any, variables: Variables, range: Range): Pro
 
 async function open(): Promise<Board> {
   const dashboard = await (await fetch(`/dashboards/${params.get('uid')}.json`)).json();
-  const to = Date.now();
+  const to = Number(params.get('to') ?? Date.now());
   const range = { from: to - Number(params.get('span_s') ?? 900) * 1000, to };
   const variables: Variables = {};
   for (const one of dashboard.templating.list) variables[one.name] = await chosen(one, variables, range);

@@ -1,0 +1,339 @@
+"""Know the application's relations, and on which queryset a path of several begins.
+
+Reads the texts of `sqllogs.capture.askers` and the application's models, sends no query. Feeds
+`sqllogs.sql.remedies`, in the thread of the reader or the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.db.models import Field, ForeignKey, Model
+
+NESTED_MAX = 4
+"""Relations of one path, as in `a__b__c__d`."""
+_LIMITED = frozenset({"joined", "prefetched", "deferred", "distinct", "annotated", "combined"})
+_FIGURES = frozenset({"count", "exists", "contains", "aggregate"})
+
+
+class Models:
+    """The application's models by table and by label; for one answer."""
+
+    def __init__(self) -> None:
+        models = apps.get_models(include_auto_created=True)
+        self._by_table: dict[str, type[Model]] = {model._meta.db_table: model for model in models}
+        self.by_labels: dict[str, type[Model]] = {model._meta.label: model for model in models}
+
+    def by_label(self, label: str) -> type[Model] | None:
+        return self.by_labels.get(label)
+
+    def by_table(self, table: str) -> type[Model] | None:
+        return self._by_table.get(table.rpartition(".")[2])
+
+
+class Sighting(NamedTuple):
+    """One statement of a unit of work or trace, from one line."""
+
+    tables: tuple[str, ...]
+    """The one it reads first."""
+    rows: int | None
+    asked_by: str | None
+    call_site: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A parsed text of `sqllogs.capture.askers`."""
+
+    what: str
+    name: str
+    method: str
+    flags: frozenset[str]
+    options: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: str | None) -> Asker | None:
+        words = (text or "").split(" ")
+        if len(words) < 2:
+            return None
+        what, name, *rest = words
+        method = rest.pop(0) if what in ("queryset", "manager") and rest else ""
+        options = dict(word.split("=", 1) for word in rest if "=" in word)
+        return cls(what, name, method, frozenset(word for word in rest if "=" not in word), options)
+
+    @property
+    def is_same(self) -> bool:
+        return "same" in self.flags
+
+    @property
+    def conditions(self) -> list[str]:
+        where = self.options.get("where")
+        return where.split(",") if where else []
+
+    def beyond(self, relation: Relation) -> list[str]:
+        """Return the conditions beyond those of the relation itself."""
+        others = self.conditions
+        for key in relation.keys:
+            if key in others:
+                others.remove(key)
+        return others
+
+    def reads_all_of(self, relation: Relation) -> bool:
+        """Return whether it reads what prefetch_related() fetches: all rows, or some by their index."""
+        is_limited = self.beyond(relation) or self.options.get("order") or self.flags & _LIMITED
+        return self.method == "all" and not is_limited
+
+
+class Relation(NamedTuple):
+    """A step from one object to others, however it was written."""
+
+    owner: type[Model]
+    accessor: str | None
+    """Name for select_related and prefetch_related; None without a way from there."""
+    target: type[Model]
+    is_many: bool
+    query_name: str | None = None
+    """Name in a filter or Count() of the owner."""
+    back_name: str | None = None
+    """Name of the owner in a filter of the target."""
+    keys: tuple[str, ...] = ()
+    """Its conditions in WHERE, as an asker names them."""
+
+
+class Path(NamedTuple):
+    """Where a relation begins: on the queryset that a loop runs over."""
+
+    root: type[Model]
+    name: str
+    is_many: bool
+    is_guess: bool
+
+
+def relation_of(models: Models, asker: Asker) -> Relation | None:
+    """Return the relation that an asker has followed; None if it followed none."""
+    if asker.what in ("forward", "backward"):
+        label, _, name = asker.name.rpartition(".")
+        owner = models.by_label(label)
+        return None if owner is None else accessible(owner, name)
+    model = models.by_label(asker.name)
+    if asker.what != "queryset" or model is None:
+        return None
+    label, _, accessor = asker.options.get("of", "").rpartition(".")
+    owner = models.by_label(label)
+    if owner is not None and (found := accessible(owner, accessor)) is not None:
+        return found
+    return next(_by_conditions(models, model, asker.conditions), None)
+
+
+def _by_conditions(models: Models, model: type[Model], conditions: list[str]) -> Iterator[Relation]:
+    for condition in conditions:
+        name, _, content_type = condition.partition("=")
+        label, _, last = name.rpartition(".")
+        source = models.by_label(label) if label else model
+        found = (
+            next((one for one in source._meta.concrete_fields if one.name == last), None) if source else None
+        )
+        if source is None or found is None:
+            continue
+        if content_type:
+            yield from _generic_relations(models, model, condition)
+        elif source is not model:
+            side = many_to_many(source, found)
+            if side is not None and side.target is model:
+                yield side._replace(keys=(condition,))
+        elif isinstance(found, ForeignKey) and found.model is model:
+            owner: Any = found.related_model
+            rel: Any = found.remote_field
+            yield Relation(owner, accessor_of(rel), model, not rel.one_to_one, rel.name, last, (last,))
+
+
+def _generic_relations(models: Models, model: type[Model], condition: str) -> Iterator[Relation]:
+    name, _, content_type = condition.partition("=")
+    for owner in models.by_labels.values():
+        if owner._meta.label_lower != content_type:
+            continue
+        for one in owner._meta.private_fields:
+            if getattr(one, "content_type_field_name", None) == name and one.related_model is model:
+                keys = (condition, one.object_id_field_name)
+                yield Relation(owner, one.name, model, True, one.name, None, keys)
+
+
+def accessible(owner: type[Model], name: str) -> Relation | None:
+    """Return a relation by the attribute that a model has for it."""
+    for one in owner._meta.get_fields(include_hidden=True):
+        found: Any = one
+        target = found.related_model if found.is_relation else None
+        if target is None or target == "self":
+            continue
+        if found.auto_created and not found.concrete:  # from another model
+            names = {found.get_accessor_name(), found.name if found.many_to_many else None}
+            if name in names:
+                keys = () if found.many_to_many else (found.field.name,)
+                is_many = not found.one_to_one
+                return Relation(
+                    owner, found.get_accessor_name(), target, is_many, found.name, found.field.name, keys
+                )
+        elif found.name == name:
+            back = found.remote_field.name if found.remote_field and not found.remote_field.hidden else None
+            return Relation(owner, name, target, found.many_to_many or found.one_to_many, name, back)
+    return None
+
+
+def accessor_of(rel: Any) -> str | None:
+    """Return the attribute for the way back along a relation; None if its related_name is "+"."""
+    return None if rel.hidden else rel.get_accessor_name()
+
+
+def many_to_many_field(owner: type[Model], name: str) -> Any:
+    relation = accessible(owner, name)
+    fields = owner._meta.get_fields(include_hidden=True)
+    found = (one for one in fields if one.is_relation and one.many_to_many)
+    return next((one for one in found if relation and one.name in (name, relation.query_name)), None)
+
+
+def many_to_many(through: type[Model], found: Field[Any, Any]) -> Relation | None:
+    """Return the relation that a condition on a column of its table follows."""
+    ends = {one.related_model for one in through._meta.concrete_fields if isinstance(one, ForeignKey)}
+    for model in [end for end in ends if isinstance(end, type)]:
+        for relation in model._meta.many_to_many:
+            many: Any = relation
+            if many.remote_field.through is not through:
+                continue
+            if found.name == many.m2m_field_name():
+                back = many.related_query_name() if not many.remote_field.hidden else None
+                return Relation(many.model, many.name, many.related_model, True, many.name, back)
+            accessor = many.remote_field.get_accessor_name()
+            return Relation(
+                many.related_model, accessor, many.model, True, many.related_query_name(), many.name
+            )
+    return None
+
+
+def filter_words(names: Sequence[str], prefix: str = "") -> list[str]:
+    """Return the arguments of filter(); one `...`, which must come first, for what has no name."""
+    plain = [name for name in names if not set(name) & {"?", "."}]
+    words = [f"{prefix}{name}=..." for name in plain]
+    return words if len(plain) == len(names) else ["...", *words]
+
+
+def chain_of(asker: Asker, relation: Relation) -> str:
+    """Return the methods that make a queryset of all rows the one that was asked, for all owners at once."""
+    words = filter_words(asker.beyond(relation))
+    chain = f".filter({', '.join(words)})" if words else ""
+    if "joined" in asker.flags:
+        chain += ".select_related(...)"
+    if "prefetched" in asker.flags:
+        chain += ".prefetch_related(...)"
+    if "deferred" in asker.flags:
+        chain += ".only(...)"
+    if "annotated" in asker.flags:
+        chain += ".annotate(...)"
+    if "distinct" in asker.flags:
+        chain += ".distinct()"
+    order = _order(asker, relation.target)
+    if order:
+        chain += f".order_by({', '.join(_quoted(name) for name in order)})"
+    if asker.method in ("first", "last", "earliest", "latest", "_earliest"):
+        chain += "[:1]"
+    elif "slice" in asker.flags:
+        chain += "[:...]"
+    return chain
+
+
+def _order(asker: Asker, target: type[Model]) -> list[str]:
+    order = asker.options.get("order", "")
+    if order or asker.method not in ("first", "last"):
+        return order.split(",") if order else []
+    names = [name if isinstance(name, str) else "?" for name in target._meta.ordering or ()] or ["pk"]
+    if asker.method == "first":
+        return names
+    return ["?" if name == "?" else name[1:] if name[0] == "-" else f"-{name}" for name in names]
+
+
+def _quoted(name: str) -> str:
+    return "..." if name == "?" else f'"{name}"'
+
+
+def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call_site: str | None) -> Path:
+    """Return the path to a relation from the queryset that the loop runs over.
+
+    Where the owner was itself reached by a repeated relation, or joined, the path begins further up.
+    """
+    root, names, is_many, is_guess = relation.owner, [str(relation.accessor)], relation.is_many, False
+    known = [
+        (found, one.call_site, asker)
+        for one in seen
+        if (asker := Asker.parse(one.asked_by)) and (found := relation_of(models, asker)) is not None
+        # The others return no objects whose relations could be followed.
+        if asker.method not in _FIGURES and "values" not in asker.options
+    ]
+    steps, met = {relation}, {relation.target, relation.owner}
+    for _ in range(NESTED_MAX - 1):
+        is_read = any(_reads(one, root) for one in seen)
+        parents = [
+            one
+            for one in known
+            if _is_same_model(one[0].target, root) and one[0].owner is not root and one[0] not in steps
+            # A loop over books that follows book.author.first_book begins at the books.
+            if not (is_read and one[0].owner in met)
+        ]
+        near = [one for one in parents if _function(one[1]) == _function(call_site)]
+        if parents and (near or not is_read):
+            parent, _, asker = (near or parents)[0]
+            is_guess |= len({one[0] for one in near or parents}) > 1
+            if parent.accessor is None or (asker.what == "queryset" and not asker.reads_all_of(parent)):
+                break  # its rows come from a queryset of their own
+            root, is_many = parent.owner, is_many or parent.is_many
+            steps.add(parent)
+            met.add(root)
+            names.insert(0, parent.accessor)
+            continue
+        joined = None if is_read else _joined(models, seen, root)
+        if joined is not None:
+            root = joined[0]
+            names[:0] = joined[1]
+        break
+    return Path(root, "__".join(names), is_many, is_guess)
+
+
+def _is_same_model(one: type[Model], other: type[Model]) -> bool:
+    return one._meta.concrete_model is other._meta.concrete_model
+
+
+def _function(call_site: str | None) -> str:
+    """Return file and function of a call site, without the line."""
+    path, _, function = (call_site or "").partition(" ")
+    return f"{path.rpartition(':')[0]} {function}"
+
+
+def _reads(one: Sighting, model: type[Model]) -> bool:
+    """Return whether a statement reads rows of a model for a loop over these."""
+    is_first = one.tables[:1] == (model._meta.db_table,)
+    return is_first and not one.asked_by and (one.rows is None or one.rows > 1)
+
+
+def _joined(
+    models: Models, seen: Collection[Sighting], model: type[Model]
+) -> tuple[type[Model], list[str]] | None:
+    """Return model and path of a statement that joins a model's table."""
+    table = model._meta.db_table
+    for one in seen:
+        first = models.by_table(one.tables[0]) if one.tables else None
+        if first is not None and table in one.tables[1:] and not one.asked_by:
+            waiting: list[tuple[type[Model], list[str]]] = [(first, [])]
+            for owner, names in waiting:  # grows while it is read; bounded by the tables of the statement
+                for step in owner._meta.concrete_fields:
+                    related: Any = step.related_model
+                    if (
+                        not step.is_relation
+                        or len(names) >= NESTED_MAX
+                        or related._meta.db_table not in one.tables
+                    ):
+                        continue
+                    if related._meta.db_table == table:
+                        return first, [*names, step.name]
+                    waiting.append((related, [*names, step.name]))
+    return None

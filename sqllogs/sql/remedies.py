@@ -1,0 +1,502 @@
+"""Suggest how to replace a repeated statement by one query.
+
+Follows what of Django's ORM asked, in the words of `sqllogs.capture.askers`; where that is not known, guesses
+from the statement and says so. Reads the application's models, sends no query. Used by `sqllogs.read` and
+`sqllogs.page` in the reader's thread and by `sqllogs.testing` in the test's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import django
+from django.db.models import ForeignKey, Model
+
+from sqllogs.sql.n_plus_one import condition_of
+from sqllogs.sql.relations import (
+    Asker,
+    Models,
+    Path,
+    Relation,
+    Sighting,
+    accessible,
+    accessor_of,
+    chain_of,
+    filter_words,
+    many_to_many,
+    many_to_many_field,
+    path_to,
+    relation_of,
+)  # fmt: skip
+
+Kind = Literal[
+    "select_related", "prefetch_related", "annotate", "in_bulk", "bulk_create", "bulk_update", "bulk_delete",
+    "ask_once", "load_field",
+]  # fmt: skip
+
+RELATIONS_MAX = 3
+_NAME = r'(?:\w+|"[^"]+"|`[^`]+`)'
+_CONDITION = re.compile(rf"(?:({_NAME})\.)?({_NAME}) = \?")
+_COMPUTED = re.compile(r"\ASELECT (?:COUNT|SUM|AVG|MIN|MAX)\(|\ASELECT \? AS a FROM ")
+_FETCH_PEERS = " Or for all relations of a queryset: fetch_mode(models.FETCH_PEERS)."
+HAS_FETCH_MODES = django.VERSION >= (6, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to do; `model`, `field` and `code` stay None if they are not known."""
+
+    kind: Kind
+    model: str | None = None
+    """Whose rows are asked for one by one, as app.Model."""
+    field: str | None = None
+    """The relation that leads to them, or the deferred field, as app.Model.field."""
+    advice: str
+    queryset: str | None = None
+    """The model to whose queryset the code belongs, as app.Model."""
+    code: str | None = None
+    """The method to add to it, as in `select_related("author")`; `...` stands for what a reader must add."""
+    is_guess: bool = False
+    """It was concluded from the statement alone: nobody has seen what asked."""
+
+
+class Remedies:
+    """Looks models up; for one answer."""
+
+    def __init__(self) -> None:
+        self.models = Models()
+
+    def remedy(
+        self,
+        operation: str,
+        sql: str,
+        tables: Collection[str],
+        seen: Collection[Sighting] = (),
+        *,
+        asked_by: str | None = None,
+        call_site: str | None = None,
+    ) -> Remedy | None:
+        """Return the remedy for a repeated statement; None if none is known.
+
+        `seen` are the statements of the same unit of work: they show on which queryset a path begins.
+        """
+        if operation == "SELECT" and "?" not in sql:
+            return _ask_once(None)
+        asker = Asker.parse(asked_by)
+        if asker is not None and asker.what in _OF_ASKER:
+            return _OF_ASKER[asker.what](_Case(self.models, asker, operation, sql, seen, call_site))
+        if asker is not None and asker.what != "raw":
+            return None
+        guess = self._guess(operation, sql, tables, seen)
+        return guess and replace(guess, is_guess=True, advice=f"Probably: {guess.advice}")
+
+    def _guess(
+        self, operation: str, sql: str, tables: Collection[str], seen: Collection[Sighting]
+    ) -> Remedy | None:
+        model = self.models.by_table(next(iter(tables), ""))
+        if operation in _WRITES:
+            return _write(operation, model)
+        if operation != "SELECT" or model is None:
+            return None
+        relation = self._relation(model, sql, {table for one in seen for table in one.tables})
+        if _COMPUTED.match(sql):
+            advice = "Compute it for all of them at once by annotate(), Count() or Exists()."
+            return Remedy(
+                kind="annotate",
+                model=model._meta.label,
+                field=relation.field if relation else None,
+                advice=advice,
+            )
+        return relation
+
+    def _relation(self, model: type[Model], sql: str, seen: Collection[str]) -> Remedy | None:
+        for table, column in _CONDITION.findall(condition_of(sql)):
+            source = self.models.by_table(table.strip('"`')) if table else model
+            found = None if source is None else _field(source, column.strip('"`'))
+            if source is None or found is None:
+                continue
+            if source._meta.auto_created:
+                side = many_to_many(source, found)
+                return side and _fetch_together(side)
+            if isinstance(found, ForeignKey):
+                return _backward_guess(source, found, model)
+            if source is model:
+                return _forward_guess(model, seen) if found.primary_key else _by_value(model, found.name)
+        return None
+
+
+class _Case(NamedTuple):
+    """A repeated statement and what asked for it."""
+
+    models: Models
+    asker: Asker
+    operation: str
+    sql: str
+    seen: Collection[Sighting]
+    call_site: str | None
+
+    @property
+    def model(self) -> type[Model] | None:
+        return self.models.by_label(self.asker.name)
+
+
+def _of_relation(case: _Case) -> Remedy | None:
+    """A foreign key, one-to-one or generic foreign key that was followed."""
+    relation = relation_of(case.models, case.asker)
+    if relation is None or relation.accessor is None:
+        return None
+    if "new" in case.asker.flags:
+        return _by_key(relation.target)  # of an object that was not read from the database
+    path = path_to(case.models, relation, case.seen, case.call_site)
+    return _join(relation, path) if not path.is_many else _fetch_together(relation, path)
+
+
+def _of_generic(case: _Case) -> Remedy | None:
+    label, _, name = case.asker.name.rpartition(".")
+    owner = case.models.by_label(label)
+    if owner is None:
+        return None
+    relation = Relation(owner, name, owner, True)
+    path = path_to(case.models, relation, case.seen, case.call_site)
+    made = _call(path, f'prefetch_related("{path.name}")')
+    return replace(made, field=f"{label}.{name}")
+
+
+def _of_deferred(case: _Case) -> Remedy:
+    label, _, name = case.asker.name.rpartition(".")
+    advice = (
+        f"Load {name} together with the other fields of {label}: "
+        "remove it from defer(), or add it to only() or to the columns of raw()."
+    )
+    if HAS_FETCH_MODES:
+        advice += " Or load it for all rows at once: fetch_mode(models.FETCH_PEERS)."
+    return Remedy(kind="load_field", model=label, field=case.asker.name, queryset=label, advice=advice)
+
+
+def _of_queryset(case: _Case) -> Remedy | None:
+    asker, model = case.asker, case.model
+    write = _QUERYSET_WRITES.get(asker.method)
+    if write is not None and (case.operation != "SELECT" or asker.method == "delete"):
+        return None if "in" in asker.options and case.operation == "INSERT" else _write(write, model)
+    if model is None or ("locked" in asker.flags and asker.method != "update_or_create"):
+        return None
+    relation = relation_of(case.models, asker)
+    is_related = relation is not None and "of" in asker.options
+    if asker.is_same and not is_related:
+        return _ask_once(model)
+    if "in" in asker.options and (asker.method != "all" or not is_related):
+        return None  # the queryset is in a library's code
+    if asker.method in ("get_or_create", "update_or_create", "create"):
+        return _get_or_create(model, asker)
+    if relation is not None and relation.accessor is not None:
+        return _of_related_set(case, relation)
+    return _of_values(model, asker)
+
+
+def _of_related_set(case: _Case, relation: Relation) -> Remedy | None:
+    """The rows that refer to one object, or a figure of these."""
+    asker = case.asker
+    if asker.method in ("count", "exists", "contains", "aggregate"):
+        return _annotate(case, relation)
+    path = path_to(case.models, relation, case.seen, case.call_site)
+    if not asker.reads_all_of(relation):
+        if "in" in asker.options:
+            return None  # a library's code would have to read another attribute
+        return _fetch_filtered(relation, path, chain_of(asker, relation))
+    made = _fetch_together(relation, path)
+    if "values" in asker.options:
+        return replace(made, advice=f"{made.advice} Then read {relation.accessor}.all() and its attributes.")
+    if "iterator" in asker.flags:
+        return replace(made, advice=f"{made.advice} Then read {relation.accessor}.all() without iterator().")
+    return made
+
+
+def _fetch_filtered(relation: Relation, path: Path, chain: str) -> Remedy:
+    rows = f"{relation.target.__name__}.objects{chain or '.all()'}"
+    code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
+    made = _call(path, code)
+    return replace(
+        made,
+        model=relation.target._meta.label,
+        field=f"{relation.owner._meta.label}.{relation.accessor}",
+        advice=f"{made.advice} Then read that attribute, which is a list.",
+    )
+
+
+def _annotate(case: _Case, relation: Relation) -> Remedy:
+    """Let the database compute a figure for all rows of the loop: of the owners, or of what refers to one."""
+    owner, target = relation.owner, relation.target
+    path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
+    if path.is_many:  # there are several owners for a row of the loop
+        path = Path(owner, str(relation.accessor), False, path.is_guess)
+    root, (to_owner, _, _) = path.root, path.name.rpartition("__")
+    name, others = path.name.replace("__", "_"), case.asker.beyond(relation)
+    if case.asker.method in ("exists", "contains") and relation.back_name:
+        words = filter_words(others)
+        own = f'{relation.back_name}=OuterRef("{to_owner or "pk"}")'
+        words.insert(words[:1] == ["..."], own)
+        figures = {f"has_{name}": f"Exists({target.__name__}.objects.filter({', '.join(words)}))"}
+    else:
+        of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
+        figures = _figures(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
+    code = f"annotate({', '.join(f'{_free(root, name)}={figure}' for name, figure in figures.items())})"
+    guess = "Probably: " if path.is_guess else ""
+    advice = f"{guess}Compute it for all of them at once: {code} on {root._meta.label}."
+    if "=Exists(" not in code and root._meta.ordering:
+        order = ", ".join(f'"{name}"' if isinstance(name, str) else "..." for name in root._meta.ordering)
+        advice += f" Add order_by({order}): Django ignores a model's ordering where rows are grouped."
+    if "=Sum(" in code:
+        advice += " Beside an annotation over another relation, write it as a Subquery: joins multiply sums."
+    return Remedy(
+        kind="annotate",
+        model=target._meta.label,
+        field=f"{owner._meta.label}.{relation.accessor}",
+        queryset=root._meta.label,
+        code=code,
+        advice=advice,
+        is_guess=path.is_guess,
+    )
+
+
+def _figures(
+    asker: Asker, target: type[Model], name: str, path: str, conditions: list[str]
+) -> dict[str, str]:
+    """Return aggregate functions of the related rows, by the name of the annotation."""
+    made = {}
+    words = [f"filter=Q({', '.join(conditions)})"] if conditions else []
+    asked = asker.options.get("figures", "?") if asker.method == "aggregate" else "Count:*"
+    for figure in asked.split(","):
+        function, _, rest = figure.partition(":")
+        column, *flags = rest.split(":")
+        if function == "?" or column == "?":
+            made[f"{name}_{function.lower().strip('?') or 'figure'}"] = f"{function.strip('?')}(...)"
+            continue
+        is_all = function == "Count" and column in ("*", "pk", target._meta.pk.name)
+        arguments = [f'"{path}"' if is_all else f'"{path}__{column}"', *words]
+        if is_all or "distinct" in flags:
+            arguments.append("distinct=True")
+        if "default" in flags:
+            arguments.append("default=...")
+        key = f"{name}_{function.lower()}"
+        made[f"{key}_{column}" if key in made else key] = f"{function}({', '.join(arguments)})"
+    return made
+
+
+def _free(model: type[Model], name: str) -> str:
+    """Return the name of an annotation; one that the model has already would be refused."""
+    return f"annotated_{name}" if hasattr(model, name) else name
+
+
+def _of_values(model: type[Model], asker: Asker) -> Remedy | None:
+    """Rows found one by one by their values."""
+    conditions = [name.removesuffix("__in") for name in asker.conditions]
+    name = conditions[0] if len(conditions) == 1 else "?"
+    if "?" in name or "__" in name:
+        return _computed(model) if asker.method in ("count", "exists", "aggregate") else None
+    if asker.method in ("count", "aggregate") and "." not in name:
+        code = f'values("{name}").annotate(...)'
+        advice = f"Compute it for all values by one query: {code} on {model._meta.label}."
+        return Remedy(
+            kind="annotate", model=model._meta.label, field=f"{model._meta.label}.{name}",
+            queryset=model._meta.label, code=code, advice=advice,
+        )  # fmt: skip
+    if "." in name:
+        return None  # a condition on another model
+    found = next((one for one in model._meta.concrete_fields if one.name == name), None)
+    return None if found is None else _by_key(model) if found.primary_key else _by_value(model, name)
+
+
+def _computed(model: type[Model]) -> Remedy:
+    advice = "Probably: Compute it for all of them at once by annotate(), Count() or Exists()."
+    return Remedy(kind="annotate", model=model._meta.label, advice=advice, is_guess=True)
+
+
+def _get_or_create(model: type[Model], asker: Asker) -> Remedy:
+    names = [name for name in asker.conditions if "?" not in name and "." not in name]
+    known = f"filter({names[0]}__in=...)" if names else "one query"
+    label = model._meta.label
+    advice = f"Read the existing {label} by {known} before the loop, and insert the others by bulk_create()."
+    return Remedy(kind="in_bulk", model=label, field=f"{label}.{names[0]}" if names else None, advice=advice)
+
+
+def _of_manager(case: _Case) -> Remedy | None:
+    """A related manager's method: add, remove, set, clear; count and exists of a many-to-many relation."""
+    label, _, name = case.asker.name.rpartition(".")
+    owner = case.models.by_label(label)
+    relation = accessible(owner, name) if owner is not None else None
+    if owner is None or relation is None or "in" in case.asker.options:
+        return None
+    if case.asker.method in ("count", "exists"):
+        return _annotate(case, relation)
+    through = f"{owner.__name__}.{relation.accessor}.through.objects"
+    kind: Kind = "bulk_create"
+    code = f"{through}.bulk_create(..., ignore_conflicts=True)"
+    if many_to_many_field(owner, name) is None:
+        kind, code = "bulk_update", f"{relation.target.__name__}.objects.filter(pk__in=...).update(...)"
+    elif case.asker.method in ("remove", "clear"):
+        kind, code = "bulk_delete", f"{through}.filter(...).delete()"
+    return Remedy(
+        kind=kind,
+        model=relation.target._meta.label,
+        field=f"{label}.{relation.accessor}",
+        code=code,
+        advice=f"Change them all at once: {code}.",
+    )
+
+
+def _of_saved(case: _Case) -> Remedy | None:
+    model, operation = case.model, case.operation
+    if "in" in case.asker.options or (case.asker.what == "reload" and operation != "SELECT"):
+        return None  # a library fills its cache
+    if case.asker.what == "reload":
+        return None if model is None else _by_key(model)
+    if operation == "INSERT" and model is not None and model._meta.parents:
+        return None  # bulk_create() refuses children of other models
+    return _write("DELETE" if case.asker.what == "delete" else operation, model)
+
+
+def _of_prefetch(case: _Case) -> Remedy | None:
+    if "single" not in case.asker.flags or "in" in case.asker.options:
+        return None
+    advice = (
+        f"It prefetches for one {case.asker.name} after the other: read them by one queryset with "
+        "prefetch_related(), or call prefetch_related_objects() once with all of them."
+    )
+    return Remedy(kind="prefetch_related", queryset=case.asker.name, advice=advice)
+
+
+def _of_choices(case: _Case) -> Remedy:
+    advice = (
+        f"Each form reads the choices of {case.asker.name} again: read them once, and assign them to "
+        "field.choices of each form."
+    )
+    return Remedy(kind="ask_once", model=case.asker.name, advice=advice)
+
+
+_OF_ASKER: dict[str, Callable[[_Case], Remedy | None]] = {
+    "forward": _of_relation,
+    "backward": _of_relation,
+    "generic": _of_generic,
+    "deferred": _of_deferred,
+    "queryset": _of_queryset,
+    "manager": _of_manager,
+    "save": _of_saved,
+    "delete": _of_saved,
+    "reload": _of_saved,
+    "prefetch": _of_prefetch,
+    "choices": _of_choices,
+}
+
+
+# What the advice says.
+
+
+def _call(path: Path, code: str) -> Remedy:
+    label = path.root._meta.label
+    guess = "Probably: " if path.is_guess else ""
+    advice = f"{guess}Fetch them together: {code} on {label}."
+    return Remedy(kind="prefetch_related", queryset=label, code=code, advice=advice, is_guess=path.is_guess)
+
+
+def _fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
+    if relation.accessor is None:
+        return _by_value(relation.target, relation.back_name or "pk")
+    path = path or Path(relation.owner, relation.accessor, True, False)
+    made = _call(path, f'prefetch_related("{path.name}")')
+    label = f"{relation.owner._meta.label}.{relation.accessor}"
+    return replace(made, model=relation.target._meta.label, field=label)
+
+
+def _join(relation: Relation, path: Path) -> Remedy:
+    code, label = f'select_related("{path.name}")', path.root._meta.label
+    guess = "Probably: " if path.is_guess else ""
+    return Remedy(
+        kind="select_related",
+        model=relation.target._meta.label,
+        field=f"{relation.owner._meta.label}.{relation.accessor}",
+        queryset=label,
+        code=code,
+        is_guess=path.is_guess,
+        advice=f"{guess}Join it: {code} on {label}.{_FETCH_PEERS if HAS_FETCH_MODES else ''}",
+    )
+
+
+def _ask_once(model: type[Model] | None) -> Remedy:
+    label = None if model is None else model._meta.label
+    advice = "It returns the same rows each time: run it once, before the loop, and keep the result."
+    return Remedy(kind="ask_once", model=label, advice=advice)
+
+
+_WRITES: dict[str, Remedy] = {
+    "INSERT": Remedy(
+        kind="bulk_create", code="bulk_create(...)", advice="Insert them all at once by bulk_create()."
+    ),
+    "UPDATE": Remedy(
+        kind="bulk_update", advice="Change them all at once by filter(...).update(...) or bulk_update()."
+    ),
+    "DELETE": Remedy(kind="bulk_delete", advice="Delete them all at once by filter(pk__in=...).delete()."),
+}
+_QUERYSET_WRITES = {
+    "create": "INSERT", "get_or_create": "INSERT", "update_or_create": "INSERT", "bulk_create": "INSERT",
+    "update": "UPDATE", "bulk_update": "UPDATE", "delete": "DELETE",
+}  # fmt: skip
+
+
+def _write(operation: str, model: type[Model] | None) -> Remedy | None:
+    made = _WRITES.get(operation)
+    return made and replace(made, model=model._meta.label if model is not None else None)
+
+
+def _field(model: type[Model], column: str) -> Any:
+    return next((one for one in model._meta.concrete_fields if one.column == column), None)
+
+
+def _backward_guess(source: type[Model], found: Any, target: type[Model]) -> Remedy | None:
+    """Rows that refer to one object: it is the other objects' rows that are wanted too."""
+    rel = found.remote_field
+    name = accessor_of(rel)
+    if name is None:  # the relation has no way back
+        return _by_value(source, found.name)
+    relation = Relation(found.related_model, name, target, not found.one_to_one, rel.name, found.name)
+    if found.one_to_one and source is target:
+        return _join(relation, Path(relation.owner, name, False, False))
+    return _fetch_together(relation)
+
+
+def _forward_guess(model: type[Model], seen: Collection[str]) -> Remedy:
+    """One row by its key: where a foreign key leads to, or nothing but a key."""
+    names = {name.rpartition(".")[2] for name in seen}
+    relations = [one for one in model._meta.related_objects if not one.many_to_many]
+    found = [one for one in relations if one.related_model._meta.db_table in names] or relations
+    fields = [f"{one.related_model._meta.label}.{one.field.name}" for one in found]
+    if len(fields) == 1:
+        only: Any = found[0]
+        relation = Relation(only.related_model, only.field.name, model, False)
+        return _join(relation, Path(only.related_model, only.field.name, False, False))
+    if 1 < len(fields) <= RELATIONS_MAX:
+        advice = f"Join {model._meta.label} by select_related() of {' or '.join(fields)}."
+        return Remedy(kind="select_related", model=model._meta.label, advice=advice)
+    advice = (
+        f"Fetch {model._meta.label} before the loop by select_related(), in_bulk() or filter(pk__in=...)."
+    )
+    kind: Kind = "select_related" if fields else "in_bulk"
+    return Remedy(kind=kind, model=model._meta.label, advice=advice)
+
+
+def _by_key(model: type[Model]) -> Remedy:
+    label = model._meta.label
+    return Remedy(
+        kind="in_bulk", model=label, field=f"{label}.{model._meta.pk.name}", queryset=label,
+        code="in_bulk(...)", advice=f"Fetch {label} before the loop by in_bulk() with all keys.",
+    )  # fmt: skip
+
+
+def _by_value(model: type[Model], name: str) -> Remedy:
+    label = model._meta.label
+    return Remedy(
+        kind="in_bulk", model=label, field=f"{label}.{name}", queryset=label, code=f"filter({name}__in=...)",
+        advice=f"Fetch {label} before the loop by filter({name}__in=...) with all values.",
+    )  # fmt: skip

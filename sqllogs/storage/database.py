@@ -1,0 +1,336 @@
+"""The store's database: connections separate from the application's, and the file of a SQLite store.
+
+The connections have their own timeouts, never come from a pool, and are opened again after every error; the
+stores use them in the writer's thread, and `sqllogs.read.explain` does. The file may be deleted, replaced,
+corrupt, not writable or readable by everyone: `sqllogs.storage.ring` asks before each use of the store, and
+has a missing or corrupt one created again. `sqllogs.checks` asks at start-up whether it can be written.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model, QuerySet
+from django.db.utils import load_backend
+
+from sqllogs import conf
+
+Row = TypeVar("Row", bound=Model)
+
+CONNECT_TIMEOUT_S = 3
+BUSY_TIMEOUT_S = 15
+"""SQLite has no queue for its lock: of four processes that wrote without a pause, one waited over 5 s."""
+STATEMENT_TIMEOUT_MS = 10_000
+LOCK_TIMEOUT_S = 8
+TCP_USER_TIMEOUT_MS = 10_000
+
+# The server itself ends a slow statement, but not if its host is gone or the network drops packets: without
+# these the writer waited for ever for a server that accepts connections and never answers.
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "application_name": "sqllogs",
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "postgresql": _POSTGRESQL_OPTIONS,
+    "sqlite": {"timeout": BUSY_TIMEOUT_S},
+    "mysql": {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": STATEMENT_TIMEOUT_MS // 1000,
+        "write_timeout": STATEMENT_TIMEOUT_MS // 1000,
+        # Before this client gives up: the server would go on waiting for the lock, and then have it.
+        "init_command": f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}",
+    },
+}
+
+
+def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper:
+    """Connect to the database of `alias`, or to another file; raise Django's exception if that fails."""
+    database = deepcopy(connections.settings[alias])
+    if file is not None:
+        database["NAME"] = str(file)
+    backend = load_backend(database["ENGINE"])
+    options = database.setdefault("OPTIONS", {})
+    # The writer needs one connection; a pool opens four by default, and its threads do not survive a fork.
+    options.pop("pool", None)
+    for name, value in _OPTIONS.get(backend.DatabaseWrapper.vendor, {}).items():
+        options.setdefault(name, value)
+    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
+    # The last flush of a process may run in its main thread; the writer's lock serializes the two.
+    connection.inc_thread_sharing()
+    connection.connect()
+    return connection
+
+
+def close_connection(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection made by `open_connection`, in-memory SQLite included, which Django keeps open."""
+    driver = connection.connection
+    connection.close()
+    if connection.connection is not None:
+        driver.close()
+
+
+@contextmanager
+def used_by_orm(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
+    """Make the ORM use this connection for an alias, in this thread, during a `with` block."""
+    # Not connections[alias], which makes a connection if this thread has none.
+    usual = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
+    connections[alias] = connection
+    try:
+        yield
+    finally:
+        connection.queries_log.clear()  # grows without bound under DEBUG
+        del connections[alias]
+        if usual is not None:
+            connections[alias] = usual
+
+
+OTHERS_MODE = 0o007
+HEADER = b"SQLite format 3\0"
+SUFFIXES = ("-wal", "-shm", "-journal")
+"""Of the files that SQLite keeps next to a database; they belong to it and to no other."""
+_CORRUPT = frozenset([sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
+
+
+def only_row(rows: QuerySet[Row], **values: Any) -> Row:
+    """Return the row of a table that has one, with id 1; create it with these values if it is missing."""
+    if (row := rows.filter(id=1).first()) is not None:
+        return row
+    # Another process may create it at the same time.
+    rows.bulk_create([rows.model(id=1, **values)], ignore_conflicts=True)
+    return rows.get(id=1)
+
+
+def upsert(rows: Sequence[Model], key: Sequence[str], fields: Sequence[str], *, using: str) -> None:
+    """Insert rows; of those whose key exists, update these fields.
+
+    Neither this nor `only_row` sends signals of models, as `save()` does: a receiver that the application
+    connects to every model, such as an audit log's, must not run for each row of the log, in our thread.
+    """
+    if not rows:
+        return
+    # MySQL names no column in ON DUPLICATE KEY UPDATE: any unique key counts.
+    is_targeted = connections[using].features.supports_update_conflicts_with_target
+    type(rows[0])._default_manager.using(using).bulk_create(
+        rows,
+        batch_size=500,
+        update_conflicts=True,
+        unique_fields=key if is_targeted else None,
+        update_fields=fields,
+    )
+
+
+class FileProblem(NamedTuple):
+    """Why a file cannot be written, and what to do about it."""
+
+    problem: str
+    advice: str
+
+
+def is_sqlite(alias: str) -> bool:
+    """Return whether an alias is of a SQLite database; False too if DATABASES does not have it."""
+    return alias in connections.settings and connections[alias].vendor == "sqlite"
+
+
+def path_of(alias: str) -> Path | None:
+    """Return the file of a SQLite database; None for another database, or one in memory."""
+    if not is_sqlite(alias):
+        return None
+    name = str(connections.settings[alias]["NAME"])
+    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name).absolute()
+
+
+def find_problem(path: Path) -> FileProblem | None:
+    """Return why this process cannot write a SQLite file, None if it can."""
+    folder = path.parent
+    advice = f"Give user id {os.geteuid()} write access: SQLite creates further files in the folder."
+    if not folder.exists():
+        return FileProblem(
+            f"The folder {folder} does not exist.", f"Create it, or change NAME, which is {path}."
+        )
+    if not folder.is_dir() or path.is_dir():
+        return FileProblem(
+            f"{path} is not a file in a folder.", "NAME must be the path of a file in an existing folder."
+        )
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return FileProblem(
+            f"The folder {folder} is on a read-only file system.", "Name a file on a writable one."
+        )
+    if not _is_accessible(folder, os.W_OK | os.X_OK):
+        return FileProblem(f"The folder {folder} cannot be written.", advice)
+    if path.exists() and not _is_accessible(path, os.R_OK | os.W_OK):
+        return FileProblem(f"The file {path} cannot be written.", advice)
+    return None
+
+
+def _is_accessible(path: Path, mode: int) -> bool:
+    # os.access() asks for the real user by default; a server started by root has switched to another one.
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def deny_others(path: Path) -> None:
+    """Take the access of other users from a file; their group's stays as it is."""
+    with suppress(OSError):  # it belongs to another user, who decides
+        mode = path.stat().st_mode
+        if mode & OTHERS_MODE:
+            path.chmod(mode & 0o777 & ~OTHERS_MODE)
+
+
+def deny_others_after_migrate(using: str, **kwargs: Any) -> None:
+    """Restrict a store that `migrate` has created; a receiver of post_migrate.
+
+    SQLite gives the mode of a database to the files that it creates next to it.
+    """
+    path = path_of(using) if using == conf.load().database else None
+    if path is not None and _is_exclusive(using, path):
+        deny_others(path)
+
+
+def _is_exclusive(alias: str, path: Path) -> bool:
+    """Return whether the file holds the SQL log alone, and not the application's data too."""
+    others = (other for other in connections.settings if other != alias)
+    return alias != DEFAULT_DB_ALIAS and all(path_of(other) != path for other in others)
+
+
+_Identity = tuple[int, int]
+
+
+class StoreFile:
+    """The file that this process writes to; for one thread. Does nothing for other databases."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._opened: _Identity | None = None
+        self._log: _Identity | None = None
+        """The write-ahead log of the file that is open."""
+        self.path: Path | None = None
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Remember which file is opened in a `with` block."""
+        self.path = path_of(self._alias)
+        # Before, since a file that is replaced in this moment is then found to be another one.
+        before = _identity(self.path)
+        self._log = None
+        yield
+        self._opened = before or _identity(self.path)
+        if self.path is not None and _is_exclusive(self._alias, self.path):
+            for suffix in ("", *SUFFIXES):
+                deny_others(_beside(self.path, suffix))
+
+    def change(self) -> str | None:
+        """Return what has happened to the file since it was opened, None if nothing.
+
+        SQLite itself notices nothing: it goes on writing to the file that has no name any more.
+        """
+        if self._opened is None or self.path is None:
+            return None
+        if (now := _identity(self.path)) == self._opened:
+            self._log = self._log or _identity(_beside(self.path, "-wal"))
+            return None
+        return "deleted" if now is None else "replaced"
+
+    def is_corrupt(self, exc: BaseException) -> bool:
+        """Return whether an exception means that the file is damaged, and not something else's file."""
+        code = getattr(exc, "sqlite_errorcode", None) or getattr(exc.__cause__, "sqlite_errorcode", None)
+        if self.path is None or code is None or code & 0xFF not in _CORRUPT:
+            return False
+        # A file that was never opened here and has no header of SQLite may be anything that NAME points at.
+        return _is_exclusive(self._alias, self.path) and (
+            self._opened is not None or self.path.read_bytes()[: len(HEADER)] == HEADER
+        )
+
+    def recreate(self) -> Path | None:
+        """Put a new store where the file is missing, empty or corrupt, unless another process has.
+
+        A corrupt file is moved aside; return its new path. Raise OSError or a database error.
+        """
+        if self.path is None or not _is_exclusive(self._alias, self.path):
+            return None
+        broken, self._opened = self._opened, None
+        try:
+            with _one_at_a_time(self.path.parent):
+                return self._recreate(self.path, broken)
+        except BaseException:
+            self._opened = broken  # tried again with the next batch
+            raise
+
+    def _recreate(self, path: Path, broken: _Identity | None) -> Path | None:
+        found = _identity(path)
+        is_empty = found is None or path.stat().st_size == 0
+        if not is_empty and found != broken:
+            if self._log is not None and _identity(_beside(path, "-wal")) == self._log:
+                for suffix in SUFFIXES:  # the new file would be filled with what the old one's log has
+                    _move(_beside(path, suffix), None)
+            return None
+        # One name, so that a broken disk does not fill up with copies.
+        aside = None if is_empty else _beside(path, ".corrupt")
+        new = _beside(path, ".new")
+        for suffix in SUFFIXES:  # a new file must not find the log of the old one
+            _move(_beside(path, suffix), aside and _beside(aside, suffix))
+            _move(_beside(new, suffix), None)
+        _move(new, None)
+        if aside is not None:
+            _move(path, aside)
+        _migrate(self._alias, new)
+        deny_others(new)
+        # Last and atomic: whoever opens the file finds its tables.
+        os.replace(new, path)
+        return aside
+
+
+def _identity(path: Path | None) -> _Identity | None:
+    try:
+        found = os.stat(path) if path is not None else None
+    except FileNotFoundError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _move(path: Path, to: Path | None) -> None:
+    """Rename a file, or delete it, if there is one."""
+    with suppress(FileNotFoundError):
+        if to is None:
+            path.unlink()
+        else:
+            os.replace(path, to)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let one process of several change the files of a folder."""
+    import fcntl  # not on Windows, where an open file cannot be deleted either
+
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        # The folder, not the file: a lock belongs to the inode, and the file is about to get another one.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _migrate(alias: str, path: Path) -> None:
+    """Create the tables of this package in a new file."""
+    from django.db.migrations.executor import MigrationExecutor
+
+    connection = open_connection(alias, file=path)
+    try:
+        with used_by_orm(connection, alias):
+            executor = MigrationExecutor(connection)
+            executor.migrate(executor.loader.graph.leaf_nodes("sqllogs"))
+    finally:
+        close_connection(connection)

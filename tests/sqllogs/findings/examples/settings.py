@@ -1,0 +1,40 @@
+"""The site of the examples: EXAMPLES_DATABASES names its databases, as JSON."""
+
+import json
+import os
+
+from core.settings import *  # noqa: F403
+from core.settings import INSTALLED_APPS
+from tests.sqllogs.findings.examples import TEMPLATES as TEXTS
+
+DATABASES = json.loads(os.environ["EXAMPLES_DATABASES"])
+if DATABASES["default"]["ENGINE"].endswith(".mysql"):
+    import tests.mysqldb  # noqa: F401
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.sqllogs.findings.examples.running.Shelf"]
+DEBUG = False  # its page of an error asks the database for what it shows
+ROOT_URLCONF = "tests.sqllogs.findings.examples.running"
+MIDDLEWARE = [
+    "sqllogs.middleware.SQLLogsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+SQLLOGS = {"FINDINGS": False}  # searched when an example is done
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "OPTIONS": {
+            "loaders": [
+                ("django.template.loaders.locmem.Loader", TEXTS),
+                "django.template.loaders.app_directories.Loader",
+            ],
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]

@@ -1,0 +1,170 @@
+"""A repeated report scans only what is new, and is what a report that scans everything finds."""
+
+import random
+from datetime import timedelta
+from secrets import token_hex
+
+import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from sqllogs.api import access
+from sqllogs.models import RingRow, SQLLog, Unit
+from sqllogs.read import aggregates, ring
+from sqllogs.read.ring import KeptParts
+from tests.sqllogs.factories import BEGINNING, fill, put_rows, reader, row
+
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+
+REPORTS = (
+    ("series/", {"step": "10s"}),
+    ("series/", {"step": "30s", "group_by": "route", "top": "2"}),
+    ("series/", {"step": "20s", "buckets": "true"}),
+    ("stats/", {"group_by": "fingerprint"}),
+    ("stats/", {"group_by": "view", "min_ms": "3"}),
+    ("stats/", {"group_by": "call_site", "error": "false"}),
+)
+
+
+def at(seconds):
+    return (BEGINNING + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def fields(seq):
+    chooser = random.Random(seq)
+    return {
+        # Not in the order of the numbers: a record is numbered when it is stored.
+        "time": BEGINNING + timedelta(seconds=seq + chooser.uniform(-4, 4)),
+        "duration_ms": chooser.choice((0.05, 1.0, 4.5, 40.0)) + seq / 1000,
+        "fingerprint": chooser.choice(("a", "b")) * 16,
+        "route": chooser.choice(("a/", "b/", None)),
+        "view": chooser.choice(("v.a", "v.b")),
+        "error": chooser.choice((None, None, "DataError")),
+        "call_site": chooser.choice(("a.py:1 f", None)),
+    }
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    monkeypatch.setattr(ring, "BLOCK_ROWS", 8)
+    found = KeptParts()
+    monkeypatch.setattr(aggregates, "kept_parts", found)
+    return found
+
+
+def answers(**span):
+    client, found = reader(token_hex(4)), []
+    for path, parameters in REPORTS:
+        access.recent.clear()
+        answer = client.get(f"/sql-logs/{path}", parameters | {"source": "ring"} | span)
+        assert answer.status_code == 200, answer.content
+        found.append(answer.json()["results"])
+    return found
+
+
+def scanned(monkeypatch, **span):
+    """Return what is found without anything that was kept."""
+    with monkeypatch.context() as patches:
+        patches.setattr(aggregates, "kept_parts", KeptParts())
+        return answers(**span)
+
+
+def rounded(value):
+    """Sums of floats depend on the order."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def test_repeated_report_is_what_a_scan_finds(ring_alias, kept, monkeypatch):
+    changes = {seq: fields(seq) for seq in range(1, 400)}
+    fill(90, changes=changes)
+    answers(**{"from": at(0), "to": at(95)})  # to have been asked for once
+    for last, begin in ((90, 0), (90, 31), (93, 34), (130, 20), (131, 60), (230, 150)):
+        put_rows_upto(last, changes)
+        span = {"from": at(begin), "to": at(last + 6)}
+        assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span)), (last, begin)
+    assert kept.size_bytes > 0
+
+
+def put_rows_upto(last, changes):
+    """Write further records over the oldest ones, as the writer does."""
+    seq = max(SQLLog.objects.values_list("seq", flat=True))
+    RingRow.objects.filter(slot__in=[number % 100 for number in range(seq + 1, last + 1)]).delete()
+    if last > seq:
+        fill(last, first=seq + 1, changes=changes)
+
+
+def test_slot_that_is_only_reserved_costs_no_more_in_an_old_log(ring_alias, kept):
+    """Its numbers are all that there have ever been, not those that are in the ring."""
+    last = 10**10
+    fill(last)
+    Unit.objects.update(kind="", first_seq=0, last_seq=last)
+    assert kept.count(ring_alias, ring.ring()) == 100
+    assert ring._newly_final(ring_alias, ring.ring(), 8, [last // 8 - 2]) == {}
+
+
+def test_ring_is_counted_again_where_something_may_have_changed(ring_alias, kept):
+    def counted():
+        return kept.count(ring_alias, ring.ring())
+
+    assert counted() == 0
+    fill(90)
+    assert (counted(), counted()) == (90, 90)
+    RingRow.objects.filter(seq__in=(17, 90)).delete()  # one of them in a block that was final
+    put_rows_upto(130, {})
+    put_rows_upto(230, {})
+    RingRow.objects.filter(seq=200).delete()
+    assert (counted(), counted()) == (99, 99)
+    put_rows(row(200))
+    with CaptureQueriesContext(connections[ring_alias]) as queries:
+        assert counted() == 100
+    (rest,) = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]][-1:]
+    assert rest.count("BETWEEN") == 4  # the oldest block and the newest, by slot and number
+
+
+def test_late_record_request_that_goes_on_and_cleared_ring(ring_alias, kept, monkeypatch):
+    changes = {seq: fields(seq) for seq in range(1, 81)}
+    fill(80, changes=changes)
+    RingRow.objects.filter(seq=20).delete()  # its writer is late
+    open_unit = Unit.objects.filter(route="a/").order_by("last_seq").first()
+    Unit.objects.filter(slot=open_unit.slot).update(ended_at=None, route=None)
+    span = {"from": at(-10), "to": at(200)}
+    for _ in range(3):
+        assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
+    put_rows(row(20, **fields(20)))
+    Unit.objects.filter(slot=open_unit.slot).update(ended_at=BEGINNING, route="c/")
+    assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
+    # Cleared: the same numbers once more, of other records.
+    RingRow.objects.all().delete()
+    Unit.objects.all().delete()
+    fill(80, changes={seq: fields(seq + 500) | {"time": fields(seq)["time"]} for seq in range(1, 79)})
+    assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
+
+
+def test_repeated_report_reads_the_newest_records_only(ring_alias, kept, monkeypatch):
+    fill(96, changes={seq: fields(seq) | {"unit_id": "1" * 16} for seq in range(1, 97)})
+    answers()
+    answers()
+    reads, scan = [], aggregates.parts
+
+    def counted(records, *keys, **options):
+        reads.append(records.count())
+        return scan(records, *keys, **options)
+
+    monkeypatch.setattr(aggregates, "parts", counted)
+    answers()
+    assert 0 < max(reads) <= 16, reads
+
+
+def test_kept_parts_are_bounded_and_the_oldest_go_first(ring_alias, kept, monkeypatch):
+    fill(96, changes={seq: fields(seq) for seq in range(1, 97)})
+    monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 20_000)
+    for _ in range(3):
+        answers()
+    assert 0 < kept.size_bytes <= 20_000
+    monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 0)
+    assert rounded(answers()) == rounded(scanned(monkeypatch))
+    assert kept.size_bytes == 0

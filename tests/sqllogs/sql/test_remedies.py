@@ -1,0 +1,78 @@
+"""Each loop gets the advice of its corpus; with the advice followed it returns the same from few queries."""
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+
+from sqllogs.sql.remedies import Remedies
+from tests.sqllogs.advice_loops import LOOPS
+from tests.sqllogs.advice_models import MODELS, THROUGH, populate
+from tests.sqllogs.advising import QUERIES_MAX, captured, inserting, named, remedies, rows, undone
+
+LOOPS_MIN = 60
+
+
+@pytest.fixture(scope="module")
+def shelf(django_db_setup, django_db_blocker):
+    """The models of the loops with rows, known to the registry."""
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        known = apps.get_models()
+        patch.setattr(apps, "get_models", lambda **options: [*known, *MODELS, THROUGH])
+        with connection.schema_editor() as editor:
+            for model in MODELS:
+                editor.create_model(model)
+        populate()
+        yield
+        Group.objects.all().delete()
+        ContentType.objects.filter(app_label="shelf").delete()
+        with connection.schema_editor() as editor:
+            for model in reversed(MODELS):
+                editor.delete_model(model)
+        ContentType.objects.clear_cache()
+
+
+def test_corpus_is_large():
+    assert len(LOOPS) >= LOOPS_MIN
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", LOOPS)
+def test_advice_is_right_and_removes_the_loop(name, shelf):
+    loop = LOOPS[name]
+    connection.ensure_connection()
+    ContentType.objects.clear_cache()
+    with captured() as log, undone():
+        before = loop.run(rows)
+    found = remedies(log)
+    expected = [(kind, what) for kind, what in loop.advice]
+    got = [named(remedy) for remedy, *_ in found]
+    assert [
+        (kind, what if expect[1] else "") for (kind, what), expect in zip(got, expected, strict=False)
+    ] == (expected), found
+    assert len(got) == len(expected), found
+    assert not [remedy for remedy, *_ in found if remedy.is_guess]
+    run, q = loop.followed or loop.run, inserting(found, loop.fills)
+    with captured() as log:
+        after = run(q)
+    assert len(log) <= QUERIES_MAX, [query.sql for query in log.queries]
+    assert after == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        ("author", 'prefetch_related("books")'),
+        ("author slice", 'prefetch_related("books")'),  # books.all()[0] reads what was prefetched
+        ("author,price__gt", None),  # only another attribute would be read
+        ("author order=price", None),
+    ],
+)
+def test_library_gets_no_advice_that_changes_its_code(where, code, shelf):
+    asked_by = f"queryset shelf.Book all of=shelf.Author.books where={where} in=vendored"
+    remedy = Remedies().remedy(
+        "SELECT", "SELECT * FROM shelf_book WHERE author_id = ?", [], asked_by=asked_by
+    )
+    assert (remedy and remedy.code) == code
