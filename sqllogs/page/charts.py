@@ -119,7 +119,7 @@ def time_ticks(since: datetime, until: datetime) -> list[Tick]:
 def _tick(second: float, x: float, step_s: float) -> Tick:
     time = datetime.fromtimestamp(second, UTC)
     if step_s >= _DAY_S * 30:
-        label = f"{time:%Y-%m-%d}"
+        label = f"{time.date()}"
     elif step_s >= _DAY_S or (step_s >= _MINUTE_S and not second % _DAY_S):
         label = f"{time:%m-%d}"  # midnight, too, is a day
     else:
@@ -149,26 +149,30 @@ def _marks(events: Sequence[Event], since: datetime, until: datetime, statements
 def _zoom(since: datetime, until: datetime, links: Links) -> list[ZoomStep]:
     """Return the links to half, double, the one before and the one after of the range."""
     length = until - since
-    # No time is before the year 1.
-    ranges = {"earlier": (_("Earlier"), since - length / 2, until - length / 2)} if since.year > 1 else {}
+    moves = {"earlier": (_("Earlier"), -1 / 2, -1 / 2)}
     if length.total_seconds() >= ZOOM_MIN_S:
-        ranges["in"] = (_("Zoom in"), since + length / 4, until - length / 4)
-    try:
-        ranges["out"] = (_("Zoom out"), since - length / 2, until + length / 2)
-        if "to" in links.active:  # otherwise it ends now already
-            ranges["later"] = (_("Later"), since + length / 2, until + length / 2)
-    except OverflowError:  # the year 1 or 9999
-        pass
-    return [
-        ZoomStep(
-            name=name, label=label, url=links.with_values(**{"from": _second(begin), "to": _second(end)})
-        )
-        for name, (label, begin, end) in ranges.items()
-    ]
+        moves["in"] = (_("Zoom in"), 1 / 4, -1 / 4)
+    moves["out"] = (_("Zoom out"), -1 / 2, 1 / 2)
+    if "to" in links.active:  # otherwise it ends now already
+        moves["later"] = (_("Later"), 1 / 2, 1 / 2)
+    steps = []
+    for name, (label, of_begin, of_end) in moves.items():
+        try:
+            begin, end = since + of_begin * length, until + of_end * length
+        except OverflowError:  # before the year 1, or after 9999
+            continue
+        url = links.with_values(**{"from": _second(begin), "to": _second(end)})
+        steps.append(ZoomStep(name=name, label=label, url=url))
+    return steps
 
 
+# Not strftime: on Linux its %Y writes the year 1 as "1", which no reader of RFC 3339 accepts.
 def _second(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{rfc3339(time)[:19]}Z"
+
+
+def _minute(time: datetime) -> str:
+    return rfc3339(time)[:16].replace("T", " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +230,8 @@ def time_charts(points: Sequence[SeriesPoint], events: Sequence[Event] = ()) -> 
         durations=Axis(top=f"{ms_top:,.10g} ms", middle=f"{ms_top / 2:,.10g}"),
         ticks=time_ticks(since, until),
         marks=_marks(events, since, until, None),
-        begin=f"{since:%Y-%m-%d %H:%M}",
-        end=f"{until:%Y-%m-%d %H:%M}",
+        begin=_minute(since),
+        end=_minute(until),
     )
 
 

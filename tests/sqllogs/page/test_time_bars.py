@@ -136,9 +136,23 @@ def test_ticks_are_few_and_at_round_times(length, labels):
     assert all(0 <= float(tick.x) <= 100 for tick in found)
 
 
-@pytest.mark.parametrize("begin", ["0001-01-01T00:00:00.000000Z", "9999-12-30T00:00:00.000000Z"])
-def test_axis_at_the_ends_of_time_is_drawn(begin):
-    end = rfc3339(datetime.fromisoformat(begin) + timedelta(hours=20))
+ENDS_OF_TIME = [
+    # Begin, length in hours, and the links that stay within the years 1 to 9999.
+    ("0001-01-01T00:00:00.000000Z", 20, ["in", "later"]),
+    ("0002-01-01T00:00:00.000000Z", 9_000_000, ["in", "later"]),
+    ("0987-01-01T00:00:00.000000Z", 20_000, ["earlier", "in", "out", "later"]),
+    ("9999-12-30T00:00:00.000000Z", 40, ["earlier", "in"]),
+]
+
+
+@pytest.mark.parametrize(("begin", "hours", "names"), ENDS_OF_TIME)
+def test_axis_of_early_and_late_years_has_four_digits_and_only_links_that_work(begin, hours, names):
+    end = rfc3339(datetime.fromisoformat(begin) + timedelta(hours=hours))
     axis = charts.time_axis(begin, end, [event(1)], Links("/sql-logs/stats/", QueryDict("to=now")))
     assert axis.ticks
+    assert all(tick.label[4] == "-" for tick in axis.ticks if len(tick.label) == 10)
     assert axis.marks == []
+    assert [step.name for step in axis.zoom] == names
+    for step in axis.zoom:
+        query = parse_qs(urlsplit(step.url).query)
+        assert datetime.fromisoformat(query["from"][0]) < datetime.fromisoformat(query["to"][0])
