@@ -30,7 +30,9 @@ for (const picker of document.querySelectorAll(".picker")) {
 
 // Keys, unless the reader is typing.
 const keys = document.getElementById("keys");
-const rowLinks = () => [...document.querySelectorAll(".records tbody tr")].map((row) => row.querySelector("a")).filter(Boolean);
+// What a row is about: the first link can be a tag that filters.
+const mainLink = (row) => row.querySelector("a.sql, a.name, a.lead") ?? row.querySelector("a");
+const rowLinks = () => [...document.querySelectorAll(".records tbody tr")].map(mainLink).filter(Boolean);
 
 function step(by) {
   const links = rowLinks();

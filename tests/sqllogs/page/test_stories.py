@@ -252,6 +252,26 @@ def test_keys_move_along_rows_and_open_them(in_browser, url):
     assert in_browser(story) == (True, "/j?")
 
 
+@pytest.mark.parametrize(
+    ("tab", "opens"),
+    [
+        ("findings/", f"**/fingerprints/{'b' * 16}/"), (f"{NEWEST}&limit=9", "**/sql-logs/61/"),
+        ("stats/", "**/fingerprints/**"), ("repeats/", f"**/fingerprints/{'a' * 16}/**"),
+        ("reviews/", f"**/fingerprints/{'b' * 16}/"), (f"traces/{TRACE}/", f"**trace_id={TRACE}**"),
+    ],
+)  # fmt: skip
+def test_enter_opens_what_the_row_is_about(in_browser, url, tab, opens):
+    def story(browser):
+        page = browser.new_page()
+        page.goto(url + tab)
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_url(opens)
+        return page.locator("h1").count()
+
+    assert in_browser(story) == 1
+
+
 def test_date_picker_fills_the_text(in_browser, url):
     def story(browser):
         page = browser.new_page()
