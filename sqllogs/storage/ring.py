@@ -258,6 +258,7 @@ class Ring:
         self._texts.clear()
         self._sources.clear()
         self._keys.clear()
+        self._indexing = Indexing()
         self._deployed = False
         self.generation += 1
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import orjson
 import pytest
 from django.core.management import call_command
 from django.db import connections
@@ -21,6 +22,8 @@ from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
+from sqllogs.sql.normalize import StatementScanner
+from sqllogs.storage import blocks
 from sqllogs.storage.database import find_problem
 from sqllogs.storage.resize import resize
 from sqllogs.storage.ring import Ring
@@ -91,6 +94,24 @@ def test_replaced_file_is_written_from_its_own_head(ring, path, messages, migrat
     assert read(path) == list(range(1, 6))
     assert Statement.objects.using(ALIAS).count() == 1  # stored again, though it was known
     assert f"{path} was replaced" in messages[0]
+
+
+def test_index_of_a_new_file_has_no_record_of_the_old_one(ring, path, messages, monkeypatch):
+    monkeypatch.setattr(blocks, "INDEXED_FROM_ROWS", 1)
+    write(ring, 1)
+    list(resize(3 * blocks.ROWS))
+    write(ring, 1_000, "SELECT 1 FROM before")
+    path.unlink()
+    write(ring, 1, "SELECT 1")
+    other = Ring(conf.load())
+    write(other, 999, "SELECT 1")
+    other.close()
+    write(ring, blocks.ROWS, "SELECT 1")
+    with closing(sqlite3.connect(path)) as connection:
+        (names,) = connection.execute(
+            "SELECT \"values\" FROM sqllogs_blockcolumn WHERE name = 'fingerprint' AND block = 0"
+        ).fetchone()
+    assert orjson.loads(names) == [StatementScanner().scan("SELECT 1", "sqlite").fingerprint]
 
 
 def test_batch_whose_file_is_replaced_is_complete_in_the_new_one(ring, path, messages, monkeypatch):
