@@ -95,7 +95,8 @@ class Writer:
         until_s = time.monotonic() + timeout_s
         stored = self.flush(timeout_s)
         sent = self._delivery.flush_sinks(max(0.0, until_s - time.monotonic()))
-        self._write_row()
+        if stored:  # otherwise the writer's thread may be waiting for the store, and holds the lock
+            self._write_row(until_s)
         return stored and sent
 
     def write_if_due(self) -> None:
@@ -169,21 +170,24 @@ class Writer:
         if stored and len(self._buffer):  # the store has just answered
             stored = self._write()
         self._delivery.close_sinks(max(0.0, self._end_by_s - ROW_RESERVE_S - time.monotonic()))
-        self._write_row()
+        self._write_row(self._end_by_s)
         self._ring.close()
         return stored
 
-    def _write_row(self) -> None:
-        with self._writing:
-            token = current.set(_muted_unit())
-            try:
-                self._delivery.write_row()
-            except StoreUnavailableError:
-                pass  # `flush` and `stop` have reported it
-            except Exception as exc:
-                guard.fault("writer", exc)
-            finally:
-                current.reset(token)
+    def _write_row(self, until_s: float) -> None:
+        """Write the process's row, unless another thread is still writing at `until_s`."""
+        if not self._writing.acquire(timeout=max(0.0, until_s - time.monotonic())):
+            return
+        token = current.set(_muted_unit())
+        try:
+            self._delivery.write_row()
+        except StoreUnavailableError:
+            pass  # `flush` and `stop` have reported it
+        except Exception as exc:
+            guard.fault("writer", exc)
+        finally:
+            current.reset(token)
+            self._writing.release()
 
     def _wait(self, duration_s: float, *, wakeable: bool) -> "SimpleQueue[bool] | None":
         """Wait until the time is over, a flush is requested or, if wakeable, the buffer is half full."""

@@ -127,6 +127,24 @@ def test_flush_of_a_store_that_never_answers_waits_no_longer_than_asked(writer, 
     answer.set()
 
 
+def test_flushing_the_sinks_too_waits_no_longer_than_asked_for_a_store(writer, way):
+    asked, answer, returned = threading.Event(), threading.Event(), threading.Event()
+
+    def reserve(count):
+        asked.set()
+        answer.wait(TIMEOUT_S)
+        returned.set()
+        return 1
+
+    way.ring.reserve = reserve
+    way.put(5)
+    writer.start()
+    assert asked.wait(TIMEOUT_S)
+    assert not writer.flush_all(0.05)
+    assert not returned.is_set()
+    answer.set()
+
+
 def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch):
     monkeypatch.setattr(pipeline_writer, "BACKOFF_MIN_S", 60)
     way.ring.fault = StoreUnavailableError("away")
