@@ -162,7 +162,7 @@ def register(
     site: admin.AdminSite,
     base: type[admin.ModelAdmin] = admin.ModelAdmin,  # type: ignore[type-arg]
 ) -> None:
-    """Show records and slow queries on a site, with the `ModelAdmin` of its theme as base class.
+    """Show our four lists on a site, with the `ModelAdmin` of its theme as base class.
 
     Django's default site has them already; calling this again replaces the base class.
     """

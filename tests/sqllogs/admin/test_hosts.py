@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connections
 
+from sqllogs.admin import register
 from sqllogs.models import Review
+from tests.servers import ROOT
 from tests.sqllogs.api.clock import set_clock
 from tests.sqllogs.factories import fill, put_statement, put_statistics
 from tests.sqllogs.hosts import settings_of
@@ -138,3 +141,12 @@ def test_missing_table_is_answered_with_503_within_a_transaction_of_the_host(cli
         f"{STATEMENTS}{A}/change/",
     ):
         assert client.get(url).status_code == 503, url
+
+
+def test_documented_removal_leaves_no_list_of_ours_on_the_site():
+    guide = (ROOT / "docs/how-to/admin-sites.md").read_text()
+    fences = re.findall(r"(?s)```python\n(.*?)```", guide.partition("## Remove the lists")[2])
+    site = admin.AdminSite()
+    register(site)
+    exec(fences[0].replace("from django.contrib import admin", ""), {"admin": SimpleNamespace(site=site)})
+    assert [model for model in site._registry if model._meta.app_label == "sqllogs"] == []
