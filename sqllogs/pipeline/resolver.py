@@ -243,7 +243,18 @@ def _marks(unit: UnitOfWork | None) -> _Marks:
     return (False, None) if unit is None else (unit.repeats_allowed, "\n".join(unit.ignore_rules) or None)
 
 
-@lru_cache(maxsize=4_096)  # routes, views and methods are few, and each unit has them twice
 def _text(value: str | None, column: str) -> str | None:
     """Clean a text from the host application and cut it to the column's length; None if it is empty."""
-    return text_of(value)[: _LENGTHS[column]] or None if value else None
+    if not value:
+        return None
+    # Request ids differ, and a client may send long ones: 4,096 of 8 KB took 34 MB.
+    is_reused = column != "request_id" and len(value) <= CACHED_MAX_CHARACTERS
+    return (_cached_clean if is_reused else _clean)(value, column)
+
+
+def _clean(value: str, column: str) -> str | None:
+    return text_of(value)[: _LENGTHS[column]] or None
+
+
+_cached_clean = lru_cache(maxsize=4_096)(_clean)
+"""Routes, views and methods are few, and each unit of work has them twice."""

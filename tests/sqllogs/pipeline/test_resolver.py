@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -111,6 +112,22 @@ def test_texts_of_the_host_are_cleaned_and_cut_to_their_columns():
     assert len(resolved.view) == 200
     assert "\x00" not in resolved.view
     resolved.view.encode()
+
+
+def test_long_texts_of_clients_are_not_kept():
+    def resolve(first, count):
+        for number in range(first, first + count):
+            unit = UnitOfWork("request", request_id=f"{number}" * 2_000, view=f"view_{number}" * 1_000)
+            resolver.batch([captured(unit=unit)])
+
+    resolver = Resolver(Conf())
+    resolve(0, 1)
+    tracemalloc.start()
+    try:
+        resolve(10, 300)
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_error_is_its_class():
