@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from sqllogs.context import UnitOfWork
 
 if TYPE_CHECKING:
+    from sqllogs.sql.n_plus_one import RowsRead
     from sqllogs.sql.normalize import ScannedStatement
 
 
@@ -95,7 +96,7 @@ class Captured(NamedTuple):
     rendering: str | None = None
     """What was being rendered, see `rendered_by`."""
     values: int | None = None
-    """A statement with its values as a hash that only this process can compare; None if unknown."""
+    """Its values as a hash that only this process can compare; None if unknown."""
 
 
 # Indexes of a captured query, which is a plain tuple: making a named one costs the caller twice as much.
@@ -148,6 +149,8 @@ class QueryForm(FormFields):
     """
 
     statement: "ScannedStatement"
+    rows_read: "RowsRead | None" = None
+    """The rows that it counts or lists; None of others."""
     series: tuple[str, str, str] = field(init=False)
     """Its part of the statistics' key."""
     line: tuple[str, str | None] = field(init=False)
@@ -232,7 +235,8 @@ class Record(_SharedFields):
     """
 
     __slots__ = (
-        "duration_us", "execute_us", "fetch_us", "form", "origin", "rows", "same_values", "time_us",
+        "duration_us", "execute_us", "fetch_us", "form", "origin", "rows", "same_rows", "same_values",
+        "time_us",
     )  # fmt: skip
 
     def __init__(
@@ -254,6 +258,8 @@ class Record(_SharedFields):
         self.form = form
         self.origin = origin
         self.same_values = False
+        self.same_rows = False
+        """It counts rows that its unit of work has listed, or lists those that it has counted."""
 
     @property
     def time(self) -> datetime:

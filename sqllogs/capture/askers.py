@@ -86,22 +86,20 @@ class Askers:
         return None
 
 
-def hash_values(sql: str | None, values: Any) -> int | None:
-    """Return a statement with its values as a number; None if they cannot be compared cheaply.
+def hash_values(values: Any) -> int | None:
+    """Return the values of a statement as a number; None if they cannot be compared cheaply.
 
-    With its text, into which Django writes LIMIT and OFFSET. No method of the application is called.
+    No method of the application is called.
     """
-    if sql is None:
-        return None
     if values is None:
-        return hash((_KEY, sql))
+        return hash((_KEY,))
     if type(values) not in SIZED or len(values) > VALUES_MAX:
         return None
     for value in values:
         if type(value) not in _PLAIN and not _is_comparable(value):
             return None
     try:
-        return hash((_KEY, sql, tuple(values)))
+        return hash((_KEY, *values))
     except TypeError as exc:  # a signalling NaN
         if guard.is_foreign(exc):
             raise

@@ -130,7 +130,7 @@ def _no_frame(frames: int) -> tuple[None, None]:
     return None, None
 
 
-def _no_hash(sql: str | None, values: Any) -> None:
+def _no_hash(values: Any) -> None:
     return None
 
 
@@ -138,7 +138,7 @@ def _keeper(
     put: Callable[[Any], None],
     find_frame: Callable[[int], tuple[FrameType | None, str | None]],
     askers: Askers,
-    hashed: Callable[[str | None, Any], int | None],
+    hashed: Callable[[Any], int | None],
     counted: dict[int, Any],
 ) -> Callable[..., None]:
     """Return a function that describes a query which has just run, and raises nothing."""
@@ -185,7 +185,7 @@ def _keeper(
             # An id is as good as the line here, and takes no time to hash.
             times = ASKED if repeats is UNCOUNTED else repeats.get(key := hash(sql) ^ id(code) + lasti)
             if times is not ASKED:
-                values = hashed(compared, params)
+                values = None if compared is None else hashed(params)
                 if times is None and len(repeats) < COUNTED_MAX:
                     repeats[key] = values or 0  # most statements are sent once: no call for these
                 else:

@@ -8,21 +8,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from itertools import product
 from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
-from django.db.models import Count, Max, Min, Q, Sum
+from django.db.models import Count, F, Max, Min, Q, Sum
 
 from sqllogs.findings import PATTERNS, Rule
 from sqllogs.findings.causes import Evidence, covering, rules_of_text
 from sqllogs.findings.transactions import find_failures
-from sqllogs.models import QuerySource, SQLLog, Statement, Unit
+from sqllogs.models import QuerySource, RingRow, SQLLog, Unit
 from sqllogs.read.aggregates import as_time, fetch
 from sqllogs.read.n_plus_one import Suspect, find_suspects
 from sqllogs.read.records import statements
-from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ring
-from sqllogs.sql.n_plus_one import INTERVAL_MAX_S
+from sqllogs.read.ring import Records, RingSnapshot, between, chunks, in_ring
+from sqllogs.sql.n_plus_one import INTERVAL_MAX_S, LIMITED, rows_read
 from sqllogs.sql.normalize import StatementInfo
 
 ROWS_MIN = 1_000
@@ -39,19 +40,9 @@ FROM_FRAMEWORK = (
 """Tables that Django reads when a template first asks for the user, the permissions or the site."""
 ADMIN = "django.contrib.admin."
 """Its own lists count what they show as a whole, if that is one page."""
-LIMITED = re.compile(r" (?:LIMIT|FETCH FIRST) ")
 _VOLATILE = re.compile(r"\b(?:RANDOM|RAND|NEXTVAL|UUID|GEN_RANDOM_UUID)\(", re.IGNORECASE)
 # In a stored text every list of values is (?), however long it was.
 _BY_KEY = re.compile(r"\b([\w.\"]+) IN \(\?\)")
-_COUNT = re.compile(r"\ASELECT COUNT\((?:\*|\?|[\w.\"]+)\)(?: AS [\w\"]+)? FROM (.+)\Z", re.DOTALL)
-_COUNT_DISTINCT = re.compile(
-    r"\ASELECT COUNT\(\*\) FROM \(SELECT (DISTINCT )(?:(?! FROM ).)+ FROM (.+)\) subquery\Z", re.DOTALL
-)
-_THROUGH = re.compile(r"\A([\w\"]+) INNER JOIN ([\w\"]+) ON \(\1\.[\w\"]+ = \2\.[\w\"]+\)(.*)\Z", re.DOTALL)
-"""What is read through the table of a many-to-many relation, which alone is counted."""
-_LIST = re.compile(
-    r"\ASELECT (DISTINCT )?(?!COUNT\()(?:(?! FROM ).)+ FROM (.+?)(?: ORDER BY [^()]+)?\Z", re.DOTALL
-)
 _AGGREGATE = re.compile(r"\ASELECT (?:COUNT|SUM|MIN|MAX|AVG|EXISTS|\? AS)\b")
 
 
@@ -61,11 +52,13 @@ def find_patterns(since_seq: int, snapshot: RingSnapshot) -> Iterator[Evidence]:
     texts = list(
         QuerySource.objects.filter(ignored__isnull=False).values_list("ignored", flat=True).distinct()
     )
-    yield from _in_records(records.filter(ignored__isnull=True) if texts else records, snapshot)
+    sent_both = _sent_both(since_seq, snapshot)
+    plain = records.filter(ignored__isnull=True) if texts else records
+    yield from _in_records(plain, snapshot, sent_both)
     # What a rule covers is judged by itself: the same line may run outside its block too.
     for text in texts:
         rules = rules_of_text(text)
-        for one in _in_records(records.filter(ignored=text), snapshot):
+        for one in _in_records(records.filter(ignored=text), snapshot, sent_both):
             yield replace(one, ignored=covering(rules, one))
 
 
@@ -84,7 +77,7 @@ def count_queries_by_rule(since_seq: int, snapshot: RingSnapshot, rules: Iterabl
     return used
 
 
-def _in_records(records: Records, snapshot: RingSnapshot) -> Iterator[Evidence]:
+def _in_records(records: Records, snapshot: RingSnapshot, sent_both: list[int]) -> Iterator[Evidence]:
     same: dict[tuple[str | None, str | None], Evidence] = {}
     constant = set()
     for one, has_only_these in _same_values(records):
@@ -102,7 +95,7 @@ def _in_records(records: Records, snapshot: RingSnapshot) -> Iterator[Evidence]:
             yield _n_plus_one(suspect)
     yield from find_failures(records, snapshot)
     yield from _unbounded(records)
-    yield from _counts_and_lists(records)
+    yield from _counts_and_lists(records, sent_both)
     for one in _rendering(records):
         sent = one.fingerprint, one.figures["call_site"]
         is_field = ":" not in one.figures["rendering"]
@@ -308,50 +301,63 @@ def _is_open_list(text: StatementInfo) -> bool:
     return not any(column.replace('"', "") in keys for column in _BY_KEY.findall(text.sql))
 
 
-def _counts_and_lists(records: Records) -> Iterator[Evidence]:
+SAME_ROWS = 32
+"""In `RingRow.flags`."""
+_Lines = dict[str, dict[str, list[tuple[Any, ...]]]]
+"""By unit and fingerprint: whether the values were sent before, line, route, time and trace of each query."""
+
+_Marks = dict[str, set[tuple[str, str | None]]]
+"""By unit: statement and line of what `_sent_both` returns."""
+
+
+def _sent_both(since_seq: int, snapshot: RingSnapshot) -> list[int]:
+    """Return the numbers of COUNTs and lists of rows that their unit of work has also listed or counted."""
+    rows = between(RingRow.objects.order_by(), snapshot, since_seq + 1, snapshot.seq)
+    marked = rows.annotate(mark=F("flags").bitand(SAME_ROWS)).filter(mark=SAME_ROWS)
+    return [seq for (seq,) in fetch(marked.values_list("seq"))]
+
+
+def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Evidence]:
     """Yield COUNTs of what the same unit of work reads as a whole anyway, so that len() would do."""
-    lists = _counts_of_lists()
-    sites: dict[str, dict[str, tuple[Any, ...]]] = defaultdict(dict)
-    different: Counter[tuple[str, str]] = Counter()
-    """How many different values each unit has sent a statement with."""
-    for chosen in chunks(sorted(set(lists).union(*lists.values()))):
-        wanted = records.filter(
-            fingerprint__in=chosen, unit_id__isnull=False, error__isnull=True, repeats_allowed=False
-        ).exclude(view__startswith=ADMIN, call_site__isnull=True)
+    marked: _Marks = defaultdict(set)
+    for chosen in chunks(sorted(sent_both)):
+        lines = records.filter(seq__in=chosen).order_by()
+        for unit_id, *line in fetch(lines.values_list("unit_id", "fingerprint", "call_site")):
+            marked[unit_id].add(tuple(line))
+    sites: _Lines = defaultdict(lambda: defaultdict(list))
+    for chosen in chunks(sorted(marked)):
+        wanted = records.filter(unit_id__in=chosen, error__isnull=True, repeats_allowed=False)
+        wanted = wanted.exclude(view__startswith=ADMIN, call_site__isnull=True)
         columns = ("unit_id", "fingerprint", "same_values", "call_site", "route", "time", "trace_id")
-        for unit_id, fingerprint, is_again, *rest in fetch(wanted.order_by().values_list(*columns)):
-            sites[unit_id].setdefault(fingerprint, tuple(rest))
-            different[unit_id, fingerprint] += not is_again
+        for unit_id, fingerprint, *line in fetch(wanted.order_by("seq").values_list(*columns)):
+            sites[unit_id][fingerprint].append(tuple(line))
     found: dict[tuple[str, str | None], list[tuple[Any, ...]]] = defaultdict(list)
-    for unit_id, of_unit in sites.items():
-        for fingerprint in of_unit.keys() & lists.keys():
-            for count in lists[fingerprint] & of_unit.keys():
-                # One list beside the numbers of all is a list with tabs.
-                if different[unit_id, count] <= different[unit_id, fingerprint]:
-                    found[count, of_unit[count][0]].append((*of_unit[count], fingerprint))
+    for unit_id, count, rows in _pairs(sites, marked):
+        _, *line = sites[unit_id][count][0]
+        found[count, line[0]].append((*line, rows))
     for (count, call_site), units in found.items():
         times = [as_time(unit[2]) for unit in units]
         site = _Site(count, call_site, units[0][1], min(times), max(times), len(units))
         yield _evidence("count_and_list", site, {"list": units[0][4], "trace_id": units[0][3]})
 
 
-def _counts_of_lists() -> dict[str, set[str]]:
-    """Return, by the fingerprint of a list, those of the COUNTs with the same tables and conditions."""
-    selects = Statement.objects.filter(operation="SELECT").values_list("fingerprint", "sql")
-    counts: dict[str, set[str]] = defaultdict(set)
-    # iterator(), because there may be 10,000 texts, of which few stay.
-    for fingerprint, sql in selects.filter(sql__startswith="SELECT COUNT(").iterator():
-        if (match := _COUNT_DISTINCT.match(sql) or _COUNT.match(sql)) is not None:
-            counts["".join(match.groups())].add(fingerprint)
-    lists: dict[str, set[str]] = {}
-    for fingerprint, sql in selects.exclude(sql__startswith="SELECT COUNT(").iterator() if counts else ():
-        match = None if LIMITED.search(sql) else _LIST.match(sql)
-        part = "" if match is None else f"{match[1] or ''}{match[2]}"
-        through = _THROUGH.match(part)
-        found = [counts[one] for one in (part, through[2] + through[3] if through else "") if one in counts]
-        if found:
-            lists[fingerprint] = set().union(*found)
-    return lists
+def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
+    """Yield unit, COUNT and list where both read the same rows."""
+    texts = statements({fingerprint for of_unit in sites.values() for fingerprint in of_unit})
+    read = {fingerprint: rows_read(text.sql) for fingerprint, text in texts.items()}
+    deletions = {fingerprint for fingerprint, text in texts.items() if text.operation == "DELETE"}
+    for unit_id, of_unit in sites.items():
+        # delete() itself lists the rows that others refer to.
+        deleting = {line[1] for one in deletions & of_unit.keys() for line in of_unit[one]} - {None}
+        chosen = {one for one, call_site in marked[unit_id] if call_site not in deleting}
+        rows = {one: known for one in of_unit if (known := read.get(one)) is not None}
+        counts = [one for one, known in rows.items() if known.is_counted]
+        for count, one in product(counts, rows.keys() - counts):
+            is_same = not set(rows[count].texts).isdisjoint(rows[one].texts)
+            counted, listed = (sum(not line[0] for line in of_unit[each]) for each in (count, one))
+            # One list beside the numbers of all is a list with tabs.
+            if is_same and counted <= listed and {count, one} & chosen:
+                yield unit_id, count, one
 
 
 def _evidence(kind: str, site: _Site, figures: dict[str, Any]) -> Evidence:

@@ -93,7 +93,7 @@ class RingRow(models.Model):
     flags = models.SmallIntegerField(
         help_text=_(
             "1: executemany, 2: in a transaction, 4: trace is kept, 8: repeated on purpose, "
-            "16: sent before with the same values."
+            "16: sent before with the same values, 32: its unit has counted and listed these rows."
         )
     )
     # Texts at the end, and NULL in most records: trace and span only where they are not the unit's.

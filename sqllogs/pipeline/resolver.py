@@ -20,6 +20,7 @@ from sqllogs.record import (
     ALIAS,
     MANY,
     SPAN,
+    SQL,
     UNIT,
     VALUES,
     YIELD_ROWS,
@@ -30,6 +31,7 @@ from sqllogs.record import (
     QueryOrigin,
     Record,
 )
+from sqllogs.sql.n_plus_one import rows_read
 from sqllogs.sql.normalize import CACHED_MAX_CHARACTERS, ScannedStatement, StatementScanner
 from sqllogs.sql.text import text_of
 from sqllogs.storage import events
@@ -86,8 +88,8 @@ class Resolver:
                     whole = None if unit is None else unit.whole
                 record = self._record(captured, origin, marks)
                 form = record.form
-                if whole is not None and (captured[VALUES] is not None or whole.values_sent):
-                    record.same_values = _repeats_values(whole, captured, form)
+                if whole is not None:
+                    _compare_values(whole, captured, record)
             except Exception as exc:
                 guard.fault("resolver", exc)
                 continue
@@ -188,6 +190,7 @@ class Resolver:
             asked_by=None if asked_by is None else _text(asked_by, "asked_by"),
             rendering=None if rendering is None else self._call_sites.shorten(rendering),
             statement=statement,
+            rows_read=None if error is not None or repeats_allowed else rows_read(statement.sql),
         )
         if len(sql) <= CACHED_MAX_CHARACTERS:
             if len(self._forms) >= FORMS_MAX:
@@ -221,22 +224,30 @@ VALUES_MAX = 500
 """Values that are compared in a unit of work between two writes."""
 
 
-def _repeats_values(unit: UnitOfWork, captured: Captured, form: QueryForm) -> bool:
-    """Return whether the unit has sent this before, with the same values and nothing written since."""
-    sent, values = unit.values_sent, captured[VALUES]
-    operation = form.statement.operation
-    if sent and operation not in READING:
-        unit.values_sent = None
-    if values is None or operation != "SELECT":
-        return False
-    if sent is None:
-        sent = unit.values_sent = {}
-    known = sent.setdefault((captured[ALIAS], form.fingerprint), set())
-    if values in known:
-        return True
-    if len(known) + len(sent) < VALUES_MAX:
-        known.add(values)
-    return False
+def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> None:
+    """Mark what the unit has sent before with the same values, and nothing written since."""
+    form, values = record.form, captured[VALUES]
+    if form.statement.operation != "SELECT":
+        if unit.values_sent and form.statement.operation not in READING:
+            unit.values_sent = None
+        return
+    sent = unit.values_sent = unit.values_sent or {}
+    if values is not None:
+        # With the text, into which Django writes LIMIT and OFFSET.
+        known, whole = (
+            sent.setdefault((captured[ALIAS], form.fingerprint), set()),
+            hash((captured[SQL], values)),
+        )
+        record.same_values = whole in known
+        if len(known) + len(sent) < VALUES_MAX:
+            known.add(whole)
+    if form.rows_read is not None:
+        counts, lists = (sent.setdefault((captured[ALIAS], kind), set()) for kind in ("COUNT", "list"))
+        own, others = (counts, lists) if form.rows_read.is_counted else (lists, counts)
+        keys = {(text, values) for text in form.rows_read.texts}
+        record.same_rows = not keys.isdisjoint(others)
+        if len(own) < VALUES_MAX:
+            own.update(keys)
 
 
 def _marks(unit: UnitOfWork | None) -> _Marks:

@@ -1,17 +1,18 @@
-"""Distinguish an N+1 from an intended loop.
+"""Distinguish an N+1 from an intended loop, and recognize a COUNT and a list of the same rows.
 
 Reads normalized statements and what has asked for them. Used by `sqllogs.read.n_plus_one` in the reader's
-thread, by `sqllogs.metrics.requests` in the writer's and by `sqllogs.testing` in the test's;
-`sqllogs.sql.remedies` suggests how to replace it.
+thread, by `sqllogs.metrics.requests` and `sqllogs.pipeline.resolver` in the writer's and by `sqllogs.testing`
+in the test's; `sqllogs.sql.remedies` suggests how to replace it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sqllogs.conf import Conf
 from sqllogs.sql.normalize import StatementInfo
@@ -160,3 +161,50 @@ def condition_of(sql: str) -> str:
             return sql[found.end() :]
         depth += (word == "(") - (word == ")")
     return ""
+
+
+LIMITED = re.compile(r" (?:LIMIT|FETCH FIRST) ")
+COUNTED_MAX_CHARACTERS = 4_096
+_COUNT = re.compile(r"SELECT COUNT\((?:\*|\?|[\w.\"]+)\)(?: AS [\w\"]+)? FROM (.+)", re.DOTALL)
+_COUNT_DISTINCT = re.compile(
+    r"SELECT COUNT\(\*\) FROM \(SELECT (DISTINCT )(?:(?! FROM ).)+ FROM (.+)\) subquery", re.DOTALL
+)
+_LIST = re.compile(r"SELECT (DISTINCT )?(?!COUNT\()(?:(?! FROM )[^?])+ FROM (.+)", re.DOTALL)
+_THROUGH = re.compile(r"([\w\"]+) INNER JOIN ([\w\"]+) ON \(\1\.[\w\"]+ = \2\.[\w\"]+\)(.*)", re.DOTALL)
+"""What is read through the table of a many-to-many relation, which alone is counted."""
+_JOIN_LAST = re.compile(r" (?:INNER|LEFT OUTER) JOIN [\w\"]+(?: \w+)? ON \([\w.\"]+ = [\w\"]+\.\"?id\"?\)\Z")
+
+
+class RowsRead(NamedTuple):
+    """Which rows a SELECT returns, all of them, or counts."""
+
+    is_counted: bool
+    texts: tuple[str, ...]
+    """Tables and conditions. A list has several: its COUNT is sent without some joins."""
+
+
+def rows_read(sql: str) -> RowsRead | None:
+    """Return which rows a normalized statement counts or lists; None if it does something else.
+
+    None also for a list with values outside its conditions: its COUNT is sent without these.
+    """
+    if not sql.startswith("SELECT ") or len(sql) > COUNTED_MAX_CHARACTERS or LIMITED.search(sql):
+        return None
+    if (count := _COUNT_DISTINCT.fullmatch(sql) or _COUNT.fullmatch(sql)) is not None:
+        return RowsRead(True, ("".join(count.groups()),))
+    if (rows := _LIST.fullmatch(sql)) is None:
+        return None
+    part, _, order = rows[2].rpartition(" ORDER BY ")
+    if not part or {"(", ")"} & set(order):
+        part = rows[2]
+    texts = [part, *_without_joins(part)]
+    texts += [f"{through[2]}{through[3]}" for text in texts if (through := _THROUGH.fullmatch(text))]
+    return RowsRead(False, tuple(f"{rows[1] or ''}{text}" for text in texts))
+
+
+def _without_joins(part: str) -> Iterator[str]:
+    """Yield it without the joins that select_related() adds at the end, which lead to one row each."""
+    tables, where, conditions = part.partition(" WHERE ")
+    while join := _JOIN_LAST.search(tables):
+        tables = tables[: join.start()]
+        yield tables + where + conditions

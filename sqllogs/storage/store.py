@@ -295,7 +295,7 @@ def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -
         record.fetch_us,
         record.rows,
         form.sql_length,
-        form.flags | origin.sampled << 2 | record.same_values << 4,
+        form.flags | origin.sampled << 2 | record.same_values << 4 | record.same_rows << 5,
         # NULL stands for the ids of its unit, see the view: 48 characters less in most records.
         None if trace_id == ids[0] else trace_id,
         None if span_id == ids[1] else span_id,

@@ -153,7 +153,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
     ],
 )
 def test_what_is_long_or_of_the_application_is_not_compared(values):
-    assert askers.hash_values("SELECT", values) is None
+    assert askers.hash_values(values) is None
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,10 @@ def test_what_is_long_or_of_the_application_is_not_compared(values):
     ],
 )
 def test_values_of_drivers_and_of_python_are_compared(value):
-    found = askers.hash_values("SELECT %s", (value,))
+    found = askers.hash_values((value,))
     assert found is not None
-    assert found == askers.hash_values("SELECT %s", [value])
-    assert found != askers.hash_values("SELECT %s", ("another",))
-    assert found != askers.hash_values("SELECT %s LIMIT 5", (value,))
+    assert found == askers.hash_values([value])
+    assert found != askers.hash_values(("another",))
     assert hash((value,)) != found  # without the key of this process it cannot be computed
 
 

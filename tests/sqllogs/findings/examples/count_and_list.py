@@ -1,5 +1,7 @@
 """A COUNT of what is read anyway, and a COUNT that is needed."""
 
+import io
+
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Count, Sum
@@ -201,3 +203,68 @@ def count_in_one_unit_and_list_in_another(request):
         number = Publisher.objects.count()
     with unit_of_work("task", "list"):
         return number, list(Publisher.objects.all())
+
+
+@bad()
+def listed_twice_and_counted(request):
+    cheap = [book.title for book in Book.objects.filter(price=1)]
+    dear = [book.title for book in Book.objects.filter(price=7)]
+    return JsonResponse({"cheap": cheap, "dear": dear, "number": Book.objects.filter(price=1).count()})
+
+
+@bad()
+def counted_by_a_method_of_the_model(request):
+    chosen = Author.objects.filter(pk__in=[1, 2], name__startswith="author")
+    number = chosen.count()
+    return JsonResponse(
+        {"number": number, "names": list(chosen.order_by("-name").values_list("name", flat=True))}
+    )
+
+
+@bad(unit="task")
+def counted_for_the_log_and_then_sent(request):
+    drafts = Note.objects.filter(text="of a post").select_related("content_type")
+    print(f"sending {drafts.count()}", file=io.StringIO())
+    return [note.object_id for note in drafts]
+
+
+@good()
+def cheap_ones_and_the_number_of_dear_ones(request):
+    cheap = [book.title for book in Book.objects.filter(price__gt=0, price__lt=3)]
+    return JsonResponse({"cheap": cheap, "dear": Book.objects.filter(price__gt=3, price__lt=9).count()})
+
+
+@good()
+def books_of_one_author_and_number_of_another(request):
+    mine, other = Author.objects.get(pk=1), Author.objects.get(pk=2)
+    return JsonResponse({"mine": [book.title for book in mine.books.all()], "other": other.books.count()})
+
+
+@good()
+def members_of_one_club_and_number_of_another(request):
+    first, second = Book.objects.get(pk=1), Book.objects.get(pk=5)
+    return JsonResponse({"tags": [tag.name for tag in first.tags.all()], "others": second.tags.count()})
+
+
+@good(unit="task")
+def counted_again_when_it_is_done(request):
+    names = [tag.name for tag in Tag.objects.filter(name="new")]
+    Tag.objects.create(name="new")
+    number = Tag.objects.filter(name="new").count()
+    Tag.objects.filter(name="new").delete()
+    return names, number
+
+
+@good(unit="command")
+def counted_before_they_are_deleted(request):
+    obsolete = Tag.objects.filter(name="obsolete")
+    Tag.objects.bulk_create(Tag(name="obsolete") for _ in range(3))
+    number = obsolete.count()
+    obsolete.delete()
+    return number
+
+
+@good()
+def by_many_ids_and_by_others(request):
+    listed = list(Book.objects.filter(author__in=[1, 2, 3]).values_list("title", flat=True))
+    return JsonResponse({"listed": listed, "others": Book.objects.filter(author__in=[4, 5]).count()})
