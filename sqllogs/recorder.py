@@ -277,8 +277,14 @@ def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
     from sqllogs.otel import otlp, spans
     from sqllogs.pipeline import slow_log
 
-    for make in (slow_log.make, metrics.make, spans.make, otlp.make, findings.make):
-        sink = make(settings)
+    for module in (slow_log, metrics, spans, otlp, findings):
+        try:
+            sink = module.make(settings)
+        except Exception as exc:  # such as an OpenTelemetry of another version, which lacks a name
+            if guard.is_interruption(exc):
+                raise
+            guard.fault(module.__name__.rpartition(".")[2], exc)
+            continue
         if sink is not None:
             yield sink
 

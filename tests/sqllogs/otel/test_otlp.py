@@ -288,6 +288,37 @@ def test_it_is_off_unless_asked_for():
     assert otlp.make(Conf()) is None
 
 
+def run(program, folder):
+    """Run a program in another process; return the lines that it prints."""
+    command = [sys.executable, "-W", "error", "-c", program, str(folder / "ring.sqlite3")]
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+WITH_ANOTHER_VERSION = """
+import sys
+import opentelemetry.sdk._logs
+del opentelemetry.sdk._logs.LogRecordLimits
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["sqllogs"],
+    DATABASES={"sqllogs": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}, "default": {}},
+    DATABASE_ROUTERS=["sqllogs.routers.SQLLogsRouter"],
+    SQLLOGS={"OTLP": "http://127.0.0.1:9", "ENABLED": True},
+)
+import django
+django.setup()
+from sqllogs import guard, recorder
+print(dict(guard.faults), recorder.recorder is not None)
+"""
+
+
+def test_opentelemetry_that_lacks_a_name_costs_the_export_alone(tmp_path):
+    assert run(WITH_ANOTHER_VERSION, tmp_path) == ["{'otlp': 1} True"]
+
+
 WITHOUT = """
 import sys
 sys.modules["opentelemetry"] = None
@@ -318,10 +349,6 @@ print([type(sink).__name__ for sink in make_sinks(load()) if "OTLP" in type(sink
 
 
 def test_without_opentelemetry_all_else_works(tmp_path):
-    command = [sys.executable, "-W", "error", "-c", WITHOUT, str(tmp_path / "ring.sqlite3")]
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    line, traceresponse, sinks = done.stdout.splitlines()
+    line, traceresponse, sinks = run(WITHOUT, tmp_path)
     assert f"trace_id={traceresponse.split('-')[1]}" in line
     assert sinks == "[]"
