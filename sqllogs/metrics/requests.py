@@ -209,7 +209,7 @@ class OpenRequests:
         found = self._request(unit)
         before = len(found.call_sites)
         found.add(records, statements, self._clock())
-        self._call_sites += len(found.call_sites) - before
+        self._add_call_sites(len(found.call_sites) - before)
 
     def add_group(
         self, unit: UnitOfWork, group: CountedQueries, statements: Mapping[str, ScannedStatement]
@@ -218,16 +218,23 @@ class OpenRequests:
         found = self._request(unit)
         before = len(found.call_sites)
         found.add_group(group, statements, self._clock())
-        self._call_sites += len(found.call_sites) - before
+        self._add_call_sites(len(found.call_sites) - before)
 
     def _request(self, unit: UnitOfWork) -> _OpenRequest:
         found = self._open.get(id(unit))
         if found is None:
-            if len(self._open) >= OPEN_MAX or self._call_sites >= CALL_SITES_TOTAL_MAX:
-                # The oldest, since a dict keeps the order of its keys.
-                self._close(next(iter(self._open)))
+            if len(self._open) >= OPEN_MAX:
+                self._close_oldest()
             found = self._open[id(unit)] = _OpenRequest(unit)
         return found
+
+    def _add_call_sites(self, count: int) -> None:
+        self._call_sites += count
+        while self._call_sites > CALL_SITES_TOTAL_MAX:
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        self._close(next(iter(self._open)))  # a dict keeps the order of its keys
 
     def close_complete(self) -> bool:
         """Count the requests that are complete; return whether there were any."""
