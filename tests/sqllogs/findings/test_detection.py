@@ -105,25 +105,6 @@ def test_large_result_without_limit_is_unbounded(sql, rows, kind, is_found):
 
 
 @pytest.mark.parametrize(
-    ("listed", "is_found"),
-    [
-        (f"{LIST} ORDER BY a DESC", True),
-        (f"{LIST} ORDER BY a DESC LIMIT ?", False),  # a page
-        ("SELECT a FROM shop_order WHERE c = ?", False),  # other rows
-    ],
-)
-def test_count_of_what_is_read_anyway_is_found(listed, is_found):
-    put_statement("c" * 16, "SELECT COUNT(*) AS __count FROM shop_order WHERE b = ?", tables="shop_order")
-    put_statement("b" * 16, 'SELECT COUNT("id") AS __count FROM shop_order WHERE b = ?', tables="shop_order")
-    put_statement("d" * 16, listed, tables="shop_order")
-    put(UNIT | {"fingerprint": "c" * 16}, UNIT | {"fingerprint": "d" * 16})
-    found = search()
-    assert ("count_and_list" in found) is is_found
-    if is_found:
-        assert found["count_and_list"].fingerprint == "c" * 16
-
-
-@pytest.mark.parametrize(
     ("idle_ms", "unit", "route"),
     [
         (4_000.0, {"route": "pay/", "kind": "request"}, "pay/"),

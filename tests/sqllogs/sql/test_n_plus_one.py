@@ -1,0 +1,52 @@
+"""Which rows a statement counts or lists."""
+
+import pytest
+
+from sqllogs.sql.n_plus_one import rows_read
+
+COUNT = "SELECT COUNT(*) AS __count FROM book WHERE book.a = ?"
+
+
+@pytest.mark.parametrize(
+    ("listed", "is_same"),
+    [
+        ("SELECT book.id FROM book WHERE book.a = ? ORDER BY book.a DESC", True),
+        ("SELECT book.id FROM book WHERE book.a = ? ORDER BY book.a DESC LIMIT ?", False),  # a page
+        ("SELECT book.id FROM book WHERE book.c = ?", False),  # other rows
+        ("SELECT DISTINCT book.id FROM book WHERE book.a = ?", False),
+        ("SELECT ? AS x, book.id FROM book WHERE book.a = ?", False),  # its values are not those of the COUNT
+        ("SELECT book.id FROM book WHERE book.a = ? FOR UPDATE", False),
+        (
+            (
+                "SELECT book.id FROM book INNER JOIN author ON (book.author_id = author.id) "
+                "LEFT OUTER JOIN country T3 ON (author.country_id = T3.id) WHERE book.a = ?"
+            ),
+            True,  # select_related()
+        ),
+        ("SELECT book.id FROM book INNER JOIN review ON (book.id = review.book_id) WHERE book.a = ?", False),
+    ],
+)
+def test_list_has_the_rows_of_a_count(listed, is_same):
+    count, rows = rows_read(COUNT), rows_read(listed)
+    assert count.is_counted
+    assert (rows is not None and count.texts[0] in rows.texts) is is_same
+
+
+@pytest.mark.parametrize(
+    ("count", "listed"),
+    [
+        (
+            "SELECT COUNT(*) FROM (SELECT DISTINCT book.id AS a FROM book WHERE book.a = ?) subquery",
+            "SELECT DISTINCT book.id FROM book WHERE book.a = ?",
+        ),
+        (
+            "SELECT COUNT(*) AS __count FROM book_tags WHERE book_tags.book_id = ?",
+            (
+                "SELECT tag.id FROM tag INNER JOIN book_tags ON (tag.id = book_tags.tag_id) "
+                "WHERE book_tags.book_id = ?"
+            ),
+        ),
+    ],
+)
+def test_count_of_distinct_rows_and_of_a_relation_is_that_of_its_list(count, listed):
+    assert set(rows_read(count).texts) & set(rows_read(listed).texts)
