@@ -80,7 +80,7 @@ class UnitOfWork:
         """The HttpRequest until it is answered, so that its resolver_match can be read late."""
         self.counts: Any = None
         """The `SpanCounts` of a request with a recording OpenTelemetry span, else None."""
-        self.muted = False
+        self.muted: bool = outer is not None and outer.muted
         """Record none of its queries, not even those already in the buffer."""
         self.ended = False
         """True after its last query, except for queries of a streamed body."""
@@ -120,18 +120,22 @@ class UnitOfWork:
     def destination(self) -> tuple[str | None, str | None]:
         """Return route and view: of the resolved request, or as given."""
         match = getattr(self.request, "resolver_match", None)
-        return (match.route or None, match._func_path) if match else (self.route, self.view)
+        if match is None:
+            return self.route, self.view
+        return _text(match, "route"), _text(match, "_func_path")
 
     def end_request(self) -> None:
         """End the unit of a request, and drop the request, which may hold an upload."""
-        self.route, self.view = self.destination()
-        match = getattr(self.request, "resolver_match", None)
-        self.url_name = match.view_name if match else self.url_name
-        scope = getattr(self.request, "scope", None) or {}
-        environ = getattr(self.request, "environ", None) or {}
-        self.scheme = scope.get("scheme") or environ.get("wsgi.url_scheme") or "http"
-        self.request = None
-        self.ended = True
+        try:
+            self.route, self.view = self.destination()
+            match = getattr(self.request, "resolver_match", None)
+            self.url_name = _text(match, "view_name") or self.url_name
+            scope = getattr(self.request, "scope", None) or {}
+            environ = getattr(self.request, "environ", None) or {}
+            self.scheme = scope.get("scheme") or environ.get("wsgi.url_scheme") or "http"
+        finally:
+            self.request = None
+            self.ended = True
 
     def close(self) -> None:
         """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
@@ -141,12 +145,20 @@ class UnitOfWork:
             _queue_closed(self)
 
 
+def _text(match: Any, name: str) -> str | None:
+    """Return a text of a ResolverMatch; applications and their tests put other objects there too."""
+    found = getattr(match, name, None)
+    return found if found and isinstance(found, str) else None
+
+
 recorder: Any = None
 """The `Recorder` of this process, for the middleware; None while capture is disabled."""
 
 closed: deque[UnitOfWork] = deque()
 """Units that have ended since the writer looked."""
 CLOSED_MAX = 10_000
+WAKE_FROM = 100
+"""Units that wait before the writer starts for them: a command without SQL shall not import it."""
 closed_dropped = Tally()
 """Units that found this queue full: their rows stay as they are, or are missing if they sent no query."""
 
@@ -161,6 +173,8 @@ def finish(unit: UnitOfWork, duration_ns: int) -> None:
     unit.duration_ns = duration_ns
     unit.ended = True
     unit.repeats = UNCOUNTED
+    if unit.muted:
+        return
     finished.append(unit)
     if recorder is not None:
         _queue_closed(unit)
@@ -171,6 +185,8 @@ def _queue_closed(unit: UnitOfWork) -> None:
         closed.append(unit)
     else:
         closed_dropped.add()
+    if len(closed) >= WAKE_FROM:
+        recorder.wake()
 
 
 def forget_closed() -> None:

@@ -9,8 +9,8 @@ import sys
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import Any
+from weakref import finalize
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.signals import got_request_exception
@@ -27,6 +27,9 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2
 
 CLIENT_CLOSED_REQUEST = 499
 """The status of nginx for a client that did not wait for the response."""
+
+LENGTH_DIGITS_MAX = 19
+"""A number with as many may not fit into 63 bits."""
 
 GetResponse = Callable[[HttpRequest], Any]
 
@@ -73,7 +76,13 @@ class SQLLogsMiddleware:
             _end(unit, outer)
 
     def _begin(self, request: HttpRequest, outer: UnitOfWork | None) -> UnitOfWork:
-        unit = begin(request, outer)
+        try:
+            unit = begin(request, outer)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("middleware", exc)
+            unit = UnitOfWork("request", outer=outer)
         if self.server_timing:
             unit.counts = QueryTimes(unit.counts)
         return unit
@@ -86,7 +95,13 @@ class SQLLogsMiddleware:
                 if guard.is_foreign(exc):
                     raise
                 guard.fault("Server-Timing", exc)
-        return finish(unit, response)
+        try:
+            finish(unit, response)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("middleware", exc)
+        return response
 
 
 class QueryTimes:
@@ -147,9 +162,15 @@ def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
     try:
         current.set(outer)  # not by a token: a signal handler that raises may keep us from storing it
     finally:
-        unit.end_request()
-        if not unit.is_streamed:
-            _close(unit)
+        try:
+            unit.end_request()
+        except Exception as exc:
+            if guard.is_interruption(exc):
+                raise
+            guard.fault("middleware", exc)
+        finally:
+            if not unit.is_streamed:
+                _close(unit)
 
 
 def _close(unit: UnitOfWork) -> None:
@@ -190,33 +211,44 @@ def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
     return unit
 
 
-def finish(unit: UnitOfWork, response: HttpResponseBase) -> HttpResponseBase:
-    """Record the status, add the trace id to the response, and wrap a streamed body."""
-    unit.status = response.status_code
+def finish(unit: UnitOfWork, response: HttpResponseBase) -> None:
+    """Record status and size, add the trace id to the response, and wrap a streamed body."""
+    # What an application assigns is not checked by Django, and would be refused by the database.
+    unit.status = int(status) if isinstance(status := response.status_code, int) and status < 1000 else None
+    unit.response_bytes = _body_size(response)
+    if getattr(response, "streaming", False):
+        _follow_stream(unit, response)
+    # https://www.w3.org/TR/trace-context-2/#traceresponse-header
+    response.headers["traceresponse"] = (
+        f"00-{unit.trace_id:032x}-{unit.span_id:016x}-{'01' if unit.sampled else '00'}"
+    )
     if context.recorder is not None:
         unit.tags = context.recorder.tags(unit.request)
     if unit.counts is not None:
         unit.counts.write_to_span()
         unit.counts = None
-    # https://www.w3.org/TR/trace-context-2/#traceresponse-header
-    response.headers["traceresponse"] = (
-        f"00-{unit.trace_id:032x}-{unit.span_id:016x}-{'01' if unit.sampled else '00'}"
-    )
+
+
+def _body_size(response: Any) -> int | None:
     length = response.headers.get("Content-Length", "")
-    unit.response_bytes = int(length) if length.isdecimal() else None
-    if not response.streaming:
-        if unit.response_bytes is None:
-            unit.response_bytes = len(getattr(response, "content", b""))
-        return response
-    # The server closes each response.
+    if length.isdecimal():
+        return int(length) if len(length) < LENGTH_DIGITS_MAX else None
+    # A template may not have been rendered yet.
+    is_known = not getattr(response, "streaming", True) and getattr(response, "is_rendered", True)
+    return len(response.content) if is_known else None
+
+
+def _follow_stream(unit: UnitOfWork, response: Any) -> None:
+    """Let the unit last until the body has been read, or the server closes the response."""
     unit.is_streamed = True
-    response._resource_closers.append(partial(_close, unit))  # type: ignore[attr-defined]
+    # A middleware outside of this one may replace the response without closing it.
+    abandoned = finalize(response, _close, unit)
+    abandoned.atexit = False
+    response._resource_closers.append(abandoned)
     # A file is left alone: it runs no query, and the server may send it with sendfile().
     if getattr(response, "file_to_stream", None) is None:
-        content: Any = response.streaming_content  # type: ignore[attr-defined]
-        iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit  # type: ignore[attr-defined]
-        response.streaming_content = iterate(unit, content)  # type: ignore[attr-defined]
-    return response
+        iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit
+        response.streaming_content = iterate(unit, response.streaming_content)
 
 
 def _trace_from_header(request: HttpRequest) -> TraceContext:

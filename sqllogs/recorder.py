@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ IMPORT_TIMEOUT_S = 1.0
 """A fork waits at most this long for a thread that imports the writer: in the child it would never end."""
 
 TAGS_MAX = 3
+TAGS_READ_MAX = 100
+"""With empty ones, which are left out."""
 TAG_MAX_CHARACTERS = 60
 
 logger = logging.getLogger(__name__)
@@ -174,12 +177,17 @@ class Recorder:
 
     def wake(self) -> None:
         """Start the writer, if need be without a record, so that the metrics' sink gets its counts."""
-        writer = self.own_writer()
-        if writer.started or processes.is_loading():
-            return
-        writer.start(has_thread=processes.threads_run())
-        if not writer.has_thread:
-            request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
+        try:
+            writer = self.own_writer()
+            if writer.started or processes.is_loading():
+                return
+            writer.start(has_thread=processes.threads_run())
+            if not writer.has_thread:
+                request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("writer", exc)
 
     def own_writer(self) -> "Writer":
         """Return the writer of this process, which may be a fork of the one that made this object."""
@@ -239,8 +247,11 @@ class Recorder:
         if self._tags is None:
             return ()
         try:
-            found = self._tags(request)
-            return tuple(str(tag).replace(",", " ")[:TAG_MAX_CHARACTERS] for tag in found or ())[:TAGS_MAX]
+            found = self._tags(request) or ()
+            texts = (str(tag) for tag in ((found,) if isinstance(found, str) else found) if tag is not None)
+            # Not all of them: the function may be an endless generator.
+            first = islice(filter(None, islice(texts, TAGS_READ_MAX)), TAGS_MAX)
+            return tuple(text.replace(",", " ")[:TAG_MAX_CHARACTERS] for text in first)
         except Exception as exc:
             if guard.is_interruption(exc):
                 raise

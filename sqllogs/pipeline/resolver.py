@@ -119,7 +119,7 @@ class Resolver:
 
     def unit_fields(self, unit: UnitOfWork) -> dict[str, Any]:
         """Return the columns of a unit's row that describe it, cleaned."""
-        route, view = unit.destination()
+        route, view = _destination(unit)
         tags = [tag for tag in map(text_of, unit.tags) if tag] if unit.tags else None
         return {
             "unit_id": f"{unit.span_id:016x}",
@@ -200,7 +200,7 @@ class Resolver:
 
     def _origin(self, unit: UnitOfWork | None, span: Any) -> QueryOrigin:
         trace = trace_of_span(unit, span)
-        route, view = (None, None) if unit is None else unit.destination()
+        route, view = (None, None) if unit is None else _destination(unit)
         return QueryOrigin(
             trace_id=trace.trace_hex,
             span_id=trace.span_hex,
@@ -248,6 +248,15 @@ def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> Non
         record.same_rows = not keys.isdisjoint(others)
         if len(own) < VALUES_MAX:
             own.update(keys)
+
+
+def _destination(unit: UnitOfWork) -> tuple[str | None, str | None]:
+    """Return route and view; a fault in reading them must not cost the records of other requests."""
+    try:
+        return unit.destination()
+    except Exception as exc:
+        guard.fault("resolver", exc)
+        return None, None
 
 
 def _marks(unit: UnitOfWork | None) -> _Marks:

@@ -285,7 +285,8 @@ def _needs_slot(unit: UnitOfWork, generation: int) -> bool:
 
 def _has_failed(unit: UnitOfWork) -> bool:
     """Return whether it has failed; a client that goes away, or exit(0) in a command, is no failure."""
-    raised = unit.kind == "request" and unit.exception is not None and unit.status != 499
+    # Of a streamed response the status is that of its headers, also when the client has gone away since.
+    raised = unit.kind == "request" and unit.exception not in (None, "CancelledError")
     return unit.failed or raised or (unit.status or 0) >= 500
 
 

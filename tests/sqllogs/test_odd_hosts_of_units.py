@@ -1,0 +1,212 @@
+"""What a host application may do to its requests and other units of work reaches neither it nor the log."""
+
+import asyncio
+import gc
+from contextlib import suppress
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.test import RequestFactory
+
+from sqllogs import context
+from sqllogs.context import muted, unit_of_work
+from sqllogs.middleware import SQLLogsMiddleware
+from sqllogs.models import SQLLog, Unit
+from tests.sqllogs.recording import is_balanced, recording
+from tests.sqllogs.test_units import answer, rows, unit_counts
+
+pytestmark = pytest.mark.django_db
+on_sqlite = pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def recorder(ring_alias):
+    with recording(ring_alias) as made:
+        yield made
+
+
+class Hostile:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+def with_length(length):
+    response = HttpResponse("1")
+    response.headers["Content-Length"] = length
+    return response
+
+
+def with_status(status):
+    response = HttpResponse("1")
+    response.status_code = status
+    return response
+
+
+class Bare(HttpResponseBase):
+    """Neither `streaming` nor `content`."""
+
+
+RESPONSES = {
+    "length of 30 digits": lambda: with_length("9" * 30),
+    "length of 5,000 digits": lambda: with_length("9" * 5_000),
+    "status as text": lambda: with_status("404"),
+    "status beyond any": lambda: with_status(10**30),
+    "status none": lambda: with_status(None),
+    "not rendered": lambda: SimpleTemplateResponse("x.html"),
+    "bare": Bare,
+}
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_odd_response_reaches_the_client_and_spoils_no_row(recorder, ring_alias, name):
+    made = RESPONSES[name]()
+
+    def view(request):
+        User.objects.count()
+        return made
+
+    answer(lambda request: HttpResponse("before"))
+    assert answer(view) is made
+    answer(lambda request: HttpResponse("after"))
+    units = rows(recorder, ring_alias)
+    assert len(units) == 3
+    assert all(unit.duration_ms for unit in units)
+    assert units[1].queries == 1
+    assert SQLLog.objects.using(ring_alias).count() == 1
+    counts = recorder.delivery.counts()
+    assert (is_balanced(counts), counts.dropped, counts.units_dropped) == (True, {}, 0)
+
+
+MATCHES = {
+    "raises": Hostile(),
+    "nothing": SimpleNamespace(),
+    "not text": SimpleNamespace(route=3, _func_path=["x"], view_name={}),
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", MATCHES)
+def test_odd_resolver_match_spoils_no_row(recorder, ring_alias, name):
+    def view(request):
+        request.resolver_match = MATCHES[name]
+        User.objects.count()
+        assert recorder.writer.flush(10)  # while it is running
+        User.objects.count()
+        return HttpResponse("fine")
+
+    assert answer(view).content == b"fine"
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.status, unit.queries, unit.route, unit.view) == (200, 2, None, None)
+    assert SQLLog.objects.using(ring_alias).count() == 2
+
+
+class Unprintable:
+    def __str__(self):
+        raise ValueError
+
+
+TAGS = {
+    "endless": (lambda request: (f"t{number}" for number in count()), ",t0,t1,t2,"),
+    "one text": (lambda request: "tenant", ",tenant,"),
+    "number": (lambda request: 3, None),
+    "none among them": (lambda request: [None, "", "a", "b", "c"], ",a,b,c,"),
+    "one cannot be shown": (lambda request: ["a", Unprintable()], None),
+    "NUL and half a character": (lambda request: ["c\0d", "e\udc80"], ",c\ufffdd,e\ufffd,"),
+    "queries": (lambda request: [User.objects.count()], ",0,"),
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", TAGS)
+def test_odd_tags(ring_alias, name):
+    tags, expected = TAGS[name]
+    with recording(ring_alias, tags=tags) as recorder:
+        answer(lambda request: HttpResponse())
+        (unit,) = rows(recorder, ring_alias)
+    assert (unit.tags, unit.status) == (expected, 200)
+    assert context.current.get() is None
+
+
+@on_sqlite
+def test_stream_that_a_client_leaves_has_not_failed(recorder, ring_alias):
+    async def body():
+        for number in count():
+            yield str(number)
+            await asyncio.sleep(0)
+            if number:
+                raise asyncio.CancelledError
+
+    async def view(request):
+        return StreamingHttpResponse(body())
+
+    async def read():
+        response = await SQLLogsMiddleware(view)(RequestFactory().get("/"))
+        with suppress(asyncio.CancelledError):
+            async for _ in response:
+                pass
+        response.close()
+
+    asyncio.run(read())
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.status, unit.exception) == (200, "CancelledError")
+    assert unit_counts(ring_alias)[None][:2] == [1, 0]
+
+
+@on_sqlite
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_stream_that_nobody_closes_ends_with_its_response(recorder, ring_alias, is_begun):
+    """As when a middleware outside of ours replaces the response."""
+    response = answer(lambda request: StreamingHttpResponse(iter("abc")))
+    if is_begun:
+        next(iter(response))
+    del response
+    gc.collect()
+    (unit,) = rows(recorder, ring_alias)
+    assert unit.status == 200
+    assert unit.duration_ms is not None
+
+
+@on_sqlite
+def test_muted_block_mutes_what_runs_in_it(recorder, ring_alias):
+    with muted():
+        with unit_of_work("task", "one"):
+            User.objects.count()
+        answer(lambda request: HttpResponse(User.objects.count()))
+    assert rows(recorder, ring_alias) == []
+    assert SQLLog.objects.using(ring_alias).count() == 0
+
+
+@on_sqlite
+def test_tasks_without_sql_are_not_kept_for_ever(recorder, ring_alias, monkeypatch):
+    monkeypatch.setattr(context, "CLOSED_MAX", 400)
+    for _ in range(1000):
+        with unit_of_work("task", "one"):
+            pass
+        if len(context.closed) > 200:
+            assert recorder.writer.started
+            recorder.writer.flush(10)
+    assert len(rows(recorder, ring_alias)) == 1000
+
+
+@on_sqlite
+def test_many_units_are_open_at_once(recorder, ring_alias):
+    opened = []
+    for _ in range(10_000):
+        block = unit_of_work("job", "open")
+        opened.append((block.__enter__(), block))
+        User.objects.count()
+    assert recorder.writer.flush(30)
+    for _, block in reversed(opened):
+        block.__exit__(None, None, None)
+    assert recorder.writer.flush(30)
+    units = Unit.objects.using(ring_alias).exclude(unit_id=None)
+    counts = recorder.delivery.counts()
+    assert counts.units_dropped == 0
+    assert (units.count(), units.filter(duration_ms=None).count()) == (10_000, 0)
+    assert counts.stored == 10_000
+    assert unit_counts(ring_alias)["open"][:3] == [10_000, 0, 10_000]
