@@ -136,7 +136,7 @@ def _marks(events: Sequence[Event], since: datetime, until: datetime, statements
     marks = []
     for number, (x, event) in enumerate(found):
         x_next = found[number + 1][0] if number + 1 < len(found) else 100.0
-        label = (event.text if event.kind == "deploy" else event.title.split()[0])[:MARK_LABEL_MAX_CHARACTERS]
+        label = _shortened(event.text if event.kind == "deploy" else event.title.split()[0])
         since_then = {"from": rfc3339(event.time), "compare": "previous"}
         url = statements.with_values(**since_then) if statements else ""
         is_wide = x_next - x >= MARK_LABEL_PERCENT
@@ -144,6 +144,10 @@ def _marks(events: Sequence[Event], since: datetime, until: datetime, statements
             Mark(x=f"{x:.2f}", label=label if is_wide else "", event=event, time=rfc3339(event.time), url=url)
         )
     return marks
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= MARK_LABEL_MAX_CHARACTERS else f"{label[: MARK_LABEL_MAX_CHARACTERS - 1]}…"
 
 
 def _zoom(since: datetime, until: datetime, links: Links) -> list[ZoomStep]:

@@ -24,16 +24,16 @@ from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 STATES = {
     "ok": (
-        _("No loss of the last hour is known. An application that sends no query is healthy too."),
+        _("Nothing was lost in the last hour. A process that sends no query is healthy too."),
         _("Nothing to do."),
     ),
     "degraded": (
-        _("The log can be read, but records are missing or late. The reasons are listed here."),
-        _("Follow the remedy of each reason. The application itself is not affected."),
+        _("The log can be read, but records are missing or late, for the reasons listed here."),
+        _("Do what each reason says. The application itself is not affected."),
     ),
     "failing": (
         _("The log's database does not answer, so this page is an error with status 503."),
-        _("Start the database, run manage.py migrate, or fix the alias in SQLLOGS['DATABASE']."),
+        _("Start the database, run `manage.py migrate`, or fix the alias in `SQLLOGS['DATABASE']`."),
     ),
 }
 """By status: what it means, and what to do."""
@@ -121,7 +121,14 @@ def health_page(request: Request, health: Health, *, with_text: bool) -> Mapping
 def events_page(request: Request, answer: EventsAnswer, *, with_text: bool) -> Mapping[str, Any]:
     """Return the context of table.html for deploys and migrations."""
     rows = [
-        (_time(row.time), row.kind, row.title, row.text, row.author or "", row.service or "")
+        (
+            _time(row.time),
+            row.kind,
+            row.title,
+            ", ".join(row.text.splitlines()),
+            row.author or "",
+            row.service or "",
+        )
         for row in answer.results
     ]
     headers = (_("Time, UTC"), _("Kind"), _("Title"), _("Text"), _("By"), _("Service"))

@@ -365,6 +365,12 @@ def test_health_says_what_a_state_means_and_what_to_do(browser):
     assert "raise BUFFER_ROWS" in words
 
 
+def test_migrations_of_an_event_are_listed_with_commas(browser):
+    names = "shop.0001_initial\nshop.0002_price"
+    Event.objects.create(time=BEGINNING, kind="migration", title="shop.0001_initial and 1 more", text=names)
+    assert "shop.0001_initial, shop.0002_price" in look(browser, "events/").words
+
+
 def test_settings_in_effect_hide_passwords(browser, settings):
     settings.SQLLOGS = {"OTLP": "https://me:secret@collector.example/v1/logs", "SLOW_MS": -1, "SAMPLE": 0.5}
     page = look(browser, "settings/")

@@ -8,7 +8,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from sqllogs.models import Event, Finding, Review, StoredPlan
+from sqllogs.models import Event, Finding, Review, StoredPlan, Unit
 from sqllogs.read import reviews
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement
 from tests.sqllogs.pages import NEWEST
@@ -59,6 +59,7 @@ def url(live_server, settings):
             for number in range(60)
         ),
     )  # fmt: skip
+    Unit.objects.update(exception="OperationalErrorOfSomeKind")
     steps = ("SCAN app_book", "SEARCH app_book USING INDEX app_book_a_long_name_of_an_index (title=?)")
     for number, step in enumerate(steps, 1):
         StoredPlan.objects.create(
@@ -356,6 +357,16 @@ def _findings(page, address):
 
 def test_pages_are_accessible_and_do_not_scroll_sideways(in_browser, url):
     assert in_browser(lambda browser: findings(browser, *(url + path for path in PAGES))) == {}
+
+
+def test_exception_of_a_request_is_a_tag_in_its_line(in_browser, url):
+    def story(browser):
+        page = browser.new_page()
+        page.goto(f"{url}requests/")
+        tag = page.locator("span", has_text="OperationalErrorOfSomeKind").first
+        return tag.evaluate("it => getComputedStyle(it).paddingTop")
+
+    assert in_browser(story) == "0px"
 
 
 def test_axe_and_the_width_are_checked(in_browser, tmp_path):

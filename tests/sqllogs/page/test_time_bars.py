@@ -97,7 +97,7 @@ def test_deploys_are_marked_and_lead_to_the_time_since_and_before():
     ]
     marks = drawn(point(0, 1), *(point(n, 1) for n in range(1, 20)), events=events).axis.marks
     assert [(mark.x, mark.label) for mark in marks] == [
-        ("5.00", ""), ("7.50", "shop.0002_price"), ("45.00", "a-release-with-a"),
+        ("5.00", ""), ("7.50", "shop.0002_price"), ("45.00", "a-release-with-…"),
     ]  # fmt: skip
     assert marks[0].url == "/sql-logs/stats/?from=2026-01-31T12%3A01%3A00.000000Z&compare=previous"
 
