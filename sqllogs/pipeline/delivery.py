@@ -18,7 +18,7 @@ from sqllogs.pipeline.buffer import Buffer, OpenFetches, is_muted
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.units import Units, unit_row
-from sqllogs.record import ALL, Batch, Captured, ProcessCounts, Record, Sample, WriterStatus
+from sqllogs.record import ALL, Batch, Captured, ProcessCounts, Record, Sample, UnitRow, WriterStatus
 from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts
@@ -339,11 +339,14 @@ class Delivery:
     def _with_units(self, batch: Batch, units: list[tuple[UnitOfWork, bool]]) -> Batch:
         if not units:
             return batch
-        return replace(
-            batch,
-            unit_rows=[unit_row(unit, self._get_resolver()) for unit, _ in units],
-            slots=[None if unit is None else unit.row.slot for unit in batch.stored_units],
-        )
+        rows: dict[UnitOfWork, UnitRow] = {}
+        for unit, _ in units:
+            try:
+                rows[unit] = unit_row(unit, self._get_resolver())
+            except Exception as exc:
+                self._units.leave_out(unit, exc)
+        slots = [unit.row.slot if unit is not None and unit in rows else None for unit in batch.stored_units]
+        return replace(batch, unit_rows=list(rows.values()), slots=slots)
 
     def _get_resolver(self) -> Resolver:
         if self._resolver is None:

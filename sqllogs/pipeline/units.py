@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqllogs import context
+from sqllogs import context, guard
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.transactions import Transactions
@@ -191,29 +191,50 @@ class Units:
         """
         undecided, self._undecided = self._undecided, []
         for unit in undecided:
-            row = unit.row if unit.row is not None and unit.row.owner is self else None
             if unit in fetching:
                 self._undecided.append(unit)
                 continue
-            self._ended.append(unit)
-            # Its row was stored with its records, while it was still running.
-            if row is not None and row.slot is not None and not row.is_complete:
-                self._due[unit] = None
-            elif row is not None and not row.has_record and self._keeps(unit):
-                row.is_idle = True  # its row is where those without SQL are
-                self._due[unit] = None
-            elif row is None and self._with_idle and self._keeps(unit):
-                unit.row = OpenUnit(self)
-                unit.row.is_idle = True
-                self._due[unit] = None
+            try:
+                self._decide(unit)
+            except Exception as exc:
+                self.leave_out(unit, exc)
         for unit in list(self._due)[: max(0, len(self._due) - DUE_MAX)]:
             del self._due[unit]
             self._dropped += 1
 
+    def _decide(self, unit: UnitOfWork) -> None:
+        row = unit.row if unit.row is not None and unit.row.owner is self else None
+        # Its row was stored with its records, while it was still running.
+        if row is not None and row.slot is not None and not row.is_complete:
+            self._due[unit] = None
+        elif row is not None and not row.has_record and self._keeps(unit):
+            row.is_idle = True  # its row is where those without SQL are
+            self._due[unit] = None
+        elif row is None and self._with_idle and self._keeps(unit):
+            unit.row = OpenUnit(self)
+            unit.row.is_idle = True
+            self._due[unit] = None
+        self._ended.append(unit)
+
+    def leave_out(self, unit: UnitOfWork, exc: Exception) -> None:
+        """Count a unit that has a value nothing can be made of; it gets no row, and costs no other unit."""
+        self._due.pop(unit, None)
+        if unit.row is None or not unit.row.is_bare:
+            self._dropped += 1
+        if unit.row is not None:
+            unit.row.is_bare = True
+        guard.fault("units", exc)
+
     def take_ended(self, get_resolver: Callable[[], Resolver]) -> list[EndedUnit]:
         """Return the units that have ended and been decided since the last call."""
         ended, self._ended = self._ended, []
-        return [self._ended_unit(unit, get_resolver()) for unit in ended]
+        found = []
+        for unit in ended:
+            try:
+                found.append(self._ended_unit(unit, get_resolver()))
+            except Exception as exc:
+                self.leave_out(unit, exc)
+        return found
 
     def _ended_unit(self, unit: UnitOfWork, resolver: Resolver) -> EndedUnit:
         row: OpenUnit | None = unit.row if unit.row is not None and unit.row.owner is self else None

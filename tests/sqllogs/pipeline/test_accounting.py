@@ -2,10 +2,11 @@
 
 import sys
 import threading
+from collections import deque
 
 import pytest
 
-from sqllogs import guard
+from sqllogs import context, guard
 from sqllogs.context import UnitOfWork, unit_of_work
 from sqllogs.errors import RejectedRowsError, StoreUnavailableError
 from sqllogs.pipeline.buffer import Buffer, OpenFetches
@@ -95,6 +96,42 @@ def test_unit_that_cannot_be_resolved_costs_nobody_else_a_record(poison, writer,
     assert guard.faults["resolver"]
     assert balanced(way.counts())
     assert {record.trace_id for record in way.ring.rows.values()} == {f"{good.trace_id:032x}"}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [{"trace_id": "no number"}, {"request_id": Strange()}, {"view": Strange()}, {"status": "404"}],
+    ids=lambda poison: next(iter(poison)),
+)
+def test_unit_that_ends_and_cannot_be_described_costs_nobody_else_a_record(poison, writer, way, monkeypatch):
+    monkeypatch.setattr(context, "closed", deque())
+    for _ in range(3):
+        good, bad = UnitOfWork("request"), UnitOfWork("request")
+        for name, value in poison.items():
+            setattr(bad, name, value)
+        way.put(1, unit=good)
+        way.put(1, unit=bad)
+        bad.close()
+        good.close()
+        writer.flush(TIMEOUT_S)
+    way.put(1)
+    assert writer.flush(TIMEOUT_S)
+    assert {f"{good.trace_id:032x}"} < {record.trace_id for record in way.ring.rows.values()}
+    assert way.counts().stored >= 4
+    assert way.counts().units_dropped == 3
+    assert balanced(way.counts())
+
+
+def test_records_of_a_unit_that_cannot_be_described_are_stored(writer, way):
+    good, bad = UnitOfWork("task", view="good"), UnitOfWork("task")
+    bad.tags = Strange()
+    way.put(1, unit=good)
+    way.put(2, unit=bad)
+    assert writer.flush(TIMEOUT_S)
+    way.put(1, unit=bad)
+    assert writer.flush(TIMEOUT_S)
+    assert (way.counts().stored, way.counts().units_dropped) == (4, 1)
+    assert [row.view for row in way.ring.unit_rows.values()] == ["good"]
 
 
 def test_kind_that_is_no_text_is_a_thread(writer, way):
