@@ -37,7 +37,7 @@ def fault(place: str, exc: BaseException, *, level: int = logging.WARNING) -> No
     try:
         expected = isinstance(exc, SQLLogsError)
         logger.log(level, "%s: %s (%s so far)", place, exc, faults[place], exc_info=None if expected else exc)
-    except Exception as error:  # a broken log handler of the site must not break its queries through us
+    except (Exception, SystemExit) as error:  # a broken log handler of the site must not break its queries
         if is_foreign(error):
             raise
 

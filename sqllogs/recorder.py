@@ -8,9 +8,10 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.signals import request_finished
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -46,6 +47,7 @@ TAG_MAX_CHARACTERS = 60
 logger = logging.getLogger(__name__)
 
 
+Made = TypeVar("Made")
 Parts = dict[str, Any]
 """Ring, delivery and writer by the names of their attributes."""
 
@@ -101,12 +103,12 @@ class _Process:
         return {"ring": ring, "delivery": delivery, "writer": writer}
 
 
-def _undisturbed(make: Callable[[], Parts]) -> Parts:
-    """Let the signals of this thread wait while the writer is imported and made: 0.1 s, once per process.
+def _undisturbed(make: Callable[[], Made]) -> Made:
+    """Let the signals of this thread wait while the writer is made and started: 0.1 s, once per process.
 
     An exception that comes out of a signal handler in the middle of an import can leave Python's import lock
-    taken, and the writer's thread could import nothing any more. A process with more threads may get its
-    signals through another one.
+    taken, and the writer's thread could import nothing any more; one that comes before the thread runs would
+    leave it claimed and not started. A process with more threads may get its signals through another one.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return make()
@@ -181,8 +183,8 @@ class Recorder:
             writer = self.own_writer()
             if writer.started or processes.is_loading():
                 return
-            writer.start(has_thread=processes.threads_run())
-            if not writer.has_thread:
+            tried = _undisturbed(partial(writer.start, has_thread=processes.threads_run()))
+            if tried and not writer.has_thread:
                 request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
         except Exception as exc:
             if guard.is_foreign(exc):
@@ -198,7 +200,7 @@ class Recorder:
 
     def _write_if_due(self, **kwargs: Any) -> None:
         writer = self.own_writer()
-        if writer.started and not writer.has_thread:
+        if not writer.has_thread:
             writer.write_if_due()
 
     def before_fork(self) -> None:

@@ -63,6 +63,19 @@ def is_patched() -> bool:
     return import_module("_thread").start_new_thread is not _start_new_thread
 
 
+def is_fork_of_thread() -> bool:
+    """Return True in the fork of a thread other than the main one.
+
+    Such a process does not exit: it ends with its last thread, which must not be one of ours.
+    """
+    return not isinstance(threading.main_thread(), threading._MainThread)  # type: ignore[attr-defined]
+
+
+def has_forker_ended() -> bool:
+    """Return True in the fork of a thread that has ended since."""
+    return is_fork_of_thread() and not threading.main_thread().is_alive()
+
+
 class RunningThread(Protocol):
     def is_alive(self) -> bool: ...
     def join(self, timeout: float | None = None) -> None: ...

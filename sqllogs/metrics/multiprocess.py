@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from sqllogs import guard
+from sqllogs import guard, threads
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -264,7 +264,8 @@ class MetricsServer:
             server.socket.close()  # otherwise the port stays in use after the parent's end
         if lock_file >= 0:
             os.close(lock_file)
-        self.start()
+        if not threads.is_fork_of_thread():
+            self.start()
 
     def _release(self) -> None:
         for lock in self._locks_held:

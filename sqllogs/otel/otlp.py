@@ -149,7 +149,7 @@ class OTLPSink:
 
     def start(self) -> None:
         """Start the thread; called with the writer's start, because none can be started at exit."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             with suppress(RuntimeError):  # `close` sends in its own thread then
                 self._thread = threads.start(self._run, THREAD)
 

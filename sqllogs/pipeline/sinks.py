@@ -95,5 +95,7 @@ def _each(sinks: Iterable[SinkT], call: Callable[[SinkT], None]) -> None:
     for sink in sinks:
         try:
             call(sink)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # the slow log calls log handlers of the site
+            if guard.is_interruption(exc):
+                raise
             guard.fault(type(sink).__name__, exc)

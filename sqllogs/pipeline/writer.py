@@ -31,6 +31,10 @@ FORK_FILE_TIMEOUT_S = 1.0
 """A fork waits at most this long until a file is closed: for a batch, 20 ms, not for another's lock."""
 FORK_SERVER_TIMEOUT_S = 0.01
 """A fork does not wait for a server. The child never touches the connection that it inherits."""
+START_RETRY_S = 15.0
+"""A thread that the system has refused is tried again after this long: a container limits their number."""
+FORK_END_S = 3.0
+"""What a fork whose thread has ended waits for its sinks; a process that exits sets its own limit."""
 ROW_RESERVE_S = 0.3
 """Of the time at the end of a process, what the sinks leave for the process's row."""
 
@@ -46,6 +50,7 @@ class Writer:
         self._claim = Lock()
         self._writing = Lock()
         self._forking_thread = 0
+        self._refused_at_s = float("-inf")
         self._thread: threads.RunningThread | None = None
         self._stopping = False
         self._end_by_s = 0.0
@@ -59,14 +64,17 @@ class Writer:
         self.store_unready = False
         """The last attempt found the tables missing."""
 
-    def start(self, *, has_thread: bool = True) -> None:
-        """Start the thread once; callable from any thread, a signal handler or `__del__`."""
-        if not self._claim.acquire(blocking=False):
-            return
+    def start(self, *, has_thread: bool = True) -> bool:
+        """Start the thread once; callable from any thread, a signal handler or `__del__`.
+
+        Return False if it has been started, or could not be a moment ago.
+        """
+        if time.monotonic() - self._refused_at_s < START_RETRY_S or not self._claim.acquire(blocking=False):
+            return False
         self.started = True
         self.has_thread = has_thread
         if not has_thread:
-            return
+            return True
         try:
             self._delivery.start_sinks()  # here: the thread may get its first turn when the process ends
             self._thread = threads.start(self._run, "sqllogs-writer")
@@ -74,6 +82,10 @@ class Writer:
             self.has_thread = False
             if "interpreter shutdown" not in str(exc):  # then `stop` is about to write
                 guard.fault("writer", exc)
+                self._refused_at_s = time.monotonic()
+                self.started = False
+                self._claim.release()
+        return True
 
     def flush(self, timeout_s: float, *, blocking: bool = False) -> bool:
         """Write what is in the buffer now; return True if it was stored in time.
@@ -150,14 +162,22 @@ class Writer:
 
     def _run(self) -> None:
         stored = True
-        while not self._stopping:
-            answer = self._wait(self._backoff_s or self._flush_interval_s, wakeable=not self._backoff_s)
-            # A flush writes everything; otherwise a cursor gets time to finish fetching.
-            stored = self._write(wait=answer is None and not self._stopping)
-            self._after_round(stored)
-            if answer is not None:
-                answer.put(stored)
+        while not self._stopping and not threads.has_forker_ended():
+            try:
+                stored = self._run_round()
+            except BaseException as exc:  # set by another thread, which ended threads that it does not know
+                guard.fault("writer", exc)
+        self._end_by_s = self._end_by_s or time.monotonic() + FORK_END_S
         self._end(stored)
+
+    def _run_round(self) -> bool:
+        answer = self._wait(self._backoff_s or self._flush_interval_s, wakeable=not self._backoff_s)
+        # A flush writes everything; otherwise a cursor gets time to finish fetching.
+        stored = self._write(wait=answer is None and not self._stopping)
+        self._after_round(stored)
+        if answer is not None:
+            answer.put(stored)
+        return stored
 
     def _after_round(self, stored: bool) -> None:
         """Note how long to wait before the next round."""

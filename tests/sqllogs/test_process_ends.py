@@ -225,6 +225,31 @@ def test_end_at_once_loses_no_more_than_the_flush_interval(child, parent, site, 
     assert each_once("early") <= asked(ring_alias)
 
 
+FORKED_IN_A_THREAD = """
+import threading
+{before}
+
+def fork():
+    if os.fork() == 0:
+        ask("child")
+    else:
+        assert os.wait()[1] == 0
+
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize(
+    "before", ["", "recorder.recorder.metrics_port = {port}; recorder.serve_metrics()"], ids=["", "metrics"]
+)
+def test_fork_of_a_thread_ends_with_its_thread(before, site, tmp_path, ring_alias, free_port):
+    """Nothing exits there: Python leaves the end of the process to the end of its last thread."""
+    run(FORKED_IN_A_THREAD.format(before=before.format(port=free_port())), site, tmp_path)
+    assert asked(ring_alias) == each_once("child")
+
+
 def test_sigterm_with_the_documented_handler_loses_nothing(site, tmp_path, ring_alias):
     handler = "import signal; signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))"
     script = f"{handler}\nask('a')\ntry: os.kill(os.getpid(), signal.SIGTERM)\nexcept SystemExit: sys.exit()"

@@ -1,15 +1,19 @@
 """The writer's thread starts once, keeps its interval, backs off, and ends in time."""
 
+import ctypes
 import threading
 import time
 
 import pytest
 
+from sqllogs import guard
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.pipeline import writer as pipeline_writer
 from sqllogs.pipeline import writer as writer_module
+from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.writer import Writer
-from tests.sqllogs.fake_ring import balanced
+from sqllogs.record import Batch
+from tests.sqllogs.fake_ring import FakeSink, balanced
 from tests.sqllogs.recording import TIMEOUT_S
 
 
@@ -185,3 +189,55 @@ def test_connection_is_closed_after_idling(writer, way, monkeypatch):
     writer.start()
     wait_until(lambda: way.ring.closed)
     assert writer.stop(TIMEOUT_S)
+
+
+def test_thread_goes_on_after_a_log_handler_that_exits(writer, way):
+    way.sink.fault = SystemExit("a handler of the site")
+    writer.start()
+    way.put(5)
+    wait_until(lambda: len(way.stored) == 5)
+    way.put(5)
+    wait_until(lambda: len(way.stored) == 10)
+    assert guard.faults["FakeSink"]
+
+
+def test_sinks_after_one_that_exits_get_the_batch():
+    class Exiting:
+        def add(self, batch):
+            raise SystemExit
+
+    last = FakeSink()
+    Sinks([Exiting(), last]).add(Batch(records=["record"], statements={}))
+    assert last.records == ["record"]
+
+
+def test_thread_goes_on_after_an_exception_that_another_thread_has_set(writer, way):
+    writer.start()
+    way.put(5)
+    wait_until(lambda: len(way.stored) == 5)
+    before = guard.faults["writer"]
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(writer._thread.ident), ctypes.py_object(SystemExit)
+    )
+    wait_until(lambda: guard.faults["writer"] > before)
+    way.put(5)
+    wait_until(lambda: len(way.stored) == 10)
+    assert balanced(way.counts())
+
+
+def test_thread_that_cannot_be_started_is_tried_again(writer, way, monkeypatch):
+    """A container limits the number of threads, and a busy moment passes."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        writer.start()
+    assert not writer.has_thread
+    way.put(5)
+    writer.start()
+    assert way.stored == []
+    monkeypatch.setattr(writer_module, "START_RETRY_S", 0.0)
+    writer.start()
+    wait_until(lambda: len(way.stored) == 5)
