@@ -366,22 +366,25 @@ class Delivery:
             guard.fault("rejected unit", exc)
             self._pending[-1] = first_seq, replace(batch, part=0)
             return
+        # What it carried besides, and the process's row, are written without it: now or after an outage.
+        rest = replace(
+            EMPTY_BATCH,
+            ended=batch.ended,
+            counted=batch.counted,
+            statements=batch.statements if batch.counted else {},
+        )
+        has_rest = len(batch) > 0 or bool(units)
         with self._lock:
-            self._pending.pop()
             self._rejected += len(batch)
+            self._pending[-1:] = [(first_seq, rest)] if has_rest else []
+        guard.fault("rejected record", exc)
         if len(batch):
             self._units.restore(units)
-        else:
+        elif units:
             self._units.written(units)
-        guard.fault("rejected record", exc)
-        rest = replace(EMPTY_BATCH, ended=batch.ended, counted=batch.counted, part=next(self._parts))
-        if rest.counted:
-            rest = replace(rest, statements=batch.statements)
-        try:
-            self._ring.write(first_seq, rest, self.counts())
-        except RejectedRowsError:
+        else:
+            self._units.drop(len(batch.ended))
             self._uncounted += _calls(batch.counted)
-            raise
 
 
 def _calls(counts: Counts) -> int:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +10,7 @@ from django.db import connection
 
 from sqllogs import unit_of_work
 from sqllogs.context import UnitOfWork
-from sqllogs.errors import StoreUnavailableError
+from sqllogs.errors import RejectedRowsError, StoreUnavailableError
 from sqllogs.metrics import families
 from sqllogs.metrics.sink import MetricsSink
 from sqllogs.models import Process, Statistic, Unit
@@ -147,6 +147,35 @@ def test_queries_are_counted_while_the_store_is_away_and_written_once(way):
     assert balanced(counts)
     assert counts.captured == counts.stored + counts.dropped["buffer_rows"] == 4_500
     assert sum(written) == counts.dropped["buffer_rows"]
+
+
+def test_queries_counted_with_a_refused_record_outlast_an_outage(way):
+    written = []
+    write = way.ring.write
+
+    def write_then_go_away(first_seq, batch, counts):
+        try:
+            write(first_seq, batch, counts)
+        except RejectedRowsError:
+            way.ring.fault = StoreUnavailableError("away")
+            raise
+        written.append(sum(one.calls for one in batch.counted.values()))
+
+    way.ring.write = write_then_go_away
+    way.ring.poison = {666}
+    way.put(1_000)
+    way.delivery.write_all()
+    way.buffer.rows_max = 1
+    way.put(1, sql_length=666)
+    way.put(10)
+    for _ in range(3):  # refused with the texts of its unit, refused without them, and what is left
+        with suppress(StoreUnavailableError):
+            way.delivery.write_all()
+        way.ring.fault = None
+    counts = way.counts()
+    assert counts.dropped == {"buffer_rows": 10, "rejected": 1}
+    assert sum(written) == 10
+    assert balanced(counts)
 
 
 @pytest.mark.parametrize(
