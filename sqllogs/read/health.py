@@ -124,14 +124,14 @@ def ring_health() -> RingHealth:
     now = datetime.now(UTC)
     ring = read_ring.ring()
     rows = records.count_all(ring)
-    oldest = records.oldest_record(ring)
+    _seq, oldest = records.oldest_record(ring) or (None, None)
     return RingHealth(
         rows=rows,
         capacity=ring.capacity,
         fill_percent=round(100 * rows / ring.capacity, 1) if ring.capacity else 0.0,
         seq=ring.seq,
-        oldest_time=oldest["time"] if oldest else None,
-        oldest_age_s=(now - datetime.fromisoformat(oldest["time"])).total_seconds() if oldest else None,
+        oldest_time=records.rfc3339(oldest) if oldest else None,
+        oldest_age_s=(now - oldest).total_seconds() if oldest else None,
     )
 
 

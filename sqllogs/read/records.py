@@ -19,6 +19,7 @@ from django.db.models.functions import Coalesce
 from sqllogs.models import EPOCH, MICROSECOND, Event, RingRow, SQLLog, Statement, slot_ranges
 from sqllogs.read.block_index import Index
 from sqllogs.read.ring import (
+    AnyRow,
     Ordering,
     Position,
     Records,
@@ -117,10 +118,9 @@ def rows(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
     found: list[Row] = []
     for _ in range(ATTEMPTS):
         index = _index(filtered, ring, window.ordering.column)
-        if index is None:
-            in_order = _by_number if window.ordering.column == "seq" else _by_value
-            return in_order(filtered, ring, window)
-        seqs = index.window(window)
+        if index is None and window.ordering.column == "seq":
+            return _by_number(filtered, ring, window)
+        seqs = _by_value(filtered, ring, window) if index is None else index.window(window)
         found = _numbered(seqs, ring, _columns(window.fields, window.ordering.column))
         if len(found) == len(seqs):
             break
@@ -150,11 +150,12 @@ def count_all(ring: RingSnapshot) -> int:
     return kept_parts.count(RingRow.objects.all().db, ring)
 
 
-def oldest_record(ring: RingSnapshot) -> RecordJSON | None:
+def oldest_record(ring: RingSnapshot) -> tuple[int, datetime] | None:
     """Return number and time of the oldest record."""
-    window = Window(ordering=Ordering(descending=False), limit=1, fields=("id", "time"))
-    found = records(rows(SQLLog.objects.all(), ring, window), with_text=False, fields=window.fields)
-    return found[0] if found else None
+    for run in _runs(RingRow.objects.all(), ring, Ordering(descending=False), None):
+        for seq, time_us in run.values_list("seq", "time")[:1]:
+            return seq, EPOCH + time_us * MICROSECOND
+    return None
 
 
 def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index | None:
@@ -185,7 +186,9 @@ def _by_number(filtered: Records, ring: RingSnapshot, window: Window) -> list[Ro
     return found
 
 
-def _runs(filtered: Records, ring: RingSnapshot, ordering: Ordering, after: Position | None) -> list[Records]:
+def _runs(
+    filtered: QuerySet[AnyRow], ring: RingSnapshot, ordering: Ordering, after: Position | None
+) -> list[QuerySet[AnyRow]]:
     """Return the records behind a place as one or two runs of slots, in order."""
     first, last = numbers(ring, ordering, after)
     if last < first:
@@ -198,7 +201,8 @@ def _runs(filtered: Records, ring: RingSnapshot, ordering: Ordering, after: Posi
     ]
 
 
-def _by_value(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
+def _by_value(filtered: Records, ring: RingSnapshot, window: Window) -> list[int]:
+    """Return the numbers of a window: sorting whole rows would join units and sources to each."""
     descending = window.ordering.descending
     ordered = in_ring(filtered, ring).alias(key=_key(window.ordering.column))
     if window.after is not None:
@@ -207,7 +211,7 @@ def _by_value(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row
         ordered = ordered.filter(Q(**{f"key__{beyond}": value}) | Q(**{"key": value, f"seq__{beyond}": seq}))
     names = ("-key", "-seq") if descending else ("key", "seq")
     chosen = ordered.order_by(*names)[window.offset : window.offset + window.limit]
-    return _fetch(chosen, _columns(window.fields, window.ordering.column))
+    return [row[0] for row in _fetch(chosen, ["seq"])]
 
 
 def _key(column: str) -> Coalesce:

@@ -278,7 +278,7 @@ def read_series(scope: Scope, options: SeriesOptions, chosen: Source = "ring") -
         **head(span),
         group_by=options.group_by,
         step_s=step_s,
-        results=list(_points(span, lines, step_s, options)),
+        results=list(_points(scope, span, lines, step_s, options)),
     )
 
 
@@ -328,7 +328,7 @@ def _from_statistics(
 
 
 def _points(
-    span: TimeSpan, lines: Sequence[AnyLine], step_s: int, options: SeriesOptions
+    scope: Scope, span: TimeSpan, lines: Sequence[AnyLine], step_s: int, options: SeriesOptions
 ) -> Iterator[SeriesPoint]:
     # Zeros would say that there were no calls, and nothing is known.
     if span.complete_since is None:
@@ -343,7 +343,7 @@ def _points(
             figures = line.points.get(bucket, NO_CALLS)
             # The newest step has not ended yet.
             seconds = min(step_s, max(1.0, span.end.timestamp() - bucket * step_s))
-            fields = _fields(time, figures, seconds)
+            fields = _fields(time, figures, seconds) | scope.percentiles(figures)
             if options.group_by is None:
                 yield _point_of_all(fields, figures, options)
             elif options.buckets:
@@ -370,8 +370,5 @@ def _fields(
         "total_ms": figures.total_ms,
         "total_ms_per_s": figures.total_ms / seconds,
         "mean_ms": figures.mean_ms,
-        "p50_ms": figures.p50_ms,
-        "p95_ms": figures.p95_ms,
-        "p99_ms": figures.p99_ms,
         "max_ms": figures.max_ms,
     }

@@ -253,7 +253,7 @@ class _Rows:
         worst: Mapping[GroupValue, int],
     ) -> None:
         self._span = found.span
-        self._with_text = scope.with_text
+        self._scope = scope
         self._total_ms = found.total_ms
         self._of_statements = group_by == "fingerprint"
         self._worst = worst
@@ -274,7 +274,6 @@ class _Rows:
             )
         ring_groups = [group for group in shown if isinstance(group, aggregates.Group)]
         seqs = [seq for group in ring_groups for seq in (group.first_seq, group.last_seq)]
-        self._begin = scope.begin
         self._times: Mapping[int, datetime] = {}
         if scope.wants("calls_per_s", "first_seen", "last_seen"):
             self._times = aggregates.times_by_seq(scope.ring, seqs)
@@ -288,7 +287,7 @@ class _Rows:
         return StatementStatsRow(
             **self._fields(group),
             fingerprint=str(group.group),
-            sql=text.sql if text and self._with_text else None,
+            sql=text.sql if text and self._scope.with_text else None,
             operation=text.operation if text else None,
             tables=text.tables.split(",") if text and text.tables else [],
         )
@@ -306,8 +305,8 @@ class _Rows:
         else:
             top_route = next(iter(_ranked(origins.routes)), None)
             # Overwritten while the answer is made: about as old as the oldest.
-            first_seen = self._times.get(group.first_seq) or self._begin
-            last_seen = self._times.get(group.last_seq) or self._begin
+            first_seen = self._times.get(group.first_seq) or self._scope.begin
+            last_seen = self._times.get(group.last_seq) or self._scope.begin
         own_s = (last_seen - first_seen).total_seconds()
         return {
             "group": group.group,
@@ -318,9 +317,7 @@ class _Rows:
             "total_ms": group.total_ms,
             "load_percent": 100 * group.total_ms / self._total_ms if self._total_ms else 0.0,
             "mean_ms": group.mean_ms,
-            "p50_ms": group.p50_ms,
-            "p95_ms": group.p95_ms,
-            "p99_ms": group.p99_ms,
+            **self._scope.percentiles(group),
             "max_ms": group.max_ms,
             "rows": None if self._of_units else group.rows,
             "first_seen": rfc3339(first_seen),

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from sqllogs.models import RingRow, SQLLog, Statement
 from sqllogs.read import n_plus_one, records
@@ -57,6 +58,12 @@ def test_any_offset_and_limit_is_a_slice_of_the_whole():
 def test_empty_ring_has_no_records():
     assert read() == read(Ordering(column="rows")) == []
     assert records.oldest_record(read_ring.ring()) is None
+
+
+@ring_db
+def test_oldest_record_is_the_lowest_number_that_is_stored():
+    fill(130, capacity=100, first=40)  # 31 to 39 are in the ring and were never written
+    assert records.oldest_record(read_ring.ring()) == (40, BEGINNING + timedelta(seconds=40))
 
 
 @ring_db
@@ -194,3 +201,13 @@ def test_repeated_lines_are_read_of_their_ends_alone(django_assert_num_queries):
     with django_assert_num_queries(3, using="sqllogs"):  # the scan, the texts, the ends
         (suspect,) = n_plus_one.find_suspects(SQLLog.objects.all(), RingSnapshot(seq=20, capacity=100))
     assert (suspect.calls, suspect.requests) == (20, 1)
+
+
+@ring_db
+@pytest.mark.parametrize("column", ["duration_ms", "execute_ms", "rows", "sql_length"])
+def test_records_are_sorted_without_their_other_columns(column):
+    fill(100, capacity=100)
+    with CaptureQueriesContext(connections[SQLLog.objects.db]) as captured:
+        assert len(read(Ordering(column=column), limit=7)) == 7
+    (sorting,) = (one["sql"] for one in captured if "ORDER BY" in one["sql"] and "ringhead" not in one["sql"])
+    assert sorting.partition(" FROM ")[0].count(",") == 0

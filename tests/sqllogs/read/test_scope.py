@@ -1,9 +1,12 @@
 """What is older than the ring is answered from statistics, and every answer says what it is made from."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sqllogs.models import SQLLog
+from sqllogs.read.ring import RingSnapshot
+from sqllogs.read.scope import Scope
 from tests.sqllogs.factories import BEGINNING, fill, put_statement, put_statistics, reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -122,3 +125,16 @@ def test_beginning_of_the_calendar_is_a_time_too(path, step, end):
     put_statistics({})
     found = get(path, source="statistics", to=end, **{"from": "0001-01-01"}, **step)
     assert found["source"] == "statistics"
+
+
+def test_percentiles_that_are_not_wanted_are_not_computed():
+    class OnlyP95:
+        p95_ms = 3.0
+
+    now = datetime.now(UTC)
+    ring = RingSnapshot(seq=0, capacity=0)
+    scope = Scope(
+        records=SQLLog.objects.none(), filters={}, ring=ring, oldest_seq=None, oldest=None, version="",
+        with_text=False, now=now, fields=frozenset({"p95_ms"}),
+    )  # fmt: skip
+    assert scope.percentiles(OnlyP95()) == {"p50_ms": None, "p95_ms": 3.0, "p99_ms": None}
