@@ -281,7 +281,9 @@ class Index:
         connection = connections[filtered.db]
         if not blocks.is_indexed(ring.capacity):
             return None
-        extremes = read_extremes(filtered.db)
+        if filtered.db not in ring.extremes:
+            ring.extremes[filtered.db] = read_extremes(filtered.db)
+        extremes = ring.extremes[filtered.db]
         whole = blocks.complete_blocks(ring.seq, ring.capacity)
         if not whole or len(extremes["time"].keys() & set(whole)) < INDEXED_SHARE_MIN * len(whole):
             return None
@@ -335,8 +337,9 @@ class Index:
         for chunk in _chunks(sorted(possible, key=promise, reverse=True)):
             beyond: Callable[[float], bool] | None = None
             if len(best) == want:
-                # Chunks come in the order of what they promise: none of the rest can be better.
-                if promise(chunk[0]) < best[-1]:
+                # Blocks come in the order of what they promise: none of the rest can be better.
+                chunk = [block for block in chunk if promise(block) >= best[-1]]
+                if not chunk:
                     break
                 # Only values that reach the worst of the page (or equal it, as the number decides then): the
                 # slowest of a million take 25 ms instead of 98.

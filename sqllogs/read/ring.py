@@ -6,7 +6,7 @@ Used by all of `sqllogs.read`, in the reader's thread; the kept sums are shared 
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -30,6 +30,8 @@ class RingSnapshot:
     """The last number given out, 0 before the first."""
     capacity: int
     """Slots; 0 before the first record."""
+    extremes: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Those of the blocks by alias, once they are read: a page is found and counted by the same ones."""
 
     @property
     def oldest(self) -> int:

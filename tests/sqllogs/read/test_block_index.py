@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connections
 from django.http import QueryDict
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from benchmarks.samples import captured
@@ -17,6 +18,7 @@ from sqllogs.read import block_index
 from sqllogs.read import records as read_records
 from sqllogs.read import ring as read_ring
 from sqllogs.read.block_index import Index
+from sqllogs.read.pagination import CursorPage, read_page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Position, Window
 from sqllogs.record import RECORD_FIELDS, UNIT, Batch, ProcessCounts, UnitRow
@@ -230,6 +232,14 @@ def test_records_that_do_not_match_are_not_read(large, writing_process):
         # By slots that are named, or of the one block at each end of the ring.
         assert all('"slot" IN' in sql or '"slot" BETWEEN' in sql for sql in of_records), of_records
         assert sum('"slot" BETWEEN' in sql for sql in of_records) <= 6
+
+
+def test_page_and_its_count_read_the_extremes_once(large, writing_process):
+    write_all(writing_process, blocks.ROWS * 4)
+    request, filtered = RequestFactory().get("/"), SQLLogFilter.from_query(QueryDict("error=true")).qs
+    with CaptureQueriesContext(connections[large]) as captured:
+        read_page(request, filtered, CursorPage.from_query(QueryDict("limit=5")), with_text=False)
+    assert sum('"low"' in one["sql"] for one in captured) == 1
 
 
 def put(recorder, unit, count):
