@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import unified_diff
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.commands.migrate import Command as Migrate
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -173,7 +175,10 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
         for message in messages:
             command.stderr.write(str(message))
         raise CommandError(_("setup cannot fix this; see the hints."), returncode=NEEDS_MANUAL_FIX)
-    command.stdout.write(_("The set-up is complete."))
+    done = [_("The set-up is complete.")]
+    with suppress(NoReverseMatch):  # if the check of the URLs is silenced
+        done.append(_("Open %(url)s as a superuser.") % {"url": reverse("sqllogs:list")})
+    command.stdout.write(" ".join(done))
 
 
 SETUP = Subcommand(

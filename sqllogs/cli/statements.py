@@ -176,7 +176,7 @@ def _summary(answer: StatsAnswer, screen: Screen) -> str:
 
 
 TOP = Subcommand(
-    help=gettext_lazy("Show which statements take most time now; a terminal is refreshed every 2 s."),
+    help=gettext_lazy("Show which statements take the most time now; a terminal is refreshed every 2 s."),
     add_arguments=_add_top_arguments,
     handle=_show_top,
 )

@@ -23,6 +23,9 @@ INTERRUPTED = 130
 
 class Command(BaseCommand):
     help = _("Read and administer the SQL log.")
+    missing_args_message = _("Choose a subcommand: %(names)s. --help describes them.") % {
+        "names": ", ".join(SUBCOMMANDS)
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         choices = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")

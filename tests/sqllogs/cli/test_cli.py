@@ -168,3 +168,8 @@ def test_missing_tables_are_named_with_the_remedy(settings, empty_ring_database,
         pytest.raises(CommandError, match=r"manage\.py migrate --database bare"),
     ):
         run("token", "list")
+
+
+def test_command_alone_names_its_subcommands():
+    with pytest.raises(CommandError, match=r"Choose a subcommand: setup, top, .*, clear\."):
+        run()

@@ -143,7 +143,8 @@ def test_one_command_sets_a_project_up(layout, project_of):
     status, answer, *said = project.manage("shell", "--verbosity=0", "--command", code).splitlines()
     assert (status, views(answer)) == ("200", ["shop.views.users"])
     assert "no issues" in said[0]
-    assert said[1:4] == ["The set-up is complete.", "The tables of the SQL log are in 'sqllogs'.", said[1]]
+    assert re.fullmatch(r"The set-up is complete\. Open (/\w+)*/sql-logs/ as a superuser\.", said[1])
+    assert said[2:4] == ["The tables of the SQL log are in 'sqllogs'.", said[1]]
     assert project.sources("set-up") == after  # once is enough
     assert "removed" in "".join(said[4:])
     assert project.sources() == before
