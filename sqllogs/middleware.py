@@ -248,7 +248,7 @@ def _follow_stream(unit: UnitOfWork, response: Any) -> None:
     # A file is left alone: it runs no query, and the server may send it with sendfile().
     if getattr(response, "file_to_stream", None) is None:
         iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit
-        response.streaming_content = iterate(unit, response.streaming_content)
+        response.streaming_content = iterate(unit, response.streaming_content, abandoned)
 
 
 def _trace_from_header(request: HttpRequest) -> TraceContext:
@@ -260,7 +260,9 @@ def _trace_from_header(request: HttpRequest) -> TraceContext:
     return TraceContext(int(found[1], 16), 0, bool(int(found[3], 16) & 1))
 
 
-def _iterate_in_unit(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[bytes]:
+def _iterate_in_unit(
+    unit: UnitOfWork, content: Iterable[bytes], close: Callable[[], object]
+) -> Iterator[bytes]:
     """Run each step of a streamed body in the request's unit of work."""
     steps = iter(content)
     while True:
@@ -269,7 +271,7 @@ def _iterate_in_unit(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[byt
             current.set(unit)
             chunk = next(steps)
         except StopIteration:
-            _close(unit)
+            close()
             return
         except BaseException as exc:
             unit.exception = type(exc).__name__
@@ -279,7 +281,9 @@ def _iterate_in_unit(unit: UnitOfWork, content: Iterable[bytes]) -> Iterator[byt
         yield chunk
 
 
-async def _iterate_in_unit_async(unit: UnitOfWork, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _iterate_in_unit_async(
+    unit: UnitOfWork, content: AsyncIterator[bytes], close: Callable[[], object]
+) -> AsyncIterator[bytes]:
     steps = aiter(content)
     while True:
         outer = current.get()
@@ -287,7 +291,7 @@ async def _iterate_in_unit_async(unit: UnitOfWork, content: AsyncIterator[bytes]
             current.set(unit)
             chunk = await anext(steps)
         except StopAsyncIteration:
-            _close(unit)
+            close()
             return
         except BaseException as exc:
             unit.exception = type(exc).__name__

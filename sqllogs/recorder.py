@@ -262,10 +262,15 @@ class Recorder:
 
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
         """Install wrapper and overrides; also called after a reconnect and for each use of a pool."""
-        if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
-            wrapper.install(self.wrapper, connection)
-            if self.overrides is not None:
-                self.overrides.install(connection)
+        try:
+            if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
+                wrapper.install(self.wrapper, connection)
+                if self.overrides is not None:
+                    self.overrides.install(connection)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("connection", exc)
 
     def install(self) -> None:
         context.recorder = self

@@ -12,7 +12,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 
-from sqllogs import conf
+from sqllogs import conf, guard
 from sqllogs.context import muted
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ def create_permissions(using: str, verbosity: int = 1, **kwargs: Any) -> None:
         if alias not in (None, using):
             _create(alias, verbosity)
     except Exception as exc:  # the users may be away, or forbidden to a test
+        if guard.is_interruption(exc):
+            raise
         logger.debug("permissions could not be created: %s", exc)
 
 

@@ -348,10 +348,10 @@ def _is_content_type(field: Any) -> bool:
 
 def _content_type(key: Any) -> str:
     """Return the model of a content type's key from Django's cache, without a query."""
-    models: Any = sys.modules.get("django.contrib.contenttypes.models")
-    if models is None or type(key) is not int:
+    content_type: Any = getattr(sys.modules.get("django.contrib.contenttypes.models"), "ContentType", None)
+    if content_type is None or type(key) is not int:
         return ""
-    for by_key in tuple(models.ContentType.objects._cache.values()):
+    for by_key in tuple(content_type.objects._cache.values()):
         found = by_key.get(key)
         if found is not None:
             return f"{found.app_label}.{found.model}"

@@ -51,9 +51,7 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
         started_ns = perf_counter_ns()
         try:
             made = original(self)
-            # With a pool connect() only takes a connection out of it, so the time is that of waiting.
-            pooled = bool(self.settings_dict.get("OPTIONS", {}).get("pool"))
-            connects.append((self.alias, pooled, perf_counter_ns() - started_ns))
+            _guarded("connections", _note_connect, self, perf_counter_ns() - started_ns)
             return made
         except Exception:
             _guarded("connections", _add, "DB_CONNECTION_ERRORS", self)
@@ -67,6 +65,12 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
 
     connect.sqllogs = True  # type: ignore[attr-defined]
     BaseDatabaseWrapper.connect = connect  # type: ignore[method-assign]
+
+
+def _note_connect(connection: BaseDatabaseWrapper, took_ns: int) -> None:
+    # With a pool connect() only takes a connection out of it, so the time is that of waiting.
+    pooled = bool(connection.settings_dict.get("OPTIONS", {}).get("pool"))
+    connects.append((connection.alias, pooled, took_ns))
 
 
 def _guarded(place: str, call: Callable[..., None], *args: Any) -> None:
@@ -153,6 +157,14 @@ class SecurityEvents(logging.Handler):
         return Counter("django_security_events", "Security events by kind.", ["event"])
 
     def emit(self, record: LogRecord) -> None:
+        try:
+            self._count(record)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            self.handleError(record)  # as any handler of logging: the request goes on
+
+    def _count(self, record: LogRecord) -> None:
         if record.name.startswith(SECURITY):
             event = record.name.removeprefix(SECURITY).lstrip(".") or OTHER_EVENT
         else:
@@ -162,12 +174,7 @@ class SecurityEvents(logging.Handler):
         if event not in self._known:
             event = event if len(self._known) < EVENTS_MAX else OTHER_EVENT
             self._known.add(event)
-        try:
-            self._events.labels(event).inc()
-        except Exception as exc:
-            if guard.is_foreign(exc):
-                raise
-            self.handleError(record)  # as any handler of logging: the request goes on
+        self._events.labels(event).inc()
 
 
 @cache

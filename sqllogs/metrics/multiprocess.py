@@ -240,6 +240,8 @@ class MetricsServer:
             try:
                 Thread(target=self._run, name="sqllogs-exporter", daemon=True).start()
             except RuntimeError as exc:  # no more threads, or none that are daemons: the site starts anyway
+                if guard.is_interruption(exc):
+                    raise
                 guard.fault("exporter", exc)
 
     def before_fork(self) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol
 
+from sqllogs import guard
+
 MADV_WIPEONFORK = 18
 """Linux 4.14 and newer; Python has no name for it."""
 
@@ -43,7 +45,9 @@ def process_mark() -> ProcessMark:
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(MADV_WIPEONFORK)
-    except (AttributeError, OSError, ValueError):
+    except (AttributeError, OSError, ValueError) as exc:
+        if guard.is_interruption(exc):
+            raise
         return _Pid()
     page[0] = 1
     return page

@@ -96,8 +96,9 @@ def _is_test_run() -> bool:
 
     Not `conf.why_disabled`: where capture is enabled by a setting, tests record, and print nothing.
     """
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
+    # getattr(): another thread may be importing it right now.
+    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
+    return hasattr(state, "saved_data")
 
 
 def make(conf: Conf) -> SlowLog:

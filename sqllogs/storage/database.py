@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.utils import load_backend
 
-from sqllogs import conf
+from sqllogs import conf, guard
 
 Row = TypeVar("Row", bound=Model)
 
@@ -179,10 +179,13 @@ def _is_accessible(path: Path, mode: int) -> bool:
 
 def deny_others(path: Path) -> None:
     """Take the access of other users from a file; their group's stays as it is."""
-    with suppress(OSError):  # it belongs to another user, who decides
+    try:
         mode = path.stat().st_mode
         if mode & OTHERS_MODE:
             path.chmod(mode & 0o777 & ~OTHERS_MODE)
+    except OSError as exc:  # it belongs to another user, who decides
+        if guard.is_interruption(exc):  # TimeoutError is an OSError, and signal handlers raise it
+            raise
 
 
 def deny_others_after_migrate(using: str, **kwargs: Any) -> None:

@@ -6,8 +6,10 @@ from contextlib import suppress
 
 import pytest
 from django.db import IntegrityError, connections, transaction
+from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 
+from sqllogs import guard
 from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.capture.wrapper import OVERRIDES, Overrides
@@ -291,3 +293,11 @@ def test_debug_toolbar_and_we_both_see_each_query(connection, toolbar_first):
         vars(connection).pop(name)
     transact(connection)
     assert len(kept) == 5
+
+
+def test_signal_of_something_that_is_no_connection_of_django_does_no_harm(ring_alias):
+    """Packages send Django's signal for connections to what is no database of Django's."""
+    with recording(ring_alias):
+        before = guard.faults["connection"]
+        connection_created.send(sender=object, connection=object())
+        assert guard.faults["connection"] == before + 1

@@ -23,8 +23,11 @@ from sqllogs.capture.askers import hash_values
 from sqllogs.context import current, muted, repeats_allowed, unit_of_work
 from sqllogs.metrics import instruments
 from sqllogs.middleware import SQLLogsMiddleware
+from sqllogs.routers import create_permissions
+from sqllogs.storage.database import deny_others_after_migrate
 from sqllogs.storage.events import record_migrations
 from tests.sqllogs.recording import recording
+from tests.sqllogs.rings import ALIAS as ALIAS_OF_RING
 from tests.sqllogs.rings import database
 
 ALIAS = "application"
@@ -162,18 +165,18 @@ def test_what_is_raised_at_each_instruction_of_ours_reaches_the_caller(recorder,
     assert unraisable == []
 
 
-def lost(block, step=1):
+def lost(block, step=1, error=TookTooLong):
     """Raise at each line of ours that a block runs, or some; return those that it did not leave."""
     before = sys.gettrace()
     missing, number = [], 0
     while True:
         number += step
-        trace = TraceFunction(number, "line", TookTooLong)
+        trace = TraceFunction(number, "line", error)
         raised = False
         try:
             sys.settrace(trace)
             block()
-        except TookTooLong:
+        except error:
             raised = True
         finally:
             sys.settrace(before)
@@ -211,6 +214,19 @@ def test_what_is_raised_at_each_line_of_the_middleware_reaches_the_caller(record
 def test_what_is_raised_at_each_line_of_the_receiver_of_migrations_reaches_the_caller(recorder):
     plan = [(Migration("0001_initial", "shop"), False)]
     assert lost(lambda: record_migrations("default", plan), step=7) == []
+
+
+@pytest.mark.django_db(databases=["default"])
+def test_what_is_raised_at_each_line_of_the_receivers_of_a_migrated_store_reaches_the_caller(
+    recorder, ring_database
+):
+    ring_database["NAME"].chmod(0o644)
+    assert lost(lambda: create_permissions(ALIAS_OF_RING, verbosity=0)) == []
+    assert lost(lambda: deny_others_after_migrate(ALIAS_OF_RING), error=TimeoutError) == []
+
+
+def test_what_is_raised_at_each_line_of_the_receiver_of_connections_reaches_the_caller(recorder, connection):
+    assert lost(lambda: recorder.on_connection_created(connection)) == []
 
 
 def test_what_is_raised_at_each_line_of_a_log_handler_reaches_the_caller(recorder):

@@ -95,3 +95,10 @@ def test_events_are_counted_after_logging_was_reconfigured(client):
         assert count("csrf") == before + 1
     finally:
         logger.handlers = handlers
+
+
+@pytest.mark.parametrize("odd", [{"status_code": [403]}, {"name": None}])
+def test_log_record_that_is_odd_does_not_reach_the_application(odd, caplog):
+    """Loggers of Django are used by applications too, with their own `extra`."""
+    record = logging.makeLogRecord({"name": "django.request"} | odd)
+    instruments._events().emit(record)

@@ -1,6 +1,8 @@
 """A slow or failing query is one line of the log, with the query's own trace, and a flood of them is not."""
 
 import logging
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -131,3 +133,9 @@ def test_error_that_a_test_expects_prints_nothing(test_run, caplog):
     batch = Resolver(Conf()).batch([captured(error=ValueError)])
     slow_log.make(Conf()).add(batch)
     assert lines(caplog) == []
+
+
+def test_module_that_another_thread_is_importing_is_no_test_run(test_run, monkeypatch):
+    test_run()
+    monkeypatch.setitem(sys.modules, "django.test.utils", ModuleType("django.test.utils"))
+    assert not slow_log._is_test_run()
