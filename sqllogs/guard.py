@@ -1,7 +1,7 @@
 """Handle this package's own errors: count them, log each place at most once a minute, raise nothing.
 
 Called from every stage, in any thread, including the application's. `faults` feeds the metrics.
-`is_foreign` recognizes an exception that is not ours although our code was running: it must go on.
+`is_foreign` recognizes exceptions that only interrupted our code and must be re-raised.
 """
 
 import logging
@@ -27,7 +27,7 @@ _logged_at_s: dict[str, float] = {}
 def fault(place: str, exc: BaseException, *, level: int = logging.WARNING) -> None:
     """Count an error of ours and log it, at most once a minute per place.
 
-    A `SQLLogsError` is expected, its message is enough; any other exception is logged with its traceback.
+    A `SQLLogsError` is expected and logged without a traceback, any other exception with one.
     """
     faults[place] += 1
     now_s = time.monotonic()
@@ -45,7 +45,7 @@ def fault(place: str, exc: BaseException, *, level: int = logging.WARNING) -> No
 def is_foreign(exc: BaseException) -> bool:
     """Return True if something outside interrupted our code with this exception.
 
-    Call it in each `except` that runs in the application's threads, and re-raise what is foreign:
+    Call it in each `except` that runs in the application's threads, and re-raise foreign exceptions:
 
         except Exception as exc:
             if guard.is_foreign(exc):
@@ -72,8 +72,8 @@ def is_foreign(exc: BaseException) -> bool:
 def is_interruption(exc: BaseException) -> bool:
     """Return True if a signal handler or trace function has raised this exception.
 
-    For calls of the application's own code, which may raise anything: `is_foreign` would take a class of the
-    application that Django raises, such as DoesNotExist, for one that another thread has set.
+    For calls of code that is not ours and may raise anything: `is_foreign` would mistake an exception of the
+    application that Django raises, such as DoesNotExist, for one set by another thread.
     """
     return any(_is_called_back(frame, before) for before, frame in pairwise(_frames(exc)))
 
@@ -86,9 +86,9 @@ def _frames(exc: BaseException) -> Iterator[FrameType]:
 
 
 def _is_called_back(frame: FrameType, before: FrameType) -> bool:
-    """Return True for a function with its caller's frame among its arguments, as none of ours has."""
-    # Not only the frame before it in the traceback: Python removes those of its import system, which a
-    # signal may interrupt too.
+    """Return True for a function with its caller's frame among its arguments; none of ours has that."""
+    # Not only the previous frame of the traceback: Python removes the frames of its import system, which
+    # a signal may interrupt too.
     callers = {id(before), id(frame.f_back)}
     code = frame.f_code
     count = code.co_argcount + bool(code.co_flags & CO_VARARGS)

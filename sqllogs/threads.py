@@ -1,8 +1,8 @@
-"""Threads, locks and queues of the operating system, also where gevent or eventlet replaced Python's.
+"""Threads, locks and queues of the operating system, even if gevent or eventlet has patched Python's.
 
-Under monkey-patching a thread is a greenlet, and one call into SQLite's busy timeout would stop every
-request of the worker: measured 9.9 s. Used by the writer and the OTLP sink for their threads;
-`Tally` counts in any thread.
+With monkey-patching a thread is a greenlet, and one call into SQLite's busy timeout would stop every request
+of the worker: 9.9 s were measured. Used by the writer and the OTLP sink for their threads; `Tally` counts in
+any thread.
 """
 
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from queue import SimpleQueue as SimpleQueue
 
 POLL_S = 0.005
-"""A greenlet that waits looks this often, and lets others run in between."""
+"""A waiting greenlet polls this often, and lets others run in between."""
 
 
 def _original(module: str, name: str) -> Any:
@@ -82,7 +82,7 @@ class RunningThread(Protocol):
 
 
 def start(target: Callable[[], None], name: str) -> RunningThread:
-    """Start a daemon thread; raise RuntimeError where none can be started any more."""
+    """Start a daemon thread; raise RuntimeError if none can be started any more."""
     if is_patched():
         return _NativeThread(target, name)
     thread = threading.Thread(target=target, name=name, daemon=True)
@@ -117,14 +117,14 @@ class _NativeThread:
 
 
 def join(thread: RunningThread, timeout_s: float) -> None:
-    """Wait for a thread at the end of the process; no greenlet runs meanwhile."""
+    """Wait for a thread at the end of the process; no greenlet runs in the meantime."""
     until_s = time.monotonic() + timeout_s
     while thread.is_alive() and time.monotonic() < until_s:
         sleep(POLL_S) if is_patched() else thread.join(timeout_s)
 
 
 def get(queue: "SimpleQueue[Any]", timeout_s: float, *, blocking: bool = False) -> Any:
-    """Return the next item; raise Empty. Greenlets go on meanwhile, unless `blocking`."""
+    """Return the next item; raise Empty. Other greenlets run in the meantime, unless `blocking`."""
     if blocking or not is_patched():
         return queue.get(timeout=timeout_s)
     until_s = time.monotonic() + timeout_s

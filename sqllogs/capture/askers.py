@@ -1,9 +1,9 @@
-"""Name what asks for a repeated statement: a relation, a deferred field, a method of a queryset.
+"""Describe which part of Django's ORM sends a repeated statement: a relation, a deferred field, a queryset.
 
-Called by `sqllogs.capture.wrapper` in the caller's thread: one walk over Django's own frames for each
-statement that one line of a unit of work repeats. The text has names only, as in `forward shop.Book.author`
-or `queryset shop.Book count of=shop.Author.books where=author,title`, and neither frames nor instances nor
-values. `sqllogs.sql.remedies` reads it.
+Called by `sqllogs.capture.wrapper` in the caller's thread. When one line of a unit of work repeats a
+statement, the stack is searched once for frames of Django's ORM. The result is a text such as
+`forward shop.Book.author` or `queryset shop.Book count of=shop.Author.books where=author,title`. It contains
+only names: no frames, instances or values. `sqllogs.sql.remedies` parses it.
 """
 
 import secrets
@@ -24,46 +24,46 @@ from sqllogs.capture.call_site import Source
 from sqllogs.context import ASKED
 
 ASKED_AT = 5
-"""The repetition that is looked at. A walk takes 12 to 26 us, so the many that repeat less pay nothing."""
+"""Repetition at which the stack is searched. That takes 12 to 26 us, which most statements never pay."""
 SAME_FROM = 3
-"""From this repetition on, equal values are no coincidence of two."""
+"""Repetition from which equal values are reported as the same; two may be equal by chance."""
 COUNTED_MAX = 500
-"""Pairs of statement and line that are counted in a unit; the others are not looked at."""
+"""Maximum pairs of statement and line counted in a unit; further pairs are ignored."""
 FRAMES_MAX = 60
 CONDITIONS_MAX = 8
 VALUES_MAX = 50
 TEXT_MAX_CHARACTERS = 1_000
-"""Of a value that is compared: hashing a longer one takes microseconds."""
+"""Longest text that is compared: hashing a longer one takes microseconds."""
 SIZED = frozenset({list, tuple})
-"""Parameters that are counted or compared: no method of the application is called for it."""
+"""Types of parameters that are counted or compared: `len()` of these calls no code of the application."""
 
 _ORM = ("django.db.models.", "django.contrib.contenttypes.", "django.forms.models")
 _QUERYSETS = (QuerySet, BaseIterable, Manager)
 _ITERATING = frozenset(["__iter__", "_fetch_all", "_iterator", "iterator"])
 _KEY = secrets.randbits(62)
-"""Of this process and its forks: hashes of values are compared in their memory and never stored."""
+"""Salt of this process and its forks. Hashes of values are compared in memory only, and never stored."""
 _PLAIN = frozenset({int, float, bool, type(None), date, timedelta, Decimal, UUID})
 _NUMBERS: frozenset[Any] = frozenset({int.__hash__, float.__hash__})
-"""Of the classes that psycopg sends numbers as."""
+"""Hash functions of the subclasses of int and float that psycopg wraps numbers in."""
 _ZONES = frozenset({type(None), timezone, ZoneInfo})
-"""A time is hashed by the offset of its zone, which is a method."""
+"""Hashing a time calls `utcoffset()` of its zone, which must not be code of the application."""
 
 Locals = Mapping[str, Any]
 Reader = Callable[[Locals, str], str]
 
 
 class Askers:
-    """For all threads of a process."""
+    """Shared by all threads of a process."""
 
     def __init__(self, source: Callable[[str], Source], at: int = ASKED_AT) -> None:
         self._source = source
         self._at = at
 
     def repeated(self, counted: dict[int, Any], key: int, values: Any, found: int | None) -> str | None:
-        """Count a statement that one line sends again; return what asked, when that becomes known.
+        """Count a repetition of a statement by one line; return what asked for it, once that is known.
 
-        It is returned again if it changes: that the values are always the same, or no longer are. `found` is
-        their hash.
+        The text is returned again when it changes, because all values so far are the same or no longer are.
+        `found` is the hash of this query's values.
         """
         try:
             state = counted.get(key)
@@ -107,7 +107,7 @@ def hash_values(values: Any) -> int | None:
 
 
 def _is_comparable(value: Any) -> bool:
-    """Return True for short texts, times, and numbers of a driver's own class."""
+    """Return True for short texts, times, and a driver's own number classes."""
     kind = type(value)
     if kind is str or kind is bytes:
         return len(value) <= TEXT_MAX_CHARACTERS
@@ -117,7 +117,7 @@ def _is_comparable(value: Any) -> bool:
 
 
 def _walk(source: Callable[[str], Source], values: Any) -> str:
-    """Return the outermost part of Django's ORM that led to a query, in words; empty if none is known."""
+    """Describe the outermost known part of Django's ORM on the stack; empty if nothing is known."""
     found: tuple[Reader, FrameType, str] | None = None
     queryset: FrameType | None = None
     frame: FrameType | None = sys._getframe(1)
@@ -141,7 +141,7 @@ def _walk(source: Callable[[str], Source], values: Any) -> str:
         return ""
     read, asking, method = found
     names = asking.f_locals
-    # Of `get(name="x")` the innermost queryset has the condition.
+    # For `get(name="x")`, only the innermost queryset has the condition.
     inner = queryset.f_locals if queryset else None
     words = [_queryset(names, method, inner) if read is _queryset else read(names, method)]
     if type(values) in SIZED and len(values) == 1:
@@ -152,7 +152,7 @@ def _walk(source: Callable[[str], Source], values: Any) -> str:
 
 
 def _passes_on(frame: FrameType, module: str, source: Callable[[str], Source]) -> bool:
-    """Return True for cursors, for what wraps methods, and for a queryset class of the application's own."""
+    """Return True for cursors, instrumentation, and queryset classes defined by the application."""
     if module.startswith(("django.db.", "sqllogs.")):
         return True
     if module.startswith("django."):
@@ -164,36 +164,36 @@ def _passes_on(frame: FrameType, module: str, source: Callable[[str], Source]) -
 
 
 def _package(frame: FrameType, source: Callable[[str], Source]) -> str:
-    """Return the library in whose code a query is, where a user cannot change it."""
+    """Return the library that contains the code of a query, which its users cannot change."""
     module = str(frame.f_globals.get("__name__") or "")
     if module.startswith("django."):
         return ".".join(module.split(".")[:3]) if module.startswith("django.contrib.") else ""
     return module.partition(".")[0] if source(frame.f_code.co_filename) is Source.LIBRARY else ""
 
 
-def _of(instance: Any, name: str) -> str:
+def _label(instance: Any, name: str) -> str:
     return f"{type(instance)._meta.label}.{name}"
 
 
 def _forward(names: Locals, method: str) -> str:
     instance = names["instance"]
     is_new = " new" if instance._state.adding else ""
-    return f"forward {_of(instance, names['self'].field.name)}{is_new}"
+    return f"forward {_label(instance, names['self'].field.name)}{is_new}"
 
 
 def _backward(names: Locals, method: str) -> str:
     instance = names["instance"]
-    return f"backward {_of(instance, names['self'].related.get_accessor_name())}"
+    return f"backward {_label(instance, names['self'].related.get_accessor_name())}"
 
 
 def _deferred(names: Locals, method: str) -> str:
-    return f"deferred {_of(names['instance'], names['self'].field.name)}"
+    return f"deferred {_label(names['instance'], names['self'].field.name)}"
 
 
 def _generic(names: Locals, method: str) -> str:
-    # Django 6.1 has a descriptor of its own for it.
+    # Django 6.1 uses a separate descriptor class.
     field: Any = getattr(names["self"], "field", names["self"])
-    return f"generic {_of(names['instance'], field.name)}"
+    return f"generic {_label(names['instance'], field.name)}"
 
 
 def _prefetch(names: Locals, method: str) -> str:
@@ -216,12 +216,12 @@ def _validation(names: Locals, method: str) -> str:
 
 
 def _manager(names: Locals, method: str) -> str:
-    """Describe a method of a related manager that writes: the relation, and the method."""
+    """Describe a write through a related manager: the relation and the method."""
     manager = names["self"]
     rel_name = getattr(manager, "prefetch_cache_name", None)  # of a many-to-many or generic relation
     if rel_name is None:
         rel_name = manager.field.remote_field.get_accessor_name()
-    return f"manager {_of(manager.instance, rel_name)} {method}"
+    return f"manager {_label(manager.instance, rel_name)} {method}"
 
 
 def _raw(names: Locals, method: str) -> str:
@@ -246,7 +246,7 @@ def _queryset(names: Locals, method: str, inner: Locals | None = None) -> str:
     if instance is not None:
         field = next(iter(queryset._known_related_objects), None)
         accessor = None if field is None else field.remote_field.get_accessor_name()
-        words.append(f"of={_of(instance, accessor) if accessor else type(instance)._meta.label}")
+        words.append(f"of={_label(instance, accessor) if accessor else type(instance)._meta.label}")
     words.extend(_shape(sent, query))
     if method == "aggregate":
         words.append(f"figures={','.join(map(_figure, names['kwargs'].values()))}")
@@ -271,7 +271,7 @@ def _figure(expression: Any) -> str:
 
 
 def _shape(queryset: Any, query: Any) -> Iterator[str]:
-    """Yield what distinguishes a queryset from all rows of its model."""
+    """Yield how a queryset differs from `Model.objects.all()`."""
     conditions = list(_conditions(query, queryset))
     if conditions:
         yield f"where={','.join(conditions)}"
@@ -295,9 +295,9 @@ def _shape(queryset: Any, query: Any) -> Iterator[str]:
 
 
 def _conditions(query: Any, queryset: Any) -> Iterator[str]:
-    """Yield the fields of the conditions in WHERE, with their lookup unless it is for equality.
+    """Yield the fields in WHERE, each with its lookup unless that is `exact`.
 
-    A part that is negated or has alternatives is `?`: its fields alone would say something else.
+    Negated parts and alternatives are `?`, because their field names alone would be misleading.
     """
     waiting, count = [query.where], 0
     while waiting and count < CONDITIONS_MAX:
@@ -315,7 +315,7 @@ def _condition(lookup: Any, query: Any, queryset: Any) -> str:
     field = getattr(left, "target", None)
     if field is None:
         return "?"
-    # `concrete_model`: a condition on a parent's column is one on the model.
+    # `concrete_model`, because a condition on a parent's column is a condition on the model too.
     parents = queryset.model._meta.all_parents
     is_own = field.model is queryset.model._meta.concrete_model or field.model in parents
     path = _path(query.alias_map, left.alias)
@@ -330,12 +330,12 @@ def _condition(lookup: Any, query: Any, queryset: Any) -> str:
 
 
 def _path(joins: Mapping[str, Any], alias: str) -> list[str] | None:
-    """Return the foreign keys from a queryset's model to a joined table; None if others lead there."""
+    """Return the foreign keys from a queryset's model to a joined table; None for any other relation."""
     path: list[str] = []
     while (step := getattr(joins.get(alias), "join_field", None)) is not None:
         if not isinstance(step, ForeignKey):
             return None
-        if not step.remote_field.parent_link:  # a parent's fields are the model's
+        if not step.remote_field.parent_link:  # fields of a parent belong to the model
             path.insert(0, step.name)
         alias = joins[alias].parent_alias
     return path
@@ -347,7 +347,7 @@ def _is_content_type(field: Any) -> bool:
 
 
 def _content_type(key: Any) -> str:
-    """Return the model of a content type's key from Django's cache, without a query."""
+    """Return the model of a content type by primary key, from Django's cache: no query is sent."""
     content_type: Any = getattr(sys.modules.get("django.contrib.contenttypes.models"), "ContentType", None)
     if content_type is None or type(key) is not int:
         return ""
@@ -389,6 +389,6 @@ _READERS: dict[str, Reader] = {
     **{f"{_REVERSE}.{name}": _manager for name in ("add", "remove", "clear", "set", "_clear")},
     **{f"{_GENERIC}.{name}": _manager for name in ("add", "remove", "clear", "set", "_clear")},
 }
-"""By the qualified name of a function of Django."""
+"""By the qualified name of a function in Django."""
 _METHODS: dict[str, Reader] = {"QuerySet": _queryset, "RawQuerySet": _raw}
-"""By the name of a class whose methods all count."""
+"""By class name, for any method of the class."""

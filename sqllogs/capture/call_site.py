@@ -24,7 +24,7 @@ from sqllogs.conf import Conf
 from sqllogs.sql.text import text_of
 
 MAX_CHARACTERS = 300
-"""Of a name. The column has the same length: this module is loaded before the models are."""
+"""Length of the column. Not read from the model, which is loaded after this module."""
 FILES_MAX = 10_000
 SITES_MAX = 10_000
 
@@ -35,7 +35,7 @@ INSTRUMENTATION = frozenset(
     solarwinds_apm wrapt zeal
     """.split()  # noqa: SIM905
 )
-"""Installed packages that wrap cursors, querysets or views: their line passes on a query of another."""
+"""Installed packages that wrap cursors, querysets or views: their lines only pass queries on."""
 
 LIBRARY_MARK = "~"
 """Precedes the call site if no application code is on the stack: `~wagtail/models/pages.py:9 get_url`."""
@@ -55,7 +55,7 @@ class Source(Enum):
     FIELDS = 6
     """Renders the fields of serializers; a library."""
     CHOICES = 7
-    """Queries below it are meant to be sent while rendering: choices, cached parts, lists of filters."""
+    """Renders what is meant to query: choices of forms, cached template fragments, template filters."""
 
 
 LIBRARIES = frozenset({Source.LIBRARY, Source.FIELDS})
@@ -89,7 +89,7 @@ _BOUNDARIES = (
 
 
 class SourceFiles:
-    """Decide what each file contains; `application` is the setting, empty for everything not installed."""
+    """Classify source files. `application` is the setting; if empty, all code not installed counts."""
 
     def __init__(self, application: Sequence[str] = ()) -> None:
         self._application = tuple(path for name in application for path in application_paths(name))
@@ -97,18 +97,18 @@ class SourceFiles:
         self.source: Callable[[str], Source] = lru_cache(maxsize=FILES_MAX)(self._source)
 
     def _source(self, filename: str) -> Source:
-        # Resolved: a virtual environment and a release folder are often links.
+        # realpath(), because virtual environments and release folders are often symbolic links.
         path = os.path.realpath(filename)
         if filename.startswith("<"):
             return Source.IGNORED
         if path.startswith(_FRAMEWORK):
             return _framework_source(path)
         # Before the libraries, so that the setting can name an installed package of the company.
-        if path.startswith(self._application):  # False for no path at all
+        if path.startswith(self._application):  # False if the setting is empty
             return Source.APPLICATION
         if path.startswith(_LIBRARIES) or any(folder in path for folder in _LIBRARY_FOLDERS):
             package = _installed_path(path).partition(os.sep)[0]
-            # Without this, every query of a generic view has one call site: the line of the wrapper.
+            # Otherwise all queries of a generic view would have the same call site, in the wrapper.
             if package in INSTRUMENTATION:
                 return Source.IGNORED
             return Source.FIELDS if path.endswith(_FIELDS) else Source.LIBRARY
@@ -126,7 +126,7 @@ def _framework_source(path: str) -> Source:
 
 
 def application_paths(name: str) -> list[str]:
-    """Return the folders and files of an item of the setting APPLICATION: a path, or a package's name."""
+    """Return the folders and files that an item of APPLICATION, a path or package name, stands for."""
     if os.sep in name or name.startswith((".", "~")):
         paths = [os.path.expanduser(name)]
     else:
@@ -141,14 +141,14 @@ def application_paths(name: str) -> list[str]:
 
 
 def _installed_path(path: str) -> str:
-    """Return the path in the folder of installed packages; a path elsewhere stays as it is."""
+    """Return the path relative to site-packages; any other path unchanged."""
     for folder in _LIBRARY_FOLDERS:
         path = path.rpartition(folder)[2]
     return path
 
 
 def _is_launcher(path: str) -> bool:
-    """Return True for what starts a process: manage.py, `__main__.py`, scripts next to an interpreter."""
+    """Return True for entry points: manage.py, `__main__.py`, scripts in the interpreter's folder."""
     folder, name = os.path.split(path)
     if name in ("manage.py", "__main__.py"):
         return True
@@ -158,9 +158,9 @@ def _is_launcher(path: str) -> bool:
 
 
 def rendered_by(source: Source, frame: FrameType, known: str | None) -> str | None:
-    """Return which node of a template, or which field of a serializer, is rendered; empty: on purpose.
+    """Return the template node or serializer field being rendered; empty if it is meant to query.
 
-    The innermost counts. Only names are kept.
+    `known` is that of a frame further in, which wins. Only names are kept.
     """
     if source is Source.CHOICES:
         return ""
@@ -181,11 +181,11 @@ def rendered_by(source: Source, frame: FrameType, known: str | None) -> str | No
 
 
 class FrameFinder:
-    """Find the frame of a call site, for any thread.
+    """Find the frame of a call site, in any thread.
 
-    The cost is in reading `f_back`: Python 3.11 and later create a frame object for each frame
-    read, which is half of all instructions of a captured query. So the depth is not limited, but
-    the walk ends where Django calls the view.
+    Most of the cost is reading `f_back`: since Python 3.11 this creates a frame object, which is half of
+    all instructions of a captured query. The depth is not limited, but the search ends where Django calls
+    the view.
     """
 
     def __init__(self, application: Sequence[str] = ()) -> None:
@@ -195,9 +195,9 @@ class FrameFinder:
         """Ignored files and libraries."""
 
     def find(self, frames: int) -> tuple[FrameType | None, str | None]:
-        """Return the nearest frame of application code, else of a library, and what is rendered below it.
+        """Return the nearest frame of application code, else of a library, and what it is rendering.
 
-        `frames` are those between the wrapper, which is two calls up, and the cursor's caller.
+        `frames` is the number of frames between the wrapper, two calls up, and the cursor's caller.
         """
         try:
             frame: FrameType | None = sys._getframe(3 + frames)
@@ -207,7 +207,7 @@ class FrameFinder:
             return None, None  # the thread's first function is the cursor's method
         library: FrameType | None = None
         rendering: str | None = None
-        # A plain set: a dict with `__missing__`, or the cached function, would take three calls a frame.
+        # A plain set, because a dict with `__missing__` or the cached function costs three calls per frame.
         skipped = self._ignored
         while frame is not None:
             filename = frame.f_code.co_filename
@@ -218,7 +218,7 @@ class FrameFinder:
                 if source is Source.BOUNDARY:
                     return library, rendering
                 if source in RENDERING:
-                    # Not among the files that are skipped: only queries sent in rendering take time for it.
+                    # These files are never skipped, so only queries sent while rendering pay for this.
                     rendering = rendered_by(source, frame, rendering)
                 elif filename not in self._known:
                     self._add(filename, source)
@@ -229,7 +229,7 @@ class FrameFinder:
         return library, rendering
 
     def _add(self, filename: str, source: Source) -> None:
-        # Compiled templates and exec make file names without end.
+        # Compiled templates and exec() can produce any number of file names.
         if len(self._known) >= FILES_MAX:
             self._known.clear()
             self._ignored.clear()
@@ -245,8 +245,8 @@ class CallSites:
         # Relative paths are the same on every host and in every release, so call sites can be compared.
         self._root = os.path.join(os.path.realpath(Path.cwd()), "")
         self._source = SourceFiles(conf.application).source
-        # The code object is stored with its name: while it lives, no other has the same id. It is not
-        # the key, because hashing a code object walks its bytecode (0.6-2 us).
+        # The value keeps the code object alive, so that its id stays unique. The object is not the key
+        # itself, because hashing it walks its bytecode (0.6-2 us).
         self._names: dict[tuple[int, int], tuple[CodeType, str]] = {}
         self._renderings: dict[str, str] = {}
 
@@ -266,7 +266,7 @@ class CallSites:
         return text_of(f"{path}:{line or code.co_firstlineno} {code.co_qualname}")[:MAX_CHARACTERS]
 
     def shorten(self, rendering: str) -> str:
-        """Return what was rendered, with the template's path as those of call sites."""
+        """Return what was rendered, with the template's path shortened like that of a call site."""
         if rendering not in self._renderings:
             if len(self._renderings) >= SITES_MAX:
                 self._renderings.clear()
@@ -276,5 +276,5 @@ class CallSites:
         return self._renderings[rendering]
 
     def _shorten(self, path: str) -> str:
-        """Return the path in the project, or in the folder of installed packages."""
+        """Return the path relative to the project, or to site-packages."""
         return _installed_path(path).removeprefix(self._root)

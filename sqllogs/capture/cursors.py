@@ -1,8 +1,8 @@
 """Watch the methods of a cursor other than execute: fetches, callproc, COPY, streams.
 
-`sqllogs.capture.wrapper` makes each plain cursor of a class that calls the driver directly, and passes
-any other to `CursorWatcher`, which changes its class to a subclass with the methods of
-`sqllogs.capture.cursor_methods`. Runs in the caller's thread.
+Used by `sqllogs.capture.wrapper` in the caller's thread. A plain cursor gets a class that calls the driver
+directly. The class of any other cursor is changed by `CursorWatcher` to a subclass with the methods of
+`sqllogs.capture.cursor_methods`, which feed the query's `Fetch`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from sqllogs.capture.cursor_methods import FLAT_METHODS, METHODS, Method, Origin
 from sqllogs.record import Fetch
 
 CLASSES_MAX = 64
-"""Cursor classes cached. There are two or three, unless the site makes one for each cursor."""
+"""Maximum cursor classes cached. There are two or three, unless the site creates a class per cursor."""
 
 _COPIED = {
     "__init__": {"cursor", "db"},
@@ -31,11 +31,11 @@ _COPIED = {
         "RuntimeWarning", "db", "validate_no_broken_transaction", "wrap_database_errors", "cursor", "execute",
     },
 }  # fmt: skip
-"""Django's methods whose work a flat cursor does itself, with all names that they use."""
+"""The methods of Django that a flat cursor replaces, with all names that their code uses."""
 
 
 def _is_known(name: str) -> bool:
-    """Return False for a method of another Django than the supported ones, or one that was patched."""
+    """Return False for a method of an unsupported Django version, or a patched one."""
     code = getattr(getattr(CursorWrapper, name), "__code__", None)
     return code is not None and set(code.co_names) == _COPIED[name]
 
@@ -49,7 +49,7 @@ EXECUTE_IN_DRIVER = CursorWrapper._execute  # type: ignore[attr-defined]
 
 
 def is_unpatched() -> bool:
-    """Return True if a flat cursor does what Django's would do now: classes are patched at run time."""
+    """Return True while a flat cursor does what Django's own would: packages patch it at run time."""
     return (
         CursorWrapper.__init__ is INIT
         and CursorWrapper.__getattr__ is GETATTR
@@ -60,10 +60,10 @@ def is_unpatched() -> bool:
 
 
 class WatchedCursor(CursorWrapper):
-    """Base of the subclasses given to Django's cursors.
+    """Base class of the classes that cursors are changed to.
 
-    A subclass by `__class__` assignment takes 0.1 us. A proxy of the driver's cursor would add a call
-    to each execute and fail the drivers' type checks (`psycopg2.extensions.register_type`).
+    Assigning `__class__` takes 0.1 us. A proxy of the driver's cursor would add a call to each execute, and
+    fail the drivers' type checks (`psycopg2.extensions.register_type`).
     """
 
     __slots__ = ()
@@ -72,18 +72,18 @@ class WatchedCursor(CursorWrapper):
     """Rows and fetch time of the last statement."""
     sqllogs_wrapper: Method
     sqllogs_direct: Method | None = None
-    """The execute wrapper with which a flat cursor may call the driver directly; None for other classes."""
+    """The execute wrapper that lets a flat cursor call the driver directly; None for other classes."""
     sqllogs_delegated: frozenset[str]
     """Methods that Django's class lacks and passes to the driver's cursor by `__getattr__`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Remove the methods from a class with its own `__getattr__`.
+        """Remove the delegated methods from a class that has its own `__getattr__`.
 
         debug-toolbar blocks queries in templates that way.
         """
         super().__init_subclass__(**kwargs)
         if "sqllogs_direct" not in vars(cls):
-            cls.sqllogs_direct = None  # it may execute in its own way
+            cls.sqllogs_direct = None  # the class may override execute
         if cls.__getattr__ is not CursorWrapper.__getattr__:
             for name in cls.sqllogs_delegated:
                 owner = next(base for base in cls.__mro__ if name in vars(base))
@@ -91,13 +91,13 @@ class WatchedCursor(CursorWrapper):
                     setattr(cls, name, property())  # raises AttributeError, so __getattr__ is called
 
     def sqllogs_begin(self, fetch: Fetch | None) -> None:
-        """Count further fetches for this statement; the execute wrapper calls it after each one."""
+        """Count further fetches for a new statement; called by the execute wrapper after it ran."""
         if self.sqllogs_fetch is not None:
             self.sqllogs_fetch.done = True
         self.sqllogs_fetch = fetch
 
     def sqllogs_send(self, sql: Any, run: Callable[[], Any]) -> Any:
-        """Run a method that sends a statement without execute wrappers, and record it with ours."""
+        """Run a method that bypasses Django's execute wrappers, and record it with ours."""
         self.sqllogs_begin(None)
         if self.sqllogs_wrapper not in self.db.execute_wrappers:
             return run()
@@ -106,13 +106,13 @@ class WatchedCursor(CursorWrapper):
 
 
 class CursorWatcher:
-    """Change the class of cursors to a watched one, for one execute wrapper."""
+    """Change the class of cursors to a watched one; belongs to one execute wrapper."""
 
     def __init__(self, wrapper: Method) -> None:
         self._wrapper = wrapper
         self._classes: dict[type, type] = {}
         self.flat = self._flat_class() if HAS_KNOWN_METHODS and hasattr(wrapper, "execute") else None
-        """The class of plain cursors; None with a Django that is not known."""
+        """The class of plain cursors; None with an unsupported version of Django."""
 
     def __len__(self) -> int:
         return len(self._classes)
@@ -149,13 +149,13 @@ class CursorWatcher:
     def _flat_class(self) -> Callable[[Any, Any], WatchedCursor]:
         """Return a class whose methods do in one call what Django does in three or four.
 
-        A `fetchmany` takes Django 1.2 us: `__getattr__`, a function made for the call, and a context
-        manager around it, which matters only if there is an error.
+        A `fetchmany` takes 1.2 us in Django: `__getattr__`, a new function, and a context manager around
+        the call, which is needed only if it raises.
         """
         watched = self._subclass(CursorWrapper)
         direct = staticmethod(self._wrapper)
         body = {"__module__": __name__, "execute": self._wrapper.execute, "sqllogs_direct": direct}  # type: ignore[attr-defined]
-        # Here too, as `__init_subclass__` looks beside each method.
+        # Here too, because `__init_subclass__` looks for it in the class that has the method.
         body |= {**FLAT_METHODS, "sqllogs_delegated": watched.sqllogs_delegated}  # type: ignore[attr-defined]
         return type(CursorWrapper.__name__, (watched,), body)
 
@@ -166,10 +166,10 @@ def _own(kind: type, name: str) -> Method:
 
 
 def _delegated(name: str) -> Any:
-    """Watch a method that Django delegates to the driver's cursor, as Django does it.
+    """Watch a method that Django delegates to the driver's cursor.
 
-    Django's `__getattr__` creates a function for each fetch: a `fetchmany` without rows takes 1.19 us
-    through it, 0.95 us through this method.
+    Django's `__getattr__` creates a function per fetch: a `fetchmany` without rows takes 1.19 us that way,
+    and 0.95 us through this method.
     """
     find = attrgetter(f"cursor.{name}")
     if name in CursorWrapper.WRAP_ERROR_ATTRS:

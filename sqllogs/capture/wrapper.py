@@ -1,9 +1,9 @@
-"""Capture every query of a connection: one execute wrapper, the first, and four overridden methods.
+"""Capture every query of a connection with an execute wrapper, always the first, and four overridden methods.
 
-The wrapper is called by Django in the caller's thread and feeds `sqllogs.pipeline.buffer`. Line numbers,
-ids, names and fingerprints are left to the writer's thread. It also works without the overrides: those make
-cursors and end transactions. They are attributes of the connection object, because a database backend of
-ours would conflict with other packages that set ENGINE.
+Django calls the wrapper in the caller's thread; it feeds `sqllogs.pipeline.buffer`. Line numbers, ids, names
+and fingerprints are left to the writer's thread. The overrides create cursors and end transactions; the
+wrapper works without them too. They are set on the connection object, because a custom database backend would
+conflict with other packages that set ENGINE.
 """
 
 import sys
@@ -53,12 +53,12 @@ def execute_wrapper(
 ) -> ExecuteWrapper:
     """Return a wrapper that passes each query to `put`.
 
-    What asks for a statement is looked up at its repetition number `asked_at`; `counted` counts the
+    At repetition `asked_at` of a statement, the ORM code that asks for it is looked up. `counted` counts
     repetitions outside units of work.
 
-    One function serves all connections and refers to none: a reference cycle through
-    `connection.execute_wrappers` would keep a dead thread's connection open until the next
-    garbage collection. Its attribute `execute` is a method of plain cursors.
+    One function serves all connections and references none of them: a cycle through
+    `connection.execute_wrappers` would keep a dead thread's connection open until the next garbage
+    collection. Its attribute `execute` becomes a method of plain cursors.
     """
     get_unit = current.get
     finder = FrameFinder(application)
@@ -93,7 +93,7 @@ def execute_wrapper(
 def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
     """Return the method `execute` of plain cursors.
 
-    Where ours is the only wrapper, it does in one call what takes Django five, and otherwise calls Django.
+    If ours is the only wrapper, it does in one call what takes five in Django; otherwise it calls Django.
     """
     get_unit = current.get
 
@@ -105,7 +105,7 @@ def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
             return CursorWrapper.execute(self, sql, params)
         unit = get_unit()
         if (unit is not None and unit.muted) or connection.needs_rollback or not apps.ready:
-            return CursorWrapper.execute(self, sql, params)  # which refuses it, or warns
+            return CursorWrapper.execute(self, sql, params)  # raises or warns, if it has to
         error = None
         before = time_ns(), connection.in_atomic_block, unit
         started_ns = perf_counter_ns()
@@ -141,8 +141,8 @@ def _keeper(
     hashed: Callable[[Any], int | None],
     counted: dict[int, Any],
 ) -> Callable[..., None]:
-    """Return a function that describes a query which has just run, and raises nothing."""
-    # Names of this function, not attributes: it runs for every query, with a budget of microseconds.
+    """Return a function that records a query which has just run, and never raises."""
+    # Local names instead of attributes: it runs for every query, with a budget of microseconds.
     repeated = askers.repeated
     modules = sys.modules
     get_span: Callable[[], Any] | None = None
@@ -164,30 +164,30 @@ def _keeper(
             sent_ns, in_transaction, unit = before
             sql_length, sql_hash = -1, None
             compared = sql
-            # It may be bytes, a Composed of psycopg or any object: neither hashable nor bounded for sure.
+            # It may be bytes, psycopg's Composed or any object, neither hashable nor of bounded size.
             if type(sql) is not str or len(sql) > TEXT_MAX_CHARACTERS:
                 sql, sql_length, sql_hash = excerpt(sql, getattr(connection, "connection", None))
                 compared = None
             fetch = None
             if isinstance(cursor, WatchedCursor):
                 fetch = Fetch(cursor) if error is None else None
-                # As sqllogs_begin(), whose call would take longer.
+                # sqllogs_begin() inlined: a call would take longer.
                 if cursor.sqllogs_fetch is not None:
                     cursor.sqllogs_fetch.done = True
                 cursor.sqllogs_fetch = fetch
-            # Only if the host has imported it: importing OpenTelemetry is a cost to those who do not use it.
+            # Only if the host has imported it: projects without OpenTelemetry should not pay for the import.
             if get_span is None and "opentelemetry.trace" in modules:
                 get_span = span_getter()
             asked_by = values = None
             # The code object and an offset; the line is looked up by the writer, once per call site.
             code, lasti = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
             repeats = counted if unit is None else unit.repeats
-            # An id is as good as the line here, and takes no time to hash.
+            # The id of the code object is as good as its line, and faster to hash.
             times = ASKED if repeats is UNCOUNTED else repeats.get(key := hash(sql) ^ id(code) + lasti)
             if times is not ASKED:
                 values = None if compared is None else hashed(params)
                 if times is None and len(repeats) < COUNTED_MAX:
-                    repeats[key] = values or 0  # most statements are sent once: no call for these
+                    repeats[key] = values or 0  # no call, because most statements are sent once
                 else:
                     asked_by = repeated(repeats, key, params, values)
             put(
@@ -202,7 +202,7 @@ def _keeper(
                     many,
                     in_transaction,
                     -1 if error is not None else cursor.cursor.rowcount,
-                    # The class only: messages of drivers quote values, and the exception itself keeps frames.
+                    # Only the class: drivers quote values in messages, and an exception keeps its frames.
                     None if error is None else type(error),
                     None if error is None else error_code(error),
                     unit,
@@ -224,10 +224,10 @@ def _keeper(
 
 
 def install(wrapper: ExecuteWrapper, connection: Any) -> None:
-    """Add the wrapper to a connection, as the first one; a second call does nothing.
+    """Insert the wrapper as the first one of a connection; a second call does nothing.
 
-    Not as the last one: Django's `with connection.execute_wrapper(x)` removes the last wrapper at
-    its end, which must be x.
+    Never as the last one: Django's `with connection.execute_wrapper(x)` pops the last wrapper when it
+    exits, and that must be x.
     """
     wrappers = connection.execute_wrappers
     if wrappers and wrappers[0] is wrapper:
@@ -243,7 +243,7 @@ def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
 
 
 class Overrides:
-    """The overrides that belong to one execute wrapper, on any number of connections."""
+    """The overridden methods that belong to one execute wrapper, for any number of connections."""
 
     def __init__(self, wrapper: Callable[..., Any]) -> None:
         self.wrapper = wrapper
@@ -260,7 +260,7 @@ class Overrides:
                 setattr(connection, name, partial(call, override))
 
     def uninstall(self, connection: Any) -> None:
-        """Remove our overrides. One that another package has wrapped stays and only passes calls on."""
+        """Remove our overrides. One that another package has wrapped stays, and only passes calls on."""
         for name in OVERRIDES:
             override = self._ours(connection, name)
             if override is None:
@@ -277,9 +277,9 @@ class Overrides:
 
 
 class _Override:
-    """State of one override; the method itself is a partial of a function with this argument.
+    """State of an override, which is a `partial` of a function with this as its argument.
 
-    A class with `__call__` would take 700 instructions more per call than a partial.
+    A class with `__call__` would take 700 more instructions per call.
     """
 
     __slots__ = ("connection", "context", "name", "original", "owner")
@@ -294,10 +294,10 @@ class _Override:
     ) -> None:
         self.owner = owner
         self.connection = connection
-        """A weak reference: a cycle would keep a dead thread's connection open until a garbage collection."""
+        """A weak reference, because a cycle would keep a dead thread's connection open."""
         self.name = name
         self.original = original
-        """The override of another package; None for the method of the class, which may be patched later."""
+        """Another package's override; None for the method of the class, which may be patched later."""
         self.context = context
         """The execute wrapper's context for COMMIT and ROLLBACK."""
 
@@ -324,7 +324,7 @@ def _end_transaction(override: _Override) -> Any:
     state = vars(connection)
     wrapper = override.owner.wrapper
     recorded = wrapper in connection.execute_wrappers and ENDING not in state
-    # An atomic block without a query, or commit() in autocommit mode, sends nothing.
+    # An atomic block without queries, or commit() in autocommit mode, sends nothing.
     if not recorded or not has_transaction(connection):
         return end()
     try:
@@ -366,4 +366,4 @@ def has_transaction(connection: Any) -> bool:
     except Exception as exc:
         if guard.is_foreign(exc) and not isinstance(exc, connection.Database.Error):
             raise
-        return True  # the connection is broken; COMMIT itself raises the error
+        return True  # the connection is broken, and COMMIT itself will raise
