@@ -519,8 +519,8 @@ class Batch:
     """Resolved records, as passed to the sinks and the ring."""
 
     records: list[Record]
-    statements: "dict[str, ScannedStatement]"
-    """The statements of these records by fingerprint."""
+    statements: "dict[str, ScannedStatement]" = field(default_factory=dict)
+    """The statements of these records, and of what is `counted`, by fingerprint: their texts to store."""
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""
     batch_sizes: dict[int, int] = field(default_factory=dict)

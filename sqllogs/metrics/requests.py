@@ -6,7 +6,7 @@ runs in the writer's thread.
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sqllogs.context import UnitOfWork
@@ -16,7 +16,7 @@ from sqllogs.metrics.instruments import connects
 from sqllogs.metrics.values import MetricValues, ObservationContext
 from sqllogs.record import IDLE_TRANSACTION_MS, CountedQueries, EndedUnit, Record
 from sqllogs.sql.n_plus_one import Repetition, Rules, can_be_n_plus_one
-from sqllogs.sql.normalize import ScannedStatement, StatementInfo
+from sqllogs.sql.normalize import StatementInfo
 from sqllogs.statistics.counting import METHODS
 
 OTHER_METHOD = "_OTHER"
@@ -119,10 +119,9 @@ def set_pools(metric_values: MetricValues) -> bool:
 class _CallSite:
     """One statement from one call site in one request, with its first and its last record."""
 
-    __slots__ = ("asked_by", "first", "last", "statement", "times")
+    __slots__ = ("asked_by", "first", "last", "times")
 
-    def __init__(self, statement: ScannedStatement, record: Record) -> None:
-        self.statement = statement
+    def __init__(self, record: Record) -> None:
         self.first = self.last = record
         self.times = 0
         self.asked_by: str | None = None
@@ -149,7 +148,7 @@ class _OpenRequest:
         self.trace_id: str | None = None
         self.last_s = 0.0
 
-    def add(self, records: list[Record], statements: Mapping[str, ScannedStatement], now_s: float) -> None:
+    def add(self, records: list[Record], now_s: float) -> None:
         self.last_s = now_s
         self.queries += len(records)
         self.duration_ms += sum(record.duration_us for record in records) / 1000
@@ -158,31 +157,27 @@ class _OpenRequest:
         )
         for record in records:
             if can_be_n_plus_one(record.form):
-                self._add_to_call_site(record, 1, statements)
+                self._add_to_call_site(record, 1)
 
-    def add_group(
-        self, group: CountedQueries, statements: Mapping[str, ScannedStatement], now_s: float
-    ) -> None:
+    def add_group(self, group: CountedQueries, now_s: float) -> None:
         self.last_s = now_s
         self.queries += len(group.durations_us)
         self.duration_ms += sum(group.durations_us) / 1000
         self.trace_id = group.record.trace_id or self.trace_id
         if can_be_n_plus_one(group.record):
-            self._add_to_call_site(group.record, len(group.durations_us), statements)
+            self._add_to_call_site(group.record, len(group.durations_us))
 
-    def _add_to_call_site(
-        self, record: Record, times: int, statements: Mapping[str, ScannedStatement]
-    ) -> None:
+    def _add_to_call_site(self, record: Record, times: int) -> None:
         line = record.form.line
         call_site = self.call_sites.get(line)
         if call_site is None and len(self.call_sites) < CALL_SITES_MAX:
-            call_site = self.call_sites[line] = _CallSite(statements[record.fingerprint], record)
+            call_site = self.call_sites[line] = _CallSite(record)
         if call_site is not None:
             call_site.add(record, times)
 
     def is_repeating(self, rules: Rules) -> bool:
         return any(
-            group.times > 1 and rules.is_suspect(_info(group.statement), call_site, group.repetition())
+            group.times > 1 and rules.is_suspect(_info(group.first), call_site, group.repetition())
             for (_, call_site), group in self.call_sites.items()
         )
 
@@ -203,21 +198,17 @@ class OpenRequests:
         """By id(unit), because requests may share a trace id; the value keeps the unit alive."""
         self._call_sites = 0
 
-    def add(
-        self, unit: UnitOfWork, records: list[Record], statements: Mapping[str, ScannedStatement]
-    ) -> None:
+    def add(self, unit: UnitOfWork, records: list[Record]) -> None:
         found = self._request(unit)
         before = len(found.call_sites)
-        found.add(records, statements, self._clock())
+        found.add(records, self._clock())
         self._add_call_sites(len(found.call_sites) - before)
 
-    def add_group(
-        self, unit: UnitOfWork, group: CountedQueries, statements: Mapping[str, ScannedStatement]
-    ) -> None:
+    def add_group(self, unit: UnitOfWork, group: CountedQueries) -> None:
         """Add queries that have no record."""
         found = self._request(unit)
         before = len(found.call_sites)
-        found.add_group(group, statements, self._clock())
+        found.add_group(group, self._clock())
         self._add_call_sites(len(found.call_sites) - before)
 
     def _request(self, unit: UnitOfWork) -> _OpenRequest:
@@ -263,5 +254,6 @@ class OpenRequests:
             self._values.add(REQUESTS_REPEATING, labels, 1)
 
 
-def _info(statement: ScannedStatement) -> StatementInfo:
+def _info(record: Record) -> StatementInfo:
+    statement = record.form.statement
     return StatementInfo(statement.fingerprint, statement.sql, statement.operation, "")

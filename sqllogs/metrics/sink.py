@@ -27,7 +27,6 @@ from sqllogs.metrics.values import Exemplar, Histogram, MetricValues, Observatio
 from sqllogs.otel import SYSTEMS, database_attributes
 from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, ProcessCounts, QueryForm, Record, WriterStatus
 from sqllogs.sql.n_plus_one import Rules
-from sqllogs.sql.normalize import ScannedStatement
 
 COARSER = [bisect_left(families.DB_BUCKETS_S, edge) for edge in (*families.SQL_BUCKETS_S, float("inf"))]
 """By bucket of SQL_BUCKETS_S, the one of DB_BUCKETS_S that contains it."""
@@ -71,9 +70,9 @@ class MetricsSink:
             if start:
                 time.sleep(0)  # as the resolver does, for the application's threads
             portion = slice(start, start + PORTION_ROWS)
-            self._count(batch.records[portion], batch.units[portion], batch.statements)
+            self._count(batch.records[portion], batch.units[portion])
         for group in batch.groups:
-            self._count_group(group, batch.statements)
+            self._count_group(group)
         for ended in batch.ended:
             if ended.kind == "request":
                 count_request(self._values, ended)
@@ -112,9 +111,7 @@ class MetricsSink:
             self._path = multiprocess.slots.folder / values.FILE.format(multiprocess.slots.slot())
             self._values.absorb(values.read(self._path), gauges=False)
 
-    def _count(
-        self, records: list[Record], units: list[UnitOfWork | None], statements: dict[str, ScannedStatement]
-    ) -> None:
+    def _count(self, records: list[Record], units: list[UnitOfWork | None]) -> None:
         """Group records by labels, then count each group."""
         # A series is found once for some dozen records: 1.6 us of the writer's thread each, instead of 3.1.
         by_operation: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
@@ -124,8 +121,8 @@ class MetricsSink:
             form = record.form
             group = by_form.get(form)
             if group is None:
-                operation = statements[form.fingerprint].operation
-                group = by_form[form] = by_operation[form.alias, form.vendor, operation]
+                group = by_operation[form.alias, form.vendor, form.statement.operation]
+                by_form[form] = group
             group.append(record)
             by_unit[unit].append(record)
         for (alias, vendor, operation), group in by_operation.items():
@@ -134,7 +131,7 @@ class MetricsSink:
                 self._count_django_db((alias, vendor), group)
         for unit, group in by_unit.items():
             if unit is not None:
-                self._count_unit(unit, group, statements)
+                self._count_unit(unit, group)
 
     def _system(self, alias: str, vendor: str) -> tuple[str, str]:
         """Return the labels of a database by OpenTelemetry's conventions."""
@@ -184,20 +181,18 @@ class MetricsSink:
                 if count and bucket in newest:
                     durations.exemplars[COARSER[bucket]] = newest[bucket]
 
-    def _count_unit(
-        self, unit: UnitOfWork, records: list[Record], statements: dict[str, ScannedStatement]
-    ) -> None:
+    def _count_unit(self, unit: UnitOfWork, records: list[Record]) -> None:
         if unit.kind == "request":
-            self._requests.add(unit, records, statements)
+            self._requests.add(unit, records)
             return
         job = (unit.kind, unit.view or "")
         self._values.add(families.JOB_QUERIES, job, len(records))
         self._values.add(families.JOB_SQL, job, sum(record.duration_us for record in records) / 1_000_000)
 
-    def _count_group(self, group: CountedQueries, statements: dict[str, ScannedStatement]) -> None:
+    def _count_group(self, group: CountedQueries) -> None:
         """Count queries that have no record; the slowest is their exemplar."""
         record, unit, times = group.record, group.unit, len(group.durations_us)
-        labels = (record.alias, statements[record.fingerprint].operation)
+        labels = (record.alias, record.form.statement.operation)
         failed = () if record.error is None else (record.sqlstate or "", record.error)
         system = (*self._system(record.alias, record.vendor), *(failed or ("", "")))
         _observe_group(self._values.histogram(families.QUERY_DURATION, labels), group)
@@ -218,7 +213,7 @@ class MetricsSink:
         if unit is None:
             return
         if unit.kind == "request":
-            self._requests.add_group(unit, group, statements)
+            self._requests.add_group(unit, group)
             return
         job = (unit.kind, unit.view or "")
         self._values.add(families.JOB_QUERIES, job, times)

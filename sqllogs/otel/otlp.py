@@ -160,7 +160,7 @@ class OTLPSink:
             elif len(self._queue) >= QUEUE_ROWS:
                 self._outcomes["queue_full"] += 1
             else:
-                statement = batch.statements[record.fingerprint]
+                statement = record.form.statement
                 size = batch.batch_sizes.get(number)
                 self._queue.append((record, statement, statement.sql[:SQL_MAX_CHARACTERS], size))
         if self._queue:

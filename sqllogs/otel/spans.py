@@ -30,7 +30,7 @@ class QuerySpans:
     def add(self, batch: Batch) -> None:
         for number, record in enumerate(batch.records):
             if record.sampled and record.trace_id is not None and record.span_id is not None:
-                statement = batch.statements[record.fingerprint]
+                statement = record.form.statement
                 attributes = self._attributes.from_record(record, statement, batch.batch_sizes.get(number))
                 attributes |= _own(record, statement)
                 self._write(record, summary(statement), attributes, record.trace_id, record.span_id)

@@ -38,7 +38,7 @@ COUNTED_MAX = 20_000
 SLOT_KEPT_SHARE = 0.75
 """A unit whose last record is older than this share of the ring gets another slot, before its own is free."""
 
-EMPTY_BATCH = Batch(records=[], statements={})
+EMPTY_BATCH = Batch(records=[])
 """Written to update the process's row alone."""
 
 
@@ -187,7 +187,7 @@ class Delivery:
             )
             self._counted, self._counted_statements = {}, {}
         if ended:
-            self._sinks.add(Batch(records=[], statements={}, ended=ended))
+            self._sinks.add(Batch(records=[], ended=ended))
 
     def write_row(self) -> None:
         """Write the process's row if outcomes of exports have changed since; raise StoreUnavailableError.

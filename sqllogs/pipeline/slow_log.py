@@ -13,7 +13,6 @@ from itertools import chain
 
 from sqllogs.conf import Conf
 from sqllogs.record import Batch, Record, WriterStatus
-from sqllogs.sql.normalize import ScannedStatement
 
 logger = logging.getLogger("sqllogs.slow")
 
@@ -33,7 +32,6 @@ class _Interval:
     until_s: float
     skipped: int = 0
     slowest: Record | None = None
-    sql: str = ""
 
 
 class SlowLog:
@@ -51,7 +49,7 @@ class SlowLog:
         self._end_intervals(now_s)
         for record in chain(batch.records, (group.record for group in batch.groups)):
             if record.duration_us >= self._slow_us or record.form.error is not None:
-                self._note(record, batch.statements[record.fingerprint], now_s)
+                self._note(record, now_s)
 
     def count(self, batch: Batch) -> None:
         self.add(batch)
@@ -63,8 +61,7 @@ class SlowLog:
     def close(self, timeout_s: float) -> None:
         self._end_intervals(float("inf"))
 
-    def _note(self, record: Record, statement: ScannedStatement, now_s: float) -> None:
-        sql = statement.sql[:SQL_MAX_CHARACTERS]
+    def _note(self, record: Record, now_s: float) -> None:
         # By error too: a failure must not hide behind the same statement's slowness.
         key = (record.fingerprint, record.error)
         if key not in self._intervals and len(self._intervals) >= STATEMENTS_MAX:
@@ -73,11 +70,11 @@ class SlowLog:
         interval = self._intervals.get(key)
         if interval is None:
             self._intervals[key] = _Interval(now_s + INTERVAL_S)
-            _write(record, sql)
+            _write(record)
             return
         interval.skipped += 1
         if interval.slowest is None or record.duration_ms > interval.slowest.duration_ms:
-            interval.slowest, interval.sql = record, sql
+            interval.slowest = record
 
     def _end_intervals(self, now_s: float) -> None:
         while self._intervals:
@@ -88,7 +85,7 @@ class SlowLog:
             if interval.slowest is not None:
                 whose = "of other statements" if key == _OTHERS else "like it"
                 count = interval.skipped - 1  # the slowest of them has this line
-                _write(interval.slowest, interval.sql, f" ({count} {whose} not logged)" if count else "")
+                _write(interval.slowest, f" ({count} {whose} not logged)" if count else "")
 
 
 def _is_test_run() -> bool:
@@ -105,7 +102,7 @@ def make(conf: Conf) -> SlowLog:
     return SlowLog(conf.slow_ms)
 
 
-def _write(record: Record, sql: str, skipped: str = "") -> None:
+def _write(record: Record, skipped: str = "") -> None:
     failed = f" failed with {record.error}" if record.error is not None else ""
     # In the message too: the log format of most projects does not show `extra`.
     trace = f" trace_id={record.trace_id}" if record.trace_id else ""
@@ -123,7 +120,7 @@ def _write(record: Record, sql: str, skipped: str = "") -> None:
         record.duration_ms,
         failed,
         record.call_site or record.view or record.kind,
-        sql,
+        record.form.statement.sql[:SQL_MAX_CHARACTERS],
         trace,
         skipped,
         extra=fields,

@@ -39,7 +39,7 @@ def unit():
 
 def send(requests, made, *statements, **changes):
     batch = Resolver(Conf()).batch([captured(sql=sql, unit=made, **changes) for sql in statements])
-    requests.add(made, batch.records, batch.statements)
+    requests.add(made, batch.records)
 
 
 def counted(requests, family):

@@ -256,7 +256,7 @@ def ended(*, duration_ms=30.0, status=200, exception=None, method="GET", failed=
 
 def test_request_is_counted_by_view_with_its_trace_even_without_queries(one):
     units = [ended(), ended(status=500, exception="ValueError", failed=True), ended(status=503, failed=True)]
-    one.add(Batch(records=[], statements={}, ended=units))
+    one.add(Batch(records=[], ended=units))
     found = series(one, families.REQUEST_DURATION)["shop:item", "item/"]
     assert (sum(found.counts), found.sum) == (3, pytest.approx(0.09))
     assert [exemplar.trace_id for exemplar in found.exemplars if exemplar] == [f"{0xABC:032x}"]
@@ -273,7 +273,7 @@ def test_unit_that_left_a_transaction_open_without_a_statement_is_counted(one):
             unit.unit.row = SimpleNamespace(transactions=SimpleNamespace(idle_max_ms=idle_ms))
     task = EndedUnit(UnitOfWork("task"), 5, False, 1, "task", None, "shop.tasks.pay", None, None, None)
     task.unit.row = units[0].unit.row
-    one.add(Batch(records=[], statements={}, ended=[*units, task]))
+    one.add(Batch(records=[], ended=[*units, task]))
     assert series(one, families.TRANSACTIONS_IDLE) == {
         ("request", "shop:item"): 1,
         ("task", "shop.tasks.pay"): 1,
@@ -283,7 +283,7 @@ def test_unit_that_left_a_transaction_open_without_a_statement_is_counted(one):
 def test_request_is_counted_by_the_conventions_and_its_labels_are_bounded(one):
     units = [ended(method="BREW", status=499, exception="CancelledError")]
     units += [ended(status=500, exception=f"Error{number}", failed=True) for number in range(1_000)]
-    one.add(Batch(records=[], statements={}, ended=units))
+    one.add(Batch(records=[], ended=units))
     found = series(one, families.HTTP_DURATION)
     assert ("_OTHER", "http", "499", "", "item/") in found
     assert len(found) <= 2 * families.HTTP_DURATION.series_max + 1

@@ -130,6 +130,14 @@ def test_long_texts_of_clients_are_not_kept():
         tracemalloc.stop()
 
 
+def test_forms_are_bounded_in_bytes():
+    resolver, wide = Resolver(Conf()), "\N{GRINNING FACE}" * 4_000
+    for number in range(600):
+        resolver.batch([captured(sql=f'SELECT "a{number}" FROM "{wide}"')])
+    forms = [form for form, _ in resolver._forms.values()]
+    assert 0 < 2 * sum(sys.getsizeof(form.statement.sql) for form in forms) <= 8 << 20
+
+
 def test_error_is_its_class():
     assert record(error=ValueError, sqlstate="23505").error == "ValueError"
 

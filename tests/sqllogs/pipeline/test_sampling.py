@@ -40,7 +40,7 @@ def test_records_without_a_trace_are_kept_by_chance():
 @pytest.mark.parametrize("sizes", [(2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (1, 2), (2, 1)])
 def test_halves_of_a_batch_are_never_empty_and_hold_all(sizes):
     kept, left = sizes
-    batch = Batch(records=[record()] * kept, sampled_out=[record()] * left, statements={}, part=7)
+    batch = Batch(records=[record()] * kept, sampled_out=[record()] * left, part=7)
     first, second = batch.halves()
     assert len(first) + len(second) == len(batch)
     assert len(first)

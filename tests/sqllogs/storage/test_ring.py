@@ -77,7 +77,7 @@ def test_wrapped_ring_holds_the_newest_rows_in_their_slots(any_ring, ring_alias)
 def test_time_is_kept_as_django_keeps_it(any_ring, ring_alias, microsecond):
     time = datetime(2026, 1, 31, 23, 59, 59, microsecond, UTC)
     record = changed(batch(1).records[0], time=time)
-    any_ring.write(any_ring.reserve(1), Batch(records=[record], statements={}, part=next(PARTS)), TALLIES)
+    any_ring.write(any_ring.reserve(1), Batch(records=[record], part=next(PARTS)), TALLIES)
     assert SQLLog.objects.using(ring_alias).get(time=time).time == time
 
 
@@ -156,7 +156,7 @@ def test_value_that_cannot_be_stored_is_a_rejection_and_nothing_is_written(ring,
     good = batch(5)
     first_seq = ring.reserve(6)
     with pytest.raises(RejectedRowsError):
-        ring.write(first_seq, Batch(records=[*good.records, poison], statements={}, part=1), TALLIES)
+        ring.write(first_seq, Batch(records=[*good.records, poison], part=1), TALLIES)
     assert seqs(ring_alias) == []
 
 
@@ -268,7 +268,7 @@ def test_units_are_rolled_up_and_no_reader_of_statements_counts_them(any_ring, r
     rows = Statistic.objects.using(ring_alias)
     first_seq = any_ring.reserve(1)
     for part in (1, 2, 2):  # on time; late, after the rollup; written before
-        any_ring.write(first_seq, Batch(records=[], statements={}, ended=ended, part=part), TALLIES)
+        any_ring.write(first_seq, Batch(records=[], ended=ended, part=part), TALLIES)
         with any_ring._guarded() as store:
             while store.roll_up(int(clock.time()) // 60 * 60 - 120):
                 pass
