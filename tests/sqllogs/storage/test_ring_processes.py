@@ -1,24 +1,29 @@
-"""Processes that wrap one ring together leave exactly its newest rows, on SQLite and on PostgreSQL."""
+"""Processes that wrap one ring together leave exactly its newest rows, each with its unit of work."""
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing, contextmanager
 from threading import Timer
 
 import pytest
 from django.db import connections
+from django.db.models import Sum
 
-from sqllogs.models import Process, RingHead, SQLLog
+from sqllogs.models import Process, RingHead, SQLLog, Statement, Statistic, Unit
+from sqllogs.statistics.resolution import MINUTE_S
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.sqlite import SQLiteStore
 from tests.servers import ROOT
+from tests.sqllogs.pipeline.test_writer import wait_until
 
 PROCESSES = 4
 QUERIES = 150
-ROUNDS, ROUNDS_WHILE_RESIZED = 12, 24
-"""Enough to wrap the ring seven times; and to write until the ring has been resized and emptied thrice."""
+ROUNDS, ROUNDS_WITH_A_KILL, ROUNDS_WHILE_RESIZED = 12, 6, 24
+"""Enough to wrap the ring seven times; thrice; and to write until it has been resized and emptied thrice."""
 CAPACITY_ROWS = 1_000
 TIMEOUT_S = 300
 
@@ -27,7 +32,7 @@ import json, sys
 import django
 from django.conf import settings
 
-ring, capacity, rounds, queries = json.loads(sys.argv[1])
+ring, capacity, rounds, queries, name = json.loads(sys.argv[1])
 if "mysql" in ring["ENGINE"]:
     import tests.mysqldb  # noqa: F401
 settings.configure(
@@ -42,14 +47,15 @@ settings.configure(
 django.setup()
 
 from django.db import connection
-from sqllogs import guard, recorder
+from sqllogs import guard, recorder, unit_of_work
 
 print("ready", flush=True)
 sys.stdin.readline()
 with connection.cursor() as cursor:
     for round in range(rounds):
-        for number in range(queries):
-            cursor.execute(f"SELECT 1 AS c{number % 50}")
+        with unit_of_work("task", name):
+            for number in range(queries):
+                cursor.execute(f"SELECT 1 AS {name}_{number % 50}")
         recorder.flush(100)
 recorder.close()
 print(json.dumps([dict(guard.faults), recorder.recorder.delivery.counts().queued]))
@@ -63,33 +69,41 @@ def ring_alias(ring_alias, settings):
     return ring_alias
 
 
+def start(ring_database, rounds, name):
+    argument = json.dumps([ring_database, CAPACITY_ROWS, rounds, QUERIES, name], default=str)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", WRITE, argument],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @contextmanager
-def writing(ring_database, rounds):
-    """Let the processes write for the time of a block and to their end; fail with what went wrong in them."""
-    argument = json.dumps([ring_database, CAPACITY_ROWS, rounds, QUERIES], default=str)
+def writing(ring_database, rounds, *, endless=0):
+    """Let the processes write for the time of a block and to their end; fail with what went wrong in them.
+
+    Give them; the first `endless` of them have to be killed in the block.
+    """
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WRITE, argument],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(PROCESSES)
+        start(ring_database, 1_000_000 if number < endless else rounds, f"p{number}")
+        for number in range(PROCESSES)
     ]
     try:
         assert [process.stdout.readline() for process in processes] == ["ready\n"] * PROCESSES
         for process in processes:
             process.stdin.write("go\n")
             process.stdin.flush()
-        yield
+        yield processes
         output = [process.communicate(timeout=TIMEOUT_S) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert output == [("[{}, 0]\n", "")] * PROCESSES
+    assert [process.returncode for process in processes[:endless]] == [-signal.SIGKILL] * endless
+    assert output[endless:] == [("[{}, 0]\n", "")] * (PROCESSES - endless)
 
 
 def assert_exact(ring_alias, capacity, rounds):
@@ -116,6 +130,47 @@ def test_ring_is_resized_and_emptied_while_four_processes_write(ring_alias, ring
             list(resize(capacity))
             list(clear())
     assert_exact(ring_alias, 600, ROUNDS_WHILE_RESIZED)
+
+
+def kill_while_it_writes(process, ring_alias):
+    """Kill a process that has stored some of its rounds."""
+    stored = Process.objects.using(ring_alias).filter(pid=process.pid, stored__gt=2 * QUERIES)
+    wait_until(stored.exists)
+    process.kill()
+    process.wait()
+
+
+def assert_units_balance(ring_alias, rounds, killed):
+    """Each record has the unit that sent it, each unit its records, and the statistics have both."""
+    texts = dict(Statement.objects.using(ring_alias).values_list("fingerprint", "sql"))
+    rows = list(SQLLog.objects.using(ring_alias).values_list("fingerprint", "view", "unit"))
+    assert all(texts[fingerprint].split()[-1].startswith(f"{view}_") for fingerprint, view, _ in rows)
+    of_unit = Counter(unit for _, _, unit in rows)
+    units = Unit.objects.using(ring_alias).filter(kind="task")
+    ids = [unit_id for (unit_id,) in units.values_list("unit_id")]
+    assert len(ids) == len(set(ids))
+    found = {unit.slot: unit for unit in units}
+    assert of_unit.keys() <= found.keys()
+    assert all(count <= found[slot].queries <= QUERIES for slot, count in of_unit.items())
+    unfinished = [unit for unit in found.values() if unit.ended_at is None or unit.queries != QUERIES]
+    assert {unit.pid for unit in unfinished} <= {killed.pid}
+    assert len(unfinished) <= 1  # the one that was running
+    stored = dict(Process.objects.using(ring_alias).values_list("pid", "stored"))
+    left = [count for pid, count in stored.items() if pid != killed.pid]
+    assert left == [rounds * QUERIES] * (PROCESSES - 1)
+    calls, of_units = (
+        Statistic.objects.using(ring_alias).filter(resolution_s=seconds).aggregate(Sum("calls"))["calls__sum"]
+        for seconds in (MINUTE_S, -MINUTE_S)
+    )
+    assert calls == sum(stored.values())
+    finished = stored[killed.pid] // QUERIES
+    assert rounds * (PROCESSES - 1) + finished - 1 <= of_units <= rounds * (PROCESSES - 1) + finished
+
+
+def test_units_of_four_processes_balance_though_one_is_killed(ring_alias, ring_database):
+    with writing(ring_database, ROUNDS_WITH_A_KILL, endless=1) as processes:
+        kill_while_it_writes(processes[0], ring_alias)
+    assert_units_balance(ring_alias, ROUNDS_WITH_A_KILL, processes[0])
 
 
 @pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
