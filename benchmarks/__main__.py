@@ -28,6 +28,7 @@ PARTS = (
     "fleet",
     "startup",
     "saturation",
+    "elapsed",
     "findings",
 )
 SHORT = "--short"

@@ -1,6 +1,7 @@
-"""The WSGI application of `benchmarks.project`, as gunicorn loads it in each worker."""
+"""The application of `benchmarks.project`, as gunicorn loads it in each worker, and one for uvicorn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -29,3 +30,12 @@ def instrument() -> None:
 if settings.WATCHED_BY == "OpenTelemetry dbapi":
     instrument()
 application = get_wsgi_application()
+
+
+def asgi() -> Any:
+    """Return the ASGI application; its wrapper stores what is left at the end."""
+    from django.core.asgi import get_asgi_application
+
+    from sqllogs.asgi import flush_at_shutdown
+
+    return flush_at_shutdown(get_asgi_application())

@@ -73,14 +73,7 @@ def _databases(database: str, stack: ExitStack) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def _serving(variant: str, databases: dict[str, Any], path: str) -> Iterator[Server]:
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "benchmarks.project",
-        "WATCHED_BY": variant,
-        "SERVERS": json.dumps(databases, default=str),
-    }
-    for command in (("migrate",), ("migrate", "--database=sqllogs"), ("shell", "--command", FILL)):
-        if variant == "sqllogs" or "--database=sqllogs" not in command:
-            _run("-m", "django", *command, environment=environment)
+    environment = prepare(variant, databases)
     log_path = Path(os.environ["BENCHMARKS_DIR"], "server.log")
     arguments = [
         "-m", "gunicorn", "benchmarks.project_wsgi", "--bind={address}", f"--workers={WORKERS}",
@@ -94,10 +87,25 @@ def _serving(variant: str, databases: dict[str, Any], path: str) -> Iterator[Ser
         server.stop()
 
 
+def prepare(variant: str, databases: dict[str, Any]) -> dict[str, str]:
+    """Create and fill the databases of the project; return the environment of its processes."""
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "benchmarks.project",
+        "WATCHED_BY": variant,
+        "SERVERS": json.dumps(databases, default=str),
+    }
+    for command in (("migrate",), ("migrate", "--database=sqllogs"), ("shell", "--command", FILL)):
+        if variant == "sqllogs" or "--database=sqllogs" not in command:
+            _run("-m", "django", *command, environment=environment)
+    return environment
+
+
 FILL = """
 from django.contrib.auth.models import User
 from benchmarks.project_urls import USERS
-User.objects.bulk_create(User(pk=pk, username=f"user{pk}") for pk in range(1, USERS + 1))
+User.objects.bulk_create(
+    (User(pk=pk, username=f"user{pk}") for pk in range(1, USERS + 1)), ignore_conflicts=True
+)
 """
 
 

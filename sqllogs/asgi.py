@@ -1,4 +1,4 @@
-"""Flush the SQL log when an ASGI server stops.
+"""Flush the SQL log when an ASGI server stops, and note when each request begins.
 
 Wraps the site's ASGI application and runs in the server's event loop. uvicorn ends a process by
 raising the signal again, so atexit does not run there; its lifespan protocol announces the end.
@@ -6,11 +6,13 @@ raising the signal again, so atexit does not run there; its lifespan protocol an
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter_ns, time_ns
 from typing import Any
 
 from django.core.handlers.asgi import ASGIHandler
 
 from sqllogs import recorder
+from sqllogs.context import BEGAN
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,6 +29,8 @@ def flush_at_shutdown(application: Application, *further: Callable[[], object]) 
 
     async def with_flush(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
+            # A request begins here: Django changes threads before it calls the first middleware.
+            scope = {**scope, BEGAN: (time_ns(), perf_counter_ns())}
             await application(scope, receive, send)
         elif isinstance(application, ASGIHandler):  # Django's handler does not support lifespan
             await _lifespan(receive, _flushing(send, further))

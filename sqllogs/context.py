@@ -30,6 +30,10 @@ UNCOUNTED: dict[int, Any] = {}
 """Where repetitions are not counted: after the end of a unit, in `repeats_allowed()`, in no unit."""
 
 
+BEGAN = "sqllogs.began"
+"""Key of an ASGI scope: when the server called the application, as `time_ns()` and `perf_counter_ns()`."""
+
+
 class UnitOfWork:
     """The attributes shared by all queries of one request, command or task.
 

@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf, context, guard, recorder
-from sqllogs.context import NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
+from sqllogs.context import BEGAN, NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
 from sqllogs.record import EXECUTE_NS, Captured
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -202,6 +202,8 @@ def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
         outer=outer,
     )
     unit.request = request
+    if began := getattr(request, "scope", {}).get(BEGAN):
+        unit.time_ns, unit.started_ns = began
     if span is not None and span.is_recording():
         from sqllogs.otel.spans import SpanCounts
 

@@ -1,12 +1,16 @@
 """The lifespan hook flushes when an ASGI server stops, and is out of the way else."""
 
 import asyncio
+import io
+from time import perf_counter_ns, time_ns
 
 import pytest
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIRequest
 
 from sqllogs import recorder
 from sqllogs.asgi import flush_at_shutdown
+from sqllogs.middleware import begin
 
 
 def lifespan(application):
@@ -63,3 +67,16 @@ def test_request_goes_straight_through(flushed):
     asyncio.run(flush_at_shutdown(application)({"type": "http"}, None, None))
     assert seen == ["http"]
     assert flushed == []
+
+
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_request_begins_when_the_server_hands_it_over(is_wrapped):
+    async def application(scope, receive, send):
+        now_ns = time_ns(), perf_counter_ns()
+        unit = begin(ASGIRequest(scope, io.BytesIO()))
+        is_before = unit.started_ns <= now_ns[1] and unit.time_ns <= now_ns[0]
+        assert is_before == is_wrapped
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run((flush_at_shutdown(application) if is_wrapped else application)(scope, None, None))
+    assert set(scope) == {"type", "method", "path", "headers"}
