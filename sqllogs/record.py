@@ -390,9 +390,9 @@ class Reserved(NamedTuple):
 class FieldGroup(TextChoices):
     """What a field says something about; the order is the one in which people see the groups."""
 
-    OUTCOME = "outcome", _("How it went")
+    OUTCOME = "outcome", _("Execution")
     STATEMENT = "statement", _("Statement")
-    ORIGIN = "origin", _("Where from")
+    ORIGIN = "origin", _("Origin")
     TRACE = "trace", _("Trace")
 
 

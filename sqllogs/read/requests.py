@@ -5,7 +5,7 @@ units' own rows answer. Runs in the reader's thread.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Unit
 from sqllogs.read import records
-from sqllogs.read.aggregates import Records, as_time, fetch
+from sqllogs.read.aggregates import Records, fetch
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import MillisecondsField, ValuesField, clean_parameters
 from sqllogs.read.records import UTCText, rfc3339
@@ -292,22 +292,28 @@ def read_units_of_trace(scope: Scope, trace_id: str) -> list[RequestRow]:
 
 
 def _by_units(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[int, list[RequestRow]]:
-    key = ORDERINGS[page.column]
+    # Slots first: to sort rows with all their columns takes five times as long.
+    slots = list(_ordered_slots(units, page)[page.offset : page.offset + page.limit])
+    return units.count(), _rows(scope, _read_units_at(slots))
+
+
+def _ordered_slots(units: "QuerySet[Unit]", page: OffsetPage) -> "QuerySet[Unit, int]":
     # Unknown is below all that is known, in any database; then the newest first.
     descending = page.is_descending
     nulls_first, nulls_last = None if descending else True, True if descending else None
+    key = ORDERINGS[page.column]
     first = OrderBy(key, descending=descending, nulls_first=nulls_first, nulls_last=nulls_last)
-    # Slots first: to sort rows with all their columns takes five times as long.
-    slots = list(
-        units.order_by(first, "-time").values_list("slot", flat=True)[page.offset : page.offset + page.limit]
-    )
-    shown = {queries.slot: (unit, queries) for unit, queries in _read_units_at(slots)}
-    return units.count(), _rows(scope, [shown[slot] for slot in slots if slot in shown])
+    return units.order_by(first, "-time").values_list("slot", flat=True)
 
 
-def _read_units_at(slots: list[int]) -> Iterator[tuple[dict[str, Any], UnitQueries]]:
-    for chosen in chunks(slots):
-        yield from _read_units(Unit.objects.filter(slot__in=chosen))
+def _read_units_at(slots: list[int]) -> list[tuple[dict[str, Any], UnitQueries]]:
+    """Return the units of some slots, in their order."""
+    found = {
+        queries.slot: (unit, queries)
+        for chosen in chunks(slots)
+        for unit, queries in _read_units(Unit.objects.filter(slot__in=chosen))
+    }
+    return [found[slot] for slot in slots if slot in found]
 
 
 def _read_units(units: "QuerySet[Unit]") -> list[tuple[dict[str, Any], UnitQueries]]:
@@ -320,14 +326,29 @@ def _columns(names: Iterable[str]) -> list[Any]:
     return [UTCText(name) if name == "time" else name for name in names]
 
 
+OF_QUERIES = ("queries", "errors", "rows", "total_ms", "share_percent", "duplicates")
+"""Orderings by figures of the queries that match, which are read of all units and not of the page's alone."""
+
+
 def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[int, list[RequestRow]]:
-    """Add the matching queries up by unit; the page is cut here, after their figures are known."""
-    queries = {one.slot: one for one in find_queries(scope.records, scope.ring)}
-    found = []
-    for chosen in chunks(sorted(queries)):
-        for slot, *values in fetch(units.filter(slot__in=chosen).values_list("slot", *_columns(READ))):
-            found.append((dict(zip(READ, values, strict=True)), queries[slot]))
-    shown = page.cut(found, lambda row: _value(page.column, *row))
+    """Return the number of units with queries that match, and the page of them with the sums of these."""
+    matching = in_ring(scope.records, scope.ring).order_by()
+    sums: dict[int, UnitQueries] = {}
+    if page.column in OF_QUERIES:
+        sums = find_queries(matching)
+        found = sorted(one for one in fetch(units.values_list("slot", "duration_ms")) if one[0] in sums)
+        count = len(found)
+        slots = [one[0] for one in page.cut(found, lambda one: _value(page.column, sums[one[0]], one[1]))]
+    else:
+        slots = list(_ordered_slots(units.filter(slot__in=matching.values("unit")), page))
+        count = len(slots)
+        slots = slots[page.offset : page.offset + page.limit]
+    read = _read_units_at(slots)
+    if not sums:
+        first = min((queries.first_seq for _unit, queries in read), default=0)
+        for chosen in chunks(slots):
+            sums |= find_queries(since(scope.records, scope.ring, first).filter(unit__in=chosen))
+    shown = [(unit, sums[queries.slot]) for unit, queries in read if queries.slot in sums]
     for unit, _queries in shown:
         # The unit's row has the worst of all its queries, not of those that match.
         unit |= {"worst_repeat": 1, "worst_fingerprint": None, "worst_call_site": None}
@@ -335,26 +356,22 @@ def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tupl
         worst = worst_repeats(scope.records, scope.ring, [one for _unit, one in shown])
         for unit, one in shown:
             unit |= worst.get(one.slot, {})
-    return len(found), _rows(scope, shown)
+    return count, _rows(scope, shown)
 
 
-def _value(column: str, unit: Mapping[str, Any], queries: UnitQueries) -> Any:
+def _value(column: str, queries: UnitQueries, elapsed_ms: float | None) -> Any:
     match column:
-        case "time":
-            return as_time(unit["time"])
-        case "elapsed_ms":
-            return unit["duration_ms"]
         case "share_percent":
-            return _share(queries.total_ms, unit["duration_ms"])
+            return _share(queries.total_ms, elapsed_ms)
         case "duplicates":
             return queries.queries - queries.statements
-    return unit[column] if column in unit else getattr(queries, column)
+    return getattr(queries, column)
 
 
-def find_queries(filtered: Records, ring: RingSnapshot) -> list[UnitQueries]:
-    """Add all matching records up by unit."""
+def find_queries(matching: Records) -> dict[int, UnitQueries]:
+    """Add records up by slot of their unit."""
     found = (
-        in_ring(of_units(filtered), ring)
+        matching.filter(unit__isnull=False)
         .order_by()
         .values("unit")
         .annotate(
@@ -367,7 +384,7 @@ def find_queries(filtered: Records, ring: RingSnapshot) -> list[UnitQueries]:
         )
         .values_list("unit", "queries", "errors", "all_rows", "total_ms", "statements", "first_seq")
     )
-    return [UnitQueries._make(row) for row in fetch(found)]
+    return {row[0]: UnitQueries._make(row) for row in fetch(found)}
 
 
 def worst_repeats(

@@ -65,7 +65,7 @@ class Command(BaseCommand):
         metrics_port = settings.SQLLOGS["METRICS_PORT"]
         return {
             "Home": f"{self.url}/",
-            "Page": f"{self.url}/sql-logs/   (log in to the admin first)",
+            "Page": f"{self.url}/sql-logs/   (asks you to log in)",
             "JSON": f"curl -H \"Authorization: Bearer {token}\" '{self.url}/sql-logs/?limit=5'",
             "Admin": f"{self.url}/admin/   {self.admin()}",
             "Metrics": f"http://127.0.0.1:{metrics_port}/metrics"

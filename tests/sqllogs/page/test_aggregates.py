@@ -156,10 +156,17 @@ def test_trace_folds_repeats_into_a_row_with_their_advice_and_shows_gaps(browser
 
 def test_trace_says_in_a_sentence_where_the_time_went(browser, loop):
     assert (
-        "Of 72.0 ms, 15.0 ms (20.8 %) went to 8 queries; 14.0 ms of it are one statement "
+        "Of 72.0 ms, 15.0 ms (20.8 %) went to 8 queries; 14.0 ms of that went to one statement "
         "(SELECT app_author), run 7 times by app/views.py:5 books, too; "
-        "57.0 ms (79.2 %) went to other work than SQL."
+        "57.0 ms (79.2 %) went to work other than SQL."
     ) in words(look(browser, f"traces/{TRACE}/"))
+
+
+def test_short_query_of_a_long_request_has_a_bar(browser):
+    tenth = {"trace_id": TRACE, "unit_id": "c" * 16, "kind": "request", "duration_ms": 0.1}
+    put(tenth, tenth | {"time": BEGINNING + timedelta(minutes=5)})
+    bars = look(browser, f"traces/{TRACE}/").all("rect")
+    assert [bar["width"] for bar in bars if float(bar["width"][:-1]) < 1] == ["0.01%", "0.01%"]
 
 
 def test_request_of_431_queries_is_a_page_of_few_rows(browser):
@@ -186,7 +193,7 @@ def test_trace_says_how_long_a_transaction_was_idle():
     assert trace.open_transactions(queries) == [(5, 26), (30, 31)]
     busy = trace.merge([one.interval for one in queries])
     assert trace._transaction_clause(queries, busy) == [
-        "a transaction was open for 22.0 ms, 19.0 ms of it without a query"
+        "a transaction was open for 22.0 ms, 19.0 ms of that without a query"
     ]
 
 
