@@ -1,6 +1,6 @@
 """The format of a large ring's index, and the arithmetic of slots (`slot = seq % capacity`).
 
-Records are indexed in blocks of consecutive numbers, one row per block and column.
+Records are indexed in blocks of consecutive numbers, with one row per block and column.
 `sqllogs.storage.ring` encodes a block in the writer's thread once it is complete;
 `sqllogs.read.block_index` decodes it in the reader's thread.
 """
@@ -19,7 +19,7 @@ ROWS = 2_048
 """Records per block; block 0 holds the numbers 1 to ROWS."""
 
 SCAN_BELOW_ROWS = 256
-"""Up to this many records of a block are tested one by one instead of all at once."""
+"""Up to this many records of a block are tested individually instead of the whole block at once."""
 
 INDEXED_FROM_ROWS = 200_000
 """Smallest capacity that is indexed; scanning a smaller ring takes less than 50 ms."""
@@ -32,9 +32,9 @@ NAMES = (
     "call_site", "release", "host", "service", "sqlstate",
 )  # fmt: skip
 NEWEST_NAME = "sqlstate"
-"""Added last: a block that an earlier release has indexed lacks it, and counts as not indexed.
+"""The column added last: a block that an earlier release has indexed lacks it, and counts as not indexed.
 
-It is in no filter. It was added because the records of that release are not in the table any more.
+No filter uses it. It distinguishes the releases, since the records of the earlier one are gone.
 """
 NUMBERS = ("time", "duration_ms", "rows")
 COLUMNS = (*NAMES, *NUMBERS)
@@ -73,7 +73,7 @@ def completed_by(first_seq: int, rows: int) -> range:
 
 def complete_blocks(seq: int, capacity: int) -> range:
     """Return the blocks that are entirely in a ring written up to `seq`."""
-    # Plus ROWS, to round up: a block whose first records have been overwritten is not complete.
+    # ROWS is added to round up: a block whose first records have been overwritten is not complete.
     return range(block_of(max(0, seq - capacity) + ROWS), block_of(seq + 1))
 
 
@@ -86,8 +86,8 @@ def encode_columns(block: int, columns: Iterable[Sequence[Any]]) -> Iterator[Col
 
 def _encode_names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
     codes = {value: code for code, value in enumerate(dict.fromkeys(column))}
-    # One byte per record for up to 256 values, two for more, none for a single value: a filter is
-    # tested on the few distinct values and found in the codes at the speed of `bytes.translate`.
+    # One byte per record for up to 256 values, two for more, none for a single value. A filter tests the few
+    # distinct values and finds their records in the codes at the speed of `bytes.translate`.
     coded = b""
     if len(codes) > 256:
         found = [codes[value] for value in column]
@@ -125,7 +125,7 @@ def numbers(values: bytes) -> "array[float]":
 def matching_numbers(records: int, values: "array[float]", test: Callable[[float], bool]) -> int:
     """Return the records of a set whose number passes a test."""
     if count_records(records) > SCAN_BELOW_ROWS:
-        # The bytes of the answers, each 0 or 1, are a set already.
+        # The answers as bytes, each 0 or 1, are a set.
         return records & int.from_bytes(bytes(map(test, values)), "little")
     return sum(1 << 8 * position for position in positions(records) if test(values[position]))
 
@@ -156,7 +156,7 @@ def within(records: int, block: int, first: int, last: int) -> int:
     """Return the records of a block's set with a number from `first` to `last`."""
     begin, end = first_of(block), first_of(block + 1) - 1
     if first > begin:
-        # To the right and back, which empties the bytes of the records before `first`.
+        # Shifting right and back clears the bytes of the records before `first`.
         records = records >> 8 * (first - begin) << 8 * (first - begin)
     return records & (1 << 8 * (last - begin + 1)) - 1 if last < end else records
 

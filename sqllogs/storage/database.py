@@ -1,9 +1,10 @@
 """The store's database: connections separate from the application's, and the file of a SQLite store.
 
-The connections have their own timeouts, never come from a pool, and are opened again after every error; the
-stores use them in the writer's thread, and `sqllogs.read.explain` does. The file may be deleted, replaced,
-corrupt, not writable or readable by everyone: `sqllogs.storage.ring` asks before each use of the store, and
-has a missing or corrupt one created again. `sqllogs.checks` asks at start-up whether it can be written.
+The connections have their own timeouts, never come from a pool, and are reopened after every error. They are
+used by the stores in the writer's thread, and by `sqllogs.read.explain` in the reader's. A file may be
+deleted, replaced, corrupted, not writable, or readable by everyone: `sqllogs.storage.ring` checks before each
+use of the store, and recreates a missing or corrupt file. `sqllogs.checks` checks at start-up if it can be
+written.
 """
 
 import os
@@ -25,13 +26,13 @@ Row = TypeVar("Row", bound=Model)
 
 CONNECT_TIMEOUT_S = 3
 BUSY_TIMEOUT_S = 15
-"""SQLite has no queue for its lock: of four processes that wrote without a pause, one waited over 5 s."""
+"""SQLite's lock has no queue: of four processes that wrote without a pause, one waited over 5 s."""
 STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_S = 8
 TCP_USER_TIMEOUT_MS = 10_000
 
-# The server itself ends a slow statement, but not if its host is gone or the network drops packets: without
-# these the writer waited for ever for a server that accepts connections and never answers.
+# The server cancels a slow statement, but not if its host is gone or the network drops packets. Without these
+# options the writer waited forever for a server that accepts connections and never answers.
 _POSTGRESQL_OPTIONS = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
@@ -47,7 +48,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": STATEMENT_TIMEOUT_MS // 1000,
         "write_timeout": STATEMENT_TIMEOUT_MS // 1000,
-        # Before this client gives up: the server would go on waiting for the lock, and then have it.
+        # Less than the client's timeout: otherwise the server would go on waiting, and then hold the lock.
         "init_command": f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}",
     },
 }
@@ -60,12 +61,12 @@ def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper
         database["NAME"] = str(file)
     backend = load_backend(database["ENGINE"])
     options = database.setdefault("OPTIONS", {})
-    # The writer needs one connection; a pool opens four by default, and its threads do not survive a fork.
+    # The writer needs one connection. A pool opens four by default, and its threads do not survive a fork.
     options.pop("pool", None)
     for name, value in _OPTIONS.get(backend.DatabaseWrapper.vendor, {}).items():
         options.setdefault(name, value)
     connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
-    # The last flush of a process may run in its main thread; the writer's lock serializes the two.
+    # The last flush of a process may run in its main thread; the writer's lock keeps the two apart.
     connection.inc_thread_sharing()
     connection.connect()
     return connection
@@ -82,7 +83,7 @@ def close_connection(connection: BaseDatabaseWrapper) -> None:
 @contextmanager
 def used_by_orm(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
     """Make the ORM use this connection for an alias, in this thread, during a `with` block."""
-    # Not connections[alias], which makes a connection if this thread has none.
+    # Not connections[alias], which creates a connection if this thread has none.
     usual = getattr(connections._connections, alias, None)  # type: ignore[attr-defined]
     connections[alias] = connection
     try:
@@ -97,12 +98,12 @@ def used_by_orm(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
 OTHERS_MODE = 0o007
 HEADER = b"SQLite format 3\0"
 SUFFIXES = ("-wal", "-shm", "-journal")
-"""Of the files that SQLite keeps next to a database; they belong to it and to no other."""
+"""Suffixes of the files that SQLite keeps next to a database and that belong to it alone."""
 _CORRUPT = frozenset([sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
 
 
 def only_row(rows: QuerySet[Row], **values: Any) -> Row:
-    """Return the row of a table that has one, with id 1; create it with these values if it is missing."""
+    """Return the only row of a table, with id 1; create it with these values if it is missing."""
     if (row := rows.filter(id=1).first()) is not None:
         return row
     # Another process may create it at the same time.
@@ -111,14 +112,14 @@ def only_row(rows: QuerySet[Row], **values: Any) -> Row:
 
 
 def upsert(rows: Sequence[Model], key: Sequence[str], fields: Sequence[str], *, using: str) -> None:
-    """Insert rows; of those whose key exists, update these fields.
+    """Insert rows, and update these fields of rows whose key exists.
 
-    Neither this nor `only_row` sends signals of models, as `save()` does: a receiver that the application
-    connects to every model, such as an audit log's, must not run for each row of the log, in our thread.
+    Unlike `save()`, neither this nor `only_row` sends model signals: a receiver that the application connects
+    to every model, such as an audit log's, must not run for each row of the log in our thread.
     """
     if not rows:
         return
-    # MySQL names no column in ON DUPLICATE KEY UPDATE: any unique key counts.
+    # MySQL's ON DUPLICATE KEY UPDATE names no column: any unique key counts.
     is_targeted = connections[using].features.supports_update_conflicts_with_target
     type(rows[0])._default_manager.using(using).bulk_create(
         rows,
@@ -137,12 +138,12 @@ class FileProblem(NamedTuple):
 
 
 def is_sqlite(alias: str) -> bool:
-    """Return whether an alias is of a SQLite database; False too if DATABASES does not have it."""
+    """Return whether an alias is a SQLite database; False also if DATABASES does not have it."""
     return alias in connections.settings and connections[alias].vendor == "sqlite"
 
 
 def path_of(alias: str) -> Path | None:
-    """Return the file of a SQLite database; None for another database, or one in memory."""
+    """Return the file of a SQLite database; None for any other database, or one in memory."""
     if not is_sqlite(alias):
         return None
     name = str(connections.settings[alias]["NAME"])
@@ -150,7 +151,7 @@ def path_of(alias: str) -> Path | None:
 
 
 def find_problem(path: Path) -> FileProblem | None:
-    """Return why this process cannot write a SQLite file, None if it can."""
+    """Return why this process cannot write a SQLite file; None if it can."""
     folder = path.parent
     advice = f"Give user id {os.geteuid()} write access: SQLite creates further files in the folder."
     if not folder.exists():
@@ -173,12 +174,12 @@ def find_problem(path: Path) -> FileProblem | None:
 
 
 def _is_accessible(path: Path, mode: int) -> bool:
-    # os.access() asks for the real user by default; a server started by root has switched to another one.
+    # os.access() checks the real user by default, but a server started by root has switched to another one.
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def deny_others(path: Path) -> None:
-    """Take the access of other users from a file; their group's stays as it is."""
+    """Remove the access of other users to a file; that of its group stays."""
     try:
         mode = path.stat().st_mode
         if mode & OTHERS_MODE:
@@ -189,9 +190,9 @@ def deny_others(path: Path) -> None:
 
 
 def deny_others_after_migrate(using: str, **kwargs: Any) -> None:
-    """Restrict a store that `migrate` has created; a receiver of post_migrate.
+    """Restrict access to a store that `migrate` has created; a receiver of post_migrate.
 
-    SQLite gives the mode of a database to the files that it creates next to it.
+    SQLite gives the mode of a database file to the files that it creates next to it.
     """
     path = path_of(using) if using == conf.load().database else None
     if path is not None and _is_exclusive(using, path):
@@ -208,7 +209,7 @@ _Identity = tuple[int, int]
 
 
 class StoreFile:
-    """The file that this process writes to; for one thread. Does nothing for other databases."""
+    """The file that this process writes to; for one thread. Does nothing unless the store is SQLite."""
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -221,7 +222,7 @@ class StoreFile:
     def opening(self) -> Iterator[None]:
         """Remember which file is opened in a `with` block."""
         self.path = path_of(self._alias)
-        # Before, since a file that is replaced in this moment is then found to be another one.
+        # Before opening, so that a file replaced at this moment is recognized as another one.
         before = _identity(self.path)
         self._log = None
         yield
@@ -231,9 +232,9 @@ class StoreFile:
                 deny_others(_beside(self.path, suffix))
 
     def change(self) -> str | None:
-        """Return what has happened to the file since it was opened, None if nothing.
+        """Return what has happened to the file since it was opened; None if nothing.
 
-        SQLite itself notices nothing: it goes on writing to the file that has no name any more.
+        SQLite does not notice: it continues to write to the unlinked file.
         """
         if self._opened is None or self.path is None:
             return None
@@ -243,17 +244,18 @@ class StoreFile:
         return "deleted" if now is None else "replaced"
 
     def is_corrupt(self, exc: BaseException) -> bool:
-        """Return whether an exception means that the file is damaged, and not something else's file."""
+        """Return whether an exception means that the file is damaged, and that the file is ours."""
         code = getattr(exc, "sqlite_errorcode", None) or getattr(exc.__cause__, "sqlite_errorcode", None)
         if self.path is None or code is None or code & 0xFF not in _CORRUPT:
             return False
-        # A file that was never opened here and has no header of SQLite may be anything that NAME points at.
+        # A file never opened here and without SQLite's header may be anything: NAME may point at it by
+        # mistake.
         return _is_exclusive(self._alias, self.path) and (
             self._opened is not None or self.path.read_bytes()[: len(HEADER)] == HEADER
         )
 
     def recreate(self) -> Path | None:
-        """Put a new store where the file is missing, empty or corrupt, unless another process has.
+        """Create a new store if the file is missing, empty or corrupt, unless another process already has.
 
         A corrupt file is moved aside; return its new path. Raise OSError or a database error.
         """
@@ -272,10 +274,10 @@ class StoreFile:
         is_empty = found is None or path.stat().st_size == 0
         if not is_empty and found != broken:
             if self._log is not None and _identity(_beside(path, "-wal")) == self._log:
-                for suffix in SUFFIXES:  # the new file would be filled with what the old one's log has
+                for suffix in SUFFIXES:  # SQLite would replay the log of the old file into the new one
                     _move(_beside(path, suffix), None)
             return None
-        # One name, so that a broken disk does not fill up with copies.
+        # Always the same name, so that a failing disk does not fill up with copies.
         aside = None if is_empty else _beside(path, ".corrupt")
         new = _beside(path, ".new")
         for suffix in SUFFIXES:  # a new file must not find the log of the old one
@@ -286,7 +288,7 @@ class StoreFile:
             _move(path, aside)
         _migrate(self._alias, new)
         deny_others(new)
-        # Last and atomic: whoever opens the file finds its tables.
+        # Last, and atomic: a process that opens the file finds its tables.
         os.replace(new, path)
         return aside
 
@@ -314,12 +316,12 @@ def _move(path: Path, to: Path | None) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process of several change the files of a folder."""
-    import fcntl  # not on Windows, where an open file cannot be deleted either
+    """Let one process at a time change the files of a folder."""
+    import fcntl  # not available on Windows, where an open file cannot be deleted anyway
 
     lock = os.open(folder, os.O_RDONLY)
     try:
-        # The folder, not the file: a lock belongs to the inode, and the file is about to get another one.
+        # Lock the folder: a lock belongs to an inode, and the file is about to get a new one.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

@@ -1,7 +1,7 @@
 """Record deploys and applied migrations as events, and find the release that is running.
 
-The writer's thread of the first process of a release records the deploy; `migrate` records its
-migrations in its own thread, after they are applied. Events are shown next to the charts.
+The writer's thread of the first process of a release records the deploy. `migrate` records its migrations in
+its own thread, after they are applied. Events are marked in charts.
 """
 
 import logging
@@ -30,7 +30,7 @@ KEY_MAX_CHARACTERS = 128
 SERVICE_MAX_CHARACTERS = 100
 AUTHOR_MAX_CHARACTERS = 150
 STATEMENTS_FULL = "statements"
-"""Kind of the event that is stored when statement texts had to be deleted."""
+"""Kind of the event stored when statement texts had to be deleted."""
 NAMES_MAX = 200
 """Migrations listed in one event."""
 
@@ -62,12 +62,12 @@ def store_event(event: Event, alias: str) -> None:
 
 
 def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwargs: Any) -> None:
-    """Store an event for migrations just applied or undone; receives post_migrate if capture is on."""
+    """Store an event for migrations just applied or undone; a receiver of post_migrate if capture is on."""
     if not plan:
         return
     names = [f"{migration.app_label}.{migration.name}{' undone' * undone}" for migration, undone in plan]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    # Without a key: a migration can be undone and applied again, and each time is an event.
+    # Without a key: a migration can be undone and applied again, and each time is a new event.
     event = Event(
         time=datetime.now(UTC),
         kind="migration",
@@ -90,10 +90,10 @@ VARIABLES = (
     "RELEASE", "SENTRY_RELEASE", "HEROKU_SLUG_COMMIT", "SOURCE_VERSION", "RENDER_GIT_COMMIT",
     "RAILWAY_GIT_COMMIT_SHA", "CI_COMMIT_SHA", "GIT_COMMIT",
 )  # fmt: skip
-"""Environment variables that may have the release; the first one that is set is used."""
+"""Environment variables that may contain the release; the first one set is used."""
 
 AUTHOR_VARIABLES = ("DEPLOYED_BY", "RAILWAY_GIT_AUTHOR", "GITLAB_USER_NAME", "GITHUB_ACTOR", "BUILD_USER")
-"""Environment variables that may name who deploys; the first one that is set is used."""
+"""Environment variables that may contain the name of the deployer; the first one set is used."""
 
 PARENTS_MAX = 5
 """How many folders above the project to search for `.git`."""
@@ -148,7 +148,7 @@ def commit(folder: Path) -> str:
 def commit_author(folder: Path) -> str:
     """Return the name of the author of the commit checked out; raise OSError and zlib.error.
 
-    A commit in a pack is not searched for: the log of HEAD names who fetched it here.
+    Packs are not searched: for a packed commit, the reflog names the user who fetched it.
     """
     if (found := _repository(folder)) is None:
         return ""
@@ -185,7 +185,7 @@ def _head(gitdir: Path, common: Path) -> str:
     if not head.startswith("ref:"):
         return _valid_commit(head)
     name = head.removeprefix("ref:").strip()
-    # The name becomes part of a path, and must not lead out of .git.
+    # The name becomes part of a path and must stay within .git.
     if ".." in name:
         return ""
     for folder in (gitdir, common):

@@ -1,7 +1,7 @@
-"""Find out why the store could not be written, and say what to do about it.
+"""Find out why the store could not be written, and what to do about it.
 
-Called by `sqllogs.storage.ring` in the writer's thread with what a driver has raised; the result
-goes to the writer, which logs it.
+Called by `sqllogs.storage.ring` in the writer's thread with a driver's exception; the result goes to the
+writer, which logs it.
 """
 
 import random
@@ -14,15 +14,15 @@ from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.record import error_code
 from sqllogs.storage.database import find_problem, path_of
 
-# What drivers raise when a value cannot be stored, found by the driver or by the server. By name,
-# subclasses included, because each driver has its own classes. Every other exception means that
-# the store is unavailable, not migrated, full or busy.
+# Raised if the driver or the server refuses a value. Listed by name, because each driver has its own classes;
+# subclasses are included. Every other exception means that the store is unavailable, not migrated, full or
+# busy.
 _REJECTIONS = frozenset(
     ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
 )
 
 CONFLICTS = frozenset(["40001", "40P01"])
-"""SQLSTATE of a transaction that was rolled back so that another could go on; MySQL's deadlocks included."""
+"""SQLSTATEs of a transaction rolled back in favour of another one, including deadlocks on MySQL."""
 CONFLICTS_MAX = 5
 CONFLICT_PAUSE_S = (0.02, 0.1)
 
@@ -121,11 +121,11 @@ _OTHER = _Cause(
 
 
 def unavailable(alias: str, exc: Exception) -> StoreUnavailableError:
-    """Return the exception that names the cause of a driver's exception, and the remedy."""
+    """Return an exception with the cause of a driver's exception and the remedy."""
     text = f"{error_code(exc) or ''}: {exc}"
     cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), _OTHER)
     problem, advice = cause.problem.format(alias=alias), cause.advice.format(alias=alias)
-    # SQLite has one message for every reason why a file cannot be opened.
+    # SQLite has the same message for every reason why a file cannot be opened.
     path = path_of(alias)
     if path is not None and cause.error is not StoreUnreadyError and (found := find_problem(path)):
         problem, advice = f"The SQL log's database {alias!r} cannot be written: {found.problem}", found.advice
@@ -134,26 +134,27 @@ def unavailable(alias: str, exc: Exception) -> StoreUnavailableError:
 
 
 def repeat_conflicts(transaction: Callable[[], Result]) -> Result:
-    """Run a transaction, and again if the database rolls it back in favour of another one."""
+    """Run a transaction; repeat it if the database rolls it back in favour of another one."""
     for _ in range(CONFLICTS_MAX):
         try:
             return transaction()
         except Exception as exc:
             if error_code(exc) not in CONFLICTS:
                 raise
-            # The other transaction first: what is repeated at once can lock the same rows before it again.
+            # Let the other transaction finish: repeated at once, this one could lock the same rows first
+            # again.
             threads.sleep(random.uniform(*CONFLICT_PAUSE_S))  # noqa: S311
     return transaction()
 
 
 def is_rejection(exc: Exception) -> bool:
-    """Return whether the database is well and refuses a value."""
+    """Return whether the database works and only refuses a value."""
     names = {kind.__name__ for kind in type(exc).__mro__}
-    # Drivers also raise these for a connection that is closed: PyMySQL as InterfaceError(0, ""),
-    # sqlite3 as ProgrammingError.
+    # Drivers raise these for a closed connection too: PyMySQL InterfaceError(0, ""), sqlite3
+    # ProgrammingError.
     if not error_code(exc) and ("closed" in str(exc) or exc.args[:1] == (0,)):
         return False
-    # ProgrammingError without a SQLSTATE is a value that the driver cannot send; with one the server
-    # complains about tables or permissions.
+    # A ProgrammingError without a SQLSTATE is about a value that the driver cannot send, one with a SQLSTATE
+    # about tables or permissions.
     unsendable = "ProgrammingError" in names and not error_code(exc)
     return unsendable or not names.isdisjoint(_REJECTIONS)

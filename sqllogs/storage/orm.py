@@ -49,7 +49,7 @@ class ORMStore:
     """See `sqllogs.storage.store.Store`."""
 
     is_hurried: Callable[[], bool] = bool
-    has_index = False  # such a database may compare text by rules that the index does not know
+    has_index = False  # these databases may compare text by collations that the index does not know
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -62,10 +62,10 @@ class ORMStore:
 
     @contextmanager
     def _turn(self) -> Iterator[RollUp]:
-        """Open a transaction that no other of these runs beside, so that rows are locked in any order.
+        """Open a transaction that excludes all others opened here, so that rows may be locked in any order.
 
-        The row of the rollup is the lock, since not every database has a shared one, and it is created
-        if it is missing: what locks nothing does not keep a rollup from passing minutes not committed yet.
+        The row of the rollup is the lock, because not every database has shared locks. It is created if it
+        is missing: without it, a rollup could pass over minutes that are not committed yet.
         """
         with self._transaction():
             rows = RollUp.objects.using(self._alias).select_for_update()
@@ -111,7 +111,7 @@ class ORMStore:
             if self._is_written(part.process):
                 return True
             rows = (dict(zip(COLUMNS, row, strict=True)) for row in query_rows(part, capacity))
-            # The slots of a late batch may hold newer records, and an upsert here has no condition.
+            # The slots of a late batch may hold newer records, and the ORM's upsert has no condition.
             timely = [row for row in rows if row["seq"] > seq - capacity]
             self._upsert(RingRow, sorted(timely, key=itemgetter("slot")), "slot")
             QuerySource.objects.using(self._alias).bulk_create(
@@ -138,7 +138,8 @@ class ORMStore:
         processes = Process.objects.using(self._alias)
         values = process._asdict()
         new = Process(**values | {"written_part": 0})
-        # First, so that there is a row to lock: an earlier transaction may still commit, its connection lost.
+        # First, so that there is a row to lock: an earlier transaction, whose connection was lost, may still
+        # commit.
         processes.bulk_create([new], ignore_conflicts=True)
         row = processes.select_for_update().filter(uuid=process.uuid)
         before: int = row.values_list("written_part", flat=True)[0]
@@ -182,7 +183,7 @@ class ORMStore:
                 last_seen=max(row.last_seen, more.last_seen),
                 durations=histogram.merged(bytes(row.durations), more.durations),
             )
-        # One row for each key: bulk_update() takes 30 times as long, with a CASE for each row and column.
+        # Not bulk_update(), which takes 30 times as long: it sends a CASE for each row and column.
         self._upsert(Statistic, [row._asdict() for row in due.values()], *StatisticRow._fields[:3])
 
     def _upsert(self, model: type[Model], rows: list[dict[str, Any]], *key: str, keep: str = "") -> None:
@@ -206,7 +207,7 @@ class ORMStore:
     def evict_statements(self, count: int) -> int:
         statements = Statement.objects.using(self._alias)
         with self._turn():
-            # Read first: MySQL takes no LIMIT in a subquery of the table that it deletes from.
+            # Read first: MySQL does not allow LIMIT in a subquery of the table that it deletes from.
             evicted = list(statements.order_by(*EVICTION_ORDER).values_list("fingerprint", flat=True)[:count])
             for first in range(0, len(evicted), CHUNK_ROWS):
                 chunk = statements.filter(fingerprint__in=evicted[first : first + CHUNK_ROWS])

@@ -1,7 +1,7 @@
-"""Write batches to the store, whichever database it is.
+"""Write batches to the store, whatever its database.
 
-Called by `sqllogs.pipeline.delivery` in the writer's thread. It remembers which statement texts
-are stored, and converts drivers' exceptions to the ones that the writer handles.
+Called by `sqllogs.pipeline.delivery` in the writer's thread. Remembers which statement texts are stored, and
+converts drivers' exceptions to those that the writer handles.
 """
 
 import logging
@@ -57,7 +57,7 @@ class Ring:
         self._store: Store | None = None
         self._file = StoreFile(conf.database)
         self.generation = 1
-        """Changes with the file: numbers and slots of another file belong to other records here."""
+        """Increases when the file is replaced: numbers and slots of another file mean other records."""
         self._texts = StatementTexts(conf.statements_max)
         self._sources = Sources()
         self._keys = Keys(conf.statistics_keys_max)
@@ -68,9 +68,9 @@ class Ring:
         self._author = events.current_author(conf)
         self._deployed = False
         self._head = RingState(0, 0, -1)
-        """As read before the last batch was written."""
+        """The ring's state when the last batch was written."""
         self.hurried = False
-        """Do not wait for a lock of the store: a fork, or a request, waits for this."""
+        """Do not wait for locks in the store, because a fork or a request is waiting for us."""
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
 
@@ -86,7 +86,7 @@ class Ring:
     def reserve_all(self, count: int, *, units: int = 0, idle: int = 0) -> Reserved:
         """Reserve numbers of records, and slots of units with and without queries."""
         with self._guarded() as store:
-            # A store that has been created again gets the capacity that it had, which a resize may have set.
+            # A recreated store gets its former capacity, which may have been set by a resize.
             capacity = self._head.capacity or self._conf.capacity_rows
             reserved = failures.repeat_conflicts(
                 lambda: store.reserve(count, capacity, units=units, idle=idle)
@@ -101,16 +101,16 @@ class Ring:
     def write(self, first_seq: int, batch: Batch, process_counts: ProcessCounts) -> None:
         """Store a batch and the process's counts.
 
-        Raise StoreUnavailableError if nothing was written, of these StoreReplacedError if the batch
-        needs other numbers, and RejectedRowsError if the database refuses a value of it.
+        Raise StoreUnavailableError if nothing was written, its subclass StoreReplacedError if the batch needs
+        new numbers, and RejectedRowsError if the database refuses one of its values.
         """
         counts, unit_counts = self._count(batch)
         with self._guarded() as store:
-            # Without records (0) a batch has no numbers, and fits into any file.
+            # A batch of generation 0 has no records, so no numbers, and fits into any file.
             if batch.generation not in (0, self.generation):
                 raise StoreReplacedError("The SQL log's file has been replaced.")
             for _ in range(EPOCHS_MAX):
-                # Made again by each attempt, since texts that were stored before may be gone.
+                # For each attempt, because texts stored earlier may have been deleted meanwhile.
                 part = self._part(store, first_seq, batch, counts, unit_counts, process_counts)
                 if failures.repeat_conflicts(partial(store.write, part)):
                     break
@@ -118,7 +118,7 @@ class Ring:
                 raise StoreUnavailableError(
                     "Another process is deleting texts of the SQL log; records are kept for a retry."
                 )
-        # Only now: what was rolled back has to be written with the next attempt.
+        # Only after the commit: what was rolled back has to be written again.
         self._texts.learn(part.statements)
         self._sources.learn(part.sources)
         self._keys.learn(part.keys)
@@ -161,7 +161,7 @@ class Ring:
             counts = counting.count(chain(batch.records, batch.sampled_out))
             counting.add_counts(counts, batch.counted)
             return counts, counting.count_units(batch.ended)
-        except Exception as exc:  # a fault in counting must not cost the records
+        except Exception as exc:  # the records are stored even if counting fails
             guard.fault("statistics", exc)
             return {}, {}
 
@@ -211,7 +211,7 @@ class Ring:
                     self._store.is_hurried = lambda: self.hurried
                 yield self._store
         except StoreUnavailableError:
-            # Whatever was raised: the state of the connection is unknown, the next call opens another one.
+            # After any exception the state of the connection is unknown; the next call opens a new one.
             self.close()
             raise
         except Exception as exc:
@@ -219,13 +219,13 @@ class Ring:
             if self._file.is_corrupt(exc):
                 raise self._replace_corrupt(exc) from exc
             unavailable = failures.unavailable(self._alias, exc)
-            # A missing table is a ProgrammingError to some drivers, and so is a value that they cannot send.
+            # For some drivers, both a missing table and a value they cannot send are a ProgrammingError.
             if not isinstance(unavailable, StoreUnreadyError) and failures.is_rejection(exc):
                 raise RejectedRowsError(str(exc)) from exc
             raise unavailable from exc
 
     def _reopen_if_changed(self) -> None:
-        """Go on in the file that has the store's name now; create it again if it was deleted."""
+        """Switch to the file that has the store's name now; recreate it if it was deleted."""
         change = self._file.change()
         if change is None:
             return
@@ -253,7 +253,7 @@ class Ring:
         )
 
     def _forget_store(self) -> None:
-        """Forget what is known of a store whose file has been replaced."""
+        """Clear all caches, because the store's file has been replaced."""
         self._head = self._head._replace(seq=0, epoch=-1)
         self._texts.clear()
         self._sources.clear()
@@ -318,9 +318,9 @@ def _has_psycopg3() -> bool:
 STEP_BLOCKS = 2
 """Blocks tried after each batch; a batch has fewer records than two blocks."""
 TRIES = 20
-"""Attempts before a block is left for the next search.
+"""Attempts before a block is left to the next search.
 
-Another process has not written its part, or a request of it that is running may get its route yet.
+Meanwhile another process writes its part, or a running request gets its route.
 """
 SEARCH_INTERVAL_S = 300.0
 """Seconds between two searches for blocks that no process has indexed, e.g. because it ended."""
@@ -329,16 +329,16 @@ _COLUMNS = [attrgetter({"time": "time_us"}.get(name, name)) for name in blocks.C
 
 
 class Indexing:
-    """For one thread. Indexing a block twice is harmless, readers scan a block without an index."""
+    """Index complete blocks; for one thread. A block may be indexed twice, or never: readers then scan it."""
 
     def __init__(self) -> None:
         self._due: deque[tuple[int, int]] = deque()
-        """Blocks to index, each with the attempts left; 0 after a search: requests are taken as they are."""
+        """Blocks to index, with the attempts left: 0 after a search, which does not wait for requests."""
         self._recent: dict[int, Record] = {}
         """Records of blocks that are not complete yet, by number."""
         self._early: dict[int, UnitOfWork] = {}
-        """The requests of those that were stored before their URL was resolved: view and route are late."""
-        # At random, because the workers of a server start at the same moment.
+        """The requests of records stored before the URL was resolved, which get view and route later."""
+        # At random, because all workers of a server start at the same moment.
         self._search_at_s = time.monotonic() + random.uniform(0, 0.1 * SEARCH_INTERVAL_S)  # noqa: S311
 
     def step(self, store: Store, head: RingState, first_seq: int, batch: Batch) -> None:
@@ -359,7 +359,8 @@ class Indexing:
             self._search(store, head)
         for _ in range(min(STEP_BLOCKS, len(self._due))):
             block, tries = self._due.popleft()
-            # Reading a record again took 2 us on SQLite and 4 on PostgreSQL, as long as indexing it.
+            # From memory: reading a record back takes 2 us on SQLite and 4 on PostgreSQL, as long as indexing
+            # it.
             columns = self._columns_from_memory(block) or store.block_columns(block, head, wait=tries > 0)
             if not (columns and store.store_block(block, columns, head)) and tries > 1:
                 self._due.append((block, tries - 1))

@@ -1,8 +1,8 @@
-"""What the two stores that use their driver directly share: `sqlite` and `postgresql`.
+"""Base of the two stores that use their driver directly, `sqlite` and `postgresql`.
 
-Called in the writer's thread. Statistics are added by SQL that both understand. The function
-`sqllogs_merged`, made by a migration on PostgreSQL and by the store on SQLite, merges packed
-counts of durations once a row has grown long; until then they are concatenated.
+Called by `sqllogs.storage.ring` in the writer's thread. Statistics are added by SQL that both databases
+understand. Packed histograms are concatenated until a row has grown long, then merged by the function
+`sqllogs_merged`, which is created by a migration on PostgreSQL and by the store on SQLite.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ ROWS_MAX = 5_000
 """Rows of minutes rolled up in one transaction."""
 
 JOINED_BYTES = 250
-"""Durations are merged when they get longer; one statement rarely reaches it within an hour."""
+"""Histograms longer than this are merged; a statement rarely reaches it within an hour."""
 
 NAMES = ", ".join(StatisticRow._fields)
 _KIND, _VIEW = map(blocks.COLUMNS.index, ("kind", "view"))
@@ -59,8 +59,8 @@ class Dialect:
     """Aggregate that concatenates durations."""
 
     def upsert(self, source: str) -> str:
-        """Return the statement that adds rows; they must be sorted by key, the order of locking."""
-        # The result of || is TEXT in SQLite, also for two BLOBs: hence the CAST below.
+        """Return the statement that adds rows, which must be sorted by key, the order of locking."""
+        # In SQLite || returns TEXT even for two BLOBs, hence the CAST below.
         joined = f"{STATISTIC_TABLE}.durations || excluded.durations"
         sums = ", ".join(
             f"{name} = {STATISTIC_TABLE}.{name} + excluded.{name}"
@@ -105,12 +105,12 @@ class Dialect:
         if surplus is None:
             return before_s
         first = execute(query, (until_s, before_s, 0)).fetchone()
-        # A minute with more rows than ROWS_MAX is rolled up as a whole; otherwise the step would never end.
+        # A minute with more rows than ROWS_MAX is rolled up as a whole, or the rollup would never pass it.
         return max(int(surplus[0]), int(first[0]) + MINUTE_S)
 
 
 def roll_up(execute: Execute, dialect: Dialect, until_s: int, before_s: int) -> bool:
-    """Roll up one step in a transaction that has locked the row of ROLL_UP_TABLE; return if more is due."""
+    """Roll up one step, with the row of ROLL_UP_TABLE locked; return whether more is due."""
     if before_s - until_s < MINUTE_S:
         return False
     end_s = dialect.next_end_s(execute, until_s, before_s)
@@ -158,7 +158,7 @@ class RawStore:
             (changed.unit_slots, changed.unit_cursor, changed.idle_units),
         )
         if reserved.slots.start < head.unit_slots:
-            # Marked as in use: until its row is written, no other process finds it free.
+            # Marked as in use, so that no other process finds the slots free before their rows are written.
             self._raw.execute(
                 f"UPDATE {UNIT_TABLE} SET kind = '', first_seq = 0, last_seq = {mark} "
                 f"WHERE slot >= {mark} AND slot < {mark}",
@@ -177,11 +177,11 @@ class RawStore:
         return self.head()
 
     def _lock_head(self) -> None:
-        """Wait for the batches that are being written; SQLite has waited for them already."""
+        """Wait for batches being written; SQLite has already waited when a transaction begins."""
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Open a transaction beside which no batch is written.
+        """Open a transaction during which no batch is written.
 
         Two that lock the same rows in different order would wait for each other.
         """
@@ -194,7 +194,7 @@ class RawStore:
         numbers = first, first + blocks.ROWS - 1
         rows = [
             row
-            # By slot, which is the primary key; the numbers exclude what has not been overwritten yet.
+            # By slot, the primary key; the numbers exclude older records in slots not overwritten yet.
             for slots in slot_ranges(*numbers, head.capacity)
             for row in self._raw.execute(block_rows(self.dialect.placeholder), (*slots, *numbers))
         ]
@@ -220,7 +220,7 @@ class RawStore:
         overwritten = f"DELETE FROM {BLOCK_TABLE} WHERE name = {mark} AND block < {mark}"
         oldest = blocks.block_of(max(1, head.seq - head.capacity))
         with self._transaction():
-            # The ring may have been cleared: the columns would describe records that are gone.
+            # If the ring has been cleared, the columns would describe records that are gone.
             if self._head_for_writing().epoch != head.epoch:
                 return False
             self._raw.cursor().executemany(block_insert(mark), rows)

@@ -1,7 +1,7 @@
 """The store in a SQLite file: executemany of the driver, one transaction per batch.
 
-Called by `sqllogs.storage.ring` in the writer's thread. WAL lets readers read while a batch is
-written; BEGIN IMMEDIATE waits for the lock at the start instead of failing half-way.
+Called by `sqllogs.storage.ring` in the writer's thread. WAL mode lets readers read while a batch is written.
+BEGIN IMMEDIATE waits for the lock at the start instead of failing half-way.
 """
 
 import sqlite3
@@ -36,11 +36,11 @@ PRAGMAS = (
     "synchronous = NORMAL",  # a power cut can lose the last batches, but does not corrupt the file
     "cache_size = -8192",  # KiB
     "wal_autocheckpoint = 4000",  # pages; fastest for batches of 2,000 as measured
-    "journal_size_limit = 67108864",  # bytes; a log that a long read has let grow is cut to it
+    "journal_size_limit = 67108864",  # bytes; a log that grew during a long read is truncated to it
 )
 BUSY_PAUSE_S = 0.005
 BUSY_SLICE_MS = 10
-"""SQLite itself waits this long for a lock: it cannot be interrupted, and a fork may be waiting."""
+"""How long SQLite itself waits for a lock: that cannot be interrupted, and a fork may be waiting for us."""
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 UNIT_UPSERT = unit_upsert(f"VALUES ({', '.join('?' * len(UnitRow._fields))})")
 STATEMENT_UPSERT = statement_upsert("?")
@@ -113,7 +113,7 @@ class SQLiteStore(RawStore):
             if head.epoch != part.epoch:
                 return False
             if self._raw.execute(PROCESS_UPSERT_ONCE, _process_values(part.process)).rowcount < 1:
-                # Written before, but the commit was not confirmed.
+                # It was written before, but its commit was not confirmed.
                 self._raw.execute(PROCESS_UPSERT, _process_values(part.process))
                 return True
             self._raw.executemany(LOG_UPSERT, query_rows(part, head.capacity))
@@ -146,7 +146,7 @@ class SQLiteStore(RawStore):
         self._wait_at_most(BUSY_SLICE_MS)
 
     def stored_keys(self, ids: Sequence[int]) -> set[int]:
-        # One by one: SQLite limits the variables of a statement, and each is a look-up by primary key.
+        # One by one, because SQLite limits the variables of a statement, and each is a primary key lookup.
         found = (
             self._raw.execute(f"SELECT id FROM {KEY_TABLE} WHERE id = ?", [key_id]).fetchone()
             for key_id in ids
@@ -164,10 +164,10 @@ def _unit_values(row: UnitRow) -> tuple[object, ...]:
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:
-    """Switch the file to WAL mode, where it stays.
+    """Switch the file to WAL mode, which is permanent.
 
-    SQLite refuses at once while another connection is in use, whatever its timeout: four processes
-    that started together had 1 to 3 faults each. So retry for as long as for a lock.
+    SQLite refuses at once while another connection is in use, whatever the timeout: four processes that
+    started together had 1 to 3 faults each. So retry for as long as for a lock.
     """
     give_up_at_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:

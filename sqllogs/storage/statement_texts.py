@@ -1,7 +1,7 @@
 """Decide which statement texts and call sites are written with a batch, and make room in full tables.
 
-Called by `sqllogs.storage.ring` in the writer's thread. The event of a full table feeds
-`sqllogs.read.health`, which names the call site that sends ever new statements.
+Called by `sqllogs.storage.ring` in the writer's thread. The event for a full table feeds
+`sqllogs.read.health`, which names the call site that keeps sending new statements.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from sqllogs.storage import events
 from sqllogs.storage.store import SourceRow, Store, StoredStatement
 
 EVICTED_SHARE = 10
-"""A tenth of the texts is deleted at once: each eviction makes all processes write their texts again."""
+"""A tenth of the texts is evicted at once, because each eviction makes all processes rewrite their texts."""
 HOUR = timedelta(hours=1)
 
 
@@ -39,14 +39,14 @@ class StatementTexts:
         self._known.update((row.fingerprint, row.last_seen) for row in written)
 
     def rows(self, store: Store, batch: Batch) -> list[StoredStatement]:
-        """Return the texts not written in this hour, in key order: rows are locked in that order."""
+        """Return the texts not written in this hour, in key order, the order of locking."""
         if len(self._known) > 2 * self._max:
             self._known.clear()
         hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         due = sorted(name for name in batch.statements if self._known.get(name) != hour)
         # Only for a new text, because making room counts the rows of the table.
         if any(fingerprint not in self._known for fingerprint in due):
-            # More would evict each other within this batch.
+            # More texts than fit would evict each other within this batch.
             due = due[: self._max]
             if self._make_room(store, len(due)) and hour != self._reported:
                 self._reported = hour
@@ -54,9 +54,9 @@ class StatementTexts:
         return [_row(batch.statements[fingerprint], hour) for fingerprint in due]
 
     def _make_room(self, store: Store, needed: int) -> int:
-        """Delete the least recently used texts if there is too little room; return their number.
+        """Delete the least recently used texts if there is not enough room; return their number.
 
-        Records of a deleted text keep their figures, and the text comes back with its next call.
+        Records of a deleted text keep their figures, and the text is stored again with its next call.
         """
         lacking = needed - (self._max - store.count_statements())
         return store.evict_statements(max(lacking, self._max // EVICTED_SHARE)) if lacking > 0 else 0
@@ -86,12 +86,12 @@ SOURCES_MAX = 20_000
 
 
 class Sources:
-    """Which call sites and databases are written with a batch; for one thread."""
+    """Decide which call sites and databases are written with a batch; for one thread."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
         self._evicted_at: datetime | None = None
-        """The hour in which the table was last found full: what is in use cannot be deleted."""
+        """The hour in which the table was last found full; sources in use cannot be evicted."""
 
     def clear(self) -> None:
         self._known.clear()

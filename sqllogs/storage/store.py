@@ -32,7 +32,7 @@ from sqllogs.statistics.resolution import RetentionStore
 from sqllogs.storage import blocks
 
 COLUMNS = tuple(field.name for field in RingRow._meta.local_fields)
-"""The columns of the ring's table, in which `query_rows` returns a record."""
+"""The columns of the ring's table, the order of the values that `query_rows` yields."""
 
 
 class SourceRow(NamedTuple):
@@ -89,7 +89,7 @@ class RingState(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritePart:
-    """What is written in one transaction: a batch, or a part of a batch that was refused as a whole."""
+    """Everything written in one transaction: a batch, or a part of a batch that was refused."""
 
     first_seq: int
     """The number of the first record."""
@@ -201,7 +201,7 @@ STATISTIC_TABLE = Statistic._meta.db_table
 
 
 def log_upsert(source: str) -> str:
-    # A batch that has waited out an outage may find newer records in its slots.
+    # After an outage, a batch may find newer records in its slots.
     return upsert(LOG_TABLE, COLUMNS, source, "slot", only_if=f"excluded.seq > {LOG_TABLE}.seq")
 
 
@@ -217,7 +217,7 @@ def block_rows(placeholder: str) -> str:
 def block_insert(placeholder: str) -> str:
     columns = ", ".join(f'"{name}"' for name in blocks.ColumnRow._fields)
     values = _values(blocks.ColumnRow._fields, placeholder)
-    # Two processes may index the same block; both rows are the same.
+    # Two processes may index the same block, and both write the same row.
     return f"INSERT INTO {BLOCK_TABLE} ({columns}) {values} ON CONFLICT DO NOTHING"
 
 
@@ -252,18 +252,18 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
 
 
 EVICTION_ORDER = ("last_seen", "-first_seen", "fingerprint")
-"""Of texts seen in the same hour the newest goes first: it is likely to be one made from input."""
+"""Among texts seen in the same hour the newest is evicted first: it is likely to be made from input."""
 NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
 
 
 def newest(part: WritePart, capacity: int) -> tuple[int, Sequence[Record], Sequence[int | None]]:
-    """Leave out records that the same batch would overwrite: a ring can be smaller than a batch."""
+    """Leave out records that the same batch would overwrite, since a ring can be smaller than a batch."""
     surplus = max(0, len(part.records) - capacity)
     return part.first_seq + surplus, part.records[surplus:], part.slots[surplus:]
 
 
 Ids = tuple[str | None, str | None]
-"""Of the trace and of the unit itself."""
+"""The ids of the trace and of the unit of work."""
 NO_IDS: Ids = (None, None)
 
 
@@ -280,7 +280,7 @@ def query_rows(part: WritePart, capacity: int) -> Iterator[tuple[Any, ...]]:
 
 
 def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -> tuple[Any, ...]:
-    """Return a record's row, in the order of COLUMNS; ids that are its unit's are left to the view."""
+    """Return a record's row, in the order of COLUMNS; ids that equal its unit's are left to the view."""
     form, origin = record.form, record.origin
     trace_id, span_id = origin.trace_id, origin.span_id
     return (
@@ -296,7 +296,7 @@ def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -
         record.rows,
         form.sql_length,
         form.flags | origin.sampled << 2 | record.same_values << 4 | record.same_rows << 5,
-        # NULL stands for the ids of its unit, see the view: 48 characters less in most records.
+        # NULL stands for the unit's ids, see the view: it saves 48 characters in most records.
         None if trace_id == ids[0] else trace_id,
         None if span_id == ids[1] else span_id,
         form.sql_hash,
@@ -313,7 +313,7 @@ def statement_number(fingerprint: str) -> int:
 
 
 class UnitHead(NamedTuple):
-    """The part of the ring's head that slots of units are reserved from."""
+    """The columns of the ring's head that are needed to reserve slots of units."""
 
     seq: int
     capacity: int
@@ -326,7 +326,7 @@ class UnitHead(NamedTuple):
         return self.seq - self.capacity + 1
 
 
-# Each is a query while the head is locked; without a free range the table grows by some rows instead.
+# Each try is a query while the head is locked. If none finds a free range, the table grows by some rows.
 SLOT_TRIES = 8
 IDLE_SHARE = 10
 """Units without queries have a tenth as many slots as records have."""
@@ -336,10 +336,10 @@ IDLE_SLOTS_MIN = 100
 def reserve_slots(
     head: UnitHead, units: int, idle: int, last_live: Callable[[int, int], int | None]
 ) -> tuple[Reserved, UnitHead]:
-    """Return slots that no record of the ring belongs to, and the head as it is to be written.
+    """Return slots that no record of the ring refers to, and the head to write.
 
-    The search goes on where the last one ended. `last_live` returns the last slot of a range that is
-    in use. The table grows if there is no free range, and always until the ring is full.
+    The search continues where the last one ended. `last_live` returns the last slot in use within a range.
+    The table grows if there is no free range, and always until the ring is full.
     """
     size, cursor = head.unit_slots, head.unit_cursor
     slots = range(size, size + units)
@@ -369,7 +369,7 @@ UNIT_HEAD = f"SELECT {', '.join(UnitHead._fields)} FROM {HEAD_TABLE} WHERE id = 
 
 
 def unit_upsert(source: str) -> str:
-    """Return the upsert of units; one whose slot has been given to another is not written."""
+    """Return the upsert of units; a unit whose slot was given to another one is not written."""
     only_if = f"excluded.first_seq >= {UNIT_TABLE}.first_seq"
     return upsert(UNIT_TABLE, UnitRow._fields, source, "slot", only_if=only_if)
 
