@@ -9,7 +9,11 @@ from itertools import pairwise
 from secrets import token_hex
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
+from sqllogs.models import RingHead
+from sqllogs.read import requests
 from sqllogs.read.aggregates import GROUPS
 from tests.sqllogs.factories import (
     BEGINNING,
@@ -327,6 +331,43 @@ def test_requests_tell_what_each_trace_has_queried():
     assert (row["worst_call_site"], row["worst_sql"]) == ("a.py:1 f", "SELECT x")
     other = body["results"][0]
     assert (other["errors"], other["worst_repeat"], other["worst_fingerprint"]) == (1, 1, None)
+
+
+@both_databases
+@pytest.mark.parametrize("ordering", requests.ORDERINGS)
+def test_requests_with_matching_queries_are_sorted_and_paged(ordering):
+    made = [
+        one | {"unit_id": f"{number % 7 + 1:016x}", "trace_id": f"{number % 7 + 1:032x}"}
+        for number, one in enumerate(some_records(90))
+    ]
+    put(*made)
+    matching = defaultdict(list)
+    for one in made:
+        if one["alias"] == "other":
+            matching[one["unit_id"]].append(one)
+    for sign in ("-", ""):
+        pages = [
+            get("requests/", alias="other", ordering=f"{sign}{ordering}", limit=3, offset=offset)
+            for offset in (0, 3, 6)
+        ]
+        found = [row for page in pages for row in page["results"]]
+        assert {page["count"] for page in pages} == {len(matching)} == {len(found)}
+        for row in found:
+            own = matching.pop(row["unit_id"]) if sign == "" else matching[row["unit_id"]]
+            assert (row["queries"], row["errors"]) == (len(own), sum(one["error"] is not None for one in own))
+            assert row["total_ms"] == pytest.approx(sum(one["duration_ms"] for one in own))
+            assert row["duplicates"] == len(own) - len({one["fingerprint"] for one in own})
+        values = [(row[ordering] is not None, row[ordering]) for row in found]
+        assert values == sorted(values, reverse=sign == "-")
+
+
+@both_databases
+def test_only_the_queries_of_the_page_are_added_up():
+    put(*({"unit_id": f"{number:016x}", "trace_id": f"{number:032x}"} for number in range(1, 20)))
+    with CaptureQueriesContext(connections[RingHead.objects.db]) as captured:
+        assert len(get("requests/", alias="default", limit=2)["results"]) == 2
+    (added,) = (one["sql"] for one in captured if "SUM(" in one["sql"] and "sqllogs_record" in one["sql"])
+    assert '"unit" IN (18, 17)' in added
 
 
 @both_databases
