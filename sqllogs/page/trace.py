@@ -31,6 +31,8 @@ from sqllogs.templatetags.sqllogs import milliseconds, percent
 GAPS_MAX = 5
 GAP_SHARE, GAP_MIN_MS = 0.05, 1.0
 """A time without a query gets a row from this share of the whole, and this length, on."""
+BAR_MIN_PERCENT = 0.01
+"""SVG does not draw a width of 0, not even its stroke: 0.1 ms of ten seconds must be seen too."""
 WORST_SHARE = 0.2
 """The sentence names a repeated statement from this share of the SQL time on."""
 
@@ -233,9 +235,8 @@ def _gap_row(gap: Interval, total_ms: float) -> WaterfallRow:
 
 
 def _bar(interval: Interval, total_ms: float) -> Bar:
-    return Bar(
-        x=f"{100 * interval.begin_ms / total_ms:.2f}", width=f"{100 * interval.length_ms / total_ms:.2f}"
-    )
+    width = max(100 * interval.length_ms / total_ms, BAR_MIN_PERCENT)
+    return Bar(x=f"{100 * interval.begin_ms / total_ms:.2f}", width=f"{width:.2f}")
 
 
 def sentence(queries: Sequence[_Query], busy: Sequence[Interval], total_ms: float) -> str:
@@ -255,7 +256,7 @@ def sentence(queries: Sequence[_Query], busy: Sequence[Interval], total_ms: floa
     clauses += _transaction_clause(queries, busy)
     rest_ms = max(0.0, total_ms - sql_ms)
     clauses.append(
-        _("%(rest)s ms (%(share)s %%) went to other work than SQL")
+        _("%(rest)s ms (%(share)s %%) went to work other than SQL")
         % {"rest": milliseconds(rest_ms), "share": percent(100 * rest_ms / total_ms)}
     )
     return "; ".join(clauses) + "."
@@ -278,10 +279,10 @@ def _worst_clause(queries: Sequence[_Query], sql_ms: float) -> list[str]:
     }
     if record["call_site"]:
         return [
-            _("%(worst)s ms of it are one statement (%(statement)s), run %(times)s times by %(site)s")
+            _("%(worst)s ms of that went to one statement (%(statement)s), run %(times)s times by %(site)s")
             % values
         ]
-    return [_("%(worst)s ms of it are one statement (%(statement)s), run %(times)s times") % values]
+    return [_("%(worst)s ms of that went to one statement (%(statement)s), run %(times)s times") % values]
 
 
 def _transaction_clause(queries: Sequence[_Query], busy: Sequence[Interval]) -> list[str]:
@@ -293,7 +294,7 @@ def _transaction_clause(queries: Sequence[_Query], busy: Sequence[Interval]) -> 
     if idle_ms < GAP_MIN_MS:
         return []
     values = {"open": milliseconds(open_ms), "idle": milliseconds(idle_ms)}
-    return [_("a transaction was open for %(open)s ms, %(idle)s ms of it without a query") % values]
+    return [_("a transaction was open for %(open)s ms, %(idle)s ms of that without a query") % values]
 
 
 def open_transactions(queries: Iterable[_Query]) -> list[Interval]:
