@@ -10,9 +10,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ContextDecorator, ExitStack, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from copy import copy
 from functools import wraps
+from threading import get_ident
 from time import perf_counter_ns, time_ns
 from typing import Any, NamedTuple, Self
 
@@ -209,14 +210,17 @@ class _Block(ContextDecorator):
 
     def __init__(self) -> None:
         self._outer: UnitOfWork | None = None
+        self._entered: UnitOfWork | None = None
+        self._thread = 0
 
     def _make(self, outer: UnitOfWork | None) -> UnitOfWork:
         raise NotImplementedError
 
     def __enter__(self) -> UnitOfWork:
         self._outer = outer = current.get()
+        self._thread = get_ident()
         try:
-            unit = self._make(outer)
+            self._entered = unit = self._make(outer)
             current.set(unit)
             return unit
         except BaseException:
@@ -224,7 +228,13 @@ class _Block(ContextDecorator):
             raise
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        current.set(self._outer)
+        self._give_back(current.set(self._outer))
+
+    def _give_back(self, token: Token[UnitOfWork | None]) -> None:
+        """Undo that if the block has ended in another thread, as in a callback, which has a unit itself."""
+        before = token.old_value
+        if before is not self._entered and before is not Token.MISSING and get_ident() != self._thread:
+            current.set(before)
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         if not iscoroutinefunction(function):
@@ -261,10 +271,10 @@ class unit_of_work(_Block):
         return self._unit
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        current.set(self._outer)
+        self._give_back(current.set(self._outer))
         if exc is not None and self._unit is not None:
             self._unit.exception = type(exc).__name__
-        self.end(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
+        self._finish(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         self._view = self._view or f"{function.__module__}.{function.__qualname__}"
@@ -272,7 +282,10 @@ class unit_of_work(_Block):
 
     def end(self, *, failed: bool) -> None:
         """End the unit, for a task whose start and end are signals."""
-        current.set(self._outer)
+        self._give_back(current.set(self._outer))
+        self._finish(failed=failed)
+
+    def _finish(self, *, failed: bool) -> None:
         if self._unit is not None:
             self._unit.failed = failed
             finish(self._unit, perf_counter_ns() - self._started_ns)
@@ -361,7 +374,10 @@ class repeats_allowed(_Block):
         return _Marked(unit, repeats_allowed=True)
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        current.set(self._outer)  # first, and here: a call of the base class could be interrupted before it
+        token = current.set(
+            self._outer
+        )  # first, and here: a call of the base class could be interrupted before it
+        self._give_back(token)
         if self._own is not None and recorder is not None:
             self._own.close()
 

@@ -215,8 +215,9 @@ def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
 
 def finish(unit: UnitOfWork, response: HttpResponseBase) -> None:
     """Record status and size, add the trace id to the response, and wrap a streamed body."""
-    # What an application assigns is not checked by Django, and would be refused by the database.
-    unit.status = int(status) if isinstance(status := response.status_code, int) and status < 1000 else None
+    # What an application assigns is not checked by Django, which then fails; the database would refuse it.
+    status = getattr(response, "status_code", None)
+    unit.status = int(status) if isinstance(status, int) and status < 1000 else 500
     unit.response_bytes = _body_size(response)
     if getattr(response, "streaming", False):
         _follow_stream(unit, response)

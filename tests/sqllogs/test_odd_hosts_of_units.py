@@ -4,17 +4,21 @@ import asyncio
 import gc
 from contextlib import suppress
 from itertools import count
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.test import RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
+from django.urls import path
+from django.views.decorators.http import condition
 
 from sqllogs import context
-from sqllogs.context import muted, unit_of_work
+from sqllogs.context import muted, repeats_allowed, unit_of_work
 from sqllogs.middleware import SQLLogsMiddleware
 from sqllogs.models import SQLLog, Unit
 from tests.sqllogs.recording import is_balanced, recording
@@ -59,6 +63,7 @@ RESPONSES = {
     "status none": lambda: with_status(None),
     "not rendered": lambda: SimpleTemplateResponse("x.html"),
     "bare": Bare,
+    "none": lambda: None,
 }
 
 
@@ -77,6 +82,7 @@ def test_odd_response_reaches_the_client_and_spoils_no_row(recorder, ring_alias,
     assert len(units) == 3
     assert all(unit.duration_ms for unit in units)
     assert units[1].queries == 1
+    assert units[1].status in (200, 500)
     assert SQLLog.objects.using(ring_alias).count() == 1
     counts = recorder.delivery.counts()
     assert (is_balanced(counts), counts.dropped, counts.units_dropped) == (True, {}, 0)
@@ -210,3 +216,123 @@ def test_many_units_are_open_at_once(recorder, ring_alias):
     assert (units.count(), units.filter(duration_ms=None).count()) == (10_000, 0)
     assert counts.stored == 10_000
     assert unit_counts(ring_alias)["open"][:3] == [10_000, 0, 10_000]
+
+
+@on_sqlite
+def test_unit_that_ends_in_another_thread_leaves_that_one_its_own(recorder, ring_alias):
+    first, second = unit_of_work("task", "first"), repeats_allowed()
+    first.__enter__()
+    second.__enter__()
+    seen = []
+
+    def call_back():
+        with unit_of_work("task", "other") as other:
+            second.__exit__(None, None, None)
+            first.__exit__(None, None, None)
+            seen.append(context.current.get() is other)
+        seen.append(context.current.get())
+
+    thread = Thread(target=call_back)
+    thread.start()
+    thread.join()
+    context.current.set(None)
+    assert seen == [True, None]
+    assert {(unit.view, unit.duration_ms is None) for unit in rows(recorder, ring_alias)} == {
+        ("first", False),
+        ("other", False),
+    }
+
+
+def asks_another(request):
+    User.objects.count()
+    return HttpResponse(Client().get("/plain/").content)
+
+
+def plain(request):
+    return HttpResponse(f"{User.objects.count()}")
+
+
+def raises(request):
+    raise ValueError
+
+
+async def raises_async(request):
+    raise ValueError
+
+
+@condition(etag_func=lambda request: '"x"')
+def unchanged(request):
+    return HttpResponse("body")
+
+
+urlpatterns = [
+    path("asks-another/", asks_another),
+    path("plain/", plain),
+    path("raises/", raises),
+    path("raises-async/", raises_async),
+    path("unchanged/", unchanged),
+]
+
+
+class Odd:
+    """A middleware of the host that ends requests in its own ways."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        if "before" in request.GET:
+            raise RuntimeError
+        if "short" in request.GET:
+            return HttpResponse(status=403)
+        response = self.get_response(request)
+        if "after" in request.GET:
+            raise OSError
+        return response
+
+    def process_view(self, request, *args):
+        if "view" in request.GET:
+            raise KeyError
+
+    def process_exception(self, request, exception):
+        return HttpResponse(status=418) if "handled" in request.GET else None
+
+
+ENDS = {
+    "/plain/": ("plain/", 200, None),
+    "/plain/?before": (None, 500, "RuntimeError"),
+    "/plain/?short": (None, 403, None),
+    "/plain/?after": ("plain/", 500, "OSError"),
+    "/plain/?view": ("plain/", 500, "KeyError"),
+    "/raises/": ("raises/", 500, "ValueError"),
+    "/raises/?handled": ("raises/", 418, None),
+    "/raises-async/": ("raises-async/", 500, "ValueError"),
+    "/unchanged/": ("unchanged/", 304, None),
+    "/missing/": (None, 404, None),
+}
+"""Route, status and exception of the row."""
+
+
+@on_sqlite
+@pytest.mark.parametrize("is_async", [False, True])
+def test_each_way_in_which_a_request_ends_is_in_its_row(recorder, ring_alias, settings, is_async):
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = ["sqllogs.middleware.SQLLogsMiddleware", f"{__name__}.Odd"]
+    client = (AsyncClient if is_async else Client)(raise_request_exception=False)
+    get = async_to_sync(client.get) if is_async else client.get
+    for address in ENDS:
+        get(address, headers={"If-None-Match": '"x"'})
+    units = rows(recorder, ring_alias)
+    assert [(unit.route, unit.status, unit.exception) for unit in units] == list(ENDS.values())
+    assert all(unit.duration_ms for unit in units)
+
+
+@on_sqlite
+def test_request_within_a_request_has_a_row_of_its_own(recorder, ring_alias, settings):
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = ["sqllogs.middleware.SQLLogsMiddleware"]
+    Client().get("/asks-another/")
+    outer, inner = rows(recorder, ring_alias)
+    assert [(unit.route, unit.queries) for unit in (outer, inner)] == [("asks-another/", 1), ("plain/", 1)]
+    assert (inner.parent_id, outer.parent_id) == (outer.unit_id, None)
+    assert inner.duration_ms < outer.duration_ms
