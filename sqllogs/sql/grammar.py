@@ -55,6 +55,8 @@ class Grammar(NamedTuple):
     """A text without it, a single quote, `--` and `/*` has no piece that must be hidden; empty: any may."""
     quoted_may_be_value: bool = False
     """A word in double quotes is a string where it is not a name."""
+    batch_end: str = ""
+    """A line that ends a script's batch: no server takes it, so what follows was not meant for one."""
 
 
 def _nested_comment(depth: int) -> str:
@@ -94,8 +96,16 @@ _TO_ANY_END = r"--[^\n\r]*+"
 _TO_LIKELY_END = r"--[^\n\r]*+(?:\r(?!\n)<open>)?+"
 
 _SUBSCRIPT = r"(?<=[\w)\]]\[)"  # of an array, where brackets are round names
-_NAME = Piece('"', r'"[^"]*+(?:"(?:[^"<first>]*+"[^"]*+")*+|<open>)', None)  # in runs
+_NAMES = r'[^"]*+(?:"(?:[^"<first>]*+"<not>[^"]*+")*+|<open>)'  # in runs
+_NAME = Piece('"', f'"{_NAMES.replace("<not>", "")}', None)
+_NAME_OR_TEMPORARY = Piece(
+    '"',
+    rf'"(?:\#[^"]*+(?:""[^"]*+)*+(?:"|<open>)|{_NAMES.replace("<not>", "(?!#)")})',
+    lambda text: "?" if text[1] == "#" else text,
+)
 _BACKQUOTED = Piece("`", r"`[^`]*+(?:`(?:[^<first>]*+`[^`]*+`)*+|<open>)", None)
+
+_GO = r"(?:GO(?:[^\S\n]++[0-9]++)?+|:(?:connect|setvar)\b[^\n]*+)"
 
 GRAMMARS = {
     "postgresql": Grammar(
@@ -126,17 +136,19 @@ GRAMMARS = {
             Piece('"', r'"(?:[^"\\]++|\\[^"]|"")*+(?:"|<open>)'),
             _BACKQUOTED,
             Piece("'", rf"'{_EITHER}(?:'|<open>)"),
-            Piece("-", r"--(?=[\s\x00-\x20]|\Z)[^\n]*+", " "),
+            # What follows two signs, unless it is a value, was more likely meant as a comment.
+            Piece("-", r"--(?:(?=[\s\x00-\x20]|\Z)[^\n]*+|(?![\d'\"(.@?%:+-])<open>)", " "),
             Piece("#", r"\#[^\n]*+", " "),
             Piece("/", _RUN, " "),
         )
     ),
     "oracle": Grammar(
-        (_NAME, Piece("'", _ON_ORACLE), Piece("-", _TO_LIKELY_END, " "), Piece("/", _FLAT, " "))
+        (_NAME, Piece("'", _ON_ORACLE), Piece("-", _TO_LIKELY_END, " "), Piece("/", _FLAT, " ")),
+        batch_end="/",
     ),
     "microsoft": Grammar(
         (
-            _NAME,
+            _NAME_OR_TEMPORARY,
             Piece("[", rf"\[(?:{_SUBSCRIPT}<open>|[^\[\]]*+(?:\]\][^\[\]]*+)*+(?:\]|<open>))", _bracketed),
             Piece("'", _DOUBLED),
             Piece("#", r"\#\#?+[\w$#@]++", "?"),  # the name of a temporary table
@@ -144,6 +156,7 @@ GRAMMARS = {
             Piece("/", _nested_comment(8), " "),
         ),
         quoted_may_be_value=True,
+        batch_end=_GO,
     ),
 }
 GRAMMARS |= {"mariadb": GRAMMARS["mysql"], "mssql": GRAMMARS["microsoft"]}
@@ -154,7 +167,8 @@ _OF_UNKNOWN = Grammar(
         Piece("'", rf"'(?:(?<=[qQ]')<open>|{_EITHER}(?:'|<open>))"),
         Piece("-", rf"--(?:(?!\s|\Z)<open>|{_TO_LIKELY_END[2:]})", " "),
         Piece("/", rf"/\*(?:(?=!|M!)<open>|{_UNNESTED})", " "),
-    )
+    ),
+    batch_end=f"(?:/|{_GO})",
 )
 """Of another vendor: what the five write alike; anything else hides the rest."""
 
@@ -176,16 +190,22 @@ MAY_FOLLOW_STRING = frozenset(
 )
 """Any other word there is taken for the rest of a string with an apostrophe in it."""
 
-_AFTER_STRING = Expression(r"''\s*+(\w++|[\\.{$(])")
-_UNICODE = Expression(r"(?<![\w$])[uU]&''")
+_AFTER_STRING = Expression(r"""''\s*+(\w++|[\\.{$("`])""")
+_UNICODE = Expression(r"""(?<![\w$])[uU]&(?=''|")""")
+_WORD = Expression(r"[\w$]*+")
+_QUOTED = Expression(r"""("[^"]*+"?+|`[^`]*+`?+)""")
 _PRINTED = Expression(
     '"[^"]*+"|`[^`]*+`|([\u2018-\u201f\u2032-\u2037\u2039\u203a\u275b-\u275e\u300c-\u300f\u301d-\u301f'
     r"\xab\xbb\xb4\uff02\uff07]|(?<!\w)[\u02b9-\u02bd])"
 )
 """Quotes as a word processor sets them, and what looks like one: no database knows them."""
-_BEFORE_NUMBER = Expression(r"[^\S\0-\x7f]|[^\w\0-\x7f](?=\d)")
-"""White space from word processors, and signs of currencies: with a number they would look like a name."""
-_FOREIGN_NUMBER = Expression(r"(?<![\w$])(?![0-9])\d[\w.]*+")
+_NO_LETTER = Expression(
+    r"[^\S\0-\x7f]|[^\w\0-\x7f](?=\d)"
+    r"|[\x80-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\ufffd]"
+)
+"""White space from word processors, what is not seen at all, a NUL, and signs of currencies before a number:
+with the word beside it, it would look like a name."""
+_FOREIGN_NUMBER = Expression(r"(?<![\w$])[^\W\0-\x7f][\w.]*+")
 
 
 class Mask:
@@ -196,37 +216,56 @@ class Mask:
         self.quoted_may_be_value = grammar.quoted_may_be_value
         self._becomes = {piece.first: piece.becomes for piece in grammar.pieces}
         self._expression = Expression(_pattern(grammar), re.DOTALL)
+        line = rf"^[^\S\n]*+{grammar.batch_end}[^\S\n]*+$"
+        self._batch_end = Expression(line, re.IGNORECASE | re.MULTILINE) if grammar.batch_end else None
 
     def hide(self, sql: str) -> str:
         """Return the text with every string as `''`, and no comment."""
         # A search for one character takes a fifth of one for two.
         if "'" in sql or self._trigger in sql or ("-" in sql and "--" in sql) or ("/" in sql and "/*" in sql):
-            sql = self._closed(self._expression.sub(self._replace, sql))
+            sql = self.closed(sql)
+        if "&" in sql and not self.quoted_may_be_value:
+            sql = _UNICODE.sub("", sql)
         if not sql.isascii():
-            sql = _before_printed_quote(_FOREIGN_NUMBER.sub("0", _BEFORE_NUMBER.sub(" ", sql)))
+            sql = _before_printed_quote(_FOREIGN_NUMBER.sub(_without_digits, _NO_LETTER.sub(" ", sql)))
+        if self._batch_end is not None and "\n" in sql and (end := self._batch_end.search(sql)):
+            sql = sql[: end.start()].rstrip("; \t\r\n") + ";''"
         return sql
 
     def _replace(self, match: re.Match[str]) -> str:
         text = match[0]
         if match.lastgroup is not None and match.lastgroup.startswith("open"):
-            return "''\0"
+            return f"''{text[0]}\0"
         becomes = self._becomes[text[0]]
         if becomes is None:
             return text
         return becomes if isinstance(becomes, str) else becomes(text)
 
-    def _closed(self, sql: str) -> str:
+    def closed(self, sql: str) -> str:
+        """Hide the pieces of a text that has some, or a quote that never ends."""
+        sql = self._expression.sub(self._replace, sql)
         if sql.endswith("\0"):
-            return self._from_first_string(sql)
+            return self._from_first_string(sql[:-2], sql[-2])
         if "''" in sql:
             for word in _AFTER_STRING.findall(sql):
                 if word not in MAY_FOLLOW_STRING and word.upper() not in MAY_FOLLOW_STRING:
-                    return self._from_first_string(sql)
-        return _UNICODE.sub("''", sql) if "&''" in sql else sql
+                    return self._from_first_string(sql, "'")
+        return sql
 
-    def _from_first_string(self, sql: str) -> str:
-        strings = [sql.find("''"), sql.find('"') if self.quoted_may_be_value else -1]
-        return sql[: min(start for start in strings if start >= 0)] + "''"
+    def _from_first_string(self, sql: str, quote: str) -> str:
+        """Hide all from the first string on, and what a quote of this kind may have begun or ended before."""
+        starts = [sql.find("''"), sql.find('"') if self.quoted_may_be_value else -1]
+        if quote in ('"', "`"):  # what has more than letters may be the text between two names
+            names = (name.start() for name in _QUOTED.finditer(sql) if not _WORD.fullmatch(name[0][1:-1]))
+            starts.append(next(names, -1))
+        start = min(start for start in starts if start >= 0)
+        while quote == "'" and start and (sql[start - 1].isalnum() or sql[start - 1] == "_"):
+            start -= 1  # the word may belong to it
+        return sql[:start] + "''"
+
+
+def _without_digits(word: re.Match[str]) -> str:
+    return word[0] if word[0][0].isalpha() else "0"
 
 
 def _pattern(grammar: Grammar) -> str:

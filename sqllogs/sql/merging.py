@@ -114,6 +114,7 @@ _MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...
 # Names that are made up, or are data.
 
 _ANYTHING = r"[\s\S]++"
+_NO_KEYWORD = rf"(?!(?:{'|'.join(sorted(KEYWORDS))})\b)"
 
 
 def _rest(start: str) -> tuple[Expression, str]:
@@ -121,13 +122,11 @@ def _rest(start: str) -> tuple[Expression, str]:
     return Expression(rf"\A({start})(?!\*\Z){_ANYTHING}", re.IGNORECASE), r"\1?"
 
 
-_MADE_UP = (
+_CURSOR = (
     Expression(
-        r"\A((?:SAVEPOINT|RELEASE(?: SAVEPOINT)?+|ROLLBACK(?: WORK| TRANSACTION)?+ TO(?: SAVEPOINT)?+"
-        r"|DECLARE|CLOSE|DEALLOCATE(?: PREPARE)?+|DROP PREPARE|OPEN(?= \S++\Z)"
-        r"|(?P<fetch>FETCH|MOVE)"
+        r"\A((?:DECLARE|(?P<fetch>FETCH|MOVE)"
         r"(?: (?:[-?]|ABSOLUTE|ALL|BACKWARD|FIRST|FORWARD|LAST|NEXT|PRIOR|RELATIVE)(?= ))*+"
-        rf"(?: FROM| IN)?+) )(?!(?:ALL|INTO)\b){IDENTIFIER}(?![(\[.])"
+        rf"(?: FROM| IN)?+(?: GLOBAL)?+) )(?!INTO\b){IDENTIFIER}(?![(\[.])"
         # Nothing but variables follows the name of a cursor.
         r"(?(fetch)(?: (?!INTO\b)[\s\S]++)?+)",
         re.IGNORECASE,
@@ -158,7 +157,7 @@ def _set(text: str) -> str:
 
 
 _PRAGMA = Expression(
-    rf"\APRAGMA (?:{IDENTIFIER}\.)?+({IDENTIFIER})(?:( = |\()([^)]*+)\)?+)?+\Z", re.IGNORECASE
+    rf"\APRAGMA (?:({IDENTIFIER})\.)?+({IDENTIFIER})(?:( = |\()([^)]*+)\)?+)?+\Z", re.IGNORECASE
 )
 _SWITCHES = frozenset(
     """
@@ -179,16 +178,40 @@ def _pragma(text: str) -> str:
     match = _PRAGMA.match(text)
     if match is None:
         return "PRAGMA ?"
-    name, opening, value = match.groups()
-    if not opening or name.lower() in _OF_NAMES or value.strip().upper() in _SWITCHES:
+    schema, name, opening, value = match.groups()
+    is_of_name = name.lower() in _OF_NAMES and not (schema and schema.strip('"').lower() == "temp")
+    if not opening or is_of_name or value.strip().upper() in _SWITCHES:
         return text
-    return f"{text[: match.start(3)]}?{')' if opening == '(' else ''}"
+    return f"{text[: match.start(4)]}?{')' if opening == '(' else ''}"
 
 
-_ACCOUNTS = r"(?:ROLE|USER|LOGIN|GROUP|SERVER)"
+KINDS = frozenset(
+    """
+    AGGREGATE ASSEMBLY CAST CERTIFICATE COLLATION CONTEXT CONVERSION DATABASE DIRECTORY DOMAIN EVENT
+    EXTENSION FOREIGN FULLTEXT FUNCTION GROUP INDEX LANGUAGE LOGIN MATERIALIZED OPERATOR PACKAGE POLICY
+    PROCEDURE PROFILE PUBLICATION ROLE RULE SCHEMA SEQUENCE SERVER SESSION SPATIAL STATISTICS SUBSCRIPTION
+    SYNONYM SYSTEM TABLE TABLESPACE TEXT TRANSFORM TRIGGER TYPE USER VIEW VIRTUAL
+    """.split()  # noqa: SIM905
+)
+"""After CREATE, ALTER, DROP. Any other word may be data, and operations are labels of metrics."""
+_OTHER_KINDS = "INSTANCE METHOD OBJECT OWNED PREPARE PRIVILEGES PROC ROUTINE SCHEME".split()  # noqa: SIM905
+_BEFORE_KIND = """
+    ACCESS ALTER APPLICATION BITMAP CLUSTERED COLUMNSTORE CONSTRAINT DEFAULT EDITIONABLE EXTERNAL FORCE GLOBAL
+    IGNORE LARGE LOCAL NO NONCLUSTERED NONEDITIONABLE OFFLINE ONLINE OR PARTITION PLUGGABLE PRIMARY PRIVATE
+    PROCEDURAL PUBLIC RECURSIVE REPLACE SHARED TEMP TEMPORARY TRUSTED UNDO UNIQUE UNLOGGED VECTOR
+    XML
+    """.split()  # noqa: SIM905
+_KNOWN_KIND = Expression(
+    rf"\A(?:CREATE|ALTER|DROP)(?: (?:{'|'.join(_BEFORE_KIND)})(?= )"
+    r"| DEFINER = \S++(?: @)?+(?: \?)?+(?= )| ALGORITHM = \w++| SQL SECURITY \w++)*+"
+    rf" (?:{'|'.join([*sorted(KINDS), *_OTHER_KINDS])})(?![\w$])",
+    re.IGNORECASE,
+)
 _SECRET = Expression(
-    rf"(\bIDENTIFIED (?:BY|WITH) |\A(?:CREATE|ALTER) (?:OR REPLACE )?+{_ACCOUNTS} [\s\S]*?\bPASSWORD )"
-    rf"{_ANYTHING}",
+    r"(\bIDENTIFIED (?:AS|BY|USING|WITH|VIA(?: \w++ (?:AS|USING))?+) "
+    r"|\A(?:CREATE|ALTER) (?:OR REPLACE |APPLICATION )?+"
+    r"(?:CERTIFICATE|DATABASE|GROUP|LOGIN|ROLE|SERVER|USER) "
+    rf"[\s\S]*?\b(?:PASSWORD|SECRET)\b ){_ANYTHING}",
     re.IGNORECASE,
 )
 _PARAMETER = Expression(
@@ -200,68 +223,208 @@ _MODULE = Expression(
     rf"(\ACREATE VIRTUAL TABLE (?:IF NOT EXISTS )?+{_QUALIFIED} USING {IDENTIFIER} ?\(){_ANYTHING}",
     re.IGNORECASE,
 )
-_ANYWHERE: tuple[tuple[str, Expression], ...] = (
-    # What the text has in upper case if the expression is worth a try; the expression, after it a `?`.
+_ROUTINE = Expression(
+    r"\A(?:CREATE|ALTER) (?:OR (?:REPLACE|ALTER) )?+(?:PROC|PROCEDURE|FUNCTION|TRIGGER)\b", re.IGNORECASE
+)
+
+
+def _definition(text: str) -> str:
+    if not _KNOWN_KIND.match(text):
+        return f"{text.partition(' ')[0]} ?"
+    for expression in (_SECRET, _PARAMETER, _MODULE):
+        text = expression.sub(r"\1?", text)
+    return _block(text) if _ROUTINE.match(text) else text
+
+
+def _grant(text: str) -> str:
+    return str(_SECRET.sub(r"\1?", text))
+
+
+_IN_BLOCK = Expression(
+    r"(\b(?:PRINT|RAISERROR)\b)[^;]*+"
+    r"|(\b(?:SAVEPOINT|ROLLBACK(?: WORK)?+ TO(?: SAVEPOINT)?+|OPEN|CLOSE|DEALLOCATE|FETCH(?: \w++)?+ FROM)"
+    rf"(?: GLOBAL)?+ ){_NO_KEYWORD}{IDENTIFIER}",
+    re.IGNORECASE,
+)
+
+
+def _block(text: str) -> str:
+    return str(_IN_BLOCK.sub(lambda match: f"{match[1]} ?" if match[1] else f"{match[2]}?", text))
+
+
+_EXPLAIN = Expression(
+    rf"\A(?:EXPLAIN (?:{_ROW}\) |(?:ANALYZE|VERBOSE|QUERY PLAN|EXTENDED|PARTITIONS|FORMAT = \w++) )*+)++",
+    re.IGNORECASE,
+)
+
+
+def _explain(text: str) -> str:
+    match = _EXPLAIN.match(text)
+    return text if match is None else match[0] + _without_data(text[match.end() :])
+
+
+_TEMPORARY = Expression(
+    r"(\b(?:TEMP(?:ORARY)?+ (?:RECURSIVE )?+(?:TABLE|VIEW|SEQUENCE|TRIGGER) "
+    r"|INTO TEMP(?:ORARY)?+ (?:TABLE )?+)"
+    rf"(?:IF (?:NOT )?+EXISTS )?+){_QUALIFIED}(?:, {_QUALIFIED})*+",
+    re.IGNORECASE,
+)
+_PG_TEMP = r"(?<![\w$.\"])pg_temp(?:_[0-9]++)?+"
+_IS_TABLE = Expression(
+    r"(?<![\w$.\"])(?:TEMP(?! (?:TABLE|VIEW|SEQUENCE|TRIGGER|RECURSIVE)\b)(?![\w$.\"])|\"temp\"(?!\.))",
+    re.IGNORECASE,
+)
+"""A table or an alias of this name: `temp.x` may be its column."""
+_IN_TEMP = Expression(rf"((?:{_PG_TEMP}|(?<![\w$.\"])\"?+temp\"?+)\.)({IDENTIFIER})", re.IGNORECASE)
+_TABLE_IN_TEMP = Expression(
+    rf"((?:{_PG_TEMP}|\b(?:FROM|JOIN|INTO|UPDATE|ONLY|TRUNCATE"
+    rf"|(?:TABLE|VIEW)(?: IF (?:NOT )?+EXISTS)?+) \"?+temp\"?+)\.)({IDENTIFIER})",
+    re.IGNORECASE,
+)
+_RENAMED = Expression(rf"(\AALTER TABLE \"?+(?:pg_)?+temp\"?+\.\? RENAME TO ){IDENTIFIER}", re.IGNORECASE)
+_QUALIFIER = Expression(rf"(?<![\w$]){IDENTIFIER}(?=\.)")
+
+
+def _temporary(text: str) -> str:
+    names = set()
+
+    def hidden(match: re.Match[str]) -> str:
+        names.add(_plain(match[2]))
+        return f"{match[1]}?"
+
+    text = _TEMPORARY.sub(r"\1?", text)
+    text = _RENAMED.sub(r"\1?", (_TABLE_IN_TEMP if _IS_TABLE.search(text) else _IN_TEMP).sub(hidden, text))
+    return _QUALIFIER.sub(lambda name: "?" if _plain(name[0]) in names else name[0], text) if names else text
+
+
+def _plain(name: str) -> str:
+    return name.strip('"').lower()
+
+
+_PIVOTED = Expression(
+    rf"(\bFOR (?:\([^()]*+\)|{_QUALIFIED}) IN )(?!\(SELECT )({_ROW})(\)\))?+", re.IGNORECASE
+)
+_SIMPLE = Expression(r"[^\W\d]\w*+")
+_NAME = Expression(rf"(?<![\w$]){IDENTIFIER}")
+_NAME_MAX_CHARACTERS = 128
+"""SQL Server's and Oracle's."""
+
+
+def _pivot(text: str) -> str:
+    """Hide the columns of a PIVOT, wherever they are named: they are values of another column.
+
+    Oracle makes some of the text of a literal, with its quotes, and of an alias and a suffix.
+    """
+    names: set[str] = set()
+    for match in _PIVOTED.finditer(text):
+        if not match[3]:
+            return f"{text.partition(' ')[0]} ?"
+        names |= {_plain(name) for name in _NAME.findall(match[2]) if name not in KEYWORDS}
+
+    def hidden(match: re.Match[str]) -> str:
+        name = _plain(match[0])
+        if match[0] in KEYWORDS:
+            return match[0]
+        if len(name) > _NAME_MAX_CHARACTERS or not _SIMPLE.fullmatch(name):
+            return "?"
+        beginnings = (name[:end] for end, character in enumerate(name) if character == "_")
+        return "?" if name in names or not names.isdisjoint(beginnings) else match[0]
+
+    return str(_NAME.sub(hidden, _PIVOTED.sub(r"\1(?))", text)))
+
+
+def _drop(text: str) -> str:
+    return f"{text[:13]}?" if text.upper().startswith("DROP PREPARE ") else _definition(text)
+
+
+_PROCEDURE = Expression(rf"\A(EXEC (?:\? = )?+(?:{_QUALIFIED}(?: |\Z))?+){_ANYTHING}", re.IGNORECASE)
+
+
+def _exec(text: str) -> str:
+    return "EXEC(?)" if text[4:5] == "(" else _PROCEDURE.sub(r"\1?", text)
+
+
+def _by_backslash(match: re.Match[str]) -> str:
+    return "?" if match[0][0] == "\\" else match[0]
+
+
+def _by(expression: Expression, replacement: str | Callable[[re.Match[str]], str]) -> Callable[[str], str]:
+    return lambda text: str(expression.sub(replacement, text))
+
+
+_ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
+    # What the text has in upper case if it is worth a try, and what hides.
+    ("TEMP", _temporary),
+    ("PIVOT", _pivot),
+    # Outside strings no SQL has one: it begins a command of a client.
+    ("\\", _by(Expression(rf"{QUOTED}|\\[\s\S]*+"), _by_backslash)),
     (
-        "TEMP",
-        Expression(
-            r"(\b(?:TEMP(?:ORARY)?+ (?:TABLE|VIEW|SEQUENCE|TRIGGER) |INTO TEMP(?:ORARY)?+ (?:TABLE )?+)"
-            rf"(?:IF (?:NOT )?+EXISTS )?+){_QUALIFIED}(?:, {_QUALIFIED})*+",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        "TEMP",
-        Expression(
-            r"((?:(?<![\w$.\"])pg_temp|\b(?:FROM|JOIN|INTO|UPDATE|ONLY|TRUNCATE"
-            rf"|(?:TABLE|VIEW)(?: IF (?:NOT )?+EXISTS)?+) \"?+temp\"?+)\.){IDENTIFIER}",
-            re.IGNORECASE,
+        " TRAN",
+        _by(
+            Expression(
+                r"(\b(?:BEGIN(?: DISTRIBUTED)?+|COMMIT|ROLLBACK|SAVE) TRAN(?:SACTION)?+ )"
+                rf"(?!(?:DEFERRABLE|ISOLATION|NOT|READ)\b){_NO_KEYWORD}{IDENTIFIER}",
+                re.IGNORECASE,
+            ),
+            r"\1?",
         ),
     ),
     # Of a prepared statement, or the arguments of a procedure.
-    (" AS EXECUTE ", Expression(rf"( AS EXECUTE ){_ANYTHING}", re.IGNORECASE)),
+    (" AS EXECUTE ", _by(Expression(rf"( AS EXECUTE ){_ANYTHING}", re.IGNORECASE), r"\1?")),
     (
         " EXEC",
-        Expression(
-            rf"( EXEC(?:UTE)?+ (?:\? = )?+(?!(?:FUNCTION|IMMEDIATE|PROCEDURE|{'|'.join(sorted(KEYWORDS))})\b)"
-            rf"{_QUALIFIED} ){_ANYTHING}",
-            re.IGNORECASE,
+        _by(
+            Expression(
+                r"( EXEC(?:UTE)?+ (?:\? = )?+(?!(?:FUNCTION|IMMEDIATE|PROCEDURE)\b)"
+                rf"{_NO_KEYWORD}{_QUALIFIED} ){_ANYTHING}",
+                re.IGNORECASE,
+            ),
+            r"\1?",
         ),
     ),
     # The arguments of a trigger's function are texts without quotes.
     (
         " EXECUTE ",
-        Expression(rf"( EXECUTE (?:FUNCTION|PROCEDURE) {_QUALIFIED} ?\()(?!\)){_ANYTHING}", re.IGNORECASE),
+        _by(
+            Expression(
+                rf"( EXECUTE (?:FUNCTION|PROCEDURE) {_QUALIFIED} ?\()(?!\)){_ANYTHING}", re.IGNORECASE
+            ),
+            r"\1?",
+        ),
     ),
-    ("CURRENT OF ", Expression(rf"(\bCURRENT OF ){IDENTIFIER}", re.IGNORECASE)),
-    (" NOTIFY ", Expression(rf"( DO (?:ALSO |INSTEAD )?+NOTIFY ){_ANYTHING}", re.IGNORECASE)),
+    ("CURRENT OF ", _by(Expression(rf"(\bCURRENT OF (?:GLOBAL )?+){IDENTIFIER}", re.IGNORECASE), r"\1?")),
+    (
+        "NOTIFY ",
+        _by(Expression(rf"( DO (?:ALSO |INSTEAD )?+\(?+NOTIFY ){_ANYTHING}", re.IGNORECASE), r"\1?"),
+    ),
 )
-
-
-def _definition(text: str) -> str:
-    for expression in (_SECRET, _PARAMETER, _MODULE):
-        text = expression.sub(r"\1?", text)
-    return text
-
-
-def _by(expression: Expression, replacement: str) -> Callable[[str], str]:
-    return lambda text: str(expression.sub(replacement, text))
-
-
+_OPTION = "BINARY|CSV|DELIMITERS?|ENCODING|ESCAPE|FORCE|FREEZE|HEADER|NULL|QUOTE|USING"  # of COPY
+_HIDING_ALL = """
+    ATTACH DETACH EXECUTE INSTALL KILL LISTEN NOTIFY PRINT RAISERROR RESIGNAL SAVEPOINT SIGNAL THROW UNINSTALL
+    UNLISTEN XA
+    """.split()  # noqa: SIM905
 _VERBS: dict[str, Callable[[str], str]] = {
-    **dict.fromkeys(
-        "SAVEPOINT RELEASE ROLLBACK DECLARE OPEN CLOSE FETCH MOVE DEALLOCATE DROP".split(),  # noqa: SIM905
-        _by(*_MADE_UP),
-    ),
-    **{verb: _by(*_rest(rf"{verb} ")) for verb in ("LISTEN", "UNLISTEN", "NOTIFY", "EXECUTE", "ATTACH")},
-    "PREPARE": _by(Expression(rf"(PREPARE )(?!TRANSACTION\b){IDENTIFIER} ?", re.IGNORECASE), r"\1? "),
-    "EXEC": _by(*_rest(rf"EXEC (?:\? = )?+(?:{_QUALIFIED}(?: |\Z))?+")),
-    "EXPLAIN": _by(*_rest(rf"EXPLAIN (?:{_ROW}\) |ANALYZE |VERBOSE )*+(?:EXECUTE|DECLARE) ")),
+    **{verb: _by(*_rest(rf"{verb}\b ?+")) for verb in _HIDING_ALL},
+    **dict.fromkeys(["DECLARE", "FETCH", "MOVE"], _by(*_CURSOR)),
+    **dict.fromkeys(["CREATE", "ALTER"], _definition),
+    **dict.fromkeys(["BEGIN", "IF", "WHILE"], _block),
+    **dict.fromkeys(["BACKUP", "RESTORE"], _by(*_rest(r"(?:BACKUP|RESTORE) (?:\w++ )?+"))),
     "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE|REPLICATION FILTER)(?: TO(?= ))?+ ")),
-    "VACUUM": _by(*_rest(r"VACUUM (?:\w++ )?+INTO ")),
-    "SET": _set,
+    "CLOSE": _by(*_rest(r"CLOSE (?!ALL\Z)")),
+    "COPY": _by(*_rest(rf"COPY {_QUALIFIED} ?(?:{_ROW}\) )?+FROM STDIN (?!(?:WITH|WHERE|{_OPTION})\b|\()")),
+    "DEALLOCATE": _by(*_rest(r"DEALLOCATE (?:PREPARE )?+(?!ALL\Z)")),
+    "DROP": _drop,
+    "EXEC": _exec,
+    "EXPLAIN": _explain,
+    "GRANT": _grant,
+    "OPEN": _by(*_rest(r"OPEN (?:(?:SYMMETRIC|MASTER) KEY )?+")),
     "PRAGMA": _pragma,
-    **dict.fromkeys(["CREATE", "ALTER", "GRANT"], _definition),
+    "PREPARE": _by(Expression(rf"(PREPARE )(?!TRANSACTION\b){IDENTIFIER} ?", re.IGNORECASE), r"\1? "),
+    "RELEASE": _by(*_rest(r"RELEASE (?:SAVEPOINT )?+")),
+    "ROLLBACK": _by(*_rest(r"ROLLBACK(?: WORK| TRANSACTION)?+ TO (?:SAVEPOINT )?+")),
+    "SET": _set,
+    "START": _by(*_rest(r"START (?!TRANSACTION\b)(?:\w++ )?+")),
+    "VACUUM": _by(*_rest(r"VACUUM (?:(?!INTO\b)\w++ )?+INTO ")),
 }
 """By the first word of a statement."""
 _QUERIES = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ")
@@ -278,17 +441,20 @@ def merge(text: str) -> str:
 def without_data(text: str) -> str:
     """Return the text without names that are made up, or are data."""
     upper = text.upper()
-    for needle, expression in _ANYWHERE:
+    for needle, hide in _ANYWHERE:
         if needle in upper:
-            text = expression.sub(r"\1?", text)
+            text = hide(text)
     if ";" in text:
         return "; ".join(map(_without_data, text.split("; ")))
     return _without_data(text)
 
 
+_VERB = Expression(r"[A-Za-z]++(?=[ (]|\Z)")
+
+
 def _without_data(text: str) -> str:
     if text.startswith(_QUERIES):
         return text
-    verb = text.partition(" ")[0].upper()
-    hide = _VERBS.get(verb)
-    return text if hide is None else verb + hide(text)[len(verb) :]
+    verb = _VERB.match(text)
+    hide = verb and _VERBS.get(verb[0].upper())
+    return f"{verb[0].upper()}{hide(text)[verb.end() :]}" if hide else text

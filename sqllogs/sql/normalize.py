@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqllogs.sql import quoted
 from sqllogs.sql.grammar import MASK_OF_UNKNOWN, MASKS, Expression
-from sqllogs.sql.merging import FUNCTIONS, IDENTIFIER, KEYWORDS, QUOTED, WORD, merge, without_data
+from sqllogs.sql.merging import FUNCTIONS, IDENTIFIER, KEYWORDS, KINDS, QUOTED, WORD, merge, without_data
 from sqllogs.sql.text import storable
 
 _INSIDE = r"[\w$.\x80-\U0010ffff]"
@@ -27,31 +27,21 @@ _VERBS = frozenset(
     DISCARD DO DROP ENABLE END EXEC EXECUTE EXPLAIN FETCH FLASHBACK FLUSH GET GRANT HANDLER IF IMPORT INSERT
     INSTALL KILL LISTEN LOAD LOCK MERGE MOVE NOTIFY OPEN OPTIMIZE PRAGMA PREPARE PRINT PURGE RAISERROR
     REASSIGN RECONFIGURE REFRESH REINDEX RELEASE RENAME REPAIR REPLACE RESET RESIGNAL RESTORE RETURN REVOKE
-    ROLLBACK SAVEPOINT SECURITY SELECT SET SHOW SIGNAL START TABLE THROW TRUNCATE UNINSTALL UNLISTEN UNLOCK
-    UPDATE UPSERT USE VACUUM VALUES WAITFOR WHILE WITH XA
+    ROLLBACK SAVE SAVEPOINT SECURITY SELECT SET SHOW SIGNAL START TABLE THROW TRUNCATE UNINSTALL UNLISTEN
+    UNLOCK UPDATE UPSERT USE VACUUM VALUES WAITFOR WHILE WITH XA
     """.split()  # noqa: SIM905
 )
-_KINDS = frozenset(
-    """
-    AGGREGATE ASSEMBLY CAST CERTIFICATE COLLATION CONTEXT CONVERSION DATABASE DIRECTORY DOMAIN EVENT
-    EXTENSION FOREIGN FULLTEXT FUNCTION GROUP INDEX LANGUAGE LOGIN MATERIALIZED OPERATOR PACKAGE POLICY
-    PROCEDURE PROFILE PUBLICATION ROLE RULE SCHEMA SEQUENCE SERVER SESSION SPATIAL STATISTICS SUBSCRIPTION
-    SYNONYM SYSTEM TABLE TABLESPACE TEXT TRANSFORM TRIGGER TYPE USER VIEW VIRTUAL
-    """.split()  # noqa: SIM905
-)
-"""After CREATE, ALTER, DROP. Any other word may be data, and operations are labels of metrics."""
-
 _PLAIN_VERBS = frozenset(["SELECT", "INSERT", "UPDATE", "DELETE"])
 _VERB = Expression(
     r"(?P<ddl>CREATE|ALTER|DROP)(?: (?:OR|REPLACE|UNIQUE|TEMP(?:ORARY)?+|UNLOGGED|GLOBAL|LOCAL|RECURSIVE))*+"
     r"(?P<kind>(?: MATERIALIZED)?+ \w++)|(?P<to>ROLLBACK(?: WORK| TRANSACTION)?+ TO\b)"
-    r"|(?P<word>[A-Z]\w{0,31})",
+    r"|(?P<word>[A-Z]\w{0,31})(?![\w$\x80-\U0010ffff])",
     re.IGNORECASE | re.ASCII,
 )
 _MAIN_VERB = Expression(
     rf"{QUOTED}|([()])|(?<!{_INSIDE})(SELECT|INSERT|UPDATE|DELETE|MERGE|REPLACE|VALUES)\b"
 )
-_RENAMED = {"RELEASE": "RELEASE SAVEPOINT", "START": "BEGIN"}
+_RENAMED = {"RELEASE": "RELEASE SAVEPOINT", "SAVE": "SAVEPOINT", "START": "BEGIN"}
 
 
 def operation_of(text: str) -> str:
@@ -66,7 +56,7 @@ def operation_of(text: str) -> str:
         return UNKNOWN
     if match["ddl"]:
         kind = match["kind"].upper()
-        return f"{match['ddl'].upper()}{kind if kind.split()[0] in _KINDS else ''}"
+        return f"{match['ddl'].upper()}{kind if kind.split()[0] in KINDS else ''}"
     word = "ROLLBACK TO SAVEPOINT" if match["to"] else match["word"].upper()
     return _RENAMED.get(word, word) if match["to"] or word in _VERBS else UNKNOWN
 
@@ -181,8 +171,12 @@ def normalized(sql: str, vendor: str) -> str:
     """Return a statement, or a part of one, without values; names that are data are in it yet."""
     mask = MASKS.get(vendor, MASK_OF_UNKNOWN)
     tokens = _TOKEN.findall(mask.hide(storable(sql)))
+    if tokens and tokens[-1][0] in '"`' and not _PART.match(tokens[-1]):
+        tokens = _TOKEN.findall(mask.closed(mask.hide(storable(sql))))
     spelled = _spelled_if_quoted_may_be_value if mask.quoted_may_be_value else _spelled
     text = "".join(map(spelled.__getitem__, tokens)).strip(" ;")
+    if _SEPARATOR in text:  # looking for control characters before would cost more than all of this
+        return normalized(_CONTROL.sub(" ", sql), vendor)
     text = quoted.resolve(text) if "\0" in text else text
     return merge(_unquote_aliases(text) if ' "' in text else text)
 
@@ -228,13 +222,16 @@ _TOKEN = Expression(
     rf"(?:{_NAME}(?:''|(?:\s*+\.\s*+(?:{_NAME}|\*))*+\s*+[(\[]?+)|''"
     r"|%s(?!\w)(?:,\s*+%s(?!\w))*+|%\(\w++\)s|%\(\w*+\)?+\Z"
     r"|\.?+[0-9](?:[\w.]|(?<=[eE])[+-](?=[0-9]))*+"
-    r"|::|:\w++|:=|@\w++|\$\w++|\?(?:\|(?!\|)|&)|\?[0-9]*+"
-    r'|<->|->>?+|(?:[<>=!~^&|*#/]|@@|@\?|@(?!\w)|%%|%(?!s(?!\w)|\())++|\(++|["`].*+|\S)[\s,)\];]*+',
+    rf"|::|[:@](?:{QUOTED}|`[^`]*+`)|:\w++|:=|@\w[\w$.]*+|\$\w++|\?(?:\|(?!\|)|&)|\?[0-9]*+"
+    r'|<->|->>?+|(?:[<>=!~^&|*#/]|@@|@\?|@(?![\w"`])|%%|%(?!s(?!\w)|\())++|\(++|["`].*+|\S)[\s,)\];]*+',
     re.ASCII | re.DOTALL,
 )
 _PART = Expression(_NAME, re.ASCII)
-_LITERAL = Expression(r"%s|%\(|\.?[0-9]|:\w|@\w|\$\w|\?(?![|&])|[\"`]", re.ASCII)
+_LITERAL = Expression(r"%s|%\(|\.?[0-9]|[:@][\w\"`]|\$\w|\?(?![|&])|[\"`]", re.ASCII)
 _PERCENTS = Expression("%%++")
+_CONTROL = Expression("[\0-\x08\x0e-\x1f\x7f]")
+_SEPARATOR = "\x1f"
+"""What a control character between words is spelled as."""
 _SIMPLE = Expression("[a-z_][a-z0-9_]*+")
 _PREFIXED = Expression("(?:[benqx]|nq|_[a-z0-9]++)''", re.IGNORECASE)
 """A literal with its type, or the character set that it is in."""
@@ -270,6 +267,8 @@ _spelled_if_quoted_may_be_value = _Spelled(quoted_may_be_value=True)
 def _spell(token: str) -> str:
     head = token.rstrip(" \t\n\r\f\v,)];")
     tail = "".join(token[len(head) :].split()).replace(",", ", ").rstrip()
+    if _CONTROL.fullmatch(head):
+        return _SEPARATOR
     if head == "''" or _PREFIXED.fullmatch(head):
         head = "?"
     elif _PART.match(head):

@@ -24,12 +24,13 @@ _PIECE = Expression(
 )
 _NAME_FOLLOWS = frozenset(
     """
-    ) AS COLLATE COLUMN CONSTRAINT INDEX INTO JOIN REFERENCES RELEASE RENAME SAVEPOINT SET TABLE TO
+    AS COLLATE COLUMN CONSTRAINT INDEX INTO JOIN REFERENCES RELEASE RENAME SAVEPOINT SET TABLE TO
     RECURSIVE TRIGGER UPDATE VIEW WITH
     """.split()  # noqa: SIM905
 )
-"""Nothing but a name stands after these: an alias after a bracket. So it is after FROM and after the table
-there, unless in an expression."""
+"""Nothing but a name stands after these. So it is after FROM and after the table there, unless in an
+expression."""
+_ALIAS_FOLLOWS_BRACKET = frozenset(["SELECT", "FROM", "RETURNING"])
 _OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "WITH", "PRAGMA"])
 """After one of these and a name, brackets list names unless a query is in them; and so they do after the
 next ones."""
@@ -58,7 +59,7 @@ def resolve(text: str) -> str:
         end = part[-6:]
         is_alias = is_table and part[:-1].isidentifier()
         is_table = end in _TABLE_FOLLOWS
-        if not (end in _COMMON or is_alias or end[-4:] == " AS " or end[-2:] == ") "):
+        if not (end in _COMMON or is_alias or end[-4:] == " AS "):
             return _Walk().resolve(text)
     # IS DISTINCT FROM, TRIM(... FROM ...), VACUUM INTO: values follow.
     if "T FROM \0" in text or "TRIM(" in text or "M INTO \0" in text:
@@ -70,11 +71,13 @@ class _Walk:
     """Goes through a text once, from left to right."""
 
     def __init__(self) -> None:
-        self._outer: list[tuple[str, bool]] = []
+        self._outer: list[tuple[str, bool, bool]] = []
         self._clause = ""
         """The word that begins it, of those that matter; a bracket in a list of columns."""
         self._argument = False
         """Whether this is within TRIM()."""
+        self._condition = False
+        """Whether this is after the ON or USING of a join."""
         self._before = ["", "", ""]
         """The last pieces, with `?` for a word that may be a value."""
 
@@ -91,8 +94,14 @@ class _Walk:
                 piece = "name" if named else "?"
             elif piece == "(":
                 self._open()
-            elif piece == ")":
-                self._clause, self._argument = self._outer.pop() if self._outer else ("", False)
+            elif piece in (")", "END"):
+                closed = self._outer.pop() if self._outer else ("", False, False)
+                self._clause, self._argument, self._condition = closed
+            elif piece == ",":
+                self._condition = False
+            elif piece == "CASE":
+                self._outer.append((self._clause, self._argument, self._condition))
+                self._clause = piece
             elif match["name"] and piece.isupper():
                 self._keyword(piece)
             self._before = [*self._before[1:], piece]
@@ -102,6 +111,8 @@ class _Walk:
         before = self._before[-1]
         if before == "EXISTS":
             return "IF" in self._before[:-1]
+        if before == ")":
+            return self._clause in _ALIAS_FOLLOWS_BRACKET and not self._condition
         if before == "INTO" and self._before[-2] == "VACUUM":
             return False  # a file
         return (
@@ -125,7 +136,7 @@ class _Walk:
 
     def _open(self) -> None:
         keyword, name = self._before[-2:]
-        self._outer.append((self._clause, self._argument))
+        self._outer.append((self._clause, self._argument, self._condition))
         begins_tables = name == "JOIN" or self._begins_tables(1)
         # Not the columns of an index: there SQLite takes an unknown word for a string.
         columns = (
@@ -134,7 +145,7 @@ class _Walk:
             or (keyword in _OPENS_NAMES and name not in ("SELECT", "VALUES"))
         )
         self._clause = "(" if columns else "FROM" if begins_tables else ""
-        self._argument = name in _ARGUMENTS
+        self._argument, self._condition = name in _ARGUMENTS, False
 
     def _keyword(self, word: str) -> None:
         before = self._before[-1]
@@ -142,12 +153,13 @@ class _Walk:
             self._clause = ""
         if self._clause == "(" or before == "DISTINCT":
             return
+        self._condition = word in ("ON", "USING") or (self._condition and word != "JOIN")
         if word == "WITH":
             begins = self._clause == ""  # elsewhere it may be a column's name
         else:
             begins = word in _ENDS_NAMES or (word in _NAMES_BY_COMMA and not self._argument)
         if begins:
-            self._clause = word
+            self._clause, self._condition = word, False
 
 
 def _replaced(text: str, marks: list[tuple[int, int, bool]], known: set[str]) -> str:

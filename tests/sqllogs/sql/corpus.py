@@ -1,10 +1,13 @@
 """Statements in the grammars of six databases, with a canary in every literal.
 
-Each vendor has forms of a literal and statements with places for them; all forms go to all places. Feeds
-the tests of redaction.
+Each vendor has forms of a literal and statements with places for them; all forms go to all places. The files
+in hostile/ have one statement a line, those in any.txt for each vendor, with a sign for each character that
+would end the line. Feeds the tests of redaction.
 """
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 CANARY = "c4n4ry"
 NUMBER = "8675309"
@@ -391,6 +394,26 @@ STATEMENTS: dict[str, list[str]] = {
 UNKNOWN = "firebird"
 """A vendor without a grammar."""
 
+_SIGNS = str.maketrans("␀␉␤␍", "\0\t\n\r")
+SEPARATORS = "\0\x0b\x0c\x1c\x1f\x7f\x85\xa0\xad\u1680\u180e\u2003\u200b\u2028\u202f\u2060\u3000\ufeff"
+"""White space, and what is not seen: a database skips it, or refuses the statement, which is logged then."""
+SEPARATED = [
+    "SELECT a FROM item WHERE b ={s}'c4n4ry'",
+    "SELECT a FROM item WHERE b = 'c4n4ry'{s}AND c = {s}8675309{s}",
+    "SAVEPOINT{s}c4n4ry",
+    "SET{s}x{s}={s}c4n4ry",
+    "SELECT 1;{s}SAVEPOINT c4n4ry",
+    "CREATE USER x IDENTIFIED{s}BY{s}c4n4ry",
+    "SELECT a FROM item --{s}c4n4ry",
+]
+
+
+@cache
+def hostile(name: str) -> list[str]:
+    """Return the statements of a file."""
+    path = Path(__file__).parent / "hostile" / f"{name}.txt"
+    return [line.translate(_SIGNS) for line in path.read_text().split("\n") if line]
+
 
 def filled(place: str, form: str) -> str:
     return place.format(*[form.format(c=CANARY)] * place.count("{}"))
@@ -409,10 +432,13 @@ def single(vendor: str) -> Iterator[tuple[str, str]]:
 
 def statements(vendor: str) -> Iterator[str]:
     """Yield all of a vendor; a vendor without a grammar has those of all others."""
+    yield from hostile("any")
+    yield from (place.format(s=sign) for place in SEPARATED for sign in SEPARATORS)
     if vendor == UNKNOWN:
         for known in FORMS:
             yield from statements(known)
         return
+    yield from hostile("mysql" if vendor == "mariadb" else vendor)
     for place in places(vendor):
         for form in _ANYWHERE + FORMS[vendor] + TYPED[vendor] + BROKEN + AMBIGUOUS[vendor]:
             yield filled(place, form)

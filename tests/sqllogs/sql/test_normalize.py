@@ -445,6 +445,18 @@ UNITS = [
     "WHEN a THEN ? ",
     "IN (CAST(? AS a), ",
     "; SET a = ",
+    "EXPLAIN ",
+    "PIVOT(FOR a IN (b ",
+    "temp.a, temp ",
+    "\\",
+    "u&",
+    '@"',
+    "--a",
+    "PRINT a TRAN b ",
+    "CASE END ",
+    ') "a ',
+    "\n/\n GO\n",
+    "\xb2\x1c",
 ]
 
 
