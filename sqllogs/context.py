@@ -374,9 +374,8 @@ class repeats_allowed(_Block):
         return _Marked(unit, repeats_allowed=True)
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        token = current.set(
-            self._outer
-        )  # first, and here: a call of the base class could be interrupted before it
+        # First, and here: a call of the base class could be interrupted before it.
+        token = current.set(self._outer)
         self._give_back(token)
         if self._own is not None and recorder is not None:
             self._own.close()
