@@ -1,7 +1,8 @@
-"""Totals and percentiles of records of the ring, by statement, view, database or another column.
+"""Totals and percentiles of the ring's records, by statement, view, database or another column.
 
-One scan returns the totals. Call sites, routes and repeats come from short scans of the newest records,
-because grouping the whole ring by these as well takes twice as long. Runs in the reader's thread.
+One scan returns the totals. Call sites, routes and repeats are read from the newest records, because grouping
+the whole ring by these too takes twice as long. Used by `sqllogs.read.stats`, `series` and `statement`, in
+the reader's thread.
 """
 
 from array import array
@@ -48,16 +49,16 @@ JOINING_VENDORS = frozenset({"sqlite", "postgresql"})
 """Databases that can return all values of a group as one text; others, such as MySQL, truncate it."""
 
 SEARCHED_RUN = 300
-"""Runs of sorted durations that are longer are searched: 100,000 in 25 runs take 0.7 ms instead of 12."""
+"""Longer runs of sorted durations are searched, not merged: 100,000 in 25 runs take 0.7 ms instead of 12."""
 
 ROWS_MAX = 2**63 - 1
 """The largest integer that the JSON renderer accepts; a larger sum is cut to it."""
 
 
 class DurationsText(Aggregate):
-    """All durations of a group as one text of whole microseconds, separated by commas.
+    """All durations of a group in microseconds, as one text separated by commas.
 
-    From it the reader computes exact percentiles in a fifth of the time of a window function.
+    The reader computes exact percentiles from it in a fifth of the time of a window function.
     """
 
     output_field = TextField()
@@ -89,8 +90,8 @@ class AggregatePart(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Memory that it takes, without the texts of its keys, which parts share."""
-        # 450: the tuple, its keys and its numbers, and the array's header.
+        """Its memory, without the texts of its keys, which parts share."""
+        # 450 bytes are the tuple with its keys and numbers, and the array's header.
         return 450 + len(self.durations_us) * self.durations_us.itemsize
 
 
@@ -109,7 +110,7 @@ _SUMS: dict[str, Aggregate] = {
     "max_duration_ms": Max("duration_ms"),
     "durations": DurationsText("duration_ms", output_field=TextField()),
 }
-# SQLite sorts each further column along: some 10 ms per 100,000 records, 20 ms for a time, which is a text.
+# SQLite also sorts each further column: 10 ms per 100,000 records, 20 ms for a time, which is text.
 _MORE: dict[str, Aggregate] = {
     # As floats: a sum beyond 64 bits is an error on SQLite.
     "sum_rows": Sum(ExpressionWrapper(F("rows") * Value(1.0), output_field=FloatField())),
@@ -173,7 +174,7 @@ class Figures:
         if not calls:
             return None
         if len(self._runs_us) > 1 and calls < SEARCHED_RUN * len(self._runs_us):
-            # Runs in ascending order: Python merges them, a fifth of the time of sorting.
+            # The runs are sorted already: Python merges them in a fifth of the time of sorting.
             self._runs_us = [sorted(chain.from_iterable(self._runs_us))]
         # The nearest rank, rounded up, as in the statistics.
         return _at_rank(self._runs_us, -(-percent * calls // 100)) / 1000
@@ -184,7 +185,7 @@ def _count_upto(runs_us: Sequence[Sequence[int]], end_us: int) -> int:
 
 
 def _at_rank(runs_us: Sequence[Sequence[int]], rank: int) -> int:
-    """Return the value at this place, from 1, of all runs together; long runs are searched, not merged."""
+    """Return the value at this rank, from 1, of all runs together, without merging them."""
     if len(runs_us) == 1:
         return runs_us[0][rank - 1]
     low, high = min(run_us[0] for run_us in runs_us), max(run_us[-1] for run_us in runs_us)
@@ -198,7 +199,7 @@ def _at_rank(runs_us: Sequence[Sequence[int]], rank: int) -> int:
 
 
 def can_join_values(rows: QuerySet[Any, Any]) -> bool:
-    """Return whether the database can join the values of a group; otherwise the reader does."""
+    """Return whether the database can join the values of a group; otherwise the reader joins them."""
     return connections[rows.db].vendor in JOINING_VENDORS
 
 
@@ -228,12 +229,12 @@ def _sorted_array(text: str | None) -> "array[int]":
 def report_parts(
     records: Records, ring: RingSnapshot, report: Report | None, *keys: str, more: bool = True
 ) -> list[AggregatePart]:
-    """Return `parts` of the ring; those of a repeated report from its earlier scans, as far as these go.
+    """Return `parts` of the ring; a repeated report reuses the parts of its earlier scans.
 
     The same keys may come several times.
     """
     if report is None or not kept_parts.is_repeated(report, ring):
-        # Not by block, which makes several parts of a group: a reader that asks once pays nothing.
+        # Not by block, which splits groups into several parts: a report requested once pays nothing.
         return list(parts(in_ring(records, ring), *keys, more=more))
 
     def scan(some: Records, length: int) -> Iterator[tuple[int, AggregatePart]]:
@@ -245,7 +246,7 @@ def report_parts(
 
 
 def _joined(records: Records, keys: tuple[str, ...]) -> dict[tuple[Any, ...], str]:
-    """Return the texts of `DurationsText`; of keys that the collation considers equal, only of one."""
+    """Return the texts of `DurationsText`; keys that are equal by the collation share one."""
     found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for *key, duration_ms in fetch(records.order_by().values_list(*keys, "duration_ms")):
         # Rounded as SQLite's DurationsText does.
@@ -260,7 +261,7 @@ def fetch(queryset: QuerySet[Any, Any]) -> Iterable[tuple[Any, ...]]:
 
 
 def as_time(value: Any) -> datetime:
-    """Convert a time as the database returns it: microseconds of records, on SQLite else text in UTC."""
+    """Convert a time as the database returns it: microseconds for records, else text in UTC on SQLite."""
     if isinstance(value, int):
         return EPOCH + value * MICROSECOND
     time = datetime.fromisoformat(value) if isinstance(value, str) else value
@@ -274,7 +275,7 @@ GROUPS = (
 """The values of `group_by`."""
 
 OF_STATEMENT = ("operation", "table")
-"""Columns of the statement, not of the record: records are grouped by fingerprint first."""
+"""Columns of the statement, not of the record, so records are grouped by fingerprint first."""
 
 NEWEST_ROWS = 10_000
 """Number of records from which call sites, routes and repeats are read."""
@@ -297,7 +298,7 @@ class Origins:
     call_sites: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     units: int = 0
-    """Units of work that have sent these calls, of those that are known."""
+    """Known units of work that sent these calls."""
 
 
 BY_STATEMENT = ("fingerprint", *OF_STATEMENT)
@@ -305,7 +306,7 @@ BY_STATEMENT = ("fingerprint", *OF_STATEMENT)
 
 def group_column(group_by: str) -> str:
     """Return the column of the ring by which a group is read."""
-    # The database makes the text of a fingerprint for each record: grouping by its number takes half as long.
+    # By number: the database would format the fingerprint of each record, which doubles the time.
     return "statement_number" if group_by in BY_STATEMENT else group_by
 
 
@@ -336,7 +337,7 @@ def origins(
     with_call_sites: bool = True,
     report: Report | None = None,
 ) -> dict[GroupValue, Origins]:
-    """Return the origins of groups, from the newest records; from all if the newest have none of a group."""
+    """Return the origins of groups, from the newest records; from all for groups that these do not have."""
     key = group_column(group_by)
     columns = (key, "route", "call_site") if with_call_sites else (key, "route")
     found = _add_origins(_newest_origins(filtered, ring, columns, report), group_by)
@@ -368,7 +369,7 @@ def _newest_origins(
 
 
 def _origin_parts(records: Records, *keys: str) -> Iterator[OriginPart]:
-    # Without repetition: the group can itself be the route or the call site.
+    # dict.fromkeys(), because the group itself may be the route or the call site.
     counted = records.order_by().values(*dict.fromkeys(keys)).annotate(calls=Count("slot"))
     for row in fetch(counted.values_list(*keys, "calls")):
         yield OriginPart(row[:-1], row[-1])
@@ -389,7 +390,7 @@ def _add_origins(parts: Iterable[OriginPart], group_by: str) -> dict[GroupValue,
 
 
 def _count_units(found: dict[GroupValue, Origins], records: Records, key: str, group_by: str) -> None:
-    """Add calls and the units that have sent them; a unit counts once for each value of the column."""
+    """Add calls and the units that sent them; a unit counts once for each value of the column."""
     counted = (
         records.filter(unit_id__isnull=False)
         .order_by()
@@ -407,7 +408,7 @@ def _count_units(found: dict[GroupValue, Origins], records: Records, key: str, g
 
 
 class GroupValues:
-    """Maps the value of a column to its groups; a statement can use several tables."""
+    """Map the value of a column to its groups: a statement can use several tables."""
 
     def __init__(self, group_by: str, found: Iterable[Any]) -> None:
         self._group_by = group_by

@@ -1,9 +1,9 @@
-"""Find the records that match by the columns of a large ring's blocks, instead of reading all records.
+"""Find matching records by the columns of a large ring's blocks, instead of reading all records.
 
-Blocks are read in the requested order, until the page is full; those that have no columns yet, mostly the
-newest, are scanned by SQL. Conditions come from the WHERE of a queryset, so filters of API, page, admin and
-commands are not described twice; a WHERE that is not understood here scans the ring.
-Used by `sqllogs.read.records`, in the reader's thread.
+Blocks are read in the requested order until the page is full. Blocks without columns, mostly the newest, are
+scanned by SQL. Conditions are read from the WHERE of a queryset, so that the filters of API, page, admin and
+commands are defined once; if a WHERE cannot be translated, the ring is scanned. Used by
+`sqllogs.read.records`, in the reader's thread.
 """
 
 import heapq
@@ -28,10 +28,10 @@ from sqllogs.storage import blocks
 from sqllogs.storage.blocks import NAMES, NUMBERS
 
 COMPARED = ("time", "duration_ms")
-"""Numbers that are never NULL, which is neither more nor less than another."""
+"""Numbers that are never NULL, which cannot be compared."""
 
 NEEDLES_MAX = 10
-"""Values that are looked for in a block's names as they are stored, before these are taken apart."""
+"""Maximum values searched for in the stored bytes of a block's names, before these are parsed."""
 
 Name = str | None
 
@@ -46,11 +46,11 @@ class Condition(Protocol):
         """Read what `records` needs to know of some blocks."""
 
     def records(self, block: int, among: int) -> int:
-        """Return the matching ones of a set of a block's records."""
+        """Return those records of a block's set that match."""
 
 
 Extremes = dict[str, dict[int, tuple[float, float]]]
-"""By name of a number, the least and the greatest value in each indexed block."""
+"""By name of a number, its minimum and maximum in each indexed block."""
 
 
 def read_extremes(alias: str) -> Extremes:
@@ -58,7 +58,7 @@ def read_extremes(alias: str) -> Extremes:
 
     `time` has the blocks with all columns, see NEWEST_NAME.
     """
-    # At once: a block that is overwritten in between would be in some of them only.
+    # In one query: a block overwritten between two queries would be missing in some of them.
     rows: Any = BlockColumn.objects.using(alias).filter(name__in=(*NUMBERS, blocks.NEWEST_NAME))
     found: Extremes = {name: {} for name in (*NUMBERS, blocks.NEWEST_NAME)}
     for name, block, low, high in rows.values_list("name", "block", "low", "high"):
@@ -69,10 +69,10 @@ def read_extremes(alias: str) -> Extremes:
 
 
 class And:
-    """All of several conditions; every record meets an empty one."""
+    """All of several conditions; without any, every record matches."""
 
     def __init__(self, conditions: Iterable[Condition]) -> None:
-        # Numbers last: they are tried on what is left of the records.
+        # Numbers last, so that they are tested on few records.
         self._conditions = sorted(conditions, key=lambda condition: isinstance(condition, NumberCondition))
 
     def possible(self, block: int) -> bool:
@@ -91,7 +91,7 @@ class And:
 
 
 class Or(And):
-    """One condition or another."""
+    """At least one of several conditions."""
 
     def possible(self, block: int) -> bool:
         return any(condition.possible(block) for condition in self._conditions)
@@ -113,7 +113,7 @@ class NumberCondition:
         self._values: dict[int, array[float]] = {}
 
     def _outcomes(self, block: int) -> tuple[bool, bool]:
-        """Return whether the least value of a block meets it, and whether the greatest does."""
+        """Return whether a block's minimum meets the condition, and whether its maximum does."""
         low, high = self._extremes[block]
         return self._meets(low), self._meets(high)
 
@@ -121,7 +121,7 @@ class NumberCondition:
         return any(self._outcomes(block))
 
     def load(self, found: Sequence[int]) -> None:
-        # Where both ends meet it, or neither does, so do all records between them: nothing need be read.
+        # If both extremes meet it, or neither does, all records agree and nothing has to be read.
         wanted = [block for block in found if len({*self._outcomes(block)}) == 2]
         self._values = {
             block: blocks.numbers(values)
@@ -133,13 +133,13 @@ class NumberCondition:
         if outcomes[0] == outcomes[1]:
             return among if outcomes[0] else 0
         values = self._values.get(block)
-        if values is None:  # the block has been overwritten meanwhile
+        if values is None:  # the block was overwritten in the meantime
             return 0
         return blocks.matching_numbers(among, values, self._meets)
 
 
 class NameCondition:
-    """A test of a name; one of the `needles`, which are JSON, is in each block with a match."""
+    """A test of a name. A block with a match contains at least one of the `needles`, which are JSON."""
 
     def __init__(self, name: str, test: Callable[[Name], bool], needles: Sequence[bytes], alias: str) -> None:
         self._name, self._test, self._needles = name, test, needles
@@ -156,7 +156,7 @@ class NameCondition:
         }
 
     def records(self, block: int, among: int) -> int:
-        # No names, so no matches, if the block has been overwritten meanwhile.
+        # If the block was overwritten in the meantime there are no names, so no matches.
         values, codes = self._columns.get(block, (b"[]", b""))
         # Most blocks lack a rare name: searching the bytes is cheaper than parsing their JSON.
         if self._needles and not any(needle in values for needle in self._needles):
@@ -176,7 +176,7 @@ def condition_columns(name: str, found: Sequence[int], alias: str) -> Iterable[t
 
 
 class NotUnderstoodError(Exception):
-    """Raised for a WHERE that the columns of blocks cannot answer."""
+    """Raised for a WHERE that cannot be answered from the columns of blocks."""
 
 
 def make_condition(where: WhereNode, extremes: Extremes, *, alias: str, vendor: str) -> Condition:
@@ -189,13 +189,13 @@ class _ConditionReader:
     def __init__(self, extremes: Extremes, *, alias: str, vendor: str) -> None:
         self._extremes = extremes
         self._alias = alias
-        # LIKE of SQLite ignores case, in ASCII.
+        # SQLite's LIKE ignores the case of ASCII letters.
         self._fold: Callable[[str], str] = _ascii_lower if vendor == "sqlite" else str
 
     def node(self, node: Any) -> Condition:
         if not isinstance(node, WhereNode):
             return self._lookup(node)
-        # NOT of NULL is NULL in SQL, so a negated condition is not the complement of a set.
+        # In SQL, NOT of NULL is NULL, so a negated condition is not the complement of a set.
         if node.negated or node.connector not in (AND, OR):
             raise NotUnderstoodError
         children = [self.node(child) for child in node.children]
@@ -236,7 +236,7 @@ class _ConditionReader:
         return name is not None and part in self._fold(name)
 
     def _selected(self, query: Query) -> list[str]:
-        """Return what a subquery selects: the fingerprints of statements that are asked for."""
+        """Return the values that a subquery selects, such as fingerprints of statements."""
         rows = chain.from_iterable(query.get_compiler(using=self._alias).execute_sql())
         return [row[0] for row in rows]
 
@@ -247,7 +247,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "lt": operator.gt,
     "lte": operator.ge,
 }
-"""With the bound on the left, as `partial` has it."""
+"""With the bound as the left operand, where `partial` puts it."""
 
 _LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
 
@@ -258,11 +258,11 @@ def _ascii_lower(text: str) -> str:
 
 CHUNK_BLOCKS = 8
 CHUNK_BLOCKS_MAX = 128
-"""Blocks whose columns are read at once; each time twice as many, since most readers need the first few."""
+"""Blocks whose columns are read at once, doubled each time, because most readers need the first few."""
 HEAP_BELOW = 2_000
 """A heap of more values takes longer than sorting: 543 ms instead of 304 from the 10,000th record on."""
 INDEXED_SHARE_MIN = 0.75
-"""With fewer blocks indexed a scan of the whole is faster than many scans of its parts."""
+"""If fewer blocks are indexed, one scan of the ring is faster than many scans of its parts."""
 
 
 class Index:
@@ -279,7 +279,7 @@ class Index:
 
     @classmethod
     def for_filters(cls, filtered: Records, ring: RingSnapshot) -> "Index | None":
-        """Return None if the ring is small or hardly indexed, or if only SQL can answer the filter."""
+        """Return None if the ring is small or mostly not indexed, or if only SQL can answer the filter."""
         connection = connections[filtered.db]
         if not blocks.is_indexed(ring.capacity):
             return None
@@ -324,12 +324,12 @@ class Index:
         extremes = self._extremes[name]
 
         def promise(block: int) -> tuple[float, float]:
-            """Return the best sort value that a block can have; infinity if it is not indexed."""
+            """Return the best sort value that a block can contain; infinity if it is not indexed."""
             ends = blocks.first_of(block), blocks.first_of(block + 1) - 1
             value = sign * extremes[block][sign > 0] if block in self._indexed else inf
             return value, sign * ends[sign > 0]
 
-        # Ascending is descending by negated values and numbers, so nlargest() serves both.
+        # Ascending order is descending order of negated values, so nlargest() serves both.
         behind = (inf, 0.0)
         if window.after is not None and window.after.value is not None:
             behind = (sign * window.after.value, sign * window.after.seq)
@@ -343,8 +343,8 @@ class Index:
                 chunk = [block for block in chunk if promise(block) >= best[-1]]
                 if not chunk:
                     break
-                # Only values that reach the worst of the page (or equal it, as the number decides then): the
-                # slowest of a million take 25 ms instead of 98.
+                # Skip values worse than the worst of the page; equal ones are ordered by number. The slowest
+                # of a million records take 25 ms instead of 98.
                 beyond = partial(operator.le if sign > 0 else operator.ge, sign * best[-1][0])
             valued = ((sign * value, sign * seq) for value, seq in self._valued(name, chunk, beyond))
             found = [*best, *(one for one in valued if one < behind)]
@@ -352,7 +352,7 @@ class Index:
         return [int(sign * seq) for _, seq in best[window.offset :]]
 
     def _matching(self, first: int, last: int, *, descending: bool) -> Iterator[tuple[int, int]]:
-        """Yield blocks in order, each as the number of its first record and the set of those that match."""
+        """Yield blocks in order, each as its first number and the set of its matching records."""
         possible = self._possible(first, last)
         for chunk in _chunks(possible[::-1] if descending else possible):
             self._load(chunk)
@@ -361,7 +361,7 @@ class Index:
                     yield blocks.first_of(block), records
 
     def _possible(self, first: int, last: int) -> list[int]:
-        """Return the blocks of some numbers that can have records that match."""
+        """Return the blocks of a range of numbers that can have matching records."""
         return [
             block
             for block in range(blocks.block_of(first), blocks.block_of(last) + 1 if first <= last else 0)
@@ -372,7 +372,7 @@ class Index:
         self._condition.load([block for block in chunk if block in self._indexed])
 
     def _records(self, block: int) -> int:
-        """Return the set of a block's records that match."""
+        """Return the set of a block's matching records."""
         if block in self._indexed:
             return self._condition.records(block, blocks.ALL)
         begin = blocks.first_of(block)
@@ -389,7 +389,7 @@ class Index:
     def _valued(
         self, name: str, chunk: Sequence[int], beyond: Callable[[float], bool] | None
     ) -> Iterator[tuple[float, int]]:
-        """Yield value and number of the matching records of some blocks; `beyond` leaves out worse values."""
+        """Yield value and number of the matching records of some blocks; `beyond` excludes worse values."""
         self._load(chunk)
         indexed = [block for block in chunk if block in self._indexed]
         columns = {
@@ -400,7 +400,7 @@ class Index:
             if block not in self._indexed:
                 for value, seq in self._scanned(block).values_list(name, "seq"):
                     yield blocks.UNKNOWN if value is None else value, seq
-            elif block in columns:  # otherwise overwritten since its extremes were read
+            elif block in columns:  # otherwise it was overwritten after its extremes were read
                 begin, values = blocks.first_of(block), columns[block]
                 records = blocks.within(self._records(block), block, self._ring.oldest, self._ring.seq)
                 if beyond is not None:

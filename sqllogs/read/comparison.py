@@ -1,7 +1,7 @@
-"""Compare the groups of one time range with those of another, and a statement since its review with before.
+"""Compare the groups of two time ranges, and the figures of a statement before and after its review.
 
-Fed with the figures of both ranges by `sqllogs.read.stats`, from one source, in the reader's thread; feeds
-API and page, and the reviews. Figures are rates, so that ranges of different lengths compare.
+Reads both ranges with `sqllogs.read.stats` from one source, in the reader's thread. Feeds API, page and
+reviews. Figures are rates, so that ranges of different lengths can be compared.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ _SHIFTS = {"day": timedelta(days=1), "week": timedelta(days=7)}
 ORDERINGS = stats.ORDERINGS | {"load_change": "load_change"}
 DEFAULT_ORDERING = "-load_change"
 _RELEASE_MIN = timedelta(minutes=1)
-"""A release that was called once has a rate all the same."""
+"""Minimum length of a release's range, so that a release with a single call has a rate too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedStatsRow(StatsRow):
-    """All calls of one group, and what they were in the range compared with."""
+    """All calls of one group in the range, and in the range compared with."""
 
     total_ms_per_s: float
     """Load: milliseconds of SQL per second of the range."""
@@ -57,7 +57,7 @@ class ComparedStatsRow(StatsRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedStatementStatsRow(ComparedStatsRow):
-    """All calls of one statement, and what they were in the range compared with."""
+    """All calls of one statement in the range, and in the range compared with."""
 
     fingerprint: str
     sql: str | None
@@ -106,7 +106,7 @@ def read_ranges(query: QueryDict, scope: Scope, wanted: str | None, group_by: st
     if compare == "release":
         return _releases(query, scope, choose_source(scope, wanted, group_by))
     begin = scope.filters["from"] or scope.begin
-    # A range that ends in the future would be compared with a longer time than has passed.
+    # Otherwise a range that ends in the future would be compared with a longer one.
     end = min(scope.filters["to"] or scope.now, scope.now)
     before = None
     if begin < end:
@@ -136,7 +136,7 @@ def _scope(
 
 
 def _read_fields(scope: Scope) -> frozenset[str]:
-    """Return the fields that must be read for those wanted."""
+    """Return the fields to read for the requested ones."""
     plain = (name.removesuffix("_before").removesuffix("_change_percent") for name in scope.fields)
     return scope.fields.union(plain)
 
@@ -149,15 +149,15 @@ class _Release(NamedTuple):
     name: str
 
     def scope(self, query: QueryDict, scope: Scope) -> Scope:
-        # The end of a range is exclusive, and statistics have the last call to the second.
+        # The end of a range is exclusive, and statistics know the last call to the second.
         until = max(self.last_seen + timedelta(seconds=1), self.first_seen + _RELEASE_MIN)
         return _scope(query, scope, self.first_seen, until, self.name)
 
 
 def _releases(query: QueryDict, scope: Scope, source: Source) -> Ranges:
-    """Compare the newest release of those asked for with the one whose first call was before its first."""
+    """Compare the newest of the requested releases with the release that was first called before it."""
     every = _filters_of(query)
-    # Also releases that were not asked for: one of them is the one before.
+    # All releases: the previous one may not be among those requested.
     every.setlist("release", [])
     filterset = SQLLogFilter.from_query(every)
     found = replace(scope, records=filterset.qs, filters=filterset.form.cleaned_data)
@@ -300,7 +300,7 @@ class _ComparedRows:
         if self._span_before:
             rates_before = _rates(pair.before, before, self._span_before)
         load, load_before = rates["total_ms_per_s"], rates_before["total_ms_per_s"]
-        # The row of a vanished group was made of the range before: it gets the figures of no call.
+        # The row of a vanished group comes from the range before, so its figures are replaced by zeros.
         plain |= (_NO_CALLS if now is None else {}) | rates
         for name, value_before in rates_before.items():
             plain[f"{name}_before"] = value_before
@@ -314,8 +314,8 @@ class _ComparedRows:
 
 
 def _rates(group: StatsGroup | None, row: StatsRow | None, span: TimeSpan) -> dict[str, Any]:
-    # Calls per second over the whole range, not between a group's first and last call: a minute of many
-    # calls in one of two hours would seem to be a loss in the other.
+    # Over the whole range, not between a group's first and last call: a burst within one of the ranges would
+    # otherwise look like a drop in the other.
     return {
         "total_ms_per_s": _load(group, span),
         "calls_per_s": group.calls / span.seconds if group else 0.0,
@@ -369,14 +369,14 @@ class WorseFigure(NamedTuple):
 class _Threshold(NamedTuple):
     times: float
     more: float
-    """Least difference: twice of next to nothing is next to nothing."""
+    """Minimum difference, since twice almost nothing is still almost nothing."""
     is_rate: bool = False
 
 
 JUDGED_CALLS_MIN = 10
 """With fewer calls, before the review or since, a statement is not judged."""
 JUDGED_RATE_MIN_S = 86_400.0
-"""Rates differ between day and night: they are judged over a whole day."""
+"""Rates differ between day and night, so they are judged over at least a day."""
 WORSE = {
     "mean_ms": _Threshold(1.5, 1.0),
     "p95_ms": _Threshold(2.0, 1.0),
@@ -384,7 +384,7 @@ WORSE = {
     "calls_per_s": _Threshold(2.0, 0.01, is_rate=True),
     "total_ms_per_s": _Threshold(2.0, 1.0, is_rate=True),
 }
-"""By figure: from how many times what it was, and how much more, it is worse."""
+"""By figure, the factor and the difference from which it counts as worse."""
 
 
 def worse_figures(before: ReviewFigures, since: ReviewFigures, seconds: float) -> tuple[WorseFigure, ...]:

@@ -1,7 +1,7 @@
-"""Store decisions about statements, end them, and find the statements that got worse since.
+"""Store decisions about statements, end them, and find statements that have become worse since.
 
-Fed by the admin's forms and actions; feeds the list and the page of statements, `reviews/` and the terminal.
-Runs in the thread of the request, on the ring's database.
+Fed by the admin's forms and actions; feeds the admin's list and page of statements, `reviews/` and the
+terminal. Runs in the thread of the request, on the store.
 """
 
 import re
@@ -28,7 +28,7 @@ BY_MAX_CHARACTERS, KEY_MAX_CHARACTERS = 150, 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What belongs to a decision besides its status and note."""
+    """The terms of a decision, besides its status and note."""
 
     by_key: str = ""
     """Primary key of the user who decides, as text."""
@@ -55,7 +55,7 @@ def decide(
         "at": now,
         "until": terms.until if holds else None,
         "until_release": terms.until_release if holds else "",
-        "figures": None,  # drops those of an earlier decision; new ones are written below
+        "figures": None,  # removes those of an earlier decision; new ones are written below
     }
     if note is not None:
         decision["note"] = note
@@ -95,17 +95,17 @@ def _figures_before(fingerprints: Sequence[str], now: datetime) -> dict[str, dic
 
 
 def _reviews() -> QuerySet[Review]:
-    """Return the reviews, with the time when the release that a decision is bound to was deployed."""
+    """Return the reviews, with the time of deployment of the release that each is bound to."""
     deploys = Event.objects.filter(kind="deploy", text=OuterRef("until_release")).order_by("time")
-    # CASE runs the subquery only for a decision with a release, which most have not.
+    # CASE, because the subquery is needed only for the few decisions that are bound to a release.
     named = Case(When(until_release="", then=Value(None)), default=Subquery(deploys.values("time")[:1]))
     return Review.objects.annotate(deployed_at=named)
 
 
 def decided() -> dict[str, Review]:
-    """Return all decisions by fingerprint; people make them one by one, so they are few.
+    """Return all decisions by fingerprint; there are few, because people make them one by one.
 
-    A decision that has ended is open, and `ended` is what it was.
+    A decision that has ended is open, and `ended` is its former status.
     """
     found = _reviews().in_bulk()
     _end(found)
@@ -119,20 +119,20 @@ def get_review(fingerprint: str) -> Review | None:
 
 
 def state(fingerprint: str) -> tuple[object, ...]:
-    """Return a value that changes with a review, and each minute, because the figures since then do."""
+    """Return a value that changes with the review, and every minute, because the figures since then do."""
     at = Review.objects.filter(fingerprint=fingerprint).values_list("at", flat=True).first()
     return (at, datetime.now(UTC).replace(second=0, microsecond=0)) if at else ()
 
 
 def _end(reviews: Mapping[str, Review]) -> None:
-    """Reopen where the date of the decision has passed or a later release has run the statement."""
+    """Reopen decisions whose date has passed, or whose statement was run by a later release."""
     now = datetime.now(UTC)
     holding = [review for review in reviews.values() if review.status != Review.Status.OPEN]
     ended = {review.pk for review in holding if review.until is not None and review.until <= now}
     ended |= _ended_by_release([review for review in holding if review.until_release])
     for fingerprint in ended:
         review = reviews[fingerprint]
-        # Only in memory: readers write nothing, and the row keeps what was decided.
+        # Only in memory: readers do not write, and the row keeps the decision.
         review.ended, review.status = review.status, Review.Status.OPEN.value
 
 
@@ -142,7 +142,7 @@ def _ended_by_release(reviews: Sequence[Any]) -> set[str]:
     deploys = Event.objects.filter(kind="deploy", text=OuterRef("release")).order_by("time")
     by_fingerprint = {review.pk: review for review in reviews}
     one = reviews[0].pk if len(reviews) == 1 else None
-    # A subquery, because there can be more decisions than one statement can name.
+    # A subquery, because there can be more decisions than a query can have parameters.
     bound = Review.objects.exclude(until_release="").values("fingerprint")
     keys = (
         StatisticKey.objects.filter(fingerprint=one)
@@ -166,7 +166,7 @@ def _is_later(release: str, first: datetime | None, named: str, named_first: dat
     if first is not None and named_first is not None:
         return first > named_first
     numbers = [tuple(map(int, re.findall(r"[0-9]{1,9}", name))) for name in (release, named)]
-    # The hash of a commit has digits too, but no order.
+    # Commit hashes contain digits too, but have no order.
     is_version = all(_VERSION.fullmatch(name) for name in (release, named))
     return is_version and numbers[0] > numbers[1]
 
@@ -220,7 +220,7 @@ class WorseRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewRow:
-    """What people have decided about a statement."""
+    """A decision about a statement."""
 
     fingerprint: str
     status: str
@@ -274,7 +274,7 @@ def read_reviews(request: HttpRequest, query: QueryDict) -> ReviewsAnswer:
     )
     found = decided()
     worse = worse_since_review(found)
-    # In Python: no column says whether a decision has ended or its statement got worse.
+    # In Python, because no column shows whether a decision has ended or its statement became worse.
     matching = [
         review
         for review in found.values()

@@ -1,7 +1,8 @@
-"""Explain a statement of the ring: ask the database on which it ran for a plan, without values.
+"""Explain a statement: request a plan, without values, from the database on which it ran.
 
-Values are not stored, so the plan is made for unknown ones. Feeds the terminal and the admin. Runs in the
-reader's thread, on a read-only connection of its own; everything is rolled back and nothing is recorded.
+Values are not stored, so the plan is for unknown ones. Feeds the terminal, the admin and the search for
+findings. Runs in the caller's thread on a separate read-only connection; everything is rolled back and
+nothing is recorded.
 """
 
 import re
@@ -37,7 +38,7 @@ Lines = tuple[str, ...]
 
 @contextmanager
 def connected(alias: str) -> Iterator[BaseDatabaseWrapper]:
-    """Open a second connection to an alias, because the caller's own may be in a transaction."""
+    """Open a second connection to an alias, because the caller's may be in a transaction."""
     connection = open_connection(alias)
     try:
         yield connection
@@ -68,7 +69,8 @@ def postgresql(connection: BaseDatabaseWrapper, statement: Preparable) -> Lines:
             number = _undetermined(exc)
             if number is None or number in casts:
                 raise
-            # Each error names one parameter, so this repeats; one that a cast has not helped is raised.
+            # Each error names one parameter, so this is repeated. If a cast did not help, the error is
+            # raised.
             casts[number] = "::text"
 
 
@@ -77,7 +79,7 @@ def _plan_lines(connection: Any, statement: Preparable, casts: dict[int, str]) -
     connection.set_autocommit(False)
     try:
         with connection.cursor() as cursor:
-            # The planner runs functions that are declared immutable, whatever they really do.
+            # The planner runs functions declared immutable, whatever they really do.
             cursor.execute("SET TRANSACTION READ ONLY")
             cursor.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
             # Planning locks the tables, and a migration may hold them for minutes.
@@ -95,9 +97,9 @@ def _statements(version: int, text: str, parameters: int) -> Iterator[str]:
     if version >= GENERIC_PLAN_FROM:
         yield f"EXPLAIN (GENERIC_PLAN) {text}"
         return
-    # A custom plan would be one for NULLs, which match nothing.
+    # A custom plan would be for NULLs, which match nothing.
     yield "SET LOCAL plan_cache_mode = force_generic_plan"
-    # PREPARE outlives a rollback, but not the connection. ALL: pgbouncer may give one that has it already.
+    # PREPARE outlives a rollback but not the connection, and pgbouncer may reuse one that has it already.
     yield "DEALLOCATE ALL"
     yield f"PREPARE sqllogs_plan AS {text}"
     values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
@@ -114,7 +116,7 @@ def mysql(connection: Any, statement: Preparable) -> Lines:
         timeout = f"max_statement_time = {TIMEOUT_MS / 1000}"
     else:
         timeout = f"max_execution_time = {TIMEOUT_MS}"
-    # Both are whole seconds. The first waits for metadata, which a migration locks, the second for rows.
+    # Whole seconds for both: the first is for metadata, which a migration locks, the second for rows.
     wait_s = max(1, TIMEOUT_MS // 1000)
     connection.set_autocommit(False)
     try:
@@ -122,7 +124,7 @@ def mysql(connection: Any, statement: Preparable) -> Lines:
             cursor.execute(f"SET SESSION {timeout}, lock_wait_timeout = {wait_s}")
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {wait_s}")
             text = statement.with_stand_ins()
-            # In such a transaction MariaDB refuses to explain a change, which EXPLAIN does not make.
+            # In a read-only transaction MariaDB refuses to explain a change, although EXPLAIN makes none.
             is_change = text.partition(" ")[0] in CHANGING
             cursor.execute("START TRANSACTION" if is_change else "START TRANSACTION READ ONLY")
             cursor.execute(f"EXPLAIN FORMAT=JSON {text}")
@@ -140,7 +142,7 @@ EXPLAINERS: dict[str, Callable[[BaseDatabaseWrapper, Preparable], Lines]] = {
 """By Django's vendor name."""
 
 PERMISSION = "sqllogs.explain_sqllog"
-"""Checked by the admin. The terminal checks nothing: who may run commands may read the database anyway."""
+"""Checked by the admin. The terminal does not, because anyone who can run commands can read the database."""
 
 READING = frozenset(["SELECT", "VALUES"])
 """Explained without asking for `may_change`."""
@@ -155,7 +157,7 @@ _SHOWING_VALUES = ("21", "22", "23", "P0", "XX")
 """Classes of SQLSTATE whose messages quote values: data, constraints, errors raised in functions."""
 
 _SHOWING_NAMES = frozenset([1044, 1045, 1054, 1064, 1142, 1143, 1146, 1205, 1969, 2002, 2003, 2013, 3024])
-"""Error codes of MySQL and MariaDB whose messages quote names of ours at most."""
+"""Error codes of MySQL and MariaDB whose messages quote names, but no values."""
 
 GENERIC_NOTE = gettext_lazy(
     "Planned without values: the estimated number of rows can be far from that of a real run."
@@ -184,7 +186,7 @@ class Plan:
     notes: tuple[str, ...]
     """Limits of the plan, for its reader."""
     advice: str | None = None
-    """Which index would spare it reading a whole table; see `sqllogs.read.plans.advise`."""
+    """The index that would avoid reading a whole table; see `sqllogs.read.plans.advise`."""
 
 
 def may_explain(user: Any) -> bool:
@@ -244,7 +246,7 @@ def _check_operation(operation: str, *, may_change: bool) -> None:
 
 
 def _plan(statement: Statement, alias: str) -> Plan:
-    # A record outlives its alias, and an alias may be named by hand.
+    # The alias may have been removed since, or was given by the user.
     if alias not in connections.settings:
         raise PlanError(_("DATABASES has no alias %(alias)r.") % {"alias": alias})
     vendor = connections[alias].vendor
@@ -256,7 +258,7 @@ def _plan(statement: Statement, alias: str) -> Plan:
     prepared = preparable(statement.sql, vendor)
     try:
         with connected(alias) as connection:
-            # A plan shows constants of view definitions, which no redacted statement has.
+            # A plan shows constants of view definitions, which are not part of the redacted statement.
             lines = redact_plan(EXPLAINERS[vendor](connection, prepared), vendor)
     except DatabaseAPIError as exc:
         reason = _reason(exc)

@@ -1,6 +1,7 @@
-"""Findings with their evidence in words: the rows of `findings/`.
+"""Read findings, with their evidence in words: the rows of `findings/`.
 
-Written by `sqllogs.findings`, read in the reader's thread, on the ring's database.
+`sqllogs.findings` writes them. Feeds API, page, admin and terminal; runs in the reader's thread, on the
+store.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ _COLUMNS = {
 }
 """Parameters whose values are compared with a column."""
 LIVE_STATES = "live"
-"""Names the states of problems that exist and are not ignored: the default."""
+"""Stands for the states of problems that exist and are not ignored; the default."""
 ALL_STATES = "all"
 
 # By kind. The placeholders are fields of the evidence, see `summary`.
@@ -168,10 +169,11 @@ def with_search(answer: FindingsAnswer) -> SearchedFindings:
 
 def count_by_kind_and_state() -> dict[tuple[str, str], int]:
     """Return the number of findings of each kind in each state, including zeros."""
-    # All of them: a series that begins at 1 has no increase, and one that ends keeps an alert for minutes.
+    # With zeros: a series that starts at 1 has no increase, and one that disappears keeps alerting for
+    # minutes.
     counts = {(kind, state): 0 for kind in Finding.Kind.values for state in Finding.State.values}
     for kind, state, count in Finding.objects.values_list("kind", "state").annotate(Count("pk")):
-        if (kind, state) in counts:  # otherwise written by another release
+        if (kind, state) in counts:  # another release may have written others
             counts[kind, state] = count
     return counts
 
@@ -179,7 +181,7 @@ def count_by_kind_and_state() -> dict[tuple[str, str], int]:
 def read_findings(request: HttpRequest, query: QueryDict, *, with_text: bool) -> FindingsAnswer:
     """Return a page of the findings that match; raise ParameterError."""
     page = OffsetPage.from_query(query, ORDERINGS, DEFAULT_ORDERING)
-    # -pk: equal values must not change places from page to page.
+    # By -pk too, so that the order of equal values is the same on all pages.
     matching = find(query).order_by(f"{'-' if page.is_descending else ''}{page.column}", "-pk")
     count = matching.count()
     return FindingsAnswer(
@@ -287,7 +289,7 @@ NO_FIGURES = frozenset(["trace_id", "holder_trace_id", "plan", "advice"])
 
 
 def _evidence(finding: Finding, *, with_text: bool) -> dict[str, Any]:
-    """Leave out what a plan says where the plan is not shown either."""
+    """Leave out advice taken from a plan for readers who may not see the plan."""
     hidden = {"advice"} if "plan" in finding.evidence and not with_text else set()
     return {name: value for name, value in finding.evidence.items() if name not in hidden}
 
@@ -306,9 +308,9 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Write figures as a person would: 25 times, not 25.0 times."""
+    """Format figures for sentences: 25 times, not 25.0 times."""
     return {
-        # %g would write a million with an exponent.
+        # From a million on, %g would use an exponent.
         name: f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else value
         for name, value in evidence.items()
     }
@@ -328,7 +330,7 @@ def summary(finding: Finding) -> str:
 
 
 def advice(finding: Finding, *, with_text: bool) -> str:
-    """Return what to try first; what a plan says requires the permission for texts, as the plan does."""
+    """Return what to try first; advice taken from a plan requires the permission for texts."""
     found = finding.evidence.get("advice")
     if found and (with_text or "plan" not in finding.evidence):
         return str(found)

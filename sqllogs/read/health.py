@@ -26,11 +26,11 @@ from sqllogs.read.records import rfc3339
 from sqllogs.storage.events import STATEMENTS_FULL
 
 ALIVE_WITHIN = timedelta(seconds=30)
-"""Besides the flush interval; a process that captures writes its figures with each flush."""
+"""Added to the flush interval: a process that captures writes its figures with each flush."""
 LOSS_WITHIN = timedelta(hours=1)
-"""How long what an ended process has lost is reported."""
+"""How long the losses of an ended process are reported."""
 LAG_MAX_MS = 10_000.0
-"""Besides the flush interval, which the oldest record of each batch has waited."""
+"""Added to the flush interval, which the oldest record of a batch always waits."""
 FULL_WITHIN = timedelta(hours=1)
 EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
 
@@ -97,7 +97,7 @@ def health() -> Health:
     now = datetime.now(UTC)
     processes = [_process(found, now) for found in latest_processes()]
     alive = [process for process in processes if process.alive]
-    # Not of ended processes: what they dropped in their lifetime would be reported for ever.
+    # Not of ended processes, whose drops would be reported forever.
     reasons = [*_full_tables(now), *(reason for process in alive for reason in _complaints(process))]
     ended = [one for one in processes if not one.alive and now - one.updated_at <= LOSS_WITHIN]
     reasons += [reason for process in ended for reason in _losses_of_ended(process)]
@@ -173,7 +173,7 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
 
 
 def _losses_of_ended(process: ProcessHealth) -> Iterator[str]:
-    """Report what a process still had to store or to send in its last row: it writes a row as it ends."""
+    """Report what a process still had to store or send when it wrote its last row, at its end."""
     who = f"process {process.pid} on {process.host} has ended and lost"
     if process.queued:
         yield f"{who} {process.queued} records that were not stored"
@@ -182,7 +182,7 @@ def _losses_of_ended(process: ProcessHealth) -> Iterator[str]:
 
 
 PROCESSES_MAX = 100
-"""Processes that are listed, the last writer first."""
+"""Maximum processes listed, the most recent writers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,9 +215,9 @@ def process_totals() -> Totals:
 
 
 def _added_up(column: str) -> dict[str, int]:
-    """Return the sums of counts that a column has by reason or outcome."""
+    """Return the sums of a JSON column with counts by reason or outcome."""
     counts: Counter[str] = Counter()
-    # Added up here, as each database has its own functions for JSON. Most rows are empty.
+    # Summed here, because each database has its own JSON functions. Most rows are empty.
     for found in Process.objects.exclude(**{column: {}}).values_list(column, flat=True):
         counts.update(found)
     return dict(counts)
@@ -268,7 +268,7 @@ def effective_settings() -> SettingsAnswer:
 
 def _without_password(value: object) -> str:
     name = getattr(value, "__qualname__", None)
-    # A function by its name: its repr() has an address in memory.
+    # Functions by name, because repr() contains a memory address.
     return re.sub(r"://[^/@?#]*@", "://***@", name or repr(value))
 
 
@@ -314,7 +314,7 @@ def read_events(request: HttpRequest, query: QueryDict) -> EventsAnswer:
         since=since, until=until, kinds=kinds, services=cleaned["service"], limit=most, offset=0
     )
     rows = [_row(event) for event in recorded]
-    # A finding has no service. Both tables are short, so their newest are read and put in order.
+    # A finding has no service. Both tables are short, so the newest rows of both are read and merged.
     if not cleaned["service"] and (not kinds or FINDING in kinds):
         found, number = _findings(since, until, most)
         rows, count = sorted([*rows, *found], key=lambda row: row.time, reverse=True), count + number

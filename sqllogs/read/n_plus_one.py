@@ -1,7 +1,8 @@
 """Find N+1 queries and their remedies: the rows of `repeats/`.
 
-One scan of the ring finds statements that one line sends repeatedly in one unit of work; the rules in
-`sqllogs.sql.n_plus_one` decide which of these are suspects. Runs in the reader's thread.
+One scan of the ring finds statements that one line sent repeatedly in one unit of work. The rules in
+`sqllogs.sql.n_plus_one` decide which of them are suspects, and `sqllogs.sql.remedies` what to do. Feeds API,
+page, admin, terminal and findings, in the reader's thread.
 """
 
 from collections import Counter
@@ -28,7 +29,7 @@ from sqllogs.sql.remedies import Kind, Remedies, Remedy
 
 
 class _Repeated(NamedTuple):
-    """A row of the scan: its first three columns are grouped by, the others are computed."""
+    """A row of the scan: the first three columns are the group, the others aggregates."""
 
     unit_id: str
     statement_number: int
@@ -56,7 +57,7 @@ class _End(NamedTuple):
 
 
 class SuspectRepetition(NamedTuple):
-    """A statement that one line sent repeatedly in one unit of work, and that is no intended loop."""
+    """A statement that one line sent repeatedly in one unit of work, without that being intended."""
 
     trace_id: str
     fingerprint: str
@@ -79,7 +80,7 @@ class Suspect:
     call_site: str | None
     worst: SuspectRepetition
     asked: SuspectRepetition | None = None
-    """The worst of those whose `asked_by` is known."""
+    """The worst repetition whose `asked_by` is known."""
     ring: RingSnapshot
     requests: int = 0
     calls: int = 0
@@ -90,7 +91,7 @@ class Suspect:
 
     @property
     def advice(self) -> str | None:
-        """What to do. It depends on the other statements of the trace, which one query reads."""
+        """What to do; this depends on the other statements of the trace, which are read in one query."""
         (remedy,) = remedies_of(self.ring, [self])
         return remedy.advice if remedy else None
 
@@ -105,7 +106,7 @@ class Suspect:
         self.last_seen = max(self.last_seen, repetition.time)
         if repetition.times > self.worst.times:
             self.worst = repetition
-        # Not always the worst: those that an earlier version of the app has stored have none.
+        # May differ from the worst: records stored by an earlier release have no `asked_by`.
         if repetition.asked_by and (self.asked is None or repetition.times > self.asked.times):
             self.asked = repetition
 
@@ -116,7 +117,7 @@ def find_suspects(filtered: Records, ring: RingSnapshot, read_texts: ReadTexts =
     suspects: dict[tuple[str, str | None, str | None], Suspect] = {}
     for repetition in repetitions:
         fingerprint, call_site = repetition.fingerprint, repetition.call_site
-        # Without a call site the same statement of two routes would be one suspect.
+        # Without a call site, suspects are kept apart by route or view.
         origin = repetition.route or repetition.view if call_site is None else None
         suspect = suspects.get((fingerprint, call_site, origin))
         if suspect is None:
@@ -134,7 +135,7 @@ def find_suspects(filtered: Records, ring: RingSnapshot, read_texts: ReadTexts =
 def worst_by_group(
     filtered: Records, ring: RingSnapshot, column: str, read_texts: ReadTexts = statements
 ) -> dict[Any, int]:
-    """Return, by group, how often at most one line sent the same statement in a unit of work recently."""
+    """Return, by group, how often a line recently repeated a statement in a unit of work, at most."""
     worst: dict[Any, int] = {}
     for repetition in _suspect_repetitions(newest(filtered, ring), ring, column, read_texts)[1]:
         worst[repetition.group] = max(worst.get(repetition.group, 0), repetition.times)
@@ -142,7 +143,7 @@ def worst_by_group(
 
 
 def sightings(ring: RingSnapshot, trace_ids: Iterable[str]) -> dict[str, list[Sighting]]:
-    """Return the statements that each of some traces has sent, whatever the reader filters by."""
+    """Return all statements of each of some traces, regardless of the reader's filters."""
     seen: dict[str, list[Sighting]] = {}
     for chosen in chunks(list(trace_ids)):
         found = (
@@ -165,8 +166,8 @@ def sightings(ring: RingSnapshot, trace_ids: Iterable[str]) -> dict[str, list[Si
 def _suspect_repetitions(
     records: Records, ring: RingSnapshot, group: str, read_texts: ReadTexts
 ) -> tuple[Texts, list[SuspectRepetition]]:
-    # The scan sorts keys, counts and ids only; the rest is read from the first and the last record of each
-    # repetition. Over 100,000 records on SQLite that took 168 ms instead of 268.
+    # The scan sorts only keys, counts and ids; the rest is read from the first and last record of each
+    # repetition. On SQLite, 100,000 records take 168 ms instead of 268.
     settings = conf.load()
     key = "statement_number" if group == "fingerprint" else group
     rows = [_Repeated._make(row) for row in fetch(_repeated(records, key, settings.n_plus_one_threshold))]
@@ -178,7 +179,7 @@ def _suspect_repetitions(
     for row in rows:
         fingerprint = fingerprints[row.statement_number]
         statement, first, last = texts.get(fingerprint), ends.get(row.first_seq), ends.get(row.last_seq)
-        # The rules need the text, and both records, which may just have been overwritten.
+        # The rules need the text and both records, which may just have been overwritten.
         if statement is None or first is None or last is None:
             continue
         repetition = Repetition(times=row.times, first=first, last=last, asked_by=row.asker)
@@ -208,7 +209,7 @@ def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
 
 def _repeated(records: Records, group: str, threshold: int) -> Any:
     keys = dict.fromkeys((*_KEYS, group))
-    # What the writer has counted for each unit leaves few to group: 100,000 records took 240 ms before.
+    # Most units are excluded by the repetitions that the writer counted: 100,000 records took 240 ms before.
     counted = Q(worst_repeat__gte=threshold) | Q(queries__gt=REPEATS_MAX) | Q(unit_id=None)
     units = Unit.objects.using(records.db).filter(counted).values("slot")
     return (
@@ -220,7 +221,7 @@ def _repeated(records: Records, group: str, threshold: int) -> Any:
             total_ms=Sum("duration_ms"),
             first_seq=Min("seq"),
             last_seq=Max("seq"),
-            # Of two texts the shorter is the later one: the same values are no longer the same.
+            # Of two texts the shorter one is later: values that were the same no longer are.
             asker=Min("asked_by"),
             any_group=Max(group),
         )
@@ -315,7 +316,7 @@ _REMEDY = ("remedy", "model", "field", "queryset", "code", "is_guess", "advice")
 
 def remedies_of(ring: RingSnapshot, suspects: Iterable[Suspect]) -> list[Remedy | None]:
     """Return the remedy of each suspect; None if none is known."""
-    # What has asked gives a remedy for certain; the statement alone allows only a guess.
+    # A known origin gives a certain remedy; the statement alone allows only a guess.
     pairs = [(suspect.statement, suspect.asked or suspect.worst) for suspect in suspects]
     remedies, seen = Remedies(), sightings(ring, {one.trace_id for _, one in pairs})
     return [

@@ -26,7 +26,7 @@ from sqllogs.storage.blocks import UNKNOWN
 
 LIMIT = 100
 LIMIT_MAX = 1_000
-# The database walks over all rows before an offset; a cursor begins at its record.
+# The database reads all rows before an offset; a cursor starts at its record.
 OFFSET_MAX = 10_000
 
 ORDERINGS = {
@@ -39,7 +39,7 @@ ORDERINGS = {
 }
 PARAMETERS = ("ordering", "limit", "offset", "cursor")
 
-# "-" for the page before; the id, whose 18 digits fit into 64 bits; "~" and the value ordered by.
+# "-" for a previous page; the id, whose 18 digits fit into 64 bits; "~" and the value of the ordering.
 _CURSOR = re.compile(r"(-?)(\d{1,18})(?:~(-?[0-9.e+-]{1,25}))?", re.ASCII)
 
 
@@ -64,7 +64,7 @@ class Cursor:
         if match is None:
             raise ValueError(text)
         value = None if match[3] is None else float(match[3])
-        # None of ours: 1e999, for example, is infinite.
+        # Not one of our cursors: 1e999, for example, is infinite.
         if value is not None and abs(value) > 2**53:
             raise ValueError(text)
         return cls(position=Position(int(match[2]), value), backward=bool(match[1]))
@@ -128,7 +128,7 @@ class CursorPage:
 
     @property
     def window(self) -> Window:
-        """The records to read: one more than the page has, which shows whether there is a next page."""
+        """The records to read: one more than fits, which shows whether there is a next page."""
         backward = self.cursor is not None and self.cursor.backward
         return Window(
             ordering=self.ordering.flipped() if backward else self.ordering,
@@ -238,11 +238,11 @@ class Page:
 def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, with_text: bool) -> Page:
     """Read the requested page; one beyond the last is empty."""
     ring = read_ring.ring()
-    # No error beyond the end: Infinity requests all pages that it may, whatever comes back.
+    # No error beyond the end: Grafana's Infinity requests all its pages, whatever the answers.
     rows = records.rows(filtered, ring, paging.window)
     shown, there_is_more = rows[: paging.limit], len(rows) > paging.limit
     if paging.cursor is not None and paging.cursor.backward:
-        if not there_is_more:  # the beginning is reached, so return the first page, which is a full one
+        if not there_is_more:  # the beginning is reached, so return the first page instead, a full one
             return read_page(request, filtered, replace(paging, cursor=None), with_text=with_text)
         shown.reverse()
     count = _count(filtered, ring, paging, rows)
@@ -258,14 +258,14 @@ def read_page(request: HttpRequest, filtered: Records, paging: CursorPage, *, wi
 
 
 def _count(filtered: Records, ring: RingSnapshot, paging: CursorPage, rows: list[Row]) -> int:
-    """Count up to COUNT_MAX + 1, without scanning the records before the end of the page again."""
-    # Where the page begins in the whole list is not known.
+    """Count up to COUNT_MAX + 1, without scanning again the records before the end of the page."""
+    # With a cursor, the position of the page in the whole list is unknown.
     if paging.cursor is not None or (paging.offset and not rows):
         return records.count(filtered, ring, COUNT_MAX + 1)
     seen = paging.offset + len(rows)
     if len(rows) <= paging.limit or seen > COUNT_MAX:
         return seen
-    # Sorted by value, the page may have its records from anywhere in the ring.
+    # Sorted by value, the records of the page may be anywhere in the ring.
     if paging.ordering.column != "seq":
         return records.count(filtered, ring, COUNT_MAX + 1)
     last = Position(rows[-1][0])
@@ -276,7 +276,7 @@ def _next(request: HttpRequest, paging: CursorPage, following: str | None) -> st
     if following is None:
         return None
     offset = paging.offset + paging.limit
-    # A reader who pages by offset goes on so, and by cursor where offsets end.
+    # Readers who page by offset continue by offset, and by cursor once offsets end.
     if paging.offset and offset <= OFFSET_MAX:
         return _url(request, offset=str(offset))
     return _url(request, cursor=following)

@@ -1,8 +1,8 @@
-"""Keep the last plans of each statement, say what changed between two of them, and which index is missing.
+"""Store the last plans of each statement, compare them, and find missing indexes.
 
 Fed by EXPLAIN in the admin, the terminal and the search for findings; feeds `plans/<id>/`, the pages of a
 statement and the terminal. Plans are stored without values, as `sqllogs.read.explain` returns them. Runs in
-the reader's thread.
+the caller's thread.
 """
 
 import logging
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 PLANS_PER_STATEMENT = 5
 PLANS_MAX = 2_000
-"""Of all statements; beyond it the oldest are deleted."""
+"""Maximum plans of all statements; beyond it the oldest are deleted."""
 LINES_MAX, LINE_MAX_CHARACTERS = 500, 500
 
 
@@ -71,10 +71,10 @@ def keep(plan: Plan, *, by: str = "") -> StoredPlan | None:
 def _bound(fingerprint: str) -> None:
     ids = StoredPlan.objects.filter(fingerprint=fingerprint).order_by("-id").values_list("id", flat=True)
     old = list(ids[PLANS_PER_STATEMENT:])
-    # At most one beyond: each plan that is added deletes the oldest.
+    # One at most, because each new plan deletes the oldest.
     old += StoredPlan.objects.order_by("-id").values_list("id", flat=True)[PLANS_MAX : PLANS_MAX + 1]
     if old:
-        # By ids: MySQL has no LIMIT in a subquery, and Django deletes no slice.
+        # By ids, because MySQL does not allow LIMIT in a subquery, and Django cannot delete a slice.
         StoredPlan.objects.filter(id__in=old)._raw_delete(router.db_for_write(StoredPlan))
 
 
@@ -84,7 +84,7 @@ def kept_plans(fingerprint: str) -> list[StoredPlan]:
 
 
 def state(fingerprint: str) -> tuple[object, ...]:
-    """Return what changes when a plan of a statement is kept or seen again."""
+    """Return a value that changes when a plan of a statement is stored or seen again."""
     plans = StoredPlan.objects.filter(fingerprint=fingerprint)
     return tuple(plans.order_by("-id").values_list("id", "seen_at")[:PLANS_PER_STATEMENT])
 
@@ -183,7 +183,7 @@ def plan_link(plan: StoredPlan) -> PlanLink:
 
 
 def plan_before(plan: StoredPlan, others: Sequence[StoredPlan]) -> StoredPlan | None:
-    """Return the plan that preceded one on its database, among the newest first."""
+    """Return the previous plan of the same database; `others` are sorted newest first."""
     return next((one for one in others if one.pk < plan.pk and one.alias == plan.alias), None)
 
 
@@ -191,10 +191,10 @@ _NUMBER = re.compile(r"[0-9][0-9.]*")
 
 
 def side_by_side(before: Sequence[str], after: Sequence[str]) -> list[PlanLine]:
-    """Return the lines of two plans beside each other; lines that differ only in numbers are paired."""
+    """Return the lines of two plans side by side; lines that differ only in numbers are paired."""
     old_shapes, new_shapes = ([_NUMBER.sub("#", line) for line in lines] for lines in (before, after))
     found: list[PlanLine] = []
-    # autojunk would take lines that come often, such as closing ones, for noise.
+    # autojunk would ignore frequent lines, such as closing brackets.
     for tag, from_1, to_1, from_2, to_2 in SequenceMatcher(
         None, old_shapes, new_shapes, autojunk=False
     ).get_opcodes():
@@ -243,7 +243,7 @@ def _accesses(vendor: str, lines: Sequence[str]) -> Iterator[_Access]:
         elif vendor == "postgresql" and (found := _POSTGRESQL_NODE.match(line)):
             node, index, table = found.groups()
             details = takewhile(lambda one: "->  " not in one, lines[number + 1 :])
-            # A "Filter" is applied to rows that have been read; an index has a condition ("Index Cond").
+            # A "Filter" is applied to rows already read; an index lookup has a condition ("Index Cond").
             is_whole = not any(" Cond: " in one for one in details) and "Bitmap" not in node
             yield _Access(table, f"{node} using {index}" if index else node, is_whole)
 
@@ -262,7 +262,7 @@ def _mysql_accesses(lines: Sequence[str]) -> Iterator[_Access]:
 
 
 def _mysql_access(table: str, how: str) -> _Access:
-    # "ALL" reads every row, "index" every entry of an index; "range" and "ref" read a part.
+    # "ALL" reads every row, "index" every entry of an index; "range" and "ref" read only some.
     return _Access(table, how, how.partition(" ")[0] in ("ALL", "index"))
 
 
@@ -273,7 +273,7 @@ def _mysql_values(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _cost_and_rows(vendor: str, lines: Sequence[str]) -> tuple[str | None, str | None]:
-    """Return the estimated cost and rows of a plan, as far as the database gives them."""
+    """Return the estimated cost and rows of a plan, if the database reports them."""
     if vendor == "postgresql":
         found = next(filter(None, map(_POSTGRESQL_FIGURES.search, lines)), None)
         return (found[1], found[2]) if found else (None, None)
@@ -281,14 +281,14 @@ def _cost_and_rows(vendor: str, lines: Sequence[str]) -> tuple[str | None, str |
         values: dict[str, str] = {}
         for name, value in _mysql_values(lines):
             values.setdefault(name, value)
-        # MySQL's name, then MariaDB's; the first value is that of the outermost block.
+        # MySQL's name, then MariaDB's; the first value belongs to the outermost block.
         rows = values.get("rows_examined_per_scan") or values.get("rows")
         return values.get("query_cost") or values.get("cost"), rows
     return None, None
 
 
 def changes(before: StoredPlan, after: StoredPlan) -> list[PlanChange]:
-    """Return the tables that are read in another way than before, and changes of cost and rows."""
+    """Return the tables that are now read in another way, and changes of cost and rows."""
     accesses = [_by_table(plan) for plan in (before, after)]
     found = [
         PlanChange(what="access", table=table, before=old, after=new)
@@ -310,11 +310,11 @@ def _by_table(plan: StoredPlan) -> dict[str, str]:
 
 
 COST_MIN = 100.0
-"""PostgreSQL's estimate from which reading a whole table is worth advice: some thousand rows."""
+"""PostgreSQL's estimated cost, some thousand rows, below which reading a whole table is not reported."""
 
 
 def advise(plan: Plan) -> Plan:
-    """Add which index would spare the plan reading a whole table, if one would; never raise."""
+    """Add advice to a plan if an index would avoid reading a whole table; database errors are logged."""
     whole = {one.table.strip('"') for one in _accesses(plan.vendor, plan.lines) if one.is_whole}
     wanted = {table: columns for table in whole if (columns := _compared_columns(plan.sql, table))}
     if not wanted:
@@ -334,16 +334,16 @@ def advise(plan: Plan) -> Plan:
 
 def _compared_columns(sql: str, table: str) -> list[str]:
     """Return the columns of a table that a statement compares with something, in order."""
-    # Stored texts have names without quotes, and one space around an operator.
+    # Stored texts have unquoted names, and one space around operators.
     compared = rf"(?<![\w.]){re.escape(table)}\.(\w+) (?:=|IN\b|BETWEEN\b|<=?|>=?)"
     return list(dict.fromkeys(re.findall(compared, sql)))
 
 
 def _missing_index(connection: Any, table: str, columns: list[str], *, is_cheap: bool) -> str | None:
-    """Return advice if none of the columns begins an index, or one that a model declares is not there."""
+    """Return advice if no index starts with one of the columns, or an index of a model is missing."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # Reading a table that a migration has locked would wait. This connection is closed afterwards.
+            # A migration may have locked the table. The setting ends with this connection.
             cursor.execute(f"SET statement_timeout = {TIMEOUT_MS}")
         constraints = connection.introspection.get_constraints(cursor, table).values()
     first = {
@@ -392,7 +392,7 @@ def _declared_indexes(model: type[models.Model]) -> Iterator[tuple[str, ...]]:
 
 def _create_index(connection: Any, table: str, columns: tuple[str, ...]) -> str:
     quote = connection.ops.quote_name
-    # A plain CREATE INDEX blocks writes meanwhile.
+    # A plain CREATE INDEX blocks writes while it runs.
     concurrently = "CONCURRENTLY " if connection.vendor == "postgresql" else ""
     name = "_".join([table, *columns])[: connection.ops.max_name_length() or 60]
     shown = ", ".join(map(quote, columns))

@@ -1,8 +1,8 @@
-"""Read records from the ring as the API's JSON, once or as they arrive, and the events that charts mark.
+"""Read records from the ring as the API's JSON, once or as they arrive, and the events marked in charts.
 
-Newest first needs no sorting: it is the order of the slots, from the newest record down to slot 0 and then
-from the last slot on. Serializers or model instances would take seven times as long. Runs in the reader's
-thread.
+Newest first needs no sorting: that is the order of the slots, from the newest record down to slot 0, then
+from the last slot on. Serializers or model instances would take seven times as long. Feeds API, page, admin
+and terminal, in the reader's thread.
 """
 
 import time
@@ -41,7 +41,7 @@ Row = tuple[Any, ...]
 """The values of COLUMNS as the driver gives them; the time is in microseconds since the epoch."""
 
 GAP_TIMEOUT_S = 30.0
-"""How long a reserved number is waited for; a writer that was killed never writes its block."""
+"""How long to wait for a reserved number; a killed writer never writes its block."""
 
 WINDOW_ROWS = 20_000
 """Records read at once."""
@@ -49,14 +49,14 @@ WINDOW_ROWS = 20_000
 
 @lru_cache(maxsize=64)
 def _compiled(chosen: tuple[str, ...]) -> Callable[..., dict[str, Any]]:
-    """Compile a dict of some fields, or of all, from the values of COLUMNS and those of the statement.
+    """Compile a function that makes a dict of some fields, or all, from COLUMNS and the statement's fields.
 
-    As namedtuple does: it takes half as long as dict(zip(...)), which a page of 1,000 records would notice.
+    As namedtuple does: it takes half as long as dict(zip(...)), which matters for a page of 1,000 records.
     """
     values = dict(zip(FIELDS, FIELDS, strict=True)) | {"id": "seq"}
     values |= {name: f"bool({name})" for name, kind in FIELD_TYPES.items() if kind is bool}  # SQLite has 0, 1
     of_statement = [name for name in FIELDS if name not in COLUMNS and name != "id"]
-    # A name that is not in FIELDS is a KeyError here: no text of a client is evaluated.
+    # An unknown name is a KeyError here, so no text of a client is evaluated.
     pairs = ", ".join(f"{name!r}: {values[name]}" for name in chosen or FIELDS)
     return eval(f"lambda {', '.join([*COLUMNS, *of_statement])}: {{{pairs}}}")  # type: ignore[no-any-return]  # noqa: S307
 
@@ -68,7 +68,7 @@ _TIME = COLUMNS.index("time")
 def record_json(
     row: Row, statement: StatementInfo | None, *, with_text: bool, fields: tuple[str, ...] = ()
 ) -> RecordJSON:
-    """Return the record of a row; of a statement whose text is not kept, only the fingerprint is known."""
+    """Return the record of a row; if the statement's text is not stored, only its fingerprint is known."""
     make = _compiled(fields)
     if statement is None:
         record = make(*row, sql=None, operation=None, tables=[])
@@ -92,7 +92,7 @@ def rfc3339(time: datetime) -> str:
 SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
 
 ATTEMPTS = 3
-"""At a page whose records are being overwritten."""
+"""Attempts to read a page whose records are being overwritten."""
 
 
 def count(filtered: Records, ring: RingSnapshot, cap: int) -> int:
@@ -103,7 +103,7 @@ def count(filtered: Records, ring: RingSnapshot, cap: int) -> int:
 
 
 def count_after(place: Position, filtered: Records, ring: RingSnapshot, ordering: Ordering, cap: int) -> int:
-    """Count up to `cap` records behind one, by number: the rest of a scan that a page has begun."""
+    """Count up to `cap` records after a position, by number: the rest of a scan begun by a page."""
     if (index := _index(filtered, ring)) is not None:
         return index.count(*numbers(ring, ordering, place), cap)
     counted = 0
@@ -114,7 +114,7 @@ def count_after(place: Position, filtered: Records, ring: RingSnapshot, ordering
 
 
 def rows(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
-    """Read a window of the records that a filter has chosen."""
+    """Read a window of filtered records."""
     found: list[Row] = []
     for _ in range(ATTEMPTS):
         index = _index(filtered, ring, window.ordering.column)
@@ -124,12 +124,12 @@ def rows(filtered: Records, ring: RingSnapshot, window: Window) -> list[Row]:
         found = _numbered(seqs, ring, _columns(window.fields, window.ordering.column))
         if len(found) == len(seqs):
             break
-        ring = current()  # some have been overwritten since it was read, and a short page would be the last
+        ring = current()  # some have been overwritten since, and a short page would look like the last one
     return found
 
 
 def records(found: Iterable[Row], *, with_text: bool, fields: tuple[str, ...] = ()) -> list[RecordJSON]:
-    """Return rows with their statements, each of which is fetched once; `fields` are those of the window."""
+    """Return rows with their statements, each fetched once; `fields` are those of the window."""
     found = list(found)
     needs_texts = not fields or not _OF_STATEMENT.isdisjoint(fields)
     texts = statements({row[FINGERPRINT] for row in found}) if needs_texts else {}
@@ -159,7 +159,7 @@ def oldest_record(ring: RingSnapshot) -> tuple[int, datetime] | None:
 
 
 def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index | None:
-    """Return the index of a large ring where there is something to look for that it knows."""
+    """Return the index of a large ring if it can help with the filter or the ordering."""
     if ring.capacity < blocks.INDEXED_FROM_ROWS:
         return None
     needed = filtered.query.where if column == "seq" else column in blocks.NUMBERS
@@ -167,7 +167,7 @@ def _index(filtered: Records, ring: RingSnapshot, column: str = "seq") -> Index 
 
 
 def _numbered(seqs: Sequence[int], ring: RingSnapshot, columns: Sequence[Any]) -> list[Row]:
-    """Return the records of some numbers in their order, but for what has been overwritten meanwhile."""
+    """Return the records of some numbers, in their order, without those overwritten in the meantime."""
     found = {row[SEQ]: row for chosen in at_seqs(ring, seqs) for row in _fetch(chosen, columns)}
     return [found[seq] for seq in seqs if seq in found]
 
@@ -178,7 +178,7 @@ def _by_number(filtered: Records, ring: RingSnapshot, window: Window) -> list[Ro
     for run in _runs(filtered, ring, window.ordering, window.after):
         want = window.limit - len(found)
         read = _fetch(run[skip : skip + want], columns)
-        # Only a run that has been skipped as a whole has to be counted for that.
+        # Only a run that was skipped entirely has to be counted.
         skip = 0 if read or not skip else skip - run[:skip].count()
         found += read
         if len(found) == window.limit:
@@ -189,7 +189,7 @@ def _by_number(filtered: Records, ring: RingSnapshot, window: Window) -> list[Ro
 def _runs(
     filtered: QuerySet[AnyRow], ring: RingSnapshot, ordering: Ordering, after: Position | None
 ) -> list[QuerySet[AnyRow]]:
-    """Return the records behind a place as one or two runs of slots, in order."""
+    """Return the records after a position as one or two runs of slots, in order."""
     first, last = numbers(ring, ordering, after)
     if last < first:
         return []
@@ -215,12 +215,12 @@ def _by_value(filtered: Records, ring: RingSnapshot, window: Window) -> list[int
 
 
 def _key(column: str) -> Coalesce:
-    # The databases do not agree on where NULL belongs; unknown is below all that is known.
+    # Databases sort NULL differently; here unknown values sort below all known ones.
     return Coalesce(F(column), Value(UNKNOWN), output_field=FloatField())
 
 
 class UTCText(Func):
-    """A time as RFC 3339 text; making a `datetime` and formatting that takes four times as long."""
+    """A time as RFC 3339 text; creating and formatting a `datetime` takes four times as long."""
 
     arity = 1
     output_field = TextField()
@@ -228,7 +228,7 @@ class UTCText(Func):
     template = "%(expressions)s"  # elsewhere it is left as it is
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        # A whole second is kept without its fraction.
+        # SQLite stores a whole second without its fraction.
         template = "replace(substr(%(expressions)s || '.000000', 1, 26), ' ', 'T') || 'Z'"
         return self.as_sql(compiler, connection, template=template, **extra)
 
@@ -248,7 +248,7 @@ def _columns(fields: tuple[str, ...], *others: str) -> Sequence[Any]:
 
 
 def _fetch(queryset: Records, columns: Sequence[Any] = COLUMNS) -> list[Row]:
-    # Without the fields' converters, which take as long as the query itself.
+    # Without field converters, which take as long as the query itself.
     compiler = queryset.values_list(*columns).query.get_compiler(using=queryset.db)
     return list(chain.from_iterable(compiler.execute_sql()))
 
@@ -260,7 +260,7 @@ def fingerprint_of(statement: int) -> str:
 
 Texts = Mapping[str, StatementInfo]
 ReadTexts = Callable[[Iterable[str]], Texts]
-"""Returns the texts of some fingerprints, as `statements` does; others may be among them."""
+"""Returns the texts of some fingerprints, as `statements` does, and possibly others."""
 
 
 def statements(fingerprints: Iterable[str]) -> dict[str, StatementInfo]:
@@ -275,14 +275,14 @@ def statements(fingerprints: Iterable[str]) -> dict[str, StatementInfo]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
-    """What has been found since the last time."""
+    """What was found since the last poll."""
 
     rows: list[Row]
-    """Oldest first; late ones as they are found."""
+    """Oldest first, except for late ones."""
     overwritten: int = 0
     """Records that the ring lost before they could be read."""
     unwritten: int = 0
-    """Numbers that were reserved and not written in time; they are not waited for any longer."""
+    """Numbers that were reserved and not written in time; the tail no longer waits for them."""
 
 
 @dataclass(slots=True)
@@ -293,12 +293,12 @@ class _Gap:
 
 
 class RingTail:
-    """Follows the ring for one reader: each record comes once, although writers overtake each other."""
+    """Follow the ring for one reader: each record comes once, although writers overtake each other."""
 
     def __init__(self, filtered: Records, after: int) -> None:
         self._filtered = filtered
         self._last = after
-        # A block is reserved before it is written: with the highest number alone, slower writers are missed.
+        # Blocks are reserved before they are written: the highest number alone would miss slower writers.
         self._gaps: list[_Gap] = []
 
     def poll(self) -> Iterator[Poll]:
@@ -325,15 +325,15 @@ class RingTail:
             if gap.first > gap.last:
                 continue
             found += self._read(gap, now)
-            # What is missing still has become gaps of its own, with the same end.
+            # What is still missing has become new gaps, with the same deadline.
         expired = [gap for gap in self._gaps if time.monotonic() >= gap.until_s]
         unwritten = sum(gap.last - gap.first + 1 for gap in expired)
         self._gaps = [gap for gap in self._gaps if gap not in expired]
         return Poll(rows=found, overwritten=overwritten, unwritten=unwritten)
 
     def _read(self, span: _Gap, now: RingSnapshot) -> list[Row]:
-        """Read the numbers of a span; remember those that are not there yet."""
-        # First what is there: a record written in between is late, not twice.
+        """Read the numbers of a span; remember those not written yet."""
+        # Find what is written first: a record written after that is late, instead of read twice.
         there = _there(span.first, span.last, now)
         self._remember(span, there)
         if not there:

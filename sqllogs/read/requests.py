@@ -1,7 +1,7 @@
-"""Read the units of work: requests, commands and tasks with a summary of their queries, for `requests/`.
+"""Read units of work: requests, commands and tasks with a summary of their queries, for `requests/`.
 
-With filters of queries, one scan of the ring adds the matching queries up by unit; otherwise the
-units' own rows answer. Runs in the reader's thread.
+With filters on queries, one scan of the ring sums the matching queries by unit; otherwise the units' rows
+have the sums. Feeds API, page and terminal, in the reader's thread.
 """
 
 import re
@@ -28,7 +28,7 @@ from sqllogs.read.ring import RingSnapshot, chunks, in_ring, since
 from sqllogs.read.scope import Answer, Scope, head
 
 OF_UNIT = ("kind", "method", "route", "view", "release", "service", "host", "trace_id", "request_id")
-"""Filters that a unit's own row answers, beside `from` and `to`."""
+"""Filters on columns of the unit's row, besides `from` and `to`."""
 
 
 class StatusField(ValuesField):
@@ -50,7 +50,7 @@ class PathField(forms.CharField):
         if not text:
             return None
         path = urlsplit(text).path or "/"
-        # As the middleware CommonMiddleware does: people type URLs without the last slash.
+        # Like CommonMiddleware, because people omit the last slash.
         for candidate in dict.fromkeys([path, f"{path.rstrip('/')}/"]):
             try:
                 # resolve() takes a path without SCRIPT_NAME.
@@ -102,11 +102,11 @@ class UnitFilter:
             else:
                 statuses |= Q(status=int(status))
         for tag in self.tag:
-            # With commas, which the column has at both ends too: `a` does not find `ab`.
+            # The column has commas at both ends too, so that `a` does not match `ab`.
             tags |= Q(tags__contains=f",{tag},")
         units = units.filter(statuses, tags)
         if self.path is not None:
-            # Compared with names as they are stored, cut at their columns' length.
+            # Names are stored cut to the length of their columns.
             route, view = self.path
             units = units.filter(route=route and route[:NAME_MAX_CHARACTERS], view=view[:NAME_MAX_CHARACTERS])
         return units if self.min_elapsed_ms is None else units.filter(duration_ms__gte=self.min_elapsed_ms)
@@ -229,7 +229,7 @@ DEFAULT_ORDERING = "-time"
 
 def of_units(filtered: Records) -> Records:
     """Leave out the records that belong to no unit of work."""
-    # Those of a process outside any unit share a row without ids. A subquery, as a join costs each record.
+    # All queries outside units share a row without ids. A subquery, because a join would cost each record.
     outside = Unit.objects.filter(unit_id=None, trace_id=None).values("slot")
     return filtered.filter(unit__isnull=False).exclude(unit__in=outside)
 
@@ -253,7 +253,7 @@ def read_requests(
 
 
 def asks_for_queries(filters: Mapping[str, Any]) -> bool:
-    """Return whether a filter chooses among the queries of a unit."""
+    """Return whether a filter selects among the queries of a unit."""
     return any(
         name not in {*OF_UNIT, "from", "to"} and value is not None and value != [] and value != ""
         for name, value in filters.items()
@@ -261,9 +261,9 @@ def asks_for_queries(filters: Mapping[str, Any]) -> bool:
 
 
 def _units(scope: Scope) -> "QuerySet[Unit]":
-    """Return the units with records in the ring, and those without any, that the filters choose.
+    """Return the units that match the filters, with and without records in the ring.
 
-    A range of time chooses those that ran in it.
+    A time range matches the units that ran within it.
     """
     filters, units = scope.filters, _live_units(scope.ring)
     for name in OF_UNIT:
@@ -275,9 +275,9 @@ def _units(scope: Scope) -> "QuerySet[Unit]":
 
 
 def _live_units(ring: RingSnapshot) -> "QuerySet[Unit]":
-    # Slots below 0 are of units without a query. Rows of units whose records are overwritten are left out.
+    # Units without queries have negative slots. Units whose records are overwritten are left out.
     live = Q(slot__lt=0) | Q(last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
-    # An empty kind is a slot that is only reserved; no ids are queries outside any unit, see `of_units`.
+    # A slot that is only reserved has an empty kind; queries outside units have no ids, see `of_units`.
     return Unit.objects.filter(live).exclude(kind="").exclude(unit_id=None, trace_id=None)
 
 
@@ -292,13 +292,13 @@ def read_units_of_trace(scope: Scope, trace_id: str) -> list[RequestRow]:
 
 
 def _by_units(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tuple[int, list[RequestRow]]:
-    # Slots first: to sort rows with all their columns takes five times as long.
+    # Slots first: sorting rows with all columns takes five times as long.
     slots = list(_ordered_slots(units, page)[page.offset : page.offset + page.limit])
     return units.count(), _rows(scope, _read_units_at(slots))
 
 
 def _ordered_slots(units: "QuerySet[Unit]", page: OffsetPage) -> "QuerySet[Unit, int]":
-    # Unknown is below all that is known, in any database; then the newest first.
+    # Unknown values sort below known ones in every database; then the newest first.
     descending = page.is_descending
     nulls_first, nulls_last = None if descending else True, True if descending else None
     key = ORDERINGS[page.column]
@@ -350,7 +350,7 @@ def _by_queries(scope: Scope, units: "QuerySet[Unit]", page: OffsetPage) -> tupl
             sums |= find_queries(since(scope.records, scope.ring, first).filter(unit__in=chosen))
     shown = [(unit, sums[queries.slot]) for unit, queries in read if queries.slot in sums]
     for unit, _queries in shown:
-        # The unit's row has the worst of all its queries, not of those that match.
+        # The unit's row has the worst repetition of all its queries, not of the matching ones.
         unit |= {"worst_repeat": 1, "worst_fingerprint": None, "worst_call_site": None}
     if scope.wants("worst_repeat", "worst_fingerprint", "worst_call_site", "worst_sql"):
         worst = worst_repeats(scope.records, scope.ring, [one for _unit, one in shown])
@@ -390,7 +390,7 @@ def find_queries(matching: Records) -> dict[int, UnitQueries]:
 def worst_repeats(
     filtered: Records, ring: RingSnapshot, units: Sequence[UnitQueries]
 ) -> dict[int, dict[str, Any]]:
-    """Return, for each of some units, what was sent most often from one line."""
+    """Return, for each of some units, the statement that one line sent most often."""
     worst: dict[int, dict[str, Any]] = {}
     first = min((unit.first_seq for unit in units), default=0)
     for chosen in chunks([unit.slot for unit in units]):
@@ -442,5 +442,5 @@ def _share(total_ms: float, elapsed_ms: float | None) -> float | None:
     """Return the percentage of the elapsed time."""
     if elapsed_ms is None:
         return None
-    # Queries that ran at once can take longer than the unit.
+    # The sum of concurrent queries can be longer than the unit.
     return min(100.0, 100 * total_ms / elapsed_ms) if elapsed_ms else 100.0

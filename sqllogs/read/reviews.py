@@ -1,8 +1,8 @@
 """List statements by their share of the load, with what has been decided about them.
 
-Feeds the admin's list and its exports. All figures, and the shares of the filters, are made of one query by
-statement, database and route; a further column is read when it is needed. Runs in the thread of the
-request, on the ring's database.
+Feeds the admin's list and its exports. All figures, and the shares of the filters, come from one query by
+statement, database and route; further columns are read when needed. Runs in the thread of the request, on the
+store.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,9 +68,9 @@ class Reviewed(Answer):
 
 
 class ReviewList:
-    """What the filters of the API and derived filters leave of the statements; raise ParameterError.
+    """The statements that match the filters of the API and derived filters; raise ParameterError.
 
-    Derived filters follow from a statement's figures; see `DERIVED_FILTERS`.
+    Derived filters depend on a statement's figures; see `DERIVED_FILTERS`.
     """
 
     def __init__(self, filters: Mapping[str, str], derived: Mapping[str, str], *, with_text: bool) -> None:
@@ -84,7 +84,7 @@ class ReviewList:
         )
         self._wanted = {name: frozenset(self.scope.filters[name] or ()) for name in COLUMNS}
         counted = self.scope.kept is not None and self.scope.kept.complete_since_s is not None
-        # Statistics, even if the ring holds the whole range: no figure then scans the ring.
+        # Statistics, even if the ring covers the range, so that no figure scans the ring.
         self.chosen: Source = "statistics" if counted else "ring"
         self._shown: frozenset[str] = frozenset()
         self._asked: set[str] = set()
@@ -116,7 +116,7 @@ class ReviewList:
 
     @cached_property
     def found(self) -> Grouped:
-        """The figures of what the filters leave."""
+        """The figures of the matching statements."""
         parts = self._filtered()
         total_ms = sum(part.total_ms for part in parts)
         return Grouped(stats.group_parts(parts, 0, route=2), total_ms, self._parts[1])
@@ -127,11 +127,11 @@ class ReviewList:
 
     @cached_property
     def worse(self) -> dict[str, tuple[WorseFigure, ...]]:
-        """What has become worse of statements since their review."""
+        """The figures that became worse since the review, by statement."""
         return worse_since_review(self.reviews, self.scope.kept) if self.chosen == "statistics" else {}
 
     def _read_texts(self, fingerprints: Iterable[str]) -> Texts:
-        """Return the texts of statements, read once, with those of the rows that are shown."""
+        """Return the texts of statements, read once together with those of the rows shown."""
         wanted = {*fingerprints, *self._shown} - self._asked
         self._asked |= wanted
         self._texts |= statements(wanted)
@@ -143,7 +143,7 @@ class ReviewList:
         return stats.worst(self.scope, "fingerprint", self._read_texts)
 
     def matching(self, *without: str) -> list[StatsGroup]:
-        """Return what the filters leave, in no particular order; some derived ones may be left out."""
+        """Return the matching statements, in no particular order, `without` some of the derived filters."""
         wanted = [
             (DERIVED_FILTERS[name], value) for name, value in self._derived.items() if name not in without
         ]
@@ -162,7 +162,7 @@ class ReviewList:
             for part in self._filtered(name):
                 if label := self._value(part, name):
                     totals[label] = totals.get(label, 0.0) + part.total_ms
-        # A column's shares are of all its values, as if it were not filtered by.
+        # Shares of a column include all its values, as if it were not filtered.
         whole_ms = self.found.total_ms if name in DERIVED_FILTERS else sum(totals.values())
         ranked = sorted(totals.items(), key=lambda item: -item[1])
         return {value: 100 * total_ms / whole_ms if whole_ms else 0.0 for value, total_ms in ranked}
@@ -197,7 +197,7 @@ class ReviewList:
         return Reviewed(**head(self.found.span), count=len(shown), results=self.rows(shown, complete))
 
     def sparklines(self, shown: Sequence[StatsGroup]) -> dict[Any, list[float]]:
-        """Return milliseconds in each step of the range, but for the last one, which is not over."""
+        """Return the milliseconds in each step of the range, without the last one, which has not ended."""
         if not shown:
             return {}
         wanted = [str(group.group) for group in shown]
@@ -235,7 +235,7 @@ DEFINING = frozenset(
         "CREATE", "ALTER", "DROP", "COMMENT", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "REINDEX",
     }
 )  # fmt: skip
-"""First words of statements that only begin, end or define something; nobody can make them faster."""
+"""First words of statements that only begin, end or define something and cannot be made faster."""
 
 
 def _scope(filters: Mapping[str, str], *, with_text: bool = False, like: Scope | None = None) -> Scope:

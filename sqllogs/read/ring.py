@@ -1,6 +1,6 @@
-"""What all readers of the ring share: its snapshot, records chosen by number, its version, and kept sums.
+"""Shared by all readers of the ring: its snapshot, records by number, its version, and a cache of sums.
 
-Used by all of `sqllogs.read`, in the reader's thread; the kept sums are shared by the threads of a process.
+Used throughout `sqllogs.read`, in the reader's thread; the cache is shared by the threads of a process.
 """
 
 import os
@@ -19,7 +19,7 @@ Records = QuerySet[SQLLog]
 AnyRow = TypeVar("AnyRow", SQLLog, RingRow)
 
 VARIABLES_MAX = 900
-"""In one statement; SQLite before 3.32 takes 999."""
+"""Variables in one statement; SQLite before 3.32 allows 999."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class RingSnapshot:
     """How far the ring has been written, at the moment of reading."""
 
     seq: int
-    """The last number given out, 0 before the first."""
+    """The last number reserved; 0 before the first."""
     capacity: int
     """Slots; 0 before the first record."""
     extremes: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -35,13 +35,13 @@ class RingSnapshot:
 
     @property
     def oldest(self) -> int:
-        """The lowest number that can be in the ring; what a slot holds below it is stale."""
+        """The lowest number that can be in the ring; a slot with a lower one is stale."""
         return max(1, self.seq - self.capacity + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordering:
-    """By a column, and by number where that is equal."""
+    """By a column, then by number."""
 
     column: str = "seq"
     descending: bool = True
@@ -51,11 +51,11 @@ class Ordering:
 
 
 class Position(NamedTuple):
-    """A place between two records: behind this one, in the order asked for."""
+    """The position after this record, in the requested order."""
 
     seq: int
     value: float | None = None
-    """Its value in the column ordered by, unless that is its number."""
+    """Its value in the column of the ordering; None if that is the number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,41 +82,41 @@ def ring() -> RingSnapshot:
 
 
 def in_ring(filtered: Records, ring: RingSnapshot) -> Records:
-    """Leave out what slots still hold from before, and what has been written since `ring` was read."""
+    """Leave out stale records, and those written after the snapshot."""
     return filtered.filter(seq__gte=ring.oldest, seq__lte=ring.seq)
 
 
 def since(filtered: Records, ring: RingSnapshot, first: int) -> Records:
-    """Leave out what is before a number, by the key: the rest of the ring is not read."""
+    """Leave out records before a number, by primary key, so that the rest of the ring is not read."""
     return between(filtered, ring, max(first, ring.oldest), ring.seq)
 
 
 def between(filtered: QuerySet[AnyRow], ring: RingSnapshot, first: int, last: int) -> QuerySet[AnyRow]:
-    """Choose the numbers from `first` to `last`, by the key, of those that can be in the ring."""
+    """Select the numbers from `first` to `last` by primary key, if they can be in the ring."""
     if first > last:
         return filtered.none()
     slots = Q()
-    # By the slot, the primary key: by `seq` alone the whole ring would be read. By `seq` as well, because a
-    # slot can still have a number of the round before.
+    # By slot, the primary key, because `seq` alone would read the whole ring; and by `seq`, because a slot
+    # can still have a number of the previous round.
     for run in slot_ranges(first, last, ring.capacity):
         slots |= Q(slot__range=run)
     return filtered.filter(slots, seq__gte=first, seq__lte=last)
 
 
 def at_seqs(ring: RingSnapshot, seqs: Iterable[int]) -> Iterator[Records]:
-    """Choose the slots of some numbers, by the key; what has been overwritten has another number by now."""
+    """Select the slots of some numbers by primary key; an overwritten record has another number."""
     for slots in chunks([seq % ring.capacity for seq in seqs]):
         yield SQLLog.objects.filter(slot__in=slots)
 
 
 def chunks(values: list[Any]) -> Iterator[list[Any]]:
-    """Split values into lists that one statement can have as parameters."""
+    """Split values into lists that fit into the parameters of one statement."""
     for first in range(0, len(values), VARIABLES_MAX):
         yield values[first : first + VARIABLES_MAX]
 
 
 def numbers(ring: RingSnapshot, ordering: Ordering, after: Position | None) -> tuple[int, int]:
-    """Return the first and the last number behind a position, in an order by number."""
+    """Return the first and last number after a position, in an order by number."""
     oldest, newest = ring.oldest, ring.seq
     if after is not None and ordering.descending:
         newest = min(newest, after.seq - 1)
@@ -126,10 +126,10 @@ def numbers(ring: RingSnapshot, ordering: Ordering, after: Position | None) -> t
 
 
 def version() -> str:
-    """Return a text that changes with every batch written; read it before what it stands for."""
+    """Return a text that changes with every batch written; call it before reading the data."""
     head = RingHead.objects.filter(id=1).values_list("seq", "capacity", "epoch").first()
-    # The head alone would not do: a number is given out before its record is there. What a process has
-    # stored is written in one transaction with the records.
+    # The head alone is not enough, because numbers are reserved before their records are written. The counts
+    # of a process are written in one transaction with its records.
     processes = Process.objects.aggregate(Count("uuid"), Sum("captured"), Sum("stored"), Max("updated_at"))
     return repr((head, *processes.values()))
 
@@ -158,22 +158,22 @@ class Steps(Func):
 
 
 BLOCK_ROWS = 4_096
-"""Records of a block at least; on average a repeated report scans the half of two, some 6 ms."""
+"""Minimum records of a block; on average a repeated report scans half of two blocks, some 6 ms."""
 BLOCKS_MAX = 32
-"""In a larger ring the blocks are larger, because each has parts that a report adds up."""
+"""A larger ring has larger blocks, because a report sums the parts of each."""
 KEPT_MAX_BYTES = 16_000_000
-"""Of all kept parts in this process."""
+"""Maximum memory of the cached parts in this process."""
 REPEATED_WITHIN = 32
-"""A report is repeated if it was among the last reports of this process; a first one costs nothing more."""
+"""A report is repeated if it is among this many last reports of the process; a first one costs nothing."""
 RANGES_MAX = 16
-"""Ranges of numbers that one query names."""
+"""Maximum ranges of numbers in one query."""
 
 PartsByBlock = Callable[[Records, int], Iterable[tuple[int, Any]]]
 """Scans records; returns its parts, each with the number of its block of that many records."""
 
 
 class BlockMarks(NamedTuple):
-    """A block that will not change any more, and values that show whether the ring still has it."""
+    """A block that will no longer change, and values that show whether the ring still has it."""
 
     begin_us: int
     end_us: int
@@ -186,22 +186,22 @@ _ENDS = ("time", "duration_us", "statement", "unit")
 
 
 class Report(NamedTuple):
-    """What a dashboard requests again and again, apart from the time range, which moves."""
+    """A report that a dashboard requests repeatedly, apart from its time range, which moves."""
 
     key: str
-    """All that the parts depend on: filters, and what is added up."""
+    """Everything that its parts depend on: the filters, and what is summed."""
     since: datetime | None
     until: datetime | None
 
 
 class KeptParts:
-    """Sums of blocks of the ring, so that a report that is repeated scans only what is new.
+    """A cache of sums by block of the ring, so that a repeated report scans only new records.
 
-    A dashboard asks the same for a range that has moved by seconds. A record never changes, nor do the
-    columns of its unit of work once that has ended. So the parts of a block are final when all its
-    numbers are stored and all its requests have ended; a late record has a later number, in another
-    block. Other blocks, and those at an end of the range, are scanned each time. Parts are the same for
-    all readers: they hold no text, and a search of texts without the permission is refused before.
+    A dashboard sends the same request for a range that has moved by seconds. Records never change, nor do
+    the columns of a unit of work once it has ended. So the parts of a block are final when all its numbers
+    are stored and all its requests have ended; a late record has a later number, in another block. Other
+    blocks, and those at the ends of the range, are scanned each time. Parts are the same for all readers:
+    they contain no text, and searching texts without the permission was refused before.
     """
 
     def __init__(self) -> None:
@@ -209,7 +209,7 @@ class KeptParts:
 
     def clear(self) -> None:
         """Forget all; a child process starts with this."""
-        # Held to look up and to change, never while records are read: two readers may scan the same.
+        # Never held while records are read, so two readers may scan the same block.
         self._lock = Lock()
         self._asked: OrderedDict[str, None] = OrderedDict()
         self._marks: dict[tuple[str, int], dict[int, BlockMarks]] = {}
@@ -220,7 +220,7 @@ class KeptParts:
         return len(self._parts)
 
     def is_repeated(self, report: Report | None, ring: RingSnapshot) -> bool:
-        """Return whether it was asked for recently, and note that it is now."""
+        """Return whether the report was requested recently, and remember that it is now."""
         if report is None or not ring.seq:
             return False
         with self._lock:
@@ -234,7 +234,7 @@ class KeptParts:
     def read(
         self, records: Records, ring: RingSnapshot, report: Report, scan: PartsByBlock, first: int = 0
     ) -> list[Any]:
-        """Return the parts of all records that match, from the number `first` on, some from earlier scans."""
+        """Return the parts of all matching records from the number `first` on, some from earlier scans."""
         length = _block_rows(ring)
         first = max(first, ring.oldest)
         blocks = range(first // length, ring.seq // length + 1)
@@ -291,7 +291,7 @@ class KeptParts:
             self._parts[key] = parts, size_bytes
             self.size_bytes += size_bytes
             while self.size_bytes > KEPT_MAX_BYTES:
-                self._drop(next(iter(self._parts)))  # the one not used for longest, see `_get`
+                self._drop(next(iter(self._parts)))  # the least recently used, see `_get`
 
     def _drop(self, key: tuple[str, str, int, int]) -> None:
         _parts, size_bytes = self._parts.pop(key, ((), 0))
@@ -314,7 +314,7 @@ class KeptParts:
 
 
 kept_parts = KeptParts()
-# With a new lock: a thread that the child does not have may hold the old one.
+# With a new lock: the old one may be held by a thread that the child does not have.
 os.register_at_fork(after_in_child=kept_parts.clear)
 
 
@@ -361,7 +361,7 @@ def _of_numbers(
 def _still_there(
     alias: str, ring: RingSnapshot, length: int, marks: dict[int, BlockMarks]
 ) -> dict[int, BlockMarks]:
-    """Return the blocks whose ends are those that were seen: a cleared ring gives its numbers out again."""
+    """Return the blocks whose ends are unchanged: a replaced ring reuses numbers."""
     numbers = {block: (block * length, (block + 1) * length - 1) for block in marks}
     found = _ends(alias, ring, [seq for ends in numbers.values() for seq in ends])
     return {
@@ -380,14 +380,14 @@ def _ends(alias: str, ring: RingSnapshot, seqs: list[int]) -> dict[int, Any]:
 
 
 def _newly_final(alias: str, ring: RingSnapshot, length: int, blocks: list[int]) -> dict[int, BlockMarks]:
-    """Return those of some blocks that have all their records, of requests that have ended."""
+    """Return the blocks that have all their records, whose requests have all ended."""
     if not blocks:
         return {}
-    # A request gets route, view and status late; a command or task has its name from the beginning. An empty
-    # kind is a slot that is only reserved.
+    # A request gets route, view and status late; a command or task has its name from the start. A slot that
+    # is only reserved has an empty kind.
     open_units = Unit.objects.using(alias).filter(Q(kind="request", ended_at=None) | Q(kind=""))
     ranges = open_units.values_list("first_seq", "last_seq")
-    # Of these blocks alone: a slot that is only reserved has all numbers that there have ever been.
+    # Limited to these blocks, because a slot that is only reserved covers all numbers.
     oldest, newest = min(blocks), max(blocks)
     unready = {
         block

@@ -1,7 +1,7 @@
 """The scope of a report: the records it covers, its time range, and its source, ring or statistics.
 
-The ring has the newest records; the statistics cover a longer time. Made from the filters of a request, used
-by all reports in the reader's thread.
+The ring has the newest records; statistics cover a longer time. Created by the views from a request's
+filters, used by all reports in the reader's thread.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Scope:
     """The filters of a request, and a snapshot of the ring."""
 
     records: Records
-    """The records that match; slots that a resize or a killed writer left behind are not excluded yet."""
+    """The matching records, including slots left behind by a resize or a killed writer."""
     filters: Mapping[str, Any]
     """The values of the filters."""
     ring: RingSnapshot
@@ -54,12 +54,12 @@ class Scope:
     fields: frozenset[str] = frozenset()
     """The fields that the client wants of each row; empty for all."""
     unchanged: Records | None = None
-    """The records as the filters alone choose them; with other records there is no `report`."""
+    """The records selected by the filters alone; if `records` differ, there is no `report`."""
     kept: Oldest | None = None
-    """Which statistics exist; read by each report if it is None."""
+    """Which statistics exist; if None, each report reads it."""
 
     def wants(self, *names: str) -> bool:
-        """Return whether any of these fields is wanted; what is not need not be read."""
+        """Return whether any of these fields is requested; others need not be read."""
         return not self.fields or not self.fields.isdisjoint(names)
 
     def percentiles(self, figures: Any) -> dict[str, float | None]:
@@ -72,7 +72,7 @@ class Scope:
         cls, filterset: SQLLogFilter, *, version: str, with_text: bool, fields: Iterable[str] = ()
     ) -> "Scope":
         ring = read_ring.ring()
-        # Read once: the ring moves on while an answer is made, and all its parts must agree.
+        # Read once: the ring changes while an answer is made, and all parts of it must agree.
         oldest_seq, oldest = records.oldest_record(ring) or (None, None)
         return cls(
             records=filterset.qs,
@@ -88,9 +88,9 @@ class Scope:
         )
 
     def report(self, *parts_of: object) -> Report | None:
-        """Return what identifies a report of these records, whatever its range; `parts_of` says of what.
+        """Return the identity of a report of these records, apart from its range; `parts_of` is its kind.
 
-        None if the records were narrowed, because the filters do not say by what.
+        None if the records were narrowed further, since the filters do not show how.
         """
         if self.unchanged is None or self.records is not self.unchanged:
             return None
@@ -100,7 +100,7 @@ class Scope:
 
     @property
     def begin(self) -> datetime:
-        """Time of the oldest record; also that of records which are overwritten while an answer is made."""
+        """Time of the oldest record, also used for records overwritten while an answer is made."""
         return self.oldest or self.now
 
     @property
@@ -174,7 +174,7 @@ def choose_source(
         return "statistics"
     if needs_ring:
         return "ring"
-    # The ring where it covers the range, because only its percentiles are exact.
+    # The ring if it covers the range, because only its percentiles are exact.
     return "statistics" if _is_sampled() or _is_older(scope) else "ring"
 
 
@@ -225,7 +225,7 @@ def statistics_filter(scope: Scope, chosen: Source) -> statistics_rows.Where:
 def time_span(
     scope: Scope, chosen: Source, since: datetime, until: datetime, complete_since: datetime | None
 ) -> TimeSpan:
-    """Return the time range of an answer from statistics; the ends are those of their rows."""
+    """Return the time range of an answer from statistics, whose ends are those of rows."""
     begin = since if complete_since is None else max(since, complete_since)
     # As in `Scope.span`: a range in the future is empty.
     begin = min(begin, scope.now)

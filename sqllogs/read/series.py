@@ -1,6 +1,7 @@
 """Totals and percentiles over time, by group: the points of `series/`, from the ring or the statistics.
 
-Needs one scan; steps without calls are filled in, so that charts show gaps. Runs in the reader's thread.
+Takes one scan. Steps without calls are filled in, so that charts show gaps. Feeds API, page and admin, in the
+reader's thread.
 """
 
 import math
@@ -41,9 +42,9 @@ STEPS_S = (
 BUCKETS = 200
 """Maximum for a series whose step is not given."""
 BUCKETS_MAX = 1_000
-"""A step that would give more buckets is widened: an error would be an empty panel in Grafana."""
+"""A step that gives more buckets is widened, because an error would be an empty panel in Grafana."""
 POINTS_MAX = 12_000
-"""Maximum of all groups together; a step that would give more is widened."""
+"""Maximum over all groups; a step that gives more is widened."""
 
 _STEP = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)?", re.ASCII)
 # Grafana's $__interval can be 500ms.
@@ -74,7 +75,7 @@ class SeriesOptions:
     step_s: int | None
     """None chooses it by the time range."""
     buckets: bool = False
-    """Whether points of all calls have these by duration; with groups, each step begins with such a point."""
+    """Count all calls by duration too; with groups, each step then begins with a point of all calls."""
     whole_steps: bool = True
     """Whether the first step of statistics includes calls before the range."""
 
@@ -113,7 +114,7 @@ def step_of(range_s: float, buckets: int) -> int:
 
 
 OTHER_SERIES = ("other", "all others")
-"""Name of the line of all groups below the top; the second is used if a group has the first name."""
+"""Name of the line of all other groups; the second name is used if a group has the first."""
 
 AnyFigures = TypeVar("AnyFigures")
 
@@ -141,7 +142,7 @@ def series(scope: Scope, options: SeriesOptions, step_s: int) -> list[GroupSerie
     group_by = options.group_by
     records = scope.records.annotate(bucket=Steps("time", length=step_s * 1_000_000))
     keys = ("bucket",) if group_by is None else ("bucket", group_column(group_by))
-    # The parts are added up here, so that one scan gives both the top groups and the line of all others.
+    # Parts are summed here, so that one scan gives both the top groups and the line of all others.
     report = scope.report("series", step_s, group_by)
     scanned = report_parts(records, scope.ring, report, *keys, more=False)
     of_all: list[GroupSeries[Figures]] = []
@@ -159,7 +160,7 @@ def _top(scanned: Iterable[AggregatePart], value_of: GroupValues, top: int) -> l
     for part in scanned:
         for value in value_of[part.keys[1]]:
             totals[value] += part.total_ms
-    # Equal totals by name, so that lines keep their order, and with it their colours, between answers.
+    # Equal totals by name, so that lines keep their order, and so their colours, between answers.
     ranked = sorted(totals, key=lambda value: (-totals[value], value or ""))
     lines: dict[GroupValue, GroupSeries[Figures]] = {
         value: GroupSeries(value=value) for value in ranked[:top]
@@ -181,7 +182,7 @@ def _by_value(
 BARS = 60
 """Approximate maximum number of steps in a chart of the page."""
 _FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
-"""The length of a range of statistics up to which it is read by minute and by hour; longer ones by day."""
+"""Lengths up to which a range of statistics is read by minute and by hour; longer ranges are read by day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,9 +288,9 @@ def read_sparkline(scope: Scope, answer: Answer) -> SeriesAnswer:
     range_s = (datetime.fromisoformat(answer.end) - datetime.fromisoformat(answer.begin)).total_seconds()
     step_s = step_of(range_s, BARS)
     if answer.source != "ring":
-        # No finer than the rows that are cheap to read: six hours by minute take 180 ms for 500 statements.
+        # No finer than what is cheap to read: six hours by minute take 180 ms for 500 statements.
         step_s = max(step_s, next((step_s for upto_s, step_s in _FINEST_S if range_s <= upto_s), DAY_S))
-    # Without the part of the first step before the range, so that its sums are those of the list below it.
+    # Without calls before the range in the first step, so that the sums agree with the list below.
     options = SeriesOptions(group_by=None, top=1, step_s=step_s, whole_steps=False)
     return read_series(scope, options, answer.source)
 
@@ -330,7 +331,7 @@ def _from_statistics(
 def _points(
     scope: Scope, span: TimeSpan, lines: Sequence[AnyLine], step_s: int, options: SeriesOptions
 ) -> Iterator[SeriesPoint]:
-    # Zeros would say that there were no calls, and nothing is known.
+    # No points: zeros would mean that there were no calls, but nothing is known.
     if span.complete_since is None:
         return
     first = int(span.begin.timestamp()) // step_s

@@ -36,7 +36,7 @@ from sqllogs.statistics.resolution import MINUTE_S, floor_to
 ORIGINS_MAX = 20
 
 ORIGINS = ("route", "view", "alias")
-"""Columns of the statistics that say where a statement came from; only records have call sites."""
+"""Columns of the statistics with the origin of a statement; only records have call sites."""
 
 
 PARTS = (*ORIGINS, "release")
@@ -72,7 +72,7 @@ class StatementAnswer(Answer):
     operation: str | None
     tables: list[str]
     first_seen: str | None
-    """When its text was first stored; None where it is not kept."""
+    """When its text was first stored; None if the text is not stored."""
     last_seen: str | None
     calls: int
     errors: int
@@ -189,7 +189,7 @@ def is_counted(fingerprint: str) -> bool:
 
 def breakdown(filtered: Records, ring: RingSnapshot) -> Breakdown:
     """Add up the records of one statement."""
-    # Grouped by all of them at once and added up here: one scan instead of one for each.
+    # Grouped by all columns at once and summed here: one scan instead of four.
     found = list(parts(in_ring(filtered, ring), *BY))
     whole = Figures()
     for part in found:
@@ -221,7 +221,7 @@ def samples(
     found = {
         "slowest": rows(filtered, ring, slowest),
         "newest": rows(filtered, ring, newest),
-        # Without failed records the search for them reads all others.
+        # If there is no failed record, searching for one reads all others.
         "failing": rows(failing, ring, newest) if has_failed else [],
     }
     return {
@@ -317,7 +317,7 @@ def read_statement_detail(
 def is_known(fingerprint: str) -> bool:
     """Whether such a statement exists or existed."""
     return bool(
-        # The cheapest first: the last one scans the ring.
+        # Cheapest first; the last one scans the ring.
         statement(fingerprint)
         or decisions.get_review(fingerprint)
         or is_counted(fingerprint)
@@ -349,7 +349,7 @@ class _DetailReader:
         return sorted(self.parts("release"), key=lambda part: stats.last_seen(part.figures), reverse=True)
 
     def places(self) -> list[DetailPart]:
-        """Return call sites, of the records that are still kept."""
+        """Return the call sites, from the records in the ring."""
         groups, total_ms = aggregates.groups(self._scope.records, self._scope.ring, "call_site")
         return _detail_parts(groups, total_ms)[:ORIGINS_MAX]
 
@@ -370,7 +370,7 @@ class _DetailReader:
         )
 
     def _counted_around(self, time: datetime) -> list[DetailPart]:
-        """Return the same in one query: rows of different spans are not added up."""
+        """Return the same from statistics in one query, since rows of different spans are kept apart."""
         at_s = floor_to(int(time.timestamp()), MINUTE_S)
         where = statistics_filter(self._scope, self._chosen)
         return _around(

@@ -1,8 +1,8 @@
 """Read the statistics: figures by group, and by group and time.
 
-A range is read as at most five runs of rows of one resolution each: a month as minutes, hours, days, hours
-and minutes. They are one query; a series needs two, for the top groups and for all others together. Counts,
-sums and maxima are exact, percentiles within 5 %. Runs in the reader's thread.
+A range is read as at most five runs of rows with one resolution each: a month as minutes, hours, days, hours
+and minutes, in one query. A series needs two, for the top groups and for all others together. Counts, sums
+and maxima are exact, percentiles within 5 %. Used by the reports of `sqllogs.read`, in the reader's thread.
 """
 
 from collections import defaultdict
@@ -39,23 +39,23 @@ from sqllogs.statistics.resolution import (
 )
 
 EVERYTHING = Where()
-# Pairs of a longest range and the step for it, in seconds.
+# Pairs of the longest range and its step, in seconds.
 _SINCE_STEPS_S = ((HOUR_S, MINUTE_S), (6 * HOUR_S, 300), (NEVER_S, HOUR_S))
 _STEPS_S = ((3 * HOUR_S, MINUTE_S), (12 * HOUR_S, 300), (36 * HOUR_S, 900), (10 * DAY_S, HOUR_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsGroups:
-    """Figures by group, those first that took most time."""
+    """Figures by group, sorted by total time."""
 
     groups: list[StatisticsAggregate]
     total_ms: float
     """Of all calls, each of them once."""
     since: datetime
-    """Begin of the first row that is counted: the requested time, or shortly before it."""
+    """Start of the first row counted: the requested time, or shortly before it."""
     until: datetime
     complete_since: datetime | None
-    """Calls before this are not in the statistics."""
+    """Earlier calls are not in the statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class StatisticsParts:
     """Sums by several columns; the same values may come repeatedly."""
 
     rows: Iterable[Row]
-    """Read while they are iterated over, once."""
+    """An iterator that reads them."""
     since: datetime
     until: datetime
     complete_since: datetime | None
@@ -94,15 +94,15 @@ class StatisticsSeries:
 
     points: list[StatisticsPoint]
     step_s: int
-    """As asked for, or more, where finer rows are no longer kept."""
+    """The requested step, or a longer one if finer rows have been deleted."""
     since: datetime
     until: datetime
     complete_since: datetime | None
 
 
 def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsGroups:
-    """Return the figures of each group; of None, those of all calls as one."""
-    # With routes, of which each statement shows the most frequent one.
+    """Return the figures of each group; with None, of all calls as one."""
+    # Statements are read with routes, to show the most frequent one.
     read = (*group_columns(group_by), "key__route") if group_by == "fingerprint" else group_columns(group_by)
     labels_of = labels(group_by)
     totals: dict[str | None, Total] = {}
@@ -124,7 +124,7 @@ def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsG
 
 
 def read_parts(where: Where, *columns: str) -> StatisticsParts:
-    """Return the sums by several columns, from which groups by any of them can be made."""
+    """Return the sums by several columns, which can be grouped by any of them."""
     oldest = where.kept or read_oldest(where)
     since_s, until_s = _asked(where, oldest)
     found = rows(where, spans(since_s, until_s, oldest), *columns)
@@ -155,11 +155,11 @@ def read_sparklines(where: Where, step_s: int) -> dict[str, dict[int, int]]:
 
 
 def read_around(where: Where, at_s: int) -> tuple[Total | None, Total | None]:
-    """Return the sums of a range since a second in it, the begin of a minute, and before it, in one query."""
+    """Return the sums of a range since `at_s`, the start of a minute in it, and before it, in one query."""
     oldest = where.kept or read_oldest(where)
     since_s, until_s = _asked(where, oldest)
     totals: dict[bool, Total] = {}
-    # Each span comes as rows of its own, and none begins before the second and ends after it.
+    # Rows of different spans are kept apart, and no span contains `at_s` in its middle.
     for _, sums in rows(where, [*spans(since_s, at_s, oldest), *spans(at_s, until_s, oldest)]):
         is_since = sums.first_seen >= at_s
         (totals.get(is_since) or totals.setdefault(is_since, Total())).add(sums)
@@ -167,10 +167,11 @@ def read_around(where: Where, at_s: int) -> tuple[Total | None, Total | None]:
 
 
 def read_since(begins: Mapping[str, int], keys: Q, recent: Q, kept: Oldest) -> dict[str, StatisticsAggregate]:
-    """Return the figures of statements, each since a second of its own, in one query.
+    """Return the figures of statements, each since a different second, in one query.
 
-    `keys` finds them in `StatisticKey`; `recent`, in `Statistic`, those that do not begin at the earliest.
-    These are read by steps, the coarser the longer ago: a day has 1,440 minutes of each statement.
+    `keys` finds them in `StatisticKey`. `recent` finds, in `Statistic`, those that do not start at the
+    earliest second: they are read by steps, which are longer for older ones, since a day has 1,440 minutes
+    per statement.
     """
     if not begins:
         return {}
@@ -183,7 +184,7 @@ def read_since(begins: Mapping[str, int], keys: Q, recent: Q, kept: Oldest) -> d
     totals: dict[str, Total] = {}
     for (fingerprint, at_s), sums in rows(Where(), ranges, "key__fingerprint", "step", keys=keys, step=step):
         begin_s = begins.get(fingerprint, NEVER_S)
-        # A longer step that began before the decision would have calls from before it.
+        # A longer step that started before the decision contains calls from before it.
         begin_s = floor_to(begin_s, step_s) if step_s == MINUTE_S else ceil_to(begin_s, step_s)
         if at_s >= begin_s or begins.get(fingerprint) == earliest_s:
             (totals.get(fingerprint) or totals.setdefault(fingerprint, Total())).add(sums)
@@ -211,7 +212,7 @@ def series(
     of_all = (SeriesKey(None, is_of_all=True),) if with_all else ()
     cut = spans(since_s, until_s, oldest, coarsest_s)
     for read in planned:
-        # By time alone nothing need be sorted, since that is how rows are kept; there may be some more.
+        # Rows are stored by time, so without groups nothing is sorted; there may be more rows than steps.
         names = ("step", *read.columns) if read.columns else ("time",)
         for (time_s, *value), sums in rows(where, cut, *names, keys=read.keys, step_s=step_s):
             for line in (*read.lines(*value), *of_all):
@@ -231,19 +232,19 @@ def series(
 
 
 def complete_since(where: Where = EVERYTHING) -> datetime | None:
-    """Return from when on every call is counted; None before the first."""
+    """Return the time since which every call is counted; None before the first call."""
     return _complete_since(read_oldest(where))
 
 
 def auto_step_s(since: datetime, until: datetime) -> int:
-    """Return a step that makes a readable number of points, and a fast answer, of a range."""
+    """Return a step with a readable number of points and a fast answer for a range."""
     range_s = (until - since).total_seconds()
     return next((step_s for upto_s, step_s in _STEPS_S if range_s <= upto_s), DAY_S)
 
 
 def _asked(where: Where, oldest: Oldest) -> tuple[int, int]:
-    """Return the range in whole seconds, outward; open ends are the first call and this moment."""
-    # No row is of before the epoch, and no step of time begins before the year 1.
+    """Return the range in whole seconds, rounded outward; open ends are the first call and now."""
+    # There are no rows from before the epoch, and no step can start before the year 1.
     since_s = max(0, int(where.since.timestamp())) if where.since else oldest.complete_since_s or 0
     until_s = ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else _next_second()
     return since_s, until_s
@@ -254,11 +255,11 @@ def _next_second() -> int:
 
 
 def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
-    """Return where the first step begins, and a step no finer than the rows that are kept from there on."""
+    """Return the start of the first step, and a step no finer than the rows that exist from there on."""
     step_s = ceil_to(max(step_s, MINUTE_S), MINUTE_S)
     while True:
         first_s = floor_to(since_s, step_s)
-        # A longer step begins earlier, where rows may be longer still.
+        # A longer step starts earlier, where rows may be even coarser.
         kept_s = ceil_to(step_s, oldest.finest_s(first_s))
         if kept_s == step_s:
             return first_s, step_s
@@ -270,7 +271,7 @@ def read_oldest(where: Where = EVERYTHING) -> Oldest:
     of_length = [Statistic.objects.filter(resolution_s=where.signed(length_s)) for length_s in RESOLUTIONS_S]
     firsts = [Subquery(rows.order_by("time").values("time")[:1]) for rows in of_length]
     rolled_up = Subquery(RollUp.objects.filter(id=1).values("until_s"))
-    # The head is a row that is there without statistics too.
+    # The head is a row that exists without statistics too.
     row = RingHead.objects.filter(id=1).values_list(rolled_up, *firsts).first()
     if row is None:
         row = Statistic.objects.order_by().values_list(rolled_up, *firsts).first() or (0, None, None, None)
@@ -290,10 +291,10 @@ GROUPS = (
     "fingerprint", "route", "view", "alias", "vendor", "kind", "method", "release", "service", "operation",
     "table",
 )  # fmt: skip
-"""What figures can be grouped by. A statement on several tables counts in each of them."""
+"""Columns to group by. A statement on several tables counts in each of them."""
 
 OTHER_LINE = "other"
-"""The group of all that are not among the top."""
+"""Name of the line of all groups below the top."""
 
 Labels = Callable[[Any], tuple[str | None, ...]]
 
@@ -317,7 +318,7 @@ def group_columns(group_by: str | None) -> tuple[str, ...]:
 
 
 def labels(group_by: str | None) -> Labels:
-    """Return what names the groups that a row counts in, by its first column."""
+    """Return a function from a row's first column to the names of its groups."""
     if group_by not in OF_STATEMENT:
         return lambda value: (value,)
     found = Statement.objects.values_list("fingerprint", "operation" if group_by == "operation" else "tables")
@@ -326,7 +327,7 @@ def labels(group_by: str | None) -> Labels:
 
 
 def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: int) -> list[Read]:
-    """Plan to read the `top` groups one by one and all others as one; without a group, all as one."""
+    """Plan how to read the `top` groups separately and all others together; without groups, all together."""
     if group_by is None:
         return [Read((), None, lambda: [SeriesKey(None)])]
     (column,), labels_of = group_columns(group_by), labels(group_by)
@@ -338,7 +339,7 @@ def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: 
     def lines(value: Any) -> list[SeriesKey]:
         return [SeriesKey(label) if label in kept else OTHERS for label in labels_of(value)]
 
-    # A statement on several tables counts among the others as often as it has tables, so it is one of these.
+    # Read separately too: a statement on several tables counts once per table among the others.
     apart = [value for value in sums_us if lines(value) != [OTHERS]]
     if len(apart) == len(sums_us) or len(apart) > VARIABLES_MAX:
         return [Read((column,), None, lines)]

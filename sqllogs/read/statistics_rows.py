@@ -1,7 +1,7 @@
-"""Read rows of statistics of one resolution, filter them, and make means, percentiles and maxima of them.
+"""Read and filter rows of statistics, and compute means, percentiles and maxima from them.
 
-The database adds up as much as it can. Fed with the cleaned filters of the API, used by
-`sqllogs.read.statistics` in the reader's thread.
+The database sums as much as it can. Gets the cleaned filters of the API; used by `sqllogs.read.statistics`
+and the search for findings, in the reader's thread.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _OF_KEY = ("alias", "vendor", "kind", "method", "route", "view", "release", "ser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """Filters of statistics; of several values, any matches."""
+    """Filters of statistics; any of several values matches."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -41,7 +41,7 @@ class Where:
     of_units: bool = False
     """Whether units of work are counted, not their statements."""
     kept: Oldest | None = None
-    """Which rows exist, if that has been read already."""
+    """Which rows exist, if already known."""
 
     @classmethod
     def from_filters(
@@ -54,11 +54,11 @@ class Where:
         return cls(since=since, until=until, search=search, kept=kept, of_units=of_units, **values)
 
     def signed(self, resolution_s: int) -> int:
-        """Return the resolution of the rows to read: units have the negative one."""
+        """Return the resolution of the rows to read, which is negative for units."""
         return -resolution_s if self.of_units else resolution_s
 
     def narrow(self, statistics: QuerySet[Statistic], keys: Q | None = None) -> QuerySet[Statistic]:
-        """Leave out what is not asked for, except by time, which depends on the resolution."""
+        """Apply all filters except time, which depends on the resolution."""
         wanted = keys or Q()
         for name in _OF_KEY:
             if values := getattr(self, name):
@@ -67,7 +67,7 @@ class Where:
             wanted &= Q(fingerprint__in=self._statements().using(statistics.db).values("fingerprint"))
         if not wanted:
             return statistics
-        # Keys are chosen first: looking up the key of each row takes twice as long as all the rest.
+        # Select keys first: looking up the key of each row takes twice as long as everything else.
         return statistics.filter(key__in=StatisticKey.objects.using(statistics.db).filter(wanted))
 
     def _statements(self) -> QuerySet[Statement]:
@@ -83,7 +83,7 @@ class Where:
 
 
 class StatisticsSums(NamedTuple):
-    """Sums of the rows that have the same values in the columns asked for."""
+    """Sums of the rows with equal values in the requested columns."""
 
     calls: int
     errors: int
@@ -94,22 +94,22 @@ class StatisticsSums(NamedTuple):
     first_seen: int
     """Start of the first row."""
     durations: bytes
-    """Packed, and not yet one count for each range: see `sqllogs.statistics.histogram`."""
+    """Packed, possibly with several counts per range: see `sqllogs.statistics.histogram`."""
 
 
 Row = tuple[tuple[Any, ...], StatisticsSums]
-"""The columns asked for, and the sums of what has them in common."""
+"""The values of the requested columns, and the sums of the rows that share them."""
 
 
 class _Joined(Aggregate):
-    """Packed durations one behind the other, which is their sum."""
+    """Concatenated packed histograms, which is their sum."""
 
     function = "string_agg"
     template = "%(function)s(%(expressions)s, ''::bytea)"
     output_field = BinaryField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        # group_concat() makes a text of the same bytes.
+        # group_concat() returns the same bytes as text.
         template = "CAST(%(function)s(%(expressions)s, '') AS BLOB)"
         return self.as_sql(compiler, connection, function="group_concat", template=template, **extra)
 
@@ -122,9 +122,9 @@ def rows(
     step_s: int = MINUTE_S,
     step: Case | None = None,
 ) -> Iterator[Row]:
-    """Add rows up by columns, among which can be `time` and the begin of its `step`, or `step` as given.
+    """Sum rows by columns, which may include `time` and `step`, the start of its step.
 
-    Only those of some keys, if these are given. The same columns may come once from each span.
+    `keys` limits the keys. Each span may yield the same columns once.
     """
     found = [
         _summed(_chosen(where, span, keys).annotate(step=step or F("time") - F("time") % step_s), columns)
@@ -137,7 +137,7 @@ def rows(
 
 def _summed(found: QuerySet[Statistic, Any], columns: Sequence[str]) -> QuerySet[Statistic, Any]:
     if not can_join_values(found):
-        # Row by row: the reader adds up what the database cannot join. In the order of StatisticsSums.
+        # Row by row, in the order of StatisticsSums: the reader sums what the database cannot join.
         names = ("time" if name == "first_seen" else name for name in StatisticsSums._fields)
         return found.values_list(*columns, *names)
     sums = (
@@ -158,14 +158,14 @@ def _summed(found: QuerySet[Statistic, Any], columns: Sequence[str]) -> QuerySet
 def _fetched(found: Sequence[QuerySet[Any, Any]]) -> Iterator[tuple[Any, ...]]:
     """Read several queries as one."""
     if found:
-        # UNION ALL, not OR: each keeps its own range of the primary key.
+        # UNION ALL instead of OR, so that each part uses its range of the primary key.
         yield from fetch(found[0].union(*found[1:], all=True) if len(found) > 1 else found[0])
 
 
 def totals_us(
     where: Where, spans: Sequence[ResolutionSpan], *columns: str, step_s: int = MINUTE_S
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield columns and their total time; without the durations, most of the work."""
+    """Yield columns and their total time, without the histograms, which are most of the work."""
     found = [
         _chosen(where, span)
         .annotate(step=F("time") - F("time") % step_s)
@@ -188,7 +188,7 @@ class CallSums(NamedTuple):
 def call_sums(
     where: Where, span: ResolutionSpan, *columns: str
 ) -> Iterator[tuple[tuple[Any, ...], CallSums]]:
-    """Yield columns and how many calls, errors and rows have them in common, in one span."""
+    """Yield columns and their calls, errors and rows, in one span."""
     found = _chosen(where, span).values(*columns)
     for row in fetch(found.values_list(*columns, Sum("calls"), Sum("errors"), Sum("rows"))):
         yield tuple(row[:-3]), CallSums(*map(int, row[-3:]))
@@ -208,7 +208,7 @@ class StatisticsAggregate:
     """The figures of one group."""
 
     group: str | None
-    """What the group has in common; None where it is not known, as the route of a command."""
+    """The common value of the group; None if unknown, like the route of a command."""
     calls: int
     errors: int
     rows: int
@@ -224,7 +224,7 @@ class StatisticsAggregate:
     last_seen: datetime
     """To the second."""
     top_route: str | None
-    """The route with most calls, where statements are the groups."""
+    """The route with the most calls, if grouped by statement."""
     durations: bytes = field(repr=False, compare=False)
     """Packed, in any order."""
 
@@ -239,7 +239,7 @@ class StatisticsAggregate:
 
 
 class Total:
-    """Sums to which rows are still added."""
+    """Sums of rows, while they are read."""
 
     __slots__ = (
         "calls",

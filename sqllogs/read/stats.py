@@ -24,7 +24,7 @@ from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics
 
 CALL_SITES_MAX = 3
 RATE_CALLS_MIN, RATE_MIN_S = 20, 60.0
-"""A group with fewer calls, or within a shorter time, has no rate of its own: it could be chance."""
+"""With fewer calls, or within a shorter time, a group's own rate could be chance."""
 NO_ORIGINS = aggregates.Origins()
 
 
@@ -90,7 +90,7 @@ ORDERINGS = {
     "group": "group",
     "calls": "calls",
     "errors": "errors",
-    "calls_per_s": "calls",  # a group's own rate needs its times, which are read for the page only
+    "calls_per_s": "calls",  # a group's own rate needs its times, which are read only for the page
     "total_ms": "total_ms",
     "load_percent": "total_ms",
     "mean_ms": "mean_ms",
@@ -111,7 +111,7 @@ def read_stats(
     """Return the requested page of groups; one beyond the last is empty."""
     found = read_groups(scope, group_by, chosen)
     value = _TIMES.get(page.column) or attrgetter(ORDERINGS[page.column])
-    # By default only: after `migrate`, the first page of a new site would be its DDL.
+    # Only by default, because after `migrate` the first page of a new site would be DDL.
     if not request.GET.get("ordering") and not scope.filters["kind"]:
         value = _others_first(_groups_of_django_commands(group_by, found.groups))
     shown = page.cut(found.groups, value)
@@ -142,7 +142,7 @@ def last_seen(group: StatsGroup) -> Any:
 
 def first_seen(group: StatsGroup) -> Any:
     """Return the value by which groups of one source are ordered by first call."""
-    # Numbers follow time, and times of all groups would be sorted along: 20 ms per 100,000 records.
+    # Numbers follow time; sorting the times of all groups too would take 20 ms per 100,000 records.
     return group.first_seen if isinstance(group, statistics_rows.StatisticsAggregate) else group.first_seq
 
 
@@ -155,17 +155,17 @@ def _others_first(last: Collection[GroupValue]) -> Any:
 
 
 def _groups_of_django_commands(group_by: str, groups: Sequence[StatsGroup]) -> frozenset[GroupValue]:
-    """Return those of the groups that only Django's own commands have sent: `migrate` leads a fresh site.
+    """Return the groups sent only by Django's own commands: `migrate` would lead the list of a new site.
 
-    Found by the keys of the statistics. Without statistics nothing is moved.
+    Read from the keys of the statistics; without statistics, no group is moved.
     """
     if group_by not in _KEYED:
         return frozenset()
     names = [name for name, app in get_commands().items() if str(app).partition(".")[0] == "django"]
     own = Q(kind="command", view__in=names)
     keys = StatisticKey.objects.order_by().values_list(group_by, flat=True).distinct()
-    # Two short queries instead of one over all groups, 4 ms instead of 30 at 50,000 keys: in a site that
-    # serves requests, few of the groups in the answer were ever sent by a command, or none.
+    # Two short queries instead of one over all groups, 4 ms instead of 30 at 50,000 keys: on a site that
+    # serves requests, commands have sent few of the groups in the answer, if any.
     sent = set(keys.filter(own)).intersection(group.group for group in groups)
     others = (
         keys.exclude(own).filter(Q(**{f"{group_by}__in": some}) | Q(**{f"{group_by}__isnull": True}))
@@ -190,7 +190,7 @@ def stats_rows(
     worst: Mapping[GroupValue, int],
     read_texts: ReadTexts = records.statements,
 ) -> list[StatsRow | StatementStatsRow]:
-    """Return the rows of some of the groups; `worst` are their repeats."""
+    """Return the rows of some groups; `worst` has their repeats."""
     made = _Rows(scope, found, group_by, shown, worst)
     if group_by == "fingerprint" and scope.wants("sql", "operation", "tables"):
         made.texts = read_texts({str(group.group) for group in shown})
@@ -210,7 +210,7 @@ def _from_statistics(scope: Scope, group_by: str, chosen: Source) -> Grouped:
 
 
 class Part(NamedTuple):
-    """The sums of the records that agree in several columns, of which several groupings can be made."""
+    """The sums of the records with equal values in several columns, which can be grouped by any of them."""
 
     keys: tuple[GroupValue, ...]
     total_ms: float
@@ -228,7 +228,7 @@ def read_parts(scope: Scope, chosen: Source, *columns: str) -> tuple[list[Part],
 
 
 def group_parts(parts: Iterable[Part], column: int | None, *, route: int | None = None) -> list[StatsGroup]:
-    """Add parts up by one of their columns, or all as one; `route` is the column of the top route."""
+    """Sum parts by one of their columns, or all together; `route` is the column of the top route."""
     of_ring: dict[GroupValue, aggregates.Group] = {}
     counted: dict[GroupValue, statistics_rows.Total] = {}
     for keys, _total_ms, sums in parts:
@@ -261,7 +261,7 @@ class _Rows:
         self._origins: Mapping[GroupValue, aggregates.Origins] = {}
         self._of_units = found.span.source == "units"
         if shown and not self._of_units and scope.wants("calls_per_unit", "route", "call_sites"):
-            # For the rows shown only: call sites of all groups would be a second scan of the ring.
+            # Only for the rows shown: the call sites of all groups would need a second scan of the ring.
             with_units, with_call_sites = scope.wants("calls_per_unit"), scope.wants("call_sites")
             self._origins = aggregates.origins(
                 scope.records,
@@ -304,7 +304,7 @@ class _Rows:
             top_route, first_seen, last_seen = group.top_route, group.first_seen, group.last_seen
         else:
             top_route = next(iter(_ranked(origins.routes)), None)
-            # Overwritten while the answer is made: about as old as the oldest.
+            # If overwritten in the meantime, it is about as old as the oldest.
             first_seen = self._times.get(group.first_seq) or self._scope.begin
             last_seen = self._times.get(group.last_seq) or self._scope.begin
         own_s = (last_seen - first_seen).total_seconds()
@@ -329,7 +329,7 @@ class _Rows:
 
 
 def _ranked(counts: Mapping[str, int]) -> list[str]:
-    """Return the names with the most calls first; equal ones do not change places between two answers."""
+    """Return the names by calls, the most first; equal ones keep their order between answers."""
     return sorted(counts, key=lambda name: (-counts[name], name))
 
 
@@ -339,7 +339,7 @@ def default_group(chosen: str | None) -> str:
 
 
 def _rate(calls: int, own_s: float, span_s: float) -> float:
-    """Return calls per second; a release that is ten minutes old is not spread over four hours."""
+    """Return calls per second; the calls of a release deployed ten minutes ago are not spread over hours."""
     if calls < RATE_CALLS_MIN or own_s < RATE_MIN_S:
         return calls / span_s
     # n calls have n - 1 intervals between them.

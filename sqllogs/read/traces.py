@@ -70,7 +70,7 @@ class TraceAnswer(Answer):
 
 
 def trace_of(trace_id: str, page: Page, span: TimeSpan) -> TraceAnswer:
-    # By time: numbers are given per batch, so two processes of one trace do not interleave by number.
+    # By time: numbers are reserved per batch, so records of two processes do not interleave by number.
     records = sorted(page.results, key=lambda record: (record["time"], record["id"]))
     return TraceAnswer(
         trace_id=trace_id,
@@ -89,7 +89,7 @@ def trace_of(trace_id: str, page: Page, span: TimeSpan) -> TraceAnswer:
 
 
 def _units(trace_id: str, records: list[RecordJSON]) -> Iterator[TraceSpan]:
-    """Make a span of each unit of work, from its first query to its last: more is not in the records."""
+    """Make a span of each unit of work, from its first query to its last, which is all that records show."""
     by_unit: dict[str | None, list[RecordJSON]] = {}
     for record in records:
         by_unit.setdefault(record["unit_id"], []).append(record)
@@ -117,7 +117,7 @@ def _query(trace_id: str, record: RecordJSON) -> TraceSpan:
     words = [record["operation"] or "SQL", *record["tables"]]
     return TraceSpan(
         traceID=trace_id,
-        spanID=f"{record['id']:016x}",  # its own span_id is that of the span around it, which others share
+        spanID=f"{record['id']:016x}",  # span_id is the surrounding span, which other queries share
         parentSpanID=record["unit_id"],
         operationName=" ".join(words[:3]),
         serviceName=f"{record['vendor']} {record['alias']}",  # Grafana colours spans by service
