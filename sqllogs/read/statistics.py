@@ -242,12 +242,16 @@ def auto_step_s(since: datetime, until: datetime) -> int:
     return next((step_s for upto_s, step_s in _STEPS_S if range_s <= upto_s), DAY_S)
 
 
+_LAST_S = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+"""A later end, rounded up to a whole second, hour or day, would be in the year 10000."""
+
+
 def _asked(where: Where, oldest: Oldest) -> tuple[int, int]:
     """Return the range in whole seconds, rounded outward; open ends are the first call and now."""
     # There are no rows from before the epoch, and no step can start before the year 1.
     since_s = max(0, int(where.since.timestamp())) if where.since else oldest.complete_since_s or 0
     until_s = ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else _next_second()
-    return since_s, until_s
+    return since_s, min(until_s, _LAST_S)
 
 
 def _next_second() -> int:

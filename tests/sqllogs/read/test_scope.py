@@ -119,7 +119,7 @@ def test_share_of_load_is_of_the_whole_though_tables_overlap():
     assert rows == {"x": pytest.approx(100 / 3), "y": pytest.approx(100 / 3), None: pytest.approx(200 / 3)}
 
 
-@pytest.mark.parametrize("end", [END, "0001-01-01T00:00:01"])
+@pytest.mark.parametrize("end", [END, "0001-01-01T00:00:01", "9999-12-31T23:59:59Z"])
 @pytest.mark.parametrize(("path", "step"), [("series/", {"step": "7d"}), ("series/", {}), ("stats/", {})])
 def test_beginning_of_the_calendar_is_a_time_too(path, step, end):
     put_statistics({})
