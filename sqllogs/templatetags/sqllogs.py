@@ -6,6 +6,7 @@ reader's thread, and imports little: the admin is imported in every process.
 """
 
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -89,6 +90,16 @@ def number(value: float | None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+
+
+@register.filter
+def origin(row: Any) -> str:
+    """Return what a record or unit of work is of: its route, view, or kind such as a thread."""
+    read = row.get if isinstance(row, dict) else partial(getattr, row)
+    if found := read("route") or read("view"):
+        return str(found)
+    # "GET request" would look like a route of that name; a 404 and a static file have none.
+    return _("no route") if read("kind") == "request" else str(read("kind") or "")
 
 
 @register.filter

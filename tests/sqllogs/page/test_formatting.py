@@ -1,6 +1,7 @@
 """What the page writes: statements shortened, in lines and emphasized; durations; the chart's places."""
 
 from html import unescape
+from types import SimpleNamespace
 
 import pytest
 from django.apps import apps
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sqllogs.page.links import Links
 from sqllogs.page.records import duration_summary, scatter_chart
 from sqllogs.sql.format import EXCERPT_CHARACTERS, break_lines, excerpt, highlight_keywords
-from sqllogs.templatetags.sqllogs import milliseconds, with_code
+from sqllogs.templatetags.sqllogs import milliseconds, origin, with_code
 
 LINKS = Links("/sql-logs/", QueryDict())
 COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
@@ -127,3 +128,17 @@ def test_help_of_a_field_has_no_backticks():
     fields = [field for model in apps.get_app_config("sqllogs").get_models() for field in model._meta.fields]
     texts = [str(field.help_text) for field in fields]
     assert [text for text in texts if "`" in text] == []
+
+
+ORIGINS = [
+    ({"route": "a/", "view": "a.v", "kind": "request"}, "a/"),
+    ({"route": None, "view": "migrate", "kind": "command"}, "migrate"),
+    ({"route": None, "view": None, "kind": "request"}, "no route"),  # a 404, or a static file
+    ({"route": None, "view": None, "kind": "thread"}, "thread"),
+    ({"route": None, "view": None, "kind": None}, ""),
+]
+
+
+@pytest.mark.parametrize(("fields", "shown"), ORIGINS)
+def test_origin_is_the_route_the_view_or_the_kind(fields, shown):
+    assert origin(fields) == origin(SimpleNamespace(**fields)) == shown
