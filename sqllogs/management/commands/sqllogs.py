@@ -5,6 +5,8 @@ None of its queries is recorded. Runs in the command's thread.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,6 +21,20 @@ from sqllogs.errors import ParameterError, SQLLogsError
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C has ended: 128 + SIGINT."""
+
+
+@contextmanager
+def _lenient(stream: Any) -> Iterator[None]:
+    """Write `?` for characters that the output's encoding lacks, as the bars in a log file of Windows."""
+    errors = getattr(stream, "errors", None)
+    if errors != "strict" or not hasattr(stream, "reconfigure"):
+        yield
+        return
+    stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)
 
 
 class Command(BaseCommand):
@@ -43,8 +59,9 @@ class Command(BaseCommand):
 
     def handle(self, *, subcommand: str, **options: Any) -> None:
         try:
-            SUBCOMMANDS[subcommand].handle(self, options)
-            self.stdout.flush()
+            with _lenient(self.stdout):
+                SUBCOMMANDS[subcommand].handle(self, options)
+                self.stdout.flush()
         except BrokenPipeError:
             # `head` or `less` has closed the pipe. The rest of the buffer would be written at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

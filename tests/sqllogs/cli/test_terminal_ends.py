@@ -112,3 +112,14 @@ def test_reader_that_leaves_early_is_no_error(environment):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["top"], ["repeats"], ["health"]], ids=" ".join)
+def test_output_without_the_characters_of_charts_has_question_marks(environment, arguments):
+    """A pipe of Windows, or a locale without UTF-8; a terminal too, where Python is told so."""
+    command = [sys.executable, "manage.py", "sqllogs", *arguments]
+    strict = environment | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, cwd=ROOT, env=strict, capture_output=True, text=True, check=False)
+    assert (done.returncode in (0, 1), done.stderr) == (True, "")
+    assert done.stdout.isascii()
+    assert done.stdout
