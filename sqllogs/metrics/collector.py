@@ -1,8 +1,8 @@
 """Collect all metrics of a site in one registry.
 
-Reads the files of all processes that share a folder, or this process's values if none is shared, and
-queries the state of databases and ring in a separate thread. Feeds the exporter and the view, in the
-thread that answers a scrape.
+Reads the files of all processes that share a folder, or only this process's values if there is no shared
+folder. The state of databases and ring is queried in a separate thread. Feeds the exporter and the view, in
+the thread that answers a scrape.
 """
 
 import time
@@ -39,11 +39,11 @@ collecting = Lock()
 
 
 class SiteRegistry(CollectorRegistry):
-    """Answers one scrape at a time, so that a fork can wait for one lock."""
+    """Answer one scrape at a time, so that a fork has to wait for one lock only."""
 
     def collect(self) -> Iterator[Metric]:
         with collecting:
-            # A list: a generator that nobody reads to its end would keep the lock.
+            # A list, because a generator that is not exhausted would keep the lock.
             found = list(super().collect())
         yield from found
 
@@ -51,7 +51,7 @@ class SiteRegistry(CollectorRegistry):
 @cache
 def registry() -> CollectorRegistry:
     """Return the site's registry: of all processes if they share a folder, otherwise of this one."""
-    # True would learn the collectors' names by collecting, and query every database for that.
+    # True would collect in order to learn the names, which queries every database.
     made = SiteRegistry(auto_describe=False)
     made.set_target_info(target_info())
     shared = multiprocess.slots
@@ -65,10 +65,10 @@ def registry() -> CollectorRegistry:
 
 
 def target_info() -> dict[str, str] | None:
-    """Return the labels of `target_info`: the application's, else the service's name if it has one.
+    """Return the labels of `target_info`: the application's, else the name of the service, if it has one.
 
-    What is constant for a target belongs there by Prometheus' conventions and not on every series;
-    a query joins it: `rate(x[5m]) * on (job, instance) group_left (service_name) target_info`.
+    By Prometheus' conventions, labels that are constant for a target belong there and not on every series. A
+    query joins them: `rate(x[5m]) * on (job, instance) group_left (service_name) target_info`.
     """
     service = current_service(conf.load())
     return REGISTRY.get_target_info() or ({"service_name": service} if service else None)
@@ -97,7 +97,7 @@ class ClientFilesCollector(Collector):
 
 
 def _belongs_to_dead_process(path: Path, live: set[int]) -> bool:
-    """Return whether a file holds a live gauge of a process that has ended; all others still count."""
+    """Return whether a file is a live gauge of a process that has ended; all other files still count."""
     # The slot is the last part of a name such as gauge_livesum_3.db.
     return path.name.startswith("gauge_live") and int(path.stem.rpartition("_")[2]) not in live
 
@@ -113,7 +113,7 @@ class ValueFilesCollector(Collector):
         total = MetricValues((*OWN, *DJANGO_DB))
         for path in sorted(self._shared.folder.glob(values.FILE.format("*"))):
             is_live = int(path.stem.rpartition("-")[2]) in live
-            # The counts of a process that has ended stay, or sums would decrease; its gauges are over.
+            # An ended process keeps its counts, or sums would decrease, but not its gauges.
             total.absorb(values.read(path), gauges=is_live)
         yield from metrics(total)
         processes = Metric("sqllogs_processes", "Live processes that share the folder of metrics.", "gauge")
@@ -125,7 +125,7 @@ class ProcessCollector(Collector):
     """The metrics of this process's writer."""
 
     def describe(self) -> Iterable[Metric]:
-        """Name none: without this method registering would collect, and nobody has asked yet."""
+        """Return nothing: without this method, registering would collect, before anybody has scraped."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -161,7 +161,7 @@ def _add_histogram(metric: Metric, family: Family, named: dict[str, str], value:
     for edge, inside, found in zip(
         (*family.buckets, float("inf")), value.counts, value.exemplars, strict=True
     ):
-        # Ours count what is in a bucket; those of Prometheus include all lower buckets.
+        # Our counts are per bucket; Prometheus' buckets are cumulative.
         count += inside
         exemplar = found and ClientExemplar({"trace_id": found.trace_id}, found.value, found.time_s)
         le = floatToGoString(edge)  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ def _add_histogram(metric: Metric, family: Family, named: dict[str, str], value:
 
 
 AGE_MAX_S = 10.0
-"""A scrape queries the databases again if the last answer is older."""
+"""A scrape queries the databases again if the last answer is older than this."""
 WAIT_S = 2.0
 """How long a scrape waits for the databases: one that hangs must not make the whole target look down."""
 STALE_S = 60.0
@@ -200,7 +200,7 @@ class DatabaseState(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         with self._lock:
             due = time.monotonic() - self._queried_at_s >= AGE_MAX_S
-            # One at a time: while a database hangs, each scrape would leave another thread behind.
+            # One thread at a time: otherwise each scrape would leave one behind while a database hangs.
             if due and (self._query_thread is None or not self._query_thread.is_alive()):
                 self._query_thread = Thread(target=self._query, name="sqllogs-database-state", daemon=True)
                 self._query_thread.start()

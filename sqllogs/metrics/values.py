@@ -74,7 +74,7 @@ class Histogram:
 
 
 class MetricValues:
-    """The series of some families; at most 2 * series_max + 1 of each, whatever the labels."""
+    """The series of some families, at most 2 * series_max + 1 of each, whatever the labels."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self.families = {family.name: family for family in families}
@@ -82,7 +82,7 @@ class MetricValues:
 
     def add(self, family: Family, labels: Labels, amount: float) -> None:
         series = self._series[family.name]
-        # Labels that are known need neither cleaning nor a bound.
+        # Known labels have been cleaned and bounded before.
         labels = labels if labels in series else self._bounded(family, labels)
         series[labels] = series.get(labels, 0) + amount
 
@@ -116,7 +116,7 @@ class MetricValues:
         collapsed = kept + (OTHER_LABEL,) * (len(labels) - len(kept))
         if collapsed in series or len(series) < 2 * family.series_max:
             return collapsed
-        # The values of the fixed labels alone, such as views, are too many: one series for the rest.
+        # Even the fixed labels have too many values: one series for all others.
         return (OTHER_LABEL,) * len(labels)
 
     def series(self, family: Family) -> dict[Labels, Any]:
@@ -170,14 +170,14 @@ def _packed(value: Any) -> Any:
     if not isinstance(value, Histogram):
         return value
     exemplars = [(index, tuple(found)) for index, found in enumerate(value.exemplars) if found is not None]
-    # A copy: a scrape reads it while the writer counts on.
+    # A copy, because a scrape reads it while the writer continues to count.
     return (tuple(value.counts), value.sum, exemplars)
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
     """Replace the file of a process atomically; raise OSError."""
     new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)  # one that a killed process left could have another mode
+    new.unlink(missing_ok=True)  # left by a killed process, it could have another mode
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
         file.write(orjson.dumps(snapshot))

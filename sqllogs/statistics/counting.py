@@ -1,7 +1,7 @@
 """Count the calls of a batch by key and minute, and remember which keys are stored.
 
-Called by `sqllogs.storage.ring` with each batch, in the writer's thread; the stores add the
-rows to the tables in the order in which they are returned.
+Called by `sqllogs.storage.ring` with each batch, in the writer's thread. The stores add the rows to the
+tables in the order in which they are returned.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, floor_to
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 ROWS_MAX = 1 << 40
-"""Per call; a larger number from a driver is not a number of rows, and would overflow the sum."""
+"""Maximum per call: a larger number from a driver is not a number of rows, and would overflow the sum."""
 MINUTE_US = MINUTE_S * 1_000_000
 OTHER_METHOD = "OTHER"
-"""Counts all other methods: a client can send any word, and must not be able to create keys."""
+"""Stands for all other methods: clients can send any word, and must not be able to create keys."""
 
 
 class Key(NamedTuple):
@@ -36,8 +36,8 @@ class Key(NamedTuple):
     @property
     def id(self) -> int:
         """Return the same signed 64-bit number in every process; never 0, which is OTHER_ID."""
-        # No field contains a NUL or is empty, but for those that units lack: no two keys have the same text.
-        # Without a service it is left out: a release before it has the same id for the same key.
+        # Only fields that units lack are empty, and none contains a NUL, so no two keys have the same text.
+        # A missing service is left out, so that ids are the same as in releases before there was one.
         text = "\0".join([field or "" for field in (self if self.service else self[:-1])])
         digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True) or 1
@@ -45,7 +45,7 @@ class Key(NamedTuple):
 
 OTHER_ID = 0
 OTHER_KEY = Key(*["other"] * len(Key._fields))
-"""Counts all keys beyond STATISTICS_KEYS_MAX, so that totals stay exact."""
+"""Stands for all keys beyond STATISTICS_KEYS_MAX, so that totals stay exact."""
 
 
 class StatisticRow(NamedTuple):
@@ -167,7 +167,7 @@ class _Calls:
 
 
 def count(records: Iterable[Record]) -> Counts:
-    # Lists first and sums later: adding to a `Count` per record takes three times as long.
+    # Lists first, sums later: adding each record to a `Count` takes three times as long.
     minutes: dict[tuple[int, Destination], dict[tuple[str, str, str], _Calls]] = {}
     found: dict[tuple[str, str, str], _Calls] = {}
     begin_us, origin = 0, None
@@ -204,7 +204,7 @@ def count_groups(groups: Iterable[CountedQueries], counts: Counts) -> None:
 
 def add_counts(counts: Counts, more: Counts) -> None:
     for at, counted in more.items():
-        # A copy: what is added here may be written, and added again, by another attempt.
+        # A copy, because another attempt to write may add the same counts again.
         counts.setdefault(at, Count()).add_count(counted)
 
 
@@ -212,7 +212,7 @@ def count_units(units: Iterable[EndedUnit]) -> Counts:
     """Count units of work by key and the minute of their end: their queries are `rows`."""
     counts: Counts = {}
     for one in units:
-        # By its end: the minute in which a task of an hour began has been rolled up long ago.
+        # By its end: the minute in which an hour-long task began has been rolled up long ago.
         key = Key("", "", "", one.kind, one.route, one.view, _method(one.method), one.release, one.service)
         found = counts.setdefault((floor_to(one.ended_s, MINUTE_S), key), Count())
         found.add(one.unit.duration_ns // 1000, one.queries, one.ended_s, failed=one.failed)
@@ -272,7 +272,7 @@ class KeyStore(Protocol):
 
 
 class Keys:
-    """For one thread. A key is written again every hour, so that unused ones can be found and deleted."""
+    """The stored keys; for one thread. Each is rewritten every hour, so that unused ones can be deleted."""
 
     def __init__(self, keys_max: int) -> None:
         self._keys_max = keys_max
@@ -314,7 +314,7 @@ class Keys:
 
     def _refused(self, due: dict[int, Key], store: KeyStore) -> list[int]:
         """Return the ids beyond the bound."""
-        # Few batches bring a new key, and only these pay for counting the table.
+        # Few batches have a new key, and only these pay for counting the table.
         new = [key_id for key_id, key in due.items() if key not in self._known]
         if not new:
             return []

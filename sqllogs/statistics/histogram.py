@@ -22,14 +22,14 @@ Durations = dict[int, int]
 """Calls by range."""
 
 _BEGINS_US = [ceil(GROWTH**number) for number in range(RANGE_MAX)]
-"""Rounded up: the same result for whole microseconds, and compared twice as fast."""
+"""Rounded up, which gives the same result for whole microseconds and compares twice as fast."""
 
 
 SHORT_RANGES = b"".join(
     bytes([number]) * (end_us - begin_us)
     for number, (begin_us, end_us) in enumerate(pairwise([0, *_BEGINS_US[:100]]))
 )
-"""The range of each duration up to 12 ms, which most have: a third of the time of a search."""
+"""The range of each duration up to 12 ms, as most are: a lookup takes a third of the time of a search."""
 
 
 def range_of(duration_us: int) -> int:
@@ -47,7 +47,7 @@ def packed(durations: Mapping[int, int]) -> bytes:
 
 
 def add(durations: Durations, more: bytes) -> None:
-    """Add a packed histogram; a torn end is ignored, since broken data must not stop the writer."""
+    """Add a packed histogram; a truncated end is ignored, because broken data must not stop the writer."""
     for number, count in _pairs(more):
         durations[number] = durations.get(number, 0) + count
 
@@ -77,7 +77,7 @@ def calls_by_range(packed: bytes) -> list[int]:
 
 def percentiles_us(calls: Sequence[int], shares: Sequence[float], max_us: int) -> list[float]:
     """Return nearest-rank percentiles of `calls_by_range`, for shares from 0 to 1; 0 without calls."""
-    # One pass for all percentiles: a page asks for three of each of its 100 rows.
+    # One pass for all percentiles: a page needs three for each of its 100 rows.
     upto = list(accumulate(calls))
     return [_percentile_us(upto, share, max_us) for share in shares]
 

@@ -1,10 +1,9 @@
 """The three resolutions of statistics: which of them cover a time range, and how minutes become days.
 
-Rows that count units of work have the negative of their resolution: what reads or deletes the calls of
-statements, in this release or an earlier one, never meets them. Everything is in seconds since the epoch,
-so that neither time zones nor daylight saving time matter. Used by the writer's thread and by
-`sqllogs.read`; `Retention` by the writer only: `sqllogs.storage.ring` calls its `step`
-after each batch.
+Rows that count units of work have a negative resolution, so that code which reads or deletes the calls of
+statements, in this release or an earlier one, never sees them. Everything is in seconds since the epoch, so
+that time zones and daylight saving time do not matter. Used in the writer's thread and by `sqllogs.read`;
+`Retention` only in the writer's thread, where `sqllogs.storage.ring` calls `step` after each batch.
 """
 
 import random
@@ -25,7 +24,7 @@ NEVER_S = 1 << 62
 """Later than any row."""
 
 GRACE_S = 120
-"""Age at which minutes are rolled up; calls that come later cost three times as much."""
+"""Age at which minutes are rolled up; counting later calls costs three times as much."""
 INTERVAL_S = 10.0
 CLEANUP_INTERVAL_S = 300
 """How often one of all processes searches for old rows."""
@@ -87,9 +86,9 @@ class Oldest:
 
 
 def _complete_from_s(oldest_s: int | None, coarser_s: int | None, length_s: int) -> int:
-    """Return from when rows are complete.
+    """Return the time since which rows are complete.
 
-    If older coarse rows exist, fine ones have been deleted; if not, there never were any.
+    If older coarse rows exist, fine ones have been deleted; otherwise there never were any.
     """
     if coarser_s is None:
         return 0
@@ -107,7 +106,7 @@ def ceil_to(time_s: int, length_s: int) -> int:
 
 
 def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[ResolutionSpan]:
-    """Cut a range, widened by `outward`, into as few rows as cover it, none longer than `coarsest_s`."""
+    """Split a range, widened by `outward`, into as few rows as possible, none longer than `coarsest_s`."""
     lengths = [length_s for length_s in RESOLUTIONS_S if length_s <= coarsest_s]
     return _cut(*oldest.outward(since_s, until_s), oldest.rolled_up_s, lengths)
 
@@ -118,7 +117,7 @@ def _cut(since_s: int, until_s: int, rolled_up_s: int, lengths_s: list[int]) -> 
     *finer_s, length_s = lengths_s
     if not finer_s:
         return [ResolutionSpan(length_s, since_s, until_s)]
-    # Coarse rows in the middle only: those at the ends hold calls outside the range.
+    # Coarse rows only in the middle: at the ends they contain calls outside the range.
     first_s, last_s = ceil_to(since_s, length_s), floor_to(min(until_s, rolled_up_s), length_s)
     if first_s >= last_s:
         return _cut(since_s, until_s, rolled_up_s, finer_s)
@@ -154,7 +153,7 @@ class RetentionStore(Protocol):
 
 
 class Retention:
-    """For one thread."""
+    """Roll up minutes and delete old rows, step by step; for one thread."""
 
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
@@ -174,20 +173,20 @@ class Retention:
             self._cleanup = self.delete_old(store, int(time.time()))
         if self._cleanup is not None:
             cleanup, self._cleanup = self._cleanup, None
-            # One chunk per step, because no process can write a batch meanwhile.
+            # One chunk per step, because no process can write a batch during it.
             for _ in cleanup:
                 self._cleanup = cleanup
                 self._due_at_s = 0.0
                 return
 
     def reset(self) -> None:
-        """Stop a cleanup: its connection is closed."""
+        """Stop a cleanup, whose connection is about to be closed."""
         self._cleanup = None
 
     def delete_old(self, store: RetentionStore, now_s: int) -> Iterator[None]:
         """Delete rows beyond the ages, then beyond the numbers, oldest first; yield after each chunk."""
         rolled_up_s = store.rolled_up_s()
-        # An hour more: minutes are known to be complete only from the first full hour.
+        # One hour more, because minutes are known to be complete only from the first full hour on.
         minutes_s = now_s - self._conf.statistics_minute_days * DAY_S - HOUR_S
         # Never a minute that is not rolled up yet.
         minutes_s = min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S))
@@ -199,13 +198,13 @@ class Retention:
             last_s = store.statistic_time_s(resolution_s, surplus - 1) if surplus > 0 else None
             if last_s is not None:
                 is_minute = abs(resolution_s) == MINUTE_S
-                # Whole hours or days: readers would not use what is left of one.
+                # Whole hours or days, because readers would not use the rest of one.
                 end_s = ceil_to(last_s + 1, HOUR_S if is_minute else DAY_S)
                 yield from _delete(store, resolution_s, min(end_s, rolled_up_s) if is_minute else end_s)
         yield from self._delete_keys(store, now_s)
 
     def _delete_keys(self, store: RetentionStore, now_s: int) -> Iterator[None]:
-        """Delete keys without rows; if that is not enough, those of the oldest day with its rows.
+        """Delete keys without rows; if nothing was deleted, the oldest day's rows and then their keys.
 
         Today's rows are never deleted.
         """
@@ -226,7 +225,7 @@ def _delete(store: RetentionStore, resolution_s: int, before_s: int) -> Iterator
         oldest_s = store.statistic_time_s(resolution_s, 0)
         if oldest_s is None or oldest_s >= before_s:
             return
-        # All rows of a time go together: one minute may have more than DELETE_ROWS.
+        # All rows of a time are deleted together, even if one minute has more than DELETE_ROWS.
         end_s = store.statistic_time_s(resolution_s, DELETE_ROWS)
         end_s = before_s if end_s is None else min(max(end_s, oldest_s + 1), before_s)
         store.delete_statistics(resolution_s, end_s)
