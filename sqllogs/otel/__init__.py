@@ -1,7 +1,7 @@
 """Exchange data with OpenTelemetry: trace ids in, query spans and log records out.
 
-Here are the attributes of OpenTelemetry's semantic conventions for databases that both have: used by
-`sqllogs.otel.spans` in the writer's thread and `sqllogs.otel.log_records` in the OTLP thread.
+This module has the attributes that spans and log records share, by the semantic conventions for databases.
+Used by `sqllogs.otel.spans` in the writer's thread and by `sqllogs.otel.log_records` in the OTLP thread.
 """
 
 import os
@@ -26,7 +26,7 @@ SYSTEMS = {"oracle": "oracle.db", "microsoft": "microsoft.sql_server"}
 
 
 ENDINGS = frozenset({"COMMIT", "ROLLBACK"})
-"""Operations that are known and not parsed: the driver has no statement for them."""
+"""Operations that are known without parsing, because no statement is sent for them."""
 
 
 def summary(statement: ScannedStatement) -> str:
@@ -50,7 +50,7 @@ class Attributes:
     ) -> dict[str, Value]:
         """Return the known attributes of a record, without the statement's text.
 
-        Operation and table are parsed, so by the conventions they are only part of the summary.
+        By the conventions, an operation and tables obtained by parsing may only be in the summary.
         """
         database = self._databases.get(record.alias)
         if database is None:

@@ -20,9 +20,9 @@ from sqllogs.sql.normalize import ScannedStatement
 
 EVENT = "sqllogs.query"
 DEFAULT_RESOURCE = Resource.create()
-"""Made at import: it asks its detectors in threads, which cannot be started at the end of a process."""
+"""Created at import: it runs detectors in threads, which cannot be started at the end of a process."""
 PER_PROCESS = frozenset({"service.instance.id", "process.pid"})
-"""Not in the resource: backends make a stream of each resource, which would be one per process."""
+"""Left out of the resource, because backends create a stream per resource, so one per process."""
 
 OWN_FIELDS = frozenset(["time", "trace_id", "span_id", "sampled", "release", "service", "host", "pid"])
 """Fields of a record that are part of OpenTelemetry's log record, or of its resource."""
@@ -44,7 +44,7 @@ class LogRecords:
         self, record: Record, statement: ScannedStatement, sql: str, batch_size: int | None = None
     ) -> ReadableLogRecord:
         flags = trace.TraceFlags(record.sampled)
-        # The SDK takes a log record's ids from a context only; passing them is deprecated since 1.35.
+        # The SDK takes a log record's ids from a context; passing them is deprecated since 1.35.
         ids = trace.SpanContext(int(record.trace_id or "0", 16), int(record.span_id or "0", 16), False, flags)
         started_ns = start_ns(record)
         severity, text = self._severity(record)
@@ -72,17 +72,17 @@ class LogRecords:
 
 
 def _fields(record: Record, statement: ScannedStatement) -> dict[str, Value]:
-    """Return the fields of the contract that the log record and its resource do not have anyway."""
+    """Return the API's fields that are not already part of the log record or its resource."""
     fields: dict[str, Value | None] = dict(zip(_NAMES, _VALUES(record), strict=True))
     fields["operation"] = statement.operation
     fields["tables"] = ",".join(statement.tables)
-    # Of each record, because the resource must not have it: see PER_PROCESS.
+    # On each record, because the resource must not have it: see PER_PROCESS.
     fields["process.pid"] = fields["pid"] = record.pid
     return known(fields)
 
 
 def _resource(release: str, service: str) -> Resource:
-    """Describe this process; with the resource of the application's spans if it has set up a provider."""
+    """Describe this process, starting from the resource of the application's tracer provider, if any."""
     host = socket.gethostname()
     own: dict[str, Value] = {"host.name": host, "host": host}
     if release:

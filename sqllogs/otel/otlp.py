@@ -1,8 +1,8 @@
 """Send records as log records over OTLP/HTTP to any OpenTelemetry backend.
 
-A sink: the writer's thread fills a queue, the sink's own thread sends it with OpenTelemetry's exporter (at
-the end of a process without one, the caller's). Records wait while the backend is unavailable; every record
-has a counted outcome.
+A sink: the writer's thread fills a queue, and a thread of the sink sends it with OpenTelemetry's exporter. A
+process that ends before that thread was started sends in the caller's. Records wait while the backend is
+unavailable, and the outcome of each is counted.
 """
 
 import logging
@@ -55,10 +55,10 @@ Queued = tuple[Record, ScannedStatement, str, int | None]
 
 
 class HTTPExporter:
-    """OpenTelemetry's own exporter, configured by the standard OTEL_EXPORTER_OTLP_* variables.
+    """OpenTelemetry's exporter, configured by the standard OTEL_EXPORTER_OTLP_* variables.
 
-    It returns only success or failure; whether a batch may be retried depends on the HTTP status,
-    which is taken from its session.
+    It returns only success or failure. Whether a batch may be retried depends on the HTTP status, which is
+    read from its session.
     """
 
     def __init__(self, endpoint: str, timeout_s: float | None = None) -> None:
@@ -83,24 +83,24 @@ class HTTPExporter:
         return self._status
 
     def shutdown(self) -> None:
-        """Make a request in progress end soon; called in another thread."""
+        """Make a request in progress end soon; called from another thread."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _send(self, *args: Any, **kwargs: Any) -> Any:
         self._status = NO_ANSWER
-        # A redirected POST arrives as a GET without a body, and its 200 stored nothing.
+        # A redirected POST becomes a GET without a body, whose 200 stores nothing.
         return self._session_send(*args, **kwargs | {"allow_redirects": False})
 
     def _keep_status(self, response: Any, *args: Any, **kwargs: Any) -> None:
         self._status = response.status_code
 
     def _is_from_others(self, record: logging.LogRecord) -> bool:
-        """Filter lines about our requests: four every ten seconds of an outage, with the whole address."""
+        """Drop log lines about our requests: in an outage, four every ten seconds with the whole URL."""
         return record.thread != self._thread
 
 
 def shown(address: str) -> str:
-    """Return an address without user, password and query, for logs and messages."""
+    """Return a URL without user, password and query, for logs and messages."""
     scheme, separator, rest = address.partition("://")
     if not separator:
         scheme, rest = "", address
@@ -119,10 +119,10 @@ class RefusedError(SQLLogsError):
 
 
 class OTLPSink:
-    """A queue that the writer's thread fills and the sink's own thread sends.
+    """A queue that the writer's thread fills and the sink's thread sends.
 
-    Not the SDK's batch processor: that drops the oldest records uncounted when its queue is full, and
-    gives up a batch after ten seconds.
+    Replaces the SDK's batch processor, which drops the oldest records uncounted when its queue is full, and
+    gives up on a batch after ten seconds.
     """
 
     def __init__(self, conf: Conf, make_exporter: Callable[[str, float | None], LogExporter]) -> None:
@@ -211,7 +211,7 @@ class OTLPSink:
                     self._pause(backoff_s)
 
     def _prepare(self) -> None:
-        """Create the exporter before the first batch: a short command would end before that is done."""
+        """Create the exporter before the first batch: a short command would otherwise end too early."""
         try:
             if self._exporter is None:
                 self._exporter = self._make_exporter(self._conf.otlp, None)
@@ -229,7 +229,7 @@ class OTLPSink:
     def _send_batch(self) -> bool:
         """Send the oldest records; return False if they have to be sent again."""
         rows = min(BATCH_ROWS, len(self._queue))
-        # By number: another thread adds to the queue, which an iterator would not survive.
+        # By index, because another thread adds to the queue, which breaks an iterator.
         batch = self._log_records([self._queue[number] for number in range(rows)])
         status = self._export(batch) if batch else 200
         if status in RETRYABLE:
@@ -242,7 +242,7 @@ class OTLPSink:
     def _log_records(self, queued: "list[Queued]") -> "list[ReadableLogRecord]":
         from sqllogs.otel.log_records import LogRecords
 
-        # Made late: by then the application has set up its provider, whose resource is used.
+        # Created late, when the application has set up the provider whose resource is used.
         self._records = self._records or LogRecords(
             release=self._conf.release, slow_ms=self._conf.slow_ms, service=self._conf.service
         )
@@ -281,7 +281,7 @@ def make(conf: Conf) -> OTLPSink | None:
     """Return the sink if OTLP is set; a system check reports missing packages."""
     if not conf.otlp or missing():
         return None
-    # Now, in the main thread: importing the SDK submits to an executor, which raises at the end of a process.
+    # Imported now, in the main thread: the SDK submits to an executor, which raises at the end of a process.
     import sqllogs.otel.log_records  # noqa: F401
 
     return OTLPSink(conf, HTTPExporter)

@@ -1,8 +1,8 @@
 """Make OpenTelemetry spans of queries, and count the queries of a request's span.
 
-`QuerySpans` is a sink in the writer's thread: one span per query of a sampled request, so that no
-driver needs instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread that queries and
-read by `sqllogs.middleware` when the request is answered; later queries of a streamed body are not in it.
+`QuerySpans` is a sink in the writer's thread: it makes a span per query of a sampled request, so that no
+driver needs instrumentation. `SpanCounts` is fed by `sqllogs.recorder` in the thread of the query, and read
+by `sqllogs.middleware` when the request is answered; it lacks later queries of a streamed body.
 """
 
 from time import sleep
@@ -45,7 +45,7 @@ class QuerySpans:
     ) -> None:
         trace = self._trace
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-        # By its ids: the request's span has ended by now, and nothing keeps it.
+        # By its ids, because the request's span has ended by now.
         parent = trace.SpanContext(int(trace_id, 16), int(span_id, 16), False, flags)
         started_ns = start_ns(record)
         span = self._tracer.start_span(
@@ -61,7 +61,7 @@ class QuerySpans:
 
 
 def _own(record: Record, statement: ScannedStatement) -> dict[str, Value]:
-    """Return the text and the fields that the conventions have no name for."""
+    """Return the text, and the fields for which the conventions have no name."""
     fields: dict[str, Value | None] = {
         "db.query.text": statement.sql,
         "sqllogs.operation": statement.operation,
