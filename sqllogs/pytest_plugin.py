@@ -75,7 +75,7 @@ def sql_log() -> Iterator["QueryLog"]:
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Install the wrapper before the first test that needs it: threads may keep older connections."""
+    """Install the wrapper before the first test that needs it, because threads may keep older connections."""
     if any(_report_paths(session.config).values()) or any(_records_queries(item) for item in session.items):
         from sqllogs.testing import log
 
@@ -159,7 +159,7 @@ class _Reports:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(self._config, "workerinput"):
-            return  # the controller of pytest-xdist has the reports of all workers
+            return  # the controller of pytest-xdist gets the reports of all workers
         from sqllogs.testing import queries
 
         findings = [queries.ReportedQuery(*one) for one in self._found]

@@ -1,8 +1,8 @@
 """`@query_budget`: limit the queries of a test to a number, or to its entry in the budget file.
 
-For functions and classes, sync and async, under pytest and unittest. Runs in the test's thread. The file has
-the number of queries of each test by operation and tables, not by text: texts change with every column, and
-a reviewer could not read the difference. Only the sum is enforced; the entries explain a failure.
+For functions and classes, sync and async, under pytest and unittest; runs in the test's thread. The file has
+the queries of each test by operation and tables, not by text, because texts change with every column and make
+diffs unreadable. Only the sum is enforced; the entries explain a failure.
 """
 
 import json
@@ -40,7 +40,7 @@ def query_budget(target: Any = None) -> Any:
 
 
 class OverBudgetError(AssertionError):
-    """Raised when a test sends too many queries; without a traceback, because no single line is at fault."""
+    """Raised when a test sends too many queries. Shown without a traceback: no single line is at fault."""
 
 
 def enforce(test: str, limit: int | None = None) -> Recording:
@@ -130,8 +130,8 @@ def load(test: str) -> Budget | None:
 
 def save(test: str, budget: Budget) -> None:
     """Set the budget of a test; the others stay as they are."""
-    # Under pytest-xdist and `test --parallel` several processes write: each one locks, reads and replaces the
-    # whole file, so that a worker that crashes loses nothing.
+    # Under pytest-xdist and `test --parallel` several processes write. Each locks, reads and replaces the
+    # whole file, so that a crashing worker loses nothing.
     file = path()
     with _locked(file):
         budgets = _read(file)

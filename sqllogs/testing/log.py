@@ -24,15 +24,15 @@ from sqllogs.testing import queries
 from sqllogs.testing.queries import Query, QueryGroup
 
 REPEATS_MIN = 3
-"""The same statement from the same line is a repeat from this number on. Tests have few rows, so the five of
+"""From this number on, the same statement from the same line is a repeat. Tests have few rows, so the five of
 production would miss most loops; two are often a coincidence."""
 ASKED_AT = 2
-"""What asks is looked at from the first repetition on: a log may allow none."""
+"""The origin is looked up at the first repetition already, because a log may allow none."""
 
 TRANSACTION_CONTROL = frozenset(
     ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"]
 )
-"""Not counted, because a TestCase has savepoints where a TransactionTestCase has transactions."""
+"""Not counted, because a TestCase uses savepoints where a TransactionTestCase uses transactions."""
 
 
 class QueryLog:
@@ -56,7 +56,7 @@ class QueryLog:
         return _grouped(self.queries, per_unit=False)
 
     def repeats(self, times: int = REPEATS_MIN) -> list[QueryGroup]:
-        """The groups of at least `times` queries in one unit of work that are no intended loop."""
+        """The groups of at least `times` queries in one unit of work, except for intended loops."""
         rules = Rules(replace(load(), n_plus_one_threshold=times))
         queries = [query for query in self.queries if can_be_n_plus_one(query)]
         return [group for group in _grouped(queries, per_unit=True) if _is_suspect(rules, group)]
@@ -188,8 +188,8 @@ def unsubscribe(receive: Callable[[Captured], None]) -> None:
 def connect() -> None:
     """Install the wrapper on the connections of this thread and on all new ones.
 
-    It is never removed: a thread that outlives its test keeps its connection, and the next test must see its
-    queries. While no log is open, the wrapper only calls through.
+    It is never removed, because a thread that outlives its test keeps its connection, and the next test must
+    see its queries. While no log is open, the wrapper only passes calls on.
     """
     connection_created.connect(_on_connection_created, dispatch_uid="sqllogs.testing")
     for connection in connections.all(initialized_only=True):
@@ -197,7 +197,7 @@ def connect() -> None:
 
 
 def _on_connection_created(connection: Any, **kwargs: Any) -> None:
-    # The store's connection sends only queries of the log, unless it is the application's as well.
+    # The store's connection sends only our queries, unless it is the application's too.
     if connection.alias != conf.load().database or connection.alias == DEFAULT_DB_ALIAS:
         wrapper.install(_tap, connection)
 
@@ -208,7 +208,7 @@ def _put(captured: Captured) -> None:
 
 
 _counted: dict[int, Any] = {}
-"""Repetitions outside units of work, of the block that was opened last."""
+"""Repetitions outside units of work, in the block opened last."""
 
 
 @cache
@@ -219,7 +219,7 @@ def _wrapper_for(application: tuple[str, ...]) -> wrapper.ExecuteWrapper:
 
 
 _wrapper = _wrapper_for(())
-"""Of the block that was opened last: a test may override the setting."""
+"""The wrapper of the block opened last, since a test may override the setting."""
 
 
 # Installed once and never removed, so the wrapper that it calls can change with the settings of a test.

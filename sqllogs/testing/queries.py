@@ -1,8 +1,8 @@
-"""The queries of a `QueryLog`, and the texts about them: failures of tests, and reports of a whole run.
+"""The queries of a `QueryLog`, messages of failed tests, and reports of a whole run.
 
-Made by `sqllogs.testing.log`, read by its assertions in the test's thread; sends no query. The reports, SARIF
-and JUnit, are written by `sqllogs.pytest_plugin` at the end of a run. The messages are not translated,
-because developers read and search for them.
+Created by `sqllogs.testing.log`, used by its assertions in the test's thread; sends no query. The reports,
+SARIF and JUnit, are written by `sqllogs.pytest_plugin` at the end of a run. Messages are not translated,
+because developers search for them.
 """
 
 import json
@@ -53,7 +53,7 @@ class Query:
     unit: UnitOfWork | None
     """The request, command or task that it belongs to."""
     asked_by: str | None = None
-    """What of Django's ORM asked, if the statement is repeated."""
+    """The part of Django's ORM that sent it, if the statement is repeated."""
 
     @property
     def summary(self) -> str:
@@ -87,7 +87,7 @@ class QueryGroup:
 
     @property
     def asked_by(self) -> str | None:
-        """What of Django's ORM asked, by the last query that says so: an earlier one may have been wrong."""
+        """The part of Django's ORM that sent them, by the last query that has it, which is the most exact."""
         return next((query.asked_by for query in reversed(self.queries) if query.asked_by is not None), None)
 
     @property
@@ -168,7 +168,7 @@ def plural(count: int, one: str, many: str) -> str:
 
 
 def _group_lines(groups: Sequence[QueryGroup], every: Sequence[QueryGroup]) -> Iterator[str]:
-    """Yield the lines for some groups, of all that the test has."""
+    """Yield the lines for some groups; `every` are all groups of the test."""
     width = len(f"{max((group.times for group in groups), default=1):,}")
     indent = " " * (width + 3)
     remedies, seen = Remedies(), [group.sighting for group in every]
@@ -228,7 +228,7 @@ class ReportedQuery(NamedTuple):
 def reported_queries(
     repeats: Sequence[QueryGroup], groups: Sequence[QueryGroup], test: str, root: Path
 ) -> list[Any]:
-    """Return the repeats of a test, of which `groups` are all queries, as plain lists."""
+    """Return the repeats of a test as plain lists; `groups` are all its queries."""
     remedies = Remedies()
     seen = [group.sighting for group in groups]
     return [list(_finding(group, _advice(remedies, group, seen), test, root)) for group in repeats]
@@ -238,7 +238,7 @@ def _finding(group: QueryGroup, advice: str | None, test: str, root: Path) -> Re
     found = CALL_SITE.fullmatch(group.first.call_site or "")
     path, line, function = found.groups("") if found is not None else ("", "", "")
     relative = os.path.relpath(path, root) if path and not path.startswith("~") else ".."
-    if relative.startswith(".."):  # a line of a library is in no pull request
+    if relative.startswith(".."):  # a line of a library is never part of a pull request
         relative, line, function = test.partition("::")[0], "1", group.first.call_site or test
     message = (
         f"N+1: this line sends the same statement {group.times} times in one request or test. {advice or ''}"
@@ -272,18 +272,18 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def _in_reports(one: ReportedQuery) -> ReportedQuery:
-    """Replace what a report cannot have in its texts."""
+    """Replace characters that are not allowed in a report."""
     return ReportedQuery._make(
         _NOT_IN_XML.sub("\ufffd", value) if isinstance(value, str) else value for value in one
     )
 
 
 def worst_by_line(findings: Sequence[ReportedQuery]) -> list[ReportedQuery]:
-    """Return one finding for each line and statement, that with the most queries, in order of the lines."""
+    """Return one finding for each line and statement, the one with the most queries, sorted by line."""
     worst: dict[tuple[str, int, str], ReportedQuery] = {}
     for one in map(_in_reports, findings):
         key = one.path, one.line, one.fingerprint
-        # One that no rule ignores comes first: the line fails if any test shows that.
+        # Prefer one that no rule ignores: the line fails if it does so in any test.
         worst[key] = max(worst.get(key, one), one, key=lambda found: (found.ignored is None, found.times))
     return [worst[key] for key in sorted(worst)]
 
@@ -320,7 +320,7 @@ def _sarif_result(one: ReportedQuery) -> dict[str, Any]:
     }
     if one.function:
         place["logicalLocations"] = [{"fullyQualifiedName": one.function, "kind": "function"}]
-    # Without the line's number: code that is added above it does not make it a new result.
+    # Without the line number, so that code added above the line does not make it a new result.
     text = "\0".join((RULE_ID, one.path, one.function, one.fingerprint))
     result = {
         "ruleId": RULE_ID,
