@@ -24,7 +24,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 def flush_at_shutdown(application: Application, *further: Callable[[], object]) -> Application:
     """Wrap an ASGI application: `application = flush_at_shutdown(get_asgi_application())`.
 
-    `further` are called after the flush, for other work that would be left to atexit.
+    The functions `further` are called after the flush, for other work usually left to atexit.
     """
 
     async def with_flush(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """Make each task of Celery, and of `django.tasks` or its backport, a unit of work; flush when a worker stops.
 
-Connected to their signals, in the worker's processes and threads; Celery's if it was imported before Django
-is ready, as a project with tasks does. A task that runs immediately in a request belongs to the request.
+Receives their signals in the worker's processes and threads. Celery's are connected if it was imported before
+Django is ready, as in a project with tasks. A task that runs immediately in a request belongs to the request.
 """
 
 from importlib import import_module
@@ -20,7 +20,7 @@ _DONE = {"SUCCESS", "IGNORED"}
 
 def install() -> None:
     """Connect to Celery's signals; a second call does nothing."""
-    from celery import signals  # this module is imported in projects without Celery too
+    from celery import signals  # here, because projects without Celery import this module too
 
     _connect(signals.task_prerun, begin)
     _connect(signals.task_postrun, end)
@@ -38,7 +38,7 @@ def end(task_id: str, state: str | None = None, **kwargs: Any) -> None:
 
 
 def close(**kwargs: Any) -> None:
-    """Flush: a process of the pool ends without atexit (500 of 500 queries of an idle writer were lost)."""
+    """Flush, because processes of the pool skip atexit: 500 of 500 queries of an idle writer were lost."""
     recorder.close()
 
 

@@ -26,7 +26,7 @@ Value = str | bool | int | float
 
 
 def trace_of(record: logging.LogRecord) -> TraceContext:
-    """Return the trace given with `extra`, else the current one, else that of the record's request."""
+    """Return the trace given with `extra`, else the current trace, else that of the record's request."""
     given = vars(record)
     if "trace_id" in given:
         try:
@@ -35,7 +35,7 @@ def trace_of(record: logging.LogRecord) -> TraceContext:
         except (KeyError, TypeError, ValueError) as exc:
             if guard.is_foreign(exc):
                 raise
-    # Django logs a 404 after all middleware, outside of any span and unit, with the request as `extra`.
+    # Django logs a 404 after all middleware, outside any span or unit, with the request in `extra`.
     return here() or getattr(given.get("request"), "sqllogs_trace", NO_TRACE)
 
 

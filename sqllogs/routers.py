@@ -1,8 +1,9 @@
-"""Keep the tables of `sqllogs` in the ring's database, the application's out of it, our permissions in its.
+"""Keep the tables of `sqllogs` in the store, and those of the application out of it.
 
-Asked by Django's `django.db.router` before each query and migration, in the caller's thread. Django creates
-an app's permissions when the database of `auth` is migrated. The documented command migrates the store alone,
-so this is done at its end too, by post_migrate. `sqllogs.checks.host` asks which are missing.
+`django.db.router` calls the router before each query and migration, in the caller's thread. Our permissions
+belong to the database of `auth`, where Django creates them when that is migrated. The documented command
+migrates only the store, so a receiver of post_migrate creates them then too. `sqllogs.checks.host` reports
+those that are missing.
 """
 
 import logging
@@ -34,7 +35,7 @@ class SQLLogsRouter:
         ring = conf.load().database
         if app_label == "sqllogs":
             return db == ring and not _asked_by_makemigrations(hints)
-        # A database of the ring's own holds nothing else; a shared one is the application's.
+        # A separate store holds nothing else; a shared one belongs to the application.
         return False if db == ring and ring != DEFAULT_DB_ALIAS else None
 
 
@@ -44,10 +45,10 @@ def _app_label(model: Any) -> str | None:
 
 
 def _asked_by_makemigrations(hints: dict[str, Any]) -> bool:
-    """Recognize makemigrations: it alone gives the class's name as it is written, and no class.
+    """Recognize makemigrations: only it passes the class name in its original case, and no class.
 
-    It asks in order to compare the history of every database that holds a model. Ours needs no comparison,
-    and inside a TestCase of the application it must not be opened.
+    It asks in order to check the migration history of every database that holds a model. Ours needs no check,
+    and must not be opened inside a TestCase of the application.
     """
     name = hints.get("model_name") or ""
     return "model" not in hints and name != name.lower()
@@ -56,7 +57,7 @@ def _asked_by_makemigrations(hints: dict[str, Any]) -> bool:
 def create_permissions(using: str, verbosity: int = 1, **kwargs: Any) -> None:
     """Create what is missing once the store has been migrated; a receiver of post_migrate."""
     if using != conf.load().database:
-        return  # Django's own receiver does it there
+        return  # Django's own receiver creates them there
     try:
         alias = users_database()
         if alias not in (None, using):
@@ -85,7 +86,7 @@ def users_database() -> str | None:
 
 
 def missing_permissions(alias: str) -> list[str]:
-    """Return codenames that nobody can be granted, of the database of the users. Raises its errors."""
+    """Return the codenames of missing permissions, which cannot be granted. Raise errors of the database."""
     with muted():
         if not _has_tables(alias):
             return []
