@@ -23,9 +23,9 @@ from benchmarks.rounds import timed  # noqa: E402
 from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, recorder, ring  # noqa: E402
 from sqllogs.api import tokens, views  # noqa: E402
+from sqllogs.capture import Captured  # noqa: E402
 from sqllogs.models import SQLLog  # noqa: E402
 from sqllogs.read.ring import Steps  # noqa: E402
-from sqllogs.record import Captured  # noqa: E402
 
 CAPACITY_ROWS = 100_000
 ROUNDS = 7

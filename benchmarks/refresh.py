@@ -28,7 +28,7 @@ from benchmarks.report import at_most, table  # noqa: E402
 from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, recorder, ring  # noqa: E402
 from sqllogs.api import access, tokens  # noqa: E402
-from sqllogs.record import Captured  # noqa: E402
+from sqllogs.capture import Captured  # noqa: E402
 
 DASHBOARD = Path(
     os.environ.get("REFRESH_DASHBOARD")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import cycle
 from typing import cast
 
+from sqllogs.capture import Captured
 from sqllogs.context import UnitOfWork
-from sqllogs.record import Captured
 
 KINDS = 150
 QUERIES_PER_UNIT = 20

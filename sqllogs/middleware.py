@@ -19,8 +19,8 @@ from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf, context, guard, recorder
+from sqllogs.capture import EXECUTE_NS, Captured
 from sqllogs.context import BEGAN, NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
-from sqllogs.record import EXECUTE_NS, Captured
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""

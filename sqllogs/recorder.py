@@ -18,14 +18,14 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.signals import connection_created
 
 from sqllogs import conf, context, guard
-from sqllogs.capture import wrapper
+from sqllogs.capture import UNIT, Captured, wrapper
 from sqllogs.capture.wrapper import Overrides
 from sqllogs.context import UnitOfWork, finished
 from sqllogs.metrics import instruments, multiprocess
 from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
-from sqllogs.record import UNIT, Captured, Sample
+from sqllogs.record import Sample
 from sqllogs.threads import RLock
 
 if TYPE_CHECKING:

@@ -37,9 +37,9 @@ from rest_framework.views import APIView
 from sqllogs import conf
 from sqllogs.api import tokens
 from sqllogs.api.responses import UnavailableError
+from sqllogs.capture import error_code
 from sqllogs.models import VIEW, VIEW_TEXT, SQLLog
 from sqllogs.read.scope import Scope, Source
-from sqllogs.record import error_code
 
 OWNER_MAX_CHARACTERS = 150
 

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple, NoReturn
 
 from sqllogs import guard
-from sqllogs.record import Fetch
+from sqllogs.capture import Fetch
 from sqllogs.sql.text import text_of
 
 Method = Callable[..., Any]

@@ -15,8 +15,8 @@ from typing import Any
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
+from sqllogs.capture import Fetch
 from sqllogs.capture.cursor_methods import FLAT_METHODS, METHODS, Method, Original
-from sqllogs.record import Fetch
 
 CLASSES_MAX = 64
 """Maximum cursor classes cached. There are two or three, unless the site creates a class per cursor."""

@@ -19,11 +19,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
+from sqllogs.capture import Fetch, error_code
 from sqllogs.capture.askers import ASKED_AT, COUNTED_MAX, SIZED, Askers, hash_values
 from sqllogs.capture.call_site import FrameFinder
 from sqllogs.capture.cursors import EXECUTE, CursorWatcher, WatchedCursor, is_unpatched
 from sqllogs.context import ASKED, UNCOUNTED, UnitOfWork, current, span_getter
-from sqllogs.record import Fetch, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 ExecuteWrapper = Callable[..., Any]

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db.models import Aggregate, Count, F, Max, Min, Q, QuerySet
 
+from sqllogs.capture import LOCK_TIMEOUT
 from sqllogs.findings.causes import Evidence, covering, named, rules_of_text
 from sqllogs.models import SQLLog, Statement, Unit
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.aggregates import as_time, fetch
 from sqllogs.read.records import statements
 from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ring, since
-from sqllogs.record import IDLE_TRANSACTION_MS, LOCK_TIMEOUT
+from sqllogs.record import IDLE_TRANSACTION_MS
 from sqllogs.sql.normalize import StatementInfo
 
 SQLSTATES = {

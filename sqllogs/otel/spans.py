@@ -8,9 +8,10 @@ by `sqllogs.middleware` when the request is answered; it lacks later queries of 
 from time import sleep
 from typing import Any
 
+from sqllogs.capture import CODE, EXECUTE_NS, LASTI, SQL, Captured
 from sqllogs.conf import Conf
 from sqllogs.otel import SCHEMA_URL, Attributes, Value, known, start_ns, summary
-from sqllogs.record import CODE, EXECUTE_NS, LASTI, SQL, YIELD_ROWS, Batch, Captured, Record
+from sqllogs.record import YIELD_ROWS, Batch, Record
 from sqllogs.sql.normalize import ScannedStatement
 
 

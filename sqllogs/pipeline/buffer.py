@@ -17,8 +17,8 @@ from sys import getsizeof
 from typing import Any, NamedTuple, cast
 
 from sqllogs import guard
+from sqllogs.capture import FETCH, SQL, UNIT, Captured, Fetch
 from sqllogs.context import UnitOfWork
-from sqllogs.record import FETCH, SQL, UNIT, Captured, Fetch
 from sqllogs.threads import SimpleQueue, Tally
 
 RECORD_BYTES = 450

@@ -12,13 +12,14 @@ from dataclasses import replace
 from itertools import count
 
 from sqllogs import guard
+from sqllogs.capture import Captured
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreReplacedError
 from sqllogs.pipeline.buffer import Buffer, OpenFetches, is_muted
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.units import Units, unit_row
-from sqllogs.record import ALL, Batch, Captured, ProcessCounts, Record, Sample, UnitRow, WriterStatus
+from sqllogs.record import ALL, Batch, ProcessCounts, Record, Sample, UnitRow, WriterStatus
 from sqllogs.sql.normalize import ScannedStatement
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts

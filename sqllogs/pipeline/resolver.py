@@ -12,26 +12,13 @@ from types import CodeType
 from typing import Any
 
 from sqllogs import guard
+from sqllogs.capture import ALIAS, MANY, SPAN, SQL, UNIT, VALUES, Captured
 from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, trace_of_span
 from sqllogs.models import SQLLog
 from sqllogs.pipeline.buffer import Drained
-from sqllogs.record import (
-    ALIAS,
-    MANY,
-    SPAN,
-    SQL,
-    UNIT,
-    VALUES,
-    YIELD_ROWS,
-    Batch,
-    Captured,
-    CountedQueries,
-    QueryForm,
-    QueryOrigin,
-    Record,
-)
+from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, QueryForm, QueryOrigin, Record
 from sqllogs.sql.n_plus_one import rows_read
 from sqllogs.sql.normalize import CACHED_MAX_CHARACTERS, ScannedStatement, StatementScanner
 from sqllogs.sql.text import text_of

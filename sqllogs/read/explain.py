@@ -17,12 +17,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from sqllogs.capture import error_code
 from sqllogs.context import muted
 from sqllogs.errors import PlanError
 from sqllogs.models import SQLLog, Statement
 from sqllogs.read import records, ring
 from sqllogs.read.ring import Ordering, Window
-from sqllogs.record import RecordJSON, error_code
+from sqllogs.record import RecordJSON
 from sqllogs.sql.explainable import Preparable, preparable, redact_plan
 from sqllogs.storage.database import close_connection, open_connection
 

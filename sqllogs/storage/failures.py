@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from sqllogs import threads
+from sqllogs.capture import error_code
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
-from sqllogs.record import error_code
 from sqllogs.storage.database import find_problem, path_of
 
 # Raised if the driver or the server refuses a value. Listed by name, because each driver has its own classes;

@@ -14,10 +14,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.signals import connection_created
 
 from sqllogs import conf
-from sqllogs.capture import wrapper
+from sqllogs.capture import UNIT, Captured, wrapper
 from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import load
-from sqllogs.record import UNIT, Captured
 from sqllogs.sql.n_plus_one import Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import StatementInfo, StatementScanner
 from sqllogs.testing import queries

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqllogs.record import Fetch
+from sqllogs.capture import Fetch
 from tests.sqllogs.watching import watching
 
 

@@ -12,9 +12,10 @@ from django.urls import ResolverMatch
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
+from sqllogs.capture import EXECUTE_NS
 from sqllogs.context import current
 from sqllogs.middleware import SQLLogsMiddleware, begin
-from sqllogs.record import EXECUTE_NS, Sample
+from sqllogs.record import Sample
 from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_resolver import record
 

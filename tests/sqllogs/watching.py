@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sqllogs.capture import Captured
 from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.capture.wrapper import Overrides
-from sqllogs.record import Captured
 
 
 class Kept(list[Captured]):

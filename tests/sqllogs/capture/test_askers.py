@@ -12,10 +12,9 @@ from django.db import connection
 from psycopg.types.numeric import Int4, Int8
 
 from sqllogs import guard
-from sqllogs.capture import askers
+from sqllogs.capture import Captured, askers
 from sqllogs.capture.wrapper import execute_wrapper, install, uninstall
 from sqllogs.context import UNCOUNTED, UnitOfWork, current, repeats_allowed, unit_of_work
-from sqllogs.record import Captured
 
 pytestmark = pytest.mark.django_db
 NAMES = ("ada", "bob", "cyd", "dan", "eve", "fay", "gus")

@@ -21,12 +21,11 @@ from opentelemetry.instrumentation.dbapi import (
 )
 
 import sqllogs
-from sqllogs.capture import call_site
+from sqllogs.capture import Captured, call_site
 from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.capture.call_site import CallSites, FrameFinder, Source, SourceFiles, application_paths
 from sqllogs.conf import Conf
 from sqllogs.models import SQLLog
-from sqllogs.record import Captured
 from sqllogs.storage.database import close_connection
 
 VENV = "/srv/venv/lib/python3.12/site-packages"

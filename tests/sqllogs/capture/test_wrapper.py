@@ -10,9 +10,9 @@ from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from sqllogs import guard
+from sqllogs.capture import Captured, error_code
 from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.context import muted, unit_of_work
-from sqllogs.record import Captured, error_code
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS
 from sqllogs.storage.database import close_connection
 

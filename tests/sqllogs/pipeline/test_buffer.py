@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
+from sqllogs.capture import Captured
 from sqllogs.pipeline.buffer import Buffer
-from sqllogs.record import Captured
 from sqllogs.threads import Tally
 
 

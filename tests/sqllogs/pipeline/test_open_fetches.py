@@ -5,10 +5,10 @@ import time
 import pytest
 from django.db import connections, transaction
 
+from sqllogs.capture import Fetch
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline import buffer
 from sqllogs.pipeline.buffer import OpenFetches
-from sqllogs.record import Fetch
 from tests.sqllogs.fake_ring import balanced
 from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.recording import recording, stored

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from sqllogs import unit_of_work
+from sqllogs.capture import EXECUTE_NS, Captured, Fetch
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreUnavailableError
 from sqllogs.metrics import families
@@ -19,7 +20,6 @@ from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.units import Units
-from sqllogs.record import EXECUTE_NS, Captured, Fetch
 from sqllogs.statistics.resolution import MINUTE_S
 from tests.sqllogs.fake_ring import FakeSink, balanced
 from tests.sqllogs.pipeline.test_resolver import captured

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
+from sqllogs.capture import Captured
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline.resolver import Resolver
-from sqllogs.record import Captured
 
 
 def captured(**changes):

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from benchmarks.samples import captured
 from sqllogs import conf
+from sqllogs.capture import UNIT
 from sqllogs.context import UnitOfWork
 from sqllogs.models import BlockColumn, RingHead, SQLLog
 from sqllogs.read import block_index
@@ -21,7 +22,7 @@ from sqllogs.read.block_index import Index
 from sqllogs.read.pagination import CursorPage, read_page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Position, Window
-from sqllogs.record import RECORD_FIELDS, UNIT, Batch, ProcessCounts, UnitRow
+from sqllogs.record import RECORD_FIELDS, Batch, ProcessCounts, UnitRow
 from sqllogs.sql.normalize import StatementScanner
 from sqllogs.storage import blocks
 from sqllogs.storage import ring as storage_ring

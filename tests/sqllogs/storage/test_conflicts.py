@@ -8,13 +8,13 @@ import pytest
 from django.db import connections, transaction
 
 from sqllogs import conf
+from sqllogs.capture import error_code
 from sqllogs.context import UnitOfWork
 from sqllogs.models import Process, SQLLog, Statement
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
-from sqllogs.record import error_code
 from sqllogs.storage import failures
 from sqllogs.storage.database import close_connection, open_connection, used_by_orm
 from sqllogs.storage.ring import Ring

@@ -7,13 +7,13 @@ from contextlib import closing
 
 import pytest
 
-from sqllogs import record
-from sqllogs.record import LOCK_TIMEOUT, Captured, error_code
+from sqllogs import capture
+from sqllogs.capture import LOCK_TIMEOUT, Captured, error_code
 
 
 @pytest.mark.parametrize("name", ["execute_ns", "sql", "vendor", "unit", "span", "code", "lasti", "fetch"])
 def test_place_of_a_field_is_the_one_it_has_in_a_captured_query(name):
-    assert getattr(record, name.upper()) == Captured._fields.index(name)
+    assert getattr(capture, name.upper()) == Captured._fields.index(name)
 
 
 def test_locked_database_of_sqlite_is_a_lock_timeout(tmp_path):
