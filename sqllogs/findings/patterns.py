@@ -80,8 +80,9 @@ def count_queries_by_rule(since_seq: int, snapshot: RingSnapshot, rules: Iterabl
 def _in_records(records: Records, snapshot: RingSnapshot, sent_both: list[int]) -> Iterator[Evidence]:
     same: dict[tuple[str | None, str | None], Evidence] = {}
     constant = set()
-    for one, has_only_these in _same_values(records):
-        same[one.fingerprint, one.call_site] = one
+    for one, has_only_these, is_asked_again in _same_values(records):
+        if is_asked_again:
+            same[one.fingerprint, one.call_site] = one
         if has_only_these:
             constant.add((one.fingerprint, one.call_site))
     repeated = set()
@@ -135,10 +136,10 @@ class _Site(NamedTuple):
     times: int
 
 
-def _same_values(records: Records) -> Iterator[tuple[Evidence, bool]]:
+def _same_values(records: Records) -> Iterator[tuple[Evidence, bool, bool]]:
     """Yield SELECTs that a unit of work has sent again with the same values, though nothing was written.
 
-    Also yield whether it has sent them with these values only.
+    Also yield whether it has sent them with these values only, and whether nothing suggests a purpose.
     """
     found = (
         records.filter(same_values=True, repeats_allowed=False, error__isnull=True)
@@ -162,22 +163,24 @@ def _same_values(records: Records) -> Iterator[tuple[Evidence, bool]]:
         of_unit[unit_id, fingerprint].append(tuple(line))
     texts = statements({fingerprint for _, fingerprint in of_unit})
     sent = _times_sent(records, {unit_id for unit_id, _ in of_unit})
-    causes: dict[tuple[str, str | None], list[tuple[int, bool, tuple[Any, ...]]]] = defaultdict(list)
+    causes: dict[tuple[str, str | None, bool], list[tuple[int, bool, tuple[Any, ...]]]] = defaultdict(list)
     for (unit_id, fingerprint), lines in of_unit.items():
         again = sum(line[1] for line in lines)
         different = max(1, sent[unit_id, fingerprint] - again)
         times = -(-(again + different) // different)  # of the most frequent values, at least
         text = texts.get(fingerprint)
-        if times >= SAME_VALUES_MIN and text is not None and _is_asked_again(text, again, lines):
+        if times >= SAME_VALUES_MIN and text is not None:
             worst = max(lines, key=lambda line: line[1])
-            causes[fingerprint, worst[0]].append((times, different == 1, worst))
-    for (fingerprint, call_site), units in causes.items():
+            cause = fingerprint, worst[0], _is_asked_again(text, again, lines)
+            causes[cause].append((times, different == 1, worst))
+    for (fingerprint, call_site, is_asked_again), units in causes.items():
         most, _, worst = max(units, key=lambda unit: unit[0])
         first = min(as_time(line[2]) for *_, line in units)
         last = max(as_time(line[3]) for *_, line in units)
         site = _Site(fingerprint, call_site, worst[4], first, last, len(units))
         figures = {"times_max": most, "trace_id": worst[5]}
-        yield _evidence("same_values", site, figures), all(has_only_these for _, has_only_these, _ in units)
+        has_only_these = all(is_only for _, is_only, _ in units)
+        yield _evidence("same_values", site, figures), has_only_these, is_asked_again
 
 
 def _times_sent(records: Records, units: Iterable[str]) -> Counter[tuple[str, str]]:
@@ -301,10 +304,14 @@ def _is_open_list(text: StatementInfo) -> bool:
     return not any(column.replace('"', "") in keys for column in _BY_KEY.findall(text.sql))
 
 
+WORK_ROWS_MIN = 100
+"""Rows of a command or a task from which on it may read them in portions."""
 SAME_ROWS = 32
 """In `RingRow.flags`."""
 _Lines = dict[str, dict[str, list[tuple[Any, ...]]]]
-"""By unit and fingerprint: whether the values were sent before, line, route, time and trace of each query."""
+"""By unit and fingerprint, for each query: whether its values were sent before, kind of the unit, rows, line,
+route, time and trace.
+"""
 
 _Marks = dict[str, set[tuple[str, str | None]]]
 """By unit: statement and line of what `_sent_both` returns."""
@@ -328,17 +335,24 @@ def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Ev
     for chosen in chunks(sorted(marked)):
         wanted = records.filter(unit_id__in=chosen, error__isnull=True, repeats_allowed=False)
         wanted = wanted.exclude(view__startswith=ADMIN, call_site__isnull=True)
-        columns = ("unit_id", "fingerprint", "same_values", "call_site", "route", "time", "trace_id")
-        for unit_id, fingerprint, *line in fetch(wanted.order_by("seq").values_list(*columns)):
+        columns = ("same_values", "kind", "rows", "call_site", "route", "time", "trace_id")
+        wanted = wanted.order_by("seq")
+        for unit_id, fingerprint, *line in fetch(wanted.values_list("unit_id", "fingerprint", *columns)):
             sites[unit_id][fingerprint].append(tuple(line))
     found: dict[tuple[str, str | None], list[tuple[Any, ...]]] = defaultdict(list)
     for unit_id, count, rows in _pairs(sites, marked):
-        _, *line = sites[unit_id][count][0]
+        _, _, _, *line = sites[unit_id][count][0]
         found[count, line[0]].append((*line, rows))
     for (count, call_site), units in found.items():
         times = [as_time(unit[2]) for unit in units]
         site = _Site(count, call_site, units[0][1], min(times), max(times), len(units))
         yield _evidence("count_and_list", site, {"list": units[0][4], "trace_id": units[0][3]})
+
+
+def _is_work(line: tuple[Any, ...]) -> bool:
+    """Return whether a command or a task reads many rows: it counts them to show its progress."""
+    _, kind, rows, *_ = line
+    return kind != "request" and (rows or 0) >= WORK_ROWS_MIN
 
 
 def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
@@ -348,11 +362,12 @@ def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
     deletions = {fingerprint for fingerprint, text in texts.items() if text.operation == "DELETE"}
     for unit_id, of_unit in sites.items():
         # delete() itself lists the rows that others refer to.
-        deleting = {line[1] for one in deletions & of_unit.keys() for line in of_unit[one]} - {None}
+        deleting = {line[3] for one in deletions & of_unit.keys() for line in of_unit[one]} - {None}
         chosen = {one for one, call_site in marked[unit_id] if call_site not in deleting}
         rows = {one: known for one in of_unit if (known := read.get(one)) is not None}
         counts = [one for one, known in rows.items() if known.is_counted]
-        for count, one in product(counts, rows.keys() - counts):
+        lists = [one for one in rows.keys() - counts if not any(map(_is_work, of_unit[one]))]
+        for count, one in product(counts, lists):
             is_same = not set(rows[count].texts).isdisjoint(rows[one].texts)
             counted, listed = (sum(not line[0] for line in of_unit[each]) for each in (count, one))
             # One list beside the numbers of all is a list with tabs.

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from sqllogs import unit_of_work
 from tests.sqllogs.advice_models import Author, Book, Country, Note, Post, Publisher, Tag
 from tests.sqllogs.findings.examples import examples_of
+from transactions.models import Account
 
 bad, good = examples_of("count_and_list")
 
@@ -268,3 +269,11 @@ def counted_before_they_are_deleted(request):
 def by_many_ids_and_by_others(request):
     listed = list(Book.objects.filter(author__in=[1, 2, 3]).values_list("title", flat=True))
     return JsonResponse({"listed": listed, "others": Book.objects.filter(author__in=[4, 5]).count()})
+
+
+@good(unit="command")
+def counted_to_show_the_progress(request):
+    accounts = Account.objects.filter(currency="EUR")
+    total = accounts.count()
+    for number, account in enumerate(accounts.iterator(chunk_size=200)):
+        print(f"{account.iban}: {number / total:.0%}", file=io.StringIO())

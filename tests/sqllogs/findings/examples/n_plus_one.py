@@ -1,10 +1,13 @@
 """Loops over the database, and loops that look like them."""
 
+import time
+
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.core.paginator import Paginator
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import Sum
 from django.http import JsonResponse
 from django.shortcuts import render
 from rest_framework import serializers
@@ -285,3 +288,37 @@ def old_rows_deleted_in_portions(request):
     Tag.objects.bulk_create(Tag(name="expired") for _ in range(24))
     while ids := list(Tag.objects.filter(name="expired").values_list("pk", flat=True)[:4]):
         Tag.objects.filter(pk__in=ids).delete()
+
+
+@bad()
+def sum_of_each_price(request):
+    sums = [Book.objects.filter(price=price).aggregate(sum=Sum("price"))["sum"] for price in range(12)]
+    return JsonResponse({"sums": sums})
+
+
+@bad()
+def literals_in_a_cursor(request):
+    titles = []
+    with connection.cursor() as cursor:
+        for pk in range(1, 8):
+            cursor.execute(f"SELECT title FROM {Book._meta.db_table} WHERE author_id = {pk}")
+            titles += [title for (title,) in cursor.fetchall()]
+    return JsonResponse({"titles": titles})
+
+
+@good(unit="task")
+def waiting_for_the_state_of_a_row(request):
+    post = Post.objects.get(pk=1)
+    for _ in range(6):
+        post.refresh_from_db()
+        time.sleep(0.25)
+
+
+@good()
+def six_random_books(request):
+    return JsonResponse({"titles": [Book.objects.order_by("?").first().title for _ in range(6)]})
+
+
+@good(unit="command")
+def tags_prefetched_by_an_iterator(request):
+    return [list(book.tags.all()) for book in Book.objects.prefetch_related("tags").iterator(chunk_size=3)]
