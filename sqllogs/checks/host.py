@@ -1,8 +1,8 @@
 """System checks of the host project: does it have all lines that the app needs, and do they work?
 
-They ask Django what happens (its router, its URL resolver and the classes of the middleware) instead of
-comparing settings. Run by `manage.py check` and at the start of most commands, in the command's thread. The
-messages feed `manage.py sqllogs setup`, which prints or adds the missing lines.
+They use Django's router, URL resolver and middleware classes to see what really happens, instead of comparing
+settings. Run by `manage.py check` and at the start of most commands, in the command's thread. The messages
+feed `manage.py sqllogs setup`, which prints or adds the missing lines.
 """
 
 from collections.abc import Collection, Iterator
@@ -77,7 +77,7 @@ def lifespan(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def missing_permissions(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn if the permissions do not exist, in commands that allow a check to query databases."""
+    """Warn if the permissions do not exist; runs in commands that allow checks to query databases."""
     alias = routers.users_database()
     if alias is None or alias not in (databases or ()):
         return []
@@ -105,7 +105,7 @@ def missing_permissions(
 def warn_of_projects_without_a_name(
     app_configs: Any, databases: Collection[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn if two projects without names share one log, in commands that allow a check to query it."""
+    """Warn if two projects without names share a log; runs in commands that allow checks to query it."""
     from sqllogs.models import Process
     from sqllogs.storage.events import current_service
 
@@ -166,7 +166,7 @@ def _new_file() -> tuple[str, str]:
     folder = getattr(settings, "BASE_DIR", None)
     if isinstance(folder, Path):
         return "", 'BASE_DIR / "sqllogs.sqlite3"'
-    if isinstance(folder, str):  # as projects made before Django 3.1 have it
+    if isinstance(folder, str):  # as in projects created before Django 3.1
         return "", 'BASE_DIR + "/sqllogs.sqlite3"'
     return "from pathlib import Path\n", 'Path(__file__).resolve().parent / "sqllogs.sqlite3"'
 
@@ -175,13 +175,13 @@ def check_router() -> Iterator[CheckMessage]:
     from sqllogs.models import SQLLog
 
     ring = conf.load().database
-    # globals(), because the setting may exist in one environment only. Ours comes first: the first router
-    # that answers decides, and ours answers only for its own models.
+    # globals(), because the setting may exist in some environments only. Ours comes first, because the first
+    # router that answers decides, and ours answers only for its own models.
     lines = f'DATABASE_ROUTERS = ["{ROUTER}", *globals().get("DATABASE_ROUTERS", [])]'
     reads, writes = router.db_for_read(SQLLog), router.db_for_write(SQLLog)
     may_migrate = router.allow_migrate_model(ring, SQLLog)
     if (reads, writes) != (ring, ring) or not may_migrate:
-        # A sentence of its own: in other languages, "not" changes more than one word.
+        # A separate sentence, because in other languages "not" changes more than one word.
         tables = "" if may_migrate else _("`migrate` may not create its tables in %(alias)r.")
         yield MissingLines(
             ERROR,
@@ -213,7 +213,7 @@ def check_router() -> Iterator[CheckMessage]:
 
 
 def check_middleware() -> Iterator[CheckMessage]:
-    # Not an error, because a middleware function may call ours, which no check can see.
+    # Not an error, because a middleware function may call ours, which a check cannot see.
     if MIDDLEWARE not in settings.MIDDLEWARE and not any(map(_is_middleware, settings.MIDDLEWARE)):
         rest = ", *MIDDLEWARE" if settings.MIDDLEWARE else ""
         yield MissingLines(
@@ -271,7 +271,7 @@ def _url_lines() -> str:
 def _find_shadowed_url() -> str | None:
     """Return which URL of ours another pattern answers; None if all reach our views."""
     for pattern in import_string(f"{URLS}.urlpatterns"):
-        # "0" is valid in all our patterns.
+        # "0" matches all our patterns.
         url = reverse(f"sqllogs:{pattern.name}", args=["0"] * len(pattern.pattern.converters))
         try:
             match = resolve("/" + url.removeprefix(get_script_prefix()))

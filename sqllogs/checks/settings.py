@@ -57,7 +57,7 @@ def check_anonymous() -> Iterator[CheckMessage]:
 def check_shared_file() -> Iterator[CheckMessage]:
     ring = settings.DATABASES.get(conf.load().database, {})
     for alias, database in settings.DATABASES.items():
-        # The ring's own alias is no conflict, unless it is the application's default as well.
+        # The ring's own alias is not a conflict, unless it is the application's default too.
         is_application = database is not ring or alias == DEFAULT_DB_ALIAS
         is_sqlite = "sqlite" in ring.get("ENGINE", "")
         if is_application and is_sqlite and str(database.get("NAME")) == str(ring["NAME"]):
@@ -72,7 +72,7 @@ def check_shared_file() -> Iterator[CheckMessage]:
 def check_store_file() -> Iterator[CheckMessage]:
     alias = conf.load().database
     path = path_of(alias) if alias in settings.DATABASES else None
-    # Not an error, because an image is often built without the folder, which is mounted later.
+    # Not an error, because container images are often built without the folder, which is mounted later.
     if path is not None and (fault := find_problem(path)) is not None:
         yield Warning(
             _("The SQL log's file %(path)s cannot be written. %(problem)s")
@@ -148,7 +148,7 @@ def check_ignored_findings() -> Iterator[CheckMessage]:
                 id="sqllogs.E070",
             )
             continue
-        # With any of its kinds, because only the end of the rule matters here.
+        # Any of its kinds will do, because only the end of the rule matters here.
         if not rule.covers(next(iter(rule.kinds), ""), datetime.now(UTC)):
             yield Warning(
                 _("Rule %(number)s of SQLLOGS['IGNORE_FINDINGS'] has ended on %(until)s: %(reason)s")
