@@ -1,9 +1,10 @@
-"""Decide who may read, and limit how much: authentication, permission, and the load that readers cause.
+"""Decide who may read, and limit the load that readers cause.
 
 Used by `sqllogs.api.base_view` around every read except health, in the reader's thread. A reader is a token,
-a staff session, or loopback in development; no part needs `django.contrib.auth`, the user of a session is
-whatever the host's middleware put on the request. A read beyond a limit (time per read, concurrent long
-reads, requests per reader) is answered at once with 503 or 429 and Retry-After; it never waits for another.
+a staff session, or loopback in development. `django.contrib.auth` is not needed: the user of a session is
+whatever the host's middleware sets on the request. A read beyond a limit (time per read, concurrent long
+reads, requests per reader) is answered at once with 503 or 429 and Retry-After; it never waits for another
+one.
 """
 
 import os
@@ -54,11 +55,11 @@ class Reader:
     may_read_text: bool
     """The SQL text too."""
     owner: str = ""
-    """Who keeps saved views: the user's primary key; empty for tokens and for anonymous readers."""
+    """The owner of saved views: the user's primary key; empty for tokens and anonymous readers."""
 
 
 class ReaderRequest(Request):
-    """Leaves `request.user` as the host set it; the reader is in `request.auth`."""
+    """A request that keeps `request.user` as the host set it; the reader is in `request.auth`."""
 
     def _not_authenticated(self) -> None:
         self._authenticator = None
@@ -77,7 +78,7 @@ class ReaderAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, Reader] | None:
         reader = self.reader(request)
-        # Only the second value is ours. Returning another user would change `request.user` for the host.
+        # Only the second value is ours: another user would change `request.user` for the host.
         return (getattr(request._request, "user", None), reader) if reader else None
 
     def reader(self, request: Request) -> Reader | None:
@@ -94,7 +95,7 @@ class TokenAuthentication(ReaderAuthentication):
         scheme, _space, value = get_authorization_header(request).strip().partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        # Also OPTIONS: a token is for reading, and a leaked one must be of no other use.
+        # Not even OPTIONS: tokens are for reading, and a leaked one must be of no other use.
         if request.method not in ("GET", "HEAD"):
             raise exceptions.MethodNotAllowed(str(request.method), _("Tokens allow only GET and HEAD."))
         token = tokens.verify(value.strip())
@@ -104,7 +105,7 @@ class TokenAuthentication(ReaderAuthentication):
 
 
 class SessionAuthentication(ReaderAuthentication):
-    """The host's login session. These views change nothing, so they need no CSRF check."""
+    """The host's login session. Views that read need no CSRF check; saved views check it themselves."""
 
     def reader(self, request: Request) -> Reader | None:
         user = getattr(request._request, "user", None)
@@ -113,7 +114,7 @@ class SessionAuthentication(ReaderAuthentication):
         is_staff = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
         may_read = bool(is_staff) and user.has_perm(VIEW)
         may_read_text = may_read and user.has_perm(VIEW_TEXT)
-        # A key of any type is a text here; one that is too long for the column, its hash.
+        # The primary key may be of any type: its text, or a hash if that is too long for the column.
         key = str(user.pk)
         owner = key if len(key) <= OWNER_MAX_CHARACTERS else blake2b(key.encode(), digest_size=32).hexdigest()
         return Reader(name=f"user {user.pk}", may_read=may_read, may_read_text=may_read_text, owner=owner)
@@ -188,7 +189,7 @@ class ReaderThrottle(SimpleRateThrottle):
     """READ_RATE, per token or user, counted in each process."""
 
     scope = "reader"
-    # Not the host's cache, which may be a database or unavailable: every read would depend on it.
+    # Not the host's cache, which may be a database or unavailable, and would be needed for every read.
     cache = LocMemCache("sqllogs.api.access", {})
 
     def get_rate(self) -> str | None:
@@ -200,13 +201,13 @@ class ReaderThrottle(SimpleRateThrottle):
 
 
 class _LongReads:
-    """Counts the long reads in progress; never blocks."""
+    """Count the long reads in progress; never blocks."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        # A fork copies a lock that another thread holds, and a count of reads that the child does not have.
+        # A fork copies a lock held by another thread, and the count of reads that only the parent runs.
         self._lock = Lock()
         self._running = 0
 
@@ -234,7 +235,7 @@ def long_read() -> AbstractContextManager[None]:
 
 def is_long(scope: Scope, source: Source) -> bool:
     """Return whether a read may take seconds of CPU."""
-    # What a read costs grows with the rows of the ring and, in statistics, with the length of the range.
+    # The cost grows with the rows of the ring or, for statistics, with the length of the range.
     if source == "ring":
         return min(scope.ring.seq, scope.ring.capacity) > LONG_RING_ROWS
     since, until = scope.filters["from"], scope.filters["to"] or scope.now
@@ -245,7 +246,7 @@ def is_long(scope: Scope, source: Source) -> bool:
 def time_limit() -> Iterator[None]:
     """Stop the queries of a block after READ_TIMEOUT_S; raise ReadTimeoutError."""
     connection = connections[SQLLog.objects.db]
-    # A vendor without such a limit, such as Oracle, is read without: refusing it would leave no log at all.
+    # Other vendors, such as Oracle, are read without a limit: refusing would make the log useless there.
     limit = _TIME_LIMITS.get(connection.vendor)
     try:
         if limit is None:
@@ -270,7 +271,7 @@ def _is_timeout(cause: BaseException) -> bool:
 
 @contextmanager
 def _limit_sqlite(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator[None]:
-    # The limit applies to the whole read, including the time in which Python adds up rows between steps.
+    # The limit applies to the whole read, including the time that Python takes between steps.
     deadline_s = time.monotonic() + timeout_s
     connection.ensure_connection()
     driver = connection.connection
@@ -283,7 +284,7 @@ def _limit_sqlite(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator
 
 @contextmanager
 def _limit_postgresql(connection: BaseDatabaseWrapper, timeout_s: float) -> Iterator[None]:
-    # Local to a transaction: with PgBouncer a setting of the session would reach other clients.
+    # Local to a transaction, because with PgBouncer a session's settings would affect other clients.
     is_nested = connection.in_atomic_block
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         cursor.execute(_SET_STATEMENT_TIMEOUT, [timeout_s, f"{timeout_s * 1000:.0f}ms"])
@@ -339,23 +340,23 @@ class KeptAnswer:
     content: bytes
     headers: dict[str, str]
     until_s: float
-    """Monotonic time from which on it is not used any more."""
+    """Monotonic time until which it may be used."""
 
     def response(self) -> HttpResponse:
         return HttpResponse(self.content, headers=self.headers)
 
 
 class RecentAnswers:
-    """The newest answers of this process, by what they depend on: several panels often ask the same.
+    """The newest answers of this process, since several panels often send the same request.
 
-    The key holds the state of the log, so nothing written is missing from an answer found here.
+    The key includes the state of the log, so an answer found here is never out of date.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all; a child process starts with this."""
+        """Remove all answers; also run in a forked child."""
         self._lock = Lock()
         self._kept: OrderedDict[str, KeptAnswer] = OrderedDict()
         self.size_bytes = 0
@@ -368,7 +369,7 @@ class RecentAnswers:
         return kept if kept is not None and time.monotonic() < kept.until_s else None
 
     def put(self, key: str, response: HttpResponse) -> None:
-        """Keep an answer if it is small enough; drop the oldest ones beyond the bounds."""
+        """Keep an answer unless it is too large; drop the oldest ones beyond the bounds."""
         headers = {name: value for name, value in response.items() if name != "Server-Timing"}
         until_s = time.monotonic() + KEPT_S
         kept = KeptAnswer(content=response.content, headers=headers, until_s=until_s)

@@ -1,7 +1,7 @@
 """Base class of the API's views: authentication, content negotiation, ETags and caching headers.
 
-Subclassed by `sqllogs.api.views` and `sqllogs.metrics.views`; runs in the reader's thread. Queries sent
-while a view answers are never recorded. A new endpoint is a view plus a function in `sqllogs.read`.
+Subclassed by `sqllogs.api.views` and `sqllogs.metrics.views`; runs in the reader's thread. Queries of these
+views are never recorded. A new endpoint is a view plus a function in `sqllogs.read`.
 """
 
 import math
@@ -88,12 +88,12 @@ class AlreadyAnsweredError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validator:
-    """Identifies the state that an answer depends on; its ETag is weak, because `begin` and `end` move."""
+    """The state that an answer depends on; its ETag is weak, because `begin` and `end` move."""
 
     digest: str
     """Hash of the query, the reader's permissions, the settings and the state of the log."""
     moving_ends: tuple[datetime, ...]
-    """The ends of the range that move with the clock, as in now-5m."""
+    """Those ends of the range that move with the clock, as in now-5m."""
 
     @property
     def etag(self) -> str:
@@ -114,14 +114,14 @@ class Validator:
             former = [_EPOCH + int(time) * _MICROSECOND for time in times]
         except (ValueError, OverflowError):
             return False
-        # The range has moved. Its records are the same if the parts that it left or gained are empty.
+        # The range has moved; its records are the same if the parts it lost and gained are empty.
         return not any(
             has_records_between(ring, was, now) for was, now in zip(former, self.moving_ends, strict=True)
         )
 
 
 def validator(request: HttpRequest, *facts: object, moving_ends: tuple[datetime, ...]) -> Validator:
-    """Return the validator of a request; `facts` are what else its answer depends on."""
+    """Return the validator of a request; `facts` are further things that its answer depends on."""
     depends_on = (
         __version__,
         conf.load(),
@@ -142,9 +142,9 @@ def moving_ends_of(query: QueryDict, since: datetime | None, until: datetime | N
 
 
 def length_tick(query: QueryDict, begin: datetime, end: datetime, now: datetime) -> int:
-    """Return a number that changes when the range has grown by about 1 %.
+    """Return a number that changes whenever the range has grown by about 1 %.
 
-    Calls per second depend on the length. It is constant if both ends move or neither does.
+    Rates depend on the length of the range, which is constant if both ends move or neither does.
     """
     texts = given(query, ["from", "to"])
     begin_moves = texts.get("from", "").startswith("now")
@@ -156,7 +156,7 @@ def length_tick(query: QueryDict, begin: datetime, end: datetime, now: datetime)
 
 
 SAVED_VIEWS_MAX = 50
-"""Of a user."""
+"""Maximum per user."""
 
 
 def _no_response(request: HttpRequest) -> HttpResponseBase:
@@ -171,7 +171,7 @@ TABLE_AND_PAGE_RENDERERS = (ORJSONRenderer, PageRenderer, CSVRenderer, NDJSONRen
 
 
 class SQLLogsView(APIView):
-    """Sets every policy itself, so that the host's REST_FRAMEWORK can neither open nor break a view."""
+    """Set every policy here, so that the host's REST_FRAMEWORK can neither open nor break a view."""
 
     settings = PLAIN_SETTINGS
     authentication_classes = (TokenAuthentication, SessionAuthentication, LoopbackAuthentication)
@@ -191,13 +191,13 @@ class SQLLogsView(APIView):
     """Parameters of the view besides the filters and `format`."""
     request: Request
     live_findings: int | None = None
-    """Number in the tab of the page."""
+    """Number shown in the page's tab."""
     saved_views: Sequence[SavedView] | None = None
-    """Of the user; None for clients that can save none."""
+    """The user's views; None for clients that cannot save any."""
     csrf_token = ""
-    """Of the form with which a user saves a view."""
+    """For the form that saves a view."""
     key = ""
-    """What the answer depends on, if it may be kept for the same request."""
+    """Key of the answer in `access.recent`; empty if it is not kept."""
 
     @property
     def reader(self) -> Reader:
@@ -225,7 +225,7 @@ class SQLLogsView(APIView):
 
     def _finish(self, response: Response) -> None:
         """Compress and keep a rendered answer."""
-        # No browser adds a token by itself, so nobody can make one guess a secret by its answers' sizes.
+        # BREACH needs a browser that adds the credentials itself, which none does with a token.
         if self.is_by_token and not self.is_for_browser:
             compress(response, self.request._request)
         if self.key and response.status_code == 200:
@@ -238,7 +238,7 @@ class SQLLogsView(APIView):
         request = self.request._request
         mine = SavedView.objects.filter(owner=owner).order_by("page", "name")
         self.saved_views = list(mine[:SAVED_VIEWS_MAX])
-        # The project may have Django's middleware, as decorators alone (the admin's), or not at all.
+        # The project may have Django's CSRF middleware, only its decorators as in the admin, or neither.
         _csrf.process_request(request)
         self.csrf_token = get_token(request)
 
@@ -273,7 +273,7 @@ class SQLLogsView(APIView):
         try:
             return super().perform_content_negotiation(request, force)
         except NotAcceptable:
-            # A browser shows JSON too: better than an error that no person can do anything about.
+            # Browsers show JSON too, which is better than an error that a person cannot do anything about.
             if "text/html" not in request.headers.get("Accept", ""):
                 raise
             renderer = self.get_renderers()[0]
@@ -284,13 +284,13 @@ class SQLLogsView(APIView):
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        # SQL text is confidential, so no cache may keep it; and no browser may run an answer as a script.
+        # SQL text is confidential, so caches must not store it, and browsers must not run it as a script.
         own = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
         return super().default_response_headers | own
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        if not isinstance(response, Response):  # one that was kept has everything, a redirect needs no more
+        if not isinstance(response, Response):  # a kept answer is complete, and a redirect needs nothing more
             return response
         if response.status_code >= 400 and isinstance(response.accepted_renderer, TableRenderer):
             response.accepted_renderer = ORJSONRenderer()
@@ -302,7 +302,7 @@ class SQLLogsView(APIView):
 
     def revalidate(self, ring: RingSnapshot, *facts: object, moving_ends: tuple[datetime, ...]) -> None:
         """Set the ETag; raise NotModifiedError if the client already has this answer."""
-        # A page also depends on the release's templates and the reader's session, which the tag ignores.
+        # A page also depends on templates and on the reader's session, which are not part of the tag.
         if self.is_for_browser:
             return
         format, with_text = self.request.accepted_renderer.format, self.reader.may_read_text
@@ -322,13 +322,13 @@ class SQLLogsView(APIView):
             return Response(status=HTTP_304_NOT_MODIFIED)
         if isinstance(exc, AlreadyAnsweredError):
             return exc.kept.response()
-        # A person is asked to log in and comes back. A token that is wrong stays an error.
+        # People are sent to the login page and back. A wrong token remains an error.
         if isinstance(exc, NotAuthenticated) and self.is_for_browser and (url := login_url(self.request)):
             return HttpResponseRedirect(url, headers=self.default_response_headers)
         return super().handle_exception(exc)
 
     def refuse_forged(self) -> None:
-        """Raise PermissionDenied unless a user of a session sends a form of ours."""
+        """Raise PermissionDenied unless a user with a session submits one of our forms."""
         if not self.reader.owner:
             raise PermissionDenied(_("Only users who are logged in can save views."))
         request = self.request._request
@@ -341,7 +341,7 @@ class SQLLogsView(APIView):
 
     def refuse_search(self, filterset: SQLLogFilter) -> None:
         """Raise ForbiddenParameterError if the reader may not read SQL text."""
-        # Searching without the permission would reveal the text word by word.
+        # Otherwise readers without the permission could find out the text word by word.
         if filterset.form.cleaned_data["search"] and not self.reader.may_read_text:
             message = _("Searching SQL text requires the permission %(permission)s.")
             raise ForbiddenParameterError("search", message % {"permission": VIEW_TEXT})
@@ -352,13 +352,13 @@ class SQLLogsView(APIView):
 
 
 class ReadingView(SQLLogsView):
-    """Base of the views that read the log, within the bounds of `sqllogs.api.access`."""
+    """Base of the views that read the log, within the limits of `sqllogs.api.access`."""
 
     throttle_classes = (ReaderThrottle,)
     row: type | None = None
     """Type of the rows of the answer, if it has `results`."""
     fields: tuple[str, ...] = ()
-    """The fields that the client wants of each row; () for all."""
+    """The requested fields of each row; () for all."""
     read: Callable[..., Any]
     """Return the answer to a request; the arguments are those of the URL."""
 
@@ -392,7 +392,7 @@ class AggregateView(ReadingView):
         """Parse the filters; raise ParameterError."""
         filterset = SQLLogFilter.from_query(request.query_params, self.known_parameters)
         self.refuse_search(filterset)
-        version = ring.version()  # before the data: a tag may be too old, never too new
+        version = ring.version()  # before the data, because a tag may be too old but never too new
         with_text = self.reader.may_read_text
         return Scope.from_filters(filterset, version=version, with_text=with_text, fields=self.fields)
 
@@ -411,7 +411,7 @@ class AggregateView(ReadingView):
         tick = length_tick(query, span.begin, span.end, scope.now)
         facts = (scope.version, chosen, tick, *facts)
         if chosen != "ring":
-            # Statistics change once a minute, and when the rollup replaces minutes by hours and days.
+            # Statistics change once a minute, and when minutes are rolled up into hours and days.
             minutes = [time.replace(second=0, microsecond=0) for time in (*moving_ends, scope.now)]
             self.revalidate(scope.ring, facts, statistics.complete_since(), minutes, moving_ends=())
         elif step_s:
@@ -420,12 +420,12 @@ class AggregateView(ReadingView):
             self.revalidate(scope.ring, facts, ends, moving_ends=moving_ends)
         else:
             self.revalidate(scope.ring, facts, moving_ends=moving_ends)
-        # Only now: a 304 costs next to nothing and must not be refused.
+        # Only now, because a 304 costs next to nothing and must not be refused.
         if access.is_long(scope, chosen):
             self.count_long_read()
 
     def with_time_chart(self, scope: Scope, answer: StatsAnswer | RequestsAnswer) -> Any:
-        """Return the answer; a page also needs the series of its chart, which programs get from `series/`."""
+        """Return the answer, for a page with the series of its chart, which programs get from `series/`."""
         if not self.is_for_browser:
             return answer
         found = series.read_sparkline(scope, answer) if answer.results else None

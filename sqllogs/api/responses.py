@@ -1,7 +1,7 @@
-"""Render answers as JSON (the default), CSV or NDJSON, and every exception of a view as one JSON shape.
+"""Render answers as JSON (the default), CSV or NDJSON, and all errors in one JSON shape.
 
-Fed by the views in the reader's thread. An error is {"error": {"code", "message", "field"}}; the host's own
-exception handler is not touched. CSV and NDJSON need an answer with `results`; `limit` bounds their size.
+Used by the views in the reader's thread. An error is {"error": {"code", "message", "field"}}; the host's
+exception handler is not involved. CSV and NDJSON need an answer with `results`; `limit` bounds their size.
 """
 
 import csv
@@ -30,7 +30,7 @@ from sqllogs.read.parameters import given, separated
 from sqllogs.sql.text import storable
 
 REASON_MAX = 300
-"""Characters of an HTTP reason; some proxies refuse long heads."""
+"""Maximum characters of an HTTP reason; some proxies refuse long headers."""
 _MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
 """Parts of the messages of SQLite, PostgreSQL and MySQL."""
 
@@ -44,7 +44,7 @@ class UnavailableError(exceptions.APIException):
 
 def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
     """Return the response to an exception; None for a bug, which Django then reports as usual."""
-    # Before DRF's own: readers raise it without knowing of HTTP.
+    # Raised by `sqllogs.read`, which knows nothing of HTTP.
     if isinstance(exc, ParameterError):
         forbidden = isinstance(exc, ForbiddenParameterError)
         code = status.HTTP_403_FORBIDDEN if forbidden else status.HTTP_400_BAD_REQUEST
@@ -58,7 +58,7 @@ def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
 def _response(
     status_code: int, code: str, message: str, *, field: str | None = None, headers: Any = None
 ) -> Response:
-    # A parameter's name may hold a lone surrogate, which is not valid JSON.
+    # A parameter's name may contain a lone surrogate, which is not valid JSON.
     message, field = storable(str(message)), None if field is None else storable(field)
     error = {"code": code, "message": message, "field": field}
     response = Response({"error": error}, status=status_code, headers=headers)
@@ -67,11 +67,11 @@ def _response(
 
 
 def _reason(standard: str, message: str, field: str | None) -> str:
-    """Return an HTTP reason with the message, because Grafana shows only that of a failed panel."""
+    """Return an HTTP reason with the message, because a failed panel of Grafana shows only the reason."""
     text = message if field is None or field in message else f"{field}: {message}"
-    # It is a line of the response's head; servers encode it as Latin-1.
+    # It is part of the status line, which servers encode as Latin-1.
     printable = "".join(character if " " <= character <= "~" else "?" for character in text[:REASON_MAX])
-    is_readable = printable.count("?") * 2 <= len(printable)  # not so in Cyrillic
+    is_readable = printable.count("?") * 2 <= len(printable)  # False for Cyrillic, for example
     return printable.rstrip() if is_readable else standard
 
 
@@ -92,7 +92,7 @@ def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
 
 def _remedy(exc: Exception) -> str:
     """Return what to do about a database error."""
-    # Only the exception's class is shown: a driver's message contains hosts, users and values.
+    # Show only the exception's class, because drivers' messages contain hosts, users and values.
     alias = conf.load().database
     if isinstance(exc, ConnectionDoesNotExist):
         message = _("DATABASES has no alias '%(alias)s' for the SQL log; run `manage.py check`.")
@@ -124,7 +124,7 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
     return headers
 
 
-# Explicit user settings: otherwise APISettings reads the host's REST_FRAMEWORK.
+# With explicit user settings, because otherwise APISettings reads the host's REST_FRAMEWORK.
 PLAIN_SETTINGS: Any = APISettings({"URL_FORMAT_OVERRIDE": "format"}, DEFAULTS, IMPORT_STRINGS)
 
 
@@ -146,7 +146,7 @@ class ORJSONRenderer(BaseRenderer):
 
 
 class Negotiation(DefaultContentNegotiation):
-    """By `format` and Accept; a client that accepts anything gets the view's first renderer."""
+    """Choose by `format` and Accept; a client that accepts anything gets the view's first renderer."""
 
     settings = PLAIN_SETTINGS
 
@@ -161,7 +161,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs text that starts with one of these, unless an apostrophe precedes it."""
+"""Spreadsheets run text that starts with one of these as a formula, unless an apostrophe precedes it."""
 
 
 class TableRenderer(BaseRenderer):
@@ -243,7 +243,7 @@ def field_names(row: type) -> list[str]:
 
 
 def read_fields(query: QueryDict, row: type) -> tuple[str, ...]:
-    """Parse the fields that a client wants of each row; () for all. Raise ParameterError."""
+    """Parse the requested fields of each row; () for all. Raise ParameterError."""
     chosen = tuple(dict.fromkeys(separated(given(query, [FIELDS], {FIELDS}).get(FIELDS, ""))))
     valid = field_names(row)
     for name in chosen:
@@ -266,7 +266,7 @@ def cell_value(row: Any, name: str) -> Any:
 
 GZIP_MIN_BYTES = 1_000
 GZIP_LEVEL = 1
-"""Level 6 takes three times as long to make an answer a quarter smaller."""
+"""Level 6 takes three times as long for a quarter less."""
 
 
 def accepts_gzip(request: HttpRequest) -> bool:

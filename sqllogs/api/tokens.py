@@ -22,7 +22,7 @@ PREFIX = "sqllogs_"
 RANDOM_BYTES = 32
 LENGTH_MIN = 20
 ACTIVE_MAX = 2
-"""Per name: the one in use, and its replacement during a rotation."""
+"""Maximum per name: the token in use, and its replacement during a rotation."""
 USE_INTERVAL = timedelta(minutes=1)
 """`last_used_at` is updated at most this often, so that reading rarely writes."""
 
@@ -46,7 +46,7 @@ def create(name: str, token: str | None = None, *, replace: bool = False) -> str
         token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     else:
         _check(token)
-    # Together, so that a rotation that fails leaves the old token valid.
+    # In one transaction, so that the old token stays valid if a rotation fails.
     with transaction.atomic(using=router.db_for_write(Token)):
         if replace:
             active().filter(name=name).exclude(digest=_digest(token)).update(revoked_at=datetime.now(UTC))
@@ -59,7 +59,7 @@ def verify(value: bytes) -> Token | None:
     # Tokens are long and random, so a plain hash is enough; a slow one would cost every request.
     digest = hashlib.sha256(value).hexdigest()
     match = None
-    for token in active():  # compares all, so that the time taken does not depend on the match
+    for token in active():  # all of them, so that the time does not depend on the match
         if hmac.compare_digest(token.digest, digest):
             match = token
     if match is not None:
@@ -116,7 +116,7 @@ def _record_use(token: Token) -> None:
     now = datetime.now(UTC)
     if token.last_used_at is not None and now - token.last_used_at < USE_INTERVAL:
         return
-    # A database that cannot be written (read-only replica, full disk) can still be read.
+    # The log can still be read if its database cannot be written (read-only replica, full disk).
     with suppress(DatabaseError), transaction.atomic(using=token._state.db):
         Token.objects.filter(pk=token.pk).update(last_used_at=now)
 

@@ -1,6 +1,6 @@
 """The API's views: parse the request, check ETags, read with `sqllogs.read`, return the answer.
 
-Called through `sqllogs.urls` in the reader's thread; feed the renderers. Each view's docstring is its
+Called through `sqllogs.urls` in the reader's thread; feed the renderers. The docstring of a view is its
 description in the OpenAPI document.
 """
 
@@ -384,7 +384,7 @@ class RecordList(ReadingView):
     row = RecordJSON
 
     def get(self, request: Request, **arguments: str) -> HttpResponseBase:
-        # A person begins with the requests; single queries are details.
+        # People start with requests; single queries are details.
         if self.is_for_browser and not request.query_params:
             return HttpResponseRedirect(reverse("sqllogs:requests"), headers=self.default_response_headers)
         return super().get(request, **arguments)
@@ -446,6 +446,6 @@ class SchemaView(SQLLogsView):
 
 @cache
 def _document() -> dict[str, Any]:
-    # Generated when the package is built: it must depend neither on drf-spectacular nor on the host.
+    # Generated when the API changes, so that it depends neither on drf-spectacular nor on the host.
     text = files("sqllogs").joinpath("openapi.json").read_text(encoding="utf-8")
     return json.loads(text)  # type: ignore[no-any-return]
