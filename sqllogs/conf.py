@@ -291,3 +291,24 @@ def load() -> Conf:
     if not isinstance(given, dict):
         return Conf()
     return Conf(**{key.lower(): value for key, value in given.items() if find_problem(key, value) is None})
+
+
+SECRET = frozenset(["FINDINGS_WEBHOOK"])
+"""Whoever knows the URL of a webhook can post to it."""
+
+
+def shown(key: str, value: object) -> str:
+    """Return the value of a setting for messages: without secrets, and without those of a misspelled one."""
+    if value and (key in SECRET or (key not in NAMES and not isinstance(value, int | float))):
+        return "***"
+    # Functions by name, because repr() contains a memory address.
+    text = re.sub(r"://[^/?#]*@", "://***@", getattr(value, "__qualname__", None) or repr(value))
+    return re.sub(r"\?[^'\"]*", "?***", text) if key == "OTLP" else text
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without user, password and query, for logs and messages."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    return scheme + separator + rest.rpartition("@")[2].partition("?")[0].partition("#")[0]

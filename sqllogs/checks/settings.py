@@ -39,7 +39,8 @@ def check_settings() -> Iterator[CheckMessage]:
     for key, value in given.items():
         if (problem := conf.find_problem(key, value)) is not None:
             yield Error(
-                _("Invalid setting SQLLOGS[%(key)r] = %(value)r.") % {"key": key, "value": value},
+                _("Invalid setting SQLLOGS[%(key)r] = %(value)s.")
+                % {"key": key, "value": conf.shown(key, value)},
                 hint=str(problem),  # translated now, since settings are loaded before gettext works
                 id="sqllogs.E002",
             )
@@ -166,7 +167,8 @@ def check_otlp() -> Iterator[CheckMessage]:
 
     if not given.otlp.startswith(("http://", "https://")):
         yield Error(
-            _("SQLLOGS['OTLP'] = %(url)r is not an HTTP URL.") % {"url": otlp.shown(given.otlp)},
+            _("SQLLOGS['OTLP'] = %(url)r is not an HTTP URL.")
+            % {"url": conf.without_credentials(given.otlp)},
             hint=_("Use a complete URL with its path, such as http://localhost:3100/otlp/v1/logs."),
             id="sqllogs.E040",
         )

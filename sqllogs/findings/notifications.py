@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from django.core.mail import send_mail
@@ -65,7 +66,7 @@ def notify(settings: Conf, now: datetime) -> int:
         try:
             receiver.send(list(due.order_by("-occurrences", "pk")[:LISTED_MAX]), count)
         except Exception as exc:
-            message = f"Findings could not be sent by {receiver.name}, they are sent later: {exc}"
+            message = f"Findings could not be sent by {receiver.name}, they are sent later: {_reason(exc)}"
             guard.fault(f"findings {receiver.name}", NotificationError(message))
             continue
         due.filter(pk__lte=last).update(**{receiver.column: now})
@@ -80,9 +81,18 @@ def send_test(settings: Conf) -> list[str]:
         try:
             receiver.send([], 0)
         except Exception as exc:
-            raise NotificationError(f"{receiver.name}: {exc}") from exc
+            raise NotificationError(f"{receiver.name}: {_reason(exc)}") from exc
         names.append(receiver.name)
     return names
+
+
+def _reason(exc: Exception) -> str:
+    """Return what an error is, without its message: that of a library may contain part of the URL."""
+    if isinstance(exc, HTTPError):
+        return f"HTTP {exc.code}"
+    cause = exc.reason if isinstance(exc, URLError) else exc
+    text = getattr(cause, "strerror", None)
+    return text if isinstance(text, str) else type(cause).__name__
 
 
 def _post(url: str, form: str, findings: Sequence[Finding], count: int) -> None:

@@ -17,7 +17,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqllogs import guard, threads
-from sqllogs.conf import Conf
+from sqllogs.conf import Conf, without_credentials
 from sqllogs.context import untraced
 from sqllogs.errors import SQLLogsError
 from sqllogs.record import Batch, Record, Sample
@@ -97,14 +97,6 @@ class HTTPExporter:
     def _is_from_others(self, record: logging.LogRecord) -> bool:
         """Drop log lines about our requests: in an outage, four every ten seconds with the whole URL."""
         return record.thread != self._thread
-
-
-def shown(address: str) -> str:
-    """Return a URL without user, password and query, for logs and messages."""
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        scheme, rest = "", address
-    return scheme + separator + rest.rpartition("@")[2].partition("?")[0].partition("#")[0]
 
 
 class LogExporter(Protocol):
@@ -274,7 +266,7 @@ class OTLPSink:
                 self._outcomes[outcome] += 1
 
     def _report(self, answer: str) -> None:
-        guard.fault("otlp", RefusedError(f"OTLP endpoint {shown(self._conf.otlp)}: {answer}"))
+        guard.fault("otlp", RefusedError(f"OTLP endpoint {without_credentials(self._conf.otlp)}: {answer}"))
 
 
 def make(conf: Conf) -> OTLPSink | None:

@@ -5,7 +5,6 @@ writes (deploys and migrations, as annotations for charts), in the reader's thre
 health` too.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -243,10 +242,6 @@ class SettingsAnswer:
     results: list[SettingRow]
 
 
-SECRET = frozenset(["FINDINGS_WEBHOOK"])
-"""The address of a webhook lets anyone post to it."""
-
-
 def effective_settings() -> SettingsAnswer:
     given = getattr(settings, "SQLLOGS", {})
     used, defaults = conf.load(), conf.Conf()
@@ -257,19 +252,13 @@ def effective_settings() -> SettingsAnswer:
         rows.append(
             SettingRow(
                 name=key,
-                value=_without_password(value) if key not in SECRET or not value else "***",
-                default=_without_password(default),
+                value=conf.shown(key, value),
+                default=conf.shown(key, default),
                 is_default=value == default,
                 problem=None if problem is None else str(problem),
             )
         )
     return SettingsAnswer(count=len(rows), results=rows)
-
-
-def _without_password(value: object) -> str:
-    name = getattr(value, "__qualname__", None)
-    # Functions by name, because repr() contains a memory address.
-    return re.sub(r"://[^/@?#]*@", "://***@", name or repr(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,23 @@ def test_each_gap_has_an_id_and_a_remedy(changes, identifier, says):
     assert says in message.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FINDINGS_WEBHOOK", "hooks.example.com/c4n4ry"),  # without its scheme
+        ("FINDINGS_WEBHOK", "https://hooks.example.com/c4n4ry"),
+        ("OTLP", "grpc://user:c4n4ry@host/?key=c4n4ry"),
+        ("OTLP", ["https://user:c4n4ry@host/"]),
+        ("TRACE_URL", ["https://user:c4n@c4n4ry@host/"]),
+    ],
+)
+def test_invalid_value_is_not_shown_where_it_may_be_secret(name, value):
+    with override_settings(SQLLOGS={name: value}):
+        messages = found()
+    assert messages
+    assert "c4n4ry" not in repr(messages)
+
+
 class FirstComeRouter:
     """A project's own router, which has an answer for every model."""
 

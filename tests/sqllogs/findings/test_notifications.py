@@ -184,6 +184,29 @@ def test_command_sends_a_test_message(port, settings):
         call_command("sqllogs", "findings", "--test-notifications")
 
 
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        (
+            "http://user:c4n4ry@127.0.0.1/c4n4ry",
+            "InvalidURL",
+        ),  # of the standard library: "nonnumeric port: ..."
+        ("http://127.0.0.1:{port}/c4n4ry", "Connection refused"),
+        ("http://127.0.0.1:{port}/c4n4ry\xe9", "UnicodeEncodeError"),
+    ],
+)
+def test_message_about_a_receiver_shows_nothing_of_its_address(port, caplog, settings, address, says):
+    settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS_WEBHOOK": address.format(port=port)}
+    found(1)
+    guard._logged_at_s.clear()
+    notify(Conf(findings_webhook=address.format(port=port)), BEGINNING)
+    with pytest.raises(CommandError, match=says) as caught:
+        call_command("sqllogs", "findings", "--test-notifications")
+    (logged,) = [line for line in caplog.messages if "webhook" in line]
+    assert says in logged
+    assert "c4n4ry" not in logged + str(caught.value)
+
+
 def test_settings_of_receivers_are_checked():
     assert find_problem("FINDINGS_WEBHOOK", "file:///etc/passwd") is not None
     assert find_problem("FINDINGS_WEBHOOK_FORMAT", "xml") is not None
@@ -196,3 +219,12 @@ def test_address_of_the_webhook_is_not_shown_by_the_api(settings):
     shown = {row["name"]: row["value"] for row in body["results"]}
     assert shown["FINDINGS_WEBHOOK"] == "***"
     assert "secret" not in str(body)
+
+
+def test_address_of_the_collector_is_shown_by_the_api_without_what_opens_it(settings):
+    otlp = "https://user:c4n4ry@logs.example.com/v1/logs?key=c4n4ry"
+    settings.SQLLOGS = {**settings.SQLLOGS, "OTLP": otlp}
+    body = reader().get("/sql-logs/settings/").json()
+    shown = {row["name"]: row["value"] for row in body["results"]}
+    assert shown["OTLP"] == "'https://***@logs.example.com/v1/logs?***'"
+    assert "c4n4ry" not in str(body)
