@@ -148,7 +148,7 @@ class RequestsView(AggregateView):
         unit_filter = requests.UnitFilter.from_query(query)
         self.revalidate_scope(scope)
         answer = requests.read_requests(request._request, scope, page, unit_filter)
-        charted = replace(scope, records=requests.of_units(scope.records))
+        charted = scope.narrowed(requests.of_units(scope.records), "units")
         return self.with_time_chart(unit_filter.scope(charted), answer)
 
 

@@ -5,7 +5,7 @@ filters, used by all reports in the reader's thread.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -54,7 +54,8 @@ class Scope:
     fields: frozenset[str] = frozenset()
     """The fields that the client wants of each row; empty for all."""
     unchanged: Records | None = None
-    """The records selected by the filters alone; if `records` differ, there is no `report`."""
+    """The records selected by the filters and `narrowed`; if `records` differ, there is no `report`."""
+    narrowed_by: str = ""
     kept: Oldest | None = None
     """Which statistics exist; if None, each report reads it."""
 
@@ -87,6 +88,10 @@ class Scope:
             fields=frozenset(fields),
         )
 
+    def narrowed(self, records: Records, by: str) -> "Scope":
+        """Return the scope with fewer records; `by` names a choice that is final when their block is."""
+        return replace(self, records=records, unchanged=records, narrowed_by=by)
+
     def report(self, *parts_of: object) -> Report | None:
         """Return the identity of a report of these records, apart from its range; `parts_of` is its kind.
 
@@ -95,7 +100,7 @@ class Scope:
         if self.unchanged is None or self.records is not self.unchanged:
             return None
         filters = {name: value for name, value in self.filters.items() if name not in ("from", "to")}
-        key = repr((parts_of, sorted(filters.items()), conf.load().slow_ms))
+        key = repr((parts_of, self.narrowed_by, sorted(filters.items()), conf.load().slow_ms))
         return Report(key, self.filters["from"], self.filters["to"])
 
     @property

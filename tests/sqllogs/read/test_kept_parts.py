@@ -168,3 +168,24 @@ def test_kept_parts_are_bounded_and_the_oldest_go_first(ring_alias, kept, monkey
     monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 0)
     assert rounded(answers()) == rounded(scanned(monkeypatch))
     assert kept.size_bytes == 0
+
+
+def test_chart_of_requests_is_kept_too(ring_alias, kept):
+    changes = {seq: fields(seq) | {"duration_ms": seq / 4} for seq in range(1, 91)}  # sums are exact
+    for seq in range(1, 86):  # the newest have no unit
+        changes[seq] |= {"unit_id": f"{seq // 4 + 1:016x}", "trace_id": f"{seq // 4 + 1:032x}"}
+    fill(90, changes=changes)
+    client = reader()
+
+    def page():
+        access.recent.clear()
+        span = {"from": at(0), "to": at(100)}
+        answer = client.get("/sql-logs/requests/", span, headers={"Accept": "text/html"})
+        assert answer.status_code == 200
+        return answer.content
+
+    first = page()
+    assert not len(kept)
+    assert page() == first  # scanned by blocks, which are kept
+    assert len(kept)
+    assert page() == first
