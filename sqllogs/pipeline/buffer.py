@@ -1,9 +1,8 @@
 """Buffer captured queries between the threads that send them and the writer's thread.
 
 `Buffer` is filled by `sqllogs.capture.wrapper` in any thread, without a lock, and drained by
-`sqllogs.pipeline.delivery` in the writer's thread. What it has no room for is still counted: `Overflow`
-keeps 32 bytes of such a query. `OpenFetches` keeps the queries whose cursor is still fetching, in the
-writer's thread.
+`sqllogs.pipeline.delivery` in the writer's thread. Queries that do not fit are still counted: `Overflow`
+keeps 32 bytes of each. `OpenFetches` keeps queries whose cursor is still fetching, in the writer's thread.
 """
 
 import time
@@ -34,9 +33,9 @@ PLAIN_CHARACTERS = 1023 - RECORD_BYTES - ASCII_BYTES
 ENTRIES_SHARE = 10
 """This many times BUFFER_ROWS can be counted between two rounds of the writer: 20,000 a second for 15 s."""
 OPEN_MAX = 1_000
-"""Cursors that are still fetching; with more, the first is counted with what it has fetched so far."""
+"""Maximum cursors still fetching; beyond it, the oldest is counted with the rows fetched so far."""
 FORGET_S = 1.0
-"""Texts and units of work are kept for this long after they were last needed, and twice as long at most."""
+"""Texts and units of work are kept for one to two times this long after they were last needed."""
 GROUPED_FROM = 10
 """From this number on, queries of one form and unit of work are resolved together."""
 NS_PER_MINUTE = 60 * 10**9
@@ -61,7 +60,7 @@ class Drained(NamedTuple):
     single: list[Captured]
     """In the order of their times; like any other query, but not to be stored."""
     grouped: list[Surplus]
-    """Where there are many alike, which takes a fifth of the time."""
+    """Groups of similar queries, which take a fifth of the time."""
 
     @property
     def calls(self) -> int:
@@ -80,7 +79,7 @@ def is_muted(captured: Captured) -> bool:
 
 
 class _Numbers:
-    """Numbers for values that many queries share, for any thread without a lock; 0 if they take too much."""
+    """Number values that many queries share, in any thread without a lock; 0 if there is no room."""
 
     def __init__(self, kib_max: int) -> None:
         self._kib_max = kib_max
@@ -96,7 +95,7 @@ class _Numbers:
             return 0
         number = self._next()
         self._kib.extend(repeat(None, kib))
-        self._values[number] = value, kib  # first: another thread may use the number at once
+        self._values[number] = value, kib  # first, because another thread may use the number at once
         self._numbers[key] = number
         return number
 
@@ -104,22 +103,23 @@ class _Numbers:
         return self._values[number][0]
 
     def forget(self, in_use: Container[int]) -> None:
-        """Forget what had a number at the call before: a thread may still be about to use a newer one."""
+        """Forget the numbers that existed at the previous call; a thread may still be using newer ones."""
         for number in self._old:
             if number not in in_use:
                 for _ in range(self._values.pop(number)[1]):
                     self._kib.pop()
         self._old = list(self._values)
-        # What is used again gets a new number; its value stays for threads that have read the old one.
+        # Values used again get new numbers; the old ones stay for threads that have read them.
         self._numbers.clear()
 
 
 class Overflow:
     """Queries beyond the buffer's bounds, reduced to what is needed to count them.
 
-    Entered by any thread without a lock, like the buffer. The writer needs neither the store nor the time
-    of a record to take them out. Not counters in the caller's thread: they would drift between threads, and
-    a histogram would be many. Not in the writer's alone: it may be waiting for the database.
+    Any thread may add to it without a lock, as to the buffer. The writer takes them out without the store,
+    in a fraction of the time of a record. Counters in the caller's thread would lose updates between threads,
+    and a histogram needs many. Counting only in the writer's thread is not enough, because it may be waiting
+    for the database.
     """
 
     def __init__(self, *, rows_max: int, kib_max: int) -> None:
@@ -128,7 +128,7 @@ class Overflow:
         self._forms = _Numbers(kib_max // 8)
         self._units = _Numbers(kib_max // 4)
         self._open: deque[tuple[_Entry, Fetch]] = deque()
-        """Queries whose cursor had not fetched its rows yet."""
+        """Queries whose cursor has not fetched all rows yet."""
         self._forgot_at_s = 0.0
         self.lost = 0
         """Entries that could not be read; for the thread that drains."""
@@ -160,7 +160,7 @@ class Overflow:
                 self._open.append((entry, fetch))
             else:
                 self._note(entry)
-            # Two for each that comes: a cursor has mostly finished before its thread sends the next query.
+            # Two for each query added: most cursors have finished before their thread sends the next query.
             self._finish(2)
         except Exception as exc:
             if guard.is_foreign(exc):
@@ -169,7 +169,7 @@ class Overflow:
         return True
 
     def _finish(self, most: int, *, wait: bool = True) -> None:
-        """Note those queries whose rows have been fetched, of the oldest; without `wait` all of these."""
+        """Note those of the `most` oldest queries that have fetched their rows; without `wait` all."""
         for _ in range(min(most, len(self._open))):
             with suppress(IndexError):
                 entry, fetch = self._open.popleft()  # IndexError: another thread has taken it
@@ -191,7 +191,8 @@ class Overflow:
 
     def _note(self, entry: _Entry) -> None:
         form, unit, time_ns, duration_ns, rows = entry
-        # All 32 bytes in one call, so that those of two threads do not mix; a driver may report any rows.
+        # All 32 bytes in one call, so that two threads do not interleave; drivers may report any number of
+        # rows.
         self._entries.extend(_ENTRY.pack(form, unit, time_ns, duration_ns, min(rows, 1 << 62)))
 
     def units(self) -> set[UnitOfWork]:
@@ -217,7 +218,7 @@ class Overflow:
         for (form, unit, _), queries in cells.items():
             self._unpack(form, unit, queries, drained)
         drained.single.sort(key=itemgetter(0))
-        # Also when nothing came: it may be because there was no room for a new text.
+        # Also if nothing was drained, because there may have been no room for a new text.
         if not self._entries and time.monotonic() - self._forgot_at_s > FORGET_S:
             self._forget()
         return drained
@@ -232,7 +233,7 @@ class Overflow:
         try:
             *first, error, sqlstate, code, lasti = self._forms[form]
             last = error, sqlstate, self._units[unit], None, code, lasti, None, None, None, None
-        except KeyError:  # its thread was stopped for a second before it could add its entry
+        except KeyError:  # its thread was suspended for a second before it added its entry
             self.lost += len(queries)
             return
         if len(queries) < GROUPED_FROM:
@@ -252,10 +253,10 @@ class Overflow:
 
 
 class Buffer:
-    """Bounded in rows and in bytes; a record that does not fit is dropped, and only counted.
+    """Captured queries, bounded in rows and bytes; one that does not fit is dropped and only counted.
 
-    Producers take no lock: each step is one C call on a deque or an `itertools.count`, so a signal
-    handler or a `__del__` may enter at any point.
+    Producers take no lock: each step is a single C call on a deque or an `itertools.count`, so a signal
+    handler or `__del__` may enter at any point.
     """
 
     def __init__(self, *, rows_max: int, bytes_max: int) -> None:
@@ -264,16 +265,16 @@ class Buffer:
         self.wake_at_kib = min(rows_max, self.kib_max) // 2
         self._rows: deque[Captured] = deque()
         self._extra_kib: deque[None] = deque()
-        """One item per KiB beyond a record's first: len() of a deque is exact in any thread, `+=` drifts."""
+        """One item per KiB beyond a record's first: len() of a deque is exact in any thread, unlike `+=`."""
         self.drained = 0
         """Records taken out so far, counted by the thread that drains."""
         self.dropped = {"buffer_rows": Tally(), "buffer_bytes": Tally()}
-        """Records that are missing in the ring, but not in the statistics."""
+        """Records missing in the ring, but not in the statistics."""
         self.uncounted = Tally()
-        """Records that are missing in the statistics too."""
+        """Records missing in the statistics too."""
         self.overflow = Overflow(rows_max=rows_max, kib_max=self.kib_max)
         self.waker: SimpleQueue[SimpleQueue[bool] | None] = SimpleQueue()
-        """An item wakes the writer: None, or the queue for a flush's answer. Re-entrant, unlike an Event."""
+        """An item wakes the writer: None, or the queue for a flush's answer. Reentrant, unlike an Event."""
         self._woken = False
 
     def put(self, captured: Captured) -> None:
@@ -288,11 +289,11 @@ class Buffer:
             return
         sql = captured[SQL]
         if len(sql) > PLAIN_CHARACTERS or not sql.isascii():
-            # Before the record: the writer pops as many items for it, and must not find fewer.
+            # Before the record, because the writer pops as many items for it.
             self._extra_kib.extend(repeat(None, _extra_kib(sql)))
         self._rows.append(captured)
         if held_kib >= self.wake_at_kib and not self._woken:
-            # Two threads may both get here: the writer then wakes up twice.
+            # Two threads may get here at once; the writer then wakes up twice.
             self._woken = True
             self.waker.put(None)
 
@@ -304,11 +305,11 @@ class Buffer:
 
     def drain(self, rows_max: int) -> list[Captured]:
         """Remove and return the oldest records; for one thread at a time."""
-        # First, so that what is put from now on can wake the writer again.
+        # First, so that records put from now on can wake the writer again.
         self._woken = False
         drained: list[Captured] = []
         rows = min(rows_max, len(self._rows))
-        # One call in C: what a signal handler raises cannot come between a record's removal and its keeping.
+        # One C call, so that an exception of a signal handler cannot lose a record that was just removed.
         drained.extend(starmap(self._rows.popleft, repeat((), rows)))
         self.drained += rows
         for captured in drained:
@@ -354,27 +355,27 @@ def record_kib(captured: Captured) -> int:
 
 def _extra_kib(sql: str) -> int:
     """Return how many KiB a record takes beyond its first."""
-    # getsizeof() looks up a method: for ASCII it would be a third of what put() costs the caller.
+    # getsizeof() looks up a method; for ASCII texts it would be a third of the cost of put().
     text_bytes = len(sql) + ASCII_BYTES if sql.isascii() else getsizeof(sql)
     return (text_bytes + RECORD_BYTES) >> 10
 
 
 WAIT_MAX_S = 60.0
-"""After this long a query is stored with the rows fetched so far."""
+"""A query is stored after this long with the rows fetched so far."""
 WAIT_MAX_KIB = 1024
-"""The same when the queries that wait already take this much memory; each takes at least 1 KiB."""
+"""Beyond this much memory, further queries are not held back; each takes at least 1 KiB."""
 
 
 class OpenFetches:
-    """Queries whose cursor is still fetching, so that they are stored with all their rows.
+    """Queries whose cursor is still fetching, held back so that they are stored with all their rows.
 
-    There are few: a request fetches within milliseconds, a loop over a server-side cursor may take minutes.
-    For one thread; `len` for any.
+    There are few: most requests fetch within milliseconds, but a loop over a server-side cursor may take
+    minutes. For one thread, except `len()`.
     """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, Captured]] = []
-        """Each with the time until which it waits, oldest first."""
+        """Each with its deadline, oldest first."""
         self._kib = 0
 
     def __len__(self) -> int:
@@ -385,7 +386,7 @@ class OpenFetches:
         return {query[UNIT].whole for _, query in self._waiting if query[UNIT] is not None}
 
     def split_ready(self, drained: Iterable[Captured], *, wait: bool) -> list[Captured]:
-        """Return the queries to store now, earlier ones last; without `wait` that is all of them."""
+        """Return the queries to store now, earlier ones last; without `wait` all of them."""
         if not wait:
             ready, self._waiting, self._kib = [*drained, *(query for _, query in self._waiting)], [], 0
             return ready

@@ -1,9 +1,9 @@
-"""Notice how a process begins and ends: as a fork, under uWSGI, or as a child of multiprocessing.
+"""Detect how a process begins and ends: as a fork, under uWSGI, or as a child of multiprocessing.
 
-`os.register_at_fork` does not run where a server forks in C, as uWSGI does after loading; it may run no
-threads either. The recorder looks at the mark for every record, in the caller's thread. `ProcessEnds` stores
-what a process has captured when it ends, or before somebody else ends it, in the main thread of the process:
-multiprocessing children skip atexit, and the children of a Pool are killed when its `with` block ends.
+`os.register_at_fork` has no effect if a server forks in C, as uWSGI does after loading; uWSGI may also run no
+threads. The recorder checks the mark for every record, in the caller's thread. `ProcessEnds` flushes at the
+end of a process, in its main thread: children of multiprocessing skip atexit, and those of a Pool are killed
+when its `with` block ends.
 """
 
 import atexit
@@ -40,7 +40,7 @@ class _Pid:
 def process_mark() -> ProcessMark:
     """Return a mark of this process.
 
-    A page that the kernel clears in a fork: reading it takes 35 ns, os.getpid() 50 to 400 ns.
+    It is a memory page that the kernel clears in a fork: reading it takes 35 ns, os.getpid() 50 to 400 ns.
     """
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -59,7 +59,7 @@ def _uwsgi() -> Any:
 
 
 def threads_run() -> bool:
-    """Return False without --enable-threads: there threads get no time between requests."""
+    """Return False under uWSGI without --enable-threads, where threads do not run between requests."""
     if (uwsgi := _uwsgi()) is None:
         return True
     names = {name.decode() if isinstance(name, bytes) else name for name in uwsgi.opt}
@@ -67,9 +67,9 @@ def threads_run() -> bool:
 
 
 def is_loading() -> bool:
-    """Return True in the master, which loads the application and then only forks.
+    """Return True in the master of uWSGI, which loads the application and then only forks.
 
-    A connection that it opened would be inherited by all workers: nothing runs before that fork.
+    All workers would inherit a connection that it opened, so the writer is not started before the fork.
     """
     uwsgi = _uwsgi()
     return uwsgi is not None and uwsgi.worker_id() == 0 and uwsgi.masterpid() in (0, os.getpid())
@@ -84,11 +84,11 @@ def is_first_worker() -> bool:
 POOL_FLUSH_TIMEOUT_S = 1.0
 """A task of a Pool waits at most this long for the store before its result is sent."""
 POOL_RETRY_S = 15.0
-"""After a store did not answer, tasks do not wait for it for this long."""
+"""After the store did not answer, tasks stop waiting for it for this long."""
 
 
 class _FlushFirst:
-    """The lock of a pool's results: taken before each result is sent, after the queries are stored."""
+    """Wraps the lock of a pool's results, and flushes before it is taken to send a result."""
 
     def __init__(self, lock: Any, flush: Callable[[float], object]) -> None:
         self._lock = lock
@@ -96,7 +96,7 @@ class _FlushFirst:
         self._skip_until_s = 0.0
 
     def __enter__(self) -> Any:
-        # Before the lock is taken: all children of the pool share it, and would wait for the store too.
+        # Before taking the lock, because all children of the pool share it and would wait for the store too.
         if time.monotonic() >= self._skip_until_s and not self._flush(POOL_FLUSH_TIMEOUT_S):
             self._skip_until_s = time.monotonic() + POOL_RETRY_S
         return self._lock.__enter__()
@@ -121,7 +121,7 @@ class ProcessEnds:
         multiprocessing.util.register_after_fork(self, ProcessEnds._install_in_child)
 
     def _install_in_child(self) -> None:
-        # Such a child runs these at its end, and not what is registered with atexit.
+        # Children run finalizers at their end, but not what is registered with atexit.
         multiprocessing.util.Finalize(None, self._close, exitpriority=10)
         process: Any = multiprocessing.current_process()
         if not hasattr(process, "_target"):
@@ -130,7 +130,7 @@ class ProcessEnds:
             self._flush_before_results(process._args[1])
 
     def _wrap_worker(self) -> None:
-        """Prepare a spawned child, which imports its program before it learns what it is to run."""
+        """Prepare a spawned child, which imports its program before it knows what to run."""
         from multiprocessing import pool
 
         run: Callable[..., Any] = pool.worker  # type: ignore[attr-defined]
@@ -143,6 +143,6 @@ class ProcessEnds:
         pool.worker = worker  # type: ignore[attr-defined]
 
     def _flush_before_results(self, results: Any) -> None:
-        # Not its `put`: the pool's worker holds that by now if Django is set up in an initializer.
+        # Not its `put`, which the pool's worker has already looked up if Django is set up in an initializer.
         if getattr(results, "_wlock", None) is not None:
             results._wlock = _FlushFirst(results._wlock, self._flush)

@@ -1,7 +1,7 @@
 """Pass each resolved batch to the sinks: slow-query log, metrics, spans and OTLP.
 
-Called by `sqllogs.pipeline.delivery` in the writer's thread before the ring is written. A batch
-that the ring has to retry is not passed to the sinks again.
+Called by `sqllogs.pipeline.delivery` in the writer's thread, before the batch is written to the ring. A batch
+that has to be written again is not passed to the sinks again.
 """
 
 import time
@@ -13,7 +13,7 @@ from sqllogs.record import Batch, WriterStatus
 
 
 class Sink(Protocol):
-    """One destination of records beside the ring; called by one thread at a time."""
+    """A destination of records besides the ring; called by one thread at a time."""
 
     def add(self, batch: Batch) -> None:
         """Process a batch without waiting; an exception is counted, logged and not passed on."""
@@ -70,7 +70,7 @@ class Sinks:
 
     def flush(self, timeout_s: float) -> bool:
         until_s = time.monotonic() + timeout_s
-        # All of them send meanwhile, so to wait for one after the other takes no longer.
+        # They all send at the same time, so waiting for one after the other takes no longer.
         return all(sink.flush(max(0.0, until_s - time.monotonic())) for sink in self._exporting_sinks)
 
     def exported(self) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Log slow and failing queries at WARNING to logger `sqllogs.slow`.
 
-A sink, in the writer's thread: fed with every batch, it logs at most one line per statement and
-minute. The next line counts the queries without one and shows the slowest. A line carries the
-trace of its query.
+A sink in the writer's thread. Fed with every batch, it logs at most one line per statement and minute. The
+next line counts the queries not logged in between, and shows the slowest. Each line carries the trace of its
+query.
 """
 
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger("sqllogs.slow")
 
 INTERVAL_S = 60.0
 STATEMENTS_MAX = 1_000
-"""Statements with a line of their own within an interval; all others share one."""
+"""Maximum statements with separate lines in an interval; all others share one."""
 SQL_MAX_CHARACTERS = 2_000
 
 _Key = tuple[str, str | None]
@@ -55,7 +55,7 @@ class SlowLog:
         self.add(batch)
 
     def set_status(self, status: WriterStatus) -> None:
-        """End intervals although no new query came."""
+        """End intervals even if there was no new query."""
         self._end_intervals(time.monotonic())
 
     def close(self, timeout_s: float) -> None:
@@ -89,9 +89,9 @@ class SlowLog:
 
 
 def _is_test_run() -> bool:
-    """Return True while Django's test runner has set up its environment: tests expect their errors.
+    """Return True while Django's test environment is set up: tests expect their errors.
 
-    Not `conf.why_disabled`: where capture is enabled by a setting, tests record, and print nothing.
+    Not `conf.why_disabled`, because tests that enable capture by a setting record, but must not print.
     """
     # getattr(): another thread may be importing it right now.
     state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)

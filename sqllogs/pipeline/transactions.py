@@ -1,7 +1,7 @@
 """Add up how long a unit of work had transactions open, and how long these waited for it.
 
-Fed by `sqllogs.pipeline.units` with the records of one unit; runs in the writer's thread. Capture has
-measured all of it already, so the caller pays nothing.
+Fed by `sqllogs.pipeline.units` with the records of one unit, in the writer's thread. Everything needed has
+been captured anyway, so the application pays nothing.
 """
 
 from functools import cache
@@ -24,8 +24,8 @@ def ends() -> frozenset[str]:
 class Transactions:
     """The transactions of one unit of work.
 
-    One begins with its first statement, because databases wait for that with locks and snapshots, and ends
-    with COMMIT or ROLLBACK. Without its end, which may have been dropped, it lasts until its last statement.
+    A transaction begins with its first statement, since databases take locks and snapshots no earlier, and
+    ends with COMMIT or ROLLBACK. If that was dropped, it lasts until its last statement.
     """
 
     __slots__ = ("_closed_ms", "_ends", "_open", "idle_max_ms", "total_ms")
@@ -60,7 +60,7 @@ class Transactions:
         if found is not None:
             if start_ms >= found[1]:  # the end was dropped
                 self._close(alias, found[1])
-        # A query whose rows are fetched slowly arrives late, maybe after its COMMIT.
+        # A query whose rows are fetched slowly arrives late, possibly after its COMMIT.
         elif (
             form.in_transaction
             and form.fingerprint not in self._ends
