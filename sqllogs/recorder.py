@@ -104,16 +104,19 @@ class _Process:
 
 
 def _undisturbed(make: Callable[[], Made]) -> Made:
-    """Let the signals of this thread wait while the writer is made and started: 0.1 s, once per process.
+    """Let signals with a handler wait while this thread makes, starts or, without threads, is the writer.
 
-    An exception that comes out of a signal handler in the middle of an import can leave Python's import lock
-    taken, and the writer's thread could import nothing any more; one that comes before the thread runs would
-    leave it claimed and not started. A process with more threads may get its signals through another one.
+    That takes 0.1 s once per process, then 10 ms per batch. An exception that comes out of a signal handler
+    in the middle of an import can leave Python's import lock taken, and the writer's thread could import
+    nothing any more; one that comes before the thread runs would leave it claimed and not started, and one
+    while it writes would be taken for a fault of ours. A process with more threads may get its signals
+    through another one.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return make()
-    # What the processor itself raises is undefined if it is blocked.
-    deferred = signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    # A server's handlers in C raise nothing. What the processor itself raises is undefined if it is blocked.
+    handled = {number for number in signal.valid_signals() if callable(signal.getsignal(number))}
+    deferred = handled - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, deferred)
@@ -181,10 +184,10 @@ class Recorder:
         """Start the writer, if need be without a record, so that the metrics' sink gets its counts."""
         try:
             writer = self.own_writer()
-            if writer.started or processes.is_loading():
+            if writer.started or writer.was_refused or processes.is_loading():
                 return
-            tried = _undisturbed(partial(writer.start, has_thread=processes.threads_run()))
-            if tried and not writer.has_thread:
+            _undisturbed(partial(writer.start, has_thread=processes.threads_run()))
+            if not writer.has_thread:
                 request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
         except Exception as exc:
             if guard.is_foreign(exc):
@@ -200,8 +203,8 @@ class Recorder:
 
     def _write_if_due(self, **kwargs: Any) -> None:
         writer = self.own_writer()
-        if not writer.has_thread:
-            writer.write_if_due()
+        if not writer.has_thread and writer.is_due:
+            _undisturbed(writer.write_here)
 
     def before_fork(self) -> None:
         process = self._own()

@@ -2,7 +2,7 @@
 
 It is at most one flush interval behind `sqllogs.pipeline.buffer`. While the store is unavailable it
 backs off and the buffer's bounds apply. flush() asks this thread and waits up to timeout_s, so an
-unresponsive database cannot block the caller longer. Where a process runs no threads, `write_if_due`
+unresponsive database cannot block the caller longer. Where a process runs no threads, `write_here`
 writes in the caller's.
 """
 
@@ -60,21 +60,23 @@ class Writer:
         self._backoff_s = 0.0
         self.started = False
         self.has_thread = True
-        """False if this process can run none; `write_if_due` is to be called then."""
+        """False if this process can run none; `write_here` is to be called then."""
         self.store_unready = False
         """The last attempt found the tables missing."""
 
-    def start(self, *, has_thread: bool = True) -> bool:
-        """Start the thread once; callable from any thread, a signal handler or `__del__`.
+    @property
+    def was_refused(self) -> bool:
+        """Return True if the system would start no thread a moment ago."""
+        return time.monotonic() - self._refused_at_s < START_RETRY_S
 
-        Return False if it has been started, or could not be a moment ago.
-        """
-        if time.monotonic() - self._refused_at_s < START_RETRY_S or not self._claim.acquire(blocking=False):
-            return False
+    def start(self, *, has_thread: bool = True) -> None:
+        """Start the thread once; callable from any thread, a signal handler or `__del__`."""
+        if self.was_refused or not self._claim.acquire(blocking=False):
+            return
         self.started = True
         self.has_thread = has_thread
         if not has_thread:
-            return True
+            return
         try:
             self._delivery.start_sinks()  # here: the thread may get its first turn when the process ends
             self._thread = threads.start(self._run, "sqllogs-writer")
@@ -85,7 +87,6 @@ class Writer:
                 self._refused_at_s = time.monotonic()
                 self.started = False
                 self._claim.release()
-        return True
 
     def flush(self, timeout_s: float, *, blocking: bool = False) -> bool:
         """Write what is in the buffer now; return True if it was stored in time.
@@ -111,11 +112,14 @@ class Writer:
             self._write_row(until_s)
         return stored and sent
 
-    def write_if_due(self) -> None:
-        """Write in the caller's thread, at most once per flush interval, without waiting for a lock."""
+    @property
+    def is_due(self) -> bool:
+        """Return True if `write_here` is to be called: each flush interval, or if the buffer is half full."""
         is_half_full = not self._buffer.waker.empty()
-        if time.monotonic() < self._due_at_s and not (is_half_full and not self._backoff_s):
-            return
+        return time.monotonic() >= self._due_at_s or (is_half_full and not self._backoff_s)
+
+    def write_here(self) -> None:
+        """Write in the caller's thread, without waiting for a lock."""
         with suppress(Empty):
             self._buffer.waker.get_nowait()
         self._ring.hurried = True
