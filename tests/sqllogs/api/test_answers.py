@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -14,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from sqllogs.api import access
 from sqllogs.models import RingHead
 from sqllogs.record import FIELDS
-from tests.sqllogs.factories import fill, put, put_statement, reader
+from tests.sqllogs.api.clock import stop_clock
+from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 URL = "/sql-logs/"
@@ -159,8 +161,9 @@ def test_session_gets_no_compressed_answer():
 
 
 @pytest.mark.parametrize("path", ["", "stats/", "series/", "requests/", "repeats/"])
-def test_same_request_is_answered_from_memory_until_something_is_written(path, token):
+def test_same_request_is_answered_from_memory_until_something_is_written(path, token, monkeypatch):
     fill(50)
+    stop_clock(monkeypatch, BEGINNING + timedelta(hours=1))
     get(token, "health/")  # the token's use is noted
     connection = connections[RingHead.objects.db]
     with CaptureQueriesContext(connection) as reads:

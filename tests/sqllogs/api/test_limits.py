@@ -12,7 +12,7 @@ from sqllogs.api import access
 from sqllogs.models import SQLLog
 from sqllogs.read import aggregates, series
 from sqllogs.read import records as records_read
-from tests.sqllogs.api.clock import set_clock
+from tests.sqllogs.api.clock import set_clock, stop_clock
 from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put_statistics, reader
 from tests.sqllogs.pages import look
 
@@ -103,7 +103,8 @@ def test_other_error_of_the_database_stays_what_it_is(ring_alias):
 
 
 @both_databases
-def test_long_reads_beyond_the_bound_are_refused_at_once(settings):
+def test_long_reads_beyond_the_bound_are_refused_at_once(settings, monkeypatch):
+    stop_clock(monkeypatch, BEGINNING + timedelta(hours=1))
     settings.SQLLOGS = {"READERS_MAX": 2}
     put_statistics({"time": BEGINNING})
     client = reader()
