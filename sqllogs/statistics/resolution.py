@@ -191,6 +191,9 @@ class Retention:
         # Never a minute that is not rolled up yet.
         minutes_s = min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S))
         days_s = floor_to(now_s - self._conf.statistics_hour_days * DAY_S, DAY_S)
+        # A day at a time: a host whose clock is years ahead would else delete what all hosts have counted.
+        if (oldest_s := store.statistic_time_s(DAY_S, 0)) is not None:
+            days_s = min(days_s, oldest_s + DAY_S)
         for resolution_s in SHARES:
             yield from _delete(store, resolution_s, minutes_s if abs(resolution_s) == MINUTE_S else days_s)
         for resolution_s, share in SHARES.items():
