@@ -8,6 +8,7 @@ import json
 import logging
 from copy import copy
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from sqllogs import guard
@@ -87,7 +88,13 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(extras(record) | line)
+        # JSON has no NaN and no Infinity: a collector would refuse the whole line.
+        plain = {name: value if _is_in_json(value) else str(value) for name, value in extras(record).items()}
+        return json.dumps(plain | line)
+
+
+def _is_in_json(value: Value) -> bool:
+    return not isinstance(value, float) or isfinite(value)
 
 
 def _set_trace(record: logging.LogRecord) -> logging.LogRecord:

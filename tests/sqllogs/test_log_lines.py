@@ -120,6 +120,15 @@ def test_json_line_without_a_trace_has_null():
     assert json.loads(JSONFormatter().format(record()))["trace_id"] is None
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_json_line_with_a_number_that_json_lacks_is_json(number):
+    def refuse(name):
+        raise ValueError(name)
+
+    text = JSONFormatter().format(record(ratio=float(number)))
+    assert json.loads(text, parse_constant=refuse)["ratio"] == number
+
+
 def test_extras_are_plain_values_that_nobody_else_has_put_there():
     one = record(order=1, price=1.5, paid=True, request=SimpleNamespace(), otelTraceID="0", trace_id="0")
     assert extras(one) == {"order": 1, "price": 1.5, "paid": True}
