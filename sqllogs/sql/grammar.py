@@ -259,8 +259,9 @@ class Mask:
             names = (name.start() for name in _QUOTED.finditer(sql) if not _WORD.fullmatch(name[0][1:-1]))
             starts.append(next(names, -1))
         start = min(start for start in starts if start >= 0)
-        while quote == "'" and start and (sql[start - 1].isalnum() or sql[start - 1] == "_"):
-            start -= 1  # the word may belong to it
+        if quote in ("'", '"'):  # what is right before it may belong to it
+            while start and sql[start - 1] not in " \t\r\n\f\v(,=<>|":
+                start -= 1
         return sql[:start] + "''"
 
 

@@ -235,6 +235,8 @@ _SEPARATOR = "\x1f"
 _SIMPLE = Expression("[a-z_][a-z0-9_]*+")
 _PREFIXED = Expression("(?:[benqx]|nq|_[a-z0-9]++)''", re.IGNORECASE)
 """A literal with its type, or the character set that it is in."""
+_STRING = "''"
+_BEFORE_STRING = Expression(f"{QUOTED}{_STRING}")
 _ALONE = Expression(rf"{QUOTED}[\s,)\];]*+|(?!{QUOTED}).*+", re.ASCII | re.DOTALL)
 """A word in double quotes, or all after a double quote that never ends."""
 
@@ -251,8 +253,11 @@ class _Spelled(dict[str, str]):
 
     def __missing__(self, token: str) -> str:
         spelled = _spell(token)
-        if self._quoted_may_be_value and token[0] == '"' and _ALONE.fullmatch(token):
-            spelled = f"\0{spelled}"  # for sqllogs.sql.quoted
+        if self._quoted_may_be_value and token[0] == '"':
+            if _ALONE.fullmatch(token):
+                spelled = f"\0{spelled}"  # for sqllogs.sql.quoted
+            elif _BEFORE_STRING.match(token):
+                spelled = f"? {_spell(token[token.rindex(_STRING) :])}"  # strings side by side
         if len(token) <= self.TOKEN_MAX_CHARACTERS:
             if len(self) >= self.TOKENS_MAX:
                 self.clear()

@@ -80,7 +80,11 @@ def test_cut_at_any_character_shows_no_part_of_a_canary(vendor):
         # A quote that does not end: what is beside it may be the text.
         ("postgresql", 'SELECT a FROM "t WHERE b = 8675309 AND c = "d"', "SELECT a FROM ?"),
         ("mysql", "SELECT a FROM t WHERE b = c4n4ry'", "SELECT a FROM t WHERE b = ?"),
+        ("mysql", 'SELECT a FROM t WHERE b = c4n4ry"', "SELECT a FROM t WHERE b = ?"),
+        ("postgresql", "SELECT f(a, c4n4ry\\')", "SELECT f(a, ?"),
+        ("sqlite", "SELECT a FROM t WHERE b LIKE %c4n4ry%'", "SELECT a FROM t WHERE b LIKE ?"),
         ("postgresql", "SELECT a FROM t WHERE b = 'x' \"c4n4ry\"", "SELECT a FROM t WHERE b = ?"),
+        ("sqlite", "SELECT a FROM t WHERE b = \"c4n4ry\"'x' OR c", "SELECT a FROM t WHERE b = ? ? OR c"),
         # Words after verbs that take no name.
         ("microsoft", "SAVE TRANSACTION c4n4ry", "SAVE TRANSACTION ?"),
         ("microsoft", "IF @a = 1 ROLLBACK TRAN c4n4ry", "IF ? = ? ROLLBACK TRAN ?"),
