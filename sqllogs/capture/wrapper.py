@@ -254,10 +254,13 @@ class Overrides:
     def install(self, connection: Any) -> None:
         """Add missing overrides, on top of those of other packages."""
         for name, call in OVERRIDES.items():
-            if self._ours(connection, name) is None:
-                original = vars(connection).get(name)
-                override = _Override(self, ref(connection), name, original, _context(connection))
-                setattr(connection, name, partial(call, override))
+            found = self._ours(connection, name)
+            if found is not None and found.connection() is connection:
+                continue
+            # copy.copy() takes the overrides along, which would commit the connection that was copied.
+            original = vars(connection).get(name) if found is None else found.original
+            override = _Override(self, ref(connection), name, original, _context(connection))
+            setattr(connection, name, partial(call, override))
 
     def uninstall(self, connection: Any) -> None:
         """Remove our overrides. One that another package has wrapped stays, and only passes calls on."""

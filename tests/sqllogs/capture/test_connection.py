@@ -1,5 +1,6 @@
 """Ends of transactions are recorded once; the overrides come off again, whatever else is on a connection."""
 
+import copy
 import gc
 import weakref
 from contextlib import suppress
@@ -14,7 +15,7 @@ from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.capture.wrapper import OVERRIDES, Overrides
 from sqllogs.context import muted, unit_of_work
-from tests.sqllogs.recording import recording, stored
+from tests.sqllogs.recording import recording, stored, texts
 from tests.sqllogs.rings import database
 from tests.sqllogs.watching import Kept, watching
 
@@ -301,3 +302,22 @@ def test_signal_of_something_that_is_no_connection_of_django_does_no_harm(ring_a
         before = guard.faults["connection"]
         connection_created.send(sender=object, connection=object())
         assert guard.faults["connection"] == before + 1
+
+
+def test_copy_of_a_connection_that_connects_again_has_its_own_overrides(ring_alias, connection):
+    with recording(ring_alias) as recorder:
+        execute(connection, "CREATE TABLE item (name text)")
+        copied = copy.copy(connection)
+        copied.connection = None
+        copied.connect()
+        try:
+            with copied.cursor() as cursor:
+                assert cursor.db is copied
+            copied.set_autocommit(False)
+            execute(copied, "INSERT INTO item VALUES ('a')")
+            copied.commit()
+        finally:
+            copied.connection.close()
+        assert execute(connection, "SELECT name FROM item") == [("a",)]
+        commits = [text for text in texts(recorder, ring_alias) if text == "COMMIT"]
+        assert commits == ["COMMIT"]
