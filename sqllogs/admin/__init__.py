@@ -68,9 +68,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
 
 
 class DeferredAdmin(ReadOnlyAdmin):
-    """What a site has registered for a model; its views import the class that answers them.
+    """The class registered with an admin site; its views import the class that does the work.
 
-    Reading takes 374 modules and 21 MB, which a process that serves no page of ours saves.
+    Reading needs 374 modules and 21 MB, which processes that serve none of our pages save.
     """
 
     path: ClassVar[str]
@@ -152,8 +152,8 @@ class DeferredStatementAdmin(DeferredAdmin):
         "changelist": r"^$",
         "change": rf"^{FINGERPRINT}/change/$",
         "review": rf"^{FINGERPRINT}/review/$",
-        # Making a plan is not in the API: its tokens and its readers on the loopback have no permissions to
-        # check, and it asks the application's database.
+        # EXPLAIN is not in the API, because tokens and loopback readers have no permissions to check, and it
+        # queries the application's database.
         "explain": rf"^{FINGERPRINT}/explain/$",
     }
 

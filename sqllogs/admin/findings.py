@@ -1,7 +1,7 @@
-"""Findings and tokens in the admin: their lists with what can be done about each, and their pages.
+"""Findings and tokens in the admin: their lists, actions and pages.
 
-Findings are fed by `sqllogs.findings`, and decisions require the permission for reviews; tokens are those of
-`sqllogs.api.tokens`, for superusers. Runs in the reader's thread.
+Findings are written by `sqllogs.findings`; decisions about them require the permission for reviews. Tokens
+are created with `sqllogs.api.tokens`, by superusers only. Runs in the reader's thread.
 """
 
 from collections.abc import Callable
@@ -66,18 +66,18 @@ class StateFilter(admin.SimpleListFilter):
 class ReadChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # What a template reads is neither muted nor answered with 503.
+        # Queries sent by a template are neither muted nor answered with 503.
         self.result_list = list(self.result_list)
 
 
 class DecisionForm(ActionForm):
-    """The action, and a reason beside it."""
+    """The action, with a reason."""
 
     note = CharField(label=_("Reason"), required=False, max_length=500)
 
 
 def _text_field(name: str) -> Callable[[Finding], str]:
-    """Return what shows a text of the application's: its direction does not change what stands beside it."""
+    """Return a column that shows a text of the application, isolated from the direction of its neighbours."""
     field: Any = Finding._meta.get_field(name)
 
     @admin.display(description=field.verbose_name, ordering=name)
@@ -119,7 +119,7 @@ class FindingAdmin(ReadOnlyAdmin):
         return finding  # type: ignore[no-any-return]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what is empty."""
+        """Leave out empty fields."""
         return [
             field
             for field in self.fields

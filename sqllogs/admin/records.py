@@ -123,8 +123,8 @@ def search(records: QuerySet[SQLLog], term: str, *, with_text: bool) -> QuerySet
 
 
 def record_instance(record: RecordJSON) -> SQLLog:
-    """Return a record as an instance with all its fields, also those of its statement."""
-    # The admin builds URLs from primary keys, and a slot will hold another record some day.
+    """Return a record as an instance with all its fields, including those of its statement."""
+    # The admin builds URLs from primary keys, and a slot will be reused for another record.
     log = SQLLog(slot=record["id"], seq=record["id"])
     for name, value in record.items():
         setattr(log, name, value)
@@ -135,8 +135,8 @@ def record_instance(record: RecordJSON) -> SQLLog:
 class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
     """Pages of one snapshot of the ring.
 
-    On a ring of 100,000 rows in SQLite a page of 100 takes 31 ms, the last one that is counted 37 ms;
-    counting and sorting the ring alone, as the admin does for each page, took 93 ms.
+    With 100,000 rows in SQLite a page of 100 takes 31 ms, the last one that is counted 37 ms. Counting and
+    sorting the whole ring for each page, as the admin does by default, took 93 ms.
     """
 
     with_text = False
@@ -173,7 +173,7 @@ class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at ru
 
     @property
     def _ordering(self) -> Ordering:
-        """Return the first of the admin's columns that can be ordered by; it appends others of its own."""
+        """Return the first sortable column of the admin's ordering, to which it appends further ones."""
         ordered: Any = self.object_list
         for name in map(str, ordered.query.order_by):
             if name.removeprefix("-") in ORDERINGS:

@@ -34,7 +34,7 @@ class ReviewListFilter(SimpleListFilter):
 
     template = "admin/sqllogs/statement/filter.html"
 
-    # The changelist computes the values: `lookups` and `queryset` are what the admin asks of any filter.
+    # Required of every filter by the admin, but unused: the changelist computes the values.
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> tuple[tuple[str, str], ...]:
         return ()
 

@@ -47,7 +47,7 @@ ORDERINGS: dict[str, Callable[[Any], Any]] = {
 
 
 class StatementGroups(list[StatsGroup]):
-    """The figures of statements, with what the admin's actions ask of a queryset."""
+    """The figures of statements, with the methods of a queryset that the admin's actions use."""
 
     def __init__(self, statements: ReviewList, groups: Iterable[StatsGroup]) -> None:
         super().__init__(groups)
@@ -77,7 +77,7 @@ class StatementChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         if hasattr(self, "queryset"):
-            return self.queryset  # an action asks again; the figures were read for this request already
+            return self.queryset  # called again by an action; the figures have been read for this request
         self.filter_specs, self.has_filters, _, _, self.has_active_filters = self.get_filters(request)
         self.clear_all_filters_qs = self.get_query_string(remove=list(self.get_filters_params()))
         filters = {
@@ -87,12 +87,12 @@ class StatementChangeList(ChangeList):
         }
         derived = {name: filters.pop(name) for name in DERIVED_FILTERS if name in filters}
         if _is_fingerprint(self.query.strip()):
-            # Somebody who knows the statement wants to see it, whatever has been decided about it.
+            # People who search for a fingerprint want to see the statement, even if it has been reviewed.
             derived = {name: value for name, value in derived.items() if name in self.filter_params}
         with_text = may_read_text(request)
         try:
-            # Reads statistics where there are any, even if the ring holds the whole range: no figure then
-            # scans the ring, and a week is compared with a week.
+            # Statistics if there are any, even if the ring covers the range: then no figure scans the ring,
+            # and a week is compared with a week.
             self.statements = ReviewList(filters | self._searched(with_text), derived, with_text=with_text)
         except ParameterError as exc:
             raise IncorrectLookupParameters from exc
@@ -136,7 +136,7 @@ class StatementChangeList(ChangeList):
         self.multi_page = paginator.num_pages > 1
         self.can_show_all = self.show_full_result_count = False
         self.show_admin_actions = bool(shown)
-        # Read everything here: what a template reads is neither muted nor answered with 503.
+        # Read everything here: queries sent by a template are neither muted nor answered with 503.
         self.result_list = self._instances(shown)
         self.shares = {name: self.statements.load_by_value(name) for name in SHARED}
 
@@ -291,7 +291,7 @@ def review(statement: Any) -> SafeString:
 
 
 def decision_end(until: str | None, release: str) -> str:
-    """Say until when a decision holds."""
+    """Return the end of a decision as text."""
     ends = [day(until)] if until else []
     if release:
         ends.append(gettext("the release after %(release)s") % {"release": isolate(release)})
@@ -308,7 +308,7 @@ WORSE_LABELS = {
 
 
 def worse_text(worse: Iterable[WorseFigure]) -> str:
-    """Say in one line which figures are worse since the review."""
+    """Return the figures that are worse since the review, as one line."""
     parts = [
         f"{WORSE_LABELS[one.figure]} +{one.change_percent:,.0f} %"
         if one.change_percent is not None

@@ -45,7 +45,7 @@ class StatisticsRow:
     url: str | None
     """Its records on the page."""
     change: str
-    """Difference of the mean from that of the next row."""
+    """Difference between its mean and the next row's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ def _end(review: Review) -> str:
 
 
 def range_query(begin: str, list_query: str = "") -> str:
-    """Return the query string of a time range, and of the list to go on with."""
+    """Return the query string of a time range, and of the list to continue with."""
     query = {} if begin == DEFAULT_RANGE else {"from": begin}
     if list_query:
         query[LIST] = list_query

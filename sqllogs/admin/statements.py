@@ -1,6 +1,6 @@
-"""Slow queries in the admin: statements by their share of the load, each with a page of its own.
+"""Slow queries in the admin: statements by share of load, each with its own page.
 
-Reads by `sqllogs.admin.statement_list` and `sqllogs.admin.statement_page`, in the reader's thread. Only
+Reads with `sqllogs.admin.statement_list` and `sqllogs.admin.statement_page`, in the reader's thread. Only
 reviews are written, by the page's form and by the actions of the list.
 """
 
@@ -136,7 +136,7 @@ class ReviewForm(forms.Form):
 
 
 def _user_named(name: str) -> tuple[str, str]:
-    # Any user model, in whatever database: its name field is all that is known of it.
+    # Any user model in any database: only its USERNAME_FIELD is known.
     user: Any = get_user_model()._default_manager.filter(**{get_user_model().USERNAME_FIELD: name}).first()
     if user is None or not user.is_active:
         raise ValidationError(_("There is no active user %(name)s."), params={"name": repr(name)})
@@ -179,14 +179,14 @@ class StatementAdmin(ReadOnlyAdmin):
             context["hidden_action_form"] = context.pop("action_form")
         return response
 
-    def change_view(  # type: ignore[override]  # without a form there is no more to name
+    def change_view(  # type: ignore[override]  # without a form there are no further arguments
         self, request: HttpRequest, fingerprint: str
     ) -> HttpResponse:
-        """Show the statement's page; it has no form of the model."""
+        """Show the statement's page, which has no model form."""
         return self._page(request, self._detail(request, fingerprint))
 
     def review_view(self, request: HttpRequest, fingerprint: str) -> HttpResponse:
-        """Store a review, and go on to the next statement of the list."""
+        """Store a review, and continue with the next statement of the list."""
         if request.method == "POST":
             _require(self.has_view_permission(request) and self.has_review_permission(request))
             if not is_known(fingerprint):
@@ -262,7 +262,7 @@ class StatementAdmin(ReadOnlyAdmin):
             **plan,
             "opts": self.opts,
             "list_url": self._list_url(request),
-            # A theme's header asks it for its model, key and text.
+            # Headers of admin themes show its model, key and text.
             "original": Statement(fingerprint=detail.fingerprint, sql=values["title"]),
             "media": self.media,
             "may_review": self.has_review_permission(request),
