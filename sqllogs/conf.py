@@ -1,7 +1,7 @@
 """The settings: their names, types, defaults and limits. The only module that reads `settings.SQLLOGS`.
 
-Code that needs a setting calls `load()` when it is installed or asked, never for each query.
-`sqllogs.checks.settings` reports invalid values, which have their default meanwhile. Runs in any thread.
+Capture and writer call `load()` once, when they are set up, never per query; readers call it per request.
+`sqllogs.checks.settings` reports invalid values, for which the default is used. Runs in any thread.
 """
 
 import os

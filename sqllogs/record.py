@@ -52,9 +52,9 @@ class FormFields:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueryForm(FormFields):
-    """These fields, with what the writer and the store have for them.
+    """These fields, with values that the writer and the store derive from them.
 
-    The resolver makes it once for many queries.
+    Created by the resolver once for many queries.
     """
 
     statement: "ScannedStatement"
@@ -121,7 +121,7 @@ class OriginFields:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueryOrigin(OriginFields):
-    """These fields, with what the writer has for them."""
+    """These fields, with a value that the writer derives from them."""
 
     destination: Destination = field(init=False)
 
@@ -137,10 +137,10 @@ else:
 
 
 class Record(_SharedFields):
-    """A query to store; it has the fields of `SQLLog`, except its numbers, under their names.
+    """A query to store, with the fields of `SQLLog` except its numbers.
 
-    A record of its own has only what differs from query to query: making 34 fields of each, and reading
-    them, took half of the writer's time.
+    The object itself has only the fields that differ from query to query; the others are shared. Creating and
+    reading 34 fields per query took half of the writer's time.
     """
 
     __slots__ = (
@@ -297,7 +297,7 @@ class Reserved(NamedTuple):
 
 
 class FieldGroup(TextChoices):
-    """What a field says something about; the order is the one in which people see the groups."""
+    """Groups of fields, in the order in which they are shown."""
 
     OUTCOME = "outcome", _("Execution")
     STATEMENT = "statement", _("Statement")
@@ -307,7 +307,7 @@ class FieldGroup(TextChoices):
 
 @dataclass(frozen=True, slots=True, eq=False)  # `Annotated` hashes it, and a lazy translation needs the apps
 class RecordField:
-    """How people see a field; its unit in the model's help text is for developers."""
+    """How a field is shown to people; the unit in the model's help text is for developers."""
 
     label: "str | Promise"
     group: FieldGroup
@@ -477,7 +477,7 @@ class Sample(NamedTuple):
         return self.keeps_unit(int(record.unit_id, 16))
 
     def keeps_unit(self, unit_id: int, duration_ms: float = 0.0) -> bool:
-        # Not the trace id: a client that sends a `traceparent` would decide what is kept.
+        # Not the trace id, because clients that send a `traceparent` would decide what is kept.
         return self.share >= 1 or unit_id < self.share * 2**64 or duration_ms >= self.slow_ms
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:

@@ -105,7 +105,7 @@ class Slots:
         live = set()
         for path in self.folder.glob("slot-*.lock"):
             number = int(path.stem.removeprefix("slot-"))
-            # A lock that is free belongs to a process that has ended, in whatever way.
+            # A free lock belongs to a process that has ended, in one way or another.
             if number == self._number or (free := _try_lock(path)) is None:
                 live.add(number)
             else:
@@ -140,8 +140,8 @@ def _open_private(path: str, flags: int) -> int:
 def _make_private_folder(path: Path) -> None:
     """Create the folder for its owner only, because prometheus_client creates files with the umask's mode.
 
-    A folder that an earlier version created becomes private too. One with other files is left as it is: a
-    web server may have to reach a socket in it.
+    A folder created by an earlier version becomes private too. One with other files is not changed: a web
+    server may need access to a socket in it.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     is_own = path.stat().st_uid == os.geteuid()
@@ -187,7 +187,7 @@ def share(folder: str | os.PathLike[str]) -> None:
     try:
         _make_private_folder(path)
         made = Slots(path)
-        # Now, not at the first metric, where a folder that cannot be used would raise into the application.
+        # Now, because at the first metric an unusable folder would raise into the application.
         made.slot()
     except OSError as exc:
         logger.warning("Metrics are not shared between processes: %s", exc)

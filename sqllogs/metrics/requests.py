@@ -25,11 +25,11 @@ OTHER_METHOD = "_OTHER"
 IDLE_AFTER_S = 2.0
 """A request is counted this long after its last query: a streamed response sends queries after its end."""
 OPEN_MAX = 5_000
-"""Maximum number of open requests; beyond it the oldest is counted as it is."""
+"""Maximum number of open requests; beyond it the oldest is counted early."""
 CALL_SITES_MAX = 500
 """Maximum pairs of statement and call site in one request; further ones are not checked for an N+1."""
 CALL_SITES_TOTAL_MAX = 20_000
-"""Maximum over all open requests, about 8 MB; beyond it the oldest request is counted as it is."""
+"""Maximum over all open requests, about 8 MB; beyond it the oldest request is counted early."""
 
 
 def count_request(metric_values: MetricValues, ended: EndedUnit) -> None:

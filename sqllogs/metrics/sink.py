@@ -44,7 +44,7 @@ class MetricsSink:
     def __init__(self, conf: Conf, *, with_django_db: bool) -> None:
         self._with_django_db = with_django_db
         self._is_read = conf.metrics_port > 0 or multiprocess.slots is not None
-        """Counting takes an eighth of the writer's time, so it begins when there is somebody to count for."""
+        """Counting takes an eighth of the writer's time, so it begins when something reads the metrics."""
         self._values = MetricValues(families.OWN + families.DJANGO_DB * with_django_db)
         self._requests = OpenRequests(self._values, Rules(conf))
         self._systems: dict[tuple[str, str], tuple[str, str]] = {}
@@ -100,7 +100,7 @@ class MetricsSink:
         self._publish(now=True)
 
     def _has_reader(self) -> bool:
-        """Return False while no port is set, no view can serve metrics, and nobody has asked for any."""
+        """Return False while no port is set, no view can serve metrics, and nothing has read them."""
         # Each time: URLs, and views with them, are imported with the first request.
         self._is_read = self._is_read or values.asked or not sys.modules.keys().isdisjoint(VIEWS)
         return self._is_read
@@ -164,7 +164,7 @@ class MetricsSink:
         newest: dict[int, Exemplar],
     ) -> None:
         """Add what `QUERY_DURATION` has got to the metric of the conventions, whose buckets are wider."""
-        # Failed ones have labels of their own: they are taken out again, and observed one by one.
+        # Failed ones have different labels, so they are subtracted and observed one by one.
         for record in records:
             if record.form.error is not None:
                 seconds = record.duration_us / 1_000_000

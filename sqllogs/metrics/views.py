@@ -44,7 +44,7 @@ class MetricsView(SQLLogsView):
     content_negotiation_class = _NoNegotiation  # type: ignore[assignment]
 
     def refuse_unknown(self, query: QueryDict) -> None:
-        """Take any parameter: a scraper sends what its own configuration says."""
+        """Accept any parameter, since scrapers may be configured to send some."""
 
     def get(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
