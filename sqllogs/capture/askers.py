@@ -132,8 +132,8 @@ def _walk(source: Callable[[str], Source], values: Any) -> str:
             if read is not None:
                 found = read, frame, method
                 queryset = queryset or (frame if read is _queryset else None)
-                if read is _prefetch:
-                    break  # what is prefetched, not the queryset that it is prefetched for
+                if read is _prefetch or read is _deferred:
+                    break  # what is prefetched or loaded, not the queryset that it belongs to
         elif not _passes_on(frame, module, source):
             break
         frame = frame.f_back

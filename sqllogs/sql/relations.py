@@ -233,6 +233,8 @@ def chain_of(asker: Asker, relation: Relation) -> str:
         chain += ".annotate(...)"
     if "distinct" in asker.flags:
         chain += ".distinct()"
+    if not relation.is_many:
+        return chain  # a Prefetch of one row cannot be sliced
     order = _order(asker, relation.target)
     if order:
         chain += f".order_by({', '.join(_quoted(name) for name in order)})"

@@ -202,6 +202,8 @@ def _of_related_set(case: _Case, relation: Relation) -> Remedy | None:
     if asker.method in ("count", "exists", "contains", "aggregate"):
         return _annotate(case, relation)
     path = path_to(case.models, relation, case.seen, case.call_site)
+    if not relation.is_many and not asker.beyond(relation) and "values" not in asker.options:
+        return None if "in" in asker.options else _join(relation, path)
     if not asker.reads_all_of(relation):
         if "in" in asker.options:
             return None  # a library's code would have to read another attribute
@@ -222,13 +224,20 @@ def _fetch_filtered(relation: Relation, path: Path, chain: str) -> Remedy:
         made,
         model=relation.target._meta.label,
         field=f"{relation.owner._meta.label}.{relation.accessor}",
-        advice=f"{made.advice} Then read that attribute, which is a list.",
+        advice=f"{made.advice} Then read that attribute{', which is a list' if relation.is_many else ''}.",
     )
 
 
-def _annotate(case: _Case, relation: Relation) -> Remedy:
+def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     """Let the database compute a figure for all rows of the loop: of the owners, or of what refers to one."""
     owner, target = relation.owner, relation.target
+    if case.asker.flags & {"slice", "combined"}:
+        return None
+    values = case.asker.options.get("values", "")
+    if "annotated" in case.asker.flags and (values or "?" in case.asker.conditions):
+        return _computed(target)  # of groups
+    if "distinct" in case.asker.flags and ("," in values or (values and case.asker.method != "count")):
+        return _computed(target)
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
     if path.is_many:  # there are several owners for a row of the loop
         path = Path(owner, str(relation.accessor), False, path.is_guess)
@@ -268,11 +277,14 @@ def _figures(
     made = {}
     words = [f"filter=Q({', '.join(conditions)})"] if conditions else []
     asked = asker.options.get("figures", "?") if asker.method == "aggregate" else "Count:*"
+    if "distinct" in asker.flags and "values" in asker.options:
+        asked = f"Count:{asker.options['values']}:distinct"
     for figure in asked.split(","):
         function, _, rest = figure.partition(":")
         column, *flags = rest.split(":")
         if function == "?" or column == "?":
-            made[f"{name}_{function.lower().strip('?') or 'figure'}"] = f"{function.strip('?')}(...)"
+            known = function.strip("?")
+            made[f"{name}_{known.lower() or 'figure'}"] = f"{known}(...)" if known else "..."
             continue
         is_all = function == "Count" and column in ("*", "pk", target._meta.pk.name)
         arguments = [f'"{path}"' if is_all else f'"{path}__{column}"', *words]

@@ -1007,3 +1007,72 @@ def clear_each(q):
 def clear_all(q):
     THROUGH.objects.filter(book__in=q(Book)).delete()
     return THROUGH.objects.count()
+
+
+# Found by trying what was not in the corpus.
+
+
+@loop(("annotate", 'shelf.Author: annotate(books_count=Count("books__price", distinct=True))'))
+def different_prices_of_each(q):
+    return [author.books.values("price").distinct().count() for author in q(Author)]
+
+
+@follow("different_prices_of_each")
+def different_prices_counted(q):
+    return [author.books_count for author in q(Author)]
+
+
+@loop(join("cover"))
+def one_to_one_by_first(q):
+    return [Cover.objects.filter(book=book).first().colour for book in q(Book)]
+
+
+@follow("one_to_one_by_first")
+def one_to_one_by_its_attribute(q):
+    return [book.cover.colour for book in q(Book)]
+
+
+@loop(
+    (
+        "prefetch_related",
+        (
+            "shelf.Book: "
+            'prefetch_related(Prefetch("cover", queryset=Cover.objects.filter(colour=...), to_attr="..."))'
+        ),
+    ),
+    fills=("'red'", "red_cover"),
+)
+def one_to_one_with_a_condition(q):
+    return [Cover.objects.filter(book=book, colour="red").first().colour for book in q(Book)]
+
+
+@follow("one_to_one_with_a_condition")
+def one_to_one_prefetched_with_a_condition(q):
+    return [book.red_cover.colour for book in q(Book)]
+
+
+@loop(
+    (
+        "prefetch_related",
+        'shelf.Author: prefetch_related(Prefetch("books", queryset=Book.objects.only(...), to_attr="..."))',
+    ),
+    ("load_field", "shelf.Book.author"),
+    fills=("'title', 'author'", "titled"),
+)
+def key_left_out_by_only(q):
+    return [[book.title for book in author.books.only("title")] for author in q(Author)]
+
+
+@follow("key_left_out_by_only")
+def key_in_only(q):
+    return [[book.title for book in author.titled] for author in q(Author)]
+
+
+@loop(chosen(".filter(title__endswith=...)"), fills=("' 1'", "second"))
+def one_row_of_each_by_get(q):
+    return [Book.objects.get(author=author, title__endswith=" 1").pk for author in q(Author)]
+
+
+@follow("one_row_of_each_by_get")
+def one_row_of_each_prefetched(q):
+    return [author.second[0].pk for author in q(Author)]

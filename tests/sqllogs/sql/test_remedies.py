@@ -62,6 +62,25 @@ def test_advice_is_right_and_removes_the_loop(name, shelf):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ("count of=shelf.Author.books where=author slice", None),  # of some rows of each
+        ("count of=shelf.Author.books where=author,price combined", None),
+        ("count of=shelf.Author.books where=author values=price annotated", None),  # of groups
+        ("exists of=shelf.Author.books where=author,? annotated", None),
+        ("count of=shelf.Author.books where=author values=price,title distinct", None),
+        ("aggregate of=shelf.Author.books where=author figures=?", "annotate(books_figure=...)"),
+    ],
+)
+def test_figure_that_an_annotation_cannot_give_is_a_guess_or_none(asked, code, shelf):
+    sql = "SELECT COUNT(*) FROM shelf_book WHERE author_id = ?"
+    remedy = Remedies().remedy("SELECT", sql, [], asked_by=f"queryset shelf.Book {asked}")
+    assert (remedy and remedy.code) == code
+    assert remedy is None or remedy.is_guess is (code is None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
     ("where", "code"),
     [
         ("author", 'prefetch_related("books")'),
