@@ -5,7 +5,7 @@ reviews. Figures are rates, so that ranges of different lengths can be compared.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -129,10 +129,7 @@ def _scope(
     changed["from"], changed["to"] = begin.isoformat(), end.isoformat()
     if release is not None:
         changed["release"] = escaped(release)  # its name can have a comma
-    filterset = SQLLogFilter.from_query(changed)
-    return replace(
-        scope, records=filterset.qs, filters=filterset.form.cleaned_data, fields=_read_fields(scope)
-    )
+    return scope.with_filters(SQLLogFilter.from_query(changed), fields=_read_fields(scope))
 
 
 def _read_fields(scope: Scope) -> frozenset[str]:
@@ -160,7 +157,7 @@ def _releases(query: QueryDict, scope: Scope, source: Source) -> Ranges:
     # All releases: the previous one may not be among those requested.
     every.setlist("release", [])
     filterset = SQLLogFilter.from_query(every)
-    found = replace(scope, records=filterset.qs, filters=filterset.form.cleaned_data)
+    found = scope.with_filters(filterset)
     releases = sorted(_seen(stats.read_groups(found, "release", source).groups, scope))
     asked = scope.filters["release"]
     number = max((at for at, one in enumerate(releases) if not asked or one.name in asked), default=None)

@@ -88,6 +88,11 @@ class Scope:
             fields=frozenset(fields),
         )
 
+    def with_filters(self, filterset: SQLLogFilter, **changes: Any) -> "Scope":
+        """Return the scope with other filters, and the same snapshot of the ring."""
+        records, filters = filterset.qs, filterset.form.cleaned_data
+        return replace(self, records=records, unchanged=records, filters=filters, **changes)
+
     def narrowed(self, records: Records, by: str) -> "Scope":
         """Return the scope with fewer records; `by` names a choice that is final when their block is."""
         return replace(self, records=records, unchanged=records, narrowed_by=by)

@@ -23,6 +23,8 @@ REPORTS = (
     ("stats/", {"group_by": "fingerprint"}),
     ("stats/", {"group_by": "view", "min_ms": "3"}),
     ("stats/", {"group_by": "call_site", "error": "false"}),
+    ("stats/", {"group_by": "view", "compare": "previous"}),
+    ("stats/", {"group_by": "route", "compare": "release"}),
 )
 
 
