@@ -43,10 +43,10 @@ class UnitOfWork:
     """
 
     __slots__ = (
-        "connect_ns", "connections", "counts", "duration_ns", "ended", "exception", "failed", "is_streamed",
-        "kind", "method", "muted", "outside_ns", "outside_site", "parent_id", "repeats", "request",
-        "request_id", "response_bytes", "route", "row", "rules_entered", "sampled", "scheme", "span_id",
-        "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "values_sent", "view",
+        "connect_ns", "connections", "counts", "duration_ns", "ended", "ended_ns", "exception", "failed",
+        "is_streamed", "kind", "method", "muted", "outside_ns", "outside_site", "parent_id", "repeats",
+        "request", "request_id", "response_bytes", "route", "row", "rules_entered", "sampled", "scheme",
+        "span_id", "started_ns", "status", "tags", "time_ns", "trace_id", "url_name", "values_sent", "view",
     )  # fmt: skip
 
     repeats_allowed = False
@@ -92,6 +92,8 @@ class UnitOfWork:
         self.failed = False
         self.exception: str | None = None
         """Class of the exception that it has failed with."""
+        self.ended_ns = 0
+        """Wall time of its end, 0 before."""
         self.duration_ns = 0
         """Set at its end; of a streamed response that is later than `ended`."""
         self.parent_id = outer.span_id if outer is not None else 0
@@ -146,6 +148,7 @@ class UnitOfWork:
         """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
         if not self.duration_ns:
             self.duration_ns = max(1, perf_counter_ns() - self.started_ns)
+            self.ended_ns = time_ns()
             self.repeats = UNCOUNTED
             _queue_closed(self)
 
@@ -176,6 +179,7 @@ current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", defa
 def finish(unit: UnitOfWork, duration_ns: int) -> None:
     """End a unit that is not a request, and queue it for the metrics."""
     unit.duration_ns = duration_ns
+    unit.ended_ns = time_ns()
     unit.ended = True
     unit.repeats = UNCOUNTED
     if unit.muted:

@@ -72,10 +72,11 @@ class Resolver:
         marks = _marks(None)
         for captured in drained:
             try:
-                if captured[UNIT] is not unit or captured[SPAN] is not span:
+                its_unit = _unit_of(captured)
+                if its_unit is not unit or captured[SPAN] is not span:
                     # Consecutive queries mostly belong to one unit, so its fields are made once for them.
-                    origin, marks = self._origin(captured[UNIT], captured[SPAN]), _marks(captured[UNIT])
-                    unit, span = captured[UNIT], captured[SPAN]
+                    origin, marks = self._origin(its_unit, captured[SPAN]), _marks(its_unit)
+                    unit, span = its_unit, captured[SPAN]
                     whole = None if unit is None else unit.whole
                 record = self._record(captured, origin, marks)
                 form = record.form
@@ -98,8 +99,8 @@ class Resolver:
         """Resolve queries that are only counted."""
         batch = self.batch(drained.single)
         for one in drained.grouped:
-            unit = one.slowest[UNIT]
             try:
+                unit = _unit_of(one.slowest)
                 record = self._record(one.slowest, self._origin(unit, None), _marks(unit))
             except Exception as exc:
                 guard.fault("resolver", exc)
@@ -212,6 +213,18 @@ class Resolver:
             host=self._host,
             pid=self._pid,
         )
+
+
+AFTER_END_NS = 60 * 10**9
+"""What a unit of work has started belongs to it for this long after its end."""
+
+
+def _unit_of(captured: Captured) -> UnitOfWork | None:
+    """Return the unit of work of a query; an asyncio task that never ends keeps the one it began in."""
+    unit = captured[UNIT]
+    if unit is not None and unit.ended_ns and captured[0] > unit.ended_ns + AFTER_END_NS:
+        return None
+    return unit
 
 
 VALUES_MAX = 500

@@ -2,16 +2,19 @@
 
 import os
 import sys
+import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
 from sqllogs.capture import Captured
 from sqllogs.conf import Conf
-from sqllogs.context import UnitOfWork
+from sqllogs.context import UnitOfWork, finish
+from sqllogs.pipeline.buffer import Drained, Surplus
 from sqllogs.pipeline.resolver import Resolver
 
 
@@ -94,6 +97,22 @@ def test_each_query_of_a_batch_has_its_own_unit():
     resolved = Resolver(Conf()).batch(queries).records
     assert [item.kind for item in resolved] == ["request", "command", "thread", "request"]
     assert resolved[0].trace_id == resolved[3].trace_id != resolved[1].trace_id
+
+
+@pytest.mark.parametrize("kind", ["request", "task"])
+def test_query_of_a_loop_that_outlives_its_unit_belongs_to_no_unit(kind):
+    """Of an asyncio task that a request has started: it inherits the request's context, and may never end."""
+    unit = UnitOfWork(kind)
+    unit.close() if kind == "request" else finish(unit, 1)
+    ended_ns = time.time_ns()
+    times_ns = [ended_ns + seconds * 10**9 for seconds in (-1, 30, 70)]
+    queries = [captured(unit=unit, time_ns=time_ns) for time_ns in times_ns]
+    batch = Resolver(Conf()).batch(queries)
+    assert batch.units == [unit, unit, None]
+    assert [one.kind for one in batch.records] == [kind, kind, "thread"]
+    assert batch.records[2].unit_id is None
+    surplus = [Surplus(query, [1, 2], 0, query[0] // 10**9) for query in queries]
+    assert [one.unit for one in Resolver(Conf()).counted(Drained([], surplus)).groups] == [unit, unit, None]
 
 
 def test_call_site_names_file_line_and_function():
