@@ -62,3 +62,20 @@ def test_style_is_light_and_dark_and_fits_a_phone(chromium, url, tmp_path):
         light = chromium.screenshot(url + path, tmp_path / "light.png", width=390).read_bytes()
         dark = chromium.screenshot(url + path, tmp_path / "dark.png", width=390, dark=True).read_bytes()
         assert light != dark
+
+
+def test_paper_has_the_content_in_its_whole_width(chromium, url):
+    def content(browser):
+        page = browser.new_page(viewport={"width": 718, "height": 1000})
+        page.emulate_media(media="print")
+        found = []
+        for path in ("?status=all", f"{A}/change/"):
+            page.goto(url + path)
+            found.append((page.locator("#header").is_visible(), page.locator("#content").bounding_box()))
+        page.close()
+        return found
+
+    for is_header_visible, box in chromium.call(content):
+        assert not is_header_visible
+        assert box["width"] > 680
+        assert box["y"] < 100
