@@ -260,8 +260,7 @@ class Mask:
             starts.append(next(names, -1))
         start = min(start for start in starts if start >= 0)
         if quote in ("'", '"'):  # what is right before it may belong to it
-            while start and sql[start - 1] not in " \t\r\n\f\v(,=<>|":
-                start -= 1
+            start = 1 + max(sql.rfind(character, 0, start) for character in " \t\r\n\f\v(,=<>|")
         return sql[:start] + "''"
 
 
