@@ -53,7 +53,16 @@ def _flushing(send: Send, further: tuple[Callable[[], object], ...]) -> Send:
     async def flushing(message: Message) -> None:
         if message["type"] == "lifespan.shutdown.complete":
             for flush in (recorder.flush_all, *further):
-                await asyncio.to_thread(flush)
+                await _in_thread(flush)
         await send(message)
 
     return flushing
+
+
+async def _in_thread(call: Callable[[], object]) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # another event loop, as trio's, where Django is one application of several
+        call()
+    else:
+        await asyncio.to_thread(call)

@@ -85,7 +85,8 @@ def start(target: Callable[[], None], name: str) -> RunningThread:
     """Start a daemon thread; raise RuntimeError if none can be started any more."""
     if is_patched():
         return _NativeThread(target, name)
-    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread = threading.Thread(target=target, name=name)
+    thread.daemon = True  # not by the constructor, which packages replace
     thread.start()
     return thread
 

@@ -44,6 +44,20 @@ def test_django_application_is_flushed_before_it_says_that_it_is_done(flushed, s
     assert flushed == ["flush"]
 
 
+def test_flush_needs_no_event_loop_of_asyncio(flushed):
+    """hypercorn can run trio, with Django as one application of several."""
+
+    async def application(scope, receive, send):
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def send(message):
+        flushed.append(message["type"])
+
+    with pytest.raises(StopIteration):
+        flush_at_shutdown(application)({"type": "lifespan"}, None, send).send(None)
+    assert flushed == ["flush", "lifespan.shutdown.complete"]
+
+
 def test_application_with_a_lifespan_of_its_own_keeps_it(flushed):
     own = []
 

@@ -241,3 +241,15 @@ def test_thread_that_cannot_be_started_is_tried_again(writer, way, monkeypatch):
     monkeypatch.setattr(writer_module, "START_RETRY_S", 0.0)
     writer.start()
     wait_until(lambda: len(way.stored) == 5)
+
+
+def test_thread_is_daemonic_whatever_has_replaced_threads(writer, monkeypatch):
+    """A process waits at its end for threads that are not, and for the writer it would be for ever."""
+
+    class Thread(threading.Thread):
+        def __init__(self, *args, daemon=None, **kwargs):
+            super().__init__(*args, daemon=False, **kwargs)
+
+    monkeypatch.setattr(threading, "Thread", Thread)
+    writer.start()
+    assert writer._thread.daemon
