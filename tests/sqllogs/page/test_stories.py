@@ -369,6 +369,19 @@ def test_exception_of_a_request_is_a_tag_in_its_line(in_browser, url):
     assert in_browser(story) == "0px"
 
 
+def test_pages_written_from_right_to_left_do_not_scroll_sideways(in_browser, url):
+    def widths(browser):
+        page = browser.new_page()
+        found = []
+        for path in ("requests/", "stats/", f"traces/{TRACE}/"):
+            page.goto(url + path)
+            page.evaluate("document.documentElement.dir = 'rtl'")
+            found.append(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+        return found
+
+    assert in_browser(widths) == [0, 0, 0]
+
+
 def test_axe_and_the_width_are_checked(in_browser, tmp_path):
     (tmp_path / "bad.html").write_text("<!doctype html><title>x</title><input><p style='width: 2000px'>x")
     (found,) = in_browser(lambda browser: findings(browser, (tmp_path / "bad.html").as_uri())).values()
