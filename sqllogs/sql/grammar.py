@@ -193,6 +193,7 @@ MAY_FOLLOW_STRING = frozenset(
 _AFTER_STRING = Expression(r"""''\s*+(\w++|[\\.{$("`])""")
 _UNICODE = Expression(r"""(?<![\w$])[uU]&(?=''|")""")
 _WORD = Expression(r"[\w$]*+")
+_ENDS_VALUE = " \t\r\n\f\v(,=<>|"
 _QUOTED = Expression(r"""("[^"]*+"?+|`[^`]*+`?+)""")
 _PRINTED = Expression(
     '"[^"]*+"|`[^`]*+`|([\u2018-\u201f\u2032-\u2037\u2039\u203a\u275b-\u275e\u300c-\u300f\u301d-\u301f'
@@ -259,8 +260,9 @@ class Mask:
             names = (name.start() for name in _QUOTED.finditer(sql) if not _WORD.fullmatch(name[0][1:-1]))
             starts.append(next(names, -1))
         start = min(start for start in starts if start >= 0)
-        if quote in ("'", '"'):  # what is right before it may belong to it
-            start = 1 + max(sql.rfind(character, 0, start) for character in " \t\r\n\f\v(,=<>|")
+        # What is right before it may belong to it.
+        if quote in ("'", '"') and sql[start - 1 : start] not in _ENDS_VALUE:
+            start = 1 + max(sql.rfind(character, 0, start) for character in _ENDS_VALUE)
         return sql[:start] + "''"
 
 
