@@ -14,6 +14,7 @@ from django.db.models import Q, Sum
 
 from sqllogs.findings import Rule
 from sqllogs.models import LIVE, Event, Finding, IgnoreRule, Statistic, StatisticKey
+from sqllogs.record import CALL_SITE
 from sqllogs.statistics.resolution import HOUR_S
 from sqllogs.storage.database import upsert
 
@@ -30,6 +31,8 @@ STALE_AFTER = timedelta(days=14)
 RULES_MAX = 200
 """Rules whose use is noted; those seen least recently are forgotten."""
 KIND_EVENTS = ("deploy", "migration")
+STALE = "stale_ignore"
+"""The kind of a rule's finding: two rules may stand in one function."""
 _WRITTEN = [
     field.name
     for field in Finding._meta.concrete_fields
@@ -59,8 +62,13 @@ class Evidence:
 
     @property
     def key(self) -> str:
-        """Return the same text for the same cause; without a call site the route is part of it."""
-        words = (self.kind, self.fingerprint, self.call_site, self.route if self.call_site is None else None)
+        """Return the same text for the same cause; without a call site the route is part of it.
+
+        The number of its line is not: any edit above it changes that, and with it a decision would be lost.
+        """
+        place = CALL_SITE.fullmatch(self.call_site or "")
+        line = f"{place['path']} {place['function']}" if place and self.kind != STALE else self.call_site
+        words = (self.kind, self.fingerprint, line, self.route if self.call_site is None else None)
         text = "\0".join(word or "" for word in words)
         return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
@@ -87,8 +95,9 @@ def merge(found: Iterable[Evidence], now: datetime) -> list[Finding]:
     alias = router.db_for_write(Finding)
     evidence: dict[str, Evidence] = {}
     for one in found:
-        # What is seen outside a rule too is not ignored.
-        if one.ignored is None or one.key not in evidence:
+        other = evidence.get(one.key, one)
+        # What is seen outside a rule too is not ignored; of several lines the most frequent is named.
+        if (one.ignored is None, one.times) >= (other.ignored is None, other.times):
             evidence[one.key] = one
     with transaction.atomic(using=alias):
         known = {one.key: one for one in Finding.objects.filter(key__in=evidence)}
@@ -204,9 +213,7 @@ def _stale(rule: Rule, row: IgnoreRule, since: datetime, now: datetime) -> Evide
         "queries": row.queries,
     }
     started_at = min(now, max(since, rule.ends_at if now >= rule.ends_at else since + STALE_AFTER))
-    return Evidence(
-        kind="stale_ignore", call_site=rule.place, figures=figures, started_at=started_at, seen_at=now
-    )
+    return Evidence(kind=STALE, call_site=rule.place, figures=figures, started_at=started_at, seen_at=now)
 
 
 def _rule_key(rule: Rule) -> str:

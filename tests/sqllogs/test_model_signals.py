@@ -78,7 +78,7 @@ def test_search_calls_no_receiver(ring_alias, monkeypatch, heard):
     monkeypatch.setattr(causes, "RULES_MAX", 1)
     assert detection.take_turn(BEGINNING, 60) is not None
     assert detection.take_turn(BEGINNING, 60) is None
-    found = [seen(call_site=f"a.py:{line} f") for line in range(5)]
+    found = [seen(call_site=f"a.py:1 f{line}") for line in range(5)]
     assert len(causes.merge(found, BEGINNING)) == 5
     assert causes.merge(found, BEGINNING + timedelta(hours=1)) != []  # those beyond the limit are new again
     rules = causes.rules_of_text("n_plus_one|2030-01-01|code a.py:1|b\nslower|2030-01-01|code a.py:2|c")

@@ -51,6 +51,30 @@ def test_other_line_or_kind_is_another_cause():
     assert Finding.objects.count() == 3
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ("shop/views.py:12 cart", "shop/views.py:15 cart", True),
+        ("cart.html:3 VariableNode", "cart.html:4 VariableNode", True),
+        ("shop/views.py:12", "shop/views.py:13", True),  # of a module
+        ("shop/views.py:12 cart", "shop/views.py:12 order", False),
+        ("shop/views.py:12 cart", "shop/views/cart.py:12 cart", False),
+    ],
+)
+def test_line_that_an_edit_above_has_moved_is_the_same_cause(before, after, is_same):
+    found(seen(call_site=before))
+    decide(Finding.objects.get(), "acknowledged", by="ann")
+    assert found(seen(HOUR, call_site=after)) == ([] if is_same else ["open"])
+    if is_same:
+        finding = Finding.objects.get()
+        assert (finding.call_site, finding.state, finding.occurrences) == (after, "acknowledged", 2)
+
+
+def test_of_two_lines_of_a_function_the_more_frequent_is_named():
+    found(seen(call_site="a.py:1 f", times=3), seen(call_site="a.py:9 f", times=2))
+    assert Finding.objects.get().call_site == "a.py:1 f"
+
+
 def test_finding_names_the_release_and_the_event_before_it():
     deploy("1.0", -HOUR * 24)
     deploy("1.1", -HOUR)

@@ -54,7 +54,7 @@ def webhook(port, **settings):
 
 def found(count, after=timedelta()):
     now = BEGINNING + after
-    sites = [f"a.py:{after.seconds + number} f" for number in range(count)]
+    sites = [f"a.py:1 f{after.seconds + number}" for number in range(count)]
     figures = {"times_per_unit": 9.0}
     plain = {"kind": "n_plus_one", "figures": figures, "started_at": now, "seen_at": now}
     merge([Evidence(call_site=site, **plain) for site in sites], now)
