@@ -34,13 +34,12 @@ from sqllogs.findings.regressions import (
     RATIO_CALLS_MIN,
     RECENT,
     WEEK,
-    Level,
     Ratio,
     Series,
-    level_of,
 )
+from sqllogs.statistics.histogram import Level, level_of
 
-SEED = os.environ.get("FINDINGS_SEED", "2027")
+SEED = os.environ.get("FINDINGS_SEED", "2035")
 IS_SHORT = "BENCHMARKS_SHORT" in os.environ
 SITES = 1 if IS_SHORT else 20
 WEEKS = 1 if IS_SHORT else 2
@@ -62,10 +61,10 @@ def first_look(series: Series) -> float | None:
     return regressions.looks_slower(window, [series[-HOURS - back : -back] for back in RECENT])
 
 
-def judged(series: Series, shift: float | None, shared: float) -> bool:
-    """Judge the last hour as the detection does."""
+def judged(series: Series, shift: float | None, shared: float, end: int) -> bool:
+    """Judge the last hour as the detection does; the series ends at hour `end` of the site."""
     is_candidate = shift is not None and shift >= FIRST_LOOK + shared
-    return is_candidate and regressions.slowdown(series[-HISTORY - HOURS :], shared) is not None
+    return is_candidate and regressions.slowdown(series[-HISTORY - HOURS :], shared, end=end) is not None
 
 
 def of_site(seed: str, statements: int = SITE, weeks: int = WEEKS) -> Counter[Any]:
@@ -98,7 +97,7 @@ def _judge_hours(all_series: Sequence[Series], hours: int, counts: Counter[Any])
         found = [
             number
             for number, (series, shift) in enumerate(zip(seen, shifts, strict=True))
-            if judged(series, shift, shared)
+            if judged(series, shift, shared, end)
         ]
         counts["checks"] += len(all_series)
         counts["cpu_s"] += time.process_time() - begun
@@ -131,7 +130,7 @@ def _plant(
                 calls[limit] = sum(since) - since[0] * minute
         if found_at is None and elapsed <= HOURS:
             now = [*series[:begin], *changed[: number + 1]]
-            is_found = judged(now, first_look(now), shared[begin + number + 1])
+            is_found = judged(now, first_look(now), shared[begin + number + 1], len(now))
             found_at = elapsed if is_found else None
     for limit, calls_min, calls_max in LIMITS:
         if calls_min <= calls[limit] <= calls_max:
@@ -153,7 +152,7 @@ def _plant_in_all(rng: Random, site: list[Statement], all_series: list[Series], 
         if shared:
             counts["all_found"] += 1
             pairs = zip(now, shifts, strict=True)
-            counts["all_single"] += sum(judged(series, shift, shared) for series, shift in pairs)
+            counts["all_single"] += sum(judged(series, shift, shared, len(series)) for series, shift in pairs)
             return
 
 

@@ -13,13 +13,14 @@ from math import exp
 from typing import Any, NamedTuple
 
 from django.db.models import Max, Q, Sum
+from django.utils.timezone import get_default_timezone
 
 from sqllogs import conf, guard
 from sqllogs.errors import PlanError
 from sqllogs.findings import Rule, regressions, rules_of_settings
 from sqllogs.findings.causes import Evidence, close_quiet, covering, find_stale, merge
 from sqllogs.findings.patterns import count_queries_by_rule, find_patterns
-from sqllogs.findings.regressions import HISTORY, HOURS, RECENT, Level, Ratio
+from sqllogs.findings.regressions import HISTORY, HOURS, RECENT, Ratio
 from sqllogs.findings.transactions import find_in_units
 from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, SQLLog, Statement
 from sqllogs.pipeline.transactions import ends as transaction_ends
@@ -151,6 +152,12 @@ def _rolled_up_s() -> int:
     return RollUp.objects.filter(id=1).values_list("until_s", flat=True).first() or 0
 
 
+def hour_of_week(time_s: int) -> int:
+    """Return the hours since midnight between Sunday and Monday, in TIME_ZONE as the site's users live."""
+    local = datetime.fromtimestamp(time_s, get_default_timezone())
+    return local.weekday() * 24 + local.hour
+
+
 class HourSums(NamedTuple):
     """All calls of one statement in one hour."""
 
@@ -162,10 +169,10 @@ class HourSums(NamedTuple):
     durations: bytes
 
     @property
-    def level(self) -> Level | None:
+    def level(self) -> histogram.Level | None:
         durations: dict[int, int] = {}
         histogram.add(durations, bytes(self.durations))
-        return regressions.level_of(durations)
+        return histogram.level_of(durations)
 
 
 Hourly = dict[str, dict[int, HourSums]]
@@ -239,7 +246,7 @@ class Regressions:
         return regressions.looks_slower(window, earlier)
 
     @staticmethod
-    def _levels(hours: dict[int, HourSums], since_s: int, until_s: int) -> list[Level | None]:
+    def _levels(hours: dict[int, HourSums], since_s: int, until_s: int) -> list[histogram.Level | None]:
         return [
             hour.level if (hour := hours.get(time_s)) else None for time_s in range(since_s, until_s, HOUR_S)
         ]
@@ -255,7 +262,8 @@ class Regressions:
         begin_s = self._until_s - (HISTORY + HOURS) * HOUR_S
         for chosen in chunks(candidates):
             for fingerprint, hours in hourly([(begin_s, self._until_s)], tuple(chosen)).items():
-                change = regressions.slowdown(self._levels(hours, begin_s, self._until_s), shared)
+                levels = self._levels(hours, begin_s, self._until_s)
+                change = regressions.slowdown(levels, shared, end=hour_of_week(self._until_s))
                 if change is not None:
                     yield self._slowdown(fingerprint, hours, change)
 

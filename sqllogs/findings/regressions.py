@@ -2,7 +2,18 @@
 
 Pure arithmetic over hourly figures, without the database: `sqllogs.findings.detection` feeds it, in the
 thread that detects. Durations are compared as logarithms, so "1.5 times slower" means the same for a
-statement of 1 ms and one of 1 s.
+statement of 1 ms and one of 1 s. `slowdown` works in five steps:
+
+1. The level of each hour is a trimmed mean of its durations, see `sqllogs.statistics.histogram.Level`.
+2. The seasonal pattern is subtracted: medians by hour of day, by weekday and of weekly jobs (`_pattern`).
+3. The level of the window is predicted from the hours before it, by exponential smoothing. The error of the
+   prediction is what it was in four weeks: their median absolute deviation (Hampel, 1974; `_expected`).
+4. The likelihood of the window's durations is computed for each factor by which all of them may be slower,
+   with the density of the last week, estimated by a kernel (`_likelihood`, `_log_density`).
+5. The best factor must be likelier than the predicted level, and than a burst, which is a mixture of usual
+   and slower calls: likelihood ratio tests (Neyman and Pearson, 1933; Wilks, 1938; `_Statement.slowdown`).
+
+Rows per call and calls per unit are compared by median and median absolute deviation, errors by their number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +24,7 @@ from math import exp, log, sqrt
 from statistics import median
 from typing import NamedTuple
 
-from sqllogs.statistics.histogram import GROWTH
+from sqllogs.statistics.histogram import LOG_GROWTH, Level
 
 DAY, WEEK = 24, 168
 HISTORY = 4 * WEEK
@@ -30,12 +41,12 @@ RECENT = (DAY, 2 * DAY, 3 * DAY, WEEK)
 
 # Fixed on the training seeds of `benchmarks.findings`.
 FIRST_LOOK = log(1.15)
-EFFECT_MIN = log(1.25)
+EFFECT_MIN = log(1.35)
 LIKELIER_MIN = 12.0
-"""Least logarithm of the likelihood ratio of a change to the usual noise: 4.9 standard deviations."""
+"""Least log-likelihood ratio of a change to the usual noise: 4.9 standard deviations."""
 THAN_BURST_MIN = 3.0
 """The same, of a change to a burst of at most 90 minutes."""
-SD_MIN, SD_FACTOR = 0.04, 1.25
+SD_MIN, SD_FACTOR = 0.04, 1.1
 """Least standard deviation of a window's level between days; the factor is for its heavy tails."""
 MARGIN = log(1.1)
 """A change must exceed the same hours of yesterday, and of earlier weeks, by this."""
@@ -45,7 +56,6 @@ PREDICTIONS = ((0.0, 0), (0.5, 0), (0.9, 0), (0.5, 1), (0.9, 1), (0.6, 2), (0.9,
 CALLS_MAX = 500
 """Of an hour, that count: with more, small differences of shape would decide."""
 
-_WIDTH = log(GROWTH)
 _PARTS = 4
 """Positions in a range, for durations relative to a level."""
 _FIRST, _LAST = -80 * _PARTS, 140 * _PARTS
@@ -53,55 +63,11 @@ _SHIFTS = range(-14 * _PARTS, 34 * _PARTS)
 """Shifts that are tried, in parts of a range: from a quarter to 25 times as slow."""
 _BURST_SHIFTS = range(6 * _PARTS, 23 * _PARTS, _PARTS)
 _EDGE = 12 * _PARTS
-_LOW, _HIGH = 0.1, 0.6
-"""Shares of an hour's calls between which its level lies."""
 _WEIGHT_VARIANCE = 0.005
-
-
-class Level(NamedTuple):
-    """Where the durations of one hour lie; logarithms of microseconds."""
-
-    calls: int
-    value: float
-    """Mean of the logarithms between the 10th and the 60th percentile.
-
-    Bursts of slow calls, calls that wait for a lock, and a changing share of slow ones do not move it.
-    """
-    variance: float
-    """Of one call: `variance / calls` is that of `value` (winsorized; Tukey and McLaughlin, 1963)."""
-    durations: Mapping[int, int]
-    """Calls by range, see `sqllogs.statistics.histogram`."""
 
 
 Series = Sequence[Level | None]
 """Consecutive hours, oldest first; None without calls."""
-
-
-def level_of(durations: Mapping[int, int]) -> Level | None:
-    """Return the level of a histogram of durations."""
-    calls = sum(durations.values())
-    if not calls:
-        return None
-    low, high = _LOW * calls, _HIGH * calls
-    seen = total = squares = 0.0
-    first = last = -1
-    for number in sorted(durations):
-        upto = seen + durations[number]
-        kept = (min(high, upto)) - (max(low, seen))
-        if kept > 0:
-            first, last = first if first >= 0 else number, number
-            total += kept * number
-            squares += kept * number * number
-        seen = upto
-        if seen >= high:
-            break
-    kept, cut = high - low, calls - high
-    center = (total + low * first + cut * last) / calls
-    winsorized = (squares + low * first * first + cut * last * last) / calls - center * center
-    # 1 / 12 is the variance within a range, in which durations are taken to be spread evenly.
-    variance = (max(0.0, winsorized) / (kept / calls) ** 2 + 1 / 12) * _WIDTH**2
-    # Range n ends at GROWTH ** n, so its middle is half a range below.
-    return Level(calls, (total / kept - 0.5) * _WIDTH, variance, durations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +105,13 @@ def looks_slower(window: Series, earlier: Iterable[Series]) -> float:
     return best
 
 
-def slowdown(series: Series, shared: float = 0.0) -> Slowdown | None:
+def slowdown(series: Series, shared: float = 0.0, *, end: int = 0) -> Slowdown | None:
     """Judge the last hours of a statement against up to four weeks before them.
 
+    `end` is the hour of the week, from midnight on, at which the series ends: weekdays differ.
     `shared` is the shift that all statements have in common, which is a separate finding.
     """
-    statement = _Statement(series, max(0.0, shared))
+    statement = _Statement(series, max(0.0, shared), end)
     for length in WINDOWS:
         calls = sum(level.calls for level in series[-HOURS:] if level is not None)
         if calls >= CALLS_MIN and (found := statement.slowdown(length)) is not None:
@@ -162,11 +129,11 @@ class _Expected(NamedTuple):
 class _Statement:
     """The hours of one statement: their pattern, noise, and the shape of their durations."""
 
-    def __init__(self, series: Series, shared: float) -> None:
+    def __init__(self, series: Series, shared: float, end: int) -> None:
         self._series, self._shared = series, shared
         self._end = len(series)
         self._history = range(max(0, self._end - HOURS))
-        self._pattern = _pattern(series, len(self._history))
+        self._pattern = _pattern(series, len(self._history), end - len(series))
         self._rest = [
             None if level is None or usual is None else level.value - usual
             for level, usual in zip(series, self._pattern, strict=True)
@@ -205,7 +172,7 @@ class _Statement:
         return noise, weights
 
     def _smoothed(self, smoothing: float) -> list[float]:
-        """Return what the hours before each lead to expect of it."""
+        """Return what the hours before each lead to expect of it, by exponential smoothing."""
         expected, found = 0.0, []
         for rest, weight in zip(self._rest, self._weight, strict=True):
             found.append(expected)
@@ -268,22 +235,22 @@ class _Statement:
         return _Expected(value + self._shared, SD_FACTOR * sd)
 
     def slowdown(self, length: int) -> Slowdown | None:
-        """Judge the last `length` hours by the likelihoods of a change, of the usual noise and of a burst."""
+        """Judge the last `length` hours: is a change likelier than the usual noise, and than a burst?"""
         hours = [at for at in range(self._end - length, self._end) if self._rest[at] is not None]
         if len(hours) < 2 or not self._may_be_slower(length):
             return None
         expected = self._expected(length)
         if expected is None or not self._is_far(length, expected):
             return None
-        zero = round(expected.value / _WIDTH * _PARTS) - _SHIFTS[0]
+        zero = round(expected.value / LOG_GROWTH * _PARTS) - _SHIFTS[0]
         if not _EDGE < zero < len(_SHIFTS) - 2 * _EDGE:
             return None
         likelihoods = [sum(column) for column in zip(*map(self._likelihood, hours), strict=True)]
-        least = zero + round(EFFECT_MIN / _WIDTH * _PARTS)
+        least = zero + round(EFFECT_MIN / LOG_GROWTH * _PARTS)
         changed = max(likelihoods[least:])
-        shift = (likelihoods.index(changed, least) - zero) * _WIDTH / _PARTS
+        shift = (likelihoods.index(changed, least) - zero) * LOG_GROWTH / _PARTS
         # The logarithm of a normal distribution about the expected level, in steps of the shifts.
-        scale = (_WIDTH / _PARTS / expected.sd) ** 2 / 2
+        scale = (LOG_GROWTH / _PARTS / expected.sd) ** 2 / 2
         usual = max(one - scale * (at - zero) ** 2 for at, one in enumerate(likelihoods))
         if changed - usual < LIKELIER_MIN or self._is_usual(shift + expected.value, length):
             return None
@@ -302,9 +269,9 @@ class _Statement:
         return False
 
     def _likelihood(self, hour: int) -> list[float]:
-        """Return the logarithm of the likelihood of an hour's durations for each of the shifts."""
+        """Return the log-likelihood of an hour's durations for each of the shifts."""
         if hour not in self._likelihoods:
-            density = self._logs()
+            density = self._log_density()
             found = [0.0] * len(_SHIFTS)
             for position, calls in self._positions(hour):
                 # The density is kept from its end: a larger shift looks at a shorter duration.
@@ -320,13 +287,13 @@ class _Statement:
         if level is None or usual is None:
             return []
         weight = min(1.0, CALLS_MAX / level.calls)
-        center = usual / _WIDTH + 0.5
+        center = usual / LOG_GROWTH + 0.5
         return [
             (round((number - center) * _PARTS), calls * weight) for number, calls in level.durations.items()
         ]
 
-    def _logs(self) -> list[float]:
-        """Return logarithms of the density of durations in the last week, longest first."""
+    def _log_density(self) -> list[float]:
+        """Return the logarithms of a kernel density estimate of the last week, longest durations first."""
         if not self._density:
             counts = [0.0] * (_LAST - _FIRST + 1)
             for hour in self._history[-WEEK - 2 : -2]:
@@ -334,7 +301,7 @@ class _Statement:
                 if level is None or rest is None:
                     continue
                 weight = min(1.0, 60 / min(level.calls, CALLS_MAX))
-                moved = round(max(-0.3, min(0.3, rest)) * min(1.0, level.calls / 60) / _WIDTH * _PARTS)
+                moved = round(max(-0.3, min(0.3, rest)) * min(1.0, level.calls / 60) / LOG_GROWTH * _PARTS)
                 for position, calls in self._positions(hour):
                     counts[min(_LAST, max(_FIRST, position - moved)) - _FIRST] += calls * weight
             # Two boxes make a bell: the shape of one week is not followed in its details.
@@ -358,7 +325,7 @@ class _Statement:
         """Return the likelihoods of an hour of which 0 to 4 quarters are slower, by how much."""
         whole = self._likelihood(hour)
         usual, slower = whole[zero], [whole[zero + shift] for shift in _BURST_SHIFTS]
-        density, base = self._logs(), zero + _SHIFTS[0]
+        density, base = self._log_density(), zero + _SHIFTS[0]
         pairs = []
         for position, calls in self._positions(hour):
             at = _LAST - position + base
@@ -406,24 +373,28 @@ def _bursts(length: int) -> list[tuple[int, ...]]:
     return [shares for shares in found if any(shares)]
 
 
-def _pattern(series: Series, history: int) -> list[float | None]:
-    """Return the usual level of each hour: of the hour of day, the day of week, and weekly jobs."""
+def _pattern(series: Series, history: int, first: int) -> list[float | None]:
+    """Return the usual level of each hour: of the hour of day, the day of week, and weekly jobs.
+
+    `first` is the hour of the week at which the series begins, or one of another week.
+    """
     known = [level.value if level is not None else None for level in series[:history]]
     of_day = [_center(known[hour::DAY], 5) for hour in range(DAY)]
     rest = [
         None if value is None or (usual := of_day[at % DAY]) is None else value - usual
         for at, value in enumerate(known)
     ]
+    weekdays = [(first + at) % WEEK // DAY for at in range(len(series))]
     days = [
-        _center([one for begin in range(day, history, WEEK) for one in rest[begin : begin + DAY]], DAY // 2)
+        _center([one for one, weekday in zip(rest, weekdays, strict=False) if weekday == day], DAY // 2)
         or 0.0
-        for day in range(0, WEEK, DAY)
+        for day in range(WEEK // DAY)
     ]
-    rest = [None if one is None else one - days[at % WEEK // DAY] for at, one in enumerate(rest)]
+    rest = [None if one is None else one - days[weekdays[at]] for at, one in enumerate(rest)]
     deviation = 1.4826 * (_center([None if one is None else abs(one) for one in rest], 1) or 0.0)
     jobs = [_job(rest[hour::WEEK], deviation) for hour in range(WEEK)]
     return [
-        None if (usual := of_day[at % DAY]) is None else usual + days[at % WEEK // DAY] + jobs[at % WEEK]
+        None if (usual := of_day[at % DAY]) is None else usual + days[weekdays[at]] + jobs[at % WEEK]
         for at in range(len(series))
     ]
 

@@ -1,4 +1,4 @@
-"""Histograms of durations with logarithmic ranges, packed into a few bytes, and their percentiles.
+"""Histograms of durations with logarithmic ranges, packed into a few bytes; their percentiles and levels.
 
 Range 0 is less than a microsecond, range n is 1.1 ** (n - 1) to 1.1 ** n microseconds, reported as
 its geometric mean: at most 4.9 % off. Concatenating two packed histograms adds them. Written in the
@@ -8,13 +8,16 @@ writer's thread, read by `sqllogs.read` in the readers' threads.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from math import ceil
+from math import ceil, log
 from struct import Struct
+from typing import NamedTuple
 
 # A growth of 1.1 bounds the error to 4.9 %, within the 5 % promised; 1.05 would double the bytes per row.
 GROWTH = 1.1
 RANGE_MAX = 255
 """The last range starts at 9 hours and has no end."""
+LOG_GROWTH = log(GROWTH)
+"""Width of a range, where durations are compared as logarithms."""
 
 _PAIR = Struct(">BI")  # range, count
 _COUNT_MAX = 2**32 - 1
@@ -92,3 +95,49 @@ def _percentile_us(upto: list[int], share: float, max_us: int) -> float:
 def mean_us(number: int) -> float:
     """Return the geometric mean of a range."""
     return 0.0 if number == 0 else float(GROWTH ** (number - 0.5))
+
+
+_LOW, _HIGH = 0.1, 0.6
+"""Shares of the calls between which a level lies."""
+
+
+class Level(NamedTuple):
+    """Where the durations of one hour lie; logarithms of microseconds."""
+
+    calls: int
+    value: float
+    """Trimmed mean: of the logarithms between the 10th and the 60th percentile.
+
+    Bursts of slow calls, calls that wait for a lock, and a changing share of slow ones do not move it.
+    """
+    variance: float
+    """Of one call: `variance / calls` is that of `value` (winsorized; Tukey and McLaughlin, 1963)."""
+    durations: Mapping[int, int]
+    """Calls by range, see above."""
+
+
+def level_of(durations: Mapping[int, int]) -> Level | None:
+    """Return the level of a histogram; None without calls."""
+    calls = sum(durations.values())
+    if not calls:
+        return None
+    low, high = _LOW * calls, _HIGH * calls
+    seen = total = squares = 0.0
+    first = last = -1
+    for number in sorted(durations):
+        upto = seen + durations[number]
+        kept = (min(high, upto)) - (max(low, seen))
+        if kept > 0:
+            first, last = first if first >= 0 else number, number
+            total += kept * number
+            squares += kept * number * number
+        seen = upto
+        if seen >= high:
+            break
+    kept, cut = high - low, calls - high
+    center = (total + low * first + cut * last) / calls
+    winsorized = (squares + low * first * first + cut * last * last) / calls - center * center
+    # 1 / 12 is the variance within a range, in which durations are taken to be spread evenly.
+    variance = (max(0.0, winsorized) / (kept / calls) ** 2 + 1 / 12) * LOG_GROWTH**2
+    # Range n ends at GROWTH ** n, so its middle is half a range below.
+    return Level(calls, (total / kept - 0.5) * LOG_GROWTH, variance, durations)

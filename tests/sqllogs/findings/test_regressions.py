@@ -2,14 +2,17 @@
 
 import random
 from collections import Counter
+from datetime import datetime
 from math import log
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from benchmarks.findings import CALLS_OF, of_amounts, of_site
 from sqllogs.findings import regressions
-from sqllogs.findings.regressions import HISTORY, HOURS, Ratio, level_of, slowdown
-from sqllogs.statistics.histogram import range_of
+from sqllogs.findings.detection import hour_of_week
+from sqllogs.findings.regressions import DAY, HISTORY, HOURS, WEEK, Ratio, slowdown
+from sqllogs.statistics.histogram import level_of, range_of
 
 
 def level(random, calls=60, shift=0.0, ms=10.0):
@@ -60,6 +63,23 @@ def test_change_to_twice_is_found_with_few_calls():
 )
 def test_patterns_and_bursts_are_no_change(last, pattern):
     assert slowdown(series(*last, pattern=pattern)) is None
+
+
+@pytest.mark.parametrize("end", [0, 3, 66, 123])
+def test_days_of_the_week_begin_at_midnight_wherever_the_series_begins(end):
+    def weekend(hour):
+        return -0.6 if (end - HOURS + hour) % WEEK >= 5 * DAY else 0.0
+
+    assert slowdown(series(*[0.0] * HOURS, pattern=weekend), end=end) is None
+    found = slowdown(series(*[0.0] * 4, log(1.5), log(1.5), pattern=weekend), end=end)
+    assert found.times == pytest.approx(1.5, rel=0.2)
+
+
+def test_week_begins_at_midnight_in_the_time_zone_of_the_site(settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    monday = datetime(2026, 11, 30, tzinfo=ZoneInfo("Asia/Tokyo"))
+    assert hour_of_week(int(monday.timestamp())) == 0
+    assert hour_of_week(int(monday.timestamp()) - 3600) == WEEK - 1
 
 
 def test_part_of_the_calls_that_waits_is_no_change():
