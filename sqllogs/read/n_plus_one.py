@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Min, Q, Sum
@@ -142,8 +143,13 @@ def worst_by_group(
     return worst
 
 
-def sightings(ring: RingSnapshot, trace_ids: Iterable[str]) -> dict[str, list[Sighting]]:
-    """Return all statements of each of some traces, regardless of the reader's filters."""
+def sightings(
+    ring: RingSnapshot, trace_ids: Iterable[str], known: Texts = MappingProxyType({})
+) -> dict[str, list[Sighting]]:
+    """Return all statements of each of some traces, regardless of the reader's filters.
+
+    `known` are texts that need not be read again.
+    """
     seen: dict[str, list[Sighting]] = {}
     for chosen in chunks(list(trace_ids)):
         found = (
@@ -155,7 +161,7 @@ def sightings(ring: RingSnapshot, trace_ids: Iterable[str]) -> dict[str, list[Si
             .values_list("trace_id", "fingerprint", "call_site", "most_rows", "asker")
         )
         rows = list(fetch(found))
-        texts = statements({row[1] for row in rows})
+        texts = {**known, **statements({row[1] for row in rows} - known.keys())}
         for trace_id, fingerprint, call_site, most_rows, asker in rows:
             if fingerprint in texts:
                 tables = tuple(texts[fingerprint].tables.split(","))
@@ -318,7 +324,8 @@ def remedies_of(ring: RingSnapshot, suspects: Iterable[Suspect]) -> list[Remedy 
     """Return the remedy of each suspect; None if none is known."""
     # A known origin gives a certain remedy; the statement alone allows only a guess.
     pairs = [(suspect.statement, suspect.asked or suspect.worst) for suspect in suspects]
-    remedies, seen = Remedies(), sightings(ring, {one.trace_id for _, one in pairs})
+    known = {statement.fingerprint: statement for statement, _ in pairs}
+    remedies, seen = Remedies(), sightings(ring, {one.trace_id for _, one in pairs}, known)
     return [
         remedies.remedy(
             statement.operation,
