@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.forms import CharField
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_cache_control
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
@@ -38,8 +38,17 @@ from sqllogs.templatetags.sqllogs import bdi
 IGNORED_DAYS = 30
 DIGEST_DIGITS_SHOWN = 8
 REVIEW = "sqllogs.review_sqllog"
-OPTIONAL = ("call_site", "route", "assignee", "note", "ignored_until", "ignored_by", "fixed_in")
-"""Fields of a finding that most have not."""
+OPTIONAL = {"statement": "fingerprint"} | {
+    name: name
+    for name in ("call_site", "route", "assignee", "note", "ignored_until", "ignored_by", "fixed_in")
+}
+"""Shown only if this attribute of the finding is not empty."""
+DECIDED = {
+    Finding.State.OPEN: "reopen",
+    Finding.State.REOPENED: "reopen",
+    Finding.State.ACKNOWLEDGED: "acknowledge",
+}
+"""The action that would change nothing in a state; ignoring again moves the end date."""
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -123,7 +132,7 @@ class FindingAdmin(ReadOnlyAdmin):
         return [
             field
             for field in self.fields
-            if (name := getattr(field, "__name__", field)) not in OPTIONAL or getattr(obj, name)
+            if (name := getattr(field, "__name__", field)) not in OPTIONAL or getattr(obj, OPTIONAL[name])
         ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -131,6 +140,24 @@ class FindingAdmin(ReadOnlyAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in {"state", "kind__exact"}
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None and self.has_review_permission(request):
+            actions = self.get_actions(request)
+            actions.pop(DECIDED.get(obj.state, ""), None)
+            context["decisions"] = [(name, label) for _, name, label in actions.values()]  # type: ignore[misc]
+            list_url = reverse("admin:sqllogs_finding_changelist", current_app=self.admin_site.name)
+            # The list finds those of another state only where it is asked for them.
+            context["decide_url"] = list_url + ("" if obj.state in LIVE else f"?state={obj.state}")
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(REVIEW)
@@ -217,9 +244,22 @@ class FindingAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Statement"))
     def statement(self, finding: Any) -> str:
-        if finding.text is None:
-            return finding.fingerprint or "-"
-        return format_html('<pre class="sql">{}</pre>', highlight_keywords(break_lines(finding.text.sql)))
+        text: str = finding.fingerprint
+        url = self._statement_url(text)
+        if finding.text is not None:
+            sql = highlight_keywords(break_lines(finding.text.sql))
+            text = format_html('<pre class="sql">{}</pre>', sql)
+        if url is None:
+            return text
+        return format_html('{} <a href="{}">{}</a>', text, url, _("Open its page"))
+
+    def _statement_url(self, fingerprint: str) -> str | None:
+        try:
+            return reverse(
+                "admin:sqllogs_statement_change", args=[fingerprint], current_app=self.admin_site.name
+            )
+        except NoReverseMatch:  # a project may leave out a list
+            return None
 
 
 class TokenForm(forms.Form):

@@ -81,9 +81,27 @@ def test_reviewer_takes_a_finding_and_leaves_its_state_and_note(finding):
     assert "see the ticket" in client.get(f"{URL}{finding.pk}/change/").text
 
 
+@pytest.mark.parametrize("before", ["open", "ignored", "closed"])
+def test_reviewer_decides_on_the_page_of_a_finding(finding, before):
+    Finding.objects.update(state=before)
+    client = staff("view_sqllog", "review_sqllog")
+    page = client.get(f"{URL}{finding.pk}/change/")
+    assert f'<a href="/admin/sqllogs/statement/{"f" * 16}/' in page.text
+    assert "jsi18n" not in page.text  # a request that would be recorded
+    for action in ("acknowledge", "ignore", "assign_to_me"):
+        assert f'value="{action}"' in page.text
+    assert ('value="reopen"' in page.text) is (before != "open")
+    chosen = {"_selected_action": finding.pk, "action": "reopen", "note": "it is back"}
+    answer = client.post(page.context["decide_url"], chosen, follow=True)
+    assert "1 finding changed." in answer.text
+    finding.refresh_from_db()
+    assert (finding.state, finding.note) == ("reopened", "it is back")
+
+
 def test_reader_cannot_take_a_finding(finding):
     client = staff("view_sqllog")
     assert "assign_to_me" not in client.get(URL).text
+    assert "assign_to_me" not in client.get(f"{URL}{finding.pk}/change/").text
     client.post(URL, {"action": "assign_to_me", "_selected_action": [finding.pk]})
     finding.refresh_from_db()
     assert finding.assignee == ""
