@@ -421,8 +421,8 @@ def install_command_units() -> None:
                 blocks.enter_context(muted())
             elif current.get() is None:
                 blocks.enter_context(unit_of_work("command", name))
-                if package == "django":
-                    blocks.enter_context(repeats_allowed())
+            if package == "django":  # also one that a command of the application calls
+                blocks.enter_context(repeats_allowed())
             return original(self, *args, **options)
 
     execute.sqllogs = True  # type: ignore[attr-defined]

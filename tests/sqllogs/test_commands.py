@@ -63,6 +63,24 @@ def test_commands_of_django_are_no_suspects_and_ours_record_nothing(module, kind
 
 
 @pytest.mark.usefixtures("hook")
+def test_command_of_django_is_no_suspect_within_another_command():
+    migrate, seen = command_of("django.core.management.commands.migrate"), []
+
+    class Setup(BaseCommand):
+        requires_system_checks = []
+
+        def handle(self, *args, **options):
+            call_command(migrate)
+            seen.append(current.get())
+
+    Setup.__module__ = "shop.management.commands.setup"
+    call_command(Setup())
+    (setup,) = seen
+    assert (migrate.unit.view, migrate.unit.repeats_allowed) == ("setup", True)
+    assert (setup.view, setup.repeats_allowed) == ("setup", False)
+
+
+@pytest.mark.usefixtures("hook")
 def test_block_within_a_command_is_a_unit_of_its_own():
     """A worker of a task queue is an endless command."""
     with unit_of_work("command", "worker") as command:
