@@ -20,7 +20,7 @@ from sqllogs.models import SQLLog
 from sqllogs.pipeline.buffer import Drained
 from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, QueryForm, QueryOrigin, Record
 from sqllogs.sql.n_plus_one import rows_read
-from sqllogs.sql.normalize import CACHED_MAX_CHARACTERS, ScannedStatement, StatementScanner
+from sqllogs.sql.normalize import ScannedStatement, StatementScanner, is_short
 from sqllogs.sql.text import text_of
 from sqllogs.storage import events
 from sqllogs.threads import sleep
@@ -184,7 +184,7 @@ class Resolver:
             statement=statement,
             rows_read=None if error is not None or repeats_allowed else rows_read(statement.sql),
         )
-        if len(sql) <= CACHED_MAX_CHARACTERS:
+        if is_short(sql):
             size = FORM_BYTES + getsizeof(sql) + getsizeof(statement.sql)
             if self._forms_bytes + size > FORMS_BYTES_MAX:
                 self._forms.clear()
@@ -275,7 +275,7 @@ def _text(value: str | None, column: str) -> str | None:
     if not value:
         return None
     # Request ids differ, and a client may send long ones: 4,096 of 8 KB took 34 MB.
-    is_reused = column != "request_id" and len(value) <= CACHED_MAX_CHARACTERS
+    is_reused = column != "request_id" and is_short(value)
     return (_cached_clean if is_reused else _clean)(value, column)
 
 

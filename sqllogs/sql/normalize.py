@@ -9,6 +9,7 @@ text stored is the text hashed. docs/explanation/redaction.md says what is merge
 import re
 from functools import lru_cache
 from hashlib import blake2b
+from sys import getsizeof
 from typing import NamedTuple
 
 from sqllogs.sql import quoted
@@ -124,9 +125,15 @@ def _without_ctes(names: dict[str, None], text: str) -> tuple[str, ...]:
 SQL_MAX_CHARACTERS = 16_384
 """A longer text is stored cut, with an ellipsis at its end; only its fingerprint is that of the whole."""
 
-CACHED_MAX_CHARACTERS = 4_096
+CACHED_MAX_BYTES = 4_096
+"""Of memory: a character takes up to four bytes."""
 CACHED_STATEMENTS = 2_048
 """Entries of a cache: 2 MB with usual statements, 16 MB with the longest."""
+
+
+def is_short(text: str) -> bool:
+    """Return whether a text is short enough for a cache."""
+    return getsizeof(text) <= CACHED_MAX_BYTES
 
 
 class ScannedStatement(NamedTuple):
@@ -154,7 +161,7 @@ class StatementScanner:
             before = sql[:start]
             if "'" not in before or _COMMENT.fullmatch(sql, start):
                 sql = before
-        return (self._scan if len(sql) <= CACHED_MAX_CHARACTERS else scan)(sql, vendor)
+        return (self._scan if is_short(sql) else scan)(sql, vendor)
 
 
 _COMMENT = Expression(r"/\*(?:[\w%.-]++='[^'*]*+'(?:,[\w%.-]++='[^'*]*+')*+|(?!!)[^'\"`\\*]*+)\*/;?")
@@ -164,7 +171,7 @@ _COMMENT = Expression(r"/\*(?:[\w%.-]++='[^'*]*+'(?:,[\w%.-]++='[^'*]*+')*+|(?!!
 def scan(sql: str, vendor: str) -> ScannedStatement:
     """Return the statement of any text; never raise."""
     text = normalized(sql, vendor)
-    return (_described if len(text) <= CACHED_MAX_CHARACTERS else _description)(text)
+    return (_described if is_short(text) else _description)(text)
 
 
 def normalized(sql: str, vendor: str) -> str:

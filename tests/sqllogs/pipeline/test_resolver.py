@@ -150,8 +150,8 @@ def test_long_texts_of_clients_are_not_kept():
 
 
 def test_forms_are_bounded_in_bytes():
-    resolver, wide = Resolver(Conf()), "\N{GRINNING FACE}" * 4_000
-    for number in range(600):
+    resolver, wide = Resolver(Conf()), "\N{GRINNING FACE}" * 900
+    for number in range(1_500):
         resolver.batch([captured(sql=f'SELECT "a{number}" FROM "{wide}"')])
     forms = [form for form, _ in resolver._forms.values()]
     assert 0 < 2 * sum(sys.getsizeof(form.statement.sql) for form in forms) <= 8 << 20

@@ -506,11 +506,12 @@ def test_cached_statement_is_the_scanned_one():
     assert StatementScanner().scan(sql, "sqlite") == scan(sql, "sqlite")
 
 
-def test_cache_is_bounded_in_entries_and_in_length():
+def test_cache_is_bounded_in_entries_and_in_bytes():
     statements = StatementScanner()
     for number in range(normalize.CACHED_STATEMENTS + 10):
         statements.scan(f"SELECT {number}", "sqlite")
-    statements.scan("SELECT " + "1, " * normalize.CACHED_MAX_CHARACTERS, "sqlite")
+    for long in ("1, " * 2_000, "'\N{PILE OF POO}', " * 200):  # in bytes: a character may take four
+        statements.scan(f"SELECT {long}", "sqlite")
     info = statements._scan.cache_info()
     assert info.currsize == normalize.CACHED_STATEMENTS
     assert info.misses == normalize.CACHED_STATEMENTS + 10
