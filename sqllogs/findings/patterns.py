@@ -368,7 +368,7 @@ def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
         counts = [one for one, known in rows.items() if known.is_counted]
         lists = [one for one in rows.keys() - counts if not any(map(_is_work, of_unit[one]))]
         for count, one in product(counts, lists):
-            is_same = not set(rows[count].texts).isdisjoint(rows[one].texts)
+            is_same = not set(rows[count].keys).isdisjoint(rows[one].keys)
             counted, listed = (sum(not line[0] for line in of_unit[each]) for each in (count, one))
             # One list beside the numbers of all is a list with tabs.
             if is_same and counted <= listed and {count, one} & chosen:

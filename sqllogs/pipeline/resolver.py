@@ -41,6 +41,8 @@ FORMS_BYTES_MAX = 8 << 20
 """Forms that are remembered: 5,000 with statements of 350 characters, 900 with the longest ASCII ones."""
 FORM_BYTES = 800
 """A form with its key, without the statement's text, which is kept as sent and as redacted."""
+KEY_BYTES = 44
+"""One of `RowsRead.keys`."""
 
 
 class Resolver:
@@ -185,7 +187,8 @@ class Resolver:
             rows_read=None if error is not None or repeats_allowed else rows_read(statement.sql),
         )
         if is_short(sql):
-            size = FORM_BYTES + getsizeof(sql) + getsizeof(statement.sql)
+            keys = () if form.rows_read is None else form.rows_read.keys
+            size = FORM_BYTES + getsizeof(sql) + getsizeof(statement.sql) + KEY_BYTES * len(keys)
             if self._forms_bytes + size > FORMS_BYTES_MAX:
                 self._forms.clear()
                 self._forms_bytes = 0
@@ -248,13 +251,13 @@ def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> Non
         record.same_values = whole in known
         if len(known) + len(sent) < VALUES_MAX:
             known.add(whole)
-    if form.rows_read is not None:
-        counts, lists = (sent.setdefault((captured[ALIAS], kind), set()) for kind in ("COUNT", "list"))
-        own, others = (counts, lists) if form.rows_read.is_counted else (lists, counts)
-        keys = {(text, values) for text in form.rows_read.texts}
-        record.same_rows = not keys.isdisjoint(others)
-        if len(own) < VALUES_MAX:
-            own.update(keys)
+        if form.rows_read is not None:
+            counts, lists = (sent.setdefault((captured[ALIAS], kind), set()) for kind in ("COUNT", "list"))
+            own, others = (counts, lists) if form.rows_read.is_counted else (lists, counts)
+            keys = {hash((key, values)) for key in form.rows_read.keys}
+            record.same_rows = not keys.isdisjoint(others)
+            if len(own) < VALUES_MAX:
+                own.update(keys)
 
 
 def _destination(unit: UnitOfWork) -> tuple[str | None, str | None]:

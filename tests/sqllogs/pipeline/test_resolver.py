@@ -157,6 +157,26 @@ def test_forms_are_bounded_in_bytes():
     assert 0 < 2 * sum(sys.getsizeof(form.statement.sql) for form in forms) <= 8 << 20
 
 
+def test_keys_of_a_list_with_many_joins_are_counted_as_memory():
+    resolver = Resolver(Conf())
+    joins = "".join(f" INNER JOIN x{at} ON (b.y = x{at}.id)" for at in range(100))
+    resolver.batch([captured(sql=f"SELECT b.a FROM b{joins} WHERE b.c = %s")])
+    [(form, _)] = resolver._forms.values()
+    assert len(form.rows_read.keys) > 100
+    assert sum(map(sys.getsizeof, (form.statement.sql, *form.rows_read.keys))) < resolver._forms_bytes
+
+
+@pytest.mark.parametrize(("counted", "listed", "is_same"), [(1, 1, True), (1, 2, False), (None, None, False)])
+def test_count_and_list_are_of_the_same_rows_if_their_values_are_known(counted, listed, is_same):
+    unit = UnitOfWork("request")
+    sent = [
+        ("SELECT COUNT(*) AS n FROM b WHERE b.a = %s", counted),
+        ("SELECT b.id FROM b WHERE b.a = %s", listed),
+    ]
+    batch = Resolver(Conf()).batch([captured(sql=sql, unit=unit, values=values) for sql, values in sent])
+    assert [one.same_rows for one in batch.records] == [False, is_same]
+
+
 def test_error_is_its_class():
     assert record(error=ValueError, sqlstate="23505").error == "ValueError"
 

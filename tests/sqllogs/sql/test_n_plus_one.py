@@ -29,7 +29,7 @@ COUNT = "SELECT COUNT(*) AS __count FROM book WHERE book.a = ?"
 def test_list_has_the_rows_of_a_count(listed, is_same):
     count, rows = rows_read(COUNT), rows_read(listed)
     assert count.is_counted
-    assert (rows is not None and count.texts[0] in rows.texts) is is_same
+    assert (rows is not None and count.keys[0] in rows.keys) is is_same
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_list_has_the_rows_of_a_count(listed, is_same):
     ],
 )
 def test_count_of_distinct_rows_and_of_a_relation_is_that_of_its_list(count, listed):
-    assert set(rows_read(count).texts) & set(rows_read(listed).texts)
+    assert set(rows_read(count).keys) & set(rows_read(listed).keys)
