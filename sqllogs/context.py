@@ -114,7 +114,7 @@ class UnitOfWork:
         """... and the code that waited, with the index of the instruction."""
         self.rules_entered: tuple[str, ...] = ()
         """The rules of all blocks of `ignore_findings` that it has entered."""
-        self.values_sent: dict[tuple[str, str], set[Any]] | None = None
+        self.values_sent: dict[tuple[str, str], set[int]] | None = None
         """Values of the SELECTs since it last wrote, by alias and fingerprint; the writer's."""
         self.row: Any = None
         """The writer's `OpenUnit`, as soon as a query is resolved."""

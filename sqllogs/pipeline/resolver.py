@@ -231,7 +231,7 @@ def _unit_of(captured: Captured) -> UnitOfWork | None:
 
 
 VALUES_MAX = 500
-"""Values that are compared in a unit of work between two writes."""
+"""Statements, and values of each, that are compared in a unit of work between two writes."""
 
 
 def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> None:
@@ -244,20 +244,26 @@ def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> Non
     sent = unit.values_sent = unit.values_sent or {}
     if values is not None:
         # With the text, into which Django writes LIMIT and OFFSET.
-        known, whole = (
-            sent.setdefault((captured[ALIAS], form.fingerprint), set()),
-            hash((captured[SQL], values)),
-        )
+        known, whole = _sent_by(sent, captured[ALIAS], form.fingerprint), hash((captured[SQL], values))
         record.same_values = whole in known
         if len(known) + len(sent) < VALUES_MAX:
             known.add(whole)
         if form.rows_read is not None:
-            counts, lists = (sent.setdefault((captured[ALIAS], kind), set()) for kind in ("COUNT", "list"))
+            counts, lists = (_sent_by(sent, captured[ALIAS], kind) for kind in ("COUNT", "list"))
             own, others = (counts, lists) if form.rows_read.is_counted else (lists, counts)
             keys = {hash((key, values)) for key in form.rows_read.keys}
             record.same_rows = not keys.isdisjoint(others)
             if len(own) < VALUES_MAX:
                 own.update(keys)
+
+
+def _sent_by(sent: dict[tuple[str, str], set[int]], alias: str, name: str) -> set[int]:
+    found = sent.get((alias, name))
+    if found is None:
+        found = set()
+        if len(sent) < VALUES_MAX:  # a command without end may send any number of statements
+            sent[alias, name] = found
+    return found
 
 
 def _destination(unit: UnitOfWork) -> tuple[str | None, str | None]:

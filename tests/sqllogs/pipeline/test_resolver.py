@@ -177,6 +177,13 @@ def test_count_and_list_are_of_the_same_rows_if_their_values_are_known(counted, 
     assert [one.same_rows for one in batch.records] == [False, is_same]
 
 
+def test_statements_that_an_endless_unit_compares_are_bounded():
+    resolver, unit = Resolver(Conf()), UnitOfWork("command")
+    for number in range(1_000):
+        resolver.batch([captured(sql=f'SELECT "t"."c" FROM "t{number}"', values=1, unit=unit)])
+    assert len(unit.values_sent) <= 500
+
+
 def test_error_is_its_class():
     assert record(error=ValueError, sqlstate="23505").error == "ValueError"
 
