@@ -137,9 +137,11 @@ class UnitOfWork:
             self.route, self.view = self.destination()
             match = getattr(self.request, "resolver_match", None)
             self.url_name = _text(match, "view_name") or self.url_name
-            scope = getattr(self.request, "scope", None) or {}
-            environ = getattr(self.request, "environ", None) or {}
-            self.scheme = scope.get("scheme") or environ.get("wsgi.url_scheme") or "http"
+            self.scheme = (
+                from_server(self.request, "scope", "scheme")
+                or from_server(self.request, "environ", "wsgi.url_scheme")
+                or "http"
+            )
         finally:
             self.request = None
             self.ended = True
@@ -151,6 +153,12 @@ class UnitOfWork:
             self.ended_ns = time_ns()
             self.repeats = UNCOUNTED
             _queue_closed(self)
+
+
+def from_server(request: Any, name: str, key: str) -> Any:
+    """Return a value of an ASGI scope or WSGI environ; applications set other attributes of these names."""
+    found = getattr(request, name, None)
+    return found.get(key) if isinstance(found, dict) else None
 
 
 def _text(match: Any, name: str) -> str | None:

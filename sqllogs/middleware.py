@@ -20,7 +20,16 @@ from django.urls import NoReverseMatch, reverse
 
 from sqllogs import conf, context, guard, recorder
 from sqllogs.capture import EXECUTE_NS, Captured
-from sqllogs.context import BEGAN, NO_TRACE, TraceContext, UnitOfWork, current, span_here, trace_of_span
+from sqllogs.context import (
+    BEGAN,
+    NO_TRACE,
+    TraceContext,
+    UnitOfWork,
+    current,
+    from_server,
+    span_here,
+    trace_of_span,
+)
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header; later versions may append fields."""
@@ -202,7 +211,7 @@ def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
         outer=outer,
     )
     unit.request = request
-    if began := getattr(request, "scope", {}).get(BEGAN):
+    if began := from_server(request, "scope", BEGAN):
         unit.time_ns, unit.started_ns = began
     if span is not None and span.is_recording():
         from sqllogs.otel.spans import SpanCounts

@@ -17,7 +17,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 from django.views.decorators.http import condition
 
-from sqllogs import context
+from sqllogs import context, guard
 from sqllogs.context import muted, repeats_allowed, unit_of_work
 from sqllogs.middleware import SQLLogsMiddleware
 from sqllogs.models import SQLLog, Unit
@@ -109,6 +109,18 @@ def test_odd_resolver_match_spoils_no_row(recorder, ring_alias, name):
     (unit,) = rows(recorder, ring_alias)
     assert (unit.status, unit.queries, unit.route, unit.view) == (200, 2, None, None)
     assert SQLLog.objects.using(ring_alias).count() == 2
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", ["scope", "environ"])
+@pytest.mark.parametrize("value", ["read write", ["read"], None])
+def test_request_may_have_other_things_under_the_names_of_servers(recorder, ring_alias, name, value):
+    """An OAuth middleware outside of ours sets a scope."""
+    request, faults = RequestFactory().get("/"), guard.faults["middleware"]
+    setattr(request, name, value)
+    SQLLogsMiddleware(lambda request: HttpResponse())(request)
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.method, unit.status, guard.faults["middleware"]) == ("GET", 200, faults)
 
 
 class Unprintable:
