@@ -299,11 +299,15 @@ SECRET = frozenset(["FINDINGS_WEBHOOK"])
 
 def shown(key: str, value: object) -> str:
     """Return the value of a setting for messages: without secrets, and without those of a misspelled one."""
-    if value and (key in SECRET or (key not in NAMES and not isinstance(value, int | float))):
+    is_unknown = key not in NAMES and not isinstance(value, int | float)
+    # No setting is a dict: it may be that of a database, or have the headers of a service.
+    if value and (key in SECRET or is_unknown or isinstance(value, dict)):
         return "***"
+    if isinstance(value, str):  # up to the last @: a password may have any sign
+        value = re.sub(r"://.*@", "://***@", value, flags=re.DOTALL)
+        return repr(re.sub(r"\?.*", "?***", value, flags=re.DOTALL) if key == "OTLP" else value)
     # Functions by name, because repr() contains a memory address.
-    text = re.sub(r"://[^/?#]*@", "://***@", getattr(value, "__qualname__", None) or repr(value))
-    return re.sub(r"\?[^'\"]*", "?***", text) if key == "OTLP" else text
+    return re.sub(r"://[^/?#]*@", "://***@", getattr(value, "__qualname__", None) or repr(value))
 
 
 def without_credentials(url: str) -> str:

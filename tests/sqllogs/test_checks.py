@@ -60,6 +60,8 @@ def test_each_gap_has_an_id_and_a_remedy(changes, identifier, says):
         ("FINDINGS_WEBHOK", "https://hooks.example.com/c4n4ry"),
         ("OTLP", "grpc://user:c4n4ry@host/?key=c4n4ry"),
         ("OTLP", ["https://user:c4n4ry@host/"]),
+        ("OTLP", {"url": "https://host/", "headers": {"Authorization": "Bearer c4n4ry"}}),
+        ("DATABASE", {"ENGINE": "django.db.backends.postgresql", "PASSWORD": "c4n4ry"}),
         ("TRACE_URL", ["https://user:c4n@c4n4ry@host/"]),
     ],
 )

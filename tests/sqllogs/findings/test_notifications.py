@@ -222,7 +222,7 @@ def test_address_of_the_webhook_is_not_shown_by_the_api(settings):
 
 
 def test_address_of_the_collector_is_shown_by_the_api_without_what_opens_it(settings):
-    otlp = "https://user:c4n4ry@logs.example.com/v1/logs?key=c4n4ry"
+    otlp = "https://user:c4n4ry/'c4n4ry@logs.example.com/v1/logs?key='c4n4ry"
     settings.SQLLOGS = {**settings.SQLLOGS, "OTLP": otlp}
     body = reader().get("/sql-logs/settings/").json()
     shown = {row["name"]: row["value"] for row in body["results"]}
