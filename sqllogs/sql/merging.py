@@ -301,6 +301,7 @@ def _plain(name: str) -> str:
     return name.strip('"').lower()
 
 
+_PIVOT = Expression(r"(?<![\w$.\"])(?:UN)?+PIVOT(?: XML)?+(?: ?\(|\Z)", re.IGNORECASE)
 _PIVOTED = Expression(
     rf"(\bFOR (?:\([^()]*+\)|{_QUALIFIED}) IN )(?!\(SELECT )({_ROW})(\)\))?+", re.IGNORECASE
 )
@@ -315,6 +316,8 @@ def _pivot(text: str) -> str:
 
     Oracle makes some of the text of a literal, with its quotes, and of an alias and a suffix.
     """
+    if not _PIVOT.search(text):
+        return text  # a name
     names: set[str] = set()
     for match in _PIVOTED.finditer(text):
         if not match[3]:

@@ -65,6 +65,11 @@ def test_cut_at_any_character_shows_no_part_of_a_canary(vendor):
         ),
         ("oracle", "SELECT c4n4ry FROM t PIVOT (SUM(a) FOR b IN ('x' c4n4ry))", "SELECT ?"),
         ("microsoft", "SELECT pivot FROM t WHERE a IN (b, c)", "SELECT pivot FROM t WHERE a IN (b, c)"),
+        (
+            "postgresql",
+            'SELECT "my_pivot"."First name" FROM "my_pivot" WHERE "my_pivot"."pivot" = %s',
+            'SELECT my_pivot."First name" FROM my_pivot WHERE my_pivot.pivot = ?',
+        ),
         # Temporary tables, however they are named.
         ("microsoft", 'SELECT x."b" FROM "#c4n4ry" x', "SELECT x.b FROM ? x"),
         ("sqlite", "SELECT c4n4ry.a FROM t, temp.c4n4ry", "SELECT ?.a FROM t, temp.?"),
