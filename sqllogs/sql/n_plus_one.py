@@ -165,11 +165,13 @@ def condition_of(sql: str) -> str:
 
 LIMITED = re.compile(r" (?:LIMIT|FETCH FIRST) ")
 COUNTED_MAX_CHARACTERS = 4_096
-_COUNT = re.compile(r"SELECT COUNT\((?:\*|\?|[\w.\"]+)\)(?: AS [\w\"]+)? FROM (.+)", re.DOTALL)
+_COUNT = re.compile(r"SELECT COUNT\((?:\*|\?|[\w.\"]*\bid\"?)\)(?: AS [\w\"]+)? FROM (.+)", re.DOTALL)
 _COUNT_DISTINCT = re.compile(
     r"SELECT COUNT\(\*\) FROM \(SELECT (DISTINCT )(?:(?! FROM ).)+ FROM (.+)\) subquery", re.DOTALL
 )
-_LIST = re.compile(r"SELECT (DISTINCT )?(?!COUNT\()(?:(?! FROM )[^?])+ FROM (.+)", re.DOTALL)
+_LIST = re.compile(
+    r"SELECT (?:(DISTINCT )|(?!DISTINCT ))(?![\w.]+\()(?:(?! FROM )[^?])+ FROM (.+)", re.DOTALL
+)
 _THROUGH = re.compile(r"([\w\"]+) INNER JOIN ([\w\"]+) ON \(\1\.[\w\"]+ = \2\.[\w\"]+\)(.*)", re.DOTALL)
 """What is read through the table of a many-to-many relation, which alone is counted."""
 _JOIN_LAST = re.compile(r" (?:INNER|LEFT OUTER) JOIN [\w\"]+(?: \w+)? ON \([\w.\"]+ = [\w\"]+\.\"?id\"?\)\Z")
@@ -186,9 +188,12 @@ class RowsRead(NamedTuple):
 def rows_read(sql: str) -> RowsRead | None:
     """Return which rows a normalized statement counts or lists; None if it does something else.
 
-    None also for a list with values outside its conditions: its COUNT is sent without these.
+    None also for a list with values outside its conditions, because its COUNT is sent without these, and for
+    what begins with a function, which is most often the one row of aggregate().
     """
-    if not sql.startswith("SELECT ") or len(sql) > COUNTED_MAX_CHARACTERS or LIMITED.search(sql):
+    if not sql.startswith("SELECT ") or len(sql) > COUNTED_MAX_CHARACTERS:
+        return None
+    if " OFFSET " in sql or LIMITED.search(sql):
         return None
     if (count := _COUNT_DISTINCT.fullmatch(sql) or _COUNT.fullmatch(sql)) is not None:
         return RowsRead(True, (hash("".join(count.groups())),))

@@ -12,8 +12,15 @@ COUNT = "SELECT COUNT(*) AS __count FROM book WHERE book.a = ?"
     [
         ("SELECT book.id FROM book WHERE book.a = ? ORDER BY book.a DESC", True),
         ("SELECT book.id FROM book WHERE book.a = ? ORDER BY book.a DESC LIMIT ?", False),  # a page
+        (
+            "SELECT book.id FROM book WHERE book.a = ? ORDER BY book.a ASC OFFSET ?",
+            False,
+        ),  # all but the first
+        ("SELECT SUM(book.price) AS total FROM book WHERE book.a = ?", False),  # one row
+        ("SELECT CAST(SUM(book.price) AS NUMERIC) AS total FROM book WHERE book.a = ?", False),
         ("SELECT book.id FROM book WHERE book.c = ?", False),  # other rows
         ("SELECT DISTINCT book.id FROM book WHERE book.a = ?", False),
+        ("SELECT DISTINCT LOWER(book.c) AS c FROM book WHERE book.a = ?", False),
         ("SELECT ? AS x, book.id FROM book WHERE book.a = ?", False),  # its values are not those of the COUNT
         ("SELECT book.id FROM book WHERE book.a = ? FOR UPDATE", False),
         (
@@ -50,3 +57,8 @@ def test_list_has_the_rows_of_a_count(listed, is_same):
 )
 def test_count_of_distinct_rows_and_of_a_relation_is_that_of_its_list(count, listed):
     assert set(rows_read(count).keys) & set(rows_read(listed).keys)
+
+
+def test_count_of_a_column_is_not_that_of_the_rows():
+    assert rows_read("SELECT COUNT(book.id) AS n FROM book") is not None
+    assert rows_read("SELECT COUNT(book.read_at) AS n FROM book") is None  # some have none

@@ -193,6 +193,12 @@ def sums_beside_the_list(request):
 
 
 @good()
+def number_and_sum(request):
+    books = Book.objects.filter(publisher__name="publisher 1")
+    return JsonResponse({"number": books.count(), "total": books.aggregate(Sum("price"))})
+
+
+@good()
 def some_by_id_and_all_counted(request):
     chosen = Book.objects.filter(pk__in=[1, 2, 3])
     return JsonResponse({"chosen": [book.title for book in chosen], "of": Book.objects.count()})
