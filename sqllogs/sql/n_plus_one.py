@@ -166,11 +166,14 @@ def condition_of(sql: str) -> str:
 LIMITED = re.compile(r" (?:LIMIT|FETCH FIRST) ")
 COUNTED_MAX_CHARACTERS = 4_096
 _COUNT = re.compile(r"SELECT COUNT\((?:\*|\?|[\w.\"]*\bid\"?)\)(?: AS [\w\"]+)? FROM (.+)", re.DOTALL)
+# DISTINCT with its first column: other columns have another number of different values.
 _COUNT_DISTINCT = re.compile(
-    r"SELECT COUNT\(\*\) FROM \(SELECT (DISTINCT )(?:(?! FROM ).)+ FROM (.+)\) subquery", re.DOTALL
+    r"SELECT COUNT\(\*\) FROM \(SELECT (DISTINCT [\w.\"]+(?![\w.\"(]))(?:(?! FROM ).)* FROM (.+)\) subquery",
+    re.DOTALL,
 )
 _LIST = re.compile(
-    r"SELECT (?:(DISTINCT )|(?!DISTINCT ))(?![\w.]+\()(?:(?! FROM )[^?])+ FROM (.+)", re.DOTALL
+    r"SELECT (?:(DISTINCT [\w.\"]+(?![\w.\"(]))|(?!DISTINCT |[\w.]+\())(?:(?! FROM )[^?])* FROM (.+)",
+    re.DOTALL,
 )
 _THROUGH = re.compile(r"([\w\"]+) INNER JOIN ([\w\"]+) ON \(\1\.[\w\"]+ = \2\.[\w\"]+\)(.*)", re.DOTALL)
 """What is read through the table of a many-to-many relation, which alone is counted."""
