@@ -77,6 +77,7 @@ class Writer:
         self.has_thread = has_thread
         if not has_thread:
             return
+        self._ring.hurried = False  # after `write_here` of a process whose thread was refused before
         try:
             self._delivery.start_sinks()  # here: the thread may get its first turn when the process ends
             self._thread = threads.start(self._run, "sqllogs-writer")

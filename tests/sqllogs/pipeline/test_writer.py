@@ -235,12 +235,14 @@ def test_thread_that_cannot_be_started_is_tried_again(writer, way, monkeypatch):
         patch.setattr(threading.Thread, "start", refuse)
         writer.start()
     assert not writer.has_thread
+    writer.write_here()  # as after each request meanwhile
     way.put(5)
     writer.start()
     assert way.stored == []
     monkeypatch.setattr(writer_module, "START_RETRY_S", 0.0)
     writer.start()
     wait_until(lambda: len(way.stored) == 5)
+    assert not writer._ring.hurried  # nobody waits for the thread
 
 
 def test_thread_is_daemonic_whatever_has_replaced_threads(writer, monkeypatch):
