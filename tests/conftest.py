@@ -5,6 +5,8 @@ import os
 import signal
 
 import pytest
+from django.db import connections
+from pytest_django.plugin import blocking_manager_key
 
 from core.log_file import LogFile
 from tests.ports import free_port
@@ -28,6 +30,24 @@ def pytest_configure():
     # What a shell runs in its background ignores Ctrl-C, and programs inherit that; ours are sent one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Fail the test that leaves a transaction open: its locks would let others fail, or wait for ever."""
+    result = yield
+    if nextitem is not None and item.cls is not None and nextitem.cls is item.cls:
+        return result  # a TestCase has one for all its tests
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            connection.in_atomic_block = connection.needs_rollback = False
+            connection.atomic_blocks.clear()
+            connection.savepoint_ids.clear()
+            with item.config.stash[blocking_manager_key].unblock():
+                connection.rollback()
+                connection.set_autocommit(True)
+            pytest.fail(f"{item.nodeid} has left a transaction open on {connection.alias!r}.")
+    return result
 
 
 @pytest.fixture(name="free_port")

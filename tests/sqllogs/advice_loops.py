@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import django
 from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib.auth.models import Group
@@ -1051,12 +1052,16 @@ def one_to_one_prefetched_with_a_condition(q):
     return [book.red_cover.colour for book in q(Book)]
 
 
+KEY_IS_DEFERRED = () if django.VERSION >= (6, 1) else (("load_field", "shelf.Book.author"),)
+"""From 6.1 on, a related manager knows the key of its rows without reading it."""
+
+
 @loop(
     (
         "prefetch_related",
         'shelf.Author: prefetch_related(Prefetch("books", queryset=Book.objects.only(...), to_attr="..."))',
     ),
-    ("load_field", "shelf.Book.author"),
+    *KEY_IS_DEFERRED,
     fills=("'title', 'author'", "titled"),
 )
 def key_left_out_by_only(q):

@@ -1,7 +1,7 @@
 """`sqllogs.testing`: what is counted, what fails, and what the failure says."""
 
 import asyncio
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -107,24 +107,13 @@ def test_muted_queries_are_not_counted(db):
 
 @pytest.mark.django_db(transaction=True)
 def test_queries_of_threads_are_counted_even_if_they_outlive_a_test():
-    work, done = threading.Semaphore(0), threading.Semaphore(0)
-
-    def serve():
-        for _ in range(2):
-            work.acquire()
-            Category.objects.count()
-            done.release()
-        forget_connection()
-
-    server = threading.Thread(target=serve)
-    server.start()
     lengths = []
-    for _ in range(2):
-        with record_queries() as log:
-            work.release()
-            done.acquire()
-        lengths.append(len(log))
-    server.join()
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(2):
+            with record_queries() as log:
+                thread.submit(Category.objects.count).result()
+            lengths.append(len(log))
+        thread.submit(forget_connection).result()
     assert lengths == [1, 1]
 
 
