@@ -54,8 +54,8 @@ def scrape(port):
     return ""
 
 
-def wait_until(condition):
-    until_s = time.monotonic() + TIMEOUT_S
+def wait_until(condition, timeout_s=TIMEOUT_S):
+    until_s = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < until_s:
         time.sleep(0.1)
 
@@ -122,7 +122,8 @@ def test_soft_time_limit_reaches_every_task(worker, send, tmp_path):
     def missing():
         return [file.name for file in files if not file.exists()]
 
-    wait_until(lambda: len(missing()) <= len(ignored_limits(log)))
+    # One after the other, and on a busy machine each may wait for its hard limit.
+    wait_until(lambda: len(missing()) <= len(ignored_limits(log)), 5 * TIMEOUT_S)
     ignored = ignored_limits(log)
     assert len(missing()) <= len(ignored), log.read_text()
     assert [traceback for traceback in ignored if OUR_FRAME.search(traceback)] == []
