@@ -196,8 +196,10 @@ def connect() -> None:
 
 
 def _on_connection_created(connection: Any, **kwargs: Any) -> None:
+    # Packages send this signal for what is no connection of Django's, which has no wrappers.
+    alias = getattr(connection, "alias", None)
     # The store's connection sends only our queries, unless it is the application's too.
-    if connection.alias != conf.load().database or connection.alias == DEFAULT_DB_ALIAS:
+    if alias is not None and (alias != conf.load().database or alias == DEFAULT_DB_ALIAS):
         wrapper.install(_tap, connection)
 
 

@@ -15,6 +15,7 @@ from sqllogs.capture import wrapper as capture_wrapper
 from sqllogs.capture.cursors import WatchedCursor
 from sqllogs.capture.wrapper import OVERRIDES, Overrides
 from sqllogs.context import muted, unit_of_work
+from sqllogs.testing import record_queries
 from tests.sqllogs.recording import recording, stored, texts
 from tests.sqllogs.rings import database
 from tests.sqllogs.watching import Kept, watching
@@ -298,7 +299,7 @@ def test_debug_toolbar_and_we_both_see_each_query(connection, toolbar_first):
 
 def test_signal_of_something_that_is_no_connection_of_django_does_no_harm(ring_alias):
     """Packages send Django's signal for connections to what is no database of Django's."""
-    with recording(ring_alias):
+    with recording(ring_alias), record_queries():  # each has a receiver
         before = guard.faults["connection"]
         connection_created.send(sender=object, connection=object())
         assert guard.faults["connection"] == before + 1

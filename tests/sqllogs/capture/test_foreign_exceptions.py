@@ -221,7 +221,18 @@ def test_what_is_raised_at_each_line_of_the_receivers_of_a_migrated_store_reache
     recorder, ring_database
 ):
     ring_database["NAME"].chmod(0o644)
-    assert lost(lambda: create_permissions(ALIAS_OF_RING, verbosity=0)) == []
+    default = connections["default"]
+    open_blocks, savepoints = len(default.atomic_blocks), len(default.savepoint_ids)
+
+    def create():
+        try:
+            create_permissions(ALIAS_OF_RING, verbosity=0)
+        finally:
+            # Python does not call __exit__ for what is raised right before it: the block stays open.
+            del default.atomic_blocks[open_blocks:], default.savepoint_ids[savepoints:]
+            default.needs_rollback = False
+
+    assert lost(create) == []
     assert lost(lambda: deny_others_after_migrate(ALIAS_OF_RING), error=TimeoutError) == []
 
 

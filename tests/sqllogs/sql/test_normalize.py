@@ -510,7 +510,7 @@ def test_cache_is_bounded_in_entries_and_in_bytes():
     statements = StatementScanner()
     for number in range(normalize.CACHED_STATEMENTS + 10):
         statements.scan(f"SELECT {number}", "sqlite")
-    for long in ("1, " * 2_000, "'\N{PILE OF POO}', " * 200):  # in bytes: a character may take four
+    for long in ("1, " * 2_000, "'\N{PILE OF POO}', " * 300):  # in bytes: a character may take four
         statements.scan(f"SELECT {long}", "sqlite")
     info = statements._scan.cache_info()
     assert info.currsize == normalize.CACHED_STATEMENTS
