@@ -151,9 +151,9 @@ class FindingAdmin(ReadOnlyAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None and self.has_review_permission(request):
-            actions = self.get_actions(request)
-            actions.pop(DECIDED.get(obj.state, ""), None)
-            context["decisions"] = [(name, label) for _, name, label in actions.values()]  # type: ignore[misc]
+            pointless = DECIDED.get(obj.state)
+            choices = self.get_action_choices(request, default_choices=[])
+            context["decisions"] = [choice for choice in choices if choice[0] != pointless]
             list_url = reverse("admin:sqllogs_finding_changelist", current_app=self.admin_site.name)
             # The list finds those of another state only where it is asked for them.
             context["decide_url"] = list_url + ("" if obj.state in LIVE else f"?state={obj.state}")
