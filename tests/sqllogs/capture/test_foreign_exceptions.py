@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import random
@@ -173,6 +174,8 @@ def lost(block, step=1, error=TookTooLong):
         number += step
         trace = TraceFunction(number, "line", error)
         raised = False
+        # Otherwise it may free a response of an earlier round here, and Python swallows what that raises.
+        gc.disable()
         try:
             sys.settrace(trace)
             block()
@@ -180,6 +183,7 @@ def lost(block, step=1, error=TookTooLong):
             raised = True
         finally:
             sys.settrace(before)
+            gc.enable()
         current.set(None)
         if trace.left > 0:
             assert number > 5
