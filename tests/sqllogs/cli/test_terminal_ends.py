@@ -116,7 +116,7 @@ def test_reader_that_leaves_early_is_no_error(environment):
 
 @pytest.mark.parametrize("arguments", [["top"], ["repeats"], ["health"]], ids=" ".join)
 def test_output_without_the_characters_of_charts_has_question_marks(environment, arguments):
-    """A pipe of Windows, or a locale without UTF-8; a terminal too, where Python is told so."""
+    """A pipe of Windows, or a locale without UTF-8; a terminal too if PYTHONIOENCODING says so."""
     command = [sys.executable, "manage.py", "sqllogs", *arguments]
     strict = environment | {"PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(command, cwd=ROOT, env=strict, capture_output=True, text=True, check=False)

@@ -107,7 +107,7 @@ class Person:
         return " ".join(self.page.locator(selector).first.inner_text().split())
 
 
-def told(in_browser, story, **options):
+def run_story(in_browser, story, **options):
     """Run a story in a browser; return what it returns, after checking that nothing complained."""
 
     def run(browser):
@@ -134,7 +134,7 @@ def test_slow_page_leads_to_its_cause_within_two_clicks(in_browser, url, javascr
         person.click(person.page.locator("tbody tr a.name").first)
         return person.text("#sentence"), person.text(".advice")
 
-    clicks, (sentence, advice) = told(in_browser, story, javascript=javascript)
+    clicks, (sentence, advice) = run_story(in_browser, story, javascript=javascript)
     assert clicks <= 2
     assert "run 60 times by app/a/long/path/to/some/views.py:5 books" in sentence
     assert "N+1: 60 times" in advice
@@ -197,7 +197,7 @@ def test_doubled_load_leads_to_release_statement_and_line_within_three_clicks(in
         person.click(person.page.locator("tbody tr a.sql").first)
         return deploy, compared, first, person.text("main")
 
-    clicks, (deploy, compared, first, statement) = told(in_browser, story, javascript=javascript)
+    clicks, (deploy, compared, first, statement) = run_story(in_browser, story, javascript=javascript)
     assert clicks <= 3
     assert "Deploy 1.4.2" in deploy
     assert "by Ada<script>" in deploy
@@ -224,7 +224,7 @@ def test_review_takes_one_click_per_decision(in_browser, night, client, live_ser
             person.click(person.page.locator(f"button[name=status][value={decision}]"))
         return opened, titles, person.page.url
 
-    clicks, (opened, titles, end) = told(in_browser, story, javascript=javascript, cookies=[cookie])
+    clicks, (opened, titles, end) = run_story(in_browser, story, javascript=javascript, cookies=[cookie])
     assert (opened, clicks) == (1, 3)
     assert ["shop_basket" in titles[0], "shop_price" in titles[1]] == [True, True], titles
     assert end.split("?")[0].endswith("/statement/") or "f" * 16 in end
