@@ -16,6 +16,7 @@ from functools import wraps
 from threading import get_ident
 from time import perf_counter_ns, time_ns
 from typing import Any, NamedTuple, Self
+from weakref import ref
 
 from asgiref.sync import iscoroutinefunction
 
@@ -175,6 +176,11 @@ closed: deque[UnitOfWork] = deque()
 CLOSED_MAX = 10_000
 WAKE_FROM = 100
 """Units that wait before the writer starts for them: a command without SQL shall not import it."""
+streams: deque[tuple[ref[Any], UnitOfWork]] = deque()
+"""Streamed bodies with their units; beyond CLOSED_MAX, one that nobody closes leaves its unit without an end.
+
+No callbacks of the references: what a signal handler raises in one never reaches the application.
+"""
 closed_dropped = Tally()
 """Units that found this queue full: their rows stay as they are, or are missing if they sent no query."""
 
@@ -206,10 +212,27 @@ def _queue_closed(unit: UnitOfWork) -> None:
         recorder.wake()
 
 
+def follow_stream(body: "ref[Any]", unit: UnitOfWork) -> None:
+    """Let the writer see when a streamed body is dropped without being closed."""
+    if recorder is not None and len(streams) < CLOSED_MAX:
+        streams.append((body, unit))
+
+
+def close_abandoned() -> None:
+    """Close the units of bodies that are gone; in the writer's thread."""
+    for _ in range(len(streams)):
+        body, unit = streams.popleft()
+        if body() is not None and not unit.duration_ns:
+            streams.append((body, unit))
+        elif not unit.muted:
+            unit.close()
+
+
 def forget_closed() -> None:
     """Leave to the parent of a fork what it has queued and dropped."""
     global closed_dropped
     closed.clear()
+    streams.clear()
     closed_dropped = Tally()
 
 

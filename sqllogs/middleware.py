@@ -9,8 +9,9 @@ import sys
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
-from weakref import finalize
+from weakref import ref
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.signals import got_request_exception
@@ -253,14 +254,15 @@ def _body_size(response: Any) -> int | None:
 def _follow_stream(unit: UnitOfWork, response: Any) -> None:
     """Let the unit last until the body has been read, or the server closes the response."""
     unit.is_streamed = True
-    # A middleware outside of this one may replace the response without closing it.
-    abandoned = finalize(response, _close, unit)
-    abandoned.atexit = False
-    response._resource_closers.append(abandoned)
+    close = partial(_close, unit)
+    response._resource_closers.append(close)
+    # A middleware outside of this one may drop the body, or move it to another response that it returns.
+    body = response
     # A file is left alone: it runs no query, and the server may send it with sendfile().
     if getattr(response, "file_to_stream", None) is None:
         iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit
-        response.streaming_content = iterate(unit, response.streaming_content, abandoned)
+        response.streaming_content = body = iterate(unit, response.streaming_content, close)
+    context.follow_stream(ref(body), unit)
 
 
 def _trace_from_header(request: HttpRequest) -> TraceContext:

@@ -178,6 +178,7 @@ class Units:
 
     def take_closed(self) -> None:
         """Take the units that have ended since the last call; before the buffer is drained."""
+        context.close_abandoned()
         while context.closed:
             self._undecided.append(context.closed.popleft())
         surplus = max(0, len(self._undecided) - DUE_MAX)

@@ -190,6 +190,21 @@ def test_stream_that_nobody_closes_ends_with_its_response(recorder, ring_alias, 
 
 
 @on_sqlite
+def test_body_that_is_moved_to_another_response_belongs_to_its_request(recorder, ring_alias):
+    response = answer(lambda request: StreamingHttpResponse(str(User.objects.count()) for _ in range(3)))
+    body = response.streaming_content
+    next(body)
+    del response
+    gc.collect()
+    (unit,) = rows(recorder, ring_alias)
+    assert (unit.queries, unit.duration_ms) == (1, None)
+    list(body)
+    (unit,) = rows(recorder, ring_alias)
+    assert unit.queries == 3
+    assert unit.duration_ms is not None
+
+
+@on_sqlite
 def test_muted_block_mutes_what_runs_in_it(recorder, ring_alias):
     with muted():
         with unit_of_work("task", "one"):

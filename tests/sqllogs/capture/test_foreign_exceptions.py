@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import gc
+import inspect
 import logging
 import os
 import random
@@ -212,6 +213,30 @@ def test_what_is_raised_at_each_line_of_the_middleware_reaches_the_caller(record
 
     request()  # the URLconf is there before the first exception
     assert lost(request) == []
+
+
+def test_nothing_of_ours_runs_when_a_response_is_dropped(recorder):
+    """What a signal handler raises there is printed, and never reaches the caller."""
+    ran = []
+    middleware = SQLLogsMiddleware(lambda request: Streamed())
+
+    def abandon(is_begun):
+        response = middleware(RequestFactory().get("/"))
+        if is_begun:
+            next(iter(response))
+        before = sys.getprofile()
+        sys.setprofile(lambda frame, event, arg: ran.append((frame.f_code, event)))
+        try:
+            del response
+            gc.collect()
+        finally:
+            sys.setprofile(before)
+
+    for is_begun in (False, True):
+        abandon(is_begun)
+    # A generator that is closed at a `yield` outside of any `try` runs no instruction.
+    called = {code for code, event in ran if event == "call" and not code.co_flags & inspect.CO_GENERATOR}
+    assert [code.co_name for code in called if code.co_filename.startswith(OURS)] == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a file not closed
