@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.core.signals import request_finished
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -47,42 +47,40 @@ TAG_MAX_CHARACTERS = 60
 logger = logging.getLogger(__name__)
 
 
-Made = TypeVar("Made")
-Parts = dict[str, Any]
-"""Ring, delivery and writer by the names of their attributes."""
+Result = TypeVar("Result")
 
 
-class _Process:
-    """What belongs to one process.
-
-    Ring, delivery and writer are made when one is first used. Many management commands send no query,
-    and importing these takes as long as all else of this package.
-    """
+class _Stages(NamedTuple):
+    """What a query passes after the buffer."""
 
     ring: "Ring"
     delivery: "Delivery"
     writer: "Writer"
+
+
+class _Process:
+    """What belongs to one process."""
 
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.mark = process_mark()
         self.making = RLock()
+        """Held while the stages are made."""
+        self.made: _Stages | None = None
 
-    @property
-    def has_writer(self) -> bool:
-        return "writer" in vars(self)
+    def stages(self) -> _Stages:
+        """Return ring, delivery and writer, which are made at the first call.
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _Process.__annotations__:
-            raise AttributeError(name)
-        with self.making:
-            if not self.has_writer:
-                for key, part in _undisturbed(self._make).items():
-                    vars(self).setdefault(key, part)  # a signal handler that queries may have been faster
-        return vars(self)[name]
+        Many management commands send no query, and importing these takes as long as all else of this package.
+        """
+        if self.made is None:
+            with self.making:
+                made = self.made or _defer_signals(self._make)
+                self.made = self.made or made  # a signal handler that queries may have been faster
+        return self.made
 
-    def _make(self) -> Parts:
+    def _make(self) -> _Stages:
         from sqllogs.pipeline.delivery import Delivery
         from sqllogs.pipeline.resolver import Resolver
         from sqllogs.pipeline.sinks import Sinks
@@ -100,27 +98,26 @@ class _Process:
             with_idle_units=settings.requests_without_sql,
         )
         writer = Writer(self.buffer, ring, delivery, flush_interval_s=settings.flush_interval_s)
-        return {"ring": ring, "delivery": delivery, "writer": writer}
+        return _Stages(ring, delivery, writer)
 
 
-def _undisturbed(make: Callable[[], Made]) -> Made:
-    """Let signals with a handler wait while this thread makes, starts or, without threads, is the writer.
+def _defer_signals(call: Callable[[], Result]) -> Result:
+    """Call a function; signals that have a handler wait until it returns, unless another thread gets them.
 
-    That takes 0.1 s once per process, then 10 ms per batch. An exception that comes out of a signal handler
-    in the middle of an import can leave Python's import lock taken, and the writer's thread could import
-    nothing any more; one that comes before the thread runs would leave it claimed and not started, and one
-    while it writes would be taken for a fault of ours. A process with more threads may get its signals
-    through another one.
+    Used where this thread makes the writer, starts it or, in a process without threads, writes: 0.1 s once
+    per process, then 10 ms per batch. A handler may raise. In the middle of an import, that can leave
+    Python's import lock taken, and the writer's thread could import nothing any more. Before the thread
+    runs, it would leave it claimed and not started. While it writes, it would be taken for a fault of ours.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
-        return make()
+        return call()
     # A server's handlers in C raise nothing. What the processor itself raises is undefined if it is blocked.
     handled = {number for number in signal.valid_signals() if callable(signal.getsignal(number))}
     deferred = handled - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, deferred)
-        return make()
+        return call()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -152,29 +149,30 @@ class Recorder:
 
     @property
     def ring(self) -> "Ring":
-        return self._process.ring
+        return self._process.stages().ring
 
     @property
     def delivery(self) -> "Delivery":
-        return self._process.delivery
+        return self._process.stages().delivery
 
     @property
     def writer(self) -> "Writer":
-        return self._process.writer
+        return self._process.stages().writer
 
     @property
     def is_idle(self) -> bool:
         """Return True if there is nothing to write and nothing has been written."""
         process = self._own()
         has_jobs = bool(finished) and multiprocess.slots is not None
-        return not (process.has_writer or len(process.buffer) or has_jobs)
+        return not (process.made or len(process.buffer) or has_jobs)
 
     def _put(self, captured: Captured) -> None:
         process = self._process
         if not process.mark[0]:
             process = self.reset_after_fork()
         process.buffer.put(captured)
-        if not process.writer.started:
+        # `made` and not `stages()`: each query pays for the call.
+        if process.made is None or not process.made.writer.started:
             self.wake()
         unit = captured[UNIT]
         if unit is not None and unit.counts is not None:
@@ -186,7 +184,7 @@ class Recorder:
             writer = self.own_writer()
             if writer.started or writer.was_refused or processes.is_loading():
                 return
-            _undisturbed(partial(writer.start, has_thread=processes.threads_run()))
+            _defer_signals(partial(writer.start, has_thread=processes.threads_run()))
             if not writer.has_thread:
                 request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
         except Exception as exc:
@@ -196,7 +194,7 @@ class Recorder:
 
     def own_writer(self) -> "Writer":
         """Return the writer of this process, which may be a fork of the one that made this object."""
-        return self._own().writer
+        return self._own().stages().writer
 
     def _own(self) -> _Process:
         return self._process if self._process.mark[0] else self.reset_after_fork()
@@ -204,19 +202,19 @@ class Recorder:
     def _write_if_due(self, **kwargs: Any) -> None:
         writer = self.own_writer()
         if not writer.has_thread and writer.is_due:
-            _undisturbed(writer.write_here)
+            _defer_signals(writer.write_here)
 
     def before_fork(self) -> None:
         process = self._own()
         if process.making.acquire(timeout=IMPORT_TIMEOUT_S):
             self._forking.add(get_ident())
-        if process.has_writer:
-            process.writer.pause()
+        if process.made is not None:
+            process.made.writer.pause()
 
     def after_fork_in_parent(self) -> None:
         process = self._process
-        if process.has_writer:
-            process.writer.resume()
+        if process.made is not None:
+            process.made.writer.resume()
         if get_ident() in self._forking:
             self._forking.discard(get_ident())
             process.making.release()

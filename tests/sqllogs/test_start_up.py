@@ -123,7 +123,7 @@ def test_fork_waits_for_a_thread_that_imports_the_writer(monkeypatch):
     thread.start()
     entered.wait()
     recorder.before_fork()
-    assert process.has_writer
+    assert process.made is not None
     recorder.after_fork_in_parent()
     thread.join()
     assert process.making.acquire(blocking=False)  # it is free again
