@@ -31,7 +31,7 @@ from sqllogs.read.pagination import COUNT_MAX
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
-from sqllogs.sql.format import break_lines, excerpt, highlight_keywords
+from sqllogs.sql.format import break_lines, highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import bdi, milliseconds, number
 
 ORDERINGS = ("seq", "duration_ms", "rows")
@@ -324,7 +324,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Statement"))
     def statement(self, log: Any) -> SafeString:
-        text = f"{log.operation or ''} {', '.join(log.tables)}" if log.sql is None else excerpt(log.sql)
+        text = f"{log.operation or ''} {', '.join(log.tables)}" if log.sql is None else preview(log.sql)
         error = " ".join(filter(None, (log.error, log.sqlstate)))
         return format_html(
             '<code class="sql"><bdi>{}</bdi></code> <b class="error"><bdi>{}</bdi></b>',

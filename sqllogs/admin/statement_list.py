@@ -31,7 +31,7 @@ from sqllogs.read import parameters
 from sqllogs.read.comparison import WorseFigure
 from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
-from sqllogs.sql.format import excerpt, highlight_keywords
+from sqllogs.sql.format import highlight_keywords, preview
 from sqllogs.statistics.counting import OTHER_KEY
 from sqllogs.templatetags.sqllogs import clock, day, isolate, milliseconds, number, percent, share_bar
 
@@ -236,7 +236,7 @@ def statement(statement: Any) -> SafeString:
 
 def _text(row: ReviewedRow) -> SafeString:
     if row.sql is not None:
-        return format_html('<code class="sql"><bdi>{}</bdi></code>', highlight_keywords(excerpt(row.sql)))
+        return format_html('<code class="sql"><bdi>{}</bdi></code>', highlight_keywords(preview(row.sql)))
     if row.fingerprint == OTHER_KEY.fingerprint:
         return format_html("{}", gettext("Other statements (beyond STATISTICS_KEYS_MAX)"))
     title = statement_title(row.operation or "", ", ".join(row.tables))

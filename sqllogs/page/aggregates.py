@@ -23,7 +23,7 @@ from sqllogs.page.links import Links, TableColumn, finding_in_admin, table_heade
 from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
-from sqllogs.sql.format import excerpt, highlight_keywords
+from sqllogs.sql.format import highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import milliseconds
 
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")
@@ -173,7 +173,7 @@ def stats_page(
         "rows": [
             TableRow(
                 row=row,
-                sql=_excerpt(getattr(row, "sql", None)),
+                sql=_preview(getattr(row, "sql", None)),
                 url=_destination(page.group_by, row.group, records),
                 links=_links(row, links),
                 call_sites=tuple((site, links.with_filter("call_site", site)) for site in row.call_sites),
@@ -232,7 +232,7 @@ def requests_page(
         "rows": [
             TableRow(
                 row=row,
-                sql=_excerpt(row.worst_sql),
+                sql=_preview(row.worst_sql),
                 url=reverse("sqllogs:trace", args=[row.trace_id]) if row.trace_id else "",
                 links=_links(row, links),
             )
@@ -262,7 +262,7 @@ def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text:
         "rows": [
             TableRow(
                 row=row,
-                sql=_excerpt(row.sql),
+                sql=_preview(row.sql),
                 url=_destination("fingerprint", row.fingerprint, records),
                 links=_links(row, links) | {"trace": reverse("sqllogs:trace", args=[row.trace_id])},
             )
@@ -292,7 +292,7 @@ def findings_page(
         "rows": [
             FindingTableRow(
                 row=row,
-                sql=_excerpt(row.sql),
+                sql=_preview(row.sql),
                 url=_destination("fingerprint", row.fingerprint, records),
                 links=_links(row, records) | _filters_of_finding(row, links),
                 kind=kinds.get(row.kind, row.kind),  # unknown if a newer release has written it
@@ -373,8 +373,8 @@ def _destination(group_by: str, value: Any, records: Links) -> str:
     return records.with_filter(group_by, value)
 
 
-def _excerpt(sql: str | None) -> SafeString | None:
-    return highlight_keywords(excerpt(sql)) if sql is not None else None
+def _preview(sql: str | None) -> SafeString | None:
+    return highlight_keywords(preview(sql)) if sql is not None else None
 
 
 def _links(row: Any, links: Links) -> dict[str, str]:

@@ -25,7 +25,7 @@ from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.record import FIELDS, RecordJSON
-from sqllogs.sql.format import excerpt, highlight_keywords
+from sqllogs.sql.format import highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 NEWEST_FIRST = "-id"
@@ -204,7 +204,7 @@ def record_row(record: RecordJSON, links: Links, settings: Conf) -> RecordRow:
         duration=milliseconds(duration_ms),
         # Logarithmic: empty at 0.01 ms, full at 10 s.
         bar=f"{min(max((log10(max(duration_ms, 0.001)) + 2) / 6, 0.01), 1) * 100:.1f}",
-        sql=highlight_keywords(excerpt(record["sql"])) if record["sql"] is not None else None,
+        sql=highlight_keywords(preview(record["sql"])) if record["sql"] is not None else None,
         links={name: links.with_filter(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]
         slower=links.with_filter("min_ms", f"{duration_ms:.4g}"),
         trace=trace_url(record, settings),

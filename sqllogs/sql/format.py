@@ -1,4 +1,4 @@
-"""Shorten a normalized statement to a width and keep the parts that identify it.
+"""Shorten a normalized statement, break it into lines and highlight its keywords.
 
 Feeds the terminal's tables, the messages of `sqllogs.testing`, page and admin. Runs in any thread.
 """
@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import ngettext
 
 ELLIPSIS = "…"
 WORD_MAX = 16
-"""A part of a word that is longer is left; else it goes with the rest of the word."""
+"""A cut goes back to the end of a word, unless that would cost more characters than this."""
 
 _LIST = re.compile(r"\A(?:SELECT (?:DISTINCT )?|INSERT INTO [^ (]+ ?\()")
 _NESTING = re.compile(r"[(\[)\]]|, | FROM\b|\"[^\"]*\"|`[^`]*`")
 
 
 def truncate_sql(sql: str, width: int) -> str:
-    """Return at most `width` characters: first the columns give way, then the middle."""
+    """Return at most `width` characters: leave out the columns first, then the middle."""
     if len(sql) <= width:
         return sql
     shorter = _with_columns(sql, 1)
@@ -50,8 +51,8 @@ class ColumnList(NamedTuple):
     number: int
 
 
-def shorten_columns(sql: str) -> ColumnList | None:
-    """Find what is selected or inserted, if that is more than one column."""
+def find_columns(sql: str) -> ColumnList | None:
+    """Find the list of what is selected or inserted; None unless it has several columns."""
     start = _LIST.match(sql)
     if start is None:
         return None
@@ -71,14 +72,14 @@ def shorten_columns(sql: str) -> ColumnList | None:
 
 
 def _with_columns(sql: str, count: int) -> str:
-    """Leave none or one of the columns."""
-    found = shorten_columns(sql)
+    """Keep none or the first of the columns."""
+    found = find_columns(sql)
     if found is None:
         return sql
     return f"{sql[: found.second if count else found.begin]}{ELLIPSIS}{sql[found.end :]}"
 
 
-EXCERPT_CHARACTERS = 280
+PREVIEW_CHARACTERS = 280
 COLUMNS_CHARACTERS = 60
 """A list of columns that is longer is only counted."""
 
@@ -98,12 +99,13 @@ _CLAUSE = re.compile(
 )
 
 
-def excerpt(sql: str) -> str:
-    """Return the telling part of a statement: a long list of columns is counted, and the rest is cut."""
-    found = shorten_columns(sql)
+def preview(sql: str) -> str:
+    """Return a statement as lists show it: a long list of columns is counted, and the end is cut."""
+    found = find_columns(sql)
     if found is not None and found.end - found.begin > COLUMNS_CHARACTERS:
-        sql = f"{sql[: found.begin]}… {found.number} columns{sql[found.end :]}"
-    return sql if len(sql) <= EXCERPT_CHARACTERS else f"{sql[:EXCERPT_CHARACTERS].rstrip()} …"
+        counted = ngettext("%(count)s column", "%(count)s columns", found.number) % {"count": found.number}
+        sql = f"{sql[: found.begin]}{ELLIPSIS} {counted}{sql[found.end :]}"
+    return sql if len(sql) <= PREVIEW_CHARACTERS else f"{sql[:PREVIEW_CHARACTERS].rstrip()} {ELLIPSIS}"
 
 
 def break_lines(sql: str) -> str:
@@ -119,7 +121,7 @@ def break_lines(sql: str) -> str:
 
 
 def highlight_keywords(sql: str) -> SafeString:
-    """Return a statement as HTML, its keywords in <b>; whatever else it says is escaped."""
+    """Return a statement as HTML, with its keywords in <b> and everything else escaped."""
     written, done = [], 0
     for piece in _PIECES.finditer(sql):
         if piece[2]:

@@ -33,6 +33,7 @@ from sqllogs.storage.store import (
     block_insert,
     block_rows,
     reserve_slots,
+    statement_eviction,
 )
 
 ROWS_MAX = 5_000
@@ -236,12 +237,8 @@ class RawStore:
         return int(self._one(f"SELECT count(*) FROM {STATEMENT_TABLE}"))
 
     def evict_statements(self, count: int) -> int:
-        evict = (
-            f"DELETE FROM {STATEMENT_TABLE} WHERE fingerprint IN (SELECT fingerprint FROM {STATEMENT_TABLE} "
-            f"ORDER BY last_seen, first_seen DESC, fingerprint LIMIT {self.dialect.placeholder})"
-        )
         with self._turn():
-            deleted = int(self._raw.execute(evict, (count,)).rowcount)
+            deleted = int(self._raw.execute(statement_eviction(self.dialect.placeholder), (count,)).rowcount)
             if deleted:
                 self._raw.execute(NEW_EPOCH)
             return deleted

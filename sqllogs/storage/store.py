@@ -253,6 +253,16 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
 
 EVICTION_ORDER = ("last_seen", "-first_seen", "fingerprint")
 """Among texts seen in the same hour the newest is evicted first: it is likely to be made from input."""
+_EVICTED_FIRST = ", ".join(f"{name[1:]} DESC" if name[0] == "-" else name for name in EVICTION_ORDER)
+
+
+def statement_eviction(placeholder: str) -> str:
+    return (
+        f"DELETE FROM {STATEMENT_TABLE} WHERE fingerprint IN (SELECT fingerprint FROM {STATEMENT_TABLE} "
+        f"ORDER BY {_EVICTED_FIRST} LIMIT {placeholder})"
+    )
+
+
 NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
 
 

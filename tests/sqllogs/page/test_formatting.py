@@ -1,4 +1,4 @@
-"""What the page writes: statements shortened, in lines and emphasized; durations; the chart's places."""
+"""What the page writes: statements shortened, in lines and highlighted; durations; the chart's positions."""
 
 from html import unescape
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sqllogs.page.links import Links
 from sqllogs.page.records import duration_summary, scatter_chart
-from sqllogs.sql.format import EXCERPT_CHARACTERS, break_lines, excerpt, highlight_keywords
+from sqllogs.sql.format import PREVIEW_CHARACTERS, break_lines, highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import milliseconds, origin, with_code
 
 LINKS = Links("/sql-logs/", QueryDict())
@@ -27,19 +27,19 @@ COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
         (f"SELECT EXTRACT(day FROM x, y), {COLUMNS} FROM a", "SELECT … 9 columns FROM a"),
         (f'SELECT "a FROM b, c", {COLUMNS} FROM a', "SELECT … 9 columns FROM a"),
         (f"INSERT INTO a ({COLUMNS}) VALUES (?)", "INSERT INTO a (… 8 columns) VALUES (?)"),
-        # One long expression tells more than its number.
+        # One long expression is more useful than its number.
         (f"SELECT MAX({COLUMNS}) FROM a", f"SELECT MAX({COLUMNS}) FROM a"),
         ("SELECT id, name FROM app_author", "SELECT id, name FROM app_author"),
         (f"SELECT {COLUMNS}", f"SELECT {COLUMNS}"),
         ("COMMIT", "COMMIT"),
     ],
 )
-def test_excerpt_counts_a_long_list_of_columns(sql, expected):
-    assert excerpt(sql) == expected
+def test_preview_counts_a_long_list_of_columns(sql, expected):
+    assert preview(sql) == expected
 
 
-def test_excerpt_is_cut():
-    assert len(excerpt("DELETE FROM " + "x" * 1000)) == EXCERPT_CHARACTERS + 2
+def test_preview_is_cut():
+    assert len(preview("DELETE FROM " + "x" * 1000)) == PREVIEW_CHARACTERS + 2
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_each_clause_begins_a_line(sql, expected):
     assert break_lines(sql) == expected
 
 
-def test_keywords_are_emphasized_and_quoted_names_are_not():
+def test_keywords_are_highlighted_and_quoted_names_are_not():
     assert highlight_keywords('select "order" FROM a') == "<b>select</b> &quot;order&quot; <b>FROM</b> a"
 
 
@@ -70,9 +70,9 @@ def test_no_text_becomes_an_element_or_gets_lost(sql):
 
 
 @given(st.text(st.sampled_from('()"` ,WHERE FROM\n'), max_size=200))
-def test_lines_and_excerpt_take_any_text(sql):
+def test_lines_and_preview_take_any_text(sql):
     assert "".join(break_lines(sql).split()) == "".join(sql.split())
-    assert len(excerpt(sql)) <= EXCERPT_CHARACTERS + 2
+    assert len(preview(sql)) <= PREVIEW_CHARACTERS + 2
 
 
 @pytest.mark.parametrize(
