@@ -97,6 +97,16 @@ def test_record_comes_back_as_it_was(any_ring, ring_alias, unit):
     assert [getattr(row, name) for name in RECORD_FIELDS] == [getattr(record, name) for name in RECORD_FIELDS]
 
 
+def test_records_with_and_without_an_error_keep_their_slots(any_ring, ring_alias):
+    fine, failed = (batch(1).records[0] for _ in range(2))
+    failed = changed(failed, error="OperationalError", sqlstate="HYT00")
+    records = [fine, failed, fine, failed, fine]
+    any_ring.write(any_ring.reserve(5), Batch(records=records, part=next(PARTS)), TALLIES)
+    stored = SQLLog.objects.using(ring_alias).order_by("seq").values_list("slot", "error", "sqlstate")
+    wanted = [(one.error, one.sqlstate) for one in records]
+    assert list(stored) == [(slot, *texts) for slot, texts in enumerate(wanted, 1)]
+
+
 def test_batch_larger_than_the_ring_leaves_its_newest(any_ring, ring_alias):
     write(any_ring, 250)
     assert seqs(ring_alias) == list(range(151, 251))
