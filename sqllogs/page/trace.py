@@ -4,6 +4,7 @@ Fed with the records and units of work of a trace by the renderer; feeds trace.h
 thread and sends no query.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -117,7 +118,7 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
         "unit": units[0] if units else None,
         "last": record_row(trace.results[-1], links, settings) if queries else None,
         "total_ms": total_ms,
-        "sentence": sentence(queries, busy, total_ms) if queries or units else None,
+        "sentence": sentence(queries, busy, units, total_ms) if queries or units else None,
         "is_part": trace.next is not None or trace.previous is not None,
         "rows": sorted(rows, key=lambda row: row.after_ms),
         "repeated": len(queries) - len({query.record["fingerprint"] for query in queries}),
@@ -239,9 +240,12 @@ def _bar(interval: Interval, total_ms: float) -> Bar:
     return Bar(x=f"{100 * interval.begin_ms / total_ms:.2f}", width=f"{width:.2f}")
 
 
-def sentence(queries: Sequence[_Query], busy: Sequence[Interval], total_ms: float) -> str:
+def sentence(
+    queries: Sequence[_Query], busy: Sequence[Interval], units: Sequence[RequestRow], total_ms: float
+) -> str:
     """Say in one sentence where the time went."""
     sql_ms = sum(one.length_ms for one in busy)
+    connect_ms = sum(unit.connect_ms or 0.0 for unit in units)
     count = ngettext("%(count)s query", "%(count)s queries", len(queries)) % {"count": f"{len(queries):,}"}
     clauses = [
         _("Of %(total)s ms, %(sql)s ms (%(share)s %%) went to %(queries)s")
@@ -253,13 +257,15 @@ def sentence(queries: Sequence[_Query], busy: Sequence[Interval], total_ms: floa
         }
     ]
     clauses += _worst_clause(queries, sql_ms)
+    clauses += _connection_clause(connect_ms, sum(unit.connections or 0 for unit in units))
     clauses += _transaction_clause(queries, busy)
-    rest_ms = max(0.0, total_ms - sql_ms)
+    rest_ms = max(0.0, total_ms - sql_ms - connect_ms)
     clauses.append(
         _("%(rest)s ms (%(share)s %%) went to work other than SQL")
         % {"rest": milliseconds(rest_ms), "share": percent(100 * rest_ms / total_ms)}
     )
-    return "; ".join(clauses) + "."
+    # A number and its unit stay on one line.
+    return re.sub(r"(?<=\d) (?=ms\b|%)", "\N{NO-BREAK SPACE}", "; ".join(clauses) + ".")
 
 
 def _worst_clause(queries: Sequence[_Query], sql_ms: float) -> list[str]:
@@ -283,6 +289,17 @@ def _worst_clause(queries: Sequence[_Query], sql_ms: float) -> list[str]:
             % values
         ]
     return [_("%(worst)s ms of that went to one statement (%(statement)s), run %(times)s times") % values]
+
+
+def _connection_clause(connect_ms: float, connections: int) -> list[str]:
+    if connect_ms < GAP_MIN_MS:
+        return []
+    text = ngettext(
+        "%(connect)s ms went to waiting for %(count)s connection",
+        "%(connect)s ms went to waiting for %(count)s connections",
+        connections,
+    )
+    return [text % {"connect": milliseconds(connect_ms), "count": f"{connections:,}"}]
 
 
 def _transaction_clause(queries: Sequence[_Query], busy: Sequence[Interval]) -> list[str]:

@@ -130,6 +130,18 @@ def test_statement_has_its_totals_origins_and_samples(browser, loop):
     assert f"{URL}fingerprints/{'a' * 16}/?min_ms=0" in page.links()
 
 
+def test_statement_says_of_which_time_its_figures_are(browser, loop):
+    text = words(look(browser, f"fingerprints/{'a' * 16}/?from=2026-01-31T11:00:00Z"))
+    assert "Calls from 2026-01-31 12:00:00.000 to" in text
+    assert "UTC, from the stored records" in text
+
+
+def test_statement_without_a_call_in_the_period_says_so(browser, loop):
+    text = words(look(browser, f"fingerprints/{'a' * 16}/?from=2027-01-01"))
+    assert "No calls in this period" in text
+    assert "p95" not in text
+
+
 def test_unknown_statement_is_a_404(browser):
     assert "does not exist" in look(browser, f"fingerprints/{'e' * 16}/", 404).words
 
@@ -160,6 +172,26 @@ def test_trace_says_in_a_sentence_where_the_time_went(browser, loop):
         "(SELECT app_author), run 7 times by app/views.py:5 books, too; "
         "57.0 ms (79.2 %) went to work other than SQL."
     ) in words(look(browser, f"traces/{TRACE}/"))
+
+
+@pytest.mark.parametrize(
+    ("connections", "connect_ms", "waiting", "rest"),
+    [
+        (1, 30.5, "; 30.5 ms went to waiting for 1 connection; ", "26.5 ms (36.8 %)"),
+        (3, 7.0, "; 7.00 ms went to waiting for 3 connections; ", "50.0 ms (69.4 %)"),
+        (1, 0.4, "; ", "56.6 ms (78.6 %)"),
+        (None, None, "; ", "57.0 ms (79.2 %)"),
+    ],
+)
+def test_trace_says_how_long_it_waited_for_connections(browser, loop, connections, connect_ms, waiting, rest):
+    Unit.objects.filter(trace_id=TRACE).update(connections=connections, connect_ms=connect_ms)
+    expected = f"by app/views.py:5 books, too{waiting}{rest} went to work other than SQL."
+    assert expected in words(look(browser, f"traces/{TRACE}/"))
+
+
+def test_number_and_its_unit_stay_on_one_line(browser, loop):
+    page = look(browser, f"traces/{TRACE}/")
+    assert "Of 72.0\xa0ms, 15.0\xa0ms (20.8\xa0%) went" in page.words
 
 
 def test_short_query_of_a_long_request_has_a_bar(browser):
