@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypedDict, 
 from django.db.models import TextChoices
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from sqllogs.context import UnitOfWork
 
@@ -346,7 +347,7 @@ class RecordJSON(TypedDict):
     request_id: Annotated[str | None, RecordField(_("Request"), FieldGroup.ORIGIN)]
     kind: Annotated[str, RecordField(_("Kind"), FieldGroup.ORIGIN)]
     route: Annotated[str | None, RecordField(_("Route"), FieldGroup.ORIGIN)]
-    view: Annotated[str | None, RecordField(_("View"), FieldGroup.ORIGIN)]
+    view: Annotated[str | None, RecordField(pgettext_lazy("Django view", "View"), FieldGroup.ORIGIN)]
     method: Annotated[str | None, RecordField(_("Method"), FieldGroup.ORIGIN)]
     status: Annotated[int | None, RecordField(_("Status"), FieldGroup.ORIGIN)]
     call_site: Annotated[str | None, RecordField(_("Call site"), FieldGroup.ORIGIN)]

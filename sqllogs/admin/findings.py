@@ -248,7 +248,7 @@ class FindingAdmin(ReadOnlyAdmin):
         url = self._statement_url(text)
         if finding.text is not None:
             sql = highlight_keywords(break_lines(finding.text.sql))
-            text = format_html('<pre class="sql">{}</pre>', sql)
+            text = format_html('<pre class="sql" dir="ltr">{}</pre>', sql)
         if url is None:
             return text
         return format_html('{} <a href="{}">{}</a>', text, url, _("Open its page"))

@@ -336,7 +336,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
     def whole_statement(self, log: Any) -> str:
         if log.sql is None:
             return gettext("The SQL text is not stored, or you lack the permission view_sqllog_text.")
-        return format_html('<pre class="sql">{}</pre>', highlight_keywords(break_lines(log.sql)))
+        return format_html('<pre class="sql" dir="ltr">{}</pre>', highlight_keywords(break_lines(log.sql)))
 
     @admin.display(description=_("Origin"))
     def where_from(self, log: SQLLog) -> SafeString:

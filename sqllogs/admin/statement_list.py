@@ -205,7 +205,13 @@ def statement_title(operation: str, tables: str) -> str:
 @admin.display(description=_("Load"), ordering="total_ms")
 def share_of_load(statement: Any) -> SafeString:
     share = percent(statement.row.load_percent)
-    return format_html("{} <small>%</small>{}{}", share, share_bar(share), _sparkline(statement.sparkline))
+    shown = _with_header(_("Load"), format_html("{} <small>%</small>", share))
+    return format_html("{}{}{}", shown, share_bar(share), _sparkline(statement.sparkline))
+
+
+def _with_header(label: Any, value: Any) -> SafeString:
+    """Return a value that carries its column's header, which is hidden where rows become cards."""
+    return format_html('<span data-header="{}">{}</span>', label, value)
 
 
 def _sparkline(path: str) -> SafeString | str:
@@ -246,11 +252,11 @@ def _text(row: ReviewedRow) -> SafeString:
 def _figure(
     name: str, label: Any, ordering: str, format_figure: Callable[[ReviewedRow], Any]
 ) -> Callable[[Any], SafeString]:
-    """Return a column of a figure. It carries its header, which is hidden where rows become cards."""
+    """Return a column of a figure."""
 
     @admin.display(description=label, ordering=ordering)
     def column(statement: Any) -> SafeString:
-        return format_html('<span data-header="{}">{}</span>', label, format_figure(statement.row))
+        return _with_header(label, format_figure(statement.row))
 
     column.__name__ = name  # becomes a class of the cell
     return column
@@ -287,7 +293,8 @@ def review(statement: Any) -> SafeString:
     if row.got_worse:
         worse = format_html(' <b class="tag slow">{}</b>', worse_text(statement.worse))
     label = Review.Status(row.status).label
-    return format_html('<span class="status {}">{}</span>{}{}', row.status, label, by, worse)
+    status = _with_header(_("Review"), format_html('<span class="status {}">{}</span>', row.status, label))
+    return format_html("{}{}{}", status, by, worse)
 
 
 def decision_end(until: str | None, release: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.http import urlencode
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs.admin import page_url
@@ -31,7 +31,7 @@ CHANGE_PERCENT_MIN = 10
 ORIGINS = (
     (_("Routes"), _("Route"), "route"),
     (_("Call sites"), _("Call site"), "call_site"),
-    (_("Views"), _("View"), "view"),
+    (_("Views"), pgettext_lazy("Django view", "View"), "view"),
     (_("Databases"), _("Database"), "alias"),
 )
 """Title of the table, its first column, and the filter for the records."""

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext, ngettext_lazy
+from django.utils.translation import ngettext, ngettext_lazy, pgettext_lazy
 from rest_framework.request import Request
 
 from sqllogs.models import Event, Finding
@@ -30,7 +30,7 @@ LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_
 GROUPS = {
     "fingerprint": (_("Statement"), ngettext_lazy("statement", "statements"), _("Statements")),
     "route": (_("Route"), ngettext_lazy("route", "routes"), _("Routes")),
-    "view": (_("View"), ngettext_lazy("view", "views"), _("Views")),
+    "view": (pgettext_lazy("Django view", "View"), ngettext_lazy("view", "views"), _("Views")),
     "call_site": (_("Call site"), ngettext_lazy("call site", "call sites"), _("Call sites")),
     "operation": (_("Operation"), ngettext_lazy("operation", "operations"), _("Operations")),
     "table": (_("Table"), ngettext_lazy("table", "tables"), _("Tables")),

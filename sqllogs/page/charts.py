@@ -94,7 +94,7 @@ def time_axis(begin: str, end: str, events: Sequence[Event], links: Links) -> Ti
         begin=begin,
         end=end,
         begin_shown=_short_time(begin),
-        end_shown=_short_time(end),
+        end_shown=clock(end)[:8] if day(begin) == day(end) else _short_time(end),
         ticks=time_ticks(since, until),
         marks=_marks(events, since, until, links.for_path(reverse("sqllogs:stats"))),
         zoom=_zoom(since, until, links),

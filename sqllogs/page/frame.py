@@ -20,6 +20,7 @@ from django.template.utils import get_app_template_dirs
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.translation import get_language, get_language_bidi, gettext, override
 from django.utils.translation import gettext_lazy as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -74,6 +75,12 @@ class PageRenderer(BaseRenderer):
     ) -> str:
         if data is None or renderer_context is None:
             return ""
+        language, is_right_to_left = page_language()
+        with override(language):
+            direction = {"language": language, "is_right_to_left": is_right_to_left}
+            return self._render(data, renderer_context, direction)
+
+    def _render(self, data: Any, renderer_context: Mapping[str, Any], direction: Mapping[str, Any]) -> str:
         request, status = renderer_context["request"], renderer_context["response"].status_code
         view = renderer_context["view"]
         reader = request.known_reader
@@ -96,7 +103,18 @@ class PageRenderer(BaseRenderer):
             "version": __version__,
             "source_url": conf.load().source_url,
         }
-        return render_template(template, frame | dict(context))
+        return render_template(template, {**frame, **direction, **context})
+
+
+def page_language() -> tuple[str, bool]:
+    """Return the active language and whether it runs from right to left; English without a translation.
+
+    Otherwise single words would be in the active language, from the catalogs of other applications, and
+    English sentences would be read out, and ordered, as if they were in it.
+    """
+    if gettext("No queries recorded yet") == "No queries recorded yet":
+        return "en", False
+    return get_language() or "en", get_language_bidi()
 
 
 def headers() -> dict[str, str]:

@@ -50,7 +50,10 @@ REMEDIES = {
 PROCESS_HEADERS = (
     _("Host"), _("Process"), _("Alive"), _("Captured"), _("Stored"), _("Queued"), _("Lag ms"),
 )  # fmt: skip
-LAG_REMEDY = _("A process that is behind waits for the log's database: look at its load and its disk.")
+LAG_REMEDY = _(
+    "Lag is how old the oldest record of the last batch was when it was stored. If it is many seconds, the "
+    "process waits for the log's database: look at that database's load and its disk."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,9 @@ def events_page(request: Request, answer: EventsAnswer, *, with_text: bool) -> M
         for row in answer.results
     ]
     headers = (_("Time, UTC"), _("Kind"), _("Title"), _("Text"), _("By"), _("Service"))
-    return _table(request, _("Events"), PlainTable(headers=headers, rows=rows), answer)
+    shown = _table(request, _("Events"), PlainTable(headers=headers, rows=rows), answer)
+    note = _("Deploys, migrations and new findings appear here.")
+    return {**shown, "empty": _("No events in this time"), "empty_note": note}
 
 
 def reviews_page(request: Request, answer: ReviewsAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -156,7 +161,9 @@ def reviews_page(request: Request, answer: ReviewsAnswer, *, with_text: bool) ->
     )  # fmt: skip
     links = [reverse("sqllogs:fingerprint", args=[row.fingerprint]) for row in answer.results]
     table = PlainTable(headers=headers, rows=rows, links=links)
-    return _table(request, _("Reviews"), table, answer)
+    shown = _table(request, _("Reviews"), table, answer)
+    note = _("Decisions about statements are made in the admin, under “Slow queries”.")
+    return {**shown, "empty": _("No reviews"), "empty_note": note}
 
 
 def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -175,7 +182,7 @@ def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> M
     headers = (_("Time, UTC"), *group, _("Calls"), _("Errors"), _("Total ms"))
     links = Links(request.path, request.query_params)
     shown = _table(request, _("Series"), PlainTable(headers=headers, rows=rows, numbers=3))
-    return {**shown, "chips": chips(links), "clear": links.only()}
+    return {**shown, "chips": chips(links), "clear": links.only(), "empty": _("No queries in this time")}
 
 
 def settings_page(request: Request, answer: SettingsAnswer, *, with_text: bool) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import QueryDict
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django_filters import Filter
 
@@ -341,7 +341,9 @@ class SQLLogFilter(django_filters.FilterSet):
     )
     method = ValuesFilter("method", convert=str.upper, label=_("Method"), help_text=_("HTTP methods."))
     route = ValuesFilter("route", label=_("Route"), help_text=_("URL patterns."))
-    view = ValuesFilter("view", label=_("View"), help_text=_("Names of views, commands or tasks."))
+    view = ValuesFilter(
+        "view", label=pgettext_lazy("Django view", "View"), help_text=_("Names of views, commands or tasks.")
+    )
     release = ValuesFilter("release", label=_("Release"), help_text=_("Releases of the application."))
     service = ValuesFilter(
         "service", label=_("Service"), help_text=_("Names of projects, if several write to one log.")

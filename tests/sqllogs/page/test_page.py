@@ -10,6 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
+from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
@@ -22,6 +24,7 @@ from sqllogs.templatetags.sqllogs import source_url
 from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put, put_process, put_statement, reader
 from tests.sqllogs.pages import FOREIGN, HOSTILE, NEWEST, URL, Isolation, Page, filled_in, look
 from tests.sqllogs.recording import recording, stored
+from tests.test_translations import write_catalog
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 
@@ -358,6 +361,28 @@ def test_address_without_a_page_is_json_for_a_browser(browser):
     assert browser.get(f"{URL}1/?format=json", headers={"Accept": "text/html"}).json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("events/", "No events in this time"),
+        ("reviews/", "Decisions about statements are made in the admin"),
+        ("series/", "No queries in this time"),
+        ("views/", "No saved views"),
+    ],
+)
+def test_empty_page_says_what_would_be_there(browser, address, expected):
+    assert expected in look(browser, address).words
+
+
+@pytest.mark.parametrize("address", ["stats/", NEWEST, f"fingerprints/{'f' * 16}/"])
+def test_every_figure_has_a_label_where_rows_become_cards(browser, address):
+    put({"trace_id": "ab" * 16, "call_site": "a.py:1 f"})
+    cells = [cell for cell in look(browser, address).all("td") if "time" not in cell["class"]]
+    figures = [cell for cell in cells if {"number", "trace"} & {*cell["class"].split()}]
+    assert figures
+    assert [cell for cell in figures if "data-label" not in cell and "duration" not in cell["class"]] == []
+
+
 def test_health_says_what_a_state_means_and_what_to_do(browser):
     put_process(datetime.now(UTC), dropped={"buffer_rows": 3})
     words = look(browser, "health/").words
@@ -447,9 +472,22 @@ def test_reading_the_page_leaves_no_record(ring_alias):
         assert len(stored(recorder, ring_alias)) == 5
 
 
-def test_page_names_the_language_of_its_texts(browser, settings):
-    settings.LANGUAGE_CODE = "de"
-    assert look(browser).all("html", lang="de")
+@pytest.mark.parametrize("language", ["de", "ar"])
+def test_page_without_a_translation_is_in_english_alone(browser, language):
+    with override(language):
+        page = look(browser)
+        assert _("All") not in page.words  # which Django has
+    assert [html.get("dir", "ltr") for html in page.all("html", lang="en")] == ["ltr"]
+
+
+def test_page_names_language_and_direction_of_its_translation(browser, settings, tmp_path):
+    texts = {"": "Content-Type: text/plain; charset=UTF-8\n", "No queries recorded yet": "لا شيء"}
+    write_catalog(tmp_path / "ar" / "LC_MESSAGES" / "django.mo", texts)
+    settings.LOCALE_PATHS = [tmp_path]
+    with override("ar"):
+        page = look(browser)
+    assert page.all("html", lang="ar", dir="rtl")
+    assert "لا شيء" in page.words
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, "1 statement from"), (2, "2 statements from")])

@@ -20,9 +20,10 @@ PAGES = (
     "findings/", f"{NEWEST}&limit=9", "1/", "stats/", "stats/?group_by=call_site", "requests/", "repeats/",
     f"traces/{TRACE}/", f"fingerprints/{'a' * 16}/", "health/", "events/", "series/", "settings/", "schema/",
     "reviews/", "plans/2/",
-    "nothing/", "requests/?min_ms=x", "requests/?route=nowhere",
+    "nothing/", "requests/?min_ms=x", "requests/?route=nowhere", f"fingerprints/{'a' * 16}/?route=nowhere",
+    "events/?kind=finding",
 )  # fmt: skip
-LOOKS = [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark"), (320, "light")]
+LOOKS = [(1280, "light"), (1280, "dark"), (768, "light"), (375, "light"), (375, "dark"), (320, "light")]
 """Width in pixels and colours; 320 is a window of 1280 at 400 %."""
 VIOLATIONS = "axe.run({resultTypes: ['violations']}).then(found => found.violations)"
 """What axe accepts is not sent to Python: it is a quarter of the time."""
@@ -387,3 +388,44 @@ def test_axe_and_the_width_are_checked(in_browser, tmp_path):
     (found,) = in_browser(lambda browser: findings(browser, (tmp_path / "bad.html").as_uri())).values()
     assert [line for line in found if "label" in line]
     assert [line for line in found if line.startswith("375: scrolls")], found
+
+
+IN_ADMIN = (
+    "statement/",
+    "statement/?q=nothing",
+    f"statement/{'a' * 16}/change/",
+    "finding/",
+    "finding/1/change/",
+)
+OURS = "#result_list, .sqllogs-page, .sqllogs-filter, .sqllogs-span, .sqllogs-nothing, .sqllogs-decide"
+"""Parts of the admin's pages that are not Django's own."""
+
+
+def test_pages_of_the_admin_are_accessible(in_browser, night, client, live_server, settings):
+    settings.DEBUG = False  # or django-debug-toolbar is in these pages
+    times = dict.fromkeys(("first_seen", "last_seen", "started_at"), BEGINNING)
+    Finding.objects.create(id=1, key="a", kind="new", fingerprint="a" * 16, occurrences=1, **times)
+    client.force_login(User.objects.create_superuser("admin"))
+    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
+
+    def story(browser):
+        context = browser.new_context()
+        context.add_cookies([cookie])
+        page, found = context.new_page(), []
+        for path in IN_ADMIN:
+            page.goto(f"{live_server.url}/admin/sqllogs/{path}")
+            page.add_style_tag(
+                content="* { transition: none !important }"
+            )  # axe would see colours on their way
+            page.evaluate(AXE_SCRIPT)
+            for width, scheme in LOOKS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.emulate_media(color_scheme=scheme)
+                broken = page.evaluate(VIOLATIONS.replace("run(", f"run('{OURS}', "))
+                found += [f"{path} {width} {scheme} {one['id']}: {one['nodes'][0]['html']}" for one in broken]
+                if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                    found.append(f"{path} {width}: scrolls sideways")
+        context.close()
+        return found
+
+    assert in_browser(story) == []
