@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqllogs.errors import PlanError
-from sqllogs.sql.grammar import Expression
+from sqllogs.sql.grammar import LETTER, NAME_CHARACTER, Expression
 from sqllogs.sql.normalize import normalized
 
 _TOKEN = re.compile(
-    r'"(?:[^"]|"")*"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*|\s+|::|@\?|\?[|&](?!\|)|[-+*/<>=~!@#%^&|]+|.',
+    rf'"(?:[^"]|"")*"|{LETTER}{NAME_CHARACTER}*|\s+|::|@\?|\?[|&](?!\|)|[-+*/<>=~!@#%^&|]+|.',
     re.DOTALL,
 )
 _OPERAND_FOLLOWS = frozenset(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from operator import itemgetter
 
-from sqllogs.sql.grammar import Expression
+from sqllogs.sql.grammar import LETTER, NAME_CHARACTER, Expression
 
 KEYWORDS = frozenset(
     """
@@ -33,8 +33,7 @@ FUNCTIONS = frozenset(
 )
 """The same, but before a parenthesis only: they are common as names of columns."""
 
-_LETTER = r"[A-Za-z_\x80-\U0010ffff]"
-WORD = rf"{_LETTER}[\w$\x80-\U0010ffff]*+"
+WORD = rf"{LETTER}{NAME_CHARACTER}*+"
 QUOTED = r'"[^"]*+(?:""[^"]*+)*+"'
 IDENTIFIER = rf"(?:{WORD}|{QUOTED})"
 _QUALIFIED = rf"{IDENTIFIER}(?:\.{IDENTIFIER})*+"

@@ -13,11 +13,11 @@ from sys import getsizeof
 from typing import NamedTuple
 
 from sqllogs.sql import quoted
-from sqllogs.sql.grammar import MASK_OF_UNKNOWN, MASKS, Expression
+from sqllogs.sql.grammar import MASK_OF_UNKNOWN, MASKS, NAME_CHARACTER, Expression
 from sqllogs.sql.merging import FUNCTIONS, IDENTIFIER, KEYWORDS, KINDS, QUOTED, WORD, merge, without_data
 from sqllogs.sql.text import storable
 
-_INSIDE = r"[\w$.\x80-\U0010ffff]"
+_INSIDE = rf"(?:{NAME_CHARACTER}|\.)"
 """Before a keyword, this makes it a part of a name."""
 
 UNKNOWN = "UNKNOWN"
@@ -36,7 +36,7 @@ _PLAIN_VERBS = frozenset(["SELECT", "INSERT", "UPDATE", "DELETE"])
 _VERB = Expression(
     r"(?P<ddl>CREATE|ALTER|DROP)(?: (?:OR|REPLACE|UNIQUE|TEMP(?:ORARY)?+|UNLOGGED|GLOBAL|LOCAL|RECURSIVE))*+"
     r"(?P<kind>(?: MATERIALIZED)?+ \w++)|(?P<to>ROLLBACK(?: WORK| TRANSACTION)?+ TO\b)"
-    r"|(?P<word>[A-Z]\w{0,31})(?![\w$\x80-\U0010ffff])",
+    rf"|(?P<word>[A-Z]\w{{0,31}})(?!{NAME_CHARACTER})",
     re.IGNORECASE | re.ASCII,
 )
 _MAIN_VERB = Expression(
