@@ -38,6 +38,9 @@ CANDIDATES_MAX = 300
 """Statements that are compared with four weeks in one search; the others at the next hours."""
 PLANS_MAX = 5
 """Statements that one search explains: each is a connection to a database of the application."""
+EXPENSIVE_SHARE = 0.1
+EXPENSIVE_MS = 10_000.0
+"""A new statement is a finding if it takes this share of the load, and this much of the window."""
 DAYS = range(1, 8)
 """Days back that rows and errors are compared with."""
 
@@ -325,7 +328,7 @@ class Regressions:
         for fingerprint, hours in recent if is_known else ():
             total_ms = sum(hour.total_us for hour in hours) / 1000
             # It has earlier hours: its text may have been evicted and stored again since.
-            if not regressions.is_expensive(total_ms, all_ms) or len(hours) < len(found[fingerprint]):
+            if not is_expensive(total_ms, all_ms) or len(hours) < len(found[fingerprint]):
                 continue
             text = Statement.objects.filter(fingerprint=fingerprint, first_seen__gte=since).first()
             if text is not None:
@@ -417,6 +420,11 @@ class Regressions:
             started_at=datetime.fromtimestamp(started_s, UTC),
             seen_at=self.seen_at,
         )
+
+
+def is_expensive(total_ms: float, all_ms: float) -> bool:
+    """Return whether a new statement takes so much of the load that it is worth a look."""
+    return total_ms >= EXPENSIVE_MS and total_ms >= EXPENSIVE_SHARE * all_ms
 
 
 def _times(now: float, usual: float) -> float:

@@ -1,4 +1,4 @@
-"""Decide which statements have become slower, larger or more error-prone, or are new and expensive.
+"""Decide which statements have become slower, larger or more error-prone.
 
 Pure arithmetic over hourly figures, without the database: `sqllogs.findings.detection` feeds it, in the
 thread that detects. Durations are compared as logarithms, so "1.5 times slower" means the same for a
@@ -498,12 +498,3 @@ def more_errors(calls: int, errors: int, usual_calls: int, usual_errors: int) ->
     expected = calls * (usual_errors + 0.5) / (usual_calls + 1)
     z = (errors - expected) / sqrt(ERRORS_DISPERSION * expected + 1)
     return errors >= ERRORS_TIMES_MIN * expected and z >= ERRORS_Z_MIN
-
-
-EXPENSIVE_SHARE = 0.1
-EXPENSIVE_MS = 10_000.0
-
-
-def is_expensive(total_ms: float, all_ms: float) -> bool:
-    """Return whether a new statement takes so much of the load that it is worth a look."""
-    return total_ms >= EXPENSIVE_MS and total_ms >= EXPENSIVE_SHARE * all_ms

@@ -86,12 +86,13 @@ class Remedies:
         if operation == "SELECT" and "?" not in sql:
             return _ask_once(None)
         asker = Asker.parse(asked_by)
-        if asker is not None and asker.what in _OF_ASKER:
-            return _OF_ASKER[asker.what](_Case(self.models, asker, operation, sql, seen, call_site))
-        if asker is not None and asker.what != "raw":
-            return None
-        guess = self._guess(operation, sql, tables, seen)
-        return guess and replace(guess, is_guess=True, advice=f"Probably: {guess.advice}")
+        if asker is None or asker.what == "raw":
+            guess = self._guess(operation, sql, tables, seen)
+            found = guess and replace(guess, is_guess=True)
+        else:
+            advise = _BY_ASKER.get(asker.what)
+            found = advise and advise(_Case(self.models, asker, operation, sql, seen, call_site))
+        return replace(found, advice=f"Probably: {found.advice}") if found and found.is_guess else found
 
     def _guess(
         self, operation: str, sql: str, tables: Collection[str], seen: Collection[Sighting]
@@ -101,18 +102,12 @@ class Remedies:
             return _write(operation, model)
         if operation != "SELECT" or model is None:
             return None
-        relation = self._relation(model, sql, {table for one in seen for table in one.tables})
+        relation = self._guess_relation(model, sql, {table for one in seen for table in one.tables})
         if _COMPUTED.match(sql):
-            advice = "Compute it for all of them at once by annotate(), Count() or Exists()."
-            return Remedy(
-                kind="annotate",
-                model=model._meta.label,
-                field=relation.field if relation else None,
-                advice=advice,
-            )
+            return replace(_computed(model), field=relation.field if relation else None)
         return relation
 
-    def _relation(self, model: type[Model], sql: str, seen: Collection[str]) -> Remedy | None:
+    def _guess_relation(self, model: type[Model], sql: str, seen: Collection[str]) -> Remedy | None:
         for table, column in _CONDITION.findall(condition_of(sql)):
             source = self.models.by_table(table.strip('"`')) if table else model
             found = None if source is None else _field(source, column.strip('"`'))
@@ -143,7 +138,7 @@ class _Case(NamedTuple):
         return self.models.by_label(self.asker.name)
 
 
-def _of_relation(case: _Case) -> Remedy | None:
+def _follow_relation(case: _Case) -> Remedy | None:
     """A foreign key, one-to-one or generic foreign key that was followed."""
     relation = relation_of(case.models, case.asker)
     if relation is None or relation.accessor is None:
@@ -154,18 +149,18 @@ def _of_relation(case: _Case) -> Remedy | None:
     return _join(relation, path) if not path.is_many else _fetch_together(relation, path)
 
 
-def _of_generic(case: _Case) -> Remedy | None:
+def _follow_generic(case: _Case) -> Remedy | None:
     label, _, name = case.asker.name.rpartition(".")
     owner = case.models.by_label(label)
     if owner is None:
         return None
     relation = Relation(owner, name, owner, True)
     path = path_to(case.models, relation, case.seen, case.call_site)
-    made = _call(path, f'prefetch_related("{path.name}")')
+    made = _prefetch(path, f'prefetch_related("{path.name}")')
     return replace(made, field=f"{label}.{name}")
 
 
-def _of_deferred(case: _Case) -> Remedy:
+def _load_deferred(case: _Case) -> Remedy:
     label, _, name = case.asker.name.rpartition(".")
     advice = (
         f"Load {name} together with the other fields of {label}: "
@@ -176,7 +171,7 @@ def _of_deferred(case: _Case) -> Remedy:
     return Remedy(kind="load_field", model=label, field=case.asker.name, queryset=label, advice=advice)
 
 
-def _of_queryset(case: _Case) -> Remedy | None:
+def _advise_queryset(case: _Case) -> Remedy | None:
     asker, model = case.asker, case.model
     write = _QUERYSET_WRITES.get(asker.method)
     if write is not None and (case.operation != "SELECT" or asker.method == "delete"):
@@ -192,11 +187,11 @@ def _of_queryset(case: _Case) -> Remedy | None:
     if asker.method in ("get_or_create", "update_or_create", "create"):
         return _get_or_create(model, asker)
     if relation is not None and relation.accessor is not None:
-        return _of_related_set(case, relation)
-    return _of_values(model, asker)
+        return _advise_related_set(case, relation)
+    return _advise_values(model, asker)
 
 
-def _of_related_set(case: _Case, relation: Relation) -> Remedy | None:
+def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
     """The rows that refer to one object, or a figure of these."""
     asker = case.asker
     if asker.method in ("count", "exists", "contains", "aggregate"):
@@ -219,7 +214,7 @@ def _of_related_set(case: _Case, relation: Relation) -> Remedy | None:
 def _fetch_filtered(relation: Relation, path: Path, chain: str) -> Remedy:
     rows = f"{relation.target.__name__}.objects{chain or '.all()'}"
     code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
-    made = _call(path, code)
+    made = _prefetch(path, code)
     return replace(
         made,
         model=relation.target._meta.label,
@@ -252,8 +247,7 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
         figures = _figures(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
     code = f"annotate({', '.join(f'{_free(root, name)}={figure}' for name, figure in figures.items())})"
-    guess = "Probably: " if path.is_guess else ""
-    advice = f"{guess}Compute it for all of them at once: {code} on {root._meta.label}."
+    advice = f"Compute it for all of them at once: {code} on {root._meta.label}."
     if "=Exists(" not in code and root._meta.ordering:
         order = ", ".join(f'"{name}"' if isinstance(name, str) else "..." for name in root._meta.ordering)
         advice += f" Add order_by({order}): Django ignores a model's ordering where rows are grouped."
@@ -302,7 +296,7 @@ def _free(model: type[Model], name: str) -> str:
     return f"annotated_{name}" if hasattr(model, name) else name
 
 
-def _of_values(model: type[Model], asker: Asker) -> Remedy | None:
+def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
     """Rows found one by one by their values."""
     conditions = [name.removesuffix("__in") for name in asker.conditions]
     name = conditions[0] if len(conditions) == 1 else "?"
@@ -310,11 +304,16 @@ def _of_values(model: type[Model], asker: Asker) -> Remedy | None:
         return _computed(model) if asker.method in ("count", "exists", "aggregate") else None
     if asker.method in ("count", "aggregate") and "." not in name:
         code = f'values("{name}").annotate(...)'
-        advice = f"Compute it for all values by one query: {code} on {model._meta.label}."
-        return Remedy(
-            kind="annotate", model=model._meta.label, field=f"{model._meta.label}.{name}",
-            queryset=model._meta.label, code=code, advice=advice,
-        )  # fmt: skip
+        label = model._meta.label
+        advice = f"Compute it for all values by one query: {code} on {label}."
+        return replace(
+            _computed(model),
+            field=f"{label}.{name}",
+            queryset=label,
+            code=code,
+            advice=advice,
+            is_guess=False,
+        )
     if "." in name:
         return None  # a condition on another model
     found = next((one for one in model._meta.concrete_fields if one.name == name), None)
@@ -322,7 +321,7 @@ def _of_values(model: type[Model], asker: Asker) -> Remedy | None:
 
 
 def _computed(model: type[Model]) -> Remedy:
-    advice = "Probably: Compute it for all of them at once by annotate(), Count() or Exists()."
+    advice = "Compute it for all of them at once by annotate(), Count() or Exists()."
     return Remedy(kind="annotate", model=model._meta.label, advice=advice, is_guess=True)
 
 
@@ -334,7 +333,7 @@ def _get_or_create(model: type[Model], asker: Asker) -> Remedy:
     return Remedy(kind="in_bulk", model=label, field=f"{label}.{names[0]}" if names else None, advice=advice)
 
 
-def _of_manager(case: _Case) -> Remedy | None:
+def _advise_manager(case: _Case) -> Remedy | None:
     """A related manager's method: add, remove, set, clear; count and exists of a many-to-many relation."""
     label, _, name = case.asker.name.rpartition(".")
     owner = case.models.by_label(label)
@@ -359,7 +358,7 @@ def _of_manager(case: _Case) -> Remedy | None:
     )
 
 
-def _of_saved(case: _Case) -> Remedy | None:
+def _advise_saved(case: _Case) -> Remedy | None:
     model, operation = case.model, case.operation
     if "in" in case.asker.options or (case.asker.what == "reload" and operation != "SELECT"):
         return None  # a library fills its cache
@@ -370,7 +369,7 @@ def _of_saved(case: _Case) -> Remedy | None:
     return _write("DELETE" if case.asker.what == "delete" else operation, model)
 
 
-def _of_prefetch(case: _Case) -> Remedy | None:
+def _advise_prefetch(case: _Case) -> Remedy | None:
     if "single" not in case.asker.flags or "in" in case.asker.options:
         return None
     advice = (
@@ -380,7 +379,7 @@ def _of_prefetch(case: _Case) -> Remedy | None:
     return Remedy(kind="prefetch_related", queryset=case.asker.name, advice=advice)
 
 
-def _of_choices(case: _Case) -> Remedy:
+def _advise_choices(case: _Case) -> Remedy:
     advice = (
         f"Each form reads the choices of {case.asker.name} again: read them once, and assign them to "
         "field.choices of each form."
@@ -388,28 +387,24 @@ def _of_choices(case: _Case) -> Remedy:
     return Remedy(kind="ask_once", model=case.asker.name, advice=advice)
 
 
-_OF_ASKER: dict[str, Callable[[_Case], Remedy | None]] = {
-    "forward": _of_relation,
-    "backward": _of_relation,
-    "generic": _of_generic,
-    "deferred": _of_deferred,
-    "queryset": _of_queryset,
-    "manager": _of_manager,
-    "save": _of_saved,
-    "delete": _of_saved,
-    "reload": _of_saved,
-    "prefetch": _of_prefetch,
-    "choices": _of_choices,
+_BY_ASKER: dict[str, Callable[[_Case], Remedy | None]] = {
+    "forward": _follow_relation,
+    "backward": _follow_relation,
+    "generic": _follow_generic,
+    "deferred": _load_deferred,
+    "queryset": _advise_queryset,
+    "manager": _advise_manager,
+    "save": _advise_saved,
+    "delete": _advise_saved,
+    "reload": _advise_saved,
+    "prefetch": _advise_prefetch,
+    "choices": _advise_choices,
 }
 
 
-# What the advice says.
-
-
-def _call(path: Path, code: str) -> Remedy:
+def _prefetch(path: Path, code: str) -> Remedy:
     label = path.root._meta.label
-    guess = "Probably: " if path.is_guess else ""
-    advice = f"{guess}Fetch them together: {code} on {label}."
+    advice = f"Fetch them together: {code} on {label}."
     return Remedy(kind="prefetch_related", queryset=label, code=code, advice=advice, is_guess=path.is_guess)
 
 
@@ -417,14 +412,13 @@ def _fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
     if relation.accessor is None:
         return _by_value(relation.target, relation.back_name or "pk")
     path = path or Path(relation.owner, relation.accessor, True, False)
-    made = _call(path, f'prefetch_related("{path.name}")')
+    made = _prefetch(path, f'prefetch_related("{path.name}")')
     label = f"{relation.owner._meta.label}.{relation.accessor}"
     return replace(made, model=relation.target._meta.label, field=label)
 
 
 def _join(relation: Relation, path: Path) -> Remedy:
     code, label = f'select_related("{path.name}")', path.root._meta.label
-    guess = "Probably: " if path.is_guess else ""
     return Remedy(
         kind="select_related",
         model=relation.target._meta.label,
@@ -432,7 +426,7 @@ def _join(relation: Relation, path: Path) -> Remedy:
         queryset=label,
         code=code,
         is_guess=path.is_guess,
-        advice=f"{guess}Join it: {code} on {label}.{_FETCH_PEERS if HAS_FETCH_MODES else ''}",
+        advice=f"Join it: {code} on {label}.{_FETCH_PEERS if HAS_FETCH_MODES else ''}",
     )
 
 
@@ -499,16 +493,17 @@ def _forward_guess(model: type[Model], seen: Collection[str]) -> Remedy:
 
 
 def _by_key(model: type[Model]) -> Remedy:
-    label = model._meta.label
-    return Remedy(
-        kind="in_bulk", model=label, field=f"{label}.{model._meta.pk.name}", queryset=label,
-        code="in_bulk(...)", advice=f"Fetch {label} before the loop by in_bulk() with all keys.",
-    )  # fmt: skip
+    return _read_before_loop(model, model._meta.pk.name, "in_bulk(...)", "in_bulk() with all keys")
 
 
 def _by_value(model: type[Model], name: str) -> Remedy:
+    code = f"filter({name}__in=...)"
+    return _read_before_loop(model, name, code, f"{code} with all values")
+
+
+def _read_before_loop(model: type[Model], name: str, code: str, how: str) -> Remedy:
     label = model._meta.label
+    advice = f"Fetch {label} before the loop by {how}."
     return Remedy(
-        kind="in_bulk", model=label, field=f"{label}.{name}", queryset=label, code=f"filter({name}__in=...)",
-        advice=f"Fetch {label} before the loop by filter({name}__in=...) with all values.",
-    )  # fmt: skip
+        kind="in_bulk", model=label, field=f"{label}.{name}", queryset=label, code=code, advice=advice
+    )

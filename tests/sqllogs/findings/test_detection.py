@@ -15,7 +15,7 @@ from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.findings import causes, detection, schedule
 from sqllogs.findings.causes import Evidence, merge
-from sqllogs.findings.detection import detect, take_turn
+from sqllogs.findings.detection import detect, is_expensive, take_turn
 from sqllogs.models import DetectionTurn, Event, Finding, Statement
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.explain import Plan
@@ -341,3 +341,9 @@ def test_api_filters_findings_and_hides_texts():
     ):
         assert client.get(f"/sql-logs/findings/?{query}").json()["count"] == count
     assert client.get("/sql-logs/findings/?colour=red").status_code == 400
+
+
+def test_new_statement_is_expensive_by_time_and_share():
+    assert is_expensive(30_000, 90_000)
+    assert not is_expensive(30_000, 900_000)
+    assert not is_expensive(300, 900)

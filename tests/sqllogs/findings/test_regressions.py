@@ -141,12 +141,6 @@ def test_more_errors_are_found_by_count_share_and_growth(calls, errors, usual_ca
     assert regressions.more_errors(calls, errors, usual_calls, usual_errors) is found
 
 
-def test_new_statement_is_expensive_by_time_and_share():
-    assert regressions.is_expensive(30_000, 90_000)
-    assert not regressions.is_expensive(30_000, 900_000)
-    assert not regressions.is_expensive(300, 900)
-
-
 def test_level_ignores_the_slowest_calls():
     plain, with_slow = level_of({50: 60, 60: 40}), level_of({50: 60, 60: 30, 120: 10})
     assert with_slow.value == pytest.approx(plain.value)
