@@ -3,6 +3,7 @@
 import ast
 import re
 import struct
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
@@ -12,14 +13,16 @@ from django.utils.translation import override
 
 from sqllogs import conf
 from sqllogs.cli import SUBCOMMANDS
+from sqllogs.sql.remedies import Remedies
+from sqllogs.testing.queries import Query, QueryGroup, remedy_of
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("admin", "api", "checks", "cli", "grafana", "management", "models", "page", "read")
+FOLDERS = ("admin", "api", "checks", "cli", "grafana", "management", "models", "page", "read", "sql")
 FILES = ("conf.py", "record.py")
 
 GETTEXT = re.compile(r"_|p?n?gettext(_lazy)?|ngettext(_lazy)?")
 TEXT_KEYWORDS = frozenset(
-    ["help", "help_text", "label", "verbose_name", "verbose_name_plural", "hint", "title"]
+    ["advice", "help", "help_text", "label", "verbose_name", "verbose_name_plural", "hint", "title"]
 )
 TEXT_CALLS = re.compile(
     r"((Command|ForbiddenParameter|Parameter|Parse|Plan|Provisioning|Token|Validation)?Error|NotFound"
@@ -28,6 +31,8 @@ TEXT_CALLS = re.compile(
 """Exceptions whose message a user reads, and system checks."""
 SENTENCE = re.compile(r"[A-Za-z]{2,}.* .*[A-Za-z]{2,}")
 """Two words; single names and formats are the same in every language."""
+STATEMENT = re.compile(r"(DEALLOCATE|EXPLAIN|PREPARE|SET) ")
+"""SQL that a generator yields."""
 
 
 def modules():
@@ -61,6 +66,10 @@ def plain_texts(node):
 def shown_expressions(tree):
     """Yield the expressions of a module that a user reads."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Yield) and node.value is not None:
+            yield node.value
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in TEXT_KEYWORDS:
+            yield node.value
         if not isinstance(node, ast.Call):
             continue
         yield from (word.value for word in node.keywords if word.arg in TEXT_KEYWORDS)
@@ -75,7 +84,7 @@ def untranslated(source):
         (expression.lineno, text)
         for expression in shown_expressions(ast.parse(source))
         for text in plain_texts(expression)
-        if SENTENCE.search(text)
+        if SENTENCE.search(text) and not STATEMENT.match(text)
     ]
 
 
@@ -118,8 +127,10 @@ def test_texts_that_users_see_are_translated(name):
         ('stdout.write(_("%(count)s deleted.") % {"count": "two words"})', []),
         ('TextColumn(title=gettext_lazy("call site"))', []),
         ('stdout.write(f"{a} {b}")', []),
+        ('yield f"{count} records were lost"', [" records were lost"]),
+        ('advice = f"Join {model} by it"', ["Join  by it"]),
     ],
-    ids=["help", "f-string", "error", "output", "translated", "lazy", "format"],
+    ids=["help", "f-string", "error", "output", "translated", "lazy", "format", "yield", "assignment"],
 )
 def test_plain_texts_are_found(source, texts):
     assert [text for _, text in untranslated(source)] == texts
@@ -138,6 +149,7 @@ GERMAN = {
     "Must be at least %(minimum)s.": "Muss mindestens %(minimum)s sein.",
     "Invalid capacity %(rows)s: must be a number from 1 to %(maximum)s.": "Höchstens %(maximum)s.",
     "Change the capacity of the ring; the newest records are kept.": "Kapazität des Rings ändern.",
+    "It returns the same rows each time: run it once, before the loop, and keep the result.": "Nur einmal.",
 }
 
 
@@ -181,3 +193,15 @@ def test_translation_of_a_project_is_used_in_the_terminal(german, arguments, mes
 def test_translation_of_a_project_is_used_in_help_and_settings(german):
     assert str(SUBCOMMANDS["resize"].help) == "Kapazität des Rings ändern."
     assert str(conf.find_problem("CAPACITY_ROWS", 0)) == "Muss mindestens 1 sein."
+
+
+def test_translation_of_a_project_is_used_in_advice_but_not_in_messages_of_tests(german):
+    query = Query(
+        sql="SELECT a FROM b", fingerprint="0" * 16, operation="SELECT", tables=("b",), alias="default",
+        time=datetime.now(UTC), duration_ms=1.0, rows=1, sql_length=15, many=False, error=None,
+        call_site=None, unit=None,
+    )  # fmt: skip
+    remedies = Remedies()
+    assert remedies.remedy(query.operation, query.sql, query.tables).advice == "Nur einmal."
+    of_test = remedy_of(remedies, QueryGroup(queries=(query, query)), ())
+    assert of_test.advice.startswith("It returns the same rows each time")

@@ -32,7 +32,7 @@ from sqllogs.api import tokens
 from sqllogs.findings.causes import assign, decide
 from sqllogs.models import LIVE, Finding, Statement, Token
 from sqllogs.read.findings import advice, evidence_in_words, summary
-from sqllogs.sql.format import break_lines, highlight_keywords
+from sqllogs.sql.text import break_lines, highlight_keywords
 from sqllogs.templatetags.sqllogs import bdi
 
 IGNORED_DAYS = 30

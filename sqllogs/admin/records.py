@@ -31,7 +31,7 @@ from sqllogs.read.pagination import COUNT_MAX
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
-from sqllogs.sql.format import break_lines, highlight_keywords, preview
+from sqllogs.sql.text import break_lines, highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import bdi, milliseconds, number
 
 ORDERINGS = ("seq", "duration_ms", "rows")

@@ -31,7 +31,7 @@ from sqllogs.read import parameters
 from sqllogs.read.comparison import WorseFigure
 from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
-from sqllogs.sql.format import highlight_keywords, preview
+from sqllogs.sql.text import highlight_keywords, preview
 from sqllogs.statistics.counting import OTHER_KEY
 from sqllogs.templatetags.sqllogs import clock, day, isolate, milliseconds, number, percent, share_bar
 

@@ -23,7 +23,7 @@ from sqllogs.read import explain, parameters
 from sqllogs.read.records import rfc3339
 from sqllogs.read.statement import DetailPart, StatementDetail
 from sqllogs.record import RecordJSON
-from sqllogs.sql.format import break_lines, highlight_keywords
+from sqllogs.sql.text import break_lines, highlight_keywords
 
 CHANGE_PERCENT_MIN = 10
 """A smaller difference between two means is shown as "same"."""

@@ -26,7 +26,7 @@ from sqllogs import conf
 from sqllogs.read.scope import Answer
 from sqllogs.read.stats import StatsAnswer, StatsRow
 from sqllogs.record import RecordJSON
-from sqllogs.sql.format import cut, truncate_sql
+from sqllogs.sql.text import cut, truncate_sql
 
 Shown = TypeVar("Shown")
 

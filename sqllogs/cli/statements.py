@@ -25,7 +25,7 @@ from sqllogs.read.decisions import ReviewRow, ReviewsAnswer, read_reviews
 from sqllogs.read.n_plus_one import RepeatRow, RepeatsAnswer
 from sqllogs.read.parameters import COMPARISONS, SOURCES
 from sqllogs.read.stats import StatsAnswer
-from sqllogs.sql.format import break_lines, truncate_sql
+from sqllogs.sql.text import break_lines, truncate_sql
 
 TOP_RANGE = "now-5m"
 TOP_OTHER_LINES = 4

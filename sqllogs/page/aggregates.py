@@ -23,7 +23,7 @@ from sqllogs.page.links import Links, TableColumn, finding_in_admin, table_heade
 from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
-from sqllogs.sql.format import highlight_keywords, preview
+from sqllogs.sql.text import highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import milliseconds
 
 LINKED = ("route", "view", "call_site", "fingerprint", "kind", "method", "worst_call_site")

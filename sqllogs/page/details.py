@@ -22,7 +22,7 @@ from sqllogs.page.records import RecordRow, record_row
 from sqllogs.read.plans import PlanAnswer, PlanLink
 from sqllogs.read.statement import CallOrigin, StatementAnswer
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
-from sqllogs.sql.format import break_lines, highlight_keywords
+from sqllogs.sql.text import break_lines, highlight_keywords
 from sqllogs.templatetags.sqllogs import milliseconds
 
 SHOWN_APART = frozenset(["id", "sql", "tables"])

@@ -25,7 +25,7 @@ from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.record import FIELDS, RecordJSON
-from sqllogs.sql.format import highlight_keywords, preview
+from sqllogs.sql.text import highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 NEWEST_FIRST = "-id"

@@ -14,6 +14,8 @@ from typing import Literal
 from django.conf import settings
 from django.db.models import Max, Q, Sum
 from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from sqllogs import conf
 from sqllogs.models import Event, Finding, Process
@@ -159,25 +161,60 @@ def _full_tables(now: datetime) -> list[str]:
 
 
 def _complaints(process: ProcessHealth) -> Iterator[str]:
-    who = f"process {process.pid} on {process.host}"
-    for reason, lost in process.dropped.items():
-        yield f"{who} has dropped {lost} records since it started ({reason})"
-    if process.units_dropped:
-        yield f"{who} has dropped {process.units_dropped} requests or other units of work since it started"
+    for reason, count in process.dropped.items():
+        dropped = ngettext(
+            "process %(pid)s on %(host)s has dropped %(count)s record since it started (%(reason)s)",
+            "process %(pid)s on %(host)s has dropped %(count)s records since it started (%(reason)s)",
+            count,
+        )
+        yield dropped % _named(process, count=count, reason=reason)
+    if count := process.units_dropped:
+        dropped = ngettext(
+            "process %(pid)s on %(host)s has dropped %(count)s request or other unit of work "
+            "since it started",
+            "process %(pid)s on %(host)s has dropped %(count)s requests or other units of work "
+            "since it started",
+            count,
+        )
+        yield dropped % _named(process, count=count)
     # What OTLP_SHARE leaves out (left_out) is not a loss.
     for outcome in EXPORT_LOSSES & process.exported.keys():
-        yield f"{who} has not sent {process.exported[outcome]} records over OTLP ({outcome})"
+        count = process.exported[outcome]
+        unsent = ngettext(
+            "process %(pid)s on %(host)s has not sent %(count)s record over OTLP (%(outcome)s)",
+            "process %(pid)s on %(host)s has not sent %(count)s records over OTLP (%(outcome)s)",
+            count,
+        )
+        yield unsent % _named(process, count=count, outcome=outcome)
     if process.lag_ms > LAG_MAX_MS + 1_000 * conf.load().flush_interval_s:
-        yield f"{who} is {process.lag_ms / 1000:.1f} s behind"
+        late = _("process %(pid)s on %(host)s is %(seconds)s s behind")
+        yield late % _named(process, seconds=f"{process.lag_ms / 1000:.1f}")
 
 
 def _losses_of_ended(process: ProcessHealth) -> Iterator[str]:
     """Report what a process still had to store or send when it wrote its last row, at its end."""
-    who = f"process {process.pid} on {process.host} has ended and lost"
-    if process.queued:
-        yield f"{who} {process.queued} records that were not stored"
+    if count := process.queued:
+        lost = ngettext(
+            "process %(pid)s on %(host)s has ended and lost %(count)s record that was not stored",
+            "process %(pid)s on %(host)s has ended and lost %(count)s records that were not stored",
+            count,
+        )
+        yield lost % _named(process, count=count)
     for outcome in sorted(process.exported.keys() & (EXPORT_LOSSES | {"queued"})):
-        yield f"{who} {process.exported[outcome]} records that were not sent over OTLP ({outcome})"
+        count = process.exported[outcome]
+        lost = ngettext(
+            "process %(pid)s on %(host)s has ended and lost %(count)s record that was not sent over OTLP "
+            "(%(outcome)s)",
+            "process %(pid)s on %(host)s has ended and lost %(count)s records that were not sent over OTLP "
+            "(%(outcome)s)",
+            count,
+        )
+        yield lost % _named(process, count=count, outcome=outcome)
+
+
+def _named(process: ProcessHealth, **values: object) -> dict[str, object]:
+    """Return the values of a message about a process."""
+    return {"pid": process.pid, "host": process.host, **values}
 
 
 PROCESSES_MAX = 100

@@ -23,10 +23,11 @@ from sqllogs.read.records import ReadTexts, Texts, fingerprint_of, rfc3339, stat
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.record import REPEATS_MAX
+from sqllogs.sql.advice import Kind, Remedy
 from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
 from sqllogs.sql.relations import Sighting
-from sqllogs.sql.remedies import Kind, Remedies, Remedy
+from sqllogs.sql.remedies import Remedies
 
 
 class _Repeated(NamedTuple):

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
 from sqllogs.errors import PlanError
 from sqllogs.sql.grammar import LETTER, NAME_CHARACTER, Expression
 from sqllogs.sql.normalize import normalized
@@ -49,7 +52,9 @@ _RESERVED_BY_MYSQL = _RESERVED | frozenset(
     """.split()  # noqa: SIM905
 )
 
-ORDER_NOTE = "It orders by a column's position, which is not kept: the likeliest column stands for it."
+ORDER_NOTE = gettext_lazy(
+    "It orders by a column's position, which is not kept: the likeliest column stands for it."
+)
 
 
 ROWS_ASSUMED = 20
@@ -135,7 +140,7 @@ class _StatementParser:
                 self.pieces[-1] += part
                 continue
             if part == ";":
-                raise PlanError("It is several statements in one; only a single one can be explained.")
+                raise PlanError(_("It is several statements in one; only a single one can be explained."))
             self._take(part)
             self._before = [*self._before[1:], part]
         return Preparable(pieces=tuple(self.pieces), notes=tuple(dict.fromkeys(self.notes)))
@@ -178,7 +183,7 @@ class _StatementParser:
             return None
         named = [number for number, item in enumerate(level.items, 1) if item.alias]
         if len(named) != 1:
-            self.notes.append(ORDER_NOTE)
+            self.notes.append(str(ORDER_NOTE))
         # What has been computed is what an ORM orders by a position most of all.
         computed = [number for number in named if level.items[number - 1].computed]
         return (computed or named or [1])[0]
@@ -230,7 +235,7 @@ class _StatementParser:
 def preparable(text: str, vendor: str) -> Preparable:
     """Return a stored text as the database of a vendor can prepare it; raise PlanError."""
     if text.endswith("…"):
-        raise PlanError("Its text is too long to be kept whole, and half a statement cannot be explained.")
+        raise PlanError(_("Its text is too long to be kept whole, and half a statement cannot be explained."))
     if vendor == "postgresql":
         # A list of one has the type of what it is compared with, where ARRAY[$1] is one of texts.
         text = text.replace("ARRAY[?]", "?")

@@ -9,12 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-import django
 from django.db.models import ForeignKey, Model
+from django.utils.translation import gettext as _
 
+from sqllogs.sql.advice import (
+    HAS_FETCH_MODES,
+    WRITES,
+    Kind,
+    Remedy,
+    ask_once,
+    computed,
+    fetch_together,
+    join,
+    on_queryset,
+    prefetch,
+    read_by_key,
+    read_by_value,
+    write,
+)
 from sqllogs.sql.n_plus_one import condition_of
 from sqllogs.sql.relations import (
     Asker,
@@ -32,35 +47,10 @@ from sqllogs.sql.relations import (
     relation_of,
 )  # fmt: skip
 
-Kind = Literal[
-    "select_related", "prefetch_related", "annotate", "in_bulk", "bulk_create", "bulk_update", "bulk_delete",
-    "ask_once", "load_field",
-]  # fmt: skip
-
 RELATIONS_MAX = 3
 _NAME = r'(?:\w+|"[^"]+"|`[^`]+`)'
 _CONDITION = re.compile(rf"(?:({_NAME})\.)?({_NAME}) = \?")
 _COMPUTED = re.compile(r"\ASELECT (?:COUNT|SUM|AVG|MIN|MAX)\(|\ASELECT \? AS a FROM ")
-_FETCH_PEERS = " Or for all relations of a queryset: fetch_mode(models.FETCH_PEERS)."
-HAS_FETCH_MODES = django.VERSION >= (6, 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """What to do; `model`, `field` and `code` stay None if they are not known."""
-
-    kind: Kind
-    model: str | None = None
-    """Whose rows are asked for one by one, as app.Model."""
-    field: str | None = None
-    """The relation that leads to them, or the deferred field, as app.Model.field."""
-    advice: str
-    queryset: str | None = None
-    """The model to whose queryset the code belongs, as app.Model."""
-    code: str | None = None
-    """The method to add to it, as in `select_related("author")`; `...` stands for what a reader must add."""
-    is_guess: bool = False
-    """It was concluded from the statement alone: nobody has seen what asked."""
 
 
 class Remedies:
@@ -84,7 +74,7 @@ class Remedies:
         `seen` are the statements of the same unit of work: they show on which queryset a path begins.
         """
         if operation == "SELECT" and "?" not in sql:
-            return _ask_once(None)
+            return ask_once(None)
         asker = Asker.parse(asked_by)
         if asker is None or asker.what == "raw":
             guess = self._guess(operation, sql, tables, seen)
@@ -92,19 +82,21 @@ class Remedies:
         else:
             advise = _BY_ASKER.get(asker.what)
             found = advise and advise(_Case(self.models, asker, operation, sql, seen, call_site))
-        return replace(found, advice=f"Probably: {found.advice}") if found and found.is_guess else found
+        if found is None or not found.is_guess:
+            return found
+        return replace(found, advice=_("Probably: %(advice)s") % {"advice": found.advice})
 
     def _guess(
         self, operation: str, sql: str, tables: Collection[str], seen: Collection[Sighting]
     ) -> Remedy | None:
         model = self.models.by_table(next(iter(tables), ""))
-        if operation in _WRITES:
-            return _write(operation, model)
+        if operation in WRITES:
+            return write(operation, model)
         if operation != "SELECT" or model is None:
             return None
         relation = self._guess_relation(model, sql, {table for one in seen for table in one.tables})
         if _COMPUTED.match(sql):
-            return replace(_computed(model), field=relation.field if relation else None)
+            return replace(computed(model), field=relation.field if relation else None)
         return relation
 
     def _guess_relation(self, model: type[Model], sql: str, seen: Collection[str]) -> Remedy | None:
@@ -115,11 +107,11 @@ class Remedies:
                 continue
             if source._meta.auto_created:
                 side = many_to_many(source, found)
-                return side and _fetch_together(side)
+                return side and fetch_together(side)
             if isinstance(found, ForeignKey):
                 return _backward_guess(source, found, model)
             if source is model:
-                return _forward_guess(model, seen) if found.primary_key else _by_value(model, found.name)
+                return _forward_guess(model, seen) if found.primary_key else read_by_value(model, found.name)
         return None
 
 
@@ -144,44 +136,44 @@ def _follow_relation(case: _Case) -> Remedy | None:
     if relation is None or relation.accessor is None:
         return None
     if "new" in case.asker.flags:
-        return _by_key(relation.target)  # of an object that was not read from the database
+        return read_by_key(relation.target)  # of an object that was not read from the database
     path = path_to(case.models, relation, case.seen, case.call_site)
-    return _join(relation, path) if not path.is_many else _fetch_together(relation, path)
+    return join(relation, path) if not path.is_many else fetch_together(relation, path)
 
 
 def _follow_generic(case: _Case) -> Remedy | None:
-    label, _, name = case.asker.name.rpartition(".")
+    label, name = case.asker.name.rpartition(".")[::2]
     owner = case.models.by_label(label)
     if owner is None:
         return None
     relation = Relation(owner, name, owner, True)
     path = path_to(case.models, relation, case.seen, case.call_site)
-    made = _prefetch(path, f'prefetch_related("{path.name}")')
+    made = prefetch(path, f'prefetch_related("{path.name}")')
     return replace(made, field=f"{label}.{name}")
 
 
 def _load_deferred(case: _Case) -> Remedy:
-    label, _, name = case.asker.name.rpartition(".")
-    advice = (
-        f"Load {name} together with the other fields of {label}: "
+    label, name = case.asker.name.rpartition(".")[::2]
+    advice = _(
+        "Load %(field)s together with the other fields of %(model)s: "
         "remove it from defer(), or add it to only() or to the columns of raw()."
-    )
+    ) % {"field": name, "model": label}
     if HAS_FETCH_MODES:
-        advice += " Or load it for all rows at once: fetch_mode(models.FETCH_PEERS)."
+        advice += " " + _("Or load it for all rows at once: fetch_mode(models.FETCH_PEERS).")
     return Remedy(kind="load_field", model=label, field=case.asker.name, queryset=label, advice=advice)
 
 
 def _advise_queryset(case: _Case) -> Remedy | None:
     asker, model = case.asker, case.model
-    write = _QUERYSET_WRITES.get(asker.method)
-    if write is not None and (case.operation != "SELECT" or asker.method == "delete"):
-        return None if "in" in asker.options and case.operation == "INSERT" else _write(write, model)
+    operation = _QUERYSET_WRITES.get(asker.method)
+    if operation is not None and (case.operation != "SELECT" or asker.method == "delete"):
+        return None if "in" in asker.options and case.operation == "INSERT" else write(operation, model)
     if model is None or ("locked" in asker.flags and asker.method != "update_or_create"):
         return None
     relation = relation_of(case.models, asker)
     is_related = relation is not None and "of" in asker.options
     if asker.is_same and not is_related:
-        return _ask_once(model)
+        return ask_once(model)
     if "in" in asker.options and (asker.method != "all" or not is_related):
         return None  # the queryset is in a library's code
     if asker.method in ("get_or_create", "update_or_create", "create"):
@@ -198,28 +190,35 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
         return _annotate(case, relation)
     path = path_to(case.models, relation, case.seen, case.call_site)
     if not relation.is_many and not asker.beyond(relation) and "values" not in asker.options:
-        return None if "in" in asker.options else _join(relation, path)
+        return None if "in" in asker.options else join(relation, path)
     if not asker.reads_all_of(relation):
         if "in" in asker.options:
             return None  # a library's code would have to read another attribute
         return _fetch_filtered(relation, path, chain_of(asker, relation))
-    made = _fetch_together(relation, path)
+    made = fetch_together(relation, path)
     if "values" in asker.options:
-        return replace(made, advice=f"{made.advice} Then read {relation.accessor}.all() and its attributes.")
+        then = _("Then read %(name)s.all() and its attributes.") % {"name": relation.accessor}
+        return replace(made, advice=f"{made.advice} {then}")
     if "iterator" in asker.flags:
-        return replace(made, advice=f"{made.advice} Then read {relation.accessor}.all() without iterator().")
+        then = _("Then read %(name)s.all() without iterator().") % {"name": relation.accessor}
+        return replace(made, advice=f"{made.advice} {then}")
     return made
 
 
 def _fetch_filtered(relation: Relation, path: Path, chain: str) -> Remedy:
     rows = f"{relation.target.__name__}.objects{chain or '.all()'}"
     code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
-    made = _prefetch(path, code)
+    made = prefetch(path, code)
+    then = (
+        _("Then read that attribute, which is a list.")
+        if relation.is_many
+        else _("Then read that attribute.")
+    )
     return replace(
         made,
         model=relation.target._meta.label,
         field=f"{relation.owner._meta.label}.{relation.accessor}",
-        advice=f"{made.advice} Then read that attribute{', which is a list' if relation.is_many else ''}.",
+        advice=f"{made.advice} {then}",
     )
 
 
@@ -230,13 +229,13 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         return None
     values = case.asker.options.get("values", "")
     if "annotated" in case.asker.flags and (values or "?" in case.asker.conditions):
-        return _computed(target)  # of groups
+        return computed(target)  # of groups
     if "distinct" in case.asker.flags and ("," in values or (values and case.asker.method != "count")):
-        return _computed(target)
+        return computed(target)
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
     if path.is_many:  # there are several owners for a row of the loop
         path = Path(owner, str(relation.accessor), False, path.is_guess)
-    root, (to_owner, _, _) = path.root, path.name.rpartition("__")
+    root, to_owner = path.root, path.name.rpartition("__")[0]
     name, others = path.name.replace("__", "_"), case.asker.beyond(relation)
     if case.asker.method in ("exists", "contains") and relation.back_name:
         words = filter_words(others)
@@ -247,12 +246,14 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
         figures = _figures(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
     code = f"annotate({', '.join(f'{_free(root, name)}={figure}' for name, figure in figures.items())})"
-    advice = f"Compute it for all of them at once: {code} on {root._meta.label}."
+    advice = on_queryset(_("Compute it for all of them at once: %(code)s on %(model)s."), code, root)
     if "=Exists(" not in code and root._meta.ordering:
         order = ", ".join(f'"{name}"' if isinstance(name, str) else "..." for name in root._meta.ordering)
-        advice += f" Add order_by({order}): Django ignores a model's ordering where rows are grouped."
+        hint = _("Add order_by(%(names)s): Django ignores a model's ordering where rows are grouped.")
+        advice += " " + hint % {"names": order}
     if "=Sum(" in code:
-        advice += " Beside an annotation over another relation, write it as a Subquery: joins multiply sums."
+        hint = _("Beside an annotation over another relation, write it as a Subquery: joins multiply sums.")
+        advice += f" {hint}"
     return Remedy(
         kind="annotate",
         model=target._meta.label,
@@ -274,7 +275,7 @@ def _figures(
     if "distinct" in asker.flags and "values" in asker.options:
         asked = f"Count:{asker.options['values']}:distinct"
     for figure in asked.split(","):
-        function, _, rest = figure.partition(":")
+        function, rest = figure.partition(":")[::2]
         column, *flags = rest.split(":")
         if function == "?" or column == "?":
             known = function.strip("?")
@@ -301,13 +302,13 @@ def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
     conditions = [name.removesuffix("__in") for name in asker.conditions]
     name = conditions[0] if len(conditions) == 1 else "?"
     if "?" in name or "__" in name:
-        return _computed(model) if asker.method in ("count", "exists", "aggregate") else None
+        return computed(model) if asker.method in ("count", "exists", "aggregate") else None
     if asker.method in ("count", "aggregate") and "." not in name:
         code = f'values("{name}").annotate(...)'
         label = model._meta.label
-        advice = f"Compute it for all values by one query: {code} on {label}."
+        advice = on_queryset(_("Compute it for all values by one query: %(code)s on %(model)s."), code, model)
         return replace(
-            _computed(model),
+            computed(model),
             field=f"{label}.{name}",
             queryset=label,
             code=code,
@@ -317,25 +318,21 @@ def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
     if "." in name:
         return None  # a condition on another model
     found = next((one for one in model._meta.concrete_fields if one.name == name), None)
-    return None if found is None else _by_key(model) if found.primary_key else _by_value(model, name)
-
-
-def _computed(model: type[Model]) -> Remedy:
-    advice = "Compute it for all of them at once by annotate(), Count() or Exists()."
-    return Remedy(kind="annotate", model=model._meta.label, advice=advice, is_guess=True)
+    return None if found is None else read_by_key(model) if found.primary_key else read_by_value(model, name)
 
 
 def _get_or_create(model: type[Model], asker: Asker) -> Remedy:
     names = [name for name in asker.conditions if "?" not in name and "." not in name]
-    known = f"filter({names[0]}__in=...)" if names else "one query"
+    known = f"filter({names[0]}__in=...)" if names else _("one query")
     label = model._meta.label
-    advice = f"Read the existing {label} by {known} before the loop, and insert the others by bulk_create()."
+    advice = _("Read existing %(model)s by %(code)s before the loop, and insert the others by bulk_create().")
+    advice %= {"model": label, "code": known}
     return Remedy(kind="in_bulk", model=label, field=f"{label}.{names[0]}" if names else None, advice=advice)
 
 
 def _advise_manager(case: _Case) -> Remedy | None:
     """A related manager's method: add, remove, set, clear; count and exists of a many-to-many relation."""
-    label, _, name = case.asker.name.rpartition(".")
+    label, name = case.asker.name.rpartition(".")[::2]
     owner = case.models.by_label(label)
     relation = accessible(owner, name) if owner is not None else None
     if owner is None or relation is None or "in" in case.asker.options:
@@ -354,7 +351,7 @@ def _advise_manager(case: _Case) -> Remedy | None:
         model=relation.target._meta.label,
         field=f"{label}.{relation.accessor}",
         code=code,
-        advice=f"Change them all at once: {code}.",
+        advice=_("Change them all at once: %(code)s.") % {"code": code},
     )
 
 
@@ -363,27 +360,27 @@ def _advise_saved(case: _Case) -> Remedy | None:
     if "in" in case.asker.options or (case.asker.what == "reload" and operation != "SELECT"):
         return None  # a library fills its cache
     if case.asker.what == "reload":
-        return None if model is None else _by_key(model)
+        return None if model is None else read_by_key(model)
     if operation == "INSERT" and model is not None and model._meta.parents:
         return None  # bulk_create() refuses children of other models
-    return _write("DELETE" if case.asker.what == "delete" else operation, model)
+    return write("DELETE" if case.asker.what == "delete" else operation, model)
 
 
 def _advise_prefetch(case: _Case) -> Remedy | None:
     if "single" not in case.asker.flags or "in" in case.asker.options:
         return None
-    advice = (
-        f"It prefetches for one {case.asker.name} after the other: read them by one queryset with "
+    advice = _(
+        "It prefetches for one %(model)s after the other: read them by one queryset with "
         "prefetch_related(), or call prefetch_related_objects() once with all of them."
-    )
+    ) % {"model": case.asker.name}
     return Remedy(kind="prefetch_related", queryset=case.asker.name, advice=advice)
 
 
 def _advise_choices(case: _Case) -> Remedy:
-    advice = (
-        f"Each form reads the choices of {case.asker.name} again: read them once, and assign them to "
-        "field.choices of each form."
-    )
+    advice = _(
+        "Each form reads the choices of %(model)s again: read them once, and assign them to field.choices "
+        "of each form."
+    ) % {"model": case.asker.name}
     return Remedy(kind="ask_once", model=case.asker.name, advice=advice)
 
 
@@ -402,58 +399,10 @@ _BY_ASKER: dict[str, Callable[[_Case], Remedy | None]] = {
 }
 
 
-def _prefetch(path: Path, code: str) -> Remedy:
-    label = path.root._meta.label
-    advice = f"Fetch them together: {code} on {label}."
-    return Remedy(kind="prefetch_related", queryset=label, code=code, advice=advice, is_guess=path.is_guess)
-
-
-def _fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
-    if relation.accessor is None:
-        return _by_value(relation.target, relation.back_name or "pk")
-    path = path or Path(relation.owner, relation.accessor, True, False)
-    made = _prefetch(path, f'prefetch_related("{path.name}")')
-    label = f"{relation.owner._meta.label}.{relation.accessor}"
-    return replace(made, model=relation.target._meta.label, field=label)
-
-
-def _join(relation: Relation, path: Path) -> Remedy:
-    code, label = f'select_related("{path.name}")', path.root._meta.label
-    return Remedy(
-        kind="select_related",
-        model=relation.target._meta.label,
-        field=f"{relation.owner._meta.label}.{relation.accessor}",
-        queryset=label,
-        code=code,
-        is_guess=path.is_guess,
-        advice=f"Join it: {code} on {label}.{_FETCH_PEERS if HAS_FETCH_MODES else ''}",
-    )
-
-
-def _ask_once(model: type[Model] | None) -> Remedy:
-    label = None if model is None else model._meta.label
-    advice = "It returns the same rows each time: run it once, before the loop, and keep the result."
-    return Remedy(kind="ask_once", model=label, advice=advice)
-
-
-_WRITES: dict[str, Remedy] = {
-    "INSERT": Remedy(
-        kind="bulk_create", code="bulk_create(...)", advice="Insert them all at once by bulk_create()."
-    ),
-    "UPDATE": Remedy(
-        kind="bulk_update", advice="Change them all at once by filter(...).update(...) or bulk_update()."
-    ),
-    "DELETE": Remedy(kind="bulk_delete", advice="Delete them all at once by filter(pk__in=...).delete()."),
-}
 _QUERYSET_WRITES = {
     "create": "INSERT", "get_or_create": "INSERT", "update_or_create": "INSERT", "bulk_create": "INSERT",
     "update": "UPDATE", "bulk_update": "UPDATE", "delete": "DELETE",
 }  # fmt: skip
-
-
-def _write(operation: str, model: type[Model] | None) -> Remedy | None:
-    made = _WRITES.get(operation)
-    return made and replace(made, model=model._meta.label if model is not None else None)
 
 
 def _field(model: type[Model], column: str) -> Any:
@@ -465,11 +414,11 @@ def _backward_guess(source: type[Model], found: Any, target: type[Model]) -> Rem
     rel = found.remote_field
     name = accessor_of(rel)
     if name is None:  # the relation has no way back
-        return _by_value(source, found.name)
+        return read_by_value(source, found.name)
     relation = Relation(found.related_model, name, target, not found.one_to_one, rel.name, found.name)
     if found.one_to_one and source is target:
-        return _join(relation, Path(relation.owner, name, False, False))
-    return _fetch_together(relation)
+        return join(relation, Path(relation.owner, name, False, False))
+    return fetch_together(relation)
 
 
 def _forward_guess(model: type[Model], seen: Collection[str]) -> Remedy:
@@ -481,29 +430,12 @@ def _forward_guess(model: type[Model], seen: Collection[str]) -> Remedy:
     if len(fields) == 1:
         only: Any = found[0]
         relation = Relation(only.related_model, only.field.name, model, False)
-        return _join(relation, Path(only.related_model, only.field.name, False, False))
+        return join(relation, Path(only.related_model, only.field.name, False, False))
     if 1 < len(fields) <= RELATIONS_MAX:
-        advice = f"Join {model._meta.label} by select_related() of {' or '.join(fields)}."
+        advice = _("Join %(model)s by select_related() of %(names)s.")
+        advice %= {"model": model._meta.label, "names": _(" or ").join(fields)}
         return Remedy(kind="select_related", model=model._meta.label, advice=advice)
-    advice = (
-        f"Fetch {model._meta.label} before the loop by select_related(), in_bulk() or filter(pk__in=...)."
-    )
+    advice = _("Fetch %(model)s before the loop by select_related(), in_bulk() or filter(pk__in=...).")
+    advice %= {"model": model._meta.label}
     kind: Kind = "select_related" if fields else "in_bulk"
     return Remedy(kind=kind, model=model._meta.label, advice=advice)
-
-
-def _by_key(model: type[Model]) -> Remedy:
-    return _read_before_loop(model, model._meta.pk.name, "in_bulk(...)", "in_bulk() with all keys")
-
-
-def _by_value(model: type[Model], name: str) -> Remedy:
-    code = f"filter({name}__in=...)"
-    return _read_before_loop(model, name, code, f"{code} with all values")
-
-
-def _read_before_loop(model: type[Model], name: str, code: str, how: str) -> Remedy:
-    label = model._meta.label
-    advice = f"Fetch {label} before the loop by {how}."
-    return Remedy(
-        kind="in_bulk", model=label, field=f"{label}.{name}", queryset=label, code=code, advice=advice
-    )

@@ -17,14 +17,17 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from django.utils.translation import override
+
 from sqllogs import __version__
 from sqllogs.context import UnitOfWork
 from sqllogs.findings import Rule
 from sqllogs.record import CALL_SITE
-from sqllogs.sql.format import truncate_sql
+from sqllogs.sql.advice import Remedy
 from sqllogs.sql.n_plus_one import Repetition
 from sqllogs.sql.relations import Sighting
-from sqllogs.sql.remedies import Remedies, Remedy
+from sqllogs.sql.remedies import Remedies
+from sqllogs.sql.text import truncate_sql
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,14 +193,15 @@ def _advice(remedies: Remedies, group: QueryGroup, seen: Collection[Sighting]) -
 def remedy_of(remedies: Remedies, group: QueryGroup, seen: Collection[Sighting]) -> Remedy | None:
     """Return the remedy for a group of repeated queries; None if it is not known."""
     query = group.first
-    return remedies.remedy(
-        query.operation,
-        query.sql,
-        query.tables,
-        seen,
-        asked_by=group.asked_by,
-        call_site=query.call_site,
-    )
+    with override(None):  # in English, like the messages that contain it
+        return remedies.remedy(
+            query.operation,
+            query.sql,
+            query.tables,
+            seen,
+            asked_by=group.asked_by,
+            call_site=query.call_site,
+        )
 
 
 def _origin(group: QueryGroup) -> str:

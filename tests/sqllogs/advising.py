@@ -13,8 +13,9 @@ from django.db import connection, models, transaction
 from sqllogs.capture.wrapper import execute_wrapper, install, uninstall
 from sqllogs.conf import load
 from sqllogs.context import unit_of_work
+from sqllogs.sql.advice import Remedy
 from sqllogs.sql.relations import Models
-from sqllogs.sql.remedies import Remedies, Remedy
+from sqllogs.sql.remedies import Remedies
 from sqllogs.testing.log import QueryLog
 from sqllogs.testing.queries import remedy_of
 

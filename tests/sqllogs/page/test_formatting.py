@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sqllogs.page.links import Links
 from sqllogs.page.records import duration_summary, scatter_chart
-from sqllogs.sql.format import PREVIEW_CHARACTERS, break_lines, highlight_keywords, preview
+from sqllogs.sql.text import PREVIEW_CHARACTERS, break_lines, highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import milliseconds, origin, with_code
 
 LINKS = Links("/sql-logs/", QueryDict())

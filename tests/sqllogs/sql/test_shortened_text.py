@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqllogs.sql.format import cut, truncate_sql
+from sqllogs.sql.text import cut, truncate_sql
 
 COLUMNS = "t.a, COALESCE(t.b, t.c), (SELECT u.x FROM u) AS d, t.from_date"
 

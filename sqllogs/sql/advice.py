@@ -1,0 +1,125 @@
+"""Word the advice for a repeated statement: what to call, on which queryset, with the code to add.
+
+Used by `sqllogs.sql.remedies`, which decides what fits. Sends no query.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import django
+from django.db.models import Model
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from sqllogs.sql.relations import Path, Relation
+
+Kind = Literal[
+    "select_related", "prefetch_related", "annotate", "in_bulk", "bulk_create", "bulk_update", "bulk_delete",
+    "ask_once", "load_field",
+]  # fmt: skip
+
+HAS_FETCH_MODES = django.VERSION >= (6, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What to do; `model`, `field` and `code` stay None if they are not known."""
+
+    kind: Kind
+    model: str | None = None
+    """Whose rows are asked for one by one, as app.Model."""
+    field: str | None = None
+    """The relation that leads to them, or the deferred field, as app.Model.field."""
+    advice: str
+    queryset: str | None = None
+    """The model to whose queryset the code belongs, as app.Model."""
+    code: str | None = None
+    """The method to add to it, as in `select_related("author")`; `...` stands for what a reader must add."""
+    is_guess: bool = False
+    """It was concluded from the statement alone: nobody has seen what asked."""
+
+
+def computed(model: type[Model]) -> Remedy:
+    advice = _("Compute it for all of them at once by annotate(), Count() or Exists().")
+    return Remedy(kind="annotate", model=model._meta.label, advice=advice, is_guess=True)
+
+
+def prefetch(path: Path, code: str) -> Remedy:
+    label = path.root._meta.label
+    advice = on_queryset(_("Fetch them together: %(code)s on %(model)s."), code, path.root)
+    return Remedy(kind="prefetch_related", queryset=label, code=code, advice=advice, is_guess=path.is_guess)
+
+
+def fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
+    if relation.accessor is None:
+        return read_by_value(relation.target, relation.back_name or "pk")
+    path = path or Path(relation.owner, relation.accessor, True, False)
+    made = prefetch(path, f'prefetch_related("{path.name}")')
+    label = f"{relation.owner._meta.label}.{relation.accessor}"
+    return replace(made, model=relation.target._meta.label, field=label)
+
+
+def join(relation: Relation, path: Path) -> Remedy:
+    code = f'select_related("{path.name}")'
+    advice = on_queryset(_("Join it: %(code)s on %(model)s."), code, path.root)
+    if HAS_FETCH_MODES:
+        advice += " " + _("Or for all relations of a queryset: fetch_mode(models.FETCH_PEERS).")
+    return Remedy(
+        kind="select_related",
+        model=relation.target._meta.label,
+        field=f"{relation.owner._meta.label}.{relation.accessor}",
+        queryset=path.root._meta.label,
+        code=code,
+        is_guess=path.is_guess,
+        advice=advice,
+    )
+
+
+def ask_once(model: type[Model] | None) -> Remedy:
+    label = None if model is None else model._meta.label
+    advice = _("It returns the same rows each time: run it once, before the loop, and keep the result.")
+    return Remedy(kind="ask_once", model=label, advice=advice)
+
+
+WRITES: dict[str, tuple[Kind, str | None, Any]] = {
+    "INSERT": (
+        "bulk_create", "bulk_create(...)", gettext_lazy("Insert them all at once by bulk_create()."),
+    ),
+    "UPDATE": (
+        "bulk_update", None,
+        gettext_lazy("Change them all at once by filter(...).update(...) or bulk_update()."),
+    ),
+    "DELETE": (
+        "bulk_delete", None, gettext_lazy("Delete them all at once by filter(pk__in=...).delete()."),
+    ),
+}  # fmt: skip
+"""By operation: kind, code and advice."""
+
+
+def write(operation: str, model: type[Model] | None) -> Remedy | None:
+    if operation not in WRITES:
+        return None
+    kind, code, advice = WRITES[operation]
+    label = None if model is None else model._meta.label
+    return Remedy(kind=kind, model=label, code=code, advice=str(advice))
+
+
+def read_by_key(model: type[Model]) -> Remedy:
+    advice = _("Fetch %(model)s before the loop by in_bulk() with all keys.")
+    return _read_before_loop(model, model._meta.pk.name, "in_bulk(...)", advice)
+
+
+def read_by_value(model: type[Model], name: str) -> Remedy:
+    advice = _("Fetch %(model)s before the loop by %(code)s with all values.")
+    return _read_before_loop(model, name, f"filter({name}__in=...)", advice)
+
+
+def _read_before_loop(model: type[Model], name: str, code: str, advice: str) -> Remedy:
+    label, advice = model._meta.label, on_queryset(advice, code, model)
+    return Remedy(
+        kind="in_bulk", model=label, field=f"{label}.{name}", queryset=label, code=code, advice=advice
+    )
+
+
+def on_queryset(advice: str, code: str, model: type[Model]) -> str:
+    return advice % {"code": code, "model": model._meta.label}
