@@ -313,8 +313,10 @@ class Buffer:
         drained.extend(starmap(self._rows.popleft, repeat((), rows)))
         self.drained += rows
         for captured in drained:
-            for _ in range(_extra_kib(captured[SQL])):
-                self._extra_kib.pop()
+            sql = captured[SQL]
+            if len(sql) > PLAIN_CHARACTERS or not sql.isascii():
+                for _ in range(_extra_kib(sql)):
+                    self._extra_kib.pop()
         return drained
 
     def move_to(self, other: "Buffer") -> None:
@@ -396,7 +398,12 @@ class OpenFetches:
             captured for until_s, captured in waiting if until_s <= now_s or not self._keep(captured, until_s)
         ]
         until_s = now_s + WAIT_MAX_S
-        ready = [captured for captured in drained if not self._keep(captured, until_s)]
+        # Most are done, and need no call.
+        ready = [
+            captured
+            for captured in drained
+            if (fetch := captured[FETCH]) is None or fetch.done or not self._keep(captured, until_s)
+        ]
         return ready + late
 
     def _keep(self, captured: Captured, until_s: float) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import replace
 from itertools import count
 
 from sqllogs import guard
-from sqllogs.capture import Captured
+from sqllogs.capture import UNIT, Captured
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreReplacedError
-from sqllogs.pipeline.buffer import Buffer, OpenFetches, is_muted
+from sqllogs.pipeline.buffer import Buffer, OpenFetches
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.units import Units, unit_row
@@ -216,7 +216,7 @@ class Delivery:
             self._taken = self._buffer.drain(BATCH_ROWS)
             oldest = self._taken[0] if self._taken else None
             ready = self._open_fetches.split_ready(self._taken, wait=wait)
-            self._taken = [captured for captured in ready if not is_muted(captured)]
+            self._taken = [one for one in ready if (unit := one[UNIT]) is None or not unit.muted]
             self._muted += len(ready) - len(self._taken)
             # Since its end: a long query is no lag.
             self._oldest_ns = oldest[0] + oldest[1] if oldest else 0
@@ -346,8 +346,8 @@ class Delivery:
                 rows[unit] = unit_row(unit, self._get_resolver())
             except Exception as exc:
                 self._units.leave_out(unit, exc)
-        slots = [unit.row.slot if unit is not None and unit in rows else None for unit in batch.stored_units]
-        return replace(batch, unit_rows=list(rows.values()), slots=slots)
+        slots: dict[UnitOfWork | None, int | None] = {unit: unit.row.slot for unit in rows}
+        return replace(batch, unit_rows=list(rows.values()), slots=list(map(slots.get, batch.stored_units)))
 
     def _get_resolver(self) -> Resolver:
         if self._resolver is None:

@@ -70,16 +70,17 @@ class Resolver:
         units: list[UnitOfWork | None] = []
         unit: UnitOfWork | None = None
         span: Any = None
-        origin, whole = self._origin(None, None), None
+        origin, whole, until_ns = self._origin(None, None), None, NEVER_NS
         marks = _marks(None)
         for captured in drained:
             try:
-                its_unit = _unit_of(captured)
-                if its_unit is not unit or captured[SPAN] is not span:
+                if captured[UNIT] is not unit or captured[SPAN] is not span or captured[0] > until_ns:
                     # Consecutive queries mostly belong to one unit, so its fields are made once for them.
+                    its_unit = _unit_of(captured)
                     origin, marks = self._origin(its_unit, captured[SPAN]), _marks(its_unit)
-                    unit, span = its_unit, captured[SPAN]
-                    whole = None if unit is None else unit.whole
+                    whole = None if its_unit is None else its_unit.whole
+                    unit, span = captured[UNIT], captured[SPAN]
+                    until_ns = _until_ns(its_unit)
                 record = self._record(captured, origin, marks)
                 form = record.form
                 if whole is not None:
@@ -111,9 +112,20 @@ class Resolver:
             batch.groups.append(CountedQueries(record, None if unit is None else unit.whole, *one[1:]))
         return batch
 
+    def key_fields(self, unit: UnitOfWork) -> dict[str, Any]:
+        """Return the columns of a unit that are its part of the statistics' key, cleaned."""
+        route, view = _destination(unit)
+        return {
+            "kind": _text(unit.kind, "kind") or "thread",
+            "route": _text(route, "route"),
+            "view": _text(view, "view"),
+            "method": _text(unit.method, "method"),
+            "release": self._release,
+            "service": self._service,
+        }
+
     def unit_fields(self, unit: UnitOfWork) -> dict[str, Any]:
         """Return the columns of a unit's row that describe it, cleaned."""
-        route, view = _destination(unit)
         tags = [tag for tag in map(text_of, unit.tags) if tag] if unit.tags else None
         return {
             "unit_id": f"{unit.span_id:016x}",
@@ -121,17 +133,12 @@ class Resolver:
             "trace_id": f"{unit.trace_id:032x}",
             "sampled": unit.sampled,
             "request_id": _text(unit.request_id, "request_id"),
-            "kind": _text(unit.kind, "kind") or "thread",
-            "route": _text(route, "route"),
-            "view": _text(view, "view"),
+            **self.key_fields(unit),
             "url_name": _text(unit.url_name, "view"),
-            "method": _text(unit.method, "method"),
             "status": unit.status,
             "exception": _text(unit.exception, "error"),
             "response_bytes": unit.response_bytes,
             "tags": f",{','.join(tags)}," if tags else None,
-            "release": self._release,
-            "service": self._service,
             "host": self._host,
             "pid": self._pid,
         }
@@ -150,8 +157,10 @@ class Resolver:
             fetch_us = fetch.fetch_ns // 1000
             duration_us = (execute_ns + fetch.fetch_ns) // 1000
             # SQLite and server-side cursors report no row count, psycopg counts rows that nobody fetches.
-            rowcount = max(rowcount, fetch.rows)
-            error, sqlstate = fetch.error or (error, sqlstate)
+            if fetch.rows > rowcount:
+                rowcount = fetch.rows
+            if fetch.error is not None:
+                error, sqlstate = fetch.error
         # The code object by its id: hashing it walks its bytecode.
         key = (
             sql, sql_length, sql_hash, alias, vendor, many is not False, in_transaction, error, sqlstate,
@@ -220,14 +229,18 @@ class Resolver:
 
 AFTER_END_NS = 60 * 10**9
 """What a unit of work has started belongs to it for this long after its end."""
+NEVER_NS = 1 << 63
+
+
+def _until_ns(unit: UnitOfWork | None) -> int:
+    """Return until when queries belong to a unit of work, or to none."""
+    return NEVER_NS if unit is None or not unit.ended_ns else unit.ended_ns + AFTER_END_NS
 
 
 def _unit_of(captured: Captured) -> UnitOfWork | None:
     """Return the unit of work of a query; an asyncio task that never ends keeps the one it began in."""
     unit = captured[UNIT]
-    if unit is not None and unit.ended_ns and captured[0] > unit.ended_ns + AFTER_END_NS:
-        return None
-    return unit
+    return None if captured[0] > _until_ns(unit) else unit
 
 
 VALUES_MAX = 500
@@ -249,8 +262,8 @@ def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> Non
         if len(known) + len(sent) < VALUES_MAX:
             known.add(whole)
         if form.rows_read is not None:
-            counts, lists = (_sent_by(sent, captured[ALIAS], kind) for kind in ("COUNT", "list"))
-            own, others = (counts, lists) if form.rows_read.is_counted else (lists, counts)
+            kind, other = ("COUNT", "list") if form.rows_read.is_counted else ("list", "COUNT")
+            own, others = _sent_by(sent, captured[ALIAS], kind), sent.get((captured[ALIAS], other), ())
             keys = {hash((key, values)) for key in form.rows_read.keys}
             record.same_rows = not keys.isdisjoint(others)
             if len(own) < VALUES_MAX:

@@ -47,8 +47,9 @@ class SlowLog:
             return
         now_s = time.monotonic()
         self._end_intervals(now_s)
-        for record in chain(batch.records, (group.record for group in batch.groups)):
-            if record.duration_us >= self._slow_us or record.form.error is not None:
+        slow_us = self._slow_us
+        for record in chain(batch.records, [group.record for group in batch.groups]):
+            if record.duration_us >= slow_us or record.form.error is not None:
                 self._note(record, now_s)
 
     def count(self, batch: Batch) -> None:

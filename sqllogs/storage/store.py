@@ -293,6 +293,13 @@ def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -
     """Return a record's row, in the order of COLUMNS; ids that equal its unit's are left to the view."""
     form, origin = record.form, record.origin
     trace_id, span_id = origin.trace_id, origin.span_id
+    flags = form.flags
+    if origin.sampled:
+        flags |= 4
+    if record.same_values:
+        flags |= 16
+    if record.same_rows:
+        flags |= 32
     return (
         slot,
         unit,
@@ -305,7 +312,7 @@ def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -
         record.fetch_us,
         record.rows,
         form.sql_length,
-        form.flags | origin.sampled << 2 | record.same_values << 4 | record.same_rows << 5,
+        flags,
         # NULL stands for the unit's ids, see the view: it saves 48 characters in most records.
         None if trace_id == ids[0] else trace_id,
         None if span_id == ids[1] else span_id,
