@@ -61,8 +61,6 @@ class QueryForm(FormFields):
     statement: "ScannedStatement"
     rows_read: "RowsRead | None" = None
     """The rows that it counts or lists; None of others."""
-    series: tuple[str, str, str] = field(init=False)
-    """Its part of the statistics' key."""
     line: tuple[str, str | None] = field(init=False)
     """Statement and call site, by which repetitions are counted."""
     source_id: int = field(init=False)
@@ -70,7 +68,6 @@ class QueryForm(FormFields):
     """Its part of `RingRow.flags`."""
 
     def __post_init__(self) -> None:
-        self.series = self.fingerprint, self.alias, self.vendor
         self.line = self.fingerprint, self.call_site
         self.source_id = source_id(*self.source)
         self.flags = self.many | self.in_transaction << 1 | self.repeats_allowed << 3

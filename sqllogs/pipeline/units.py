@@ -6,19 +6,29 @@ rows go to `sqllogs.storage.ring` with the batch. Runs in the writer's thread.
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqllogs import context, guard
 from sqllogs.context import UnitOfWork
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.transactions import Transactions
-from sqllogs.record import REPEATS_MAX, CountedQueries, EndedUnit, Record, Reserved, Sample, UnitRow
+from sqllogs.record import (
+    REPEATS_MAX,
+    CountedQueries,
+    EndedUnit,
+    QueryForm,
+    Record,
+    Reserved,
+    Sample,
+    UnitRow,
+)
 
 DUE_MAX = 10_000
 """Ended units that wait while the store is unavailable; beyond it the oldest are dropped and counted."""
 
 
-KEY_FIELDS = ("kind", "route", "view", "method", "release", "service")
 # Of all units that have none; nothing is ever added to it.
 NO_TRANSACTIONS = Transactions()
 
@@ -59,23 +69,23 @@ class OpenUnit:
         self.repeats: dict[tuple[str, str | None], int] = {}
         self.transactions: Transactions | None = None
 
-    def add(self, record: Record, *, in_order: bool = True) -> None:
-        form = record.form
+    def add(self, records: Sequence[Record], *, in_order: bool = True) -> None:
+        """Add some queries; with `in_order` they follow those before."""
         if not self.queries:
-            self.trace = record.trace_id, record.sampled
-        self.queries += 1
-        self.total_us += record.duration_us
-        if form.error is not None:
-            self.errors += 1
-        if record.rows:
-            self.rows += record.rows
-        if in_order and (form.in_transaction or self.transactions is not None):
-            self._add_to_transaction(record)
-        times = self.repeats.get(form.line)
-        if times is not None:
-            self.repeats[form.line] = times + 1
-        elif len(self.repeats) < REPEATS_MAX:
-            self.repeats[form.line] = 1
+            self.trace = records[0].trace_id, records[0].sampled
+        self.queries += len(records)
+        self.total_us += sum([record.duration_us for record in records])
+        self.rows += sum([record.rows or 0 for record in records])
+        forms: dict[QueryForm, int] = {}
+        for record in records:
+            forms[record.form] = forms.get(record.form, 0) + 1
+        for form, times in forms.items():
+            self.errors += times * (form.error is not None)
+            self._repeat(form, times)
+        if in_order and (self.transactions is not None or any(form.in_transaction for form in forms)):
+            self.transactions = self.transactions or Transactions()
+            for record in records:
+                self.transactions.add(record)
 
     def add_group(self, group: CountedQueries) -> None:
         """Add queries without a record; in what order transactions had them is not known."""
@@ -86,14 +96,11 @@ class OpenUnit:
         self.total_us += sum(group.durations_us)
         self.errors += times * (record.error is not None)
         self.rows += group.rows
-        key = record.form.line
-        if key in self.repeats or len(self.repeats) < REPEATS_MAX:
-            self.repeats[key] = self.repeats.get(key, 0) + times
+        self._repeat(record.form, times)
 
-    def _add_to_transaction(self, record: Record) -> None:
-        if self.transactions is None:
-            self.transactions = Transactions()
-        self.transactions.add(record)
+    def _repeat(self, form: QueryForm, times: int) -> None:
+        if form.line in self.repeats or len(self.repeats) < REPEATS_MAX:
+            self.repeats[form.line] = self.repeats.get(form.line, 0) + times
 
     def worst(self) -> tuple[int, str | None, str | None]:
         """Return how often one line has sent one statement at most, and which these are."""
@@ -153,16 +160,11 @@ class Units:
         with_record: bool = True,
     ) -> None:
         """Add queries to their units; those `with_record` are stored, the others arrive out of order."""
-        unit: UnitOfWork | None = None
-        row: OpenUnit | None = None
-        for record, its_unit in zip(records, units, strict=True):
-            if its_unit is not unit:
-                unit, row = its_unit, None
-                if its_unit is not None:
-                    row = self._row(its_unit)
-                    row.has_record |= with_record
-            if row is not None:
-                row.add(record, in_order=with_record)
+        for unit, pairs in groupby(zip(units, records, strict=True), itemgetter(0)):
+            if unit is not None:
+                row = self._row(unit)
+                row.has_record |= with_record
+                row.add([record for _, record in pairs], in_order=with_record)
 
     def note_groups(self, groups: Iterable[CountedQueries]) -> None:
         """Add queries without a record to their units."""
@@ -239,13 +241,12 @@ class Units:
 
     def _ended_unit(self, unit: UnitOfWork, resolver: Resolver) -> EndedUnit:
         row: OpenUnit | None = unit.row if unit.row is not None and unit.row.owner is self else None
-        fields = resolver.unit_fields(unit)
         return EndedUnit(
             unit=unit,
             ended_s=(unit.time_ns + unit.duration_ns) // 10**9,
             failed=_has_failed(unit),
             queries=0 if row is None else row.queries,
-            **{name: fields[name] for name in KEY_FIELDS},
+            **resolver.key_fields(unit),
         )
 
     def _keeps(self, unit: UnitOfWork) -> bool:
@@ -284,10 +285,10 @@ class Units:
         self, units: Sequence[UnitOfWork | None], first_seq: int, generation: int
     ) -> list[tuple[UnitOfWork, bool]]:
         """Return the units to write with some records, in order of slot, and whether each has ended."""
-        for seq, unit in enumerate(units, first_seq):
-            if unit is not None and unit.row.last_seq < seq:
-                unit.row.last_seq = seq
-        found = {unit.row.slot: unit for unit in dict.fromkeys((*units, *self._due)) if unit is not None}
+        last = {unit: seq for seq, unit in enumerate(units, first_seq) if unit is not None}
+        for unit, seq in last.items():
+            unit.row.last_seq = max(unit.row.last_seq, seq)
+        found = {unit.row.slot: unit for unit in (*last, *self._due)}
         found.pop(None, None)
         return [
             (found[slot], found[slot].duration_ns > 0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
-from sqllogs.record import CountedQueries, Destination, EndedUnit, Record
+from sqllogs.record import CountedQueries, Destination, EndedUnit, QueryForm, Record
 from sqllogs.statistics.histogram import SHORT_RANGES, add, packed, range_of
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, floor_to
 
@@ -89,9 +89,9 @@ class Count:
         self.rows += rows
         self.max_us = max(self.max_us, max(durations_us))
         self.last_seen = max(self.last_seen, last_s)
-        durations = self.durations
+        durations, short_us = self.durations, len(SHORT_RANGES)
         for duration_us in durations_us:
-            number = SHORT_RANGES[duration_us] if duration_us < len(SHORT_RANGES) else range_of(duration_us)
+            number = SHORT_RANGES[duration_us] if duration_us < short_us else range_of(duration_us)
             durations[number] = durations.get(number, 0) + 1
 
     def add_group(self, group: CountedQueries) -> None:
@@ -156,42 +156,45 @@ Counts = dict[tuple[int, Key], Count]
 
 
 class _Calls:
-    """The calls of one key in one minute, as they come."""
+    """The calls of one form in one minute, as they come."""
 
-    __slots__ = ("durations_us", "errors", "first", "last_us", "rows")
+    __slots__ = ("durations_us", "first", "last_us", "rows")
 
     def __init__(self, first: Record) -> None:
         self.first = first
         self.durations_us: list[int] = []
-        self.errors = self.rows = self.last_us = 0
+        self.rows = self.last_us = 0
 
 
 def count(records: Iterable[Record]) -> Counts:
     # Lists first, sums later: adding each record to a `Count` takes three times as long.
-    minutes: dict[tuple[int, Destination], dict[tuple[str, str, str], _Calls]] = {}
-    found: dict[tuple[str, str, str], _Calls] = {}
-    begin_us, origin = 0, None
+    # By form, which is hashed by its id, although several forms may have one key.
+    minutes: dict[tuple[int, Destination], dict[QueryForm, _Calls]] = {}
+    found: dict[QueryForm, _Calls] = {}
+    begin_us, end_us, origin = 0, 0, None
     for record in records:
-        form = record.form
-        if record.origin is not origin or not 0 <= record.time_us - begin_us < MINUTE_US:
+        time_us, rows = record.time_us, record.rows
+        if record.origin is not origin or not begin_us <= time_us < end_us:
             origin = record.origin
-            begin_us = floor_to(record.time_us, MINUTE_US)
+            begin_us = floor_to(time_us, MINUTE_US)
+            end_us = begin_us + MINUTE_US
             found = minutes.setdefault((begin_us, origin.destination), {})
-        calls = found.get(form.series)
+        calls = found.get(record.form)
         if calls is None:
-            calls = found[form.series] = _Calls(record)
+            calls = found[record.form] = _Calls(record)
         calls.durations_us.append(record.duration_us)
-        if record.time_us > calls.last_us:
-            calls.last_us = record.time_us
-        if record.rows:
-            calls.rows += min(record.rows, ROWS_MAX)
-        if form.error is not None:
-            calls.errors += 1
+        if time_us > calls.last_us:
+            calls.last_us = time_us
+        if rows:
+            if rows > ROWS_MAX:
+                rows = ROWS_MAX
+            calls.rows += rows
     counts: Counts = {}
     for (begin_us, _), found in minutes.items():
-        for calls in found.values():
+        for form, calls in found.items():
             counted = counts.setdefault((begin_us // 1_000_000, key_of(calls.first)), Count())
-            counted.add_calls(calls.durations_us, calls.errors, calls.rows, calls.last_us // 1_000_000)
+            errors = 0 if form.error is None else len(calls.durations_us)
+            counted.add_calls(calls.durations_us, errors, calls.rows, calls.last_us // 1_000_000)
     return counts
 
 
