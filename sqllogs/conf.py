@@ -276,6 +276,7 @@ def why_disabled() -> str | None:
         return None if enabled else "SQLLOGS['ENABLED'] is False."
     if "pytest" in sys.modules:
         return PYTEST_IMPORTED
+    # Unlike pytest, these runners are modules that a site may have imported for another reason.
     is_test = sys.argv[1:2] == ["test"] or sys.argv[:1] == ["python -m unittest"]
     return "Tests are running. Set SQLLOGS['ENABLED'] = True to record anyway." if is_test else None
 

@@ -51,6 +51,7 @@ class FormFields:
     rendering: str | None
 
 
+# Compared and hashed by identity: the writer groups by form and origin with each query.
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueryForm(FormFields):
     """These fields, with values that the writer and the store derive from them.
@@ -127,6 +128,7 @@ class QueryOrigin(OriginFields):
         self.destination = self.kind, self.route, self.view, self.method, self.release, self.service
 
 
+# To the type checker a record has the fields of both; as attributes of its own they would be copied to each.
 if TYPE_CHECKING:
 
     class _SharedFields(FormFields, OriginFields): ...  # type: ignore[misc]  # both have slots
@@ -360,6 +362,7 @@ FIELDS: Final[dict[str, RecordField]] = {
 }
 """How people see each field, by name, in the order of the JSON."""
 FIELD_TYPES: Final[dict[str, Any]] = get_type_hints(RecordJSON)
+# The API's `id` is the number of the record: the table's key, the slot, is used again for another record.
 COLUMNS: Final = tuple(
     {"id": "seq"}.get(name, name) for name in FIELDS if name == "id" or name in RECORD_FIELDS
 )
@@ -437,6 +440,7 @@ class Batch:
 
     def halves(self) -> tuple["Batch", "Batch"]:
         """Split a batch of at least two records into two parts, neither of them empty."""
+        # One rounded down and one up: with one record of each, neither part is empty.
         kept, sampled = len(self.records) // 2, -(-len(self.sampled_out) // 2)
         return (
             replace(
@@ -451,6 +455,7 @@ class Batch:
                 records=self.records[kept:],
                 stored_units=self.stored_units[kept:],
                 sampled_out=self.sampled_out[sampled:],
+                # These go with the first part, or they would be counted twice.
                 ended=[],
                 counted={},
                 part=0,

@@ -163,6 +163,7 @@ class Recorder:
     def is_idle(self) -> bool:
         """Return True if there is nothing to write and nothing has been written."""
         process = self._own()
+        # A command without SQL has nothing for the ring, but counts in the metrics that processes share.
         has_jobs = bool(finished) and multiprocess.slots is not None
         return not (process.made or len(process.buffer) or has_jobs)
 
@@ -264,6 +265,7 @@ class Recorder:
     def on_connection_created(self, connection: Any, **kwargs: Any) -> None:
         """Install wrapper and overrides; also called after a reconnect and for each use of a pool."""
         try:
+            # The store's own connection is not captured, except where the application uses that alias too.
             if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
                 wrapper.install(self.wrapper, connection)
                 if self.overrides is not None:
@@ -276,6 +278,7 @@ class Recorder:
     def install(self) -> None:
         context.recorder = self
         connection_created.connect(self.on_connection_created, dispatch_uid="sqllogs")
+        # Another app's ready() may have connected before.
         for connection in connections.all(initialized_only=True):
             self.on_connection_created(connection)
 

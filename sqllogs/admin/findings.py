@@ -122,6 +122,7 @@ class FindingAdmin(ReadOnlyAdmin):
     ) -> Finding | None:
         finding: Any = super().get_object(request, object_id, from_field)
         if finding is not None:  # kept here: one object of this class serves all requests
+            # A finding is shown to all who may see the log, its statement's text only with that permission.
             finding.text = None
             if may_read_text(request):
                 finding.text = Statement.objects.filter(fingerprint=finding.fingerprint or "").first()
@@ -319,6 +320,7 @@ class TokenAdmin(ReadOnlyAdmin):
             "list_url": reverse("admin:sqllogs_token_changelist", current_app=self.admin_site.name),
         }
         request.current_app = self.admin_site.name
+        # Neither a proxy nor the browser's history may keep the secret.
         answer = TemplateResponse(request, "admin/sqllogs/token/add.html", context)
         patch_cache_control(answer, private=True, no_store=True)
         return answer

@@ -178,6 +178,7 @@ class TraceView(AggregateView):
     def read(self, request: Request, trace_id: str) -> Any:
         scope = self.scope(request)
         paging = CursorPage.from_query(
+            # In the order in which they were sent, and most traces on one page.
             parameters.with_defaults(request.query_params, ordering="id", limit="1000")
         )
         trace_id = _parse_id(trace_id, digits=32)
@@ -199,6 +200,7 @@ class FingerprintView(AggregateView):
     def read(self, request: Request, fingerprint: str) -> Any:
         scope = self.scope(request)
         fingerprint = _parse_id(fingerprint, digits=16)
+        # Decisions and plans change without a new record, so the ETag must include them.
         self.revalidate_scope(scope, facts=(*decisions.state(fingerprint), *plans.state(fingerprint)))
         answer = statement.read_statement(request._request, scope, fingerprint)
         if answer is None:
@@ -347,10 +349,12 @@ class SavedViewsView(SQLLogsView):
         sent = request._request.POST
         if remove := sent.get("remove", ""):
             mine = SavedView.objects.filter(owner=self.reader.owner)
+            # 0 is the key of none.
             mine.filter(pk=int(remove[:ID_MAX_DIGITS]) if remove.isdecimal() else 0).delete()
             return HttpResponseRedirect(reverse("sqllogs:views"))
         view = self._sent_view(sent)
         mine = SavedView.objects.filter(owner=view.owner)
+        # A view of the same name is replaced, so it needs no room.
         others = mine.exclude(page=view.page, name=view.name)
         if others.count() >= SAVED_VIEWS_MAX:
             message = _("You have saved %(count)s views, which is the maximum: remove one first.")

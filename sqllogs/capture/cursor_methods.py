@@ -55,6 +55,7 @@ def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[O
             fetch_ns = perf_counter_ns() - started_ns
             try:
                 fetch.add(fetch_ns, count(result))
+                # After fetchall() nothing is added, so the writer need not wait until the cursor is closed.
                 fetch.done = fetch.done or last
             except Exception as exc:
                 if guard.is_foreign(exc):
@@ -103,7 +104,7 @@ def _timed(rows: Iterator[Any], fetch: Fetch) -> Iterator[Any]:
             fetch.rows += 1
             yield row
             started_ns = clock()
-    except GeneratorExit:
+    except GeneratorExit:  # the caller reads no further, which is no failure of the query
         raise
     except BaseException as exc:
         fetch.fail(clock() - started_ns, exc)
@@ -179,6 +180,7 @@ def _copying(direction: str, columns_at: int) -> Callable[[Original], Method]:
 def _callproc(original: Original) -> Method:
     def callproc(self: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
         verb = "SELECT * FROM" if self.db.vendor == "postgresql" else "CALL"
+        # As it is sent: Django's cursor for psycopg 3 quotes the name, psycopg 2 does not.
         quotes = isinstance(name, str) and self.db.Database.__name__ == "psycopg"
         quoted = self.db.ops.quote_name(name) if quotes else text_of(name)
         params = args[0] if args else kwargs.get("params")

@@ -83,7 +83,7 @@ def _fact_groups(
 def _format_value(name: str, record: RecordJSON) -> Any:
     value = record[name]  # type: ignore[literal-required]
     if name == "time":
-        return value[:-1].replace("T", " ")
+        return value[:-1].replace("T", " ")  # without the Z: the field's unit is UTC
     if name.endswith("_ms"):
         return milliseconds(value)
     return value if not isinstance(value, bool) else _("yes") if value else _("no")

@@ -70,6 +70,7 @@ class PlainTable:
     @property
     def _shown(self) -> list[int]:
         """The columns that have a text in some row."""
+        # Of events, for example, only deploys have an author, and only several projects a service.
         return [at for at in range(len(self.headers)) if any(row[at] != "" for row in self.rows)]
 
     def _css(self, at: int) -> str:

@@ -174,6 +174,7 @@ class Units:
 
     def _row(self, unit: UnitOfWork) -> OpenUnit:
         row: OpenUnit | None = unit.row
+        # An idle unit that sends a query after all needs a slot among the units with records.
         if row is None or row.owner is not self or row.is_idle:
             row = unit.row = OpenUnit(self)
         return row

@@ -136,7 +136,8 @@ def _follow_relation(case: _Case) -> Remedy | None:
     if relation is None or relation.accessor is None:
         return None
     if "new" in case.asker.flags:
-        return read_by_key(relation.target)  # of an object that was not read from the database
+        # Its object was not read from the database: there is no queryset to add the relation to.
+        return read_by_key(relation.target)
     path = path_to(case.models, relation, case.seen, case.call_site)
     return join(relation, path) if not path.is_many else fetch_together(relation, path)
 

@@ -222,6 +222,7 @@ def block_insert(placeholder: str) -> str:
 
 
 def statement_upsert(placeholder: str) -> str:
+    # Another process may have seen the statement before this one.
     columns = StoredStatement._fields
     return upsert(STATEMENT_TABLE, columns, _values(columns, placeholder), "fingerprint", keep="first_seen")
 
@@ -229,6 +230,7 @@ def statement_upsert(placeholder: str) -> str:
 def source_insert(placeholder: str) -> str:
     columns = ", ".join(f'"{name}"' for name in SourceRow._fields)
     values = _values(SourceRow._fields, placeholder)
+    # The id is a hash of the other columns, so a row that exists has the same values.
     return f"INSERT INTO {SOURCE_TABLE} ({columns}) {values} ON CONFLICT DO NOTHING"
 
 
@@ -393,6 +395,7 @@ def unit_upsert(source: str) -> str:
 
 def process_values(process: ProcessRow) -> tuple[object, ...]:
     """Return the row's values, with counts by reason as JSON."""
+    # As text, because neither sqlite3 nor psycopg takes a dict as a parameter.
     dropped: Any = json.dumps(process.dropped)
     exported: Any = json.dumps(process.exported)
     return process._replace(dropped=dropped, exported=exported)
