@@ -152,7 +152,7 @@ def charts() -> list[AnyPanel]:
     tops = "One line for each of the eight with the highest load, one for all others."
     load = "Milliseconds of SQL per second; 1,000 are one connection that is always busy."
     return [
-        _stacked(_series("Time in SQL by ${by}", f"{load} {tops}", "total_ms_per_s", "ms")),
+        _stacked(_series("Time in SQL by ${by}", f"{load} {tops}", "total_ms_per_s", "suffix: ms/s")),
         _stacked(_series("Queries by ${by}", f"Queries per second. {tops}", "calls_per_s", "qps")),
         durations(),
         # Connected, because a group without a call in a step would be a row of dots.

@@ -29,8 +29,10 @@ def load() -> list[timeseries.Panel]:
             "Failed statements by error",
             "Failed queries per second, by exception and, if the driver reports it, SQLSTATE class.",
             "ops",
+            # Without a class, SQLite for example, the legend has the exception alone.
             over_time(
-                rate("sqllogs_query_errors_total", SITE, "error, sqlstate_class"),
+                f"label_replace({rate('sqllogs_query_errors_total', SITE, 'error, sqlstate_class')}, "
+                '"sqlstate_class", "", "sqlstate_class", "none")',
                 "{{error}} {{sqlstate_class}}",
             ),
             width=8,

@@ -66,5 +66,25 @@ def test_alert_is_described_tested_and_has_a_runbook(alert):
     assert name in FIRED
 
 
+RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+
+
+def metrics(expression):
+    """Return the metrics that an expression reads, through recording rules too."""
+    names = set(re.findall(r"[a-zA-Z_][\w:]*", expression))
+    read = {name for name in names if re.match(r"(django|sqllogs|db_client)_(?!.*pool_name)|up$", name)}
+    return read.union(*(metrics(RECORDED[name]) for name in names & RECORDED.keys()))
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_alert_is_quiet_on_a_healthy_site_that_has_its_metrics(alert):
+    healthy = yaml.safe_load(TESTS[0].read_text())["tests"][0]
+    assert healthy["promql_expr_test"][0]["expr"] == "ALERTS"
+    assert not healthy["promql_expr_test"][0].get("exp_samples")
+    has = {re.match(r"\w+", one["series"])[0] for one in healthy["input_series"]}
+    assert metrics(alert["expr"])
+    assert metrics(alert["expr"]) <= has
+
+
 def test_runbooks_are_of_alerts_that_exist():
     assert sorted(re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE)) == sorted(one["alert"] for one in ALERTS)

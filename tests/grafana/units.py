@@ -16,6 +16,7 @@ _SUFFIXES = {
     "cps": " c/s",
     "rps": " reads/s",
     "wps": " writes/s",
+    "suffix: ms/s": " ms/s",
     "percent": " %",
     "none": "",
     "locale": "",
