@@ -59,7 +59,7 @@ from sqllogs.page import frame
 from sqllogs.page.charts import WithSeries, range_of
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.links import login_url
-from sqllogs.read import records, ring, series, statistics
+from sqllogs.read import records, series, statistics
 from sqllogs.read.parameters import SQLLogFilter, given, refuse_unknown
 from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.ring import RingSnapshot, has_records_between
@@ -342,7 +342,7 @@ class SQLLogsView(APIView):
     def refuse_search(self, filterset: SQLLogFilter) -> None:
         """Raise ForbiddenParameterError if the reader may not read SQL text."""
         # Otherwise readers without the permission could find out the text word by word.
-        if filterset.form.cleaned_data["search"] and not self.reader.may_read_text:
+        if filterset.values["search"] and not self.reader.may_read_text:
             message = _("Searching SQL text requires the permission %(permission)s.")
             raise ForbiddenParameterError("search", message % {"permission": VIEW_TEXT})
 
@@ -392,9 +392,7 @@ class AggregateView(ReadingView):
         """Parse the filters; raise ParameterError."""
         filterset = SQLLogFilter.from_query(request.query_params, self.known_parameters)
         self.refuse_search(filterset)
-        version = ring.version()  # before the data, because a tag may be too old but never too new
-        with_text = self.reader.may_read_text
-        return Scope.from_filters(filterset, version=version, with_text=with_text, fields=self.fields)
+        return Scope.from_filters(filterset, with_text=self.reader.may_read_text, fields=self.fields)
 
     def revalidate_scope(
         self,

@@ -398,9 +398,9 @@ class RecordList(ReadingView):
         filterset = SQLLogFilter.from_query(query, self.known_parameters)
         paging = CursorPage.from_query(query)
         self.refuse_search(filterset)
-        filters, version = filterset.form.cleaned_data, ring.version()  # the version first, see `scope`
+        filters, (snapshot, version) = filterset.values, ring.state()  # before the data, see `Scope`
         moving_ends = moving_ends_of(query, filters["from"], filters["to"])
-        self.revalidate(ring.ring(), version, moving_ends=moving_ends)
+        self.revalidate(snapshot, version, moving_ends=moving_ends)
         with_text = self.reader.may_read_text
         page = replace(paging, fields=self.fields)
         answer = read_page(request._request, filterset.qs, page, with_text=with_text)

@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from sqllogs.errors import ParameterError
-from sqllogs.read import comparison, n_plus_one, pagination, parameters, ring, stats
+from sqllogs.read import comparison, n_plus_one, pagination, parameters, stats
 from sqllogs.read.aggregates import GROUPS
 from sqllogs.read.n_plus_one import RepeatsAnswer
 from sqllogs.read.pagination import LIMIT_MAX, OffsetPage
@@ -145,7 +145,7 @@ def parse_scope(query: QueryDict, other_parameters: tuple[str, ...] = ()) -> Sco
     """Parse the filters of a query that may have `other_parameters` too; raise ParameterError."""
     filterset = SQLLogFilter.from_query(query, other_parameters)
     # With texts: whoever may run manage.py can read the database.
-    return Scope.from_filters(filterset, version=ring.version(), with_text=True)
+    return Scope.from_filters(filterset, with_text=True)
 
 
 def read_stats(query: QueryDict) -> StatsAnswer:

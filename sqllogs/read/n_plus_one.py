@@ -6,7 +6,7 @@ page, admin, terminal and findings, in the reader's thread.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from sqllogs.models import SQLLog, Unit
 from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import ReadTexts, Texts, fingerprint_of, rfc3339, statements
-from sqllogs.read.ring import RingSnapshot, chunks, in_ring
+from sqllogs.read.ring import RingSnapshot, chunks, in_ring, of_numbers
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.record import REPEATS_MAX
 from sqllogs.sql.advice import Kind, Remedy
@@ -177,7 +177,7 @@ def _suspect_repetitions(
     # repetition. On SQLite, 100,000 records take 168 ms instead of 268.
     settings = conf.load()
     key = "statement_number" if group == "fingerprint" else group
-    rows = [_Repeated._make(row) for row in fetch(_repeated(records, key, settings.n_plus_one_threshold))]
+    rows = [_Repeated._make(row) for row in _repeated(records, ring, key, settings.n_plus_one_threshold)]
     fingerprints = {row.statement_number: fingerprint_of(row.statement_number) for row in rows}
     texts = read_texts(fingerprints.values())
     ends = _ends(ring, {seq for row in rows for seq in (row.first_seq, row.last_seq)})
@@ -214,13 +214,32 @@ def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
     return {seq: _End(as_time(time), *rest) for seq, time, *rest in rows}
 
 
-def _repeated(records: Records, group: str, threshold: int) -> Any:
-    keys = dict.fromkeys((*_KEYS, group))
+SPANS_MAX, SPANS_SHARE_MAX = 32, 0.25
+"""With more units, or longer ones, one scan of all records is faster than reading those of each."""
+
+
+def _repeated(records: Records, ring: RingSnapshot, group: str, threshold: int) -> Iterator[Any]:
     # Most units are excluded by the repetitions that the writer counted: 100,000 records took 240 ms before.
     counted = Q(worst_repeat__gte=threshold) | Q(queries__gt=REPEATS_MAX) | Q(unit_id=None)
-    units = Unit.objects.using(records.db).filter(counted).values("slot")
+    units = Unit.objects.using(records.db).filter(counted, last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
+    slots, outside = units.values("slot"), Q(unit=None)
+    found = sorted(units.values_list("first_seq", "last_seq")[: SPANS_MAX + 1])
+    spans = [(max(first, ring.oldest), min(last, ring.seq)) for first, last in found]
+    numbers = sum(last - first + 1 for first, last in spans)
+    if len(spans) > SPANS_MAX or numbers > SPANS_SHARE_MAX * ring.capacity:
+        chosen = [records.filter(Q(unit__in=slots) | outside)]
+    else:
+        # Tested before the other conditions, which takes half the time: as good as no record is.
+        first = SQLLog.objects.using(records.db).filter(outside) & records
+        chosen = [first, *of_numbers(records.filter(unit__in=slots), ring, spans)]
+    for some in chosen:
+        yield from fetch(_counted(some, group, threshold))
+
+
+def _counted(records: Records, group: str, threshold: int) -> Any:
+    keys = dict.fromkeys((*_KEYS, group))
     return (
-        records.filter(Q(unit__in=units) | Q(unit=None), unit_id__isnull=False, **CANDIDATES)
+        records.filter(unit_id__isnull=False, **CANDIDATES)
         .order_by()
         .values(*keys)
         .annotate(

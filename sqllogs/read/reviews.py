@@ -244,8 +244,8 @@ def _scope(filters: Mapping[str, str], *, with_text: bool = False, like: Scope |
     query.update(filters)
     filterset = SQLLogFilter.from_query(query)
     if like is not None:
-        return replaced(like, records=filterset.qs, filters=filterset.form.cleaned_data)
-    return Scope.from_filters(filterset, version="", with_text=with_text, fields=LIST_FIELDS)
+        return replaced(like, records=filterset.qs, filters=filterset.values)
+    return Scope.from_filters(filterset, with_text=with_text, fields=LIST_FIELDS)
 
 
 def _status(statements: ReviewList, group: StatsGroup | StatementStatsRow) -> str:

@@ -69,16 +69,15 @@ class Scope:
         return {name: getattr(figures, name) if self.wants(name) else None for name in PERCENTILES}
 
     @classmethod
-    def from_filters(
-        cls, filterset: SQLLogFilter, *, version: str, with_text: bool, fields: Iterable[str] = ()
-    ) -> "Scope":
-        ring = read_ring.ring()
-        # Read once: the ring changes while an answer is made, and all parts of it must agree.
+    def from_filters(cls, filterset: SQLLogFilter, *, with_text: bool, fields: Iterable[str] = ()) -> "Scope":
+        # Read once: the ring changes while an answer is made, and all parts must agree. Before the data,
+        # because a tag may be too old but never too new.
+        ring, version = read_ring.state()
         oldest_seq, oldest = records.oldest_record(ring) or (None, None)
         return cls(
             records=filterset.qs,
             unchanged=filterset.qs,
-            filters=filterset.form.cleaned_data,
+            filters=filterset.values,
             ring=ring,
             oldest_seq=oldest_seq,
             oldest=oldest,
@@ -90,7 +89,7 @@ class Scope:
 
     def with_filters(self, filterset: SQLLogFilter, **changes: Any) -> "Scope":
         """Return the scope with other filters, and the same snapshot of the ring."""
-        records, filters = filterset.qs, filterset.form.cleaned_data
+        records, filters = filterset.qs, filterset.values
         return replace(self, records=records, unchanged=records, filters=filters, **changes)
 
     def narrowed(self, records: Records, by: str) -> "Scope":

@@ -274,7 +274,7 @@ def read_statement_detail(
     """Return None for an unknown statement; raise ParameterError for an invalid time."""
     query = QueryDict(mutable=True)
     query.update({"from": begin, "fingerprint": fingerprint})
-    scope = Scope.from_filters(SQLLogFilter.from_query(query), version="", with_text=with_text)
+    scope = Scope.from_filters(SQLLogFilter.from_query(query), with_text=with_text)
     kept = statistics.read_oldest()
     scope = replaced(scope, kept=kept)
     # Statistics even if the ring has the whole range, so that no figure scans the ring.

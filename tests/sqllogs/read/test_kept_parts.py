@@ -161,6 +161,28 @@ def test_repeated_report_reads_the_newest_records_only(ring_alias, kept, monkeyp
     assert 0 < max(reads) <= 16, reads
 
 
+def test_blocks_are_added_up_once_until_others_are_in_the_range(ring_alias, kept, monkeypatch):
+    joined, join = [], aggregates.joined_parts
+
+    def counted(parts):
+        joined.append(len(parts := list(parts)))
+        return join(parts)
+
+    monkeypatch.setattr(aggregates, "joined_parts", counted)
+    changes = {seq: fields(seq) for seq in range(1, 200)}
+    fill(60, changes=changes)
+    for _ in range(4):
+        answers()
+    first = len(joined)
+    put_rows_upto(61, changes)
+    answers()
+    assert len(joined) == first > 0  # the new record is in no block that is final
+    put_rows_upto(90, changes)
+    answers()
+    answers()
+    assert len(joined) > first
+
+
 def test_kept_parts_are_bounded_and_the_oldest_go_first(ring_alias, kept, monkeypatch):
     fill(96, changes={seq: fields(seq) for seq in range(1, 97)})
     monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 20_000)

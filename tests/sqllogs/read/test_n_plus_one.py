@@ -7,9 +7,12 @@ from django.apps import apps
 from django.db import connections
 from opentelemetry.sdk.trace import TracerProvider
 
+from sqllogs.api import access
 from sqllogs.context import unit_of_work
+from sqllogs.models import RingRow, SQLLog
+from sqllogs.read import n_plus_one
 from tests.sqllogs import loops
-from tests.sqllogs.factories import BEGINNING, put, put_statement, reader
+from tests.sqllogs.factories import BEGINNING, fill, put, put_statement, reader
 from tests.sqllogs.recording import TIMEOUT_S, recording
 from tests.sqllogs.rings import database
 
@@ -104,6 +107,30 @@ def test_row_adds_up_all_requests_that_are_hit():
     assert (row["total_ms"], row["route"], row["trace_id"]) == (17, "b/", "c" * 32)
     assert row["last_seen"] == "2026-01-31T12:00:12.000000Z"
     assert (row["remedy"], row["advice"]) == (None, None)  # no model of ours has this table
+
+
+def test_units_read_by_number_have_the_repetitions_that_a_scan_finds(ring_alias, monkeypatch):
+    ids = [{"trace_id": digit * 32, "unit_id": digit * 16} for digit in "cdefa"]
+    # Two units at once, one without a repetition between others, and records whose unit was not stored.
+    order = [0, 1] * 6 + [2] * 6 + [3, 4] * 3 + [4] * 3
+    changes = {
+        seq: UNIT | ids[number] | {"time": BEGINNING + timedelta(milliseconds=seq)}
+        for seq, number in enumerate(order, 71)
+    }
+    fill(70 + len(order), changes=changes)
+    put_statement(sql=ONE)
+    RingRow.objects.filter(unit=SQLLog.objects.get(seq=83).unit).update(
+        unit=None, trace_id="e" * 32, span_id="e" * 16
+    )
+    found = {}
+    for spans_max in (0, 32):
+        monkeypatch.setattr(n_plus_one, "SPANS_MAX", spans_max)
+        monkeypatch.setattr(n_plus_one, "SPANS_SHARE_MAX", 1)
+        access.recent.clear()
+        found[spans_max] = rows(reader(str(spans_max)))
+    (row,) = found[32]
+    assert found[0] == found[32]
+    assert (row["requests"], row["calls"], row["times_max"]) == (4, 24, 6)
 
 
 @both_databases
