@@ -97,13 +97,15 @@ class DeferredAdmin(ReadOnlyAdmin):
         return muted()(view)  # type: ignore[no-any-return]
 
     def _answer(self, name: str, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Call a view; if the store cannot be read, return the admin's page for that, with status 503."""
+        """Call a view; if the store cannot be read, return a page that says what to do, with status 503."""
         try:
             answer: HttpResponse = getattr(self.loaded, f"{name}_view")(request, *args, **kwargs)
         except (DatabaseAPIError, ConnectionDoesNotExist) as exc:
             guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
-            title = _("The SQL log cannot be read")
-            return SimpleTemplateResponse("admin/invalid_setup.html", {"title": title}, status=503)
+            from sqllogs.api.responses import remedy
+
+            context = {"title": _("The SQL log cannot be read"), "remedy": remedy(exc)}
+            return SimpleTemplateResponse("admin/sqllogs/unavailable.html", context, status=503)
         return answer
 
 

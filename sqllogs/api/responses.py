@@ -87,11 +87,11 @@ def _as_api_exception(exc: Exception) -> exceptions.APIException | None:
         return exceptions.ParseError(_("The request is malformed."))
     if isinstance(exc, (DatabaseAPIError, ConnectionDoesNotExist)):
         guard.fault("reading", StoreUnavailableError(f"The SQL log cannot be read: {exc}"))
-        return UnavailableError(_remedy(exc))
+        return UnavailableError(remedy(exc))
     return None
 
 
-def _remedy(exc: Exception) -> str:
+def remedy(exc: Exception) -> str:
     """Return what to do about a database error."""
     # Show only the exception's class, because drivers' messages contain hosts, users and values.
     alias = conf.load().database

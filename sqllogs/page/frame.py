@@ -177,7 +177,8 @@ def error_page(
 ) -> Mapping[str, Any]:
     """Return the context of error.html; `with_text` is None for a client that may not read."""
     # Only readers get the form: its fields would show what is recorded.
-    is_filter = with_text is not None and error["field"] is not None and request.path in filter_paths()
+    can_help = error["field"] is not None or error["code"] == "read_timeout"  # its message asks for filters
+    is_filter = with_text is not None and can_help and request.path in filter_paths()
     links = Links(request.path, request.query_params)
     form = filter_form(links, with_text=bool(with_text), invalid=error["field"]) if is_filter else None
     message, prefix = str(error["message"]), f"{error['field']}: "

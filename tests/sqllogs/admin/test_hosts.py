@@ -140,7 +140,9 @@ def test_missing_table_is_answered_with_503_within_a_transaction_of_the_host(cli
         STATEMENTS,
         f"{STATEMENTS}{A}/change/",
     ):
-        assert client.get(url).status_code == 503, url
+        answer = client.get(url)
+        assert answer.status_code == 503, url
+        assert "tables are missing; run <code>manage.py migrate --database" in answer.text
 
 
 def test_documented_removal_leaves_no_list_of_ours_on_the_site():

@@ -55,6 +55,9 @@ def test_read_that_takes_too_long_is_stopped(ring_alias, settings, monkeypatch):
         assert refusal(client.get(f"{URL}stats/"), 503) == "read_timeout"
         page = look(reader("browser", Accept=BROWSER), "1/", 503)
         assert page.links("primary") == [f"{URL}1/"]
+        page = look(reader("browser", Accept=BROWSER), "stats/?view=a", 503)
+        assert page.all("input", name="view")[0]["value"] == "a"
+        assert f"{URL}stats/?view=a&from=now-5m" in page.links()
     assert client.get(f"{URL}1/").status_code == 200
 
 
