@@ -46,7 +46,7 @@ def computed(model: type[Model]) -> Remedy:
 
 def prefetch(path: Path, code: str) -> Remedy:
     label = path.root._meta.label
-    advice = on_queryset(_("Fetch them together: %(code)s on %(model)s."), code, path.root)
+    advice = on_queryset(_("Fetch them together: %(code)s on %(model)s."), code, path.root) + _further(path)
     return Remedy(kind="prefetch_related", queryset=label, code=code, advice=advice, is_guess=path.is_guess)
 
 
@@ -61,7 +61,7 @@ def fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
 
 def join(relation: Relation, path: Path) -> Remedy:
     code = f'select_related("{path.name}")'
-    advice = on_queryset(_("Join it: %(code)s on %(model)s."), code, path.root)
+    advice = on_queryset(_("Join it: %(code)s on %(model)s."), code, path.root) + _further(path)
     if HAS_FETCH_MODES:
         advice += " " + _("Or for all relations of a queryset: fetch_mode(models.FETCH_PEERS).")
     return Remedy(
@@ -75,6 +75,11 @@ def join(relation: Relation, path: Path) -> Remedy:
     )
 
 
+def _further(path: Path) -> str:
+    """Name the path of a second level: a relation leads to rows of the same model."""
+    return " " + _('For the next level add "%(path)s".') % {"path": path.further} if path.further else ""
+
+
 def ask_once(model: type[Model] | None) -> Remedy:
     label = None if model is None else model._meta.label
     advice = _("It returns the same rows each time: run it once, before the loop, and keep the result.")
@@ -83,7 +88,8 @@ def ask_once(model: type[Model] | None) -> Remedy:
 
 WRITES: dict[str, tuple[Kind, str | None, Any]] = {
     "INSERT": (
-        "bulk_create", "bulk_create(...)", gettext_lazy("Insert them all at once by bulk_create()."),
+        "bulk_create", "bulk_create(...)",
+        gettext_lazy("Insert them all at once by bulk_create(). It calls no save() and no signal handlers."),
     ),
     "UPDATE": (
         "bulk_update", None,

@@ -6,12 +6,15 @@ Reads the texts of `sqllogs.capture.askers` and the application's models, sends 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db.models import Field, ForeignKey, Model
+from django.db.models import Field, ForeignKey, Manager, Model
+
+from sqllogs import guard
 
 NESTED_MAX = 4
 """Relations of one path, as in `a__b__c__d`."""
@@ -24,7 +27,10 @@ class Models:
 
     def __init__(self) -> None:
         models = apps.get_models(include_auto_created=True)
-        self._by_table: dict[str, type[Model]] = {model._meta.db_table: model for model in models}
+        # A proxy has the table of its model.
+        self._by_table: dict[str, type[Model]] = {
+            model._meta.db_table: model for model in models if not model._meta.proxy
+        }
         self.by_labels: dict[str, type[Model]] = {model._meta.label: model for model in models}
 
     def by_label(self, label: str) -> type[Model] | None:
@@ -81,9 +87,22 @@ class Asker:
                 others.remove(key)
         return others
 
+    def chosen_of(self, relation: Relation) -> list[str]:
+        """Return the conditions beyond those of the relation and of the model's default manager.
+
+        prefetch_related() reads by that manager too; a join, as in Count(), does not.
+        """
+        others, usual = self.beyond(relation), _usual_conditions(relation.target)
+        # A part without a name is that of the manager only if it is certain that it was used.
+        is_certain = "of" in self.options or not any("?" in name for name in usual)
+        if is_certain and not Counter(usual) - Counter(others):
+            for name in usual:
+                others.remove(name)
+        return others
+
     def reads_all_of(self, relation: Relation) -> bool:
         """Return whether it reads what prefetch_related() fetches: all rows, or some by their index."""
-        is_limited = self.beyond(relation) or self.options.get("order") or self.flags & _LIMITED
+        is_limited = self.chosen_of(relation) or self.options.get("order") or self.flags & _LIMITED
         return self.method == "all" and not is_limited
 
 
@@ -110,6 +129,13 @@ class Path(NamedTuple):
     name: str
     is_many: bool
     is_guess: bool
+    further: str | None = None
+    """The path that is meant instead, or besides, if the loop follows a relation of a model to itself."""
+
+
+def rows_of(model: type[Model]) -> str:
+    """Return the expression for all rows of a model: its manager may have any name."""
+    return f"{model.__name__}.{model._default_manager.name}"
 
 
 def relation_of(models: Models, asker: Asker) -> Relation | None:
@@ -212,6 +238,28 @@ def many_to_many(through: type[Model], found: Field[Any, Any]) -> Relation | Non
     return None
 
 
+def _usual_conditions(model: type[Model]) -> list[str]:
+    """Return the conditions of a model's default manager, named as `sqllogs.capture.askers` does."""
+    if type(model._default_manager) is Manager:
+        return []
+    try:
+        where: Any = model._default_manager.all().query.where
+    except Exception as exc:  # of the application's manager
+        if guard.is_foreign(exc):
+            raise
+        return []
+    if where.negated or (where.connector != "AND" and len(where.children) > 1):
+        return ["?"]
+    names = []
+    for lookup in where.children:
+        field: Any = getattr(getattr(lookup, "lhs", None), "target", None)
+        is_own = field is not None and field.model in (model._meta.concrete_model, *model._meta.all_parents)
+        found = getattr(lookup, "lookup_name", "exact")
+        suffix = "" if found == "exact" else f"__{found}"
+        names.append(f"{field.name}{suffix}" if is_own else "?")
+    return names
+
+
 def filter_words(names: Sequence[str], prefix: str = "") -> list[str]:
     """Return the arguments of filter(); one `...`, which must come first, for what has no name."""
     plain = [name for name in names if not set(name) & {"?", "."}]
@@ -221,7 +269,7 @@ def filter_words(names: Sequence[str], prefix: str = "") -> list[str]:
 
 def chain_of(asker: Asker, relation: Relation) -> str:
     """Return the methods that make a queryset of all rows the one that was asked, for all owners at once."""
-    words = filter_words(asker.beyond(relation))
+    words = filter_words(asker.chosen_of(relation))
     chain = f".filter({', '.join(words)})" if words else ""
     if "joined" in asker.flags:
         chain += ".select_related(...)"
@@ -273,6 +321,7 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
         if asker.method not in _FIGURES and "values" not in asker.options
     ]
     steps, met = {relation}, {relation.target, relation.owner}
+    itself = _to_itself(relation, known, call_site)
     for _ in range(NESTED_MAX - 1):
         is_read = any(_reads(one, root) for one in seen)
         parents = [
@@ -298,7 +347,26 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
             root = joined[0]
             names[:0] = joined[1]
         break
-    return Path(root, "__".join(names), is_many, is_guess)
+    further = itself and "__".join([*names[:-1], itself, names[-1]])
+    return Path(root, "__".join(names), is_many, is_guess or itself not in (None, names[-1]), further)
+
+
+def _to_itself(
+    relation: Relation, known: Collection[tuple[Relation, str | None, Asker]], call_site: str | None
+) -> str | None:
+    """Return the name of a relation from the owner to its own model that is followed at the same place.
+
+    From names alone `worker.company` and `worker.boss.company` are the same.
+    """
+    near = [one for one, site, _ in known if _function(site) == _function(call_site)]
+    return next(
+        (
+            one.accessor
+            for one in (relation, *near)
+            if one.accessor and one.owner is relation.owner and _is_same_model(one.owner, one.target)
+        ),
+        None,
+    )
 
 
 def _is_same_model(one: type[Model], other: type[Model]) -> bool:

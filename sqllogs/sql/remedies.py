@@ -45,6 +45,7 @@ from sqllogs.sql.relations import (
     many_to_many_field,
     path_to,
     relation_of,
+    rows_of,
 )  # fmt: skip
 
 RELATIONS_MAX = 3
@@ -168,6 +169,8 @@ def _advise_queryset(case: _Case) -> Remedy | None:
     asker, model = case.asker, case.model
     operation = _QUERYSET_WRITES.get(asker.method)
     if operation is not None and (case.operation != "SELECT" or asker.method == "delete"):
+        if asker.method == "update_or_create" and case.operation == "UPDATE":
+            operation = "UPDATE"  # one method, two statements
         return None if "in" in asker.options and case.operation == "INSERT" else write(operation, model)
     if model is None or ("locked" in asker.flags and asker.method != "update_or_create"):
         return None
@@ -192,10 +195,16 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
     path = path_to(case.models, relation, case.seen, case.call_site)
     if not relation.is_many and not asker.beyond(relation) and "values" not in asker.options:
         return None if "in" in asker.options else join(relation, path)
+    if "combined" in asker.flags:
+        return None
     if not asker.reads_all_of(relation):
         if "in" in asker.options:
             return None  # a library's code would have to read another attribute
+        if "annotated" in asker.flags and "values" in asker.options:
+            return computed(relation.target)  # of groups
         return _fetch_filtered(relation, path, chain_of(asker, relation))
+    if "in" in asker.options and ("values" in asker.options or "iterator" in asker.flags):
+        return None  # a library's code would have to read the attribute instead
     made = fetch_together(relation, path)
     if "values" in asker.options:
         then = _("Then read %(name)s.all() and its attributes.") % {"name": relation.accessor}
@@ -207,7 +216,7 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
 
 
 def _fetch_filtered(relation: Relation, path: Path, chain: str) -> Remedy:
-    rows = f"{relation.target.__name__}.objects{chain or '.all()'}"
+    rows = f"{rows_of(relation.target)}{chain or '.all()'}"
     code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
     made = prefetch(path, code)
     then = (
@@ -234,20 +243,24 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     if "distinct" in case.asker.flags and ("," in values or (values and case.asker.method != "count")):
         return computed(target)
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
+    path_is_nested = path.is_many
     if path.is_many:  # there are several owners for a row of the loop
         path = Path(owner, str(relation.accessor), False, path.is_guess)
     root, to_owner = path.root, path.name.rpartition("__")[0]
     name, others = path.name.replace("__", "_"), case.asker.beyond(relation)
     if case.asker.method in ("exists", "contains") and relation.back_name:
         words = filter_words(others)
-        own = f'{relation.back_name}=OuterRef("{to_owner or "pk"}")'
+        key = _referred(target, relation.back_name)
+        own = f'{relation.back_name}=OuterRef("{"__".join(filter(None, (to_owner, key))) or "pk"}")'
         words.insert(words[:1] == ["..."], own)
-        figures = {f"has_{name}": f"Exists({target.__name__}.objects.filter({', '.join(words)}))"}
+        figures = {f"has_{name}": f"Exists({rows_of(target)}.filter({', '.join(words)}))"}
     else:
         of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
         figures = _figures(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
     code = f"annotate({', '.join(f'{_free(root, name)}={figure}' for name, figure in figures.items())})"
     advice = on_queryset(_("Compute it for all of them at once: %(code)s on %(model)s."), code, root)
+    if owner is root and path_is_nested:
+        advice += " " + _("Where they are prefetched, that is the queryset of their Prefetch().")
     if "=Exists(" not in code and root._meta.ordering:
         order = ", ".join(f'"{name}"' if isinstance(name, str) else "..." for name in root._meta.ordering)
         hint = _("Add order_by(%(names)s): Django ignores a model's ordering where rows are grouped.")
@@ -264,6 +277,14 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         advice=advice,
         is_guess=path.is_guess,
     )
+
+
+def _referred(target: type[Model], name: str) -> str:
+    """Return the field that a foreign key refers to; empty if that is the primary key."""
+    found = target._meta.get_field(name)
+    if not isinstance(found, ForeignKey) or found.target_field.primary_key:
+        return ""
+    return found.target_field.name
 
 
 def _figures(
@@ -328,6 +349,8 @@ def _get_or_create(model: type[Model], asker: Asker) -> Remedy:
     label = model._meta.label
     advice = _("Read existing %(model)s by %(code)s before the loop, and insert the others by bulk_create().")
     advice %= {"model": label, "code": known}
+    if asker.method == "update_or_create":
+        advice += " " + _("Change the existing ones by bulk_update().")
     return Remedy(kind="in_bulk", model=label, field=f"{label}.{names[0]}" if names else None, advice=advice)
 
 
@@ -344,8 +367,8 @@ def _advise_manager(case: _Case) -> Remedy | None:
     kind: Kind = "bulk_create"
     code = f"{through}.bulk_create(..., ignore_conflicts=True)"
     if many_to_many_field(owner, name) is None:
-        kind, code = "bulk_update", f"{relation.target.__name__}.objects.filter(pk__in=...).update(...)"
-    elif case.asker.method in ("remove", "clear"):
+        kind, code = "bulk_update", f"{rows_of(relation.target)}.filter(pk__in=...).update(...)"
+    elif case.asker.method in ("remove", "clear") or case.operation == "DELETE":
         kind, code = "bulk_delete", f"{through}.filter(...).delete()"
     return Remedy(
         kind=kind,

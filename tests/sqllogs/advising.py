@@ -74,7 +74,7 @@ def named(remedy: Remedy | None) -> tuple[str, str] | None:
 
 
 def rows(model: Any) -> Any:
-    return model.objects.all()
+    return model._default_manager.all()
 
 
 def inserting(found: Sequence[Advised], fills: Sequence[str]) -> Query:
@@ -96,7 +96,7 @@ def inserting(found: Sequence[Advised], fills: Sequence[str]) -> Query:
         for code, target in codes.get(model._meta.label, ()):
             names = vars(models) | {one.__name__: one for one in (target, model) if one}
             if target not in (None, model) and target._meta.label in codes:  # the queryset of a Prefetch
-                code = code.replace(f"{target.__name__}.objects", "q(target)")
+                code = code.replace(f"{target.__name__}.{target._default_manager.name}", "q(target)")
             queryset = eval(f"queryset.{code}", names, {"queryset": queryset, "q": q, "target": target})
         return queryset
 

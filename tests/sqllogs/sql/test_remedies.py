@@ -6,12 +6,16 @@ from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
+from sqllogs.sql.relations import Sighting
 from sqllogs.sql.remedies import Remedies
+from tests.sqllogs import advice_models, advice_yard
+from tests.sqllogs import advice_yard_loops as _more_loops  # noqa: F401
 from tests.sqllogs.advice_loops import LOOPS
-from tests.sqllogs.advice_models import MODELS, THROUGH, populate
+from tests.sqllogs.advice_models import THROUGH
 from tests.sqllogs.advising import QUERIES_MAX, captured, inserting, named, remedies, rows, undone
 
-LOOPS_MIN = 60
+LOOPS_MIN = 130
+MODELS = (*advice_models.MODELS, *advice_yard.MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +23,16 @@ def shelf(django_db_setup, django_db_blocker):
     """The models of the loops with rows, known to the registry."""
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
         known = apps.get_models()
-        patch.setattr(apps, "get_models", lambda **options: [*known, *MODELS, THROUGH])
+        others = [THROUGH, *(one for one in apps.all_models["yard"].values() if one._meta.proxy)]
+        patch.setattr(apps, "get_models", lambda **options: [*known, *MODELS, *others])
         with connection.schema_editor() as editor:
             for model in MODELS:
                 editor.create_model(model)
-        populate()
+        advice_models.populate()
+        advice_yard.populate()
         yield
         Group.objects.all().delete()
+        advice_yard.clear()
         ContentType.objects.filter(app_label="shelf").delete()
         with connection.schema_editor() as editor:
             for model in reversed(MODELS):
@@ -87,6 +94,7 @@ def test_figure_that_an_annotation_cannot_give_is_a_guess_or_none(asked, code, s
         ("author slice", 'prefetch_related("books")'),  # books.all()[0] reads what was prefetched
         ("author,price__gt", None),  # only another attribute would be read
         ("author order=price", None),
+        ("author values=title", None),  # as User.has_perm(): it does not read what was prefetched
     ],
 )
 def test_library_gets_no_advice_that_changes_its_code(where, code, shelf):
@@ -95,3 +103,33 @@ def test_library_gets_no_advice_that_changes_its_code(where, code, shelf):
         "SELECT", "SELECT * FROM shelf_book WHERE author_id = ?", [], asked_by=asked_by
     )
     assert (remedy and remedy.code) == code
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("where", ["author,price combined", "author values=price annotated"])
+def test_prefetch_is_not_advised_for_unions_and_groups(where, shelf):
+    asked_by = f"queryset shelf.Book all of=shelf.Author.books where={where}"
+    remedy = Remedies().remedy(
+        "SELECT", "SELECT 1 FROM shelf_book WHERE author_id = ?", [], asked_by=asked_by
+    )
+    assert remedy is None or (remedy.is_guess and remedy.code is None)
+
+
+@pytest.mark.django_db
+def test_relation_of_a_model_to_itself_names_the_next_level(shelf):
+    seen = [
+        Sighting(("yard_worker",), 5, f"forward yard.Worker.{name} one", "app.py:1 f") for name in ("boss",)
+    ]
+    for field, is_guess in (("boss", False), ("company", True)):
+        remedy = Remedies().remedy(
+            "SELECT", "SELECT 1 FROM x WHERE id = ?", [], seen,
+            asked_by=f"forward yard.Worker.{field} one", call_site="app.py:2 f",
+        )  # fmt: skip
+        assert f'add "boss__{field}"' in remedy.advice
+        assert remedy.is_guess is is_guess
+
+
+@pytest.mark.django_db
+def test_guess_names_the_model_and_not_its_proxy(shelf):
+    remedy = Remedies().remedy("UPDATE", "UPDATE yard_company SET name = ?", ["yard_company"])
+    assert remedy.model == "yard.Company"
