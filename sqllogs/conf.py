@@ -70,6 +70,8 @@ class Conf:
 
     compare_values: bool = True
     """Notice queries that a request sends again with the same values, by a keyed hash that stays in memory.
+
+    Without it there are no findings of the kinds `same_values` and `count_and_list`.
     """
 
     capture_fetch: bool = True

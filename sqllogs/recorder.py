@@ -309,6 +309,8 @@ def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
             continue
         if sink is not None:
             yield sink
+    if settings.findings:
+        yield instruments.OutsideCalls(settings.application)
 
 
 recorder: Recorder | None = None

@@ -1,9 +1,9 @@
 """Count what an execute wrapper cannot see: connections, calls of other services, security events.
 
-`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE, and runs in the caller's thread; so is
-`HTTPConnection.getresponse`, for calls of other services in a transaction. A handler of Django's security
-loggers runs in the request's thread. Read by `sqllogs.metrics.sink` in the writer's thread; needs neither
-django-prometheus nor DRF.
+`BaseDatabaseWrapper.connect` is wrapped once, whatever the ENGINE, and runs in the caller's thread; so are
+the methods in which HTTP clients and SMTP wait, for calls of other services in a transaction. A handler of
+Django's security loggers runs in the request's thread. Read by `sqllogs.metrics.sink` in the writer's
+thread; needs neither django-prometheus nor DRF.
 """
 
 import logging
@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, wraps
-from http.client import HTTPConnection
 from importlib.util import find_spec
 from logging import LogRecord
 from time import perf_counter_ns
@@ -83,35 +82,68 @@ def _guarded(place: str, call: Callable[..., None], *args: Any) -> None:
         guard.fault(place, exc)
 
 
+WAITS = (
+    ("http.client", "HTTPConnection", "getresponse"),  # urllib, requests, urllib3, boto3
+    ("httpcore", "ConnectionPool", "handle_request"),  # httpx
+    ("smtplib", "SMTP", "getreply"),
+)
+"""Module, class and method in which a thread waits for the answer of another service."""
+
+
 def install_outside_calls(application: Sequence[str] = ()) -> None:
     """Note in units of work how long they wait for other services while a transaction is open.
 
-    `http.client` carries urllib, requests, urllib3 and boto3; Django has imported it already.
+    Only what has been imported is wrapped; may be called again. An audit hook would see any connection, but
+    it can never be removed, makes each `sys._getframe()` of the process several times slower, and sees no
+    call on a connection that is open already.
     """
-    original = HTTPConnection.getresponse
-    if getattr(original, "sqllogs", False):
-        return
+    import smtplib  # noqa: F401  (takes 1 ms; Django imports it with the first mail)
+
+    for module, name, method in WAITS:
+        owner = getattr(sys.modules.get(module), name, None)
+        original = getattr(owner, method, None)
+        if original is not None and not getattr(original, "sqllogs", False):
+            setattr(owner, method, _noting(original, application))
+
+
+def _noting(original: Callable[..., Any], application: Sequence[str]) -> Callable[..., Any]:
     find = FrameFinder(application).find
 
     @wraps(original)
-    def getresponse(self: HTTPConnection) -> Any:
+    def wait(*args: Any, **kwargs: Any) -> Any:
         unit = current.get()
         if unit is None or unit.muted:
-            return original(self)
+            return original(*args, **kwargs)
         started_ns = perf_counter_ns()
         try:
-            return original(self)
+            return original(*args, **kwargs)
         finally:
             _guarded("outside calls", _note_wait, unit, perf_counter_ns() - started_ns, find)
 
-    getresponse.sqllogs = True  # type: ignore[attr-defined]
-    HTTPConnection.getresponse = getresponse  # type: ignore[method-assign]
+    wait.sqllogs = True  # type: ignore[attr-defined]
+    return wait
+
+
+class OutsideCalls:
+    """A sink that gets no records, only the rounds of the writer: some clients are imported late."""
+
+    def __init__(self, application: Sequence[str]) -> None:
+        self._application = application
+
+    def add(self, batch: object) -> None:
+        pass
+
+    def close(self, timeout_s: float) -> None:
+        pass
+
+    def set_status(self, status: object) -> None:
+        install_outside_calls(self._application)
 
 
 def _note_wait(unit: UnitOfWork, waited_ns: int, find: Callable[..., Any]) -> None:
     used = connections.all(initialized_only=True)
     if waited_ns > unit.outside_ns and any(has_transaction(one) for one in used):
-        frame = find(1)[0]  # with _guarded between getresponse() and this
+        frame = find(1)[0]  # with _guarded between wait() and this
         unit.outside_ns = waited_ns
         unit.outside_site = None if frame is None else (frame.f_code, frame.f_lasti)
 

@@ -1,8 +1,10 @@
 """Kinds of findings that need what only capture sees: bad and good code, sent to a real database."""
 
+import sys
 import time
 from datetime import UTC, datetime
 from http.client import HTTPConnection
+from types import SimpleNamespace
 
 import pytest
 from django import forms
@@ -13,7 +15,7 @@ from rest_framework import serializers
 
 from sqllogs import repeats_allowed, unit_of_work
 from sqllogs.findings.detection import detect, take_turn
-from sqllogs.metrics.instruments import install_outside_calls
+from sqllogs.metrics.instruments import OutsideCalls, install_outside_calls
 from sqllogs.models import Finding
 from tests.services import answering
 from tests.sqllogs.factories import put_unit, row
@@ -127,6 +129,31 @@ EXAMPLES = [
     ("outside_call", False, call_outside),
     ("outside_call", False, call_after),
 ]  # fmt: skip
+
+
+def test_client_that_is_imported_late_is_noted_too(monkeypatch):
+    class ConnectionPool:
+        def handle_request(self, request):
+            time.sleep(0.01)
+            return request
+
+    class Proxy(ConnectionPool):
+        """As httpcore.HTTPProxy."""
+
+    sink = OutsideCalls(())
+    sink.set_status(None)
+    monkeypatch.setitem(sys.modules, "httpcore", SimpleNamespace(ConnectionPool=ConnectionPool))
+    sink.set_status(None)
+    sink.set_status(None)
+    with unit_of_work("task", "send") as unit:
+        assert Proxy().handle_request("outside a transaction") == "outside a transaction"
+        assert unit.outside_ns == 0
+        with transaction.atomic():
+            Category.objects.filter(pk=1).exists()
+            assert Proxy().handle_request(request="inside") == "inside"
+    assert unit.outside_ns > 9_000_000
+    code, _ = unit.outside_site
+    assert code.co_name == "test_client_that_is_imported_late_is_noted_too"
 
 
 @pytest.fixture
