@@ -64,6 +64,8 @@ class Grammar(NamedTuple):
     """A word in double quotes is a string where it is not a name."""
     batch_end: str = ""
     """A line that ends a script's batch: no server takes it, so what follows was not meant for one."""
+    needs_semicolons: bool = True
+    """Else a statement may follow another one without any sign between them."""
 
 
 def _nested_comment(depth: int) -> str:
@@ -164,6 +166,7 @@ GRAMMARS = {
         ),
         quoted_may_be_value=True,
         batch_end=_GO,
+        needs_semicolons=False,
     ),
 }
 GRAMMARS |= {"mariadb": GRAMMARS["mysql"], "mssql": GRAMMARS["microsoft"]}
@@ -176,6 +179,7 @@ _OF_UNKNOWN = Grammar(
         Piece("/", rf"/\*(?:(?=!|M!)<open>|{_UNNESTED})", " "),
     ),
     batch_end=f"(?:/|{_GO})",
+    needs_semicolons=False,
 )
 """Of another vendor: what the five write alike; anything else hides the rest."""
 
@@ -197,23 +201,72 @@ MAY_FOLLOW_STRING = frozenset(
 )
 """Any other word there is taken for the rest of a string with an apostrophe in it."""
 
-_AFTER_STRING = Expression(r"""''\s*+(\w++|[\\.{$("`])""")
+_AFTER_STRING = Expression(r"""''(?:\s|[^\w\0-\x7f])*+(\w++|[\\.{$("`])""")
 _UNICODE = Expression(r"""(?<![\w$])[uU]&(?=''|")""")
 _WORD = Expression(r"[\w$]*+")
 _ENDS_VALUE = " \t\r\n\f\v(,=<>|"
 _QUOTED = Expression(r"""("[^"]*+"?+|`[^`]*+`?+)""")
 _PRINTED = Expression(
-    '"[^"]*+"|`[^`]*+`|([\u2018-\u201f\u2032-\u2037\u2039\u203a\u275b-\u275e\u300c-\u300f\u301d-\u301f'
-    r"\xab\xbb\xb4\uff02\uff07]|(?<!\w)[\u02b9-\u02bd])"
+    '"[^"]*+"|`[^`]*+`|([\u2018-\u201f\u2032-\u2037\u2039\u203a\u275b-\u275e\u276e\u276f\u27e8-\u27eb'
+    r"\u3008-\u300f\u301d-\u301f\u1fbd-\u1fc0\u1fef\u1ffd\u1ffe\xab\xbb\xb4\uff02\uff04\uff07\uff40\uff62\uff63]"
+    r"|(?<!\w)[\u02b9-\u02bd\u02c8\u02ca\u02cb\u02ee\u055a\u05f3\u05f4\u07f4\u07f5\ua78b\ua78c])"
 )
 """Quotes as a word processor sets them, and what looks like one: no database knows them."""
 _NO_LETTER = Expression(
     r"[^\S\0-\x7f]|[^\w\0-\x7f](?=\d)"
-    r"|[\x80-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\ufffd]"
+    r"|[\x80-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
+    r"\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffd\U000e0000-\U000e0fff]"
 )
 """White space from word processors, what is not seen at all, a NUL, and signs of currencies before a number:
 with the word beside it, it would look like a name."""
 _FOREIGN_NUMBER = Expression(r"(?<![\w$])[^\W\0-\x7f][\w.]*+")
+
+# Batches of T-SQL.
+
+BEGINNINGS = frozenset(
+    """
+    BACKUP CLOSE DATEFORMAT DEADLOCK_PRIORITY DEALLOCATE FETCH KILL LANGUAGE OPEN PRINT RAISERROR RESTORE
+    WAITFOR
+    """.split()  # noqa: SIM905
+)
+"""Words of T-SQL that begin a statement with data in it, or that follow its SET; no name is like them."""
+_AFTER_SET = ("DATEFORMAT", "DEADLOCK_PRIORITY", "LANGUAGE")
+_GOES_ON = frozenset(
+    """
+    ADD ALTER AND AS BEGIN BY CASE CATCH COLUMN DENY DISTINCT DROP ELSE FROM GRANT INTO JOIN LIKE NOT OR
+    REVOKE ROW ROWS SELECT TABLE THEN TRY WHEN WHERE
+    """.split()  # noqa: SIM905
+)
+"""After one of these, or a sign, no statement ends; or `sqllogs.sql.merging` reads it as a block."""
+_NO_BEGINNING = Expression(
+    r"FETCH (?:FIRST|NEXT)\b(?! FROM\b)|\w++ ?(?:[,.=)<>;]|\Z|(?:AND|AS|FROM|IN|IS|OR|WHERE)\b)",
+    re.IGNORECASE,
+)
+_SWITCHES = Expression(
+    r"\A(?:SET \w++(?:,? (?!(?:ON|OFF)\b)[\w.\"]++)*+ (?:ON|OFF)(?= (?!WITH\b)\w) )++", re.IGNORECASE
+)
+"""The settings that T-SQL's drivers send before a statement: each ends after its value."""
+_SWITCH_END = Expression(r" (ON|OFF)(?= )", re.IGNORECASE)
+
+
+def separated(text: str) -> str:
+    """Write semicolons where T-SQL needs none, so that each statement is read by its own rules.
+
+    Takes normalized text with U+001E before each of the words above that is not in quotes.
+    """
+    parts = text.split("\x1e")
+    for number, part in enumerate(parts[1:]):
+        before = parts[number].rstrip()
+        follows = before == "SET" or before.endswith(" SET")
+        ended = before[:-3].rstrip() if follows else before
+        if not ended or ended[-1] in ",(=<>+-*/%;" or ended.rpartition(" ")[2].upper() in _GOES_ON:
+            continue
+        if part.upper().startswith(_AFTER_SET) == follows and not _NO_BEGINNING.match(part):
+            parts[number] = f"{ended}; SET " if follows else f"{ended}; "
+    text = "".join(parts)
+    if switches := _SWITCHES.match(text):
+        text = _SWITCH_END.sub(lambda end: f" {end[1]};", switches[0]) + text[switches.end() :]
+    return text
 
 
 class Mask:
@@ -226,6 +279,7 @@ class Mask:
         self._expression = Expression(_pattern(grammar), re.DOTALL)
         line = rf"^[^\S\n]*+{grammar.batch_end}[^\S\n]*+$"
         self._batch_end = Expression(line, re.IGNORECASE | re.MULTILINE) if grammar.batch_end else None
+        self.needs_semicolons = grammar.needs_semicolons
 
     def hide(self, sql: str) -> str:
         """Return the text with every string as `''`, and no comment."""
@@ -251,13 +305,17 @@ class Mask:
 
     def closed(self, sql: str) -> str:
         """Hide the pieces of a text that has some, or a quote that never ends."""
-        sql = self._expression.sub(self._replace, sql)
+        whole, sql = sql, self._expression.sub(self._replace, sql)
         if sql.endswith("\0"):
-            return self._from_first_string(sql[:-2], sql[-2])
-        if "''" in sql:
+            sql = self._from_first_string(sql[:-2], sql[-2])
+        elif "''" in sql:
             for word in _AFTER_STRING.findall(sql):
                 if word not in MAY_FOLLOW_STRING and word.upper() not in MAY_FOLLOW_STRING:
-                    return self._from_first_string(sql, "'")
+                    sql = self._from_first_string(sql, "'")
+                    break
+        if "*/" in sql:  # of a comment around another one, where they do not nest: its text was taken for SQL
+            begin = whole.find("/*")
+            return self.closed(whole[: begin if begin >= 0 else whole.index("*/")]) + " ''"
         return sql
 
     def _from_first_string(self, sql: str, quote: str) -> str:

@@ -71,6 +71,7 @@ _ROW = r'\((?:[^()"]++|"[^"]*+"|\((?:[^()]++|\((?:[^()]++|\([^()]*+\))*+\))*+\))
 _SAME = rf'(?P<same>(?:[^(),?"]*+\?[^(),"]*+|\w++ ?\((?:[^()]++|\([^()]*+\))*+\){_CAST}))'
 """A literal with its type, or a call: CAST(? AS uuid)."""
 _SAMES = rf"{_SAME}(?:, (?P=same)(?=[,)\]]|\Z))++(?:,[^,()]*+(?:\([^()]*+)?+\Z)?+"
+_ARGUMENT = rf"(?:{_VALUE}|\w++{_ROW}\))"
 _ARM = r"(?:[^TWE]++|(?:(?<=\w)[TWE]|[TWE](?!HEN |LSE |ND\b)))*+"
 """Of a CASE, up to its next keyword."""
 
@@ -98,6 +99,14 @@ _MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...
     ("IN (", Expression(rf"IN \((?:{_ROWS}|{_LIST})"), _in_list),
     ("[", Expression(rf"ARRAY\[(?:{_LIST})"), _array),
     ("), (", Expression(rf"(VALUES {_ROW}\))(?:, {_ROW}\))*+(?:,(?: {_ROW})?+\Z)?+"), itemgetter(1)),
+    ("), ROW(", Expression(rf"(VALUES ROW{_ROW}\))(?:, ROW{_ROW}\))++"), itemgetter(1)),
+    ("INSERT ALL ", Expression(rf"( INTO {_QUALIFIED}(?:{_ROW}\))?+ VALUES {_ROW}\))\1++"), itemgetter(1)),
+    # bulk_create() on Oracle: the columns of the first row have names.
+    (
+        " col_0",
+        Expression(rf"(?: UNION ALL SELECT {_ARGUMENT}(?:, {_ARGUMENT})*+(?: FROM DUAL)?+)++(?=\))"),  # noqa: S608
+        "",
+    ),
     # bulk_update(): one WHEN for each object; an object may have no value.
     (
         "CASE WHEN (",
@@ -203,16 +212,38 @@ _BEFORE_KIND = """
 _KNOWN_KIND = Expression(
     rf"\A(?:CREATE|ALTER|DROP)(?: (?:{'|'.join(_BEFORE_KIND)})(?= )"
     r"| DEFINER = \S++(?: @)?+(?: \?)?+(?= )| ALGORITHM = \w++| SQL SECURITY \w++)*+"
-    rf" (?:{'|'.join([*sorted(KINDS), *_OTHER_KINDS])})(?![\w$])",
+    rf" (?:{'|'.join([*sorted(KINDS), *_OTHER_KINDS])})(?![\w$]| SCOPED CREDENTIAL\b)",
     re.IGNORECASE,
 )
+_IDENTIFIED = Expression(
+    rf"(\bIDENTIFIED (?:AS|BY|USING|WITH|VIA(?: \w++ (?:AS|USING))?+) ){_ANYTHING}", re.IGNORECASE
+)
 _SECRET = Expression(
-    r"(\bIDENTIFIED (?:AS|BY|USING|WITH|VIA(?: \w++ (?:AS|USING))?+) "
-    r"|\A(?:CREATE|ALTER) (?:OR REPLACE |APPLICATION )?+"
+    r"(\A(?:CREATE|ALTER) (?:OR REPLACE |APPLICATION )?+"
     r"(?:CERTIFICATE|DATABASE|GROUP|LOGIN|ROLE|SERVER|USER) "
     rf"[\s\S]*?\b(?:PASSWORD|SECRET)\b ){_ANYTHING}",
     re.IGNORECASE,
 )
+_HAS_OPTIONS = Expression(
+    r"\A(?:CREATE|ALTER) (?:DATABASE|EXTENSION|FOREIGN|GROUP|LOGIN|ROLE|SERVER|TABLESPACE|TEXT|USER)\b",
+    re.IGNORECASE,
+)
+_OPTION = Expression(
+    rf"((?:=|\b(?:LOCATION|UNTIL|UPDATE TO|VERSION)) )(?!(?:ON|OFF|TRUE|FALSE)\b){IDENTIFIER}"
+    rf"|(?P<list>\bOPTIONS ?\([^()]*+)",
+    re.IGNORECASE,
+)
+_IN_OPTIONS = Expression(rf"((?<=[( ])\w++ ){IDENTIFIER}(?=,|\Z)")
+_DEFAULT = Expression(
+    r"(\bDEFAULT )(?!(?:AS|CHARACTER|CHARSET|COLLAT\w++|CURRENT_\w++|DEFERRABLE|DIRECTORY|ENCRYPTION|FALSE"
+    r"|FOR|INITIALLY|LOCALTIME\w*+|MATCH|NOT|NULL|ON|PARTITION|PRIVILEGES|PROFILE|ROLE|SESSION_USER|SYSDATE"
+    r"|SYSTIMESTAMP|TABLESPACE|TEMPORARY|TRUE|USER|USING|VALUES|WITH)\b)"
+    rf"{IDENTIFIER}(?! ?\(| \?|[.:])",
+    re.IGNORECASE,
+)
+"""SQLite takes a name there for a string."""
+_DEFAULT_OF_PARAMETER = Expression(rf"(\? (?:AS )?+{_TYPE} = )(?!NULL\b){IDENTIFIER}", re.IGNORECASE)
+"""So does SQL Server."""
 _PARAMETER = Expression(
     r"(\A(?:CREATE|ALTER) (?:OR REPLACE )?+(?:DATABASE|FUNCTION|PROCEDURE|ROLE|ROUTINE"
     rf"|SESSION|SYSTEM|USER)\b[\s\S]*?\bSET {_QUALIFIED} (?:=|TO) ){_ANYTHING}",
@@ -230,19 +261,25 @@ _ROUTINE = Expression(
 def _definition(text: str) -> str:
     if not _KNOWN_KIND.match(text):
         return f"{text.partition(' ')[0]} ?"
-    for expression in (_SECRET, _PARAMETER, _MODULE):
+    for expression in (_IDENTIFIED, _SECRET, _PARAMETER, _MODULE, _DEFAULT):
         text = expression.sub(r"\1?", text)
-    return _block(text) if _ROUTINE.match(text) else text
+    if _HAS_OPTIONS.match(text):
+        text = _OPTION.sub(_without_value, text)
+    return _block(_DEFAULT_OF_PARAMETER.sub(r"\1?", text)) if _ROUTINE.match(text) else text
+
+
+def _without_value(match: re.Match[str]) -> str:
+    return _IN_OPTIONS.sub(r"\1?", match["list"]) if match["list"] else f"{match[1]}?"
 
 
 def _grant(text: str) -> str:
-    return str(_SECRET.sub(r"\1?", text))
+    return str(_IDENTIFIED.sub(r"\1?", text))
 
 
 _IN_BLOCK = Expression(
-    r"(\b(?:PRINT|RAISERROR)\b)[^;]*+"
+    r"(\b(?:BACKUP|KILL|PRINT|RAISERROR|RESTORE|SET LANGUAGE|WAITFOR)\b)[^;]*+"
     r"|(\b(?:SAVEPOINT|ROLLBACK(?: WORK)?+ TO(?: SAVEPOINT)?+|OPEN|CLOSE|DEALLOCATE|FETCH(?: \w++)?+ FROM)"
-    rf"(?: GLOBAL)?+ ){_NO_KEYWORD}{IDENTIFIER}",
+    rf"(?: GLOBAL)?+ |\bDECLARE (?={IDENTIFIER} CURSOR\b)){_NO_KEYWORD}{IDENTIFIER}",
     re.IGNORECASE,
 )
 
@@ -280,7 +317,7 @@ _TABLE_IN_TEMP = Expression(
     rf"|(?:TABLE|VIEW)(?: IF (?:NOT )?+EXISTS)?+) \"?+temp\"?+)\.)({IDENTIFIER})",
     re.IGNORECASE,
 )
-_RENAMED = Expression(rf"(\AALTER TABLE \"?+(?:pg_)?+temp\"?+\.\? RENAME TO ){IDENTIFIER}", re.IGNORECASE)
+_RENAMED = Expression(rf"(\AALTER \w++ \"?+(?:pg_)?+temp\"?+\.\? RENAME TO ){IDENTIFIER}", re.IGNORECASE)
 _QUALIFIER = Expression(rf"(?<![\w$]){IDENTIFIER}(?=\.)")
 
 
@@ -335,6 +372,21 @@ def _pivot(text: str) -> str:
     return str(_NAME.sub(hidden, _PIVOTED.sub(r"\1(?))", text)))
 
 
+_COMMENTED = Expression(
+    rf"((?:COMMENT|SECURITY LABEL(?: FOR \S++)?+) ON (?:\S++ (?!IS ))*+\S++ IS ){_ANYTHING}", re.IGNORECASE
+)
+
+
+def _comment(text: str) -> str:
+    """Hide the comment or the label of an object, which is a string, also without its quotes."""
+    match = _COMMENTED.match(text)
+    return f"{match[1]}?" if match else f"{text.partition(' ')[0]} ?"
+
+
+def _prepare(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}?" if match[2] else f"{match[1]}? "
+
+
 def _drop(text: str) -> str:
     return f"{text[:13]}?" if text.upper().startswith("DROP PREPARE ") else _definition(text)
 
@@ -354,6 +406,9 @@ def _by(expression: Expression, replacement: str | Callable[[re.Match[str]], str
     return lambda text: str(expression.sub(replacement, text))
 
 
+_COPY_OPTION = (
+    r"BINARY|CSV|FREEZE|HEADER|WITH|(?:USING )?+(?:DELIMITERS?+|ENCODING|ESCAPE|NULL|QUOTE)(?: AS)?+(?: \?)?+"
+)
 _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
     # What the text has in upper case if it is worth a try, and what hides.
     ("TEMP", _temporary),
@@ -394,13 +449,32 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
             r"\1?",
         ),
     ),
+    # A pattern of LIKE without its quotes: no operator stands there.
+    (" % ", _by(Expression(rf"((?:[=<>]|LIKE|NOT|GLOB|REGEXP) )%(?: {_ANYTHING}|\Z)"), r"\1?")),
+    # After the options there are rows, which are no SQL though they may look like it.
+    (
+        "FROM STDIN",
+        _by(
+            Expression(
+                rf"(\bCOPY {_QUALIFIED} ?(?:{_ROW}\) )?+FROM STDIN(?: (?:WITH )?+{_ROW}\)"
+                rf"|(?! (?:WITH )?+\()(?: (?:{_COPY_OPTION}"
+                rf"|FORCE NOT NULL {IDENTIFIER}(?:, {IDENTIFIER})*+)(?![^ ;]))*+)"
+                rf"(?: WHERE [^;]*+)?+)[ ;]{_ANYTHING}",
+                re.IGNORECASE,
+            ),
+            r"\1 ?",
+        ),
+    ),
     ("CURRENT OF ", _by(Expression(rf"(\bCURRENT OF (?:GLOBAL )?+){IDENTIFIER}", re.IGNORECASE), r"\1?")),
     (
         "NOTIFY ",
         _by(Expression(rf"( DO (?:ALSO |INSTEAD )?+\(?+NOTIFY ){_ANYTHING}", re.IGNORECASE), r"\1?"),
     ),
 )
-_OPTION = "BINARY|CSV|DELIMITERS?|ENCODING|ESCAPE|FORCE|FREEZE|HEADER|NULL|QUOTE|USING"  # of COPY
+_BLOCKS = "BEGIN CASE ELSE ELSEIF ELSIF END EXCEPTION FOR IF LOOP REPEAT WHEN WHILE".split()  # noqa: SIM905
+_OF_TRANSACTION = (
+    r"(?:COMMIT|ROLLBACK)(?: WORK| TRANSACTION)?+ (?:COMMENT|FORCE|PREPARED|TO(?: SAVEPOINT)?+) "
+)
 _HIDING_ALL = """
     ATTACH DETACH EXECUTE INSTALL KILL LISTEN NOTIFY PRINT RAISERROR RESIGNAL SAVEPOINT SIGNAL THROW UNINSTALL
     UNLISTEN XA
@@ -409,23 +483,31 @@ _VERBS: dict[str, Callable[[str], str]] = {
     **{verb: _by(*_rest(rf"{verb}\b ?+")) for verb in _HIDING_ALL},
     **dict.fromkeys(["DECLARE", "FETCH", "MOVE"], _by(*_CURSOR)),
     **dict.fromkeys(["CREATE", "ALTER"], _definition),
-    **dict.fromkeys(["BEGIN", "IF", "WHILE"], _block),
+    **dict.fromkeys(_BLOCKS, _block),
     **dict.fromkeys(["BACKUP", "RESTORE"], _by(*_rest(r"(?:BACKUP|RESTORE) (?:\w++ )?+"))),
     "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE|REPLICATION FILTER)(?: TO(?= ))?+ ")),
+    **dict.fromkeys(["COMMIT", "ROLLBACK"], _by(*_rest(_OF_TRANSACTION))),
     "CLOSE": _by(*_rest(r"CLOSE (?!ALL\Z)")),
-    "COPY": _by(*_rest(rf"COPY {_QUALIFIED} ?(?:{_ROW}\) )?+FROM STDIN (?!(?:WITH|WHERE|{_OPTION})\b|\()")),
+    "COMMENT": _comment,
     "DEALLOCATE": _by(*_rest(r"DEALLOCATE (?:PREPARE )?+(?!ALL\Z)")),
     "DROP": _drop,
     "EXEC": _exec,
     "EXPLAIN": _explain,
     "GRANT": _grant,
+    "FLASHBACK": _by(*_rest(r"FLASHBACK (?:PLUGGABLE )?+DATABASE ")),
+    "LOAD": _by(*_rest(r"LOAD (?!(?:DATA|INDEX|XML)\b)")),
     "OPEN": _by(*_rest(r"OPEN (?:(?:SYMMETRIC|MASTER) KEY )?+")),
     "PRAGMA": _pragma,
-    "PREPARE": _by(Expression(rf"(PREPARE )(?!TRANSACTION\b){IDENTIFIER} ?", re.IGNORECASE), r"\1? "),
-    "RELEASE": _by(*_rest(r"RELEASE (?:SAVEPOINT )?+")),
-    "ROLLBACK": _by(*_rest(r"ROLLBACK(?: WORK| TRANSACTION)?+ TO (?:SAVEPOINT )?+")),
+    "PREPARE": _by(
+        Expression(rf"(PREPARE )(?:(TRANSACTION ){_ANYTHING}|{IDENTIFIER} ?)", re.IGNORECASE), _prepare
+    ),
+    "RELEASE": _by(
+        Expression(rf"\ARELEASE (?:SAVEPOINT )?+{_ANYTHING}", re.IGNORECASE), "RELEASE SAVEPOINT ?"
+    ),
+    "SECURITY": _comment,
     "SET": _set,
     "START": _by(*_rest(r"START (?!TRANSACTION\b)(?:\w++ )?+")),
+    "WAITFOR": _by(*_rest(r"WAITFOR (?:DELAY|TIME) ")),
     "VACUUM": _by(*_rest(r"VACUUM (?:(?!INTO\b)\w++ )?+INTO ")),
 }
 """By the first word of a statement."""

@@ -13,7 +13,7 @@ from sys import getsizeof
 from typing import NamedTuple
 
 from sqllogs.sql import quoted
-from sqllogs.sql.grammar import MASK_OF_UNKNOWN, MASKS, NAME_CHARACTER, Expression
+from sqllogs.sql.grammar import BEGINNINGS, MASK_OF_UNKNOWN, MASKS, NAME_CHARACTER, Expression, separated
 from sqllogs.sql.merging import FUNCTIONS, IDENTIFIER, KEYWORDS, KINDS, QUOTED, WORD, merge, without_data
 from sqllogs.sql.text import storable
 
@@ -42,6 +42,8 @@ _VERB = Expression(
 _MAIN_VERB = Expression(
     rf"{QUOTED}|([()])|(?<!{_INSIDE})(SELECT|INSERT|UPDATE|DELETE|MERGE|REPLACE|VALUES)\b"
 )
+_SWITCHES = Expression(r"(?:SET (?:(?!(?:ON|OFF);)\S++ )++(?:ON|OFF); )++")
+"""SQL Server's, before the statement, as mssql-django sends them."""
 _RENAMED = {"RELEASE": "RELEASE SAVEPOINT", "SAVE": "SAVEPOINT", "START": "BEGIN"}
 
 
@@ -50,6 +52,8 @@ def operation_of(text: str) -> str:
     verb = text.split(" ", 1)[0]
     if verb in _PLAIN_VERBS:
         return verb
+    if verb == "SET" and (switches := _SWITCHES.match(text)):
+        return operation_of(text[switches.end() :])
     if verb == "WITH":
         return _main_verb(text)
     match = _VERB.match(text)
@@ -180,11 +184,13 @@ def normalized(sql: str, vendor: str) -> str:
     tokens = _TOKEN.findall(mask.hide(storable(sql)))
     if tokens and tokens[-1][0] in '"`' and not _PART.match(tokens[-1]):
         tokens = _TOKEN.findall(mask.closed(mask.hide(storable(sql))))
-    spelled = _spelled_if_quoted_may_be_value if mask.quoted_may_be_value else _spelled
+    spelled = _SPELLED[mask.quoted_may_be_value, mask.needs_semicolons]
     text = "".join(map(spelled.__getitem__, tokens)).strip(" ;")
     if _SEPARATOR in text:  # looking for control characters before would cost more than all of this
         return normalized(_CONTROL.sub(" ", sql), vendor)
     text = quoted.resolve(text) if "\0" in text else text
+    if _BEGINS in text or (text.startswith("SET ") and not mask.needs_semicolons):
+        text = separated(text)
     return merge(_unquote_aliases(text) if ' "' in text else text)
 
 
@@ -229,7 +235,8 @@ _TOKEN = Expression(
     rf"(?:{_NAME}(?:''|(?:\s*+\.\s*+(?:{_NAME}|\*))*+\s*+[(\[]?+)|''"
     r"|%s(?!\w)(?:,\s*+%s(?!\w))*+|%\(\w++\)s|%\(\w*+\)?+\Z"
     r"|\.?+[0-9](?:[\w.]|(?<=[eE])[+-](?=[0-9]))*+"
-    rf"|::|[:@](?:{QUOTED}|`[^`]*+`)|:\w++|:=|@\w[\w$.]*+|\$\w++|\?(?:\|(?!\|)|&)|\?[0-9]*+"
+    rf"|::|[:@](?:{QUOTED}|`[^`]*+`)|:\w++|:=|@\w[\w$.]*+|\?(?:\|(?!\|)|&)|\?[0-9]*+"
+    r"|\$(?:[0-9]\w*+|\w++(?:::\w++)*+(?:\([^()\s]*+(?:\)|\Z))?+)"  # Tcl has such variables, so SQLite
     r'|<->|->>?+|(?:[<>=!~^&|*#/]|@@|@\?|@(?![\w"`])|%%|%(?!s(?!\w)|\())++|\(++|["`].*+|\S)[\s,)\];]*+',
     re.ASCII | re.DOTALL,
 )
@@ -239,6 +246,9 @@ _PERCENTS = Expression("%%++")
 _CONTROL = Expression("[\0-\x08\x0e-\x1f\x7f]")
 _SEPARATOR = "\x1f"
 """What a control character between words is spelled as."""
+_BEGINS = "\x1e"
+"""Stands before a word that may begin a statement."""
+_FIRST_WORD = Expression(r"[\w$.]++")
 _SIMPLE = Expression("[a-z_][a-z0-9_]*+")
 _PREFIXED = Expression("(?:[benqx]|nq|_[a-z0-9]++)''", re.IGNORECASE)
 """A literal with its type, or the character set that it is in."""
@@ -254,9 +264,10 @@ class _Spelled(dict[str, str]):
     TOKENS_MAX = 10_000
     TOKEN_MAX_CHARACTERS = 80
 
-    def __init__(self, *, quoted_may_be_value: bool = False) -> None:
+    def __init__(self, *, quoted_may_be_value: bool = False, needs_semicolons: bool = True) -> None:
         super().__init__()
         self._quoted_may_be_value = quoted_may_be_value
+        self._needs_semicolons = needs_semicolons
 
     def __missing__(self, token: str) -> str:
         spelled = _spell(token)
@@ -265,6 +276,12 @@ class _Spelled(dict[str, str]):
                 spelled = f"\0{spelled}"  # for sqllogs.sql.quoted
             elif _BEFORE_STRING.match(token):
                 spelled = f"? {_spell(token[token.rindex(_STRING) :])}"  # strings side by side
+        if (
+            not self._needs_semicolons
+            and token[0].isalpha()
+            and _FIRST_WORD.match(token)[0].upper() in BEGINNINGS
+        ):
+            spelled = f"{_BEGINS}{spelled}"  # for `separated`
         if len(token) <= self.TOKEN_MAX_CHARACTERS:
             if len(self) >= self.TOKENS_MAX:
                 self.clear()
@@ -272,8 +289,12 @@ class _Spelled(dict[str, str]):
         return spelled
 
 
-_spelled = _Spelled()
-_spelled_if_quoted_may_be_value = _Spelled(quoted_may_be_value=True)
+_SPELLED = {
+    (quoted, semicolons): _Spelled(quoted_may_be_value=quoted, needs_semicolons=semicolons)
+    for quoted in (False, True)
+    for semicolons in (False, True)
+}
+"""By what differs between vendors."""
 
 
 def _spell(token: str) -> str:

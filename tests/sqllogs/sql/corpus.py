@@ -394,7 +394,7 @@ STATEMENTS: dict[str, list[str]] = {
 UNKNOWN = "firebird"
 """A vendor without a grammar."""
 
-_SIGNS = str.maketrans("␀␉␤␍", "\0\t\n\r")
+_SIGNS = str.maketrans("␀␉␤␋␌␍␣", "\0\t\n\v\f\r ")
 SEPARATORS = "\0\x0b\x0c\x1c\x1f\x7f\x85\xa0\xad\u1680\u180e\u2003\u200b\u2028\u202f\u2060\u3000\ufeff"
 """White space, and what is not seen: a database skips it, or refuses the statement, which is logged then."""
 SEPARATED = [
@@ -411,7 +411,16 @@ SEPARATED = [
 @cache
 def hostile(name: str) -> list[str]:
     """Return the statements of a file."""
-    path = Path(__file__).parent / "hostile" / f"{name}.txt"
+    return _lines("hostile", name)
+
+
+def pairs(name: str) -> list[list[str]]:
+    """Return the lines of a file: a vendor and two statements."""
+    return [line.split("|") for line in _lines("pairs", name)]
+
+
+def _lines(folder: str, name: str) -> list[str]:
+    path = Path(__file__).parent / folder / f"{name}.txt"
     return [line.translate(_SIGNS) for line in path.read_text().split("\n") if line]
 
 

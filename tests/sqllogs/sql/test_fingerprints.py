@@ -1,11 +1,12 @@
 """What differs in data only is one statement, what differs in anything else is two, in every grammar.
 
-The pairs go on where those of tests/sqllogs/test_statement.py end.
+The pairs go on where those of tests/sqllogs/sql/test_normalize.py end; more are in the files of pairs/.
 """
 
 import pytest
 
 from sqllogs.sql.normalize import scan
+from tests.sqllogs.sql import corpus
 
 
 def bulk_update(objects, values="%s", cast="", fields=("a",)):
@@ -277,11 +278,11 @@ DIFFERENT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("vendor", "one", "other"), SAME)
+@pytest.mark.parametrize(("vendor", "one", "other"), [*SAME, *corpus.pairs("same")])
 def test_what_differs_in_data_only_is_one_statement(vendor, one, other):
     assert scan(one, vendor) == scan(other, vendor)
 
 
-@pytest.mark.parametrize(("vendor", "one", "other"), DIFFERENT)
+@pytest.mark.parametrize(("vendor", "one", "other"), [*DIFFERENT, *corpus.pairs("different")])
 def test_what_differs_in_anything_else_is_two_statements(vendor, one, other):
     assert scan(one, vendor).fingerprint != scan(other, vendor).fingerprint

@@ -1,5 +1,7 @@
 """No value is left in a normalized text, in the grammar of any database: a canary in each literal says so."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,8 +39,9 @@ def test_statement_with_a_literal_is_that_with_a_placeholder(vendor):
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_cut_at_any_character_shows_no_part_of_a_canary(vendor):
-    # What makes a name a value, PIVOT or `temp.`, comes after the name.
-    known = [sql for sql in ALL[vendor] if "pivot" not in sql.lower() and "temp" not in sql.lower()]
+    # What makes a name a value comes after the name: PIVOT, `temp.`, the end of a string or of a comment.
+    late = re.compile(rf"pivot|temp| {corpus.CANARY}'\Z|\*/ 3", re.IGNORECASE)
+    known = [sql for sql in ALL[vendor] if not late.search(sql)]
     cut = [sql[:end] for sql in known[::9] for end in range(1, len(sql))]
     left = {sql: scan(sql, vendor).sql for sql in cut}
     assert {sql: text for sql, text in left.items() if "c4" in text or "8675" in text} == {}
