@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sqllogs.errors import PlanError
-from sqllogs.sql.grammar import LETTER, NAME_CHARACTER, Expression
+from sqllogs.sql import Expression
+from sqllogs.sql.grammar import LETTER, NAME_CHARACTER
 from sqllogs.sql.normalize import normalized
 
 _TOKEN = re.compile(

@@ -9,14 +9,10 @@ no other begins with, so that the search skips all others at once.
 """
 
 import re
-import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-# Before 3.11.5 a possessive group loses what it has matched: https://github.com/python/cpython/issues/106052.
-# A greedy one matches the same here, because what is in it stays possessive; a failure takes longer.
-_HAS_POSSESSIVE_GROUPS = sys.version_info >= (3, 11, 5)
-_POSSESSIVE_GROUP = r"\)([*+?])\+"
+from sqllogs.sql import Expression
 
 # By what they are not: of the 93 ms that the first statements of a process took, 86 ms went into compiling
 # ranges of all that is not ASCII (under tracemalloc 4 s), and they took twice as long to match.
@@ -24,23 +20,6 @@ LETTER = r"[^\x00-@\[-^`{-\x7f]"
 """A letter of ASCII, an underscore, or anything that is not ASCII."""
 NAME_CHARACTER = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 """The same, a digit or a dollar sign."""
-
-
-class Expression:
-    """A regular expression that is compiled at its first use: most processes need few of them."""
-
-    METHODS = ("findall", "finditer", "fullmatch", "match", "search", "sub")
-
-    def __init__(self, pattern: str, flags: int = 0) -> None:
-        self.pattern, self.flags = pattern, flags
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.METHODS:
-            raise AttributeError(name)
-        pattern = self.pattern if _HAS_POSSESSIVE_GROUPS else re.sub(_POSSESSIVE_GROUP, r")\1", self.pattern)
-        compiled = re.compile(pattern, self.flags)
-        vars(self).update({method: getattr(compiled, method) for method in self.METHODS})
-        return vars(self)[name]
 
 
 class Piece(NamedTuple):

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from operator import itemgetter
 
-from sqllogs.sql.grammar import LETTER, NAME_CHARACTER, Expression
+from sqllogs.sql import Expression
+from sqllogs.sql.grammar import LETTER, NAME_CHARACTER
 
 KEYWORDS = frozenset(
     """

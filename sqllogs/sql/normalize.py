@@ -12,8 +12,8 @@ from hashlib import blake2b
 from sys import getsizeof
 from typing import NamedTuple
 
-from sqllogs.sql import quoted
-from sqllogs.sql.grammar import BEGINNINGS, MASK_OF_UNKNOWN, MASKS, NAME_CHARACTER, Expression, separated
+from sqllogs.sql import Expression, quoted
+from sqllogs.sql.grammar import BEGINNINGS, MASK_OF_UNKNOWN, MASKS, NAME_CHARACTER, separated
 from sqllogs.sql.merging import FUNCTIONS, IDENTIFIER, KEYWORDS, KINDS, QUOTED, WORD, merge, without_data
 from sqllogs.sql.text import storable
 

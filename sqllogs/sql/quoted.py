@@ -7,7 +7,8 @@ It is left only where nothing but a name can stand, or where such a place names 
 
 import re
 
-from sqllogs.sql.grammar import MAY_FOLLOW_STRING, Expression
+from sqllogs.sql import Expression
+from sqllogs.sql.grammar import MAY_FOLLOW_STRING
 from sqllogs.sql.merging import KEYWORDS
 
 _TABLE_FOLLOWS = frozenset([" FROM ", " JOIN "])

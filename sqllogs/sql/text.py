@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import ngettext
 
 from sqllogs import guard
+from sqllogs.sql import Expression
 
 TEXT_MAX_CHARACTERS = 65_536
 """A longer statement is cut here; its length and a hash are kept."""
@@ -139,8 +140,8 @@ ELLIPSIS = "…"
 WORD_MAX = 16
 """A cut goes back to the end of a word, unless that would cost more characters than this."""
 
-_LIST = re.compile(r"\A(?:SELECT (?:DISTINCT )?|INSERT INTO [^ (]+ ?\()")
-_NESTING = re.compile(r"[(\[)\]]|, | FROM\b|\"[^\"]*\"|`[^`]*`")
+_LIST = Expression(r"\A(?:SELECT (?:DISTINCT )?+|INSERT INTO [^ (]++ ?+\()")
+_NESTING = Expression(r"[(\[)\]]|, | FROM\b|\"[^\"]*+\"|`[^`]*+`")
 
 
 def truncate_sql(sql: str, width: int) -> str:
@@ -216,10 +217,10 @@ _KEYWORDS = (
     "UPDATE USING VALUES WHEN WHERE WITH"
 )
 # A quoted name is one piece, so that a column called "order" stays a name.
-_WORDS = re.compile(rf"""("[^"]*"|`[^`]*`)|\b({"|".join(_KEYWORDS.split())})\b""", re.IGNORECASE | re.ASCII)
-_CLAUSE = re.compile(
+_WORDS = Expression(rf"""("[^"]*+"|`[^`]*+`)|\b({"|".join(_KEYWORDS.split())})\b""", re.IGNORECASE | re.ASCII)
+_CLAUSE = Expression(
     r"(?<=\s)(?<!DELETE )((?:FROM|WHERE|GROUP BY|HAVING|ORDER BY|LIMIT|VALUES|SET|UNION|RETURNING|ON CONFLICT"
-    r"|(?:(?:LEFT|RIGHT|FULL)(?: OUTER)?|INNER|CROSS) JOIN)\b)|\"[^\"]*\"|`[^`]*`|[()]",
+    r"|(?:(?:LEFT|RIGHT|FULL)(?: OUTER)?|INNER|CROSS) JOIN)\b)|\"[^\"]*+\"|`[^`]*+`|[()]",
     re.ASCII,
 )
 

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from psycopg import sql as psycopg_sql
 
 from sqllogs.models import Process, RingRow, SQLLog
-from sqllogs.sql import grammar, merging, normalize, quoted, text
-from sqllogs.sql.grammar import Expression
+from sqllogs.sql import Expression, grammar, merging, normalize, quoted, text
 from sqllogs.sql.normalize import StatementScanner, scan
 from sqllogs.sql.text import text_of
 
