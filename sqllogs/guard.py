@@ -24,8 +24,10 @@ faults: Counter[str] = Counter()
 _logged_at_s: dict[str, float] = {}
 
 
-def fault(place: str, exc: BaseException, *, level: int = logging.WARNING) -> None:
+def fault(place: str, exc: BaseException) -> None:
     """Count an error of ours and log it, at most once a minute per place.
+
+    As a warning: handlers of errors send mails and events, and the application has done nothing wrong.
 
     A `SQLLogsError` is expected and logged without a traceback, any other exception with one.
     """
@@ -36,7 +38,7 @@ def fault(place: str, exc: BaseException, *, level: int = logging.WARNING) -> No
     _logged_at_s[place] = now_s
     try:
         expected = isinstance(exc, SQLLogsError)
-        logger.log(level, "%s: %s (%s so far)", place, exc, faults[place], exc_info=None if expected else exc)
+        logger.warning("%s: %s (%s so far)", place, exc, faults[place], exc_info=None if expected else exc)
     except (Exception, SystemExit) as error:  # a broken log handler of the site must not break its queries
         if is_foreign(error):
             raise

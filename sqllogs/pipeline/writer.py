@@ -6,7 +6,6 @@ unresponsive database cannot block the caller longer. Where a process runs no th
 writes in the caller's.
 """
 
-import logging
 import random
 import time
 from contextlib import suppress
@@ -94,15 +93,45 @@ class Writer:
 
         With `blocking`, no greenlet of this thread runs meanwhile.
         """
-        if not self._is_running():
-            return self._write()
         answer: SimpleQueue[bool] = SimpleQueue()
-        self._buffer.waker.put(answer)
+        if self._is_running():
+            self._buffer.waker.put(answer)
+        elif not self._write_aside(answer):
+            return self._write_within(timeout_s)
         try:
             return bool(threads.get(answer, timeout_s, blocking=blocking))
         except Empty:
             self._is_stuck = True
             return False
+
+    def _write_aside(self, answer: "SimpleQueue[bool]") -> bool:
+        """Write in a thread for this once: no driver can be told to give up in time. Return if one started.
+
+        It runs while we wait for its answer, even where no thread runs between two requests.
+        """
+
+        def write() -> None:
+            stored = False
+            try:
+                stored = self._write()
+            except BaseException as exc:  # as in `_run`
+                guard.fault("writer", exc)
+            finally:
+                answer.put(stored)
+
+        try:
+            threads.start(write, "sqllogs-flush")
+        except RuntimeError:
+            return False
+        return True
+
+    def _write_within(self, timeout_s: float) -> bool:
+        """Write here, as the last resort: wait so long for a lock, and by its own limits for a server."""
+        self._ring.wait_until_s = time.monotonic() + timeout_s
+        try:
+            return self._write()
+        finally:
+            self._ring.wait_until_s = float("inf")
 
     def flush_all(self, timeout_s: float) -> bool:
         """Flush, and wait until the sinks have sent their records too; return True if all was in time."""
@@ -121,6 +150,9 @@ class Writer:
 
     def write_here(self) -> None:
         """Write in the caller's thread, without waiting for a lock."""
+        if self._writing.locked():  # by a flush that has not been answered in time
+            self._due_at_s = time.monotonic() + self._flush_interval_s
+            return
         with suppress(Empty):
             self._buffer.waker.get_nowait()
         self._ring.hurried = True
@@ -139,7 +171,8 @@ class Writer:
         self._stopping = True
         self._buffer.waker.put(None)
         if self._thread is None or not had_thread:
-            return self._end(stored)
+            # Unless a thread for a flush still has the store.
+            return not self._is_stuck and self._end(stored)
         threads.join(self._thread, max(0.0, self._end_by_s - time.monotonic()))
         return stored and not self._is_running()
 
@@ -237,7 +270,7 @@ class Writer:
                 self._note_outage(exc)
                 return False
             except Exception as exc:
-                guard.fault("writer", exc, level=logging.ERROR)
+                guard.fault("writer", exc)
                 self._delivery.drop_in_hand()
             finally:
                 has_written = self._delivery.written_at_s != written_at_s

@@ -71,6 +71,8 @@ class Ring:
         """The ring's state when the last batch was written."""
         self.hurried = False
         """Do not wait for locks in the store, because a fork or a request is waiting for us."""
+        self.wait_until_s = float("inf")
+        """Do not wait for locks after this moment of time.monotonic() either."""
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
 
@@ -208,7 +210,7 @@ class Ring:
                 if self._store is None:
                     with self._file.opening():
                         self._store = _open_store(self._alias)
-                    self._store.is_hurried = lambda: self.hurried
+                    self._store.is_hurried = lambda: self.hurried or time.monotonic() > self.wait_until_s
                 yield self._store
         except StoreUnavailableError:
             # After any exception the state of the connection is unknown; the next call opens a new one.

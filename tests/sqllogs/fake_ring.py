@@ -27,6 +27,7 @@ class FakeRing:
         self.counts = None
         self.closed = 0
         self.hurried = False
+        self.wait_until_s = float("inf")
         self.is_file = True
 
     generation = 1

@@ -1,12 +1,14 @@
 """The writer's thread starts once, keeps its interval, backs off, and ends in time."""
 
 import ctypes
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
-from sqllogs import guard
+from sqllogs import guard, threads
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.pipeline import writer as pipeline_writer
 from sqllogs.pipeline import writer as writer_module
@@ -14,7 +16,12 @@ from sqllogs.pipeline.sinks import Sinks
 from sqllogs.pipeline.writer import Writer
 from sqllogs.record import Batch
 from tests.sqllogs.fake_ring import FakeSink, balanced
-from tests.sqllogs.recording import TIMEOUT_S
+from tests.sqllogs.recording import TIMEOUT_S, recording, send_one, stored
+
+
+@pytest.fixture
+def ring_database(tmp_path):
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "sqllogs.sqlite3"}
 
 
 @pytest.fixture
@@ -129,6 +136,38 @@ def test_flush_of_a_store_that_never_answers_waits_no_longer_than_asked(writer, 
     writer.start()
     assert not writer.flush(0.05)
     answer.set()
+
+
+def test_flush_without_a_thread_waits_no_longer_than_asked(writer, way):
+    answer = threading.Event()
+    way.ring.reserve = lambda count: answer.wait(10) and 1
+    way.put(5)
+    began_s = time.monotonic()
+    assert not writer.flush(0.05)
+    writer.write_here()  # as after a request meanwhile
+    assert not writer.stop(0.05)
+    assert time.monotonic() - began_s < 5
+    answer.set()
+    wait_until(lambda: len(way.stored) == 5)
+
+
+def test_flush_where_no_thread_can_start_waits_no_longer_than_asked_for_a_lock(
+    ring_database, ring_alias, monkeypatch
+):
+    def refuse(*args):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with recording(ring_alias) as recorder, closing(sqlite3.connect(ring_database["NAME"])) as other:
+        monkeypatch.setattr(threads, "start", refuse)
+        send_one(recorder)
+        assert recorder.writer.flush(TIMEOUT_S)
+        send_one(recorder)
+        other.execute("BEGIN IMMEDIATE")
+        began_s = time.monotonic()
+        assert not recorder.writer.flush(0.3)
+        assert 0.2 < time.monotonic() - began_s < 5
+        other.rollback()
+        assert len(stored(recorder, ring_alias)) == 2
 
 
 def test_flushing_the_sinks_too_waits_no_longer_than_asked_for_a_store(writer, way):
