@@ -283,6 +283,12 @@ def why_disabled() -> str | None:
     return "Tests are running. Set SQLLOGS['ENABLED'] = True to record anyway." if is_test else None
 
 
+def is_test_environment() -> bool:
+    """Return whether Django's test runner is at work, which a program of the application may have started."""
+    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
+    return hasattr(state, "saved_data")
+
+
 def is_disabled_by_import() -> bool:
     """Return whether capture is disabled only because the application imports pytest."""
     return why_disabled() == PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION")

@@ -135,6 +135,7 @@ class Recorder:
         self._tags = _load_tags(settings)
         self.ends: ProcessEnds | None = None
         """Kept here: multiprocessing holds it by a weak reference only."""
+        self.is_off_in_tests = False
         self.wrapper = wrapper.execute_wrapper(
             self._put,
             call_site=settings.call_site,
@@ -266,7 +267,9 @@ class Recorder:
         """Install wrapper and overrides; also called after a reconnect and for each use of a pool."""
         try:
             # The store's own connection is not captured, except where the application uses that alias too.
-            if connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
+            if self.is_off_in_tests and conf.is_test_environment():
+                self._uninstall_from(connection)
+            elif connection.alias != self._settings.database or connection.alias == DEFAULT_DB_ALIAS:
                 wrapper.install(self.wrapper, connection)
                 if self.overrides is not None:
                     self.overrides.install(connection)
@@ -287,9 +290,12 @@ class Recorder:
         context.recorder = None
         connection_created.disconnect(dispatch_uid="sqllogs")
         for connection in connections.all(initialized_only=True):
-            wrapper.uninstall(self.wrapper, connection)
-            if self.overrides is not None:
-                self.overrides.uninstall(connection)
+            self._uninstall_from(connection)
+
+    def _uninstall_from(self, connection: Any) -> None:
+        wrapper.uninstall(self.wrapper, connection)
+        if self.overrides is not None:
+            self.overrides.uninstall(connection)
 
 
 def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
@@ -323,7 +329,9 @@ def install() -> bool:
     if recorder is not None:
         return False
     settings = conf.load()
+    _keep_path(settings.database)
     recorder = Recorder(settings)
+    recorder.is_off_in_tests = settings.enabled is None
     if settings.otlp:
         recorder.own_writer()  # now: OpenTelemetry's SDK cannot be imported at the end of a process
     recorder.install()
@@ -339,6 +347,15 @@ def install() -> bool:
         after_in_child=recorder.reset_after_fork,
     )
     return True
+
+
+def _keep_path(alias: str) -> None:
+    """Make the path of a SQLite store absolute: a daemon changes its folder after it has started."""
+    database = connections.settings.get(alias, {})
+    name = str(database.get("NAME", ""))
+    is_file = name not in ("", ":memory:") and not name.startswith("file:")
+    if is_file and "sqlite3" in database.get("ENGINE", ""):
+        database["NAME"] = os.path.abspath(name)
 
 
 def wake() -> None:

@@ -105,7 +105,7 @@ class Writer:
             return False
 
     def _write_aside(self, answer: "SimpleQueue[bool]") -> bool:
-        """Write in a thread for this once: no driver can be told to give up in time. Return if one started.
+        """Write in a thread that ends with it; return False if none starts. Drivers have no limit of time.
 
         It runs while we wait for its answer, even where no thread runs between two requests.
         """

@@ -20,7 +20,9 @@ from django.conf import settings
 logging.basicConfig()
 settings.configure(
     INSTALLED_APPS={apps},
-    DATABASES={{"sqllogs": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, "default": {{}}}},
+    DATABASES={{
+        "sqllogs": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, "default": {default},
+    }},
     DATABASE_ROUTERS=["sqllogs.routers.SQLLogsRouter"],
     MIDDLEWARE=["sqllogs.middleware.SQLLogsMiddleware"],
     ROOT_URLCONF="tests.sqllogs.urls_without_admin",
@@ -66,9 +68,9 @@ LATE = {
 """Imported with the first query, the first request to the log, or the first server."""
 
 
-def start(sqllogs, imports="", then="", apps=("sqllogs",), **environment):
+def start(sqllogs, imports="", then="", apps=("sqllogs",), default="{}", **environment):
     outside = {name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"}
-    program = PROJECT.format(sqllogs=sqllogs, imports=imports, then=then, apps=list(apps))
+    program = PROJECT.format(sqllogs=sqllogs, imports=imports, then=then, apps=list(apps), default=default)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=outside | environment | {"PYTHONPATH": str(ROOT)},
@@ -107,6 +109,39 @@ def test_server_imports_the_writer_before_its_first_request():
     then = "from django.test import Client; Client().handler.load_middleware()"
     modules, _ = start({}, then=then)
     assert {"sqllogs.pipeline.writer", "sqllogs.storage.ring"} <= modules
+
+
+def test_test_runner_that_a_program_starts_records_nothing():
+    """As the `runtests.py` of many packages does; no argument of it says so."""
+    then = """
+from django.db import connection
+from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+from sqllogs import recorder
+setup_test_environment()
+databases = setup_databases(0, False)
+with connection.cursor() as cursor:
+    cursor.execute("SELECT 1")
+teardown_databases(databases, 0)
+assert recorder.recorder.is_idle
+"""
+    modules, stderr = start(
+        {}, then=then, imports="import django.test.utils", default='{"ENGINE": "django.db.backends.sqlite3"}'
+    )
+    assert "sqllogs.pipeline.writer" not in modules
+    assert stderr == ""
+
+
+def test_relative_path_of_the_store_means_the_folder_of_the_start():
+    then = """
+from django.db import connections
+from sqllogs import recorder
+connections.settings["log"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "sqllogs.sqlite3"}
+recorder._keep_path("log")
+recorder._keep_path("sqllogs")
+assert connections.settings["log"]["NAME"] == os.path.join(os.getcwd(), "sqllogs.sqlite3")
+assert connections.settings["sqllogs"]["NAME"] == ":memory:"
+"""
+    start({}, then=then)
 
 
 def test_fork_waits_for_a_thread_that_imports_the_writer(monkeypatch):
