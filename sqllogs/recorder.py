@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from threading import get_ident
@@ -355,7 +356,8 @@ def _keep_path(alias: str) -> None:
     name = str(database.get("NAME", ""))
     is_file = name not in ("", ":memory:") and not name.startswith("file:")
     if is_file and "sqlite3" in database.get("ENGINE", ""):
-        database["NAME"] = os.path.abspath(name)
+        with suppress(OSError):  # the folder has been deleted
+            database["NAME"] = os.path.abspath(name)
 
 
 def wake() -> None:
