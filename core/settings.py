@@ -103,6 +103,7 @@ SQLLOGS: dict[str, Any] = {
     "ANONYMOUS_LOOPBACK": envbool("SQLLOGS_ANONYMOUS_LOOPBACK", False),
     "METRICS_PORT": envint("METRICS_PORT", 9110),
     "TRACE_URL": os.environ.get("SQLLOGS_TRACE_URL", ""),
+    "LOGS_URL": os.environ.get("SQLLOGS_LOGS_URL", ""),
     "QUERY_SPANS": envbool("SQLLOGS_QUERY_SPANS", False),
     "OTLP": os.environ.get("SQLLOGS_OTLP", ""),
     "SERVER_TIMING": "staff",

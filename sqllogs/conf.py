@@ -126,7 +126,10 @@ class Conf:
     """Addresses to which findings are sent by Django's e-mail, at most every 15 minutes."""
 
     trace_url: str = ""
-    """URL of a trace in its viewer, with `{trace_id}` in it."""
+    """URL of a trace in its viewer, with `{trace_id}` in it, and `{from_ms}` and `{to_ms}` if wanted."""
+
+    logs_url: str = ""
+    """URL of the log lines of a trace, with the same placeholders."""
 
     source_url: str = ""
     """URL of a line of code with `{path}`, and `{line}` and `{release}` if wanted, as in
@@ -210,16 +213,22 @@ _OF_DICTS = frozenset(["IGNORE_FINDINGS"])
 
 _SOURCE_URL_PART = r"(?:[^{}\s]|\{(?:path|line|release)\})*"
 # A scheme that runs what follows it would run a path of the application in the reader's browser.
-_SOURCE_URL_START = r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*://"
+_URL_START = r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*://"
+_OF_TRACE = (
+    rf"((?:/|{_URL_START})\S*\{{trace_id\}}\S*)?",
+    _("Must be empty, or a URL with {trace_id}, and {from_ms} and {to_ms} if wanted."),
+)
 _PATTERNS: dict[str, tuple[str, Promise]] = {
     "DEPLOYED_BY": (r"[^\x00-\x1f\x7f]{0,150}", _("Must be at most 150 characters on one line.")),
     "FINDINGS_WEBHOOK": (r"(https?://\S+)?", _("Must be empty, or a URL with http or https.")),
     "FINDINGS_WEBHOOK_FORMAT": (r"json|slack", _("Must be json or slack.")),
     "SERVER_TIMING": (r"(staff|all)?", _("Must be empty, `staff` or `all`.")),
     "SOURCE_URL": (
-        rf"({_SOURCE_URL_START}{_SOURCE_URL_PART}\{{path\}}{_SOURCE_URL_PART})?",
+        rf"({_URL_START}{_SOURCE_URL_PART}\{{path\}}{_SOURCE_URL_PART})?",
         _("Must be empty, or a URL with {path}, and {line} and {release} if wanted."),
     ),
+    "TRACE_URL": _OF_TRACE,
+    "LOGS_URL": _OF_TRACE,
     "READ_RATE": (
         r"([1-9]\d{0,5}/(second|minute|hour|day))?",
         _("Must be empty, or a rate such as 120/minute."),

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, log10
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.http import QueryDict
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -135,8 +136,8 @@ def scatter_chart(
     durations = [max(record["duration_ms"], 0.001) for record in by_time]  # 0 has no logarithm
     # An eighth of a decade above and below, so that no dot is cut off.
     top, bottom = log10(max(durations)) + 0.12, log10(min(durations)) - 0.12
-    instants = [datetime.fromisoformat(record["time"]).timestamp() for record in by_time]
-    began, took = instants[0], max(instants[-1] - instants[0], 1e-6)
+    instants = [epoch_ms(record["time"]) for record in by_time]
+    began, took = instants[0], max(instants[-1] - instants[0], 1e-3)
     tooltip = gettext("%(duration)s ms at %(time)s")  # once, not for each of a thousand dots
     dots = [
         Dot(
@@ -188,8 +189,8 @@ class RecordRow:
     """By field: the list, filtered by the value as well."""
     slower: str
     """The list of records that took at least as long."""
-    trace: str | None
-    """The trace in its viewer, if there is one."""
+    viewers: "list[Viewer]"
+    """Where else its trace can be opened."""
 
 
 def record_row(record: RecordJSON, links: Links, settings: Conf) -> RecordRow:
@@ -207,13 +208,55 @@ def record_row(record: RecordJSON, links: Links, settings: Conf) -> RecordRow:
         sql=highlight_keywords(preview(record["sql"])) if record["sql"] is not None else None,
         links={name: links.with_filter(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]
         slower=links.with_filter("min_ms", f"{duration_ms:.4g}"),
-        trace=trace_url(record, settings),
+        viewers=_viewers_of_record(record, settings),
     )
 
 
-def trace_url(record: RecordJSON, settings: Conf) -> str | None:
-    template, trace_id = settings.trace_url, record["trace_id"]
-    # A trace that was not sampled is not in the viewer.
-    if not (template and trace_id and record["sampled"]):
-        return None
-    return template.replace("{trace_id}", trace_id)
+MARGIN_MS = 300_000
+"""How far the range of a viewer reaches beyond both ends: a record does not know those of its request."""
+
+
+class Viewer(NamedTuple):
+    """A link to a trace in another program."""
+
+    label: str | Promise
+    sign: str
+    """Stands for the label in a narrow column."""
+    url: str
+
+
+def _viewers_of_record(record: RecordJSON, settings: Conf) -> list[Viewer]:
+    if not (record["trace_id"] and (settings.trace_url or settings.logs_url)):
+        return []  # first, because a page has a thousand records
+    began_ms = epoch_ms(record["time"])
+    ended_ms = began_ms + record["duration_ms"]
+    return viewers(settings, record["trace_id"], began_ms, ended_ms, is_sampled=bool(record["sampled"]))
+
+
+def viewers(
+    settings: Conf, trace_id: str, began_ms: float, ended_ms: float, *, is_sampled: bool
+) -> list[Viewer]:
+    """Return the links of TRACE_URL and LOGS_URL to a trace; times in milliseconds since 1970."""
+    values = {
+        "{trace_id}": trace_id,
+        "{from_ms}": str(int(began_ms) - MARGIN_MS),
+        "{to_ms}": str(int(ended_ms) + MARGIN_MS),
+    }
+
+    def filled(template: str) -> str:
+        for name, value in values.items():
+            template = template.replace(name, value)
+        return template
+
+    # A trace that was not sampled is not in its viewer, while its log lines are where all are.
+    of_trace = settings.trace_url if is_sampled else ""
+    programs = (
+        (_("Open in the trace viewer"), "↗", of_trace),
+        (_("Open its log lines"), "≡", settings.logs_url),
+    )
+    return [Viewer(label, sign, filled(template)) for label, sign, template in programs if template]
+
+
+def epoch_ms(time: str) -> float:
+    """Return a time of a record as milliseconds since 1970."""
+    return datetime.fromisoformat(time).timestamp() * 1000

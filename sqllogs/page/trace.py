@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.links import Links, curl
-from sqllogs.page.records import RecordRow, record_row, trace_url
+from sqllogs.page.records import RecordRow, epoch_ms, record_row, viewers
 from sqllogs.read.requests import RequestRow
 from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import RecordJSON
@@ -101,7 +101,7 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
     trace, units = shown
     settings, links = conf.load(), Links(reverse("sqllogs:list"), QueryDict())
     began_ms = min(
-        [*(_epoch_ms(record["time"]) for record in trace.results), *(_epoch_ms(unit.time) for unit in units)],
+        [*(epoch_ms(record["time"]) for record in trace.results), *(epoch_ms(unit.time) for unit in units)],
         default=0.0,
     )
     queries = [_Query(record=record, interval=_interval(record, began_ms)) for record in trace.results]
@@ -122,7 +122,13 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
         "is_part": trace.next is not None or trace.previous is not None,
         "rows": sorted(rows, key=lambda row: row.after_ms),
         "repeated": len(queries) - len({query.record["fingerprint"] for query in queries}),
-        "viewer": next((url for record in trace.results if (url := trace_url(record, settings))), None),
+        "viewers": viewers(
+            settings,
+            trace.trace_id,
+            began_ms,
+            began_ms + total_ms,
+            is_sampled=any(record["sampled"] for record in trace.results),
+        ),
         "as_list": links.only(trace_id=trace.trace_id, ordering="id"),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
@@ -131,17 +137,13 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
     }
 
 
-def _epoch_ms(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp() * 1000
-
-
 def _interval(record: RecordJSON, began_ms: float) -> Interval:
-    begin_ms = _epoch_ms(record["time"]) - began_ms
+    begin_ms = epoch_ms(record["time"]) - began_ms
     return Interval(begin_ms, begin_ms + record["duration_ms"])
 
 
 def _end_ms(unit: RequestRow, began_ms: float) -> float:
-    return _epoch_ms(unit.time) - began_ms + (unit.elapsed_ms or 0.0)
+    return epoch_ms(unit.time) - began_ms + (unit.elapsed_ms or 0.0)
 
 
 def _sighting(group: Sequence[_Query]) -> Sighting:

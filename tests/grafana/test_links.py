@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -20,6 +20,8 @@ import requests
 import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from grafana import sql_logs
+from sqllogs import conf
 from tests.core.traffic import LOGGED, ask, make_site
 from tests.grafana import logql
 from tests.grafana.infinity import DASHBOARDS, DATASOURCES, panels
@@ -299,3 +301,26 @@ def test_exemplar_leads_to_its_trace_its_sql_and_its_log_lines(site, loki):
         logged = LOGGED.get(asked[trace_id].path)
         django = [one.line for one in lines if one.labels["logger"] == "django.request"]
         assert django == ([logged] if logged else [])
+
+
+def test_settings_in_the_documentation_open_what_the_dashboard_opens():
+    text = (ROOT / "docs/explanation/observability.md").read_text()
+    (fence,) = re.findall(r"(?ms)^```python\n(from json.*?)^```", text)
+    found = {}
+    exec(fence, found)
+    assert not [key for key, value in found["SQLLOGS"].items() if conf.find_problem(key, value)]
+    values = {"{trace_id}": "ab" * 16, "{from_ms}": "1000", "{to_ms}": "2000"}
+    links = [
+        reduce(lambda url, one: url.replace(*one), values.items(), url) for url in found["SQLLOGS"].values()
+    ]
+    pasted = [
+        one["url"].replace("${__value.raw}", "ab" * 16)
+        for one in sql_logs._TRACE_LINKS
+        if one["url"].startswith("/explore")
+    ]
+    shown, wanted = (
+        [json.loads(parse_qs(urlsplit(url).query)["panes"][0])["one"] for url in urls]
+        for urls in (links, pasted)
+    )
+    assert [one.pop("range") for one in shown] == [{"from": "1000", "to": "2000"}] * 2
+    assert [one | {"range": None} for one in shown] == [one | {"range": None} for one in wanted]

@@ -8,6 +8,7 @@ import pytest
 from sqllogs import conf
 
 SOURCE_URL = "Must be empty, or a URL with {path}, and {line} and {release} if wanted."
+OF_TRACE = "Must be empty, or a URL with {trace_id}, and {from_ms} and {to_ms} if wanted."
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,10 @@ SOURCE_URL = "Must be empty, or a URL with {path}, and {line} and {release} if w
         ("SOURCE_URL", "vscode://file/x", SOURCE_URL),
         ("SOURCE_URL", "javascript://%0aalert(1){path}", SOURCE_URL),
         ("SOURCE_URL", "https://code.example/{path}?at={commit}", SOURCE_URL),
+        ("TRACE_URL", "https://traces.example/", OF_TRACE),
+        ("TRACE_URL", "javascript://%0aalert(1){trace_id}", OF_TRACE),
+        ("LOGS_URL", "logs.example/{trace_id}", OF_TRACE),
+        ("LOGS_URL", "https://logs.example/{trace_id}\n", OF_TRACE),
         ("READ_RATE", "120/fortnight", "Must be empty, or a rate such as 120/minute."),
         ("DATABASE", None, "Must be str, not None."),  # no alias
     ],
@@ -40,7 +45,14 @@ def test_invalid_setting_is_reported_and_has_its_default(key, value, message, se
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("FLUSH_INTERVAL_S", 1), ("ENABLED", None), ("CAPACITY_ROWS", 5), ("N_PLUS_ONE_IGNORE", ["a"])],
+    [
+        ("FLUSH_INTERVAL_S", 1),
+        ("ENABLED", None),
+        ("CAPACITY_ROWS", 5),
+        ("N_PLUS_ONE_IGNORE", ["a"]),
+        ("TRACE_URL", "/jaeger/trace/{trace_id}"),
+        ("LOGS_URL", 'https://x/?q={"a":"{trace_id}"}&from={from_ms}'),
+    ],
 )
 def test_valid_setting_is_used(key, value, settings):
     assert conf.find_problem(key, value) is None

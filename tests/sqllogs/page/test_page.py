@@ -17,7 +17,7 @@ from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
 from sqllogs.capture import wrapper
 from sqllogs.context import TraceContext
-from sqllogs.models import Event, Finding
+from sqllogs.models import Event, Finding, Unit
 from sqllogs.page import debug_toolbar, frame
 from sqllogs.page.records import LINKED
 from sqllogs.templatetags.sqllogs import source_url
@@ -214,7 +214,7 @@ def test_foreign_text_is_isolated_wherever_it_stands(browser):
 
 
 def test_hostile_text_is_text_wherever_it_stands(browser, settings):
-    settings.SQLLOGS = {"TRACE_URL": "https://traces.example/?a=1&id={trace_id}"}
+    settings.SQLLOGS = dict.fromkeys(("TRACE_URL", "LOGS_URL"), "https://traces.example/?a=1&id={trace_id}")
     put_statement(sql=f"SELECT '{HOSTILE}'", tables=f"{HOSTILE},b")
     hostile = dict.fromkeys(
         ("route", "view", "call_site", "error", "release", "host", "kind", "alias"), HOSTILE
@@ -250,6 +250,34 @@ def test_one_record_shows_its_statement_whole_in_lines(browser, settings):
     assert f"https://traces.example/{'ab' * 16}" in page.links()
     assert f"{URL}traces/{'ab' * 16}/" in page.links()
     assert 'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" http://testserver/sql-logs/1/' in page.words
+
+
+VIEWERS = {
+    "TRACE_URL": "https://traces.example/{trace_id}",
+    "LOGS_URL": 'https://logs.example/?id={"a":"{trace_id}"}&from={from_ms}&to={to_ms}',
+}
+LOG_LINES = f'https://logs.example/?id={{"a":"{"ab" * 16}"}}&from=1769860500000&to=1769861100009'
+"""Those of the queries below, from five minutes before to five minutes after."""
+
+
+@pytest.mark.parametrize("path", [NEWEST, "1/", f"traces/{'ab' * 16}/"])
+@pytest.mark.parametrize("is_sampled", [True, False])
+def test_trace_links_to_its_viewer_and_to_its_log_lines(browser, settings, path, is_sampled):
+    settings.SQLLOGS = VIEWERS
+    times = {"time": BEGINNING, "duration_ms": 9.0}
+    put({"trace_id": "ab" * 16, "sampled": is_sampled, "unit_id": "c" * 16, **times})
+    links = look(browser, path).links()
+    assert links.count(LOG_LINES) == 1
+    # A trace that was not sampled is in no viewer; its lines are in the log.
+    assert (f"https://traces.example/{'ab' * 16}" in links) == is_sampled
+
+
+def test_request_whose_records_are_overwritten_links_to_its_log_lines(browser, settings):
+    settings.SQLLOGS = VIEWERS
+    put({"trace_id": "cd" * 16, "unit_id": "c" * 16})
+    Unit.objects.update(trace_id="ab" * 16)
+    links = look(browser, f"traces/{'ab' * 16}/").links()
+    assert [link for link in links if link.startswith("https://logs.example")] != []
 
 
 def test_host_projects_number_format_changes_no_address(browser, settings):
