@@ -34,7 +34,7 @@ from sqllogs.errors import ParameterError
 from sqllogs.models import SavedView
 from sqllogs.page.aggregates import findings_page, repeats_page, requests_page, stats_page
 from sqllogs.page.charts import WithSeries
-from sqllogs.page.details import detail_page, plan_page, statement_page
+from sqllogs.page.details import WithPlan, detail_page, plan_page, statement_page
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.links import SAVED_PAGES, saved_url
 from sqllogs.page.records import list_page
@@ -191,6 +191,13 @@ class TraceView(AggregateView):
         return WithUnits(answer, requests.read_units_of_trace(scope, trace_id))
 
 
+def with_plan(view: ReadingView, answer: Any, fingerprint: str) -> Any:
+    """Return what a page shows of an answer: also the last plan, which its issue quotes."""
+    if not view.is_for_browser:
+        return answer
+    return WithPlan(answer, plans.last_plan(fingerprint) if view.reader.may_read_text else None)
+
+
 class FingerprintView(AggregateView):
     """One statement: totals and percentiles, call sites, routes and samples."""
 
@@ -206,7 +213,7 @@ class FingerprintView(AggregateView):
         if answer is None:
             message = _("Statement %(fingerprint)s does not exist.")
             raise exceptions.NotFound(message % {"fingerprint": fingerprint})
-        return answer
+        return with_plan(self, answer, fingerprint)
 
 
 class PlanView(ReadingView):
@@ -424,7 +431,7 @@ class RecordDetail(ReadingView):
         if record is None:
             message = _("Record %(id)s does not exist or has been overwritten.")
             raise exceptions.NotFound(message % {"id": id})
-        return record
+        return with_plan(self, record, record["fingerprint"])
 
 
 class SettingsView(SQLLogsView):

@@ -6,7 +6,7 @@ Runs in the reader's thread and sends no query.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.http import QueryDict
 from django.urls import reverse
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs import conf
-from sqllogs.models import VIEW_TEXT
+from sqllogs.models import VIEW_TEXT, StoredPlan
 from sqllogs.page.frame import chips
 from sqllogs.page.links import Links, curl, in_admin
 from sqllogs.page.records import RecordRow, record_row
@@ -40,18 +40,19 @@ class Fact:
     note: str | Promise = ""
 
 
-def detail_page(request: Request, record: RecordJSON, *, with_text: bool) -> Mapping[str, Any]:
+def detail_page(request: Request, shown: "WithPlan[RecordJSON]", *, with_text: bool) -> Mapping[str, Any]:
     """Return the context of record.html."""
+    record = shown.answer
     links = Links(reverse("sqllogs:list"), QueryDict())  # this page has no filters
-    shown = record_row(record, links, conf.load())
+    row = record_row(record, links, conf.load())
     return {
-        "row": shown,
+        "row": row,
         "record": record,
         "sql": highlight_keywords(break_lines(record["sql"])) if record["sql"] is not None else None,
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
-        "groups": _fact_groups(record, shown, links),
-        "issue": issue_of_record(request, record),
+        "groups": _fact_groups(record, row, links),
+        "issue": issue_of_record(request, record, shown.plan),
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
         "in_admin": in_admin(record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
@@ -136,8 +137,11 @@ class OriginRow:
     """In percent of the statement's total duration."""
 
 
-def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool) -> Mapping[str, Any]:
+def statement_page(
+    request: Request, shown: "WithPlan[StatementAnswer]", *, with_text: bool
+) -> Mapping[str, Any]:
     """Return the context of statement.html."""
+    answer = shown.answer
     links = Links(request.path, request.query_params)
     records = links.for_path(links.home)
     records = records.with_filters(fingerprint=answer.fingerprint)
@@ -164,7 +168,7 @@ def statement_page(request: Request, answer: StatementAnswer, *, with_text: bool
         "suspects": [(row, reverse("sqllogs:trace", args=[row.trace_id])) for row in answer.repeats],
         "records": records.with_values(),
         "plans": plan_rows(answer.plans),
-        "issue": issue_of_statement(request, answer),
+        "issue": issue_of_statement(request, answer, shown.plan),
         "in_admin": in_admin(answer.fingerprint),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
@@ -191,26 +195,59 @@ def _record_rows(records: Sequence[Any], links: Links) -> list[RecordRow]:
     return [record_row(record, links, settings) for record in records]
 
 
-def issue_of_record(request: Request, record: RecordJSON) -> str:
+AnyAnswer = TypeVar("AnyAnswer")
+PLAN_LINES_MAX = 60
+"""Of a plan in an issue: trackers refuse long texts, and the plan's page has all."""
+
+
+class WithPlan(NamedTuple, Generic[AnyAnswer]):
+    """A record or statement, and the last plan of its statement that is kept."""
+
+    answer: AnyAnswer
+    plan: StoredPlan | None
+    """None also without the permission for SQL text, parts of which it shows."""
+
+
+def issue_of_record(request: Request, record: RecordJSON, plan: StoredPlan | None) -> str:
     """Return a record as Markdown for an issue tracker."""
     names = ("duration_ms", "rows", "call_site", "route", "view", "error", "release", "trace_id")
-    return _issue(request, record["sql"], [(name, record[name]) for name in names])  # type: ignore[literal-required]
+    facts = [(name, record[name]) for name in names]  # type: ignore[literal-required]
+    return _issue(request, record["sql"], facts, plan)
 
 
-def issue_of_statement(request: Request, answer: StatementAnswer) -> str:
-    """Return a statement with its figures and call sites as Markdown for an issue tracker."""
+def issue_of_statement(request: Request, answer: StatementAnswer, plan: StoredPlan | None) -> str:
+    """Return a statement with its figures, call sites and plan as Markdown for an issue tracker."""
     names = ("fingerprint", "calls", "errors", "total_ms", "mean_ms", "p95_ms", "max_ms")
     facts = [(name, getattr(answer, name)) for name in names]
     facts += [("call_site", origin.value) for origin in answer.call_sites]
     facts += [("n_plus_one", f"{row.times_max} times: {row.advice or ''}") for row in answer.repeats]
-    return _issue(request, answer.sql, facts)
+    return _issue(request, answer.sql, facts, plan)
 
 
-def _issue(request: Request, sql: str | None, facts: Sequence[tuple[str, Any]]) -> str:
+def _issue(
+    request: Request, sql: str | None, facts: Sequence[tuple[str, Any]], plan: StoredPlan | None
+) -> str:
     shown = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in facts]
     lines = [f"- {name}: `{value}`" for name, value in shown if value not in (None, "")]
+    code = [] if sql is None else [_fenced("sql", break_lines(sql)), ""]
+    return "\n".join([*code, *lines, *_plan(request, plan), "", request.build_absolute_uri()])
+
+
+def _plan(request: Request, plan: StoredPlan | None) -> list[str]:
+    if plan is None:
+        return []
+    lines = plan.lines[:PLAN_LINES_MAX]
+    if left_out := len(plan.lines) - len(lines):
+        lines = [*lines, f"… {left_out} more line{'s' if left_out > 1 else ''}"]
+    made = ", ".join(
+        filter(None, (plan.alias, f"{plan.made_at:%Y-%m-%d}", plan.release and f"release {plan.release}"))
+    )
+    url = request.build_absolute_uri(reverse("sqllogs:plan", args=[plan.pk]))
+    return ["", f"Plan on {made}:", "", _fenced("text", "\n".join(lines)), "", url]
+
+
+def _fenced(language: str, text: str) -> str:
     fence = "```"
-    while sql is not None and fence in sql:  # or the text could end its block
+    while fence in text:  # or the text could end its block
         fence += "`"
-    code = [] if sql is None else [f"{fence}sql", break_lines(sql), fence, ""]
-    return "\n".join([*code, *lines, "", request.build_absolute_uri()])
+    return f"{fence}{language}\n{text}\n{fence}"

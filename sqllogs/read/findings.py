@@ -47,7 +47,7 @@ SENTENCES = {
     "more_errors": _(
         "%(errors)s of %(calls)s calls fail; before, %(errors_before)s of %(calls_before)s did."
     ),
-    "n_plus_one": _("Sent %(times_per_unit)s times in one request or task."),
+    "n_plus_one": _("Sent %(times_per_unit)s times per request or task."),
     "unbounded": _("Returns up to %(rows_max)s rows without LIMIT."),
     "count_and_list": _("Counts rows that the same request reads anyway: len() of the list is enough."),
     "idle_transaction": _("A transaction is open for up to %(idle_ms_max)s ms without a statement."),

@@ -83,6 +83,11 @@ def kept_plans(fingerprint: str) -> list[StoredPlan]:
     return list(StoredPlan.objects.filter(fingerprint=fingerprint).order_by("-id")[:PLANS_PER_STATEMENT])
 
 
+def last_plan(fingerprint: str) -> StoredPlan | None:
+    """Return the newest plan of a statement; None if none is kept."""
+    return next(iter(kept_plans(fingerprint)), None)
+
+
 def state(fingerprint: str) -> tuple[object, ...]:
     """Return a value that changes when a plan of a statement is stored or seen again."""
     plans = StoredPlan.objects.filter(fingerprint=fingerprint)

@@ -35,7 +35,7 @@ def staff(*codenames):
 def test_list_shows_what_is_live_and_other_states_by_filter(finding):
     client = staff("view_sqllog")
     answer = client.get(URL)
-    assert "Sent 9 times in one request or task." in answer.text
+    assert "Sent 9 times per request or task." in answer.text
     assert HOSTILE not in answer.text
     Finding.objects.update(state="closed")
     assert "Sent 9 times" not in client.get(URL).text

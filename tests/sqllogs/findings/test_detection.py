@@ -315,7 +315,7 @@ def test_command_searches_lists_and_decides():
     put(*[UNIT] * 6)
     (row,) = findings("--detect")
     assert (row["kind"], row["call_site"]) == ("n_plus_one", UNIT["call_site"])
-    assert row["summary"] == "Sent 6 times in one request or task."
+    assert row["summary"] == "Sent 6 times per request or task."
     with pytest.raises(CommandError, match="--note"):
         call_command("sqllogs", "findings", "--ignore", str(row["id"]))
     call_command("sqllogs", "findings", "--ignore", str(row["id"]), "--note", "known", "--days", "3")

@@ -66,7 +66,7 @@ def test_storm_of_findings_is_one_message_that_counts_them(port):
         assert notify(webhook(port), BEGINNING) == 1
     (message,) = received
     assert (message["count"], len(message["findings"])) == (500, LISTED_MAX)
-    assert message["findings"][0]["summary"] == "Sent 9 times in one request or task."
+    assert message["findings"][0]["summary"] == "Sent 9 times per request or task."
     assert message["text"].endswith(f"and {500 - LISTED_MAX} more: manage.py sqllogs findings")
 
 
@@ -171,7 +171,7 @@ def test_mail_goes_through_django_and_has_its_own_pace(port, settings):
     assert notify(by_mail, BEGINNING) == 1  # the webhook is down
     (message,) = mail.outbox
     assert (message.subject, message.to) == ("SQL log: 1 finding", ["ops@example.com"])
-    assert "Sent 9 times in one request or task." in message.body
+    assert "Sent 9 times per request or task." in message.body
 
 
 def test_command_sends_a_test_message(port, settings):

@@ -489,7 +489,7 @@ def test_finding_is_listed_with_its_evidence_origin_and_advice(browser, finding,
     page = look(browser, "findings/")
     shown = words(page)
     for expected in (
-        "Findings 1Requests", "1 finding ", "N+1 Sent 7 times in one request or task.",
+        "Findings 1Requests", "1 finding ", "N+1 Sent 7 times per request or task.",
         "SELECT id FROM app_author", str(findings.ADVICE["n_plus_one"]), "app/views.py:5 books, toocode",
         "books/example", "Open", "Release 1.4.2", "1,234",
     ):  # fmt: skip

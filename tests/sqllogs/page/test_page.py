@@ -17,7 +17,7 @@ from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
 from sqllogs.capture import wrapper
 from sqllogs.context import TraceContext
-from sqllogs.models import Event, Finding, Unit
+from sqllogs.models import Event, Finding, StoredPlan, Unit
 from sqllogs.page import debug_toolbar, frame
 from sqllogs.page.records import LINKED
 from sqllogs.templatetags.sqllogs import source_url
@@ -564,6 +564,31 @@ def test_record_and_statement_can_be_copied_as_an_issue(browser, path):
     assert "```sql\nSELECT name\nFROM author\nWHERE id = ?\n```" in page.words
     assert "- call_site: `a/views.py:4 x`" in page.words
     assert f"http://testserver{URL}{path}" in page.words
+
+
+PLAN_LINES = ["QUERY PLAN", "  Filter: (a = '```')", *(f"  step {number}" for number in range(200))]
+
+
+@pytest.mark.parametrize("path", ["1/", f"fingerprints/{'f' * 16}/"])
+@pytest.mark.parametrize("with_text", [True, False])
+def test_issue_has_the_last_plan_if_the_reader_may_see_it(browser, path, with_text):
+    put_statement()
+    put({})
+    times = {"made_at": BEGINNING, "seen_at": BEGINNING}
+    plan = {"fingerprint": "f" * 16, "alias": "replica", "vendor": "postgresql", "release": "1.4", **times}
+    StoredPlan.objects.create(id=6, lines=["OLDER"], **plan)
+    StoredPlan.objects.create(id=7, lines=PLAN_LINES, **plan)
+    if not with_text:
+        user = User.objects.create_user("reader", is_staff=True)
+        user.user_permissions.add(Permission.objects.get(codename="view_sqllog"))
+        browser = Client(headers={"Accept": BROWSER})
+        browser.force_login(user)
+    words = look(browser, path).words
+    assert "OLDER" not in words
+    assert (
+        "Plan on replica, 2026-01-31, release 1.4:\n\n````text\nQUERY PLAN\n  Filter" in words
+    ) == with_text
+    assert ("  step 57\n… 142 more lines\n````\n\nhttp://testserver/sql-logs/plans/7/" in words) == with_text
 
 
 def test_debug_toolbar_leads_to_the_request(rf):
