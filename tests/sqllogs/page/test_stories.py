@@ -235,6 +235,39 @@ def test_review_takes_one_click_per_decision(in_browser, night, client, live_ser
     assert set(Review.objects.values_list("by", flat=True)) == {"reviewer"}
 
 
+def test_keys_decide_in_the_list(in_browser, night, client, live_server, settings):
+    settings.DEBUG = False
+    client.force_login(User.objects.create_superuser("reviewer"))
+    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
+
+    def story(person):
+        page, steps = person.page, []
+        page.goto(f"{live_server.url}/admin/sqllogs/statement/?status=all")
+
+        def decide(key):
+            steps.append(person.text(".sqllogs-current .field-statement")[:28])
+            with page.expect_navigation():
+                page.keyboard.press(key)
+
+        page.keyboard.press("r")  # without a row it decides nothing
+        for keys in ("jr", "ji", "kkr", "o"):
+            for key in keys[:-1]:
+                page.keyboard.press(key)
+            decide(keys[-1])
+        page.locator("#searchbar").focus()
+        page.keyboard.type("rio")
+        return steps, page.locator("#searchbar").input_value(), person.text(".messagelist")
+
+    _clicks, (steps, typed, message) = run_story(in_browser, story, cookies=[cookie])
+    assert [("basket" in step, "price" in step) for step in steps] == [
+        (True, False), (False, True), (True, False), (True, False),
+    ]  # fmt: skip
+    assert (typed, message) == ("rio", "1 statement: Open.")
+    decided = {one.fingerprint: (one.status, one.by) for one in Review.objects.all()}
+    assert decided["a" * 16] == ("ignored", "reviewer")
+    assert decided.get("b" * 16, ("open", "reviewer"))[0] == "open"
+
+
 def test_keys_move_along_rows_and_open_them(in_browser, url):
     def story(browser):
         page = browser.new_page()
@@ -369,6 +402,67 @@ def test_exception_of_a_request_is_a_tag_in_its_line(in_browser, url):
         return tag.evaluate("it => getComputedStyle(it).paddingTop")
 
     assert in_browser(story) == "0px"
+
+
+def test_paper_is_white_and_names_the_tab(in_browser, url):
+    def story(browser):
+        page, found = browser.new_page(viewport={"width": 718, "height": 1000}), {}
+        page.emulate_media(media="print", color_scheme="dark")
+        for path in ("requests/", "findings/", f"traces/{TRACE}/", f"fingerprints/{'b' * 16}/"):
+            page.goto(url + path)
+            controls = page.locator("main :is(button, input, summary), .top a, .only, .foot a, .actions a")
+            found[path.split("/")[0]] = (
+                page.evaluate(
+                    "getComputedStyle(document.querySelector('main section, main table')).backgroundColor"
+                ),
+                page.evaluate("getComputedStyle(document.body).color"),
+                [text for one in controls.all() if one.is_visible() and (text := one.inner_text().strip())],
+                page.evaluate("Math.max(0, document.documentElement.scrollWidth - innerWidth)"),
+            )
+        return found
+
+    found = in_browser(story)
+    assert {one[:2] for one in found.values()} == {("rgb(255, 255, 255)", "rgb(22, 32, 27)")}
+    shown = {
+        path: [*texts, *([scrolls] if scrolls else [])] for path, (_, _, texts, scrolls) in found.items()
+    }
+    assert shown == {
+        "requests": ["SQL logs", "Requests"], "findings": ["SQL logs", "Findings"],
+        "traces": ["SQL logs"], "fingerprints": ["SQL logs"],
+    }  # fmt: skip
+
+
+INVISIBLE = """() => {
+  const probe = document.body.appendChild(document.createElement("i"));
+  const system = (name) => ((probe.style.color = name), getComputedStyle(probe).color);
+  const seen = ["CanvasText", "LinkText", "Mark", "Highlight"].map(system);
+  const shapes = document.querySelectorAll("main svg :is(rect:not(.step, .selected), circle)");
+  const tags = document.querySelectorAll("main .tag, .top [aria-current]");
+  return [
+    ...[...shapes].filter((one) => !seen.includes(getComputedStyle(one).fill)),
+    ...[...tags].filter((one) => getComputedStyle(one).borderTopStyle !== "solid"),
+  ].map((one) => one.outerHTML.slice(0, 120));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_bars_and_tags_are_seen_in_high_contrast(in_browser, url, scheme):
+    def story(browser):
+        page, found = browser.new_page(), {}
+        page.emulate_media(forced_colors="active", color_scheme=scheme)
+        for path in (
+            "requests/",
+            "stats/",
+            f"{NEWEST}&limit=9",
+            "findings/",
+            f"traces/{TRACE}/",
+            f"fingerprints/{'b' * 16}/",
+        ):
+            page.goto(url + path)
+            found[path] = page.locator("main svg rect, main .tag").count() > 0, page.evaluate(INVISIBLE)
+        return found
+
+    assert set(map(str, in_browser(story).values())) == {"(True, [])"}
 
 
 def test_pages_written_from_right_to_left_do_not_scroll_sideways(in_browser, url):
