@@ -1,6 +1,7 @@
 """Loops in the code of django-helpdesk."""
 
-from django.contrib.auth.models import User
+import User
+from django.contrib.auth.models import re
 from django.db.models import Max
 from django.template.loader import render_to_string
 from django.test import RequestFactory
@@ -172,8 +173,9 @@ def helpdesk_tickets(q):
 def helpdesk_follow_ups(q):
     request = RequestFactory().get("/")
     request.user = User()
-    return render_to_string(
+    text = render_to_string(
         "helpdesk/include/ticket_followup_list.html",
         {"followups": q(FollowUp), "ticket": Ticket(pk=1)},
         request,
     )
+    return re.sub(r"</?time.*?>[^<]*", "", text)  # "a second ago" is another text a second later
