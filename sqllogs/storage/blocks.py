@@ -9,7 +9,6 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -98,20 +97,14 @@ def _encode_names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
 
 
 def _encode_numbers(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
-    known = _seconds(column) if name == "time" else [UNKNOWN if value is None else value for value in column]
-    values = array("d", known)
+    if name == "time":  # seconds since the epoch; the store has microseconds
+        column = [time_us / 1e6 for time_us in column]
+    values = array("d", [UNKNOWN if value is None else value for value in column])
     low, high = min(values), max(values)
     # Little-endian in the store: another machine may read the block.
     if sys.byteorder == "big":
         values.byteswap()
     return ColumnRow(name, block, low, high, values.tobytes(), b"")
-
-
-def _seconds(times: Sequence[Any]) -> Iterable[float]:
-    """Return times as seconds since the epoch; a database has microseconds."""
-    if isinstance(times[0], datetime):
-        return map(datetime.timestamp, times)
-    return (time / 1e6 for time in times)
 
 
 def numbers(values: bytes) -> "array[float]":
