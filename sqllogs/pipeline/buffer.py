@@ -16,7 +16,7 @@ from sys import getsizeof
 from typing import Any, NamedTuple, cast
 
 from sqllogs import guard
-from sqllogs.capture import FETCH, SQL, UNIT, Captured, Fetch
+from sqllogs.capture import FETCH, SQL, TIME_NS, UNIT, Captured, Fetch
 from sqllogs.context import UnitOfWork
 from sqllogs.threads import SimpleQueue, Tally
 
@@ -342,7 +342,7 @@ class Buffer:
     @property
     def oldest_ns(self) -> int | None:
         """Wall time of the oldest record; only for the thread that drains."""
-        return self._rows[0][0] if self._rows else None
+        return self._rows[0][TIME_NS] if self._rows else None
 
     @property
     def held_bytes(self) -> int:

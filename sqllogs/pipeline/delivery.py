@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count
 
 from sqllogs import guard
-from sqllogs.capture import UNIT, Captured
+from sqllogs.capture import EXECUTE_NS, TIME_NS, UNIT, Captured
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreReplacedError
 from sqllogs.pipeline.buffer import Buffer, OpenFetches
@@ -219,7 +219,7 @@ class Delivery:
             self._taken = [one for one in ready if (unit := one[UNIT]) is None or not unit.muted]
             self._muted += len(ready) - len(self._taken)
             # Since its end: a long query is no lag.
-            self._oldest_ns = oldest[0] + oldest[1] if oldest else 0
+            self._oldest_ns = oldest[TIME_NS] + oldest[EXECUTE_NS] if oldest else 0
 
     def _resolve(self) -> None:
         batch = self._get_resolver().batch(self._taken)

@@ -12,7 +12,7 @@ from types import CodeType
 from typing import Any
 
 from sqllogs import guard
-from sqllogs.capture import ALIAS, MANY, SPAN, SQL, UNIT, VALUES, Captured
+from sqllogs.capture import ALIAS, MANY, SPAN, SQL, TIME_NS, UNIT, VALUES, Captured
 from sqllogs.capture.call_site import CallSites
 from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, trace_of_span
@@ -74,7 +74,7 @@ class Resolver:
         marks = _marks(None)
         for captured in drained:
             try:
-                if captured[UNIT] is not unit or captured[SPAN] is not span or captured[0] > until_ns:
+                if captured[UNIT] is not unit or captured[SPAN] is not span or captured[TIME_NS] > until_ns:
                     # Consecutive queries mostly belong to one unit, so its fields are made once for them.
                     its_unit = _unit_of(captured)
                     origin, marks = self._origin(its_unit, captured[SPAN]), _marks(its_unit)
@@ -240,7 +240,7 @@ def _until_ns(unit: UnitOfWork | None) -> int:
 def _unit_of(captured: Captured) -> UnitOfWork | None:
     """Return the unit of work of a query; an asyncio task that never ends keeps the one it began in."""
     unit = captured[UNIT]
-    return None if captured[0] > _until_ns(unit) else unit
+    return None if captured[TIME_NS] > _until_ns(unit) else unit
 
 
 VALUES_MAX = 500

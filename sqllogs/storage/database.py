@@ -19,6 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.utils import load_backend
+from django.utils.translation import gettext as _
 
 from sqllogs import conf, guard
 
@@ -153,23 +154,27 @@ def path_of(alias: str) -> Path | None:
 def find_problem(path: Path) -> FileProblem | None:
     """Return why this process cannot write a SQLite file; None if it can."""
     folder = path.parent
-    advice = f"Give user id {os.geteuid()} write access: SQLite creates further files in the folder."
+    names = {"path": path, "folder": folder, "user": os.geteuid()}
+    advice = _("Give user id %(user)s write access: SQLite creates further files in the folder.") % names
     if not folder.exists():
         return FileProblem(
-            f"The folder {folder} does not exist.", f"Create it, or change NAME, which is {path}."
+            _("The folder %(folder)s does not exist.") % names,
+            _("Create it, or change NAME, which is %(path)s.") % names,
         )
     if not folder.is_dir() or path.is_dir():
         return FileProblem(
-            f"{path} is not a file in a folder.", "NAME must be the path of a file in an existing folder."
+            _("%(path)s is not a file in a folder.") % names,
+            _("NAME must be the path of a file in an existing folder."),
         )
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return FileProblem(
-            f"The folder {folder} is on a read-only file system.", "Name a file on a writable one."
+            _("The folder %(folder)s is on a read-only file system.") % names,
+            _("Name a file on a writable one."),
         )
     if not _is_accessible(folder, os.W_OK | os.X_OK):
-        return FileProblem(f"The folder {folder} cannot be written.", advice)
+        return FileProblem(_("The folder %(folder)s cannot be written.") % names, advice)
     if path.exists() and not _is_accessible(path, os.R_OK | os.W_OK):
-        return FileProblem(f"The file {path} cannot be written.", advice)
+        return FileProblem(_("The file %(path)s cannot be written.") % names, advice)
     return None
 
 
