@@ -108,11 +108,10 @@ class ReviewList:
 
     def _filtered(self, without: str = "") -> list[Part]:
         tested = [(name, values) for name, values in self._wanted.items() if values and name != without]
-        return [
-            part
-            for part in self._parts[0]
-            if all(self._value(part, name) in values for name, values in tested)
-        ]
+        parts = self._parts[0]
+        for name, values in tested:
+            parts = [part for part in parts if self._value(part, name) in values]
+        return parts
 
     @cached_property
     def found(self) -> Grouped:
@@ -144,12 +143,12 @@ class ReviewList:
 
     def matching(self, *without: str) -> list[StatsGroup]:
         """Return the matching statements, in no particular order, `without` some of the derived filters."""
-        wanted = [
-            (DERIVED_FILTERS[name], value) for name, value in self._derived.items() if name not in without
-        ]
-        return [
-            group for group in self.found.groups if all(mark(self, group) == value for mark, value in wanted)
-        ]
+        groups = list(self.found.groups)
+        for name, value in self._derived.items():
+            if name not in without:
+                mark = DERIVED_FILTERS[name]
+                groups = [group for group in groups if mark(self, group) == value]
+        return groups
 
     def load_by_value(self, name: str) -> dict[str, float]:
         """Return the percentage of the load of each value of a filter, under the others."""
@@ -248,9 +247,12 @@ def _scope(filters: Mapping[str, str], *, with_text: bool = False, like: Scope |
     return Scope.from_filters(filterset, with_text=with_text, fields=LIST_FIELDS)
 
 
+OPEN = str(Review.Status.OPEN.value)  # an enum's value takes a microsecond, and a page asks for thousands
+
+
 def _status(statements: ReviewList, group: StatsGroup | StatementStatsRow) -> str:
     review = statements.reviews.get(str(group.group))
-    return review.status if review else str(Review.Status.OPEN.value)
+    return review.status if review else OPEN
 
 
 def _got_worse(statements: ReviewList, group: StatsGroup) -> str:

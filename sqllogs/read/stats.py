@@ -6,7 +6,7 @@ reader's thread.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -257,7 +257,7 @@ class _Rows:
         self._total_ms = found.total_ms
         self._of_statements = group_by == "fingerprint"
         self._worst = worst
-        wanted = [group.group for group in shown]
+        wanted = [group.group for group in shown if _may_be_in_ring(group, scope.oldest)]
         self._origins: Mapping[GroupValue, aggregates.Origins] = {}
         self._of_units = found.span.source == "units"
         if shown and not self._of_units and scope.wants("calls_per_unit", "route", "call_sites"):
@@ -326,6 +326,19 @@ class _Rows:
             "call_sites": _ranked(origins.call_sites)[:CALL_SITES_MAX],
             "repeats": self._worst.get(group.group, 0),
         }
+
+
+MARGIN = timedelta(minutes=1)
+"""Records are numbered when they are written, in another order than their times."""
+
+
+def _may_be_in_ring(group: StatsGroup, oldest: datetime | None) -> bool:
+    """Return whether the ring may have records of a group; a search for those it lacks scans it all."""
+    if not isinstance(group, statistics_rows.StatisticsAggregate):
+        return True
+    # A record has the time of its begin, and is written after its end.
+    ended = group.last_seen + timedelta(milliseconds=group.max_ms)
+    return oldest is not None and ended + MARGIN >= oldest
 
 
 def _ranked(counts: Mapping[str, int]) -> list[str]:

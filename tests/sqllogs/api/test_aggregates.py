@@ -405,6 +405,27 @@ def test_origins_are_told_by_the_newest_records_and_by_all_for_a_group_without(m
     assert (rows["e"]["route"], rows["e"]["call_sites"]) == ("old/", ["old.py:1 f"])
 
 
+@both_databases
+@pytest.mark.parametrize(
+    ("before_s", "duration_ms", "is_searched"),
+    [(3600, 1.0, False), (3600, 3_600_000.0, True), (30, 1.0, True)],
+    ids=["overwritten", "long", "recent"],
+)
+def test_origins_are_not_searched_for_what_the_ring_cannot_have(
+    monkeypatch, before_s, duration_ms, is_searched
+):
+    monkeypatch.setattr(import_module("sqllogs.read.aggregates"), "NEWEST_ROWS", 2)
+    # A record has the time of its begin: that of a long query is older than those before it.
+    of_e = {"fingerprint": "e" * 16, "call_site": "old.py:1 f", "duration_ms": duration_ms}
+    of_e["time"] = BEGINNING - timedelta(seconds=before_s)
+    others = [{"time": BEGINNING + timedelta(seconds=number)} for number in range(3)]
+    put(others[0], of_e, *others[1:])
+    put_statistics(of_e, *others)
+    rows = get("stats/", source="statistics", **{"from": "2026-01-31T00:00:00Z"})["results"]
+    (row,) = [row for row in rows if row["group"] == "e" * 16]
+    assert row["call_sites"] == (["old.py:1 f"] if is_searched else [])
+
+
 def refused(path, **parameters):
     answer = reader(token_hex(4)).get(f"/sql-logs/{path}", parameters)
     assert answer.status_code == 400
