@@ -73,8 +73,6 @@ class BatchTable:
         return f"SELECT {self.columns} FROM {self.name} ORDER BY {order_by}"
 
     def fill(self, raw: Any, rows: Iterable[Sequence[Any]]) -> None:
-        # Each time: behind pgbouncer this may be a session that has no such table yet.
-        raw.execute(self.create)
         with raw.cursor().copy(self.copy) as copy:
             copy.set_types(self.types)
             for row in rows:
@@ -103,6 +101,8 @@ CREATE_ROLL_UP = (
     f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) ON CONFLICT DO NOTHING"
 )
 COUNTS = BatchTable("sqllogs_counts", StatisticRow._fields, ("int4", *["int8"] * 8, "bytea"))
+# Each time: behind pgbouncer this may be a session that has no such tables yet.
+BEGIN_WRITING = "; ".join((BEGIN, BATCH.create, UNITS.create, COUNTS.create))
 STATISTIC_UPSERT = DIALECT.upsert(COUNTS.rows("resolution_s, time, key_id"))
 
 
@@ -117,9 +117,9 @@ class PostgreSQLStore(RawStore):
         self._raw.prepare_threshold = None  # pgbouncer may run the next transaction in another session
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._raw.execute(BEGIN)
+    def _transaction(self, begin: str = BEGIN) -> Iterator[None]:
         try:
+            self._raw.execute(begin)
             yield
             self._raw.execute("COMMIT")
         except BaseException:
@@ -146,7 +146,7 @@ class PostgreSQLStore(RawStore):
         self._raw.execute(f"SELECT 1 FROM {HEAD_TABLE} WHERE id = 1 FOR UPDATE")
 
     def write(self, part: WritePart) -> bool:
-        with self._transaction():
+        with self._transaction(BEGIN_WRITING):
             head = self._head_for_writing()
             if head.epoch != part.epoch:
                 return False
@@ -155,8 +155,9 @@ class PostgreSQLStore(RawStore):
             if self._raw.execute(PROCESS_UPSERT_ONCE, values).rowcount < 1:
                 self._raw.execute(PROCESS_UPSERT, values)
                 return True
-            BATCH.fill(self._raw, query_rows(part, head.capacity))
-            self._raw.execute(LOG_UPSERT)
+            if part.records:
+                BATCH.fill(self._raw, query_rows(part, head.capacity))
+                self._raw.execute(LOG_UPSERT)
             if part.sources:
                 self._raw.cursor().executemany(SOURCE_INSERT, part.sources)
             if part.units:

@@ -21,6 +21,7 @@ from sqllogs.pipeline.sinks import Sinks
 from sqllogs.record import COLUMNS, RECORD_FIELDS, Batch, EndedUnit, ProcessCounts
 from sqllogs.storage import ring as storage_ring
 from sqllogs.storage.orm import ORMStore
+from sqllogs.storage.postgresql import BatchTable
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.ring import Ring
 from sqllogs.storage.statement_texts import StatementTexts
@@ -319,3 +320,11 @@ def test_filters_and_orders_by_every_name_of_the_contract(ring_alias):
     assert records.aggregate(found=Min("time"))["found"] == first.time
     with pytest.raises(FieldError, match="Unsupported lookup 'date'"):
         records.filter(time__date="2001-09-09")
+
+
+@pytest.mark.parametrize("ring_database", ["postgresql"], indirect=True)
+def test_nothing_is_copied_for_a_process_without_new_records(ring, ring_alias, monkeypatch):
+    write(ring, 5)
+    monkeypatch.delattr(BatchTable, "fill")
+    ring.write(6, Batch(records=[], part=next(PARTS)), replace(TALLIES, captured=7))
+    assert Process.objects.using(ring_alias).get().captured == 7
