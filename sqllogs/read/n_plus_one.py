@@ -216,6 +216,8 @@ def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
 
 SPANS_MAX, SPANS_SHARE_MAX = 32, 0.25
 """With more units, or longer ones, one scan of all records is faster than reading those of each."""
+SPANS_FROM_ROWS = 10_000
+"""One scan of fewer records takes less time than the further queries."""
 
 
 def _repeated(records: Records, ring: RingSnapshot, group: str, threshold: int) -> Iterator[Any]:
@@ -223,6 +225,9 @@ def _repeated(records: Records, ring: RingSnapshot, group: str, threshold: int) 
     counted = Q(worst_repeat__gte=threshold) | Q(queries__gt=REPEATS_MAX) | Q(unit_id=None)
     units = Unit.objects.using(records.db).filter(counted, last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
     slots, outside = units.values("slot"), Q(unit=None)
+    if ring.seq - ring.oldest < SPANS_FROM_ROWS:
+        yield from fetch(_counted(records.filter(Q(unit__in=slots) | outside), group, threshold))
+        return
     found = sorted(units.values_list("first_seq", "last_seq")[: SPANS_MAX + 1])
     spans = [(max(first, ring.oldest), min(last, ring.seq)) for first, last in found]
     numbers = sum(last - first + 1 for first, last in spans)

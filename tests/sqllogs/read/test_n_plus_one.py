@@ -126,6 +126,7 @@ def test_units_read_by_number_have_the_repetitions_that_a_scan_finds(ring_alias,
     for spans_max in (0, 32):
         monkeypatch.setattr(n_plus_one, "SPANS_MAX", spans_max)
         monkeypatch.setattr(n_plus_one, "SPANS_SHARE_MAX", 1)
+        monkeypatch.setattr(n_plus_one, "SPANS_FROM_ROWS", 0)
         access.recent.clear()
         found[spans_max] = rows(reader(str(spans_max)))
     (row,) = found[32]
