@@ -1,7 +1,8 @@
 """Loops in the code of django-helpdesk."""
 
-import User
-from django.contrib.auth.models import re
+import re
+
+from django.contrib.auth.models import User
 from django.db.models import Max
 from django.template.loader import render_to_string
 from django.test import RequestFactory
