@@ -17,11 +17,11 @@ from benchmarks.samples import captured  # noqa: E402
 from benchmarks.stores import ALIAS, VENDORS, Database, fill, recorder, ring  # noqa: E402
 from sqllogs import conf  # noqa: E402
 from sqllogs.models import RingRow  # noqa: E402
-from sqllogs.pipeline.delivery import BATCH_ROWS  # noqa: E402
 from sqllogs.pipeline.resolver import Resolver  # noqa: E402
 from sqllogs.pipeline.sinks import Sinks  # noqa: E402
 from sqllogs.record import Batch  # noqa: E402
 from sqllogs.recorder import Recorder  # noqa: E402
+from sqllogs.storage.ring import BATCH_ROWS  # noqa: E402
 from sqllogs.storage.store import COLUMNS, NO_IDS, query_row  # noqa: E402
 
 CAPACITY_ROWS = 50_000

@@ -26,8 +26,6 @@ from sqllogs.statistics.counting import Counts
 from sqllogs.storage.ring import Ring
 from sqllogs.threads import RLock, sleep
 
-# Batches of 500 stored a fifth (SQLite) or third (PostgreSQL) less, and slowed the application as much.
-BATCH_ROWS = 2_000
 ROW_INTERVAL_S = 5.0
 """The process's row is updated this often while only the outcomes of exports change."""
 
@@ -127,7 +125,7 @@ class Delivery:
                 # Also between two batches: a slow store must not let the overflow fill up.
                 self._count_overflow(wait=wait)
                 continue
-            remaining -= BATCH_ROWS
+            remaining -= self._ring.batch_rows
             if not self._taken:
                 self._take(wait=wait)
             self._resolve()
@@ -213,7 +211,7 @@ class Delivery:
     def _take(self, *, wait: bool) -> None:
         """Drain the buffer, without queries that are still fetching and those of muted units."""
         with self._lock:
-            self._taken = self._buffer.drain(BATCH_ROWS)
+            self._taken = self._buffer.drain(self._ring.batch_rows)
             oldest = self._taken[0] if self._taken else None
             ready = self._open_fetches.split_ready(self._taken, wait=wait)
             self._taken = [one for one in ready if (unit := one[UNIT]) is None or not unit.muted]

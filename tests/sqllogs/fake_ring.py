@@ -32,6 +32,7 @@ class FakeRing:
 
     generation = 1
     capacity = 1_000
+    batch_rows = 2_000
 
     def reserve_all(self, count, *, units=0, idle=0):
         first_seq = self.reserve(count)

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db.models import Sum
 
 from sqllogs.models import Process, RingHead, SQLLog, Statement
-from sqllogs.pipeline.delivery import BATCH_ROWS
+from sqllogs.storage.ring import BATCH_ROWS
 from tests.servers import ROOT
 from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.rings import database

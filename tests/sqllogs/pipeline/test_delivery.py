@@ -107,3 +107,13 @@ def test_more_than_a_batch_is_stored_in_one_call(way):
     way.put(7000)
     way.delivery.write_all()
     assert len(way.stored) == 7000
+
+
+def test_batches_are_as_large_as_the_store_takes_them(way, monkeypatch):
+    sizes = []
+    write = way.ring.write
+    monkeypatch.setattr(way.ring, "batch_rows", 3, raising=False)
+    monkeypatch.setattr(way.ring, "write", lambda *args: (sizes.append(len(args[1])), write(*args)))
+    way.put(7)
+    way.delivery.write_all()
+    assert sizes == [3, 3, 1]
