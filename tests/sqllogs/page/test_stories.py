@@ -19,7 +19,7 @@ TRACE = "ab" * 16
 PAGES = (
     "findings/", f"{NEWEST}&limit=9", "1/", "stats/", "stats/?group_by=call_site", "requests/", "repeats/",
     f"traces/{TRACE}/", f"fingerprints/{'a' * 16}/", "health/", "events/", "series/", "settings/", "schema/",
-    "reviews/", "plans/2/",
+    "reviews/", "plans/2/", "views/",
     "nothing/", "requests/?min_ms=x", "requests/?route=nowhere", f"fingerprints/{'a' * 16}/?route=nowhere",
     "events/?kind=finding",
 )  # fmt: skip
