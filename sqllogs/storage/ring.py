@@ -39,14 +39,10 @@ from sqllogs.statistics.resolution import MINUTE_S, Retention
 from sqllogs.storage import blocks, events, failures
 from sqllogs.storage.database import StoreFile, is_sqlite
 from sqllogs.storage.statement_texts import Sources, StatementTexts
-from sqllogs.storage.store import ProcessRow, RingState, Store, WritePart
+from sqllogs.storage.store import BATCH_ROWS, ProcessRow, RingState, Store, WritePart
 
 logger = logging.getLogger(__name__)
 
-# Batches of 500 stored a fifth (SQLite) or third (PostgreSQL) less, and slowed the application as much.
-BATCH_ROWS = 2_000
-ORM_BATCH_ROWS = 500
-"""For other databases. With 2,000, four processes took turns of 3 to 9 s on MariaDB, whose locks time out."""
 SERVICE_MAX_CHARACTERS = 100
 EPOCHS_MAX = 5
 """Attempts to write a batch while another process deletes texts at the same moment."""
@@ -82,9 +78,8 @@ class Ring:
 
     @property
     def batch_rows(self) -> int:
-        """Records per batch."""
-        is_orm = connections[self._alias].vendor not in ("sqlite", "postgresql")
-        return ORM_BATCH_ROWS if is_orm else BATCH_ROWS
+        """Records per batch; of a store that is not open, what most take."""
+        return BATCH_ROWS if self._store is None else self._store.batch_rows
 
     @property
     def is_file(self) -> bool:

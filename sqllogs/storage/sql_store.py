@@ -17,6 +17,7 @@ from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 from sqllogs.storage import blocks, events
 from sqllogs.storage.database import close_connection, used_by_orm
 from sqllogs.storage.store import (
+    BATCH_ROWS,
     BLOCK_TABLE,
     HEAD_TABLE,
     KEY_TABLE,
@@ -126,6 +127,7 @@ class RawStore:
     """See `sqllogs.storage.store.Store`."""
 
     dialect: Dialect
+    batch_rows = BATCH_ROWS
     has_index = True
     is_hurried: Callable[[], bool] = bool
     _connection: Any

@@ -108,8 +108,15 @@ class WritePart:
     """The head's epoch when the missing texts and keys were determined."""
 
 
+# Batches of 500 stored a fifth (SQLite) or third (PostgreSQL) less, and slowed the application as much.
+BATCH_ROWS = 2_000
+
+
 class Store(KeyStore, RetentionStore, Protocol):
     """One connection to the database; each call is a transaction and raises the driver's exceptions."""
+
+    batch_rows: int
+    """Records of one part."""
 
     def reserve(self, count: int, capacity_rows: int, *, units: int = 0, idle: int = 0) -> Reserved:
         """Reserve `count` numbers, and slots for units with and without queries.
