@@ -21,25 +21,27 @@ MODELS = (*advice_models.MODELS, *advice_yard.MODELS)
 @pytest.fixture(scope="module")
 def shelf(django_db_setup, django_db_blocker):
     """The models of the loops with rows, known to the registry."""
-    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
-        known = apps.get_models()
-        others = [THROUGH, *(one for one in apps.all_models["yard"].values() if one._meta.proxy)]
-        patch.setattr(apps, "get_models", lambda **options: [*known, *MODELS, *others])
+    with django_db_blocker.unblock():
+        with pytest.MonkeyPatch.context() as patch:
+            known = apps.get_models()
+            others = [THROUGH, *(one for one in apps.all_models["yard"].values() if one._meta.proxy)]
+            patch.setattr(apps, "get_models", lambda **options: [*known, *MODELS, *others])
+            _forget_relations()
+            with connection.schema_editor() as editor:
+                for model in MODELS:
+                    editor.create_model(model)
+            advice_models.populate()
+            advice_yard.populate()
+            yield
+            with connection.schema_editor() as editor:
+                for model in reversed(MODELS):
+                    editor.delete_model(model)
+        # Last, so that no row refers to these, and nobody looks for one in a table of ours.
         _forget_relations()
-        with connection.schema_editor() as editor:
-            for model in MODELS:
-                editor.create_model(model)
-        advice_models.populate()
-        advice_yard.populate()
-        yield
         Group.objects.all().delete()
         advice_yard.clear()
         ContentType.objects.filter(app_label="shelf").delete()
-        with connection.schema_editor() as editor:
-            for model in reversed(MODELS):
-                editor.delete_model(model)
         ContentType.objects.clear_cache()
-    _forget_relations()  # else a User deleted by another test would look for rows in tables of ours
 
 
 def _forget_relations():
