@@ -6,7 +6,6 @@ Runs in the reader's thread and sends no query.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from math import ceil, log10
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from sqllogs.page.frame import tab
 from sqllogs.page.links import Links, TableColumn, table_headers
 from sqllogs.read.pagination import CursorPage, Page
 from sqllogs.read.parameters import SQLLogFilter
+from sqllogs.read.records import epoch_ms
 from sqllogs.record import FIELDS, RecordJSON
 from sqllogs.sql.text import highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
@@ -255,8 +255,3 @@ def viewers(
         (_("Open its log lines"), "≡", settings.logs_url),
     )
     return [Viewer(label, sign, filled(template)) for label, sign, template in programs if template]
-
-
-def epoch_ms(time: str) -> float:
-    """Return a time of a record as milliseconds since 1970."""
-    return datetime.fromisoformat(time).timestamp() * 1000

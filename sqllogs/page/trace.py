@@ -19,7 +19,8 @@ from rest_framework.request import Request
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
 from sqllogs.page.links import Links, curl
-from sqllogs.page.records import RecordRow, epoch_ms, record_row, viewers
+from sqllogs.page.records import RecordRow, record_row, viewers
+from sqllogs.read.records import epoch_ms
 from sqllogs.read.requests import RequestRow
 from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import RecordJSON

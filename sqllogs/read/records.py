@@ -89,6 +89,11 @@ def rfc3339(time: datetime) -> str:
     return f"{time.isoformat(timespec='microseconds')[:26]}Z"  # without +00:00
 
 
+def epoch_ms(time: str) -> float:
+    """Return a time written by `rfc3339` as milliseconds since 1970."""
+    return datetime.fromisoformat(time).timestamp() * 1000
+
+
 SEQ, FINGERPRINT = COLUMNS.index("seq"), COLUMNS.index("fingerprint")
 
 ATTEMPTS = 3

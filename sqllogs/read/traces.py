@@ -5,9 +5,9 @@ Fed with a page of records, feeds `traces/<trace_id>/`. Runs in the reader's thr
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqllogs.read.pagination import Page
+from sqllogs.read.records import epoch_ms
 from sqllogs.read.scope import Answer, TimeSpan, head
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 
@@ -97,8 +97,8 @@ def _units(trace_id: str, records: list[RecordJSON]) -> Iterator[TraceSpan]:
         if unit_id is None:
             continue
         first, last = members[0], members[-1]
-        begin_ms = _epoch_ms(first["time"])
-        end_ms = max(_epoch_ms(record["time"]) + record["duration_ms"] for record in members)
+        begin_ms = epoch_ms(first["time"])
+        end_ms = max(epoch_ms(record["time"]) + record["duration_ms"] for record in members)
         where = last["route"] or last["view"] or last["kind"]
         yield TraceSpan(
             traceID=trace_id,
@@ -121,7 +121,7 @@ def _query(trace_id: str, record: RecordJSON) -> TraceSpan:
         parentSpanID=record["unit_id"],
         operationName=" ".join(words[:3]),
         serviceName=f"{record['vendor']} {record['alias']}",  # Grafana colours spans by service
-        startTime=_epoch_ms(record["time"]),
+        startTime=epoch_ms(record["time"]),
         duration=record["duration_ms"],
         statusCode=0 if record["error"] is None else 2,
         tags=_tags(record, QUERY_TAGS),
@@ -131,7 +131,3 @@ def _query(trace_id: str, record: RecordJSON) -> TraceSpan:
 def _tags(record: RecordJSON, names: Iterable[str]) -> list[Tag]:
     found = ((name, record[name]) for name in names)  # type: ignore[literal-required]
     return [Tag(key=name, value=value) for name, value in found if value is not None]
-
-
-def _epoch_ms(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp() * 1000

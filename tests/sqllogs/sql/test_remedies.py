@@ -45,7 +45,7 @@ def shelf(django_db_setup, django_db_blocker):
 
 
 def _forget_relations():
-    """Let Django find anew which models refer to which: it remembers what it finds first."""
+    """Let Django forget which models refer to which: it remembers what it finds first."""
     for model in apps.get_models(include_auto_created=True):
         model._meta._expire_cache()
 
