@@ -178,7 +178,7 @@ def _complaints(process: ProcessHealth) -> Iterator[str]:
         )
         yield dropped % _named(process, count=count)
     # What OTLP_SHARE leaves out (left_out) is not a loss.
-    for outcome in EXPORT_LOSSES & process.exported.keys():
+    for outcome in sorted(EXPORT_LOSSES & process.exported.keys()):
         count = process.exported[outcome]
         unsent = ngettext(
             "process %(pid)s on %(host)s has not sent %(count)s record over OTLP (%(outcome)s)",

@@ -79,6 +79,13 @@ def test_process_that_loses_or_lags_is_a_reason(changes, words):
     assert words in body["reasons"][0]
 
 
+def test_reasons_have_the_same_order_in_every_process(ring_alias):
+    """The order of a set of words differs between processes, and an answer with it."""
+    put_process(timezone.now(), exported={"unsent": 3, "refused": 2, "sent": 9, "queue_full": 1})
+    reasons = health()["reasons"]
+    assert [reason.rpartition("(")[2] for reason in reasons] == ["queue_full)", "refused)", "unsent)"]
+
+
 def test_process_with_a_long_flush_interval_is_neither_late_nor_gone(ring_alias, settings):
     settings.SQLLOGS = {**settings.SQLLOGS, "FLUSH_INTERVAL_S": 60}
     put_process(timezone.now() - timedelta(seconds=59), lag_ms=60_000.0)
