@@ -45,6 +45,7 @@ class MissingLines(CheckMessage):
             "`manage.py sqllogs setup --write` adds the missing lines. To add them by hand, append to "
             "%(file)s:\n%(lines)s"
         )
+        message = message.rstrip()  # a sentence at its end may be empty
         super().__init__(level, message, hint=hint % {"file": FILES[file], "lines": lines}, id=id)
 
 

@@ -218,7 +218,10 @@ def _write(command: BaseCommand, gaps: list[CheckMessage]) -> None:
     if done.returncode not in (0, DATABASE_INCOMPLETE, NEEDS_MANUAL_FIX):
         for edit in edits:
             edit.undo()
-        message = _("The project does not start with these lines, so they were removed again:")
+        message = _(
+            "The project does not start with these lines, so they were removed again. Add them by hand, for "
+            "example to the class that has the settings; `manage.py sqllogs setup` prints them."
+        )
         raise CommandError(f"{message}\n{done.stdout}{done.stderr}")
     command.stdout.write(_("The lines were added; `manage.py sqllogs setup --revert` removes them."))
     _name_settings_module(command, edits)

@@ -123,8 +123,9 @@ def test_router_check_asks_where_the_tables_go(routers, identifiers):
 
 def test_hint_extends_the_routers_of_the_project():
     with override_settings(DATABASE_ROUTERS=[FirstComeRouter()]):
-        hint = found()["sqllogs.E004"].hint
-    assert f'DATABASE_ROUTERS = ["{OURS}", *globals().get("DATABASE_ROUTERS", [])]' in hint
+        message = found()["sqllogs.E004"]
+    assert message.msg.endswith("written to 'default'.")
+    assert f'DATABASE_ROUTERS = ["{OURS}", *globals().get("DATABASE_ROUTERS", [])]' in message.hint
 
 
 class OwnMiddleware(SQLLogsMiddleware):
