@@ -14,6 +14,7 @@ from tests.ports import free_port
 pytest_plugins = [
     "sqllogs.pytest_plugin",
     "tests.markers",
+    "tests.reruns",
     "tests.postgresql",
     "tests.pgbouncer",
     "tests.mariadb",
