@@ -55,7 +55,7 @@ def _measured(name: str, letter: str, characters: int) -> tuple[object, ...]:
 def _fill(buffer: Buffer, letter: str, characters: int) -> None:
     """Capture, by the real wrapper, until a record is dropped; no two texts are one object."""
     wrapper = execute_wrapper(buffer.put, call_site=True)
-    cursor = CursorWatcher(wrapper).watch(CursorWrapper(SimpleNamespace(rowcount=-1), None))
+    cursor = CursorWatcher(wrapper, bool).watch(CursorWrapper(SimpleNamespace(rowcount=-1), None))
     context: dict[str, Any] = {
         "connection": SimpleNamespace(in_atomic_block=False, alias="default", vendor="sqlite"),
         "cursor": cursor,

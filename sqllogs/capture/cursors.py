@@ -71,6 +71,8 @@ class WatchedCursor(CursorWrapper):
     sqllogs_fetch: Fetch | None = None
     """Rows and fetch time of the last statement."""
     sqllogs_wrapper: Method
+    sqllogs_restore: Callable[[Any], bool]
+    """Installs the wrapper on a connection that has lost it; returns False if it was uninstalled."""
     sqllogs_direct: Method | None = None
     """The execute wrapper that lets a flat cursor call the driver directly; None for other classes."""
     sqllogs_delegated: frozenset[str]
@@ -99,7 +101,7 @@ class WatchedCursor(CursorWrapper):
     def sqllogs_send(self, sql: Any, run: Callable[[], Any]) -> Any:
         """Run a method that bypasses Django's execute wrappers, and record it with ours."""
         self.sqllogs_begin(None)
-        if self.sqllogs_wrapper not in self.db.execute_wrappers:
+        if not self.sqllogs_restore(self.db):
             return run()
         context = {"connection": self.db, "cursor": self}
         return self.sqllogs_wrapper(lambda *args: run(), sql, None, False, context)
@@ -108,8 +110,9 @@ class WatchedCursor(CursorWrapper):
 class CursorWatcher:
     """Change the class of cursors to a watched one; belongs to one execute wrapper."""
 
-    def __init__(self, wrapper: Method) -> None:
+    def __init__(self, wrapper: Method, restore: Callable[[Any], bool]) -> None:
         self._wrapper = wrapper
+        self._restore = restore
         self._classes: dict[type, type] = {}
         self.flat = self._flat_class() if HAS_KNOWN_METHODS and hasattr(wrapper, "execute") else None
         """The class of plain cursors; None with an unsupported version of Django."""
@@ -144,6 +147,7 @@ class CursorWatcher:
         body = {name: _delegated(name) if name in delegated else _own(kind, name) for name in METHODS}
         body |= {"__slots__": (), "__module__": __name__, "sqllogs_delegated": delegated}
         body["sqllogs_wrapper"] = staticmethod(self._wrapper)
+        body["sqllogs_restore"] = staticmethod(self._restore)
         return type(kind.__name__, (WatchedCursor, kind), body)
 
     def _flat_class(self) -> Callable[[Any, Any], WatchedCursor]:

@@ -68,7 +68,7 @@ def execute_wrapper(
 
     def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: int, context: dict[str, Any]) -> Any:
         unit = get_unit()
-        if unit is not None and unit.muted:
+        if (unit is not None and unit.muted) or leads_to(sqllogs_wrapper, execute):
             return execute(sql, params, many, context)
         connection = context["connection"]
         error = None
@@ -90,10 +90,18 @@ def execute_wrapper(
     return sqllogs_wrapper
 
 
+def leads_to(wrapper: ExecuteWrapper, execute: Any) -> bool:
+    """Return whether Django calls the wrapper again, because the host has put it back twice."""
+    while type(execute) is partial and execute.func is not wrapper:
+        execute = execute.args and execute.args[0]
+    return type(execute) is partial
+
+
 def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
     """Return the method `execute` of plain cursors.
 
-    If ours is the only wrapper, it does in one call what takes five in Django; otherwise it calls Django.
+    If ours is the only wrapper, it does in one call what takes five in Django; otherwise it calls Django,
+    and puts ours back first if the host has replaced or cleared the list.
     """
     get_unit = current.get
 
@@ -102,6 +110,7 @@ def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
         wrappers = connection.execute_wrappers
         is_alone = len(wrappers) == 1 and wrappers[0] is self.sqllogs_direct
         if not is_alone or CursorWrapper.execute is not EXECUTE:
+            self.sqllogs_restore(connection)
             return CursorWrapper.execute(self, sql, params)
         unit = get_unit()
         if (unit is not None and unit.muted) or connection.needs_rollback or not apps.ready:
@@ -232,6 +241,8 @@ def install(wrapper: ExecuteWrapper, connection: Any) -> None:
     wrappers = connection.execute_wrappers
     if wrappers and wrappers[0] is wrapper:
         return
+    if not isinstance(wrappers, list):  # Django reads any sequence
+        wrappers = connection.execute_wrappers = list(wrappers)
     uninstall(wrapper, connection)
     wrappers.insert(0, wrapper)
 
@@ -247,12 +258,34 @@ class Overrides:
 
     def __init__(self, wrapper: Callable[..., Any]) -> None:
         self.wrapper = wrapper
-        watcher = CursorWatcher(wrapper)
+        watcher = CursorWatcher(wrapper, self.restore)
         self.watch = watcher.watch
         self.flat = watcher.flat
+        self._uninstalled: list[ref[Any]] = []
+        """Connections on which the host may still hold a cursor or an override of ours."""
+
+    def restore(self, connection: Any) -> bool:
+        """Install the wrapper again where the host has replaced or cleared the list of wrappers.
+
+        Return whether it is installed. Called by the overrides and the cursors that see it missing; those
+        that another package has wrapped are still called after `uninstall`.
+        """
+        try:
+            if self.wrapper in connection.execute_wrappers:
+                return True
+            if any(one() is connection for one in self._uninstalled):
+                return False
+            install(self.wrapper, connection)
+        except Exception as exc:
+            if guard.is_foreign(exc):
+                raise
+            guard.fault("connection", exc)
+            return False
+        return True
 
     def install(self, connection: Any) -> None:
         """Add missing overrides, on top of those of other packages."""
+        self._uninstalled = self._uninstalled_without(connection)
         for name, call in OVERRIDES.items():
             found = self._ours(connection, name)
             if found is not None and found.connection() is connection:
@@ -264,6 +297,7 @@ class Overrides:
 
     def uninstall(self, connection: Any) -> None:
         """Remove our overrides. One that another package has wrapped stays, and only passes calls on."""
+        self._uninstalled = [*self._uninstalled_without(connection), ref(connection)]
         for name in OVERRIDES:
             override = self._ours(connection, name)
             if override is None:
@@ -272,6 +306,11 @@ class Overrides:
                 delattr(connection, name)
             else:
                 setattr(connection, name, override.original)
+
+    def _uninstalled_without(self, connection: Any) -> "list[ref[Any]]":
+        # No WeakSet: its callbacks swallow what a signal handler raises, and a connection may have no hash.
+        living = ((one, one()) for one in self._uninstalled)
+        return [one for one, known in living if known is not None and known is not connection]
 
     def _ours(self, connection: Any, name: str) -> "_Override | None":
         method = vars(connection).get(name)
@@ -316,6 +355,7 @@ def _make_cursor(override: _Override, cursor: Any) -> Any:
 
 def _make_watched_cursor(override: _Override, cursor: Any) -> Any:
     connection = override.connection()
+    override.owner.restore(connection)
     if override.original is None:
         return override.owner.watch(getattr(type(connection), override.name)(connection, cursor))
     return override.owner.watch(override.original(cursor))
@@ -326,9 +366,8 @@ def _end_transaction(override: _Override) -> Any:
     end = override.original or partial(getattr(type(connection), override.name), connection)
     state = vars(connection)
     wrapper = override.owner.wrapper
-    recorded = wrapper in connection.execute_wrappers and ENDING not in state
     # An atomic block without queries, or commit() in autocommit mode, sends nothing.
-    if not recorded or not has_transaction(connection):
+    if ENDING in state or not override.owner.restore(connection) or not has_transaction(connection):
         return end()
     try:
         state[ENDING] = True

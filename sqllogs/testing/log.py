@@ -225,7 +225,8 @@ _wrapper = _wrapper_for(())
 
 # Installed once and never removed, so the wrapper that it calls can change with the settings of a test.
 def _tap(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    return (_wrapper if _subscribers else _pass)(execute, sql, params, many, context)
+    is_silent = not _subscribers or wrapper.leads_to(_tap, execute)
+    return (_pass if is_silent else _wrapper)(execute, sql, params, many, context)
 
 
 def _pass(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

@@ -186,6 +186,8 @@ class Connection:
 
     alias, vendor, connection, autocommit = "default", "mysql", object(), False
 
+    __hash__ = None
+
     def __init__(self):
         self.execute_wrappers = []
 
@@ -322,3 +324,101 @@ def test_copy_of_a_connection_that_connects_again_has_its_own_overrides(ring_ali
         assert execute(connection, "SELECT name FROM item") == [("a",)]
         commits = [text for text in texts(recorder, ring_alias) if text == "COMMIT"]
         assert commits == ["COMMIT"]
+
+
+def cleared(connection):
+    connection.execute_wrappers.clear()
+
+
+def replaced(connection):
+    connection.execute_wrappers = []
+
+
+def replaced_by_a_tuple(connection):
+    connection.execute_wrappers = (pass_on,)
+
+
+def popped(connection):
+    with connection.execute_wrapper(pass_on):
+        connection.execute_wrappers.clear()
+        connection.execute_wrappers.append(pass_on)
+
+
+def pass_on(execute, *args):
+    return execute(*args)
+
+
+LOSSES = [cleared, replaced, replaced_by_a_tuple, popped]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("lose", LOSSES)
+def test_list_of_wrappers_that_the_host_replaces_gets_ours_back(connection, lose, debug):
+    execute(connection)
+    before = connection.execute_wrappers
+    try:
+        with watching(connection) as kept:
+            connection.force_debug_cursor = debug
+            lose(connection)
+            transact(connection)
+            lose(connection)
+            execute(connection, "SELECT 2")
+            assert kept.texts == ["BEGIN", "SELECT 1", "COMMIT", "SELECT 2"]
+            assert [captured.fetch.rows for captured in kept if captured.fetch] == [-1, 1, 1]
+    finally:
+        connection.force_debug_cursor = False
+        connection.execute_wrappers = before
+
+
+def test_cursor_and_transaction_that_outlive_their_wrapper_are_recorded(connection):
+    with watching(connection) as kept, connection.cursor() as cursor:
+        with transaction.atomic(using=ALIAS):
+            cursor.execute("SELECT 1")
+            cleared(connection)
+            cursor.execute("SELECT 2")
+            cleared(connection)
+        cleared(connection)
+        cursor.execute("SELECT 3")
+    assert kept.texts == ["BEGIN", "SELECT 1", "SELECT 2", "COMMIT", "SELECT 3"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_wrappers_saved_and_put_back_in_any_way_record_once(connection, debug):
+    execute(connection)
+    before = connection.execute_wrappers
+    try:
+        with watching(connection) as kept:
+            connection.force_debug_cursor = debug
+            saved = connection.execute_wrappers[:]
+            connection.execute_wrappers.clear()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                connection.execute_wrappers += [pass_on, *saved]
+                cursor.execute("SELECT 2")
+            with connection.execute_wrapper(pass_on):
+                execute(connection, "SELECT 3")
+            assert connection.execute_wrappers[1:] == [pass_on, *saved]
+            assert kept.texts == ["SELECT 1", "SELECT 2", "SELECT 3"]
+    finally:
+        connection.force_debug_cursor = False
+        connection.execute_wrappers = before
+
+
+def test_wrapper_that_was_uninstalled_does_not_come_back(connection):
+    with watching(connection) as kept:
+        held, ours, commit = connection.cursor(), connection.make_cursor, connection._commit
+        connection.make_cursor = lambda cursor: ours(cursor)
+        connection._commit = lambda: commit()
+    for _ in range(2):
+        transact(connection)
+        held.execute("SELECT 1")
+    held.close()
+    assert kept == []
+    del connection.make_cursor, connection._commit
+
+
+def test_only_living_connections_are_remembered_as_uninstalled(connection):
+    overrides = Overrides(capture_wrapper.execute_wrapper(print, call_site=False))
+    for _ in range(100):
+        overrides.uninstall(Connection())
+    assert len(overrides._uninstalled) <= 2

@@ -287,7 +287,7 @@ def test_result_that_cannot_be_counted_is_passed_on(connection):
 
 
 def test_object_that_is_not_djangos_cursor_is_not_changed():
-    watch = CursorWatcher(print)
+    watch = CursorWatcher(print, bool)
     for thing in (object(), 5, type("Cursor", (), {})()):
         kind = type(thing)
         assert watch.watch(thing) is thing
@@ -295,7 +295,7 @@ def test_object_that_is_not_djangos_cursor_is_not_changed():
 
 
 def test_classes_made_for_each_cursor_do_not_add_up():
-    watch = CursorWatcher(print)
+    watch = CursorWatcher(print, bool)
     for _ in range(1000):
         watched = watch.watch(type("Own", (CursorWrapper,), {})(None, None))
         assert isinstance(watched, WatchedCursor)
@@ -349,7 +349,7 @@ def test_class_that_cannot_be_watched_is_not_changed_and_logged_once():
         def __init_subclass__(cls):
             raise TypeError("final")
 
-    watch, before = CursorWatcher(print), guard.faults["cursor"]
+    watch, before = CursorWatcher(print, bool), guard.faults["cursor"]
     for _ in range(3):
         assert type(watch.watch(Final(None, None))) is Final
     assert guard.faults["cursor"] == before + 1

@@ -72,6 +72,20 @@ def test_queries_before_and_after_the_block_are_not_recorded(db):
     assert len(log) == 1
 
 
+def test_wrappers_that_the_host_saves_and_puts_back_count_once(db):
+    wrappers = connection.execute_wrappers
+    with record_queries():
+        saved = wrappers[:]
+        wrappers.clear()
+    try:
+        with record_queries() as log:
+            wrappers += saved
+            User.objects.count()
+    finally:
+        wrappers[:] = saved
+    assert len(log) == 1
+
+
 def test_nested_blocks_count_separately(db):
     with record_queries() as outer:
         Category.objects.count()
