@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy as _
 from sqllogs import conf
 from sqllogs.admin import ReadOnlyAdmin, may_read_text, page_url
 from sqllogs.models import SQLLog, Statement
+from sqllogs.page.records import viewers
 from sqllogs.read import parameters
 from sqllogs.read import records as read_records
 from sqllogs.read import ring as read_ring
@@ -206,10 +207,21 @@ def _trace_link(log: SQLLog, text: str) -> str:
     return format_html('<a href="{}?trace_id={}&amp;ordering=id">{}</a>', url, log.trace_id, text)
 
 
+def _trace_links(log: SQLLog) -> str:
+    """Link to the trace on the page and in other programs."""
+    if not log.trace_id:
+        return ""
+    began_ms = log.time.timestamp() * 1000
+    ended_ms = began_ms + log.duration_ms
+    found = viewers(conf.load(), log.trace_id, began_ms, ended_ms, is_sampled=log.sampled)
+    elsewhere = format_html_join("", '<br><a href="{}">{} ↗</a>', ((one.url, one.label) for one in found))
+    return format_html("{}{}", _trace_link(log, log.trace_id), elsewhere)
+
+
 FORMATS: dict[str, Callable[[Any], Any]] = {
     "time": _sent_at,
     "tables": lambda log: bdi(", ".join(log.tables)) if log.tables else "",
-    "trace_id": lambda log: _trace_link(log, log.trace_id or ""),
+    "trace_id": _trace_links,
 }
 """How the record's own page formats a field, if its type does not decide it."""
 

@@ -14,11 +14,14 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
+from sqllogs import conf
 from sqllogs.admin import page_url
 from sqllogs.admin.statement_filters import DEFAULT_RANGE, RANGES
 from sqllogs.admin.statement_list import LIST, WORSE_LABELS, decision_end, statement_title, worse_text
+from sqllogs.conf import Conf
 from sqllogs.models import Review
 from sqllogs.page import charts
+from sqllogs.page.records import Viewer, viewers_of_record
 from sqllogs.read import explain, parameters
 from sqllogs.read.records import rfc3339
 from sqllogs.read.statement import DetailPart, StatementDetail
@@ -65,6 +68,8 @@ class SampleRow:
     url: str
     trace: str | None
     """Its trace on the page."""
+    viewers: list[Viewer]
+    """Its trace in other programs."""
 
 
 def page_context(
@@ -74,6 +79,7 @@ def page_context(
     statement, figures, review = detail.statement, detail.whole, detail.review
     operation = statement.operation if statement else ""
     tables = statement.tables.replace(",", ", ") if statement else ""
+    settings = conf.load()
     return {
         "detail": detail,
         "figures": figures,
@@ -89,7 +95,7 @@ def page_context(
         "comparisons": _comparisons(detail),
         "origins": _origins(detail),
         "samples": [
-            (title, [_sample(record, site_name) for record in detail.samples[name]])
+            (title, [_sample(record, site_name, settings) for record in detail.samples[name]])
             for name, title in SAMPLES.items()
             if detail.samples[name]
         ],
@@ -188,9 +194,10 @@ def _change(part: DetailPart, before: DetailPart | None) -> str:
     return gettext("same") if abs(percent) < CHANGE_PERCENT_MIN else f"{percent:+,.0f} %"
 
 
-def _sample(record: RecordJSON, site_name: str) -> SampleRow:
+def _sample(record: RecordJSON, site_name: str, settings: Conf) -> SampleRow:
     return SampleRow(
         record=record,
         url=reverse("admin:sqllogs_sqllog_change", args=[record["id"]], current_app=site_name),
         trace=page_url("trace", record["trace_id"]) if record["trace_id"] else None,
+        viewers=viewers_of_record(record, settings),
     )

@@ -208,7 +208,7 @@ def record_row(record: RecordJSON, links: Links, settings: Conf) -> RecordRow:
         sql=highlight_keywords(preview(record["sql"])) if record["sql"] is not None else None,
         links={name: links.with_filter(name, value) for name in LINKED if (value := record[name])},  # type: ignore[literal-required]
         slower=links.with_filter("min_ms", f"{duration_ms:.4g}"),
-        viewers=_viewers_of_record(record, settings),
+        viewers=viewers_of_record(record, settings),
     )
 
 
@@ -225,7 +225,8 @@ class Viewer(NamedTuple):
     url: str
 
 
-def _viewers_of_record(record: RecordJSON, settings: Conf) -> list[Viewer]:
+def viewers_of_record(record: RecordJSON, settings: Conf) -> list[Viewer]:
+    """Return the links of a record's trace to other programs."""
     if not (record["trace_id"] and (settings.trace_url or settings.logs_url)):
         return []  # first, because a page has a thousand records
     began_ms = epoch_ms(record["time"])

@@ -7,6 +7,12 @@ URL = "/sql-logs/"
 NEWEST = "?ordering=-id"
 """The list of queries: without any parameter a browser is sent to the requests."""
 HOSTILE = """<script>alert('1')</script>"><img src=x onerror="alert(2)">"""
+VIEWERS = {
+    "TRACE_URL": "https://traces.example/{trace_id}",
+    "LOGS_URL": 'https://logs.example/?id={"a":"{trace_id}"}&from={from_ms}&to={to_ms}',
+}
+LOG_LINES = f'https://logs.example/?id={{"a":"{"ab" * 16}"}}&from=1769860500000&to=1769861100009'
+"""Those of a query of 9 ms at BEGINNING, from five minutes before to five minutes after."""
 FOREIGN = "\N{HEBREW LETTER ALEF}"
 
 

@@ -9,7 +9,8 @@ from django.test import Client
 
 from sqllogs.capture import wrapper
 from sqllogs.read.pagination import COUNT_MAX
-from tests.sqllogs.factories import fill, put, put_statement
+from tests.sqllogs.factories import BEGINNING, fill, put, put_statement
+from tests.sqllogs.pages import LOG_LINES, VIEWERS, Page
 from tests.sqllogs.recording import recording, stored
 
 URL = "/admin/sqllogs/sqllog/"
@@ -186,6 +187,25 @@ def test_hostile_text_is_escaped(admin):
 def test_trace_links_to_its_queries_on_the_page(admin):
     put({"trace_id": "c" * 32})
     assert f'<a href="/sql-logs/?trace_id={"c" * 32}&amp;ordering=id">cccccccc</a>' in admin.get(URL).text
+
+
+@pytest.mark.parametrize("is_sampled", [True, False])
+@pytest.mark.parametrize("path", ["sqllog/1/change/", f"statement/{'a' * 16}/change/?from=2026-01-31"])
+def test_trace_links_to_its_viewer_and_to_its_log_lines(admin, settings, path, is_sampled):
+    settings.SQLLOGS = VIEWERS
+    put_statement("a" * 16)
+    put(
+        {
+            "trace_id": "ab" * 16,
+            "sampled": is_sampled,
+            "time": BEGINNING,
+            "duration_ms": 9.0,
+            "fingerprint": "a" * 16,
+        }
+    )
+    links = Page(admin.get(f"/admin/sqllogs/{path}")).links()
+    assert LOG_LINES in links
+    assert (f"https://traces.example/{'ab' * 16}" in links) == is_sampled
 
 
 def test_unreadable_ring_is_answered_with_503(admin, settings):

@@ -22,7 +22,18 @@ from sqllogs.page import debug_toolbar, frame
 from sqllogs.page.records import LINKED
 from sqllogs.templatetags.sqllogs import source_url
 from tests.sqllogs.factories import BEGINNING, BROWSER, fill, put, put_process, put_statement, reader
-from tests.sqllogs.pages import FOREIGN, HOSTILE, NEWEST, URL, Isolation, Page, filled_in, look
+from tests.sqllogs.pages import (
+    FOREIGN,
+    HOSTILE,
+    LOG_LINES,
+    NEWEST,
+    URL,
+    VIEWERS,
+    Isolation,
+    Page,
+    filled_in,
+    look,
+)
 from tests.sqllogs.recording import recording, stored
 from tests.test_translations import write_catalog
 
@@ -250,14 +261,6 @@ def test_one_record_shows_its_statement_whole_in_lines(browser, settings):
     assert f"https://traces.example/{'ab' * 16}" in page.links()
     assert f"{URL}traces/{'ab' * 16}/" in page.links()
     assert 'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" http://testserver/sql-logs/1/' in page.words
-
-
-VIEWERS = {
-    "TRACE_URL": "https://traces.example/{trace_id}",
-    "LOGS_URL": 'https://logs.example/?id={"a":"{trace_id}"}&from={from_ms}&to={to_ms}',
-}
-LOG_LINES = f'https://logs.example/?id={{"a":"{"ab" * 16}"}}&from=1769860500000&to=1769861100009'
-"""Those of the queries below, from five minutes before to five minutes after."""
 
 
 @pytest.mark.parametrize("path", [NEWEST, "1/", f"traces/{'ab' * 16}/"])

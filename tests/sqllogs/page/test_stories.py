@@ -8,6 +8,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from sqllogs.api import tokens
 from sqllogs.models import Event, Finding, Review, StoredPlan, Unit
 from sqllogs.read import reviews
 from tests.sqllogs.factories import BEGINNING, put, put_process, put_statement
@@ -436,10 +437,13 @@ INVISIBLE = """() => {
   const probe = document.body.appendChild(document.createElement("i"));
   const system = (name) => ((probe.style.color = name), getComputedStyle(probe).color);
   const seen = ["CanvasText", "LinkText", "Mark", "Highlight"].map(system);
-  const shapes = document.querySelectorAll("main svg :is(rect:not(.step, .selected), circle)");
+  const ground = ".step, .selected, [fill=currentColor]";
+  const shapes = document.querySelectorAll(`main svg :is(rect:not(${ground}), circle)`);
+  const lines = document.querySelectorAll("main .chart path[stroke]");
   const tags = document.querySelectorAll("main .tag, .top [aria-current]");
   return [
     ...[...shapes].filter((one) => !seen.includes(getComputedStyle(one).fill)),
+    ...[...lines].filter((one) => !seen.includes(getComputedStyle(one).stroke)),
     ...[...tags].filter((one) => getComputedStyle(one).borderTopStyle !== "solid"),
   ].map((one) => one.outerHTML.slice(0, 120));
 }"""
@@ -491,6 +495,9 @@ IN_ADMIN = (
     f"statement/{'a' * 16}/change/",
     "finding/",
     "finding/1/change/",
+    "sqllog/",
+    "token/",
+    "token/add/",
 )
 OURS = "#result_list, .sqllogs-page, .sqllogs-filter, .sqllogs-span, .sqllogs-nothing, .sqllogs-decide"
 """Parts of the admin's pages that are not Django's own."""
@@ -500,6 +507,7 @@ def test_pages_of_the_admin_are_accessible(in_browser, night, client, live_serve
     settings.DEBUG = False  # or django-debug-toolbar is in these pages
     times = dict.fromkeys(("first_seen", "last_seen", "started_at"), BEGINNING)
     Finding.objects.create(id=1, key="a", kind="new", fingerprint="a" * 16, occurrences=1, **times)
+    tokens.create("grafana")
     client.force_login(User.objects.create_superuser("admin"))
     cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
 
@@ -520,6 +528,9 @@ def test_pages_of_the_admin_are_accessible(in_browser, night, client, live_serve
                 found += [f"{path} {width} {scheme} {one['id']}: {one['nodes'][0]['html']}" for one in broken]
                 if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                     found.append(f"{path} {width}: scrolls sideways")
+            page.emulate_media(forced_colors="active")
+            found += [f"{path} high contrast: {shape}" for shape in page.evaluate(INVISIBLE)]
+            page.emulate_media(forced_colors="none")
         context.close()
         return found
 
