@@ -172,8 +172,7 @@ def has_grown(hours: list[tuple[float, int]]) -> bool:
 
 def has_more_errors(hours: list[tuple[float, int]]) -> bool:
     now, *days = (_ratio(hours, back) for back in range(0, 8 * DAY, DAY))
-    calls, errors = sum(day.calls for day in days), sum(day.total for day in days)
-    return regressions.more_errors(now.calls, int(now.total), calls, int(errors))
+    return regressions.more_errors(now, days)
 
 
 def _ratio(hours: list[tuple[float, int]], back: int) -> Ratio:

@@ -5,11 +5,11 @@ that of `manage.py sqllogs findings --detect`. Reads with `sqllogs.read`, feeds 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from math import exp
+from statistics import median
 from typing import Any, NamedTuple
 
 from django.db.models import Max, Q, Sum
@@ -22,15 +22,15 @@ from sqllogs.findings.causes import Evidence, close_quiet, covering, find_stale,
 from sqllogs.findings.patterns import count_queries_by_rule, find_patterns
 from sqllogs.findings.regressions import HISTORY, HOURS, RECENT, Ratio
 from sqllogs.findings.transactions import find_in_units
-from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, SQLLog, Statement
+from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, SQLLog, Statement, Statistic
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.aggregates import columns_by_seq, fetch
 from sqllogs.read.explain import explain
 from sqllogs.read.plans import advise, keep
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring, ring
-from sqllogs.read.statistics_rows import StatisticsSums, Where, call_sums, rows
+from sqllogs.read.statistics_rows import StatisticsSums, Where, call_sums, rows, totals_us
 from sqllogs.statistics import counting, histogram
-from sqllogs.statistics.resolution import HOUR_S, ResolutionSpan, floor_to
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, ResolutionSpan, floor_to
 from sqllogs.storage.database import only_row
 from sqllogs.storage.events import current_service
 
@@ -60,11 +60,13 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
 
     Raise database errors.
     """
-    # Complete hours only: the minutes of the current one are rolled up two minutes after they end.
-    until_s = floor_to(_rolled_up_s(), HOUR_S)
+    now_s = int(now.timestamp())
+    # Complete hours only: the minutes of the current one are rolled up two minutes after they end. A host
+    # whose clock is ahead rolls up its future, of which nothing can be said yet.
+    until_s = floor_to(min(_rolled_up_s(), now_s), HOUR_S)
     snapshot = ring()
     evidence: list[Evidence] = []
-    if until_s > turn.hours_until_s:
+    if not until_s <= turn.hours_until_s <= now_s:
         found = with_lines(list(Regressions(until_s).evidence()), snapshot)
         evidence += with_plans(found) if conf.load().findings_explain else found
     # `turn` was read before it was taken, so this is the time of the last search, or 0 for the first.
@@ -214,6 +216,12 @@ def _totals(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[An
     }
 
 
+def _times_us(where: Where, span: tuple[int, int]) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Yield the columns of WORK and the time of all their statements."""
+    for *work, time_us in totals_us(where, [ResolutionSpan(HOUR_S, *span)], *WORK):
+        yield tuple(work), time_us
+
+
 class Regressions:
     """What has changed in the last hours before `until_s`, compared with the weeks before."""
 
@@ -317,7 +325,10 @@ class Regressions:
         return self._evidence("all_slower", None, figures, self._since_s)
 
     def _new(self, found: Hourly) -> Iterator[Evidence]:
-        """Yield statements first seen in the window that take much of its load; not in the first week."""
+        """Yield statements first seen in the window that take much of its load; not in the first week.
+
+        Not those that replace others, as after a release that asks the same in other words.
+        """
         recent = [
             (fingerprint, [hour for time_s, hour in hours.items() if time_s >= self._since_s])
             for fingerprint, hours in found.items()
@@ -327,13 +338,41 @@ class Regressions:
         since = datetime.fromtimestamp(self._since_s, UTC)
         for fingerprint, hours in recent if is_known else ():
             total_ms = sum(hour.total_us for hour in hours) / 1000
-            # It has earlier hours: its text may have been evicted and stored again since.
-            if not is_expensive(total_ms, all_ms) or len(hours) < len(found[fingerprint]):
+            if not is_expensive(total_ms, all_ms):
                 continue
             text = Statement.objects.filter(fingerprint=fingerprint, first_seen__gte=since).first()
-            if text is not None:
+            if text is not None and not self._was_seen(fingerprint) and not self._replaces(fingerprint):
                 figures = {"load_percent": round(100 * total_ms / all_ms, 1), **_figures("after", hours)}
                 yield self._evidence("new", fingerprint, figures, int(text.first_seen.timestamp()))
+
+    def _was_seen(self, fingerprint: str) -> bool:
+        """Return whether there are earlier calls: a text may have been evicted and stored again since."""
+        day_s = floor_to(self._since_s, DAY_S)
+        earlier = Q(resolution_s=HOUR_S, time__lt=self._since_s) | Q(resolution_s=DAY_S, time__lt=day_s)
+        return Statistic.objects.filter(earlier, key__fingerprint=fingerprint).exists()
+
+    def _replaces(self, fingerprint: str) -> bool:
+        """Return whether other statements of the same work take so much less that it is no new load.
+
+        At least half of the time of the statement must have been theirs, per unit of work.
+        """
+        own = dict(_times_us(Where(fingerprint=(fingerprint,)), self._span(0)))
+        now, *days = (self._load(own.keys(), day) for day in (0, *DAYS))
+        earlier = [day.each for day in days if day.calls >= regressions.RATIO_CALLS_MIN]
+        if not now.calls or not earlier:
+            return False
+        added_us = now.each - median(earlier)
+        return added_us <= 0.5 * sum(own.values()) / now.calls
+
+    def _load(self, works: Collection[tuple[Any, ...]], day: int) -> Ratio:
+        """Return the time of all statements of some work, and its units, at the same hours of a day."""
+        units = _totals(Where(of_units=True), self._span(day), *WORK)
+        total_us = sum(time_us for work, time_us in _times_us(Where(), self._span(day)) if work in works)
+        return Ratio(total_us, sum(units.get(work, 0) for work in works))
+
+    def _span(self, day: int) -> tuple[int, int]:
+        """Return the same hours of some days before."""
+        return self._since_s - day * DAY_S, self._until_s - day * DAY_S
 
     def _per_call(self, fingerprint: str, hours: dict[int, HourSums]) -> Iterator[Evidence]:
         """Yield more rows per call, and more errors, than in the same hours of the week before."""
@@ -360,23 +399,20 @@ class Regressions:
             if began_s is not None:
                 figures = {"times": _times(ratio.each, usual_rows), "rows_per_call": round(ratio.each, 1)}
                 yield self._evidence("more_rows", fingerprint, figures | {"calls": calls}, began_s)
-        usual = list(chain.from_iterable(days))
-        usual_calls, usual_errors = sum(h.calls for h in usual), sum(h.errors for h in usual)
-        if regressions.more_errors(calls, errors, usual_calls, usual_errors):
+        failed = [Ratio(sum(h.errors for h in day), sum(h.calls for h in day)) for day in days]
+        if regressions.more_errors(Ratio(errors, calls), failed):
             figures = {
                 "errors": errors,
                 "calls": calls,
-                "errors_before": usual_errors,
-                "calls_before": usual_calls,
+                "errors_before": int(sum(day.total for day in failed)),
+                "calls_before": sum(day.calls for day in failed),
             }
             failing = (time_s for time_s, hour in hours.items() if time_s >= self._since_s and hour.errors)
             yield self._evidence("more_errors", fingerprint, figures, min(failing))
 
     def _more_calls(self) -> Iterator[Evidence]:
         """Yield statements of which one request, command or task sends more than in the week before."""
-        spans = [
-            (self._since_s - back, self._until_s - back) for back in (day * 24 * HOUR_S for day in (0, *DAYS))
-        ]
+        spans = [self._span(day) for day in (0, *DAYS)]
         units = [_totals(Where(of_units=True), span, *WORK) for span in spans]
         calls = [_totals(Where(), span, *WORK, "key__fingerprint") for span in spans]
         for (*work, fingerprint), now in calls[0].items():

@@ -65,7 +65,6 @@ _BURST_SHIFTS = range(6 * _PARTS, 23 * _PARTS, _PARTS)
 _EDGE = 12 * _PARTS
 _WEIGHT_VARIANCE = 0.005
 
-
 Series = Sequence[Level | None]
 """Consecutive hours, oldest first; None without calls."""
 
@@ -307,8 +306,7 @@ class _Statement:
             # Two boxes make a bell: the shape of one week is not followed in its details.
             smooth = _box(_box(counts, 7), 7)
             total = sum(smooth) or 1.0
-            tail = _tail()
-            shares = (0.985 * one / total + other for one, other in zip(smooth, tail, strict=True))
+            shares = (0.985 * one / total + other for one, other in zip(smooth, _tail(), strict=True))
             self._density = [log(share) for share in reversed(list(shares))]
         return self._density
 
@@ -452,8 +450,7 @@ class Ratio(NamedTuple):
 def usual_of_grown(now: Ratio, days: Iterable[Ratio]) -> float | None:
     """Return what a ratio was at the same hours of earlier days; None if it has not clearly grown.
 
-    Logarithms of the ratios are compared by their median and its absolute deviation, so that one strange
-    day among the earlier ones changes nothing.
+    Logarithms are compared by median and absolute deviation, so that one strange day changes nothing.
     """
     earlier = [log(day.each + RATIO_LEAST) for day in days if day.calls >= RATIO_CALLS_MIN]
     if now.calls < CALLS_MIN or len(earlier) < RATIO_DAYS_MIN:
@@ -490,11 +487,14 @@ ERRORS_DISPERSION = 4.0
 """Errors come in groups: their variance is taken as four times that of a Poisson distribution."""
 
 
-def more_errors(calls: int, errors: int, usual_calls: int, usual_errors: int) -> bool:
-    """Return whether a statement fails clearly more often than before; both counts are of whole hours."""
+def more_errors(now: Ratio, days: Sequence[Ratio]) -> bool:
+    """Return whether a statement fails clearly more often than at the same hours of all earlier days."""
+    errors, calls = now
     if errors < ERRORS_MIN or calls < CALLS_MIN or errors < ERROR_RATE_MIN * calls:
         return False
     # Half an error more: none before does not mean that none was possible.
-    expected = calls * (usual_errors + 0.5) / (usual_calls + 1)
+    expected = calls * (sum(day.total for day in days) + 0.5) / (sum(day.calls for day in days) + 1)
     z = (errors - expected) / sqrt(ERRORS_DISPERSION * expected + 1)
-    return errors >= ERRORS_TIMES_MIN * expected and z >= ERRORS_Z_MIN
+    # A weekly job may fail that often each time.
+    is_usual = any(day.calls >= CALLS_MIN and now.each < exp(RATIO_MARGIN) * day.each for day in days)
+    return errors >= ERRORS_TIMES_MIN * expected and z >= ERRORS_Z_MIN and not is_usual

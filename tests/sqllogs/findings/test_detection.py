@@ -281,6 +281,69 @@ def test_new_expensive_statement_is_found():
     assert found["new"].evidence["load_percent"] > 90
 
 
+@pytest.mark.parametrize(("days_ago", "is_found"), [(None, True), (9, False), (28, False), (31, False)])
+def test_statement_of_a_weekly_or_monthly_job_is_not_new_although_its_text_was_evicted(days_ago, is_found):
+    put_statement("e" * 16)
+    Statement.objects.update(first_seen=BEGINNING - timedelta(hours=2))
+    job = {"fingerprint": "e" * 16, "duration_ms": 900.0}
+    ago = [] if days_ago is None else [{"time": BEGINNING - timedelta(days=days_ago, hours=5), **job}]
+    put_statistics(
+        *[call for hour in range(-30, 0) for call in hours_of(hour)],
+        *[call | job for hour in (-2, -1) for call in hours_of(hour)],
+        *ago,
+        {"time": BEGINNING, "duration_ms": 1.0, "fingerprint": "1" * 16},
+    )
+    assert list(search()) == (["new"] if is_found else [])
+
+
+@pytest.mark.parametrize(
+    ("new_ms", "route", "is_found"),
+    [
+        (220.0, "orders/", False),  # the same in other words
+        (900.0, "orders/", True),  # but slower
+        (220.0, "invoices/", True),  # a new page
+    ],
+)
+def test_statement_that_replaces_another_at_a_release_is_not_new(new_ms, route, is_found):
+    work = {"view": "shop.orders", "kind": "request"}
+    old, kept, new = ("b" * 16, 200.0, "orders/"), ("a" * 16, 50.0, "orders/"), ("e" * 16, new_ms, route)
+    hours = []
+    for hour in (hour - 24 * day for day in range(8) for hour in range(-6, 0)):
+        time, is_released = BEGINNING + timedelta(hours=hour), hour >= -3
+        statements = (kept, new if is_released else old, *([old] if is_released and old[2] != route else []))
+        calls = [
+            {"time": time, "fingerprint": fingerprint, "duration_ms": one_ms, "route": at, **work}
+            for fingerprint, one_ms, at in statements
+        ]
+        units = [{"ended_s": time.timestamp(), "route": at, **work} for at in {"orders/", route}]
+        visited = 40 if hour >= -6 else 20  # twice as often as on other days
+        hours.append((calls * visited, [one.copy() for one in units * visited]))
+    put_statement("e" * 16)
+    Statement.objects.update(first_seen=BEGINNING - timedelta(hours=3))
+    put_visits(*hours, visits(0, 1))
+    assert ("new" in search()) is is_found
+
+
+@pytest.mark.parametrize("clock", [timedelta(days=400), timedelta(hours=30)])
+def test_host_whose_clock_is_ahead_does_not_end_the_search(clock):
+    now = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
+    recent = now.replace(minute=0) - BEGINNING
+    usual = [call | {"time": call["time"] + recent} for hour in range(-24 * 8, -6) for call in hours_of(hour)]
+    slower = [
+        call | {"time": call["time"] + recent, "duration_ms": 40.0}
+        for hour in range(-6, 0)
+        for call in hours_of(hour)
+    ]
+    put_statistics(*usual, *slower, {"time": now + clock, "duration_ms": 1.0, "fingerprint": "1" * 16})
+    DetectionTurn.objects.update_or_create(
+        id=1, defaults={"taken_at": 0, "hours_until_s": int((now + clock).timestamp()) // 3600 * 3600}
+    )
+    (found,) = detect(take_turn(now, 0), now)
+    assert found.kind == "slower"
+    assert detect(take_turn(now, 0), now) == []
+    assert DetectionTurn.objects.get().hours_until_s == int(now.timestamp()) - 1800
+
+
 def test_one_process_at_a_time_takes_its_turn():
     now = datetime.now(UTC)
     assert take_turn(now, 600) is not None

@@ -138,7 +138,15 @@ def test_ratio_has_grown_since_the_first_of_consecutive_hours_and_one_hour_is_a_
     ],
 )
 def test_more_errors_are_found_by_count_share_and_growth(calls, errors, usual_calls, usual_errors, found):
-    assert regressions.more_errors(calls, errors, usual_calls, usual_errors) is found
+    assert regressions.more_errors(Ratio(errors, calls), [Ratio(usual_errors, usual_calls)]) is found
+
+
+def test_errors_as_of_each_week_are_not_more():
+    days = [Ratio(0, 1000)] * 6
+    assert regressions.more_errors(Ratio(100, 1100), [*days, Ratio(0, 1000)])
+    assert not regressions.more_errors(Ratio(100, 1100), [*days, Ratio(90, 1100)])  # a job of this weekday
+    assert regressions.more_errors(Ratio(100, 1100), [*days, Ratio(20, 1100)])
+    assert regressions.more_errors(Ratio(100, 1100), [*days, Ratio(2, 15)])  # too few calls to know
 
 
 def test_level_ignores_the_slowest_calls():
