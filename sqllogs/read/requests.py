@@ -8,14 +8,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Count, F, Min, OrderBy, Q, QuerySet, Sum, Value
 from django.db.models.functions import NullIf
 from django.http import HttpRequest, QueryDict
 from django.urls import Resolver404, get_script_prefix, resolve
+from django.utils.translation import get_language_from_path, override
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Unit
@@ -49,15 +51,21 @@ class PathField(forms.CharField):
         text = super().clean(value)
         if not text:
             return None
-        path = urlsplit(text).path or "/"
-        # Like CommonMiddleware, because people omit the last slash.
-        for candidate in dict.fromkeys([path, f"{path.rstrip('/')}/"]):
-            try:
-                # resolve() takes a path without SCRIPT_NAME.
-                match = resolve(candidate.removeprefix(get_script_prefix().rstrip("/")) or "/")
-            except Resolver404:
-                continue
-            return (match.route or None, match._func_path)  # as in sqllogs.context
+        try:
+            path = unquote(urlsplit(text).path) or "/"  # browsers copy "/café/" as "/caf%C3%A9/"
+        except ValueError:  # "http://["
+            path = text
+        # resolve() takes a path without SCRIPT_NAME.
+        inner = path.removeprefix(get_script_prefix().rstrip("/")) or "/"
+        # The prefix of i18n_patterns matches in its own language only, whatever the reader's is.
+        with override(get_language_from_path(inner) or settings.LANGUAGE_CODE):
+            # Like CommonMiddleware, because people omit the last slash.
+            for candidate in dict.fromkeys([inner, f"{inner.rstrip('/')}/"]):
+                try:
+                    match = resolve(candidate)
+                except Resolver404:
+                    continue
+                return (match.route or None, match._func_path)  # as in sqllogs.context
         raise ValidationError(_("No URL pattern of this project matches '%(path)s'."), params={"path": path})
 
 

@@ -1,17 +1,20 @@
 """The tabs of findings, statements, requests and N+1 suspects, and the page of a trace."""
 
 from datetime import timedelta
+from types import ModuleType
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
-from django.urls import resolve
+from django.urls import path, resolve
+from django.utils.translation import override
 
 from sqllogs.api import tokens, views
 from sqllogs.models import DetectionTurn, Finding, RingRow, Unit
 from sqllogs.page import trace
-from sqllogs.read import findings, series
+from sqllogs.read import findings, requests, series
 from tests.sqllogs.factories import BEGINNING, BROWSER, put, put_statement, put_statistics, reader
 from tests.sqllogs.pages import HOSTILE, URL, Page, filled_in, look
 
@@ -250,8 +253,19 @@ def test_requests_of_a_url_are_found_as_typed(browser, typed):
     assert f"{URL}requests/" in page.links()  # without the filter
 
 
-def test_url_of_another_project_is_an_error_at_its_field(browser):
-    page = look(browser, "requests/?path=/nowhere/at/all/", 400)
+@pytest.mark.parametrize("typed", ["/de/caf%C3%A9/1/", "/de/café/1", "https://shop.example/fr/café/1/?x=1"])
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_url_with_a_language_is_found_in_any_language(settings, typed, language):
+    settings.ROOT_URLCONF = ModuleType("shop_urls")
+    settings.ROOT_URLCONF.urlpatterns = i18n_patterns(path("café/<int:id>/", look))
+    with override(language):
+        route, _view = requests.PathField().clean(typed)
+    assert route == f"{'fr' if '/fr/' in typed else 'de'}/café/<int:id>/"
+
+
+@pytest.mark.parametrize("typed", ["/nowhere/at/all/", "http://["])
+def test_url_of_another_project_is_an_error_at_its_field(browser, typed):
+    page = look(browser, f"requests/?path={typed}", 400)
     assert "No URL pattern of this project matches" in page.words
     assert page.all("input", name="path")[0]["aria-invalid"] == "true"
 
