@@ -19,6 +19,7 @@ from sqllogs.read import parameters
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import clean_parameters
 from sqllogs.read.records import rfc3339, statements
+from sqllogs.templatetags.sqllogs import number
 
 PARAMETERS = ("from", "to", "finding", "state", "fingerprint", "route", "release", "assignee")
 ORDERINGS = ("last_seen", "first_seen", "occurrences", "kind")
@@ -280,6 +281,16 @@ EVIDENCE = {
     "holder": _("Lock held by"),
     "held_ms": _("Held until then, ms"),
     "list": _("Statement of the list"),
+    "calls_per_unit": _("Calls per request or task"),
+    "connections_max": _("Most connections"),
+    "queries": _("Queries"),
+    "outside_ms_max": _("Longest call of another service, ms"),
+    "rendering": _("While rendering"),
+    "call_site": _("Call site"),
+    "holder_route": _("Route of its holder"),
+    "reason": _("Reason"),
+    "until": _("Until"),
+    "days": _("Days"),
 }
 """Labels of the evidence, by its field."""
 
@@ -308,11 +319,9 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Format figures for sentences: 25 times, not 25.0 times."""
+    """Format figures for sentences: 25 times, not 25.0 times, and 1,203 ms, not 1202.6 ms."""
     return {
-        # From a million on, %g would use an exponent.
-        name: f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else value
-        for name, value in evidence.items()
+        name: number(value) if isinstance(value, float | int) else value for name, value in evidence.items()
     }
 
 

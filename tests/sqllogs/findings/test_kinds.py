@@ -1,5 +1,6 @@
 """Kinds of findings that need what only capture sees: bad and good code, sent to a real database."""
 
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from sqllogs import repeats_allowed, unit_of_work
 from sqllogs.findings.detection import detect, take_turn
 from sqllogs.metrics.instruments import OutsideCalls, install_outside_calls
 from sqllogs.models import Finding
+from sqllogs.read.findings import EVIDENCE, SENTENCES, summary
 from tests.services import answering
 from tests.sqllogs.factories import put_unit, row
 from tests.sqllogs.recording import recording
@@ -197,3 +199,17 @@ def test_connection_for_each_query_is_found(connections, queries, is_found):
     now = datetime.now(UTC)
     found = [finding.kind for finding in detect(take_turn(now, 0), now)]
     assert found == (["connection_per_query"] if is_found else [])
+
+
+def test_figures_are_written_as_elsewhere():
+    idle = Finding(kind="idle_transaction", evidence={"idle_ms_max": 1202.6})
+    assert summary(idle) == "A transaction is open for up to 1,203 ms without a statement."
+    unbounded = Finding(kind="unbounded", evidence={"rows_max": 1_234_567})
+    assert summary(unbounded) == "Returns up to 1,234,567 rows without LIMIT."
+    repeated = Finding(kind="n_plus_one", evidence={"times_per_unit": 25.0})
+    assert summary(repeated) == "Sent 25 times per request or task."
+
+
+def test_each_figure_of_a_sentence_has_a_label():
+    named = {name for sentence in SENTENCES.values() for name in re.findall(r"%\((\w+)\)s", str(sentence))}
+    assert sorted(named - set(EVIDENCE)) == []

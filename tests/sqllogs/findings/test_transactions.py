@@ -87,7 +87,7 @@ def test_holder_is_named_with_its_trace_by_api_and_page():
     search()
     client = reader()
     (row,) = client.get("/sql-logs/findings/?finding=lock_timeout").json()["results"]
-    assert "the transaction of shop/views.py:97 lock has held for 10999 ms" in row["summary"]
+    assert "the transaction of shop/views.py:97 lock has held for 10,999 ms" in row["summary"]
     assert row["advice"].startswith("Shorten the transaction of shop/views.py:97 lock")
     page = client.get("/sql-logs/findings/", headers={"Accept": "text/html"}).text
     assert f'href="/sql-logs/traces/{"a" * 32}/">what held the lock' in page
