@@ -180,7 +180,7 @@ MAY_FOLLOW_STRING = frozenset(
 )
 """Any other word there is taken for the rest of a string with an apostrophe in it."""
 
-_AFTER_STRING = Expression(r"""''(?:\s|[^\w\0-\x7f])*+(\w++|[\\.{$("`])""")
+_AFTER_STRING = Expression(r"""''(?:\s|[^\w\0-\x7f])*+(\w++|[\\.{$(\["`])""")
 _UNICODE = Expression(r"""(?<![\w$])[uU]&(?=''|")""")
 _WORD = Expression(r"[\w$]*+")
 _ENDS_VALUE = " \t\r\n\f\v(,=<>|"
@@ -198,6 +198,11 @@ _NO_LETTER = Expression(
 )
 """White space from word processors, what is not seen at all, a NUL, and signs of currencies before a number:
 with the word beside it, it would look like a name."""
+_UNQUOTED = Expression(
+    r"""(?P<name>"[^"]*+"?+|`[^`]*+`?+)|(?P<after>(?:[=<>(,]|\b(?i:LIKE))\s*+)[\w.+%-]++(?<=\w)(?=@\w)"""
+    r"""|(?!\A)[^\s,()=<>|;'"`\\]++(?=\\)"""
+)
+"""What belongs to a value that lacks its quotes: the begin of an address, and what is before a backslash."""
 _FOREIGN_NUMBER = Expression(r"(?<![\w$])[^\W\0-\x7f][\w.]*+")
 
 # Batches of T-SQL.
@@ -267,6 +272,8 @@ class Mask:
             sql = self.closed(sql)
         if "&" in sql and not self.quoted_may_be_value:
             sql = _UNICODE.sub("", sql)
+        if "@" in sql or "\\" in sql:
+            sql = _UNQUOTED.sub(lambda match: match["name"] or match["after"] or "", sql)
         if not sql.isascii():
             sql = _before_printed_quote(_FOREIGN_NUMBER.sub(_without_digits, _NO_LETTER.sub(" ", sql)))
         if self._batch_end is not None and "\n" in sql and (end := self._batch_end.search(sql)):
@@ -294,7 +301,9 @@ class Mask:
                     break
         if "*/" in sql:  # of a comment around another one, where they do not nest: its text was taken for SQL
             begin = whole.find("/*")
-            return self.closed(whole[: begin if begin >= 0 else whole.index("*/")]) + " ''"
+            if begin < 0:  # of one that has begun nowhere: all before it may be its text
+                return f"{_WORD.match(whole.lstrip())[0]} ''"
+            return self.closed(whole[:begin]) + " ''"
         return sql
 
     def _from_first_string(self, sql: str, quote: str) -> str:
@@ -305,7 +314,7 @@ class Mask:
             starts.append(next(names, -1))
         start = min(start for start in starts if start >= 0)
         # What is right before it may belong to it.
-        if quote in ("'", '"') and sql[start - 1 : start] not in _ENDS_VALUE:
+        if quote in ("'", '"', "\\") and sql[start - 1 : start] not in _ENDS_VALUE:
             start = 1 + max(sql.rfind(character, 0, start) for character in _ENDS_VALUE)
         return sql[:start] + "''"
 

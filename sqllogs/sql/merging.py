@@ -83,7 +83,7 @@ _ROWS = rf"(?P<row>\({_VALUES}\))(?:, \({_VALUES}\))*+(?:\)|,?[ (]*+{_VALUES}[,%
 
 def _in_list(match: re.Match[str]) -> str:
     row, same = match["row"], match["same"]
-    return f"IN ({row})" if row else f"IN ({same}" if same else "IN (?)"
+    return f"IN ({row.replace('NULL', '?')})" if row else f"IN ({same}" if same else "IN (?)"
 
 
 def _array(match: re.Match[str]) -> str:
@@ -217,7 +217,9 @@ _KNOWN_KIND = Expression(
     re.IGNORECASE,
 )
 _IDENTIFIED = Expression(
-    rf"(\bIDENTIFIED (?:AS|BY|USING|WITH|VIA(?: \w++ (?:AS|USING))?+) ){_ANYTHING}", re.IGNORECASE
+    r"(\bIDENTIFIED (?:(?:(?:EXTERNALLY|GLOBALLY) )?+AS|BY|USING|WITH|VIA(?: \w++ (?:AS|USING))?+) )"
+    rf"{_ANYTHING}",
+    re.IGNORECASE,
 )
 _SECRET = Expression(
     r"(\A(?:CREATE|ALTER) (?:OR REPLACE |APPLICATION )?+"
@@ -226,11 +228,13 @@ _SECRET = Expression(
     re.IGNORECASE,
 )
 _HAS_OPTIONS = Expression(
-    r"\A(?:CREATE|ALTER) (?:DATABASE|EXTENSION|FOREIGN|GROUP|LOGIN|ROLE|SERVER|TABLESPACE|TEXT|USER)\b",
+    r"\A(?:CREATE|ALTER) (?:COLLATION|DATABASE|EXTENSION|FOREIGN|GROUP|LOGIN|ROLE|SERVER|TABLESPACE|TEXT"
+    r"|USER)\b",
     re.IGNORECASE,
 )
 _OPTION = Expression(
-    rf"((?:=|\b(?:LOCATION|UNTIL|UPDATE TO|VERSION)) )(?!(?:ON|OFF|TRUE|FALSE)\b){IDENTIFIER}"
+    r"((?:=|\b(?:ENCODING|LC_\w++|LOCALE|LOCATION|UNTIL|UPDATE TO|VERSION)) )"
+    rf"(?!(?:ON|OFF|TRUE|FALSE)\b){IDENTIFIER}"
     rf"|(?P<list>\bOPTIONS ?\([^()]*+)",
     re.IGNORECASE,
 )
@@ -243,6 +247,21 @@ _DEFAULT = Expression(
     re.IGNORECASE,
 )
 """SQLite takes a name there for a string."""
+_LIST_OF_OPTIONS = Expression(rf"(?:\b(?:WITH|SET)|_ops) ?{_ROW}(?:\)|\Z)", re.IGNORECASE)
+_OPTION_IN_LIST = Expression(
+    rf"( = )(?!(?:AUTO|FALSE|NONE|OFF|ON|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
+)
+_BOUNDS = Expression(rf"\bVALUES (?:IN|LESS THAN|FROM) ?{_ROW}(?:\)(?: TO {_ROW})?+|\Z)", re.IGNORECASE)
+"""Of a partition: no expression there has columns."""
+_BOUND = Expression(
+    rf"([(,] ?)(?!(?:DEFAULT|FALSE|MAXVALUE|MINVALUE|NULL|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
+)
+_TEXT = Expression(
+    r"(\b(?:CONNECTION|M?INITCOND1?+) = |[(,] ?(?:CATEGORY|DEFAULT|DELIMITER) = "
+    rf"|\bDATABASE LINK {_QUALIFIED} (?:(?!USING\b)\S++ )*+USING ){IDENTIFIER}(?! ?[.(])",
+    re.IGNORECASE,
+)
+"""Of tables on other servers, of aggregates and types."""
 _DEFAULT_OF_PARAMETER = Expression(rf"(\? (?:AS )?+{_TYPE} = )(?!NULL\b){IDENTIFIER}", re.IGNORECASE)
 """So does SQL Server."""
 _PARAMETER = Expression(
@@ -255,15 +274,18 @@ _MODULE = Expression(
     re.IGNORECASE,
 )
 _ROUTINE = Expression(
-    r"\A(?:CREATE|ALTER) (?:OR (?:REPLACE|ALTER) )?+(?:PROC|PROCEDURE|FUNCTION|TRIGGER)\b", re.IGNORECASE
+    r"\A(?:CREATE|ALTER) (?:OR (?:REPLACE|ALTER) )?+(?:EVENT|FUNCTION|PACKAGE|PROC|PROCEDURE|TRIGGER)\b",
+    re.IGNORECASE,
 )
 
 
 def _definition(text: str) -> str:
     if not _KNOWN_KIND.match(text):
         return f"{text.partition(' ')[0]} ?"
-    for expression in (_IDENTIFIED, _SECRET, _PARAMETER, _MODULE, _DEFAULT):
+    for expression in (_IDENTIFIED, _SECRET, _PARAMETER, _MODULE, _DEFAULT, _TEXT):
         text = expression.sub(r"\1?", text)
+    text = _BOUNDS.sub(lambda bounds: _BOUND.sub(r"\1?", bounds[0]), text)
+    text = _LIST_OF_OPTIONS.sub(lambda options: _OPTION_IN_LIST.sub(r"\1?", options[0]), text)
     if _HAS_OPTIONS.match(text):
         text = _OPTION.sub(_without_value, text)
     return _block(_DEFAULT_OF_PARAMETER.sub(r"\1?", text)) if _ROUTINE.match(text) else text
@@ -280,13 +302,15 @@ def _grant(text: str) -> str:
 _IN_BLOCK = Expression(
     r"(\b(?:BACKUP|KILL|PRINT|RAISERROR|RESTORE|SET LANGUAGE|WAITFOR)\b)[^;]*+"
     r"|(\b(?:SAVEPOINT|ROLLBACK(?: WORK)?+ TO(?: SAVEPOINT)?+|OPEN|CLOSE|DEALLOCATE|FETCH(?: \w++)?+ FROM)"
-    rf"(?: GLOBAL)?+ |\bDECLARE (?={IDENTIFIER} CURSOR\b)){_NO_KEYWORD}{IDENTIFIER}",
+    rf"(?: GLOBAL)?+ |\bDECLARE (?={IDENTIFIER} CURSOR\b)|\bFETCH (?={IDENTIFIER}(?: (?:BULK|INTO)\b|\Z))"
+    rf"|\bCURSOR (?={IDENTIFIER}(?: ?\(| IS\b|\Z))|\bIN (?={IDENTIFIER} LOOP\b)){_NO_KEYWORD}{IDENTIFIER}"
+    rf"|{IDENTIFIER}(?= % (?:FOUND|ISOPEN|NOTFOUND|ROWCOUNT)\b)",
     re.IGNORECASE,
 )
 
 
 def _block(text: str) -> str:
-    return str(_IN_BLOCK.sub(lambda match: f"{match[1]} ?" if match[1] else f"{match[2]}?", text))
+    return str(_IN_BLOCK.sub(lambda match: f"{match[1]} ?" if match[1] else f"{match[2] or ''}?", text))
 
 
 _EXPLAIN = Expression(
@@ -338,7 +362,7 @@ def _plain(name: str) -> str:
     return name.strip('"').lower()
 
 
-_PIVOT = Expression(r"(?<![\w$.\"])(?:UN)?+PIVOT(?: XML)?+(?: ?\(|\Z)", re.IGNORECASE)
+_PIVOT = Expression(r"(?<![\w$.\"])(?:UN)?+PIVOT(?: XML| (?:EX|IN)CLUDE NULLS)?+(?: ?\(|\Z)", re.IGNORECASE)
 _PIVOTED = Expression(
     rf"(\bFOR (?:\([^()]*+\)|{_QUALIFIED}) IN )(?!\(SELECT )({_ROW})(\)\))?+", re.IGNORECASE
 )
@@ -407,6 +431,20 @@ def _by(expression: Expression, replacement: str | Callable[[re.Match[str]], str
     return lambda text: str(expression.sub(replacement, text))
 
 
+_AFTER = r"[(,] ?|\b(?:AND|BETWEEN|GLOB|I?LIKE|OR|REGEXP|SELECT) "
+_MARKED = Expression(
+    rf"{QUOTED}|(?P<after>[=<>] )[#&<[] ?{IDENTIFIER}[\s\S]*+"
+    rf"|(?P<also>{_AFTER})(?:[&<] |\# {WORD} \#)[\s\S]*+"
+    rf"|=[#&<] [\s\S]*+|(?<![\w$])\$ ?[({{][\s\S]*+"
+    rf"|\{{ (?![?}}]|(?:D|GUID|T|TS|INTERVAL) \?|(?:CALL|FN|OJ) )[\s\S]*+",
+    re.IGNORECASE,
+)
+
+
+def _by_mark(match: re.Match[str]) -> str:
+    return match[0] if match[0][0] == '"' else f"{match['after'] or match['also'] or ''}?"
+
+
 _COPY_OPTION = (
     r"BINARY|CSV|FREEZE|HEADER|WITH|(?:USING )?+(?:DELIMITERS?+|ENCODING|ESCAPE|NULL|QUOTE)(?: AS)?+(?: \?)?+"
 )
@@ -420,7 +458,8 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         " TRAN",
         _by(
             Expression(
-                r"(\b(?:BEGIN(?: DISTRIBUTED)?+|COMMIT|ROLLBACK|SAVE) TRAN(?:SACTION)?+ )"
+                r"(\b(?:BEGIN(?: (?:DEFERRED|DISTRIBUTED|EXCLUSIVE|IMMEDIATE))?+|COMMIT|END|ROLLBACK|SAVE)"
+                r" TRAN(?:SACTION)?+ )"
                 rf"(?!(?:DEFERRABLE|ISOLATION|NOT|READ)\b){_NO_KEYWORD}{IDENTIFIER}",
                 re.IGNORECASE,
             ),
@@ -450,7 +489,9 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
             r"\1?",
         ),
     ),
-    # A pattern of LIKE without its quotes: no operator stands there.
+    # What a template or a client was to fill in, and other marks round a value: no operator stands there.
+    *((sign, _by(_MARKED, _by_mark)) for sign in "{$#&<["),  # one character: so they are found fastest
+    # A pattern of LIKE without its quotes, likewise.
     (" % ", _by(Expression(rf"((?:[=<>]|LIKE|NOT|GLOB|REGEXP) )%(?: {_ANYTHING}|\Z)"), r"\1?")),
     # After the options there are rows, which are no SQL though they may look like it.
     (
@@ -466,13 +507,27 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
             r"\1 ?",
         ),
     ),
+    # The key of a row, and the language of a driver for files.
+    ("PARTITION FOR (", _by(Expression(rf"(PARTITION FOR \(){_ROW[2:]}", re.IGNORECASE), r"\1?")),
+    ("ACCESS PARAMETERS(", _by(Expression(rf"(ACCESS PARAMETERS\(){_ROW[2:]}", re.IGNORECASE), r"\1?")),
+    (
+        "CYCLE ",
+        _by(
+            Expression(
+                rf"(\bCYCLE {_QUALIFIED}(?:, {_QUALIFIED})*+ SET {IDENTIFIER} TO )(?:\?|{IDENTIFIER})"
+                rf"( DEFAULT )(?:\?|{IDENTIFIER})",
+                re.IGNORECASE,
+            ),
+            r"\1?\2?",
+        ),
+    ),
     ("CURRENT OF ", _by(Expression(rf"(\bCURRENT OF (?:GLOBAL )?+){IDENTIFIER}", re.IGNORECASE), r"\1?")),
     (
         "NOTIFY ",
         _by(Expression(rf"( DO (?:ALSO |INSTEAD )?+\(?+NOTIFY ){_ANYTHING}", re.IGNORECASE), r"\1?"),
     ),
 )
-_BLOCKS = "BEGIN CASE ELSE ELSEIF ELSIF END EXCEPTION FOR IF LOOP REPEAT WHEN WHILE".split()  # noqa: SIM905
+_BLOCKS = "BEGIN CASE CURSOR ELSE ELSEIF ELSIF END EXCEPTION EXIT FOR IF LOOP REPEAT WHEN WHILE".split()  # noqa: SIM905
 _OF_TRANSACTION = (
     r"(?:COMMIT|ROLLBACK)(?: WORK| TRANSACTION)?+ (?:COMMENT|FORCE|PREPARED|TO(?: SAVEPOINT)?+) "
 )
@@ -486,16 +541,27 @@ _VERBS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(["CREATE", "ALTER"], _definition),
     **dict.fromkeys(_BLOCKS, _block),
     **dict.fromkeys(["BACKUP", "RESTORE"], _by(*_rest(r"(?:BACKUP|RESTORE) (?:\w++ )?+"))),
+    "BULK": _by(*_rest(rf"BULK INSERT {_QUALIFIED} FROM ")),
     "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE|REPLICATION FILTER)(?: TO(?= ))?+ ")),
     **dict.fromkeys(["COMMIT", "ROLLBACK"], _by(*_rest(_OF_TRANSACTION))),
     "CLOSE": _by(*_rest(r"CLOSE (?!ALL\Z)")),
     "COMMENT": _comment,
+    "COPY": _by(
+        Expression(
+            r"(\b(?:DEFAULT(?! VALUES)|DELIMITER|ENCODING|ESCAPE|(?<!NOT )NULL|QUOTE) )"
+            rf"{IDENTIFIER}(?=[,)]|\Z)",
+            re.IGNORECASE,
+        ),
+        r"\1?",
+    ),
     "DEALLOCATE": _by(*_rest(r"DEALLOCATE (?:PREPARE )?+(?!ALL\Z)")),
     "DROP": _drop,
     "EXEC": _exec,
     "EXPLAIN": _explain,
     "GRANT": _grant,
-    "FLASHBACK": _by(*_rest(r"FLASHBACK (?:PLUGGABLE )?+DATABASE ")),
+    "FLASHBACK": _by(
+        *_rest(r"FLASHBACK (?:(?:PLUGGABLE )?+DATABASE |TABLE (?:(?!RESTORE\b)\S++ )*+RESTORE POINT )")
+    ),
     "LOAD": _by(*_rest(r"LOAD (?!(?:DATA|INDEX|XML)\b)")),
     "OPEN": _by(*_rest(r"OPEN (?:(?:SYMMETRIC|MASTER) KEY )?+")),
     "PRAGMA": _pragma,

@@ -39,8 +39,8 @@ def test_statement_with_a_literal_is_that_with_a_placeholder(vendor):
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_cut_at_any_character_shows_no_part_of_a_canary(vendor):
-    # What makes a name a value comes after the name: PIVOT, `temp.`, the end of a string or of a comment.
-    late = re.compile(rf"pivot|temp| {corpus.CANARY}'\Z|\*/ 3", re.IGNORECASE)
+    # What makes a name a value comes after it: PIVOT, `temp.`, the end of a string, a comment, an address.
+    late = re.compile(rf"pivot|temp|[ (]{corpus.CANARY}(?:'\Z| \*/|@|\\|%| LOOP)|\*/ 3", re.IGNORECASE)
     known = [sql for sql in ALL[vendor] if not late.search(sql)]
     cut = [sql[:end] for sql in known[::9] for end in range(1, len(sql))]
     left = {sql: scan(sql, vendor).sql for sql in cut}
@@ -93,6 +93,36 @@ def test_cut_at_any_character_shows_no_part_of_a_canary(vendor):
         ("sqlite", "SELECT a FROM t WHERE b LIKE %c4n4ry%'", "SELECT a FROM t WHERE b LIKE ?"),
         ("postgresql", "SELECT a FROM t WHERE b = 'x' \"c4n4ry\"", "SELECT a FROM t WHERE b = ?"),
         ("sqlite", "SELECT a FROM t WHERE b = \"c4n4ry\"'x' OR c", "SELECT a FROM t WHERE b = ? ? OR c"),
+        # Signs that could be operators, and names that look like addresses.
+        (
+            "postgresql",
+            "SELECT a # b, a & b, (# p) FROM t WHERE a << b AND c < d",
+            "SELECT a # b, a & b, (# p) FROM t WHERE a << b AND c < d",
+        ),
+        ("postgresql", 'SELECT "a = <b>", c$ FROM t', 'SELECT "a = <b>", c$ FROM t'),
+        ("microsoft", "SELECT TOP (1+@p) {fn f(a)} FROM t", "SELECT TOP(? + ?) { fn f(a) } FROM t"),
+        ("microsoft", "CREATE LOGIN [D\\x] FROM WINDOWS", 'CREATE LOGIN "D\\x" FROM WINDOWS'),
+        ("oracle", "SELECT a FROM t@link WHERE b = c4n4ry@example.com", "SELECT a FROM t ? WHERE b = ?"),
+        (
+            "postgresql",
+            "COPY t FROM STDIN WITH CSV FORCE NOT NULL a, b",
+            "COPY t FROM STDIN WITH CSV FORCE NOT NULL a, b",
+        ),
+        (
+            "postgresql",
+            "CREATE INDEX i ON t (a) WITH (x = c4n4ry, y = ON)",
+            "CREATE INDEX i ON t(a) WITH (x = ?, y = ON)",
+        ),
+        (
+            "postgresql",
+            "CREATE TABLE p PARTITION OF t FOR VALUES FROM (c4n4ry) TO (MAXVALUE)",
+            "CREATE TABLE p PARTITION OF t FOR VALUES FROM (?) TO (MAXVALUE)",
+        ),
+        (
+            "oracle",
+            "BEGIN FETCH c4n4ry INTO a; EXIT WHEN c4n4ry%NOTFOUND; END;",
+            "BEGIN FETCH ? INTO a; EXIT WHEN ? % NOTFOUND; END",
+        ),
         # Words after verbs that take no name.
         ("microsoft", "SAVE TRANSACTION c4n4ry", "SAVE TRANSACTION ?"),
         ("microsoft", "IF @a = 1 ROLLBACK TRAN c4n4ry", "IF ? = ? ROLLBACK TRAN ?"),
