@@ -17,7 +17,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.db.models import ForeignKey, Manager, QuerySet
+from django.db.models.expressions import ColPairs
 from django.db.models.query import BaseIterable
+from django.db.models.sql.query import Query
 
 from sqllogs import guard
 from sqllogs.capture.call_site import Source
@@ -221,7 +223,8 @@ def _manager(names: Locals, method: str) -> str:
     rel_name = getattr(manager, "prefetch_cache_name", None)  # of a many-to-many or generic relation
     if rel_name is None:
         rel_name = manager.field.remote_field.get_accessor_name()
-    return f"manager {_label(manager.instance, rel_name)} {method}"
+    single = " single" if len(names.get("objs") or ()) == 1 else ""
+    return f"manager {_label(manager.instance, rel_name)} {method}{single}"
 
 
 def _raw(names: Locals, method: str) -> str:
@@ -312,8 +315,9 @@ def _conditions(query: Any, queryset: Any) -> Iterator[str]:
 
 def _condition(lookup: Any, query: Any, queryset: Any) -> str:
     left: Any = getattr(lookup, "lhs", None)
-    field = getattr(left, "target", None)
-    if field is None:
+    # Several columns at once: a composite key, or a relation by several fields.
+    field = left.output_field if type(left) is ColPairs else getattr(left, "target", None)
+    if field is None or isinstance(getattr(lookup, "rhs", None), Query):
         return "?"
     # `concrete_model`, because a condition on a parent's column is a condition on the model too.
     parents = queryset.model._meta.all_parents

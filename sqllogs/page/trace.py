@@ -150,7 +150,7 @@ def _end_ms(unit: RequestRow, began_ms: float) -> float:
 def _sighting(group: Sequence[_Query]) -> Sighting:
     record = group[0].record
     rows = max((query.record["rows"] or 0 for query in group), default=0)
-    return Sighting(tuple(record["tables"]), rows, _asker(group), record["call_site"])
+    return Sighting.of_statement(record["sql"], record["tables"], rows, _asker(group), record["call_site"])
 
 
 def _asker(group: Sequence[_Query]) -> str | None:

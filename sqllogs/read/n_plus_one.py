@@ -165,8 +165,9 @@ def sightings(
         texts = {**known, **statements({row[1] for row in rows} - known.keys())}
         for trace_id, fingerprint, call_site, most_rows, asker in rows:
             if fingerprint in texts:
-                tables = tuple(texts[fingerprint].tables.split(","))
-                seen.setdefault(trace_id, []).append(Sighting(tables, most_rows, asker, call_site))
+                text = texts[fingerprint]
+                one = Sighting.of_statement(text.sql, text.tables.split(","), most_rows, asker, call_site)
+                seen.setdefault(trace_id, []).append(one)
     return seen
 
 

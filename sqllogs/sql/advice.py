@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import django
-from django.db.models import Model
+from django.db.models import CompositePrimaryKey, ForeignKey, Model
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sqllogs.sql.relations import Path, Relation
+from sqllogs.sql.relations import Asker, Path, Relation
 
 Kind = Literal[
     "select_related", "prefetch_related", "annotate", "in_bulk", "bulk_create", "bulk_update", "bulk_delete",
@@ -105,6 +105,8 @@ WRITES: dict[str, tuple[Kind, str | None, Any]] = {
 def write(operation: str, model: type[Model] | None) -> Remedy | None:
     if operation not in WRITES:
         return None
+    if operation == "INSERT" and model is not None and any(model._meta.parents.values()):
+        return None  # bulk_create() refuses children of other models
     kind, code, advice = WRITES[operation]
     label = None if model is None else model._meta.label
     return Remedy(kind=kind, model=label, code=code, advice=str(advice))
@@ -129,3 +131,44 @@ def _read_before_loop(model: type[Model], name: str, code: str, advice: str) -> 
 
 def on_queryset(advice: str, code: str, model: type[Model]) -> str:
     return advice % {"code": code, "model": model._meta.label}
+
+
+def referred(target: type[Model], name: str) -> str:
+    """Return the field that a foreign key refers to; empty if that is the primary key."""
+    found = target._meta.get_field(name)
+    if not isinstance(found, ForeignKey) or found.target_field.primary_key:
+        return ""
+    return found.target_field.name
+
+
+def figures_of(
+    asker: Asker, target: type[Model], name: str, path: str, conditions: list[str]
+) -> dict[str, str]:
+    """Return aggregate functions of the related rows, by the name of the annotation."""
+    made = {}
+    words = [f"filter=Q({', '.join(conditions)})"] if conditions else []
+    asked = asker.options.get("figures", "?") if asker.method == "aggregate" else "Count:*"
+    if "distinct" in asker.flags and "values" in asker.options:
+        asked = f"Count:{asker.options['values']}:distinct"
+    for figure in asked.split(","):
+        function, rest = figure.partition(":")[::2]
+        column, *flags = rest.split(":")
+        if function == "?" or column == "?":
+            known = function.strip("?")
+            made[f"{name}_{known.lower() or 'figure'}"] = f"{known}(...)" if known else "..."
+            continue
+        is_all = function == "Count" and column in ("*", "pk", target._meta.pk.name)
+        arguments = [f'"{path}"' if is_all else f'"{path}__{column}"', *words]
+        is_composite = is_all and isinstance(target._meta.pk, CompositePrimaryKey)
+        if (is_all and not is_composite) or "distinct" in flags:  # it refuses DISTINCT of several columns
+            arguments.append("distinct=True")
+        if "default" in flags:
+            arguments.append("default=...")
+        key = f"{name}_{function.lower()}"
+        made[f"{key}_{column}" if key in made else key] = f"{function}({', '.join(arguments)})"
+    return made
+
+
+def free(model: type[Model], name: str) -> str:
+    """Return the name of an annotation; one that the model has already would be refused."""
+    return f"annotated_{name}" if hasattr(model, name) else name

@@ -6,18 +6,24 @@ Reads the texts of `sqllogs.capture.askers` and the application's models, sends 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db.models import Field, ForeignKey, Manager, Model
+from django.db.models import Field, ForeignKey, ForeignObject, Manager, Model
 
 from sqllogs import guard
 
 NESTED_MAX = 4
 """Relations of one path, as in `a__b__c__d`."""
+_LISTED = re.compile(
+    r" WHERE (?:\([\w.\"]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
+    r"(?: ORDER BY [^()]*)?\Z"
+)
+"""What prefetch_related() sends, also for a generic relation."""
 _LIMITED = frozenset({"joined", "prefetched", "deferred", "distinct", "annotated", "combined"})
 _FIGURES = frozenset({"count", "exists", "contains", "aggregate"})
 
@@ -48,6 +54,15 @@ class Sighting(NamedTuple):
     rows: int | None
     asked_by: str | None
     call_site: str | None
+    column: str | None = None
+    """The column that alone decides which rows, by a list of values, as table.column."""
+
+    @classmethod
+    def of_statement(
+        cls, sql: str | None, tables: Collection[str], rows: int | None, asker: str | None, site: str | None
+    ) -> Sighting:
+        found = _LISTED.search(sql or "")
+        return cls(tuple(tables), rows, asker, site, found and f"{found[1]}.{found[2]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +107,27 @@ class Asker:
 
         prefetch_related() reads by that manager too; a join, as in Count(), does not.
         """
-        others, usual = self.beyond(relation), _usual_conditions(relation.target)
+        others, usual = self.beyond(relation), _usual_conditions(relation.target._default_manager)
         # A part without a name is that of the manager only if it is certain that it was used.
         is_certain = "of" in self.options or not any("?" in name for name in usual)
-        if is_certain and not Counter(usual) - Counter(others):
+        if is_certain and self.reads_by_default(relation):
             for name in usual:
                 others.remove(name)
         return others
 
+    def reads_by_default(self, relation: Relation) -> bool:
+        """Return whether the model's default manager could have been used, and not one with more rows."""
+        usual = Counter(_usual_conditions(relation.target._default_manager))
+        return not usual - Counter(self.beyond(relation))
+
     def reads_all_of(self, relation: Relation) -> bool:
         """Return whether it reads what prefetch_related() fetches: all rows, or some by their index."""
-        is_limited = self.chosen_of(relation) or self.options.get("order") or self.flags & _LIMITED
-        return self.method == "all" and not is_limited
+        if self.method != "all" or not self.reads_by_default(relation):
+            return False
+        limits = self.flags & _LIMITED
+        if "values" in self.options:
+            limits -= {"distinct"}  # of the values, not of the rows
+        return not (self.chosen_of(relation) or self.options.get("order") or limits)
 
 
 class Relation(NamedTuple):
@@ -129,13 +153,17 @@ class Path(NamedTuple):
     name: str
     is_many: bool
     is_guess: bool
+    is_prefetched: bool = False
+    """Part of the path is prefetched already."""
     further: str | None = None
     """The path that is meant instead, or besides, if the loop follows a relation of a model to itself."""
 
 
-def rows_of(model: type[Model]) -> str:
-    """Return the expression for all rows of a model: its manager may have any name."""
-    return f"{model.__name__}.{model._default_manager.name}"
+def rows_of(model: type[Model], by_default: bool = True) -> str:
+    """Return the expression for all rows of a model: its manager may have any name, or leave some out."""
+    managers = [model._default_manager, *model._meta.managers]
+    named = [one for one in managers if by_default or not _usual_conditions(one)]
+    return f"{model.__name__}.{named[0].name if named else '_base_manager'}"
 
 
 def relation_of(models: Models, asker: Asker) -> Relation | None:
@@ -159,9 +187,7 @@ def _by_conditions(models: Models, model: type[Model], conditions: list[str]) ->
         name, _, content_type = condition.partition("=")
         label, _, last = name.rpartition(".")
         source = models.by_label(label) if label else model
-        found = (
-            next((one for one in source._meta.concrete_fields if one.name == last), None) if source else None
-        )
+        found = next((one for one in source._meta.fields if one.name == last), None) if source else None
         if source is None or found is None:
             continue
         if content_type:
@@ -170,7 +196,7 @@ def _by_conditions(models: Models, model: type[Model], conditions: list[str]) ->
             side = many_to_many(source, found)
             if side is not None and side.target is model:
                 yield side._replace(keys=(condition,))
-        elif isinstance(found, ForeignKey) and found.model is model:
+        elif isinstance(found, ForeignObject) and found.model is model and not found.remote_field.parent_link:
             owner: Any = found.related_model
             rel: Any = found.remote_field
             yield Relation(owner, accessor_of(rel), model, not rel.one_to_one, rel.name, last, (last,))
@@ -238,12 +264,13 @@ def many_to_many(through: type[Model], found: Field[Any, Any]) -> Relation | Non
     return None
 
 
-def _usual_conditions(model: type[Model]) -> list[str]:
-    """Return the conditions of a model's default manager, named as `sqllogs.capture.askers` does."""
-    if type(model._default_manager) is Manager:
+def _usual_conditions(manager: Manager[Any]) -> list[str]:
+    """Return the conditions of a manager, named as `sqllogs.capture.askers` does."""
+    if type(manager) is Manager:
         return []
+    model = manager.model
     try:
-        where: Any = model._default_manager.all().query.where
+        where: Any = manager.all().query.where
     except Exception as exc:  # of the application's manager
         if guard.is_foreign(exc):
             raise
@@ -271,26 +298,34 @@ def chain_of(asker: Asker, relation: Relation) -> str:
     """Return the methods that make a queryset of all rows the one that was asked, for all owners at once."""
     words = filter_words(asker.chosen_of(relation))
     chain = f".filter({', '.join(words)})" if words else ""
-    if "joined" in asker.flags:
-        chain += ".select_related(...)"
-    if "prefetched" in asker.flags:
-        chain += ".prefetch_related(...)"
-    if "deferred" in asker.flags:
-        chain += ".only(...)"
-    if "annotated" in asker.flags:
-        chain += ".annotate(...)"
-    if "distinct" in asker.flags:
+    chain += "".join(f".{method}(...)" for flag, method in _CHAINED.items() if flag in asker.flags)
+    if "distinct" in asker.flags and "values" not in asker.options:
         chain += ".distinct()"
     if not relation.is_many:
         return chain  # a Prefetch of one row cannot be sliced
     order = _order(asker, relation.target)
     if order:
         chain += f".order_by({', '.join(_quoted(name) for name in order)})"
+    if _is_generic(relation):
+        return chain  # Django prefetches no slice of these
     if asker.method in ("first", "last", "earliest", "latest", "_earliest"):
         chain += "[:1]"
     elif "slice" in asker.flags:
         chain += "[:...]"
     return chain
+
+
+_CHAINED = {
+    "joined": "select_related", "prefetched": "prefetch_related", "deferred": "only", "annotated": "annotate",
+}  # fmt: skip
+"""By flag of an asker."""
+
+
+def _is_generic(relation: Relation) -> bool:
+    return any(
+        one.name == relation.accessor and hasattr(one, "object_id_field_name")
+        for one in relation.owner._meta.private_fields
+    )
 
 
 def _order(asker: Asker, target: type[Model]) -> list[str]:
@@ -313,6 +348,7 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
     Where the owner was itself reached by a repeated relation, or joined, the path begins further up.
     """
     root, names, is_many, is_guess = relation.owner, [str(relation.accessor)], relation.is_many, False
+    is_prefetched = False
     known = [
         (found, one.call_site, asker)
         for one in seen
@@ -342,13 +378,21 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
             met.add(root)
             names.insert(0, parent.accessor)
             continue
+        fetched = _prefetched(models, seen, root)
+        if fetched is not None and fetched not in steps:
+            root, is_many, is_prefetched = fetched.owner, True, True
+            steps.add(fetched)
+            met.add(root)
+            names.insert(0, str(fetched.accessor))
+            continue
         joined = None if is_read else _joined(models, seen, root)
         if joined is not None:
             root = joined[0]
             names[:0] = joined[1]
         break
     further = itself and "__".join([*names[:-1], itself, names[-1]])
-    return Path(root, "__".join(names), is_many, is_guess or itself not in (None, names[-1]), further)
+    is_guess = is_guess or itself not in (None, names[-1])
+    return Path(root, "__".join(names), is_many, is_guess, is_prefetched, further)
 
 
 def _to_itself(
@@ -383,6 +427,50 @@ def _reads(one: Sighting, model: type[Model]) -> bool:
     """Return whether a statement reads rows of a model for a loop over these."""
     is_first = one.tables[:1] == (model._meta.db_table,)
     return is_first and not one.asked_by and (one.rows is None or one.rows > 1)
+
+
+def _prefetched(models: Models, seen: Collection[Sighting], model: type[Model]) -> Relation | None:
+    """Return the relation by which prefetch_related() has read the rows of a model, if nothing else has.
+
+    It sends its query from the line that reads the owners.
+    """
+    found = [one for one in seen if _reads(one, model)]
+    if not found or not all(one.column for one in found):
+        return None
+    table, _, column = str(found[0].column).partition(".")
+    owners = [
+        owner
+        for one in seen
+        if one.call_site == found[0].call_site and not one.asked_by and one.tables
+        if (owner := models.by_table(one.tables[0])) is not None
+    ]
+    for owner in owners:
+        for one in owner._meta.get_fields(include_hidden=True):
+            step: Any = one
+            if not step.is_relation or (table, column) not in _prefetched_by(step):
+                continue
+            is_back = step.auto_created and not step.concrete
+            relation = accessible(owner, (step.get_accessor_name() if is_back else step.name) or "")
+            if relation is not None and relation.accessor and _is_same_model(relation.target, model):
+                return relation
+    return None
+
+
+def _prefetched_by(step: Any) -> Iterator[tuple[str, str]]:
+    """Yield table and column that prefetch_related() compares with the keys of the owners."""
+    if getattr(step, "parent_link", False):
+        return  # rows of a child and of its parent are the same
+    if step.many_to_many:
+        field = step.field if step.auto_created else step
+        column = field.m2m_reverse_name() if step.auto_created else field.m2m_column_name()
+        yield field.remote_field.through._meta.db_table, column
+    elif step.auto_created and not step.concrete:
+        yield step.related_model._meta.db_table, step.field.column
+    elif hasattr(step, "object_id_field_name"):
+        target = step.related_model._meta
+        yield target.db_table, target.get_field(step.object_id_field_name).column
+    elif isinstance(step, ForeignKey):
+        yield step.related_model._meta.db_table, str(step.target_field.column)
 
 
 def _joined(

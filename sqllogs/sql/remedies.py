@@ -23,11 +23,14 @@ from sqllogs.sql.advice import (
     ask_once,
     computed,
     fetch_together,
+    figures_of,
+    free,
     join,
     on_queryset,
     prefetch,
     read_by_key,
     read_by_value,
+    referred,
     write,
 )
 from sqllogs.sql.n_plus_one import condition_of
@@ -140,7 +143,14 @@ def _follow_relation(case: _Case) -> Remedy | None:
         # Its object was not read from the database: there is no queryset to add the relation to.
         return read_by_key(relation.target)
     path = path_to(case.models, relation, case.seen, case.call_site)
-    return join(relation, path) if not path.is_many else fetch_together(relation, path)
+    if not path.is_many:
+        return join(relation, path)
+    made = fetch_together(relation, path)
+    if path.is_prefetched:
+        code = f'select_related("{relation.accessor}")'
+        hint = _("Or, if a Prefetch() has a queryset for these: %(code)s on %(model)s.")
+        made = replace(made, advice=f"{made.advice} {on_queryset(hint, code, relation.owner)}")
+    return made
 
 
 def _follow_generic(case: _Case) -> Remedy | None:
@@ -182,9 +192,16 @@ def _advise_queryset(case: _Case) -> Remedy | None:
         return None  # the queryset is in a library's code
     if asker.method in ("get_or_create", "update_or_create", "create"):
         return _get_or_create(model, asker)
-    if relation is not None and relation.accessor is not None:
+    if relation is not None and relation.accessor is not None and (is_related or _knows(case, relation)):
         return _advise_related_set(case, relation)
     return _advise_values(model, asker)
+
+
+def _knows(case: _Case, relation: Relation) -> bool:
+    """Return whether the unit of work reads the owners, or only has their keys."""
+    owners = {relation.owner._meta.db_table}  # a proxy has that of its model
+    is_itself = relation.target._meta.db_table in owners
+    return is_itself or not case.seen or any(owners & set(one.tables) for one in case.seen)
 
 
 def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
@@ -200,9 +217,7 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
     if not asker.reads_all_of(relation):
         if "in" in asker.options:
             return None  # a library's code would have to read another attribute
-        if "annotated" in asker.flags and "values" in asker.options:
-            return computed(relation.target)  # of groups
-        return _fetch_filtered(relation, path, chain_of(asker, relation))
+        return _fetch_chosen(case, relation, path)
     if "in" in asker.options and ("values" in asker.options or "iterator" in asker.flags):
         return None  # a library's code would have to read the attribute instead
     made = fetch_together(relation, path)
@@ -215,8 +230,47 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
     return made
 
 
-def _fetch_filtered(relation: Relation, path: Path, chain: str) -> Remedy:
-    rows = f"{rows_of(relation.target)}{chain or '.all()'}"
+def _fetch_chosen(case: _Case, relation: Relation, path: Path) -> Remedy | None:
+    """Some of the rows that refer to one object, or all in an order."""
+    asker = case.asker
+    if "annotated" in asker.flags and "values" in asker.options:
+        return computed(relation.target)  # of groups
+    table = relation.keys[0].rpartition(".")[0] if len(relation.keys) == 1 else ""
+    if table and any(name.startswith(f"{table}.") for name in asker.chosen_of(relation)):
+        return _fetch_between(case, relation, path, table)
+    chain, by_default = chain_of(asker, relation), asker.reads_by_default(relation)
+    if chain or not by_default or not relation.is_many:
+        return _fetch_filtered(relation, path, chain, by_default)
+    made = fetch_together(relation, path)
+    then = _("Then read %(name)s.all().") % {"name": relation.accessor}
+    return replace(made, advice=f"{made.advice} {then}")
+
+
+def _fetch_between(case: _Case, relation: Relation, path: Path, table: str) -> Remedy | None:
+    """Rows of a many-to-many relation that are chosen by those of the table between.
+
+    A Prefetch() of what is behind these would join that table once more, and find other rows.
+    """
+    asker, through = case.asker, case.models.by_label(table)
+    ends = [] if through is None else [one for one in through._meta.fields if isinstance(one, ForeignKey)]
+    names = {f"{table}.{one.name}": one for one in ends}
+    back = names.get(relation.keys[0])
+    ahead = next((one.name for one in ends if one.related_model is relation.target), None)
+    found = accessible(relation.owner, (back and accessor_of(back.remote_field)) or "")
+    if found is None or ahead is None or asker.method != "all" or asker.options.keys() - {"of", "where"}:
+        return None
+    prefix = f"{table}."
+    others = [
+        name.removeprefix(prefix) if name.startswith(prefix) else f"{ahead}__{name}"
+        for name in asker.chosen_of(relation)
+    ]
+    chain = f'.filter({", ".join(filter_words(others))}).select_related("{ahead}")'
+    names_of_path = [*path.name.split("__")[:-1], str(found.accessor)]
+    return _fetch_filtered(found, path._replace(name="__".join(names_of_path)), chain)
+
+
+def _fetch_filtered(relation: Relation, path: Path, chain: str, by_default: bool = True) -> Remedy:
+    rows = f"{rows_of(relation.target, by_default)}{chain or '.all()'}"
     code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
     made = prefetch(path, code)
     then = (
@@ -250,14 +304,15 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     name, others = path.name.replace("__", "_"), case.asker.beyond(relation)
     if case.asker.method in ("exists", "contains") and relation.back_name:
         words = filter_words(others)
-        key = _referred(target, relation.back_name)
+        key = referred(target, relation.back_name)
         own = f'{relation.back_name}=OuterRef("{"__".join(filter(None, (to_owner, key))) or "pk"}")'
         words.insert(words[:1] == ["..."], own)
-        figures = {f"has_{name}": f"Exists({rows_of(target)}.filter({', '.join(words)}))"}
+        rows = rows_of(target, case.asker.reads_by_default(relation))
+        figures = {f"has_{name}": f"Exists({rows}.filter({', '.join(words)}))"}
     else:
         of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
-        figures = _figures(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
-    code = f"annotate({', '.join(f'{_free(root, name)}={figure}' for name, figure in figures.items())})"
+        figures = figures_of(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
+    code = f"annotate({', '.join(f'{free(root, name)}={figure}' for name, figure in figures.items())})"
     advice = on_queryset(_("Compute it for all of them at once: %(code)s on %(model)s."), code, root)
     if owner is root and path_is_nested:
         advice += " " + _("Where they are prefetched, that is the queryset of their Prefetch().")
@@ -265,8 +320,10 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         order = ", ".join(f'"{name}"' if isinstance(name, str) else "..." for name in root._meta.ordering)
         hint = _("Add order_by(%(names)s): Django ignores a model's ordering where rows are grouped.")
         advice += " " + hint % {"names": order}
-    if "=Sum(" in code:
-        hint = _("Beside an annotation over another relation, write it as a Subquery: joins multiply sums.")
+    if "=Sum(" in code or ("=Count(" in code and "distinct=True" not in code):
+        hint = _(
+            "Beside an annotation over another relation, write it as a Subquery: joins multiply the rows."
+        )
         advice += f" {hint}"
     return Remedy(
         kind="annotate",
@@ -279,53 +336,15 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     )
 
 
-def _referred(target: type[Model], name: str) -> str:
-    """Return the field that a foreign key refers to; empty if that is the primary key."""
-    found = target._meta.get_field(name)
-    if not isinstance(found, ForeignKey) or found.target_field.primary_key:
-        return ""
-    return found.target_field.name
-
-
-def _figures(
-    asker: Asker, target: type[Model], name: str, path: str, conditions: list[str]
-) -> dict[str, str]:
-    """Return aggregate functions of the related rows, by the name of the annotation."""
-    made = {}
-    words = [f"filter=Q({', '.join(conditions)})"] if conditions else []
-    asked = asker.options.get("figures", "?") if asker.method == "aggregate" else "Count:*"
-    if "distinct" in asker.flags and "values" in asker.options:
-        asked = f"Count:{asker.options['values']}:distinct"
-    for figure in asked.split(","):
-        function, rest = figure.partition(":")[::2]
-        column, *flags = rest.split(":")
-        if function == "?" or column == "?":
-            known = function.strip("?")
-            made[f"{name}_{known.lower() or 'figure'}"] = f"{known}(...)" if known else "..."
-            continue
-        is_all = function == "Count" and column in ("*", "pk", target._meta.pk.name)
-        arguments = [f'"{path}"' if is_all else f'"{path}__{column}"', *words]
-        if is_all or "distinct" in flags:
-            arguments.append("distinct=True")
-        if "default" in flags:
-            arguments.append("default=...")
-        key = f"{name}_{function.lower()}"
-        made[f"{key}_{column}" if key in made else key] = f"{function}({', '.join(arguments)})"
-    return made
-
-
-def _free(model: type[Model], name: str) -> str:
-    """Return the name of an annotation; one that the model has already would be refused."""
-    return f"annotated_{name}" if hasattr(model, name) else name
-
-
 def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
     """Rows found one by one by their values."""
     conditions = [name.removesuffix("__in") for name in asker.conditions]
     name = conditions[0] if len(conditions) == 1 else "?"
     if "?" in name or "__" in name:
         return computed(model) if asker.method in ("count", "exists", "aggregate") else None
-    if asker.method in ("count", "aggregate") and "." not in name:
+    fields = (*model._meta.concrete_fields, model._meta.pk)  # several columns may be the key
+    found = next((one for one in fields if one.name == name), None)
+    if found is not None and asker.method in ("count", "aggregate"):
         code = f'values("{name}").annotate(...)'
         label = model._meta.label
         advice = on_queryset(_("Compute it for all values by one query: %(code)s on %(model)s."), code, model)
@@ -337,9 +356,6 @@ def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
             advice=advice,
             is_guess=False,
         )
-    if "." in name:
-        return None  # a condition on another model
-    found = next((one for one in model._meta.concrete_fields if one.name == name), None)
     return None if found is None else read_by_key(model) if found.primary_key else read_by_value(model, name)
 
 
@@ -385,8 +401,6 @@ def _advise_saved(case: _Case) -> Remedy | None:
         return None  # a library fills its cache
     if case.asker.what == "reload":
         return None if model is None else read_by_key(model)
-    if operation == "INSERT" and model is not None and model._meta.parents:
-        return None  # bulk_create() refuses children of other models
     return write("DELETE" if case.asker.what == "delete" else operation, model)
 
 
@@ -448,7 +462,11 @@ def _backward_guess(source: type[Model], found: Any, target: type[Model]) -> Rem
 def _forward_guess(model: type[Model], seen: Collection[str]) -> Remedy:
     """One row by its key: where a foreign key leads to, or nothing but a key."""
     names = {name.rpartition(".")[2] for name in seen}
-    relations = [one for one in model._meta.related_objects if not one.many_to_many]
+    relations = [
+        one
+        for one in model._meta.related_objects
+        if not one.many_to_many and one.related_model is not model and not one.parent_link
+    ]
     found = [one for one in relations if one.related_model._meta.db_table in names] or relations
     fields = [f"{one.related_model._meta.label}.{one.field.name}" for one in found]
     if len(fields) == 1:

@@ -96,7 +96,8 @@ class QueryGroup:
     @property
     def sighting(self) -> Sighting:
         rows = max((query.rows or 0 for query in self.queries), default=0)
-        return Sighting(self.first.tables, rows or None, self.asked_by, self.first.call_site)
+        first = self.first
+        return Sighting.of_statement(first.sql, first.tables, rows or None, self.asked_by, first.call_site)
 
     @property
     def total_ms(self) -> float:

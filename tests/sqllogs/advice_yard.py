@@ -77,12 +77,39 @@ class Chair(models.Model):
     state = models.CharField(max_length=20)
 
     objects = Kept()
+    everything = models.Manager()  # noqa: DJ012 - the first manager is the default
 
     class Meta:
         app_label = "yard"
 
     def __str__(self):
         return "chair"
+
+
+class Slot(models.Model):
+    pk = models.CompositePrimaryKey("place_id", "number")
+    place = models.ForeignKey(Place, models.CASCADE, related_name="slots")
+    number = models.IntegerField()
+
+    class Meta:
+        app_label = "yard"
+
+    def __str__(self):
+        return "slot"
+
+
+class Guest(models.Model):
+    place = models.ForeignKey(Place, models.CASCADE, related_name="+")
+    number = models.IntegerField()
+    slot = models.ForeignObject(
+        Slot, models.CASCADE, ("place", "number"), ("place", "number"), related_name="guests"
+    )
+
+    class Meta:
+        app_label = "yard"
+
+    def __str__(self):
+        return "guest"
 
 
 class Company(Titled):
@@ -181,8 +208,8 @@ class Ticket(Titled):
 
 
 MODELS = (
-    Place, Restaurant, Licence, Opinion, Room, Chair, Company, Desk, Branch, Worker, Project, Assignment,
-    Label, Crate, Box, Ticket,
+    Place, Restaurant, Licence, Opinion, Room, Chair, Slot, Guest, Company, Desk, Branch, Worker, Project,
+    Assignment, Label, Crate, Box, Ticket,
 )  # fmt: skip
 
 
@@ -199,6 +226,8 @@ def populate():
         Branch.objects.create(head_id=company.pk, name=f"branch {number}")
         place = Restaurant.objects.create(name=f"restaurant {number}").place_ptr
         Licence.objects.create(place=place, number=number)
+        Slot.objects.create(place=place, number=number)
+        Guest.objects.create(place=place, number=number)
         for state in ("new", "deleted"):
             Opinion.objects.create(place=place, name=f"{state} {number}")
             Chair.objects.create(place=place, state=state)

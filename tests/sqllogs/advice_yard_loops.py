@@ -19,10 +19,13 @@ from tests.sqllogs.advice_yard import (
     Crate,
     Desk,
     Firm,
+    Licence,
+    Opinion,
     Place,
     Project,
     Restaurant,
     Room,
+    Slot,
     Ticket,
     Worker,
 )  # fmt: skip
@@ -146,6 +149,16 @@ def count_with_such_a_manager_followed(q):
     return [place.rooms_count for place in q(Place)]
 
 
+@loop(chosen("Chair.everything.all()", "chairs", "Place"), fills=("chosen",))
+def manager_with_more_rows_than_the_default(q):
+    return [[chair.state for chair in place.chairs(manager="everything").all()] for place in q(Place)]
+
+
+@follow("manager_with_more_rows_than_the_default")
+def manager_with_more_rows_followed(q):
+    return [[chair.state for chair in place.chosen] for place in q(Place)]
+
+
 # A foreign key to another field than the primary key, and to a proxy.
 
 
@@ -167,6 +180,57 @@ def row_by_such_a_key(q):
 @loop(("prefetch_related", 'yard.Firm: prefetch_related("branches")'))
 def relation_of_a_proxy(q):
     return [[branch.name for branch in firm.branches.all()] for firm in q(Firm)]
+
+
+@loop(figure('slots_count=Count("slots")', "Place"))
+def key_of_two_columns(q):
+    return [place.slots.count() for place in q(Place)]
+
+
+@follow("key_of_two_columns")
+def key_of_two_columns_followed(q):
+    return [place.slots_count for place in q(Place)]
+
+
+@loop(fetch("guests", "Slot"))
+def relation_by_two_columns(q):
+    return [[guest.number for guest in slot.guests.all()] for slot in q(Slot)]
+
+
+@loop(("in_bulk", "yard.Opinion: filter(place__in=...)"))
+def rows_of_keys_alone(q):
+    return [[one.name for one in Opinion.objects.filter(place_id=key)] for key in range(1, 8)]
+
+
+@follow("rows_of_keys_alone")
+def rows_of_keys_alone_followed(q):
+    found = list(Opinion.objects.filter(place__in=range(1, 8)))
+    return [[one.name for one in found if one.place_id == key] for key in range(1, 8)]
+
+
+@loop(fetch("worker_set"))
+def different_values(q):
+    return [set(company.worker_set.values_list("boss", flat=True).distinct()) for company in q(Company)]
+
+
+@follow("different_values")
+def different_values_followed(q):
+    return [{worker.boss_id for worker in company.worker_set.all()} for company in q(Company)]
+
+
+# What is prefetched already, but not far enough.
+
+
+@loop(fetch("assignment_set__worker", "Project"))
+def row_behind_prefetched_ones(q):
+    projects = q(Project).prefetch_related("assignment_set")
+    return [[one.worker.name for one in project.assignment_set.all()] for project in projects]
+
+
+@loop(fetch("workers__company", "Project"))
+def row_behind_prefetched_ones_of_many_to_many(q):
+    projects = q(Project).prefetch_related("workers")
+    return [[w.company and w.company.name for w in project.workers.all()] for project in projects]
 
 
 # A relation of a model to itself.
@@ -232,6 +296,30 @@ def rows_between(q):
     return [[(one.worker.name, one.hours) for one in project.assignment_set.all()] for project in q(Project)]
 
 
+@loop(
+    chosen('Assignment.objects.filter(hours__gt=...).select_related("worker")', "assignment_set", "Project"),
+    fills=("2", "chosen"),
+)
+def rows_chosen_by_what_is_between(q):
+    return [[worker.name for worker in one.workers.filter(assignment__hours__gt=2)] for one in q(Project)]
+
+
+@follow("rows_chosen_by_what_is_between")
+def rows_chosen_by_what_is_between_followed(q):
+    return [[assignment.worker.name for assignment in project.chosen] for project in q(Project)]
+
+
+@loop(("in_bulk", "yard.Restaurant: in_bulk(...)"))
+def child_by_its_key(q):
+    return [Restaurant.objects.get(pk=licence.place_id).seats for licence in q(Licence)]
+
+
+@follow("child_by_its_key")
+def child_by_its_key_followed(q):
+    found = Restaurant.objects.in_bulk([licence.place_id for licence in q(Licence)])
+    return [found[licence.place_id].seats for licence in q(Licence)]
+
+
 @loop(fetch("workers", "Project"))
 def attribute_of_a_prefetch_that_is_not_read(q):
     projects = q(Project).prefetch_related(Prefetch("workers", to_attr="staff"))
@@ -267,6 +355,16 @@ def some_labels(q):
 
 
 follow("some_labels")(names_of("chosen", Crate))
+
+
+@loop(chosen('Label.objects.order_by("-name")', "labels", "Crate"), fills=("chosen",))
+def last_label(q):
+    return [crate.labels.order_by("-name").first().name for crate in q(Crate)]
+
+
+@follow("last_label")
+def last_label_followed(q):
+    return [crate.chosen[0].name for crate in q(Crate)]
 
 
 # Properties, templates, the admin, async code.
@@ -374,3 +472,18 @@ def set_to_none(q):
 def set_to_none_at_once(q):
     Project.workers.through.objects.filter(project__in=q(Project)).delete()
     return Project.workers.through.objects.count()
+
+
+@loop(("bulk_update", "Worker.people.filter(pk__in=...).update(...)"))
+def row_added_to_a_set(q):
+    company = Company.objects.first()
+    for worker in q(Worker):
+        company.worker_set.add(worker)
+    return company.worker_set.count()
+
+
+@follow("row_added_to_a_set")
+def rows_added_to_a_set_at_once(q):
+    company = Company.objects.first()
+    q(Worker).update(company=company)
+    return company.worker_set.count()

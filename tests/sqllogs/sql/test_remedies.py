@@ -12,6 +12,7 @@ from tests.sqllogs import advice_models, advice_yard
 from tests.sqllogs import advice_yard_loops as _more_loops  # noqa: F401
 from tests.sqllogs.advice_loops import LOOPS
 from tests.sqllogs.advice_models import THROUGH
+from tests.sqllogs.advice_yard import Assignment, Project, Restaurant, Worker
 from tests.sqllogs.advising import QUERIES_MAX, captured, inserting, named, remedies, rows, undone
 
 LOOPS_MIN = 130
@@ -143,3 +144,28 @@ def test_relation_of_a_model_to_itself_names_the_next_level(shelf):
 def test_guess_names_the_model_and_not_its_proxy(shelf):
     remedy = Remedies().remedy("UPDATE", "UPDATE yard_company SET name = ?", ["yard_company"])
     assert remedy.model == "yard.Company"
+
+
+def _children():
+    for number in range(7):
+        Restaurant.objects.create(name=f"new {number}")
+
+
+def _behind_a_subquery():
+    for project in Project.objects.all():
+        list(Worker.people.filter(pk__in=Assignment.objects.filter(project=project).values("worker")))
+
+
+def _without_the_row_itself():
+    for worker in Worker.people.filter(company__isnull=False):
+        list(Worker.people.filter(company=worker.company_id).exclude(pk=worker.pk))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("run", [_children, _behind_a_subquery, _without_the_row_itself])
+def test_no_advice_is_given_that_does_not_fit(run, shelf):
+    with captured() as log, undone():
+        run()
+    found = remedies(log)
+    assert found
+    assert [one for one in found if one.remedy is not None] == []
