@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.core.signals import request_finished
@@ -27,7 +26,7 @@ from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
 from sqllogs.record import Sample
-from sqllogs.threads import RLock
+from sqllogs.threads import Alone, RLock
 
 if TYPE_CHECKING:
     from sqllogs.pipeline.delivery import Delivery
@@ -66,8 +65,7 @@ class _Process:
         self._settings = settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.mark = process_mark()
-        self.making = RLock()
-        """Held while the stages are made."""
+        self.making = Alone(RLock())
         self.made: _Stages | None = None
 
     def stages(self) -> _Stages:
@@ -76,9 +74,12 @@ class _Process:
         Many management commands send no query, and importing these takes as long as all else of this package.
         """
         if self.made is None:
-            with self.making:
-                made = self.made or _defer_signals(self._make)
-                self.made = self.made or made  # a signal handler that queries may have been faster
+            return self.making.call(self._make_once)
+        return self.made
+
+    def _make_once(self) -> _Stages:
+        made = self.made or _defer_signals(self._make)
+        self.made = self.made or made  # a signal handler that queries may have been faster
         return self.made
 
     def _make(self) -> _Stages:
@@ -131,7 +132,6 @@ class Recorder:
         self._process = _Process(settings)
         self._inherited: list[_Process] = []
         self._made: dict[int, _Process] = {}
-        self._forking: set[int] = set()
         self.metrics_port = settings.metrics_port
         self._tags = _load_tags(settings)
         self.ends: ProcessEnds | None = None
@@ -209,8 +209,7 @@ class Recorder:
 
     def before_fork(self) -> None:
         process = self._own()
-        if process.making.acquire(timeout=IMPORT_TIMEOUT_S):
-            self._forking.add(get_ident())
+        process.making.pause(IMPORT_TIMEOUT_S)
         if process.made is not None:
             process.made.writer.pause()
 
@@ -218,9 +217,7 @@ class Recorder:
         process = self._process
         if process.made is not None:
             process.made.writer.resume()
-        if get_ident() in self._forking:
-            self._forking.discard(get_ident())
-            process.making.release()
+        process.making.resume()
 
     def reset_after_fork(self) -> _Process:
         """Start from scratch after a fork: the parent's records are the parent's to store.
@@ -234,7 +231,6 @@ class Recorder:
         self._inherited.append(inherited)
         finished.clear()
         context.forget_closed()
-        self._forking.clear()
         self._process = process
         if multiprocess.slots is not None:
             multiprocess.slots.leave()

@@ -13,13 +13,16 @@ from contextlib import suppress
 from importlib import import_module
 from itertools import count
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from queue import SimpleQueue as SimpleQueue
 
 POLL_S = 0.005
 """A waiting greenlet polls this often, and lets others run in between."""
+POLL_FORK_S = 0.0005
+
+Result = TypeVar("Result")
 
 
 def _original(module: str, name: str) -> Any:
@@ -34,6 +37,7 @@ def _original(module: str, name: str) -> Any:
 # At import: a later patch replaces the modules' attributes, not these.
 Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
 RLock: Callable[[], Any] = _original("_thread", "RLock")
+get_ident: Callable[[], int] = _original("_thread", "get_ident")
 _start_new_thread = _original("_thread", "start_new_thread")
 sleep: Callable[[float], None] = _original("time", "sleep")
 if not TYPE_CHECKING:
@@ -56,6 +60,58 @@ class Tally:
         with self._lock:  # reading the counter increments it, so reads are subtracted
             self._reads += 1
             return next(self._count) - self._reads + 1
+
+
+FORK_MAX_S = 2.0
+"""Between the hooks of a fork, which those of other packages may take too."""
+
+
+class Alone:
+    """Calls that one thread at a time makes, and none while another forks.
+
+    A fork holds no lock, but sets a limit of time: what a signal handler raises in the hooks of a fork ends
+    the hook, and a lock would stay taken. After `acquire(timeout=...)` too it would, before a `try` begins.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._owner = 0
+        self._forks: dict[int, float] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        return self._owner != 0
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call the function, after other threads' calls and forks."""
+        while True:
+            with self._lock:
+                before, self._owner = self._owner, get_ident()
+                try:
+                    if not self._is_forking():
+                        return function()
+                finally:
+                    self._owner = before
+            sleep(POLL_FORK_S)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until no thread makes a call; return False if one still does after this time."""
+        until_s = time.monotonic() + timeout_s
+        while self._owner not in (0, get_ident()) and time.monotonic() < until_s:
+            sleep(POLL_FORK_S)
+        return not self._owner
+
+    def pause(self, timeout_s: float) -> bool:
+        """Begin no further call until `resume`, as this thread forks; return False if one is under way."""
+        self._forks[get_ident()] = time.monotonic() + FORK_MAX_S
+        return self.wait(timeout_s)
+
+    def resume(self) -> None:
+        self._forks.pop(get_ident(), None)
+
+    def _is_forking(self) -> bool:
+        now_s, own = time.monotonic(), get_ident()
+        return any(now_s < until_s and thread != own for thread, until_s in self._forks.copy().items())
 
 
 def is_patched() -> bool:

@@ -8,9 +8,11 @@ writes in the caller's.
 
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty
-from threading import get_ident
+from typing import TypeVar
 
 from sqllogs import guard, threads
 from sqllogs.context import UnitOfWork, current
@@ -18,7 +20,7 @@ from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.storage.ring import Ring
-from sqllogs.threads import Lock, SimpleQueue
+from sqllogs.threads import Alone, Lock, SimpleQueue
 
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 15.0
@@ -37,6 +39,8 @@ FORK_END_S = 3.0
 ROW_RESERVE_S = 0.3
 """Of the time at the end of a process, what the sinks leave for the process's row."""
 
+Result = TypeVar("Result")
+
 
 class Writer:
     """Owned by `sqllogs.recorder`; all methods except `start` may wait."""
@@ -47,8 +51,7 @@ class Writer:
         self._delivery = delivery
         self._flush_interval_s = flush_interval_s
         self._claim = Lock()
-        self._writing = Lock()
-        self._forking_thread = 0
+        self._writing = Alone(Lock())
         self._refused_at_s = float("-inf")
         self._thread: threads.RunningThread | None = None
         self._stopping = False
@@ -150,7 +153,7 @@ class Writer:
 
     def write_here(self) -> None:
         """Write in the caller's thread, without waiting for a lock."""
-        if self._writing.locked():  # by a flush that has not been answered in time
+        if self._writing.is_busy:  # with a flush that has not been answered in time
             self._due_at_s = time.monotonic() + self._flush_interval_s
             return
         with suppress(Empty):
@@ -183,17 +186,13 @@ class Writer:
         file in the middle of a write finds it locked for ever.
         """
         self._ring.hurried = True
-        is_file = self._ring.is_file
-        if self._writing.acquire(timeout=FORK_FILE_TIMEOUT_S if is_file else FORK_SERVER_TIMEOUT_S):
-            self._forking_thread = get_ident()
+        if self._writing.pause(FORK_FILE_TIMEOUT_S if self._ring.is_file else FORK_SERVER_TIMEOUT_S):
             self._ring.close()
 
     def resume(self) -> None:
         """Continue, in the parent after a fork."""
+        self._writing.resume()
         self._ring.hurried = False
-        if self._forking_thread == get_ident():
-            self._forking_thread = 0
-            self._writing.release()
 
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
@@ -234,18 +233,16 @@ class Writer:
 
     def _write_row(self, until_s: float) -> None:
         """Write the process's row, unless another thread is still writing at `until_s`."""
-        if not self._writing.acquire(timeout=max(0.0, until_s - time.monotonic())):
-            return
-        token = current.set(_muted_unit())
+        if self._writing.wait(until_s - time.monotonic()):
+            self._writing.call(partial(_muted, self._try_to_write_row))
+
+    def _try_to_write_row(self) -> None:
         try:
             self._delivery.write_row()
         except StoreUnavailableError:
             pass  # `flush` and `stop` have reported it
         except Exception as exc:
             guard.fault("writer", exc)
-        finally:
-            current.reset(token)
-            self._writing.release()
 
     def _wait(self, duration_s: float, *, wakeable: bool) -> "SimpleQueue[bool] | None":
         """Wait until the time is over, a flush is requested or, if wakeable, the buffer is half full."""
@@ -259,24 +256,26 @@ class Writer:
 
     def _write(self, *, wait: bool = False) -> bool:
         """Write what is in the buffer; return False if the store is unavailable."""
-        with self._writing:
-            token = current.set(_muted_unit())
-            began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
-            try:
-                self._delivery.write_all(wait=wait)
-                if time.monotonic() - self._delivery.written_at_s > IDLE_S:
-                    self._ring.close()
-            except StoreUnavailableError as exc:
-                self._note_outage(exc)
-                return False
-            except Exception as exc:
-                guard.fault("writer", exc)
-                self._delivery.drop_in_hand()
-            finally:
-                has_written = self._delivery.written_at_s != written_at_s
-                self._delivery.report_status(time.monotonic() - began_s if has_written else None)
-                current.reset(token)
-                self._is_stuck = False
+        return self._writing.call(partial(_muted, partial(self._write_all, wait)))
+
+    def _write_all(self, wait: bool) -> bool:
+        if self.has_thread:
+            self._ring.hurried = False  # which stays after a fork whose hook was interrupted
+        began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
+        try:
+            self._delivery.write_all(wait=wait)
+            if time.monotonic() - self._delivery.written_at_s > IDLE_S:
+                self._ring.close()
+        except StoreUnavailableError as exc:
+            self._note_outage(exc)
+            return False
+        except Exception as exc:
+            guard.fault("writer", exc)
+            self._delivery.drop_in_hand()
+        finally:
+            has_written = self._delivery.written_at_s != written_at_s
+            self._delivery.report_status(time.monotonic() - began_s if has_written else None)
+            self._is_stuck = False
         self._unavailable_since_s = 0.0
         return True
 
@@ -288,6 +287,15 @@ class Writer:
         is_brief = now_s - self._unavailable_since_s < UNREADY_GRACE_S
         if not (is_brief and (self.store_unready or self._ring.hurried)):
             guard.fault("store", exc)
+
+
+def _muted(call: Callable[[], Result]) -> Result:
+    """Call a function whose own queries are not to be captured."""
+    token = current.set(_muted_unit())
+    try:
+        return call()
+    finally:
+        current.reset(token)
 
 
 def _muted_unit() -> UnitOfWork:

@@ -204,7 +204,9 @@ class Ring:
         if store is not None:
             try:
                 store.close()
-            except Exception:
+            except Exception as exc:
+                if guard.is_interruption(exc):
+                    raise
                 logger.debug("Closing the store's connection failed", exc_info=True)
 
     @contextmanager

@@ -2,9 +2,11 @@
 
 import ctypes
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
+from itertools import count
 
 import pytest
 
@@ -210,6 +212,56 @@ def test_no_connection_is_open_while_the_process_forks(writer, way):
     writer.resume()
     assert writer.flush(TIMEOUT_S)
     assert len(way.stored) == 2
+
+
+class Interruption(Exception):
+    """Raised by a signal handler; within a hook of a fork, Python prints it and goes on."""
+
+
+def interrupted_at(step, hook):
+    """Call a hook whose step, counted in bytecodes, is interrupted; return whether it has that many."""
+    left = step
+
+    def trace(frame, event, arg):
+        nonlocal left
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if left < 0:
+            raise Interruption
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        hook()
+    except Interruption:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("interrupted", ["pause", "resume"])
+def test_hook_of_a_fork_that_is_interrupted_anywhere_does_not_stop_the_writer(
+    writer, way, interrupted, monkeypatch
+):
+    monkeypatch.setattr(threads, "FORK_MAX_S", 0.01)
+    writer.start()
+    hooks = (writer.pause, writer.resume)
+    steps = count()
+    done = False
+    while not done:
+        step = next(steps)
+        for hook in hooks:
+            if hook.__name__ == interrupted:
+                done = not interrupted_at(step, hook)
+            else:
+                hook()
+        way.put(1)
+        assert writer.flush(TIMEOUT_S)
+    assert step > 5
+    assert len(way.stored) == step + 1
+    assert not way.ring.hurried
 
 
 def test_missing_tables_are_not_worth_a_word_at_first(writer, way, caplog):
