@@ -11,7 +11,7 @@ from tests import servers
 from tests.celery_project import broker
 
 NAME = "tests.celery_project"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 
 from tests.ports import free_port
 
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 60.0
 MEMORY = Path("/dev/shm")
 """Linux's file system in memory."""
 MEMORY_MIN_BYTES = 4 << 30

@@ -20,7 +20,7 @@ class Server(DatabaseServer):
     engine = "django.db.backends.mysql"
     user = "tests"
     stop_signal = signal.SIGTERM
-    start_timeout_s = 60.0
+    start_timeout_s = 120.0
 
     def settings_dict(self, database: str) -> dict[str, Any]:
         from tests.mysqldb import OPTIONS  # here, so that tests of other databases run without a driver

@@ -42,17 +42,17 @@ class Site:
         return {one["pid"] for one in self.read_log("health/")["processes"]}
 
     def ask(self, method, path):
-        response = requests.request(method, self.server.url + path, timeout=30)
+        response = requests.request(method, self.server.url + path, timeout=60)
         self.sent[resolve(path.partition("?")[0]).view_name] += 1
         return response
 
     def write(self):
         """Send the form that writes, as the page does."""
         with requests.Session() as session:
-            session.get(self.server.url, timeout=30)
+            session.get(self.server.url, timeout=60)
             headers = {"X-CSRFToken": session.cookies["csrftoken"]}
             path = "/transactions/bulk-write/"
-            assert session.post(self.server.url + path, headers=headers, timeout=30).ok
+            assert session.post(self.server.url + path, headers=headers, timeout=60).ok
         self.sent[resolve(path).view_name] += 1
 
     def run_traffic(self, seconds):
@@ -79,7 +79,7 @@ class Site:
 
     def read_log(self, path=""):
         headers = {"Authorization": f"Bearer {self.token}"}
-        return requests.get(f"{self.server.url}/sql-logs/{path}", headers=headers, timeout=30).json()
+        return requests.get(f"{self.server.url}/sql-logs/{path}", headers=headers, timeout=60).json()
 
 
 def manage(environment, *arguments):

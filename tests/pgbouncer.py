@@ -20,7 +20,7 @@ from tests.ports import free_port
 from tests.postgresql import Cluster
 from tests.programs import PGBOUNCER, find
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
 CONFIGURATION = """
 [databases]
 * = host={host} port={server_port} user={user}

@@ -35,7 +35,7 @@ class Cluster(DatabaseServer):
     engine = "django.db.backends.postgresql"
     user = "postgres"
     stop_signal = signal.SIGINT
-    start_timeout_s = 30.0
+    start_timeout_s = 120.0
 
     def __init__(self, *, in_memory: bool = False) -> None:
         super().__init__(in_memory=in_memory)

@@ -14,8 +14,8 @@ from tests.programs import PROMETHEUS, find
 
 CONFIGURATION = Path(__file__).parent.parent / "grafana" / "prometheus"
 INTERVAL = "1s"
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
 
 
 class Prometheus:
@@ -58,7 +58,7 @@ class Prometheus:
 
     def get(self, path, **parameters):
         """Return `data` of an answer of the API; an error of its is a failure with its words."""
-        answer = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30).json()
+        answer = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=60).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 

@@ -19,7 +19,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 120.0
 
 
 def start(arguments, environment, log_path, cwd=ROOT):

@@ -19,10 +19,10 @@ GUNICORN = ("-m", "gunicorn", "core.wsgi", "--bind={address}", "--workers=2")
 )
 def test_server_answers_until_it_is_stopped(command, server):
     one = server(*command)
-    requests.get(one.url, timeout=10)
+    requests.get(one.url, timeout=60)
     one.stop()
     with pytest.raises(requests.ConnectionError):
-        requests.get(one.url, timeout=10)
+        requests.get(one.url, timeout=60)
 
 
 def test_output_and_code_of_a_stopped_server_are_returned(server):
@@ -40,7 +40,7 @@ def test_killed_server_leaves_no_worker(server):
     one = server(*GUNICORN)
     one.stop(signal.SIGKILL)
     with pytest.raises(requests.ConnectionError):
-        requests.get(one.url, timeout=10)
+        requests.get(one.url, timeout=60)
 
 
 def test_command_works_on_databases_of_the_test(manage, tmp_path):

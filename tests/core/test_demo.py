@@ -17,7 +17,7 @@ from core import virtualenv
 from tests.ports import free_port
 
 ROOT = Path(virtualenv.ROOT)
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 MANAGE = (sys.executable, "manage.py", "demo")
 MODULE = (sys.executable, "-m", "core.demo")
 
@@ -59,7 +59,7 @@ class Demo:
 
     def get(self, path, token=None):
         authorization = {"Authorization": f"Bearer {token or self.token}"}
-        return requests.get(self.url + path, headers=authorization, timeout=10)
+        return requests.get(self.url + path, headers=authorization, timeout=60)
 
     def records_of_both_workers(self):
         """Return the newest requests' records, once two processes have written some."""

@@ -13,7 +13,7 @@ import requests
 from tests.grafana.infinity import Infinity
 from tests.servers import ROOT, Server
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 PATTERNS = ("fast", "n-plus-one", "joined", "report", "failing", "streaming", "asynchronous", "slow")
 
 DEPLOY = """

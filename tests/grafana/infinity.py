@@ -73,7 +73,7 @@ class Infinity:
     def health(self):
         """Check the datasource as its settings page does: without any Accept header."""
         # None takes the default header of requests away.
-        return requests.get(self.url + self.health_path, headers=self._headers(None), timeout=30)
+        return requests.get(self.url + self.health_path, headers=self._headers(None), timeout=60)
 
     def frame(self, target, variables=None, time_range=None):
         """Send a target's request and return the columns of the answer by name; raise UnresolvedError."""
@@ -101,7 +101,7 @@ class Infinity:
         options = target["url_options"]
         params = [(one["key"], interpolated(one["value"], values)) for one in options.get("params", ())]
         headers = self._headers("application/json;q=0.9,text/plain")
-        return requests.request(options["method"], url, params=params, headers=headers, timeout=30)
+        return requests.request(options["method"], url, params=params, headers=headers, timeout=60)
 
     def _headers(self, accept):
         return {"Accept": accept, "Accept-Encoding": "gzip", "Authorization": f"Bearer {self.token}"}

@@ -33,7 +33,7 @@ GRAFANA = ROOT / "grafana"
 REQUESTS = 1_000
 FOLLOWED = 60
 """Traces whose SQL is asked of the site; log lines are found for all."""
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 SERVER = 2
 """Kind of a span: it answers a request."""
 

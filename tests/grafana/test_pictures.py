@@ -72,7 +72,7 @@ def _leads_to_data(href, site):
         return _has_data(address.path.removeprefix("/d/"), chosen, site)
     url = site.server.url + address.path
     headers = {"Authorization": f"Bearer {site.token}"}
-    answer = requests.get(url, asked, headers=headers, timeout=30)
+    answer = requests.get(url, asked, headers=headers, timeout=60)
     return answer.ok and answer.json().get("count") != 0
 
 

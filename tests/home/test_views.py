@@ -29,7 +29,7 @@ def states(page):
 @pytest.mark.usefixtures("migrated")
 def test_page_shows_every_part_and_leads_on(server, chromium, tmp_path):
     one = server(*GUNICORN)
-    assert requests.get(f"{one.url}/healthz", timeout=10).json() == {"database": "up", "sql_logs": "up"}
+    assert requests.get(f"{one.url}/healthz", timeout=60).json() == {"database": "up", "sql_logs": "up"}
 
     page = chromium.dump_dom(f"{one.url}/")
     assert states(page)[:2] == ["up", "up"]
@@ -43,7 +43,7 @@ def test_page_shows_every_part_and_leads_on(server, chromium, tmp_path):
         "/transactions/saving/": 405,
     }
     for path in sorted(found):
-        status = requests.get(one.url + path, headers=HTML, allow_redirects=False, timeout=30).status_code
+        status = requests.get(one.url + path, headers=HTML, allow_redirects=False, timeout=60).status_code
         allowed = {expected[path]} if path in expected else {200, 302, 401}
         assert status in allowed, path
 
@@ -55,12 +55,12 @@ def test_page_shows_every_part_and_leads_on(server, chromium, tmp_path):
 def test_database_that_is_down_is_reported_without_its_address(server):
     nowhere = {"DATABASE_NAME": "secret-name", "PGHOST": "127.0.0.1", "PGPORT": str(free_port())}
     one = server(*GUNICORN, **nowhere)
-    health = requests.get(f"{one.url}/healthz", timeout=10)
+    health = requests.get(f"{one.url}/healthz", timeout=60)
     assert health.status_code == 503
     # The ring has no tables either: nothing was migrated.
     assert health.json() == {"database": "down", "sql_logs": "down"}
 
-    page = requests.get(f"{one.url}/", timeout=10)
+    page = requests.get(f"{one.url}/", timeout=60)
     assert page.status_code == 200
     assert states(page.text)[:2] == ["down", "down"]
     assert "OperationalError" in page.text
@@ -71,7 +71,7 @@ def test_database_that_is_down_is_reported_without_its_address(server):
 def test_site_works_without_the_ring(server, manage):
     manage("migrate", "--verbosity=0")
     one = server(*GUNICORN)
-    health = requests.get(f"{one.url}/healthz", timeout=10)
+    health = requests.get(f"{one.url}/healthz", timeout=60)
     assert (health.status_code, health.json()) == (200, {"database": "up", "sql_logs": "down"})
 
 

@@ -17,7 +17,7 @@ from tests.sqllogs.rings import database
 
 VIEWS = "tests/incidents/shop/views.py"
 CALLS = 40
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 
 
 @pytest.fixture(scope="module")

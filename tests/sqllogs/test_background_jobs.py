@@ -131,6 +131,6 @@ def test_channels(base):
 def test_tasks_of_django_in_a_worker(tmp_path):
     """A worker of its own process takes 20 tasks from its database."""
     command = [sys.executable, "-m", "tests.sqllogs.django_tasks_worker", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["20", "tasks,", "whole"]

@@ -50,7 +50,7 @@ def send(tmp_path, worker):
 
 def scrape(port):
     with suppress(requests.RequestException):
-        return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
     return ""
 
 

@@ -101,7 +101,7 @@ def test_odd_resolver_match_spoils_no_row(recorder, ring_alias, name):
     def view(request):
         request.resolver_match = MATCHES[name]
         User.objects.count()
-        assert recorder.writer.flush(10)  # while it is running
+        assert recorder.writer.flush(60)  # while it is running
         User.objects.count()
         return HttpResponse("fine")
 
@@ -222,7 +222,7 @@ def test_tasks_without_sql_are_not_kept_for_ever(recorder, ring_alias, monkeypat
             pass
         if len(context.closed) > 200:
             assert recorder.writer.started
-            recorder.writer.flush(10)
+            recorder.writer.flush(60)
     assert len(rows(recorder, ring_alias)) == 1000
 
 

@@ -65,7 +65,7 @@ def load(url, paths=("fast", "streaming")):
             while not over.is_set():
                 for path in paths:
                     try:
-                        response = session.get(f"{url}/transactions/{path}/", timeout=10)
+                        response = session.get(f"{url}/transactions/{path}/", timeout=60)
                     except requests.RequestException:
                         time.sleep(0.02)  # stopped, or a killed worker
                     else:
@@ -146,7 +146,7 @@ def test_killed_worker_loses_no_more_than_an_interval_and_others_nothing(server,
 def test_queries_of_a_streamed_and_of_an_async_answer_belong_to_their_request(server, ring_alias):
     one = server(*UVICORN)
     for path in ("streaming", "asynchronous"):
-        requests.get(f"{one.url}/transactions/{path}/", timeout=10)
+        requests.get(f"{one.url}/transactions/{path}/", timeout=60)
     one.stop()
     rows = SQLLog.objects.using(ring_alias).filter(view__startswith="transactions")
     counts = Counter(rows.values_list("view", "kind", "status", "trace_id"))

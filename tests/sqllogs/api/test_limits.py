@@ -186,8 +186,8 @@ def test_site_stays_up_while_thirty_read_a_quarter(server, manage, site):
     with ThreadPoolExecutor(READERS) as pool:
         reads = [pool.submit(read, number) for number in range(READERS)]
         while not all(future.done() for future in reads):
-            assert requests.get(f"{url}/healthz", timeout=30).status_code == 200
-            assert requests.get(f"{url}/sql-logs/health/", headers=headers, timeout=30).status_code == 200
+            assert requests.get(f"{url}/healthz", timeout=60).status_code == 200
+            assert requests.get(f"{url}/sql-logs/health/", headers=headers, timeout=60).status_code == 200
     answers = [future.result() for future in reads]
     refused = [answer for answer in answers if answer.status_code == 503]
     complete = [answer.json() for answer in answers if answer.status_code == 200]

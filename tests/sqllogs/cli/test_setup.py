@@ -181,7 +181,7 @@ def test_first_request_to_a_server_is_stored(layout, server, project_of):
     project = project_of(layout)
     project.setup("--write")
     with project.serve(server) as running:
-        assert requests.get(f"{running.url}/users/", timeout=10).text == "0"
+        assert requests.get(f"{running.url}/users/", timeout=60).text == "0"
     tail = project.manage("sqllogs", "tail", "--no-follow", "--kind=request", "--json")
     assert [json.loads(line)["view"] for line in tail.splitlines()] == ["shop.views.users"]
 

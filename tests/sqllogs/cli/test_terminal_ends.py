@@ -17,7 +17,7 @@ import pytest
 from tests.servers import ROOT
 
 WIDTH = 100
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 @pytest.fixture(scope="module")
