@@ -1,0 +1,86 @@
+"""Where threads are greenlets, ours are the operating system's, and waiting lets greenlets run."""
+
+import sys
+import threading
+import time
+from queue import Empty, SimpleQueue
+from types import SimpleNamespace
+
+import pytest
+
+from sqllogs import threads
+from tests.sqllogs.recording import TIMEOUT_S
+
+
+@pytest.fixture
+def patched(monkeypatch):
+    """A process that has been monkey-patched, as far as `threads` can tell."""
+    begin = threads._start_new_thread
+    monkeypatch.setattr(threads, "_start_new_thread", lambda *arguments: begin(*arguments))
+
+
+def test_thread_of_a_patched_process_is_native_and_is_waited_for(patched):
+    assert threads.is_patched()
+    go, names = threads.SimpleQueue(), []
+
+    def work():
+        go.get(timeout=TIMEOUT_S)
+        names.append(threading.current_thread().name)
+
+    thread = threads.start(work, "sqllogs-test")
+    assert not isinstance(thread, threading.Thread)
+    thread.join(0.0)
+    assert thread.is_alive()
+    go.put(None)
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    threads.join(thread, TIMEOUT_S)
+    assert names == ["sqllogs-test"]
+
+
+def test_thread_that_still_runs_is_given_up_at_the_end(patched):
+    go = threads.SimpleQueue()
+    thread = threads.start(lambda: go.get(timeout=TIMEOUT_S), "sqllogs-test")
+    threads.join(thread, 0.02)
+    assert thread.is_alive()
+    go.put(None)
+    threads.join(thread, TIMEOUT_S)
+
+
+def test_answer_is_polled_for_so_that_greenlets_run(patched, monkeypatch):
+    answer, turns = SimpleQueue(), []
+
+    def turn(duration_s):
+        turns.append(duration_s)
+        answer.put("stored")
+
+    monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=time.monotonic, sleep=turn))
+    assert threads.get(answer, TIMEOUT_S) == "stored"
+    assert turns == [threads.POLL_S]
+    with pytest.raises(Empty):
+        threads.get(SimpleQueue(), 0.0)
+    with pytest.raises(Empty):
+        threads.get(SimpleQueue(), 0.01, blocking=True)
+    assert turns == [threads.POLL_S]
+
+
+@pytest.mark.parametrize(
+    ("module", "fake"),
+    [
+        ("gevent.monkey", SimpleNamespace(get_original=lambda module, name: f"{module}.{name}")),
+        ("eventlet.patcher", SimpleNamespace(original=lambda name: SimpleNamespace(sleep=f"{name}.sleep"))),
+    ],
+)
+def test_original_is_asked_of_what_has_patched(module, fake, monkeypatch):
+    monkeypatch.delitem(sys.modules, "gevent.monkey", raising=False)
+    monkeypatch.setitem(sys.modules, module, fake)
+    assert threads._original("time", "sleep") == "time.sleep"
+
+
+def test_fork_of_a_thread_is_known_by_its_main_thread(monkeypatch):
+    assert not threads.is_fork_of_thread()
+    assert not threads.has_forker_ended()
+    forker = threading.Thread(target=int)
+    monkeypatch.setattr(threading, "main_thread", lambda: forker)
+    assert threads.is_fork_of_thread()
+    assert threads.has_forker_ended()
