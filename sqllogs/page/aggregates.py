@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import QueryDict
-from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -19,7 +18,7 @@ from rest_framework.request import Request
 from sqllogs.models import Event, Finding
 from sqllogs.page.charts import WithSeries, time_bars
 from sqllogs.page.frame import tab
-from sqllogs.page.links import Links, TableColumn, finding_in_admin, table_headers
+from sqllogs.page.links import Links, TableColumn, finding_in_admin, reverse, table_headers
 from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer, SeriesPoint

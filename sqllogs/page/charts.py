@@ -10,12 +10,11 @@ from datetime import UTC, datetime, timedelta
 from math import ceil, floor, log10
 from typing import Generic, NamedTuple, TypeVar
 
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from sqllogs.models import Event
-from sqllogs.page.links import Links
+from sqllogs.page.links import Links, reverse
 from sqllogs.read.records import rfc3339
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.http import QueryDict
-from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
@@ -17,7 +16,7 @@ from rest_framework.request import Request
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT, StoredPlan
 from sqllogs.page.frame import chips
-from sqllogs.page.links import Links, curl, in_admin
+from sqllogs.page.links import Links, curl, in_admin, reverse
 from sqllogs.page.records import RecordRow, record_row
 from sqllogs.read.plans import PlanAnswer, PlanLink
 from sqllogs.read.statement import CallOrigin, StatementAnswer
@@ -103,6 +102,7 @@ def plan_page(request: Request, answer: PlanAnswer, *, with_text: bool) -> Mappi
         "sql": highlight_keywords(break_lines(answer.sql)) if answer.sql is not None else None,
         "diff": [(MARKS[line.kind], line) for line in answer.diff or ()],
         "changes": [(WHAT[change.what], change) for change in answer.changes or ()],
+        "before_url": reverse("sqllogs:plan", args=[answer.before]) if answer.before else None,
         "of_statement": reverse("sqllogs:fingerprint", args=[answer.fingerprint]),
         "plans": plan_rows(answer.plans),
         "with_text": with_text,

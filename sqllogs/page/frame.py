@@ -18,9 +18,8 @@ from django.http import QueryDict
 from django.template import Context, Engine
 from django.template.utils import get_app_template_dirs
 from django.templatetags.static import static
-from django.urls import reverse
 from django.utils.functional import Promise
-from django.utils.translation import get_language, get_language_bidi, gettext, override
+from django.utils.translation import get_language, get_language_bidi, gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -33,9 +32,11 @@ from sqllogs.page.links import (
     curl,
     filter_paths,
     login_url,
+    reverse,
     saved_links,
     saved_views,
     tabs,
+    written_in,
 )
 from sqllogs.read import findings, parameters
 from sqllogs.read.parameters import SQLLogFilter, ValuesFilter
@@ -76,7 +77,7 @@ class PageRenderer(BaseRenderer):
         if data is None or renderer_context is None:
             return ""
         language, is_right_to_left = page_language()
-        with override(language):
+        with written_in(language):
             direction = {"language": language, "is_right_to_left": is_right_to_left}
             return self._render(data, renderer_context, direction)
 

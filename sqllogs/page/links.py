@@ -4,15 +4,19 @@ Fed with the query string of the request; used by every other module of the page
 """
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
+from django import urls
 from django.conf import settings
 from django.http import QueryDict
 from django.shortcuts import resolve_url
-from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve
 from django.utils.functional import Promise
+from django.utils.translation import get_language, override
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
@@ -22,6 +26,31 @@ from sqllogs.read.parameters import SQLLogFilter
 
 POSITION = ("cursor", "offset")
 """The position in a list. A link that changes a filter drops it and starts at the first page."""
+
+
+_LANGUAGE_OF_URLS: ContextVar[str | None] = ContextVar("sqllogs_language_of_urls", default=None)
+
+
+@contextmanager
+def written_in(language: str) -> Iterator[None]:
+    """Write a page in a language; its URLs keep that of the request, which i18n_patterns put into them."""
+    token = _LANGUAGE_OF_URLS.set(get_language())
+    try:
+        with override(language):
+            yield
+    finally:
+        _LANGUAGE_OF_URLS.reset(token)
+
+
+def reverse(name: str, args: Sequence[object] = ()) -> str:
+    """Return the URL of a view in the language of the request."""
+    with _in_language_of_urls():
+        return urls.reverse(name, args=args)
+
+
+def _in_language_of_urls() -> AbstractContextManager[None]:
+    language = _LANGUAGE_OF_URLS.get()
+    return override(language) if language is not None else nullcontext()
 
 
 def in_admin(fingerprint: str) -> str | None:
@@ -277,10 +306,11 @@ def login_url(request: Request) -> str | None:
 def _login_of_project() -> str | None:
     """Return LOGIN_URL; None if it leads nowhere, as its default does in most projects."""
     try:
-        login = str(resolve_url(settings.LOGIN_URL))
-        parts = urlsplit(login)
-        if not parts.netloc:
-            resolve(parts.path.removeprefix(get_script_prefix().rstrip("/")))
+        with _in_language_of_urls():
+            login = str(resolve_url(settings.LOGIN_URL))
+            parts = urlsplit(login)
+            if not parts.netloc:
+                resolve(parts.path.removeprefix(get_script_prefix().rstrip("/")))
     except (NoReverseMatch, Resolver404):
         return None
     return login

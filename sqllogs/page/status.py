@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from sqllogs.models import Review
 from sqllogs.page.frame import chips
-from sqllogs.page.links import Links, curl
+from sqllogs.page.links import Links, curl, reverse
 from sqllogs.read.decisions import ReviewsAnswer
 from sqllogs.read.health import EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.series import GroupPoint, SeriesAnswer

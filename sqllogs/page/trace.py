@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from rest_framework.request import Request
 
 from sqllogs import conf
 from sqllogs.models import VIEW_TEXT
-from sqllogs.page.links import Links, curl
+from sqllogs.page.links import Links, curl, reverse
 from sqllogs.page.records import RecordRow, record_row, viewers
 from sqllogs.read.records import epoch_ms
 from sqllogs.read.requests import RequestRow

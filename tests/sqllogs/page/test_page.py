@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime
 from html import unescape
+from types import ModuleType
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from debug_toolbar.toolbar import DebugToolbar
+from django import urls
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib.auth.models import Permission, User
 from django.db import connections
 from django.http import HttpResponse
@@ -509,6 +512,22 @@ def test_page_without_a_translation_is_in_english_alone(browser, language):
         page = look(browser)
         assert _("All") not in page.words  # which Django has
     assert [html.get("dir", "ltr") for html in page.all("html", lang="en")] == ["ltr"]
+
+
+@pytest.mark.parametrize("path", ["requests/", "stats/", NEWEST, "1/", "findings/", "health/"])
+def test_page_below_a_language_stays_there(browser, settings, path):
+    settings.LANGUAGE_CODE, settings.LANGUAGES = "de", [("de", "German")]
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+    settings.ROOT_URLCONF = ModuleType("german_urls")
+    settings.ROOT_URLCONF.urlpatterns = i18n_patterns(urls.path("sql-logs/", urls.include("sqllogs.urls")))
+    fill(3)
+    answer = browser.get(f"/de/sql-logs/{path}")
+    assert 'lang="en"' in answer.text
+    page = Page(answer)
+    ours = [link for link in page.links() if "sql-logs" in link]
+    assert ours
+    assert [link for link in ours if not link.startswith("/de/sql-logs/")] == []
+    assert path == "1/" or page.all("a", **{"aria-current": "page"})
 
 
 def test_page_names_language_and_direction_of_its_translation(browser, settings, tmp_path):
