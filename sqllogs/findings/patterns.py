@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
-from django.db.models import Count, F, Max, Min, Q, Sum
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
 
 from sqllogs.findings import PATTERNS, Rule
 from sqllogs.findings.causes import Evidence, covering, rules_of_text
@@ -205,6 +205,7 @@ def _is_asked_again(text: StatementInfo, times: int, lines: list[tuple[Any, ...]
 def _rendering(records: Records) -> Iterator[Evidence]:
     """Yield queries that a template, a `__str__` or a field of a serializer sends."""
     by_method = Q(call_site__endswith=".__str__") | Q(call_site__contains="Serializer.get_")
+    by_method |= Q(call_site__contains="serializers.py:") & Q(call_site__contains=".get_")
     found = (
         records.filter(Q(rendering__isnull=False) | by_method)
         .filter(error__isnull=True, repeats_allowed=False)
@@ -216,16 +217,26 @@ def _rendering(records: Records) -> Iterator[Evidence]:
             times=Count("*"),
             units=Count("unit_id", distinct=True),
             trace=Max("trace_id"),
+            most=Max("rows"),
         )
         .values_list(
-            "fingerprint", "call_site", "rendering", "route", "first", "last", "times", "units", "trace"
+            "fingerprint",
+            "call_site",
+            "rendering",
+            "route",
+            "first",
+            "last",
+            "times",
+            "units",
+            "trace",
+            "most",
         )
     )
     lines = list(fetch(found))
     texts = statements({line[0] for line in lines})
-    for fingerprint, call_site, rendering, route, first, last, times, units, trace in lines:
+    for fingerprint, call_site, rendering, route, first, last, times, units, trace, most in lines:
         text = texts.get(fingerprint)
-        place = _rendered(text, call_site, rendering, times / units) if text and units else None
+        place = _rendered(text, call_site, rendering, times / units, most) if text and units else None
         if place is None:
             continue
         # A template is the line to change; so is a method. A field of a serializer has none.
@@ -234,7 +245,9 @@ def _rendering(records: Records) -> Iterator[Evidence]:
         yield _evidence("rendering", site, {"rendering": place, "call_site": call_site, "trace_id": trace})
 
 
-def _rendered(text: StatementInfo, call_site: str | None, rendering: str | None, each: float) -> str | None:
+def _rendered(
+    text: StatementInfo, call_site: str | None, rendering: str | None, each: float, rows: int | None
+) -> str | None:
     """Return what is rendered, unless its query is usually sent there."""
     method = (call_site or "").rpartition(" ")[2]
     if method.endswith(".__str__"):
@@ -246,8 +259,9 @@ def _rendered(text: StatementInfo, call_site: str | None, rendering: str | None,
         is_per_row = each >= PER_ROW_MIN
         return (rendering or method) if is_per_row else None
     place, _, node = rendering.rpartition(" ")
-    # A list is read by the tag that begins to use it, as Django's tutorial does.
-    is_list = node != "VariableNode" and not _AGGREGATE.match(text.sql)
+    # A list is read by the tag that begins to use it, as Django's tutorial does; one row is an expression's.
+    is_row = node != "ForNode" and rows == 1 and LIMITED.search(text.sql)
+    is_list = node != "VariableNode" and not is_row and not _AGGREGATE.match(text.sql)
     return None if is_list or place.startswith("django/") else place
 
 
@@ -265,11 +279,9 @@ def _framework_tables() -> set[str]:
 
 def _unbounded(records: Records) -> Iterator[Evidence]:
     """Yield SELECTs of requests without LIMIT that return very many rows; a streamed body may be large."""
-    # A streamed answer has a status, but its size is not known when it begins.
-    streamed = Unit.objects.using(records.db).filter(status__isnull=False, response_bytes__isnull=True)
     found = (
         records.filter(rows__gte=ROWS_MIN, kind="request", error__isnull=True, many=False)
-        .exclude(unit__in=streamed.values("slot"))
+        .exclude(unit__in=_streamed(records).values("slot"))
         .order_by()
         .values("fingerprint", "call_site", "route")
         .annotate(
@@ -294,6 +306,11 @@ def _unbounded(records: Records) -> Iterator[Evidence]:
         yield _evidence(
             "unbounded", site, {"rows_max": most, "rows_usual": round(usual, 1), "trace_id": trace}
         )
+
+
+def _streamed(records: Records) -> "QuerySet[Unit]":
+    """Return requests whose answer is streamed: it has a status, but no size when it begins."""
+    return Unit.objects.using(records.db).filter(status__isnull=False, response_bytes__isnull=True)
 
 
 def _is_open_list(text: StatementInfo) -> bool:
@@ -337,8 +354,13 @@ def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Ev
         wanted = wanted.exclude(view__startswith=ADMIN, call_site__isnull=True)
         columns = ("same_values", "kind", "rows", "call_site", "route", "time", "trace_id")
         wanted = wanted.order_by("seq")
-        for unit_id, fingerprint, *line in fetch(wanted.values_list("unit_id", "fingerprint", *columns)):
-            sites[unit_id][fingerprint].append(tuple(line))
+        streams = _streamed(records).filter(unit_id__in=chosen).values_list("unit_id")
+        streamed = {unit_id for (unit_id,) in fetch(streams)}
+        for unit_id, fingerprint, again, kind, *line in fetch(
+            wanted.values_list("unit_id", "fingerprint", *columns)
+        ):
+            kind = "stream" if unit_id in streamed else kind
+            sites[unit_id][fingerprint].append((again, kind, *line))
     found: dict[tuple[str, str | None], list[tuple[Any, ...]]] = defaultdict(list)
     for unit_id, count, rows in _pairs(sites, marked):
         _, _, _, *line = sites[unit_id][count][0]
@@ -350,7 +372,7 @@ def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Ev
 
 
 def _is_work(line: tuple[Any, ...]) -> bool:
-    """Return whether a command or a task reads many rows: it counts them to show its progress."""
+    """Return whether it reads many rows bit by bit: a command, which shows its progress, or an export."""
     _, kind, rows, *_ = line
     return kind != "request" and (rows or 0) >= WORK_ROWS_MIN
 

@@ -100,7 +100,7 @@ class Rules:
         return (
             repetition.times >= self._threshold
             and statement.operation in _OPERATIONS
-            and repetition.span_s <= INTERVAL_MAX_S * repetition.times
+            and repetition.span_s <= INTERVAL_MAX_S * (repetition.times - 1)
             and not self._is_ignored(statement.fingerprint, call_site)
             and not _is_meant(statement, repetition)
         )

@@ -1,8 +1,13 @@
 """Which rows a statement counts or lists."""
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
 import pytest
 
-from sqllogs.sql.n_plus_one import rows_read
+from sqllogs.conf import Conf
+from sqllogs.sql.n_plus_one import Repetition, Rules, rows_read
+from sqllogs.sql.normalize import StatementInfo
 
 COUNT = "SELECT COUNT(*) AS __count FROM book WHERE book.a = ?"
 
@@ -68,3 +73,12 @@ def test_distinct_values_of_another_column_are_other_rows():
     count = "SELECT COUNT(*) FROM (SELECT DISTINCT book.author_id AS col1 FROM book) subquery"
     listed = "SELECT DISTINCT book.id, book.author_id FROM book"
     assert set(rows_read(count).keys).isdisjoint(rows_read(listed).keys)
+
+
+@pytest.mark.parametrize(("interval_s", "is_suspect"), [(0.9, True), (1.05, False)])
+def test_loop_that_waits_a_second_each_time_is_no_n_plus_one(interval_s, is_suspect):
+    first = SimpleNamespace(time=datetime(2026, 1, 1, tzinfo=UTC), rows=1, sql_length=30)
+    last = SimpleNamespace(time=first.time + timedelta(seconds=4 * interval_s), rows=1, sql_length=30)
+    job = StatementInfo("f" * 16, "SELECT job.id FROM job WHERE job.id = ?", "SELECT", "job")
+    repetition = Repetition(times=5, first=first, last=last)
+    assert Rules(Conf()).is_suspect(job, "app.py:1 wait", repetition) is is_suspect

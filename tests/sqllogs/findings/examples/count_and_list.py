@@ -5,7 +5,7 @@ import io
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Count, Sum
-from django.http import JsonResponse
+from django.http import JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from rest_framework import serializers
 from rest_framework.pagination import LimitOffsetPagination
@@ -111,6 +111,14 @@ def members_of_a_relation(request):
 def page_with_its_total(request):
     page = Paginator(Book.objects.order_by("pk"), 5).get_page(2)
     return JsonResponse({"total": page.paginator.count, "titles": [book.title for book in page]})
+
+
+@good()
+def export_with_its_total(request):
+    accounts = Account.objects.all()
+    total = accounts.count()
+    rows = (f"{account.iban}\n" for account in accounts.iterator())
+    return StreamingHttpResponse(rows, headers={"X-Total": total})
 
 
 @good()

@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 from rest_framework import serializers
 
-from tests.sqllogs.advice_models import Author, Book, Cover, Note, Post, Publisher, Review, Tag
+from tests.sqllogs.advice_models import Author, Book, Cover, Note, Post, Publisher, Review, Tag, Topic
 from tests.sqllogs.findings.examples import TEMPLATES, examples_of
 from transactions.models import Account
 
@@ -36,6 +36,23 @@ def count_in_an_expression(request):
 @bad(template="First: {{ author.books.first.title }}")
 def first_of_a_relation(request):
     return render(request, "first_of_a_relation.html", {"author": Author.objects.get(pk=2)})
+
+
+@bad(template="{% with last=topic.replies.first %}{{ last.text }}{% endwith %}")
+def row_kept_by_with(request):
+    return render(request, "row_kept_by_with.html", {"topic": Topic.objects.get(pk=1)})
+
+
+@bad(template="{% if book.author.name %}by {{ book.author.name }}{% endif %}")
+def relation_in_a_condition(request):
+    return render(request, "relation_in_a_condition.html", {"book": Book.objects.get(pk=4)})
+
+
+@good(
+    template="{% with books=all|slice:':3' %}{% for book in books %}{{ book.title }}{% endfor %}{% endwith %}"
+)
+def first_rows_kept_by_with(request):
+    return render(request, "first_rows_kept_by_with.html", {"all": Book.objects.filter(price=3)})
 
 
 @bad()
