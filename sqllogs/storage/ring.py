@@ -118,7 +118,8 @@ class Ring:
                 raise StoreReplacedError("The SQL log's file has been replaced.")
             for _ in range(EPOCHS_MAX):
                 # For each attempt, because texts stored earlier may have been deleted meanwhile.
-                part = self._part(store, first_seq, batch, counts, unit_counts, process_counts)
+                making = partial(self._part, store, first_seq, batch, counts, unit_counts, process_counts)
+                part = failures.repeat_conflicts(making)  # it may delete texts
                 if failures.repeat_conflicts(partial(store.write, part)):
                     break
             else:
@@ -140,7 +141,8 @@ class Ring:
         self._deployed = True
         try:
             with self._guarded() as store:
-                store.store_event(events.deploy_event(self._release, self._service, self._author))
+                event = events.deploy_event(self._release, self._service, self._author)
+                failures.repeat_conflicts(partial(store.store_event, event))
         except SQLLogsError as exc:
             guard.fault("events", exc)
 
@@ -148,7 +150,8 @@ class Ring:
         """Run one step of rollup and retention; the batch is stored even if it fails."""
         try:
             with self._guarded() as store:
-                self._retention.step(store)
+                # Repeated, it does nothing: what was rolled back is due again at the next interval.
+                failures.repeat_conflicts(partial(self._retention.step, store))
         except SQLLogsError as exc:
             guard.fault("statistics", exc)
 
@@ -204,9 +207,7 @@ class Ring:
         if store is not None:
             try:
                 store.close()
-            except Exception as exc:
-                if guard.is_interruption(exc):
-                    raise
+            except Exception:
                 logger.debug("Closing the store's connection failed", exc_info=True)
 
     @contextmanager

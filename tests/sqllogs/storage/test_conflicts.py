@@ -7,10 +7,10 @@ from time import sleep
 import pytest
 from django.db import connections, transaction
 
-from sqllogs import conf
+from sqllogs import conf, guard
 from sqllogs.capture import error_code
 from sqllogs.context import UnitOfWork
-from sqllogs.models import Process, SQLLog, Statement
+from sqllogs.models import Event, Process, SQLLog, Statement
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
@@ -126,3 +126,42 @@ def test_server_stops_waiting_for_a_lock_before_the_writer_does(ring_alias):
         cursor.execute("SELECT @@innodb_lock_wait_timeout")
         assert cursor.fetchone()[0] < connection.get_connection_params()["read_timeout"]
     close_connection(connection)
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize("ring_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("part", "name", "calls"),
+    [
+        ("_texts", "rows", 2),  # deletes texts if there are too many
+        ("_store", "store_event", 2),
+        ("_store", "roll_up", 1),  # due again at the next interval
+        ("_store", "acquire_cleanup_lease", 1),
+    ],
+)
+def test_deadlock_beside_the_batch_is_no_fault(ring_alias, settings, monkeypatch, part, name, calls):
+    settings.SQLLOGS = {**settings.SQLLOGS, "RELEASE": "1"}
+    ring, called = Ring(conf.load()), []
+    ring.reserve(1)
+    usual = getattr(getattr(ring, part), name)
+
+    def first_conflicts(*arguments):
+        called.append(arguments)
+        if len(called) == 1:
+            raise Deadlock
+        return usual(*arguments)
+
+    monkeypatch.setattr(getattr(ring, part), name, first_conflicts)
+    before = dict(guard.faults)
+    write(ring, 1)
+    assert (len(called), dict(guard.faults)) == (calls, before)
+    ring._retention._due_at_s = 0.0
+    write(ring, 1)
+    ring.close()
+    assert len(called) >= 2
+    assert dict(guard.faults) == before
+    assert SQLLog.objects.using(ring_alias).count() == 2
+    assert Event.objects.using(ring_alias).get().text == "1"
