@@ -45,12 +45,15 @@ the admin, which have Django's scripts and styles, are shown in Chromium on the 
 """
 WHOLE_ONLY = (
     "postgresql", "test_hosts", "test_kept_parts", "test_mcp", "test_projects",
-    "test_one_command_sets_a_project_up and not plain",
+    "test_one_command_sets_a_project_up and not plain", "test_no_address_fails and not everything",
+    "four_processes", "statistics_agree_with_full_logs", "workers_of_xdist", "reports_of_a_run",
+    "test_runner_of_django",
 )  # fmt: skip
 """The same of what the whole corner runs too.
 
 These do once more, in other projects, admin sites or layouts, what the corner does in one of them, or read
-reports of which others read one. Each starts processes or reads many pages: a third of a corner's CPU.
+reports of which others read one, or let real processes and test runs end. Each starts processes or reads many
+pages: two fifths of a corner's CPU.
 """
 
 OWN = "Django~=5.2.0"
