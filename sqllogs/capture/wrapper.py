@@ -132,6 +132,7 @@ def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
             keep(sql, params, False, connection, self, before, execute_ns, error, 0)
             error = None  # otherwise a reference cycle with this frame
 
+    execute.__qualname__ = EXECUTE.__qualname__  # a TypeError for wrong arguments has it
     return execute
 
 

@@ -49,6 +49,16 @@ def calls(monkeypatch):
     return names
 
 
+def test_wrong_arguments_are_refused_in_djangos_words(connection, kept):
+    cursor = CursorWrapper(None, connection)
+    with pytest.raises(TypeError) as theirs:
+        cursor.execute("SELECT 1", binary=True)
+    with connection.cursor() as watched, pytest.raises(TypeError) as ours:
+        watched.execute("SELECT 1", binary=True)
+    assert str(ours.value) == str(theirs.value)
+    assert kept == []
+
+
 def test_methods_of_this_django_are_known():
     assert cursors.HAS_KNOWN_METHODS
 
