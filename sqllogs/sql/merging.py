@@ -251,17 +251,23 @@ _LIST_OF_OPTIONS = Expression(rf"(?:\b(?:WITH|SET)|_ops) ?{_ROW}(?:\)|\Z)", re.I
 _OPTION_IN_LIST = Expression(
     rf"( = )(?!(?:AUTO|FALSE|NONE|OFF|ON|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
 )
-_BOUNDS = Expression(rf"\bVALUES (?:IN|LESS THAN|FROM) ?{_ROW}(?:\)(?: TO {_ROW})?+|\Z)", re.IGNORECASE)
-"""Of a partition: no expression there has columns."""
+_BOUNDS = Expression(
+    rf"\b(?:ENUM|VALUES (?:IN|LESS THAN|FROM)) ?{_ROW}(?:\)(?: TO {_ROW})?+|\Z)", re.IGNORECASE
+)
+"""Of a partition, or the values of an enumeration: no expression there has columns."""
 _BOUND = Expression(
     rf"([(,] ?)(?!(?:DEFAULT|FALSE|MAXVALUE|MINVALUE|NULL|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
 )
+_LABEL = Expression(
+    rf"(\AALTER TYPE {_QUALIFIED} (?:ADD|RENAME) VALUE (?:IF NOT EXISTS )?+){_ANYTHING}", re.IGNORECASE
+)
 _TEXT = Expression(
-    r"(\b(?:CONNECTION|M?INITCOND1?+) = |[(,] ?(?:CATEGORY|DEFAULT|DELIMITER) = "
+    r"(\b(?:CONNECTION (?!LIMIT\b)(?:= )?+|M?INITCOND1?+ = )"
+    r"|[(,] ?(?:CATEGORY|DEFAULT|DELIMITER) = "
     rf"|\bDATABASE LINK {_QUALIFIED} (?:(?!USING\b)\S++ )*+USING ){IDENTIFIER}(?! ?[.(])",
     re.IGNORECASE,
 )
-"""Of tables on other servers, of aggregates and types."""
+"""Of tables and data on other servers, of aggregates and types."""
 _DEFAULT_OF_PARAMETER = Expression(rf"(\? (?:AS )?+{_TYPE} = )(?!NULL\b){IDENTIFIER}", re.IGNORECASE)
 """So does SQL Server."""
 _PARAMETER = Expression(
@@ -282,7 +288,7 @@ _ROUTINE = Expression(
 def _definition(text: str) -> str:
     if not _KNOWN_KIND.match(text):
         return f"{text.partition(' ')[0]} ?"
-    for expression in (_IDENTIFIED, _SECRET, _PARAMETER, _MODULE, _DEFAULT, _TEXT):
+    for expression in (_IDENTIFIED, _SECRET, _PARAMETER, _MODULE, _DEFAULT, _LABEL, _TEXT):
         text = expression.sub(r"\1?", text)
     text = _BOUNDS.sub(lambda bounds: _BOUND.sub(r"\1?", bounds[0]), text)
     text = _LIST_OF_OPTIONS.sub(lambda options: _OPTION_IN_LIST.sub(r"\1?", options[0]), text)
@@ -433,9 +439,9 @@ def _by(expression: Expression, replacement: str | Callable[[re.Match[str]], str
 
 _AFTER = r"[(,] ?|\b(?:AND|BETWEEN|GLOB|I?LIKE|OR|REGEXP|SELECT) "
 _MARKED = Expression(
-    rf"{QUOTED}|(?P<after>[=<>] )[#&<[] ?{IDENTIFIER}[\s\S]*+"
-    rf"|(?P<also>{_AFTER})(?:[&<] |\# {WORD} \#)[\s\S]*+"
-    rf"|=[#&<] [\s\S]*+|(?<![\w$])\$ ?[({{][\s\S]*+"
+    rf"{QUOTED}|(?P<after>[=<>] )(?:[#<[/]|&&?+) ?{IDENTIFIER}[\s\S]*+"
+    rf"|(?P<also>{_AFTER})(?:&&?+ |< |\# {WORD} \#)[\s\S]*+"
+    rf"|(?P<address>{WORD} : //)[\s\S]*+|=[#&<] [\s\S]*+|(?<![\w$])\$ ?[({{][\s\S]*+"
     rf"|\{{ (?![?}}]|(?:D|GUID|T|TS|INTERVAL) \?|(?:CALL|FN|OJ) )[\s\S]*+",
     re.IGNORECASE,
 )
@@ -467,7 +473,13 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         ),
     ),
     # Of a prepared statement, or the arguments of a procedure.
-    (" AS EXECUTE ", _by(Expression(rf"( AS EXECUTE ){_ANYTHING}", re.IGNORECASE), r"\1?")),
+    *(
+        (
+            f" {word} EXECUTE ",
+            _by(Expression(rf"( {word} EXECUTE )(?!ON\b){_ANYTHING}", re.IGNORECASE), r"\1?"),
+        )
+        for word in ("AS", "FOR")
+    ),
     (
         " EXEC",
         _by(
@@ -490,7 +502,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         ),
     ),
     # What a template or a client was to fill in, and other marks round a value: no operator stands there.
-    *((sign, _by(_MARKED, _by_mark)) for sign in "{$#&<["),  # one character: so they are found fastest
+    *((sign, _by(_MARKED, _by_mark)) for sign in "{$#&<[/"),  # one character: so they are found fastest
     # A pattern of LIKE without its quotes, likewise.
     (" % ", _by(Expression(rf"((?:[=<>]|LIKE|NOT|GLOB|REGEXP) )%(?: {_ANYTHING}|\Z)"), r"\1?")),
     # After the options there are rows, which are no SQL though they may look like it.
@@ -559,6 +571,7 @@ _VERBS: dict[str, Callable[[str], str]] = {
     "EXEC": _exec,
     "EXPLAIN": _explain,
     "GRANT": _grant,
+    "IMPORT": _by(_OPTION, _without_value),
     "FLASHBACK": _by(
         *_rest(r"FLASHBACK (?:(?:PLUGGABLE )?+DATABASE |TABLE (?:(?!RESTORE\b)\S++ )*+RESTORE POINT )")
     ),
