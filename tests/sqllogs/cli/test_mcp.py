@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
+from sqllogs.api import tokens
+from sqllogs.cli.mcp import TOOLS, Log
 from tests.incidents import agent
 
 VIEW = "transactions.views.n_plus_one"
@@ -112,3 +114,22 @@ def test_without_a_valid_token_nothing_is_served(environment):
     with pytest.raises(subprocess.CalledProcessError) as failed:
         manage(environment | {"SQLLOGS_TOKEN": "wrong"}, "sqllogs", "mcp", stdin=subprocess.DEVNULL)
     assert "SQLLOGS_TOKEN" in failed.value.stderr
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+@pytest.mark.parametrize("tool", TOOLS)
+def test_token_that_is_revoked_meanwhile_reads_nothing_more(tool):
+    log = Log(tokens.create("agent"))
+    tokens.revoke("agent")
+    arguments = {"trace": {"trace_id": "f" * 32}}.get(tool, {})
+    if tool in ("statement", "explain"):
+        arguments = {"fingerprint": "f" * 16}
+    assert getattr(log, tool)(**arguments)["error"]["code"] == "authentication_failed"
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
+@pytest.mark.parametrize("fingerprint", ["", "-1", "\0", "\ud800", "x" * 5_000, "../..", "f" * 16])
+def test_odd_statement_is_an_error_that_says_what_is_wrong(fingerprint):
+    answer = Log(tokens.create("agent")).explain(fingerprint)
+    assert answer["error"]["code"] == "not_found"
+    assert answer["next"]
