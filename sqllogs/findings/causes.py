@@ -102,6 +102,8 @@ def merge(found: Iterable[Evidence], now: datetime) -> list[Finding]:
     with transaction.atomic(using=alias):
         known = {one.key: one for one in Finding.objects.filter(key__in=evidence)}
         events = list(Event.objects.filter(kind__in=KIND_EVENTS).order_by("-time")[:100])
+        fixed_in = {one.fixed_in for one in known.values() if one.state == Finding.State.FIXED}
+        events += Event.objects.filter(kind="deploy", text__in=fixed_in - {None}).order_by("-time")[:100]
         changed = []
         for key, one in evidence.items():
             if key not in known:
@@ -172,9 +174,12 @@ def _next_state(finding: Finding, one: Evidence, events: list[Event]) -> str:
         is_over = finding.ignored_until is not None and finding.ignored_until <= one.seen_at
         return Finding.State.OPEN if is_over or is_by_rule(finding) else state
     if state == Finding.State.FIXED:
-        # Evidence of older releases is expected until the one that fixes it is deployed.
+        # Evidence of older releases is expected until the one that fixes it is deployed, and for a day what
+        # began before: it is judged by the last hours.
         deployed = next((e.time for e in events if e.kind == "deploy" and e.text == finding.fixed_in), None)
-        is_back = not finding.fixed_in or (deployed is not None and deployed < one.started_at)
+        is_back = not finding.fixed_in or (
+            deployed is not None and (deployed < one.started_at or deployed + QUIET <= one.seen_at)
+        )
         return Finding.State.REOPENED if is_back else state
     return state
 

@@ -133,6 +133,22 @@ def test_fixed_finding_reopens_only_after_the_release_that_fixes_it():
     assert found(seen(HOUR * 3)) == ["reopened"]
 
 
+def test_fixed_finding_that_goes_on_for_a_day_after_its_release_reopens():
+    found(seen())
+    decide(Finding.objects.get(), Finding.State.FIXED, release="1.1")
+    deploy("1.1", HOUR)
+    assert found(seen(HOUR * 24, started_at=BEGINNING)) == []  # its window has hours before the release
+    assert found(seen(HOUR * 25, started_at=BEGINNING)) == ["reopened"]
+
+
+def test_fixed_finding_reopens_however_many_releases_followed():
+    found(seen())
+    decide(Finding.objects.get(), Finding.State.FIXED, release="1.1")
+    for number in range(1, 103):
+        deploy(f"1.{number}", HOUR * number)
+    assert found(seen(HOUR * 200)) == ["reopened"]
+
+
 def test_number_of_findings_is_bounded_and_closed_ones_go_first(monkeypatch):
     monkeypatch.setattr(causes, "FINDINGS_MAX", 2)
     found(seen(call_site="closed"))
