@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import requests
@@ -23,8 +24,8 @@ IMAGES = ROOT / "docs" / "images"
 TRAFFIC_S = int(os.environ.get("TRAFFIC_S", "60"))
 SIZES = ((1280, 800), (375, 812))
 SCHEMES = ("light", "dark")
-ADMIN_HEIGHT = 1_000
-"""Of its pictures in the documentation: filters come before the rows."""
+TALL = 1_000
+"""Height of pictures in the documentation where much comes before the rows: the admin's, and a comparison."""
 HEIGHT_MAX = 4_000
 """Of a picture that shows a whole page: a list of 100 rows on a phone is longer than anybody looks at."""
 LOGIN = {"DJANGO_SUPERUSER_USERNAME": "admin", "DJANGO_SUPERUSER_PASSWORD": "a-password-for-pictures"}
@@ -35,7 +36,7 @@ PAGES = {
     "requests": "/sql-logs/requests/?kind=request&ordering=-queries",
     "request": "/sql-logs/traces/{trace_id}/",
     "statements": "/sql-logs/stats/",
-    "statements-compared": "/sql-logs/stats/?compare=previous&from=now-30s",
+    "statements-compared": "/sql-logs/stats/?compare=previous&from={middle}&to={end}",
     "call-sites": "/sql-logs/stats/?group_by=call_site",
     "statement": "/sql-logs/fingerprints/{fingerprint}/",
     "n-plus-one": "/sql-logs/repeats/",
@@ -58,7 +59,7 @@ PAGES = {
     "admin-records": "/admin/sqllogs/sqllog/",
     "admin-record": "/admin/sqllogs/sqllog/{id}/change/",
 }
-"""Name and address; the ids are those of the N+1 of the demo site."""
+"""Name and address; the ids are those of the N+1 of the demo site, the times those of the traffic."""
 PUBLISHED = (
     "requests-light", "requests-dark", "request-light", "request-dark", "statements-compared-light",
     "admin-slow-queries-light", "admin-findings-light",
@@ -93,7 +94,7 @@ def _take_one(page, address, path, size):
         print(f"{path.name}: {over} px too wide")
     tall = min(max(whole, height), HEIGHT_MAX)
     if path.stem in {f"{name}-{SIZES[0][0]}" for name in PUBLISHED}:
-        tall = ADMIN_HEIGHT if "/admin/" in address else height
+        tall = TALL if "/admin/" in address or "compare=" in address else height
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": tall})
 
 
@@ -142,10 +143,13 @@ def main():
         server = Server(gunicorn, environment, Path(folder) / "server.log")
         try:
             server.wait("/healthz")
+            began = datetime.now(UTC)
             Traffic(server.url, 8).run(TRAFFIC_S)
+            end = datetime.now(UTC)
+            times = {"middle": f"{began + (end - began) / 2:%FT%TZ}", "end": f"{end:%FT%TZ}"}
             for _, method, path in MIX:  # each once, however small its weight
                 requests.request(method, server.url + path, timeout=30)
-            take(server.url, found_ids(server.url, token, environment), OUTPUT)
+            take(server.url, found_ids(server.url, token, environment) | times, OUTPUT)
         finally:
             server.stop()
     if "--publish" in sys.argv:
