@@ -10,13 +10,15 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
+from django.db.models import F
 
 from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.findings import causes, detection, schedule
 from sqllogs.findings.causes import Evidence, merge
 from sqllogs.findings.detection import detect, is_expensive, take_turn
-from sqllogs.models import DetectionTurn, Event, Finding, Statement
+from sqllogs.findings.patterns import SAME_ROWS, WORK_ROWS_MIN
+from sqllogs.models import DetectionTurn, Event, Finding, RingRow, Statement
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.explain import Plan
 from tests.sqllogs.factories import (
@@ -410,3 +412,36 @@ def test_new_statement_is_expensive_by_time_and_share():
     assert is_expensive(30_000, 90_000)
     assert not is_expensive(30_000, 900_000)
     assert not is_expensive(300, 900)
+
+
+COUNT = "SELECT COUNT(*) AS a FROM shop_order WHERE b = ?"
+
+
+def put_count_and_list(*, kind="request", rows=3, site="shop/views.py:42 orders"):
+    """Store a COUNT and the list of the same rows by one unit, as the writer marks them."""
+    put_statement("1" * 16, sql=COUNT, tables="shop_order")
+    put_statement("2" * 16, sql=LIST, tables="shop_order")
+    unit = UNIT | {"kind": kind}
+    put(
+        unit | {"fingerprint": "1" * 16, "rows": 1, "call_site": site},
+        unit | {"fingerprint": "2" * 16, "rows": rows},
+    )
+    RingRow.objects.update(flags=F("flags").bitor(SAME_ROWS))
+
+
+def test_count_of_rows_that_are_read_as_well_names_both():
+    put_count_and_list()
+    found = search()["count_and_list"]
+    assert (found.fingerprint, found.call_site) == ("1" * 16, "shop/views.py:42 orders")
+    assert found.evidence["list"] == "2" * 16
+
+
+def test_command_that_counts_many_rows_shows_its_progress():
+    put_count_and_list(kind="command", rows=WORK_ROWS_MIN)
+    assert "count_and_list" not in search()
+
+
+def test_count_of_other_rows_than_the_list_s_is_none():
+    put_count_and_list()
+    Statement.objects.filter(fingerprint="2" * 16).update(sql="SELECT a FROM shop_order WHERE c = ?")
+    assert "count_and_list" not in search()
