@@ -34,6 +34,8 @@ REASON_MAX = 300
 """Maximum characters of an HTTP reason; some proxies refuse long headers."""
 _MISSING_TABLE = ("no such table", "does not exist", "doesn't exist")
 """Parts of the messages of SQLite, PostgreSQL and MySQL."""
+_READ_ONLY = ("readonly database", "read-only")
+"""As SQLite says it, and as PostgreSQL, MySQL and MariaDB do."""
 
 
 class UnavailableError(exceptions.APIException):
@@ -99,6 +101,8 @@ def remedy(exc: Exception) -> str:
         message = _("DATABASES has no alias '%(alias)s' for the SQL log; run `manage.py check`.")
     elif any(words in str(exc) for words in _MISSING_TABLE):
         message = _("The SQL log's tables are missing; run `manage.py migrate --database %(alias)s`.")
+    elif any(words in str(exc) for words in _READ_ONLY):
+        message = _("The SQL log cannot be written: database '%(alias)s' is read-only.")
     else:
         message = _(
             "The SQL log cannot be read (%(error)s). Check that database '%(alias)s' is running and "

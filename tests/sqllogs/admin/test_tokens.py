@@ -7,6 +7,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
+from django.db import connections
 from django.test import Client
 
 from sqllogs.api import tokens
@@ -92,3 +93,14 @@ def test_post_requires_a_csrf_token(admin_user):
     client.force_login(admin_user)
     assert create(client).status_code == 403
     assert not Token.objects.exists()
+
+
+def test_store_that_is_read_only_is_named_as_such(admin_client):
+    with connections["sqllogs"].cursor() as cursor:
+        cursor.execute("PRAGMA query_only = ON")
+        try:
+            answer = create(admin_client)
+        finally:
+            cursor.execute("PRAGMA query_only = OFF")
+    assert answer.status_code == 503
+    assert "cannot be written: database &#x27;sqllogs&#x27; is read-only." in answer.text
