@@ -231,6 +231,7 @@ def interrupted_at(step, hook):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for a frame that wants them in settrace()
     sys.settrace(trace)
     try:
         hook()

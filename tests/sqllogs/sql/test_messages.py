@@ -28,7 +28,8 @@ from tests.sqllogs.findings.test_notifications import receiver
 from tests.sqllogs.recording import recording
 from tests.sqllogs.sql import corpus
 
-pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
+# The writer's thread commits, so a transaction of the test does not take its rows back.
+pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"], transaction=True)
 
 CATEGORIES = "SELECT id FROM transactions_category WHERE"
 STATEMENTS = [  # the first two are N+1 queries, and the others fail, so they are in the log
