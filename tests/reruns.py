@@ -1,4 +1,4 @@
-"""A test that is run once more, as `--reruns` does, gets what its module shares anew.
+"""A test that is run once more, as `--reruns` does, gets new instances of what its module shares.
 
 Otherwise it would judge the same run of a server again, of which a busy machine has made something odd.
 """

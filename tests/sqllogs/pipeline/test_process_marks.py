@@ -18,7 +18,7 @@ from tests.sqllogs.recording import TIMEOUT_S, recording, stored
 
 
 def uwsgi(*, worker=1, master=1, respawns=1, **options):
-    """Stand for the module that uWSGI adds, in a worker unless told otherwise."""
+    """Stand for the module that uWSGI adds, in a worker unless `worker` is 0."""
     return SimpleNamespace(
         opt={name.replace("_", "-").encode(): b"true" for name in options},
         worker_id=lambda: worker,
