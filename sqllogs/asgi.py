@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns, time_ns
 from typing import Any
 
-from django.core.handlers.asgi import ASGIHandler
-
 from sqllogs import recorder
 from sqllogs.context import BEGAN
 
@@ -28,20 +26,44 @@ def flush_at_shutdown(application: Application, *further: Callable[[], object]) 
     """
 
     async def with_flush(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            # A request begins here: Django changes threads before it calls the first middleware.
-            scope = {**scope, BEGAN: (time_ns(), perf_counter_ns())}
-            await application(scope, receive, send)
-        elif isinstance(application, ASGIHandler):  # Django's handler does not support lifespan
-            await _lifespan(receive, _flushing(send, further))
-        else:
-            await application(scope, receive, _flushing(send, further))
+        if scope["type"] == "lifespan":
+            await _run_lifespan(application, scope, receive, _flushing(send, further))
+            return
+        # A request begins here: Django changes threads before it calls the first middleware.
+        scope = {**scope, BEGAN: (time_ns(), perf_counter_ns())}
+        await application(scope, receive, send)
 
     with_flush.flushes_sqllogs = True  # type: ignore[attr-defined]  # system check W003 looks for it
     return with_flush
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def _run_lifespan(
+    application: Application, scope: MutableMapping[str, Any], receive: Receive, send: Send
+) -> None:
+    """Let the application answer, or answer for it: without an answer the server announces no shutdown."""
+    is_supported = False
+
+    async def supported_receive() -> Message:
+        nonlocal is_supported
+        is_supported = True
+        return await receive()
+
+    async def supported_send(message: Message) -> None:
+        nonlocal is_supported
+        is_supported = True
+        await send(message)
+
+    try:
+        await application(scope, supported_receive, supported_send)
+    except Exception:
+        # Django and Channels raise at once. Any other exception is of the application's own start or end.
+        if is_supported:
+            raise
+    if not is_supported:
+        await _answer_lifespan(receive, send)
+
+
+async def _answer_lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -5,6 +5,7 @@ import io
 from time import perf_counter_ns, time_ns
 
 import pytest
+from channels.routing import ProtocolTypeRouter
 from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIRequest
 
@@ -42,6 +43,35 @@ def test_django_application_is_flushed_before_it_says_that_it_is_done(flushed, s
         "lifespan.shutdown.complete",
     ]
     assert flushed == ["flush"]
+
+
+async def ignores_other_scopes(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start"})
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        ProtocolTypeRouter({}),  # raises, as Django's handler does
+        ignores_other_scopes,
+    ],
+)
+def test_application_without_lifespan_is_flushed_too(application, flushed):
+    assert lifespan(flush_at_shutdown(application)) == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert flushed == ["flush"]
+
+
+def test_failure_at_start_reaches_the_server(flushed):
+    async def application(scope, receive, send):
+        await receive()
+        raise LookupError("no such model")
+
+    with pytest.raises(LookupError):
+        lifespan(flush_at_shutdown(application))
 
 
 def test_flush_needs_no_event_loop_of_asyncio(flushed):
