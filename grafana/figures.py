@@ -63,17 +63,17 @@ def p95(labels: str) -> stat.Panel:
     )
 
 
-def statements(labels: str) -> stat.Panel:
-    about = "SQL statements per second."
+def queries(labels: str) -> stat.Panel:
+    about = "SQL queries per second."
     return value(
-        "Statements", about, "ops", rate("sqllogs_query_duration_seconds_count", labels, over=WINDOW)
+        "Queries per second", about, "qps", rate("sqllogs_query_duration_seconds_count", labels, over=WINDOW)
     )
 
 
-def failed_statements(labels: str) -> stat.Panel:
+def failed_queries(labels: str) -> stat.Panel:
     failed = f"sum(increase(django_db_errors_total{{{labels}}}[$__range])) or vector(0)"
-    about = "SQL statements that raised an exception in the time range."
-    return value("Failed statements", about, "locale", failed, colors=none_is_good())
+    about = "SQL queries that raised an exception in the time range."
+    return value("Failed queries", about, "locale", failed, colors=none_is_good())
 
 
 def database_busy(labels: str) -> stat.Panel:
@@ -113,10 +113,10 @@ def time_to_answer(labels: str) -> timeseries.Panel:
     return lines("Time to answer", about, "s", *quantiles(LATENCY, labels))
 
 
-def duration_of_statements(labels: str, width: int = 12) -> timeseries.Panel:
+def duration_of_queries(labels: str, width: int = 12) -> timeseries.Panel:
     about = "p50, p95, p99 and p99.9. Each point is a query with a link to its trace."
-    queries = quantiles("sqllogs_query_duration_seconds", labels)
-    return lines("Duration of statements", about, "s", *queries, width=width)
+    percentiles = quantiles("sqllogs_query_duration_seconds", labels)
+    return lines("Duration of queries", about, "s", *percentiles, width=width)
 
 
 def open_findings(labels: str) -> stat.Panel:
@@ -164,7 +164,7 @@ def time_to_connect(labels: str) -> timeseries.Panel:
         "s",
         over_time(quantile(0.95, opened, labels, _POOL), f"opened {{{{{_POOL}}}}}", ref="A"),
         over_time(quantile(0.95, waited, labels, _POOL), f"from the pool {{{{{_POOL}}}}}", ref="B"),
-        width=8,
+        width=6,
     )
 
 
@@ -184,7 +184,7 @@ def pools(labels: str) -> timeseries.Panel:
             f"{{{{{_POOL}}}}} waiting",
             ref="C",
         ),
-        width=8,
+        width=6,
     ).no_value("No pool in use")
 
 
@@ -195,5 +195,5 @@ def idle_transactions(labels: str) -> timeseries.Panel:
         "without a statement.",
         "ops",
         over_time(rate("sqllogs_transactions_idle_total", labels, "kind, name"), "{{kind}} {{name}}"),
-        width=8,
+        width=6,
     ).no_value("None in this time range")

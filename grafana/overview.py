@@ -10,6 +10,7 @@ from grafana.metric_panels import BY_VIEW, SQL_OF_ALIAS, Column, alerts, lines, 
 from grafana.panels import COUNT, AnyPanel, none_is_good, thresholds
 from grafana.promql import (
     ALIAS,
+    REQUESTS,
     RESPONSES,
     SITE,
     VIEWS,
@@ -62,7 +63,7 @@ def _requests() -> list[AnyPanel]:
     return [
         figures.requests(VIEWS).span(6),
         figures.client_errors(VIEWS).span(6),
-        figures.statements(ALIAS).span(6),
+        figures.queries(ALIAS).span(6),
         value(
             "Cache hits",
             "Share of cache reads that were hits, over 15 minutes.",
@@ -76,9 +77,9 @@ def _requests() -> list[AnyPanel]:
         figures.time_to_answer(VIEWS),
         ranking(
             "Views by requests",
-            "Views with the most responses in the time range, with server errors and p95.",
+            "Views with the most requests in the time range, with server errors and p95.",
             "view",
-            Column(title="Requests", expression=ranked(increase(RESPONSES, VIEWS, "view"))),
+            Column(title="Requests", expression=ranked(increase(REQUESTS, VIEWS, "view"))),
             Column(
                 title="5xx",
                 expression=increase(RESPONSES, VIEWS + ', status=~"5.."', "view"),
@@ -103,22 +104,15 @@ def _database() -> list[AnyPanel]:
             f"avg(sqllogs_database_up{{{ALIAS}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
             empty="no data",
-            width=6,
+            width=8,
         ),
-        figures.failed_statements(ALIAS).span(6),
-        value(
-            "New connections",
-            "Connections opened per second. As many as requests: none is reused, see CONN_MAX_AGE.",
-            "cps",
-            rate("django_db_new_connections_total", ALIAS, over=figures.WINDOW),
-            width=6,
-        ),
+        figures.failed_queries(ALIAS).span(8),
         value(
             "SQL load",
             "Seconds of SQL per second on all databases: 1 means one connection that is never idle.",
             "short",
             rate("sqllogs_query_duration_seconds_sum", ALIAS, over=figures.WINDOW),
-            width=6,
+            width=8,
         ),
         lines(
             "SQL load by database",
@@ -129,7 +123,7 @@ def _database() -> list[AnyPanel]:
             links=SQL_OF_ALIAS,
             width=8,
         ),
-        figures.duration_of_statements(ALIAS, width=10),
+        figures.duration_of_queries(ALIAS, width=10),
         ranking(
             "Database errors",
             "Database exceptions in the time range, by class.",
@@ -140,6 +134,13 @@ def _database() -> list[AnyPanel]:
             ),
             width=6,
         ).height(8),
+        lines(
+            "New connections",
+            "Connections opened per second. As many as requests: none is reused, see CONN_MAX_AGE.",
+            "cps",
+            over_time(rate("django_db_new_connections_total", ALIAS, "alias"), "{{alias}}"),
+            width=6,
+        ),
         figures.time_to_connect(SITE),
         figures.pools(SITE),
         figures.idle_transactions(SITE),
@@ -216,7 +217,7 @@ def _jobs() -> list[AnyPanel]:
                 expression=quantile(0.95, "sqllogs_job_duration_seconds", SITE, "name", over=promql.RANGE),
             ),
             Column(
-                title="Statements",
+                title="Queries",
                 expression=increase("sqllogs_job_queries_total", SITE, "name"),
             ),
             width=24,

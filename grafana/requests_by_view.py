@@ -42,7 +42,7 @@ def _stats() -> list[AnyPanel]:
         figures.client_errors(VIEW_METHOD),
         figures.p95(VIEW_METHOD),
         value(
-            "Statements of a request",
+            "Queries of a request",
             "Mean of requests that send any.",
             "short",
             f"{sums} / ({rate(f'{queries}_count', VIEW, over=figures.WINDOW)} > 0)",
@@ -152,7 +152,7 @@ def _sql() -> list[AnyPanel]:
         figures.request_duration(VIEW),
         figures.without_sql(VIEW),
         lines(
-            "Statements of a request by view",
+            "Queries of a request by view",
             "Mean and p95 of requests that send any. Each point is a request with a link to its trace.",
             "short",
             over_time(of_top(mean(queries), VIEW), "{{view}} mean", ref="A"),
@@ -186,7 +186,7 @@ def _sql() -> list[AnyPanel]:
             "SQL time and queries in the time range. Click a route to see its statements.",
             "route",
             Column(title="SQL time", unit="s", expression=ranked(increase(f"{seconds}_sum", VIEW, "route"))),
-            Column(title="Statements", expression=increase(f"{queries}_sum", VIEW, "route")),
+            Column(title="Queries", expression=increase(f"{queries}_sum", VIEW, "route")),
             links=SQL_OF_ROUTE,
         ),
     ]

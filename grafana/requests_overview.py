@@ -121,7 +121,7 @@ def _views(title: str, about: str, labels: str) -> list[AnyPanel]:
             f"Latency of {title}",
             f"Requests of {about} in the time range, with response times.",
             "view",
-            Column(title="Requests", expression=ranked(increase(RESPONSES, labels, "view"))),
+            Column(title="Requests", expression=ranked(increase(REQUESTS, labels, "view"))),
             *(
                 Column(
                     title=f"p{share * 100:g}",
@@ -186,7 +186,7 @@ def _rankings() -> list[AnyPanel]:
         ),
         ranking(
             "Routes by SQL",
-            "Routes with the most SQL in the time range: statements, time, and requests with an N+1.",
+            "Routes with the most SQL in the time range: time, queries, and requests with an N+1.",
             "route",
             Column(
                 title="SQL time",
@@ -194,7 +194,7 @@ def _rankings() -> list[AnyPanel]:
                 expression=ranked(increase("sqllogs_request_sql_seconds_sum", VIEW, "route")),
             ),
             Column(
-                title="Statements",
+                title="Queries",
                 expression=increase("sqllogs_request_queries_sum", VIEW, "route"),
             ),
             Column(

@@ -15,10 +15,10 @@ from grafana.promql import SITE, over_time, quantile, rate
 def load() -> list[timeseries.Panel]:
     """Return panels of the load as counted by Prometheus."""
     return [
-        figures.duration_of_statements(SITE, width=8),
+        figures.duration_of_queries(SITE, width=8),
         lines(
-            "Statements by database",
-            "Statements per second, by alias.",
+            "Queries by database",
+            "Queries per second, by alias.",
             "ops",
             over_time(f"sum by (alias) (job_alias:sqllogs_queries:rate5m{{{SITE}}})", "{{alias}}"),
             stacked=True,
@@ -26,7 +26,7 @@ def load() -> list[timeseries.Panel]:
             width=8,
         ),
         lines(
-            "Failed statements by error",
+            "Failed queries by error",
             "Failed queries per second, by exception and, if the driver reports it, SQLSTATE class.",
             "ops",
             # Without a class, SQLite for example, the legend has the exception alone.

@@ -67,11 +67,12 @@ class Tally:
 class Traffic:
     """Threads that send requests to `url`, `rate` a second all together, until `stop` is set."""
 
-    def __init__(self, url: str, rate: float) -> None:
+    def __init__(self, url: str, rate: float, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self.stop = threading.Event()
         self.tally = Tally()
         self._interval_s = 1 / rate
+        self._timeout_s = timeout_s
         self._next_s = monotonic()
         self._lock = threading.Lock()
         self._random = SystemRandom()
@@ -86,7 +87,7 @@ class Traffic:
         took = monotonic() - began
         self.stop.set()
         for thread in threads:
-            thread.join(TIMEOUT_S)
+            thread.join(self._timeout_s)
         return took
 
     def _send_many(self) -> None:
@@ -111,7 +112,7 @@ class Traffic:
         try:
             headers = self._headers(session, method)
             response = session.request(
-                method, self.url + path, headers=headers, timeout=TIMEOUT_S, allow_redirects=False
+                method, self.url + path, headers=headers, timeout=self._timeout_s, allow_redirects=False
             )
             outcome = str(response.status_code)
         except requests.RequestException as exc:
@@ -125,6 +126,6 @@ class Traffic:
             headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
         if method == "POST":
             if "csrftoken" not in session.cookies:
-                session.get(self.url + "/", timeout=TIMEOUT_S)  # the page's forms set the cookie
+                session.get(self.url + "/", timeout=self._timeout_s)  # the page's forms set the cookie
             headers["X-CSRFToken"] = session.cookies.get("csrftoken") or ""
         return headers

@@ -236,6 +236,10 @@ DB_ERRORS = Family(
     labels=("alias", "vendor", "type"),
     fixed=2,
 )
+DB_ERROR_TYPES = (
+    "DatabaseError", "DataError", "IntegrityError", "InterfaceError", "InternalError", "NotSupportedError",
+    "OperationalError", "ProgrammingError",
+)  # fmt: skip
 DB_DURATION = Family(
     name="django_db_query_duration_seconds",
     kind="histogram",

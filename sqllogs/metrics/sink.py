@@ -34,6 +34,7 @@ COARSER = [bisect_left(families.DB_BUCKETS_S, edge) for edge in (*families.SQL_B
 PUBLISH_S = 1.0
 PORTION_ROWS = 3 * YIELD_ROWS
 """Records counted between two yields of the GIL, which takes no longer than resolving `YIELD_ROWS`."""
+ZEROED_DATABASES = 10
 VIEWS = ("sqllogs.metrics.views", "django_prometheus.exports")
 """Modules that serve the metrics of a process without a port."""
 
@@ -139,7 +140,15 @@ class MetricsSink:
         if found is None:
             namespace = str(database_attributes(alias).get("db.namespace", ""))
             found = self._systems[alias, vendor] = SYSTEMS.get(vendor, vendor), namespace
+            self._begin_errors(alias, vendor)
         return found
+
+    def _begin_errors(self, alias: str, vendor: str) -> None:
+        """Count no error yet: increase() would ignore the first one of each type."""
+        # Of a hundred databases the zeros would take the place of the errors.
+        if self._with_django_db and len(self._systems) <= ZEROED_DATABASES:
+            for error in families.DB_ERROR_TYPES:
+                self._values.add(families.DB_ERRORS, (alias, vendor, error), 0)
 
     def _count_queries(self, labels: tuple[str, str], system: tuple[str, str], records: list[Record]) -> None:
         durations = self._values.histogram(families.QUERY_DURATION, labels)

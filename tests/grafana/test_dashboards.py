@@ -171,6 +171,48 @@ def test_figure_of_one_name_is_the_same_on_every_dashboard():
             assert found.setdefault((panel["title"], panel["type"]), figure) == figure, panel["title"]
 
 
+FIGURES = {"stat", "gauge", "bargauge", "table", "piechart"}
+
+
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] in FIGURES])
+def test_figure_is_that_of_the_end_of_the_range(panel):
+    """The last step of a range query is older, by the width of the panel: another value on each dashboard."""
+    for target in panel["targets"]:
+        if target["datasource"]["type"] == "prometheus":
+            assert (target.get("instant"), target.get("range", False)) == (True, False)
+
+
+def _figures(panel):
+    """Yield expression and name of each figure: those of a table are its columns."""
+    (names,) = (
+        step["options"]["renameByName"]
+        for step in panel.get("transformations", [{"id": "organize", "options": {"renameByName": {}}}])
+        if step["id"] == "organize"
+    )
+    for target in panel["targets"]:
+        expression = target["expr"].partition(" and on (")[0]
+        column = names.get(f"Value #{target['refId']}") or names.get("Value") or panel["title"]
+        yield re.sub(r"^topk\(\d+, (.*) > 0\)$|^\((.*)\)$", r"\1\2", FILTERS.sub("", expression)), column
+
+
+def test_figure_has_the_same_name_on_every_dashboard():
+    found = {}
+    for panel in (one for dashboard in ALL.values() for one in panels(dashboard)):
+        kind = "column" if panel["type"] == "table" else panel["type"]
+        if panel["type"] in FIGURES and panel["targets"][0]["datasource"]["type"] == "prometheus":
+            for expression, name in _figures(panel):
+                assert found.setdefault((kind, expression), name) == name, panel["title"]
+    assert len(found) > 40
+
+
+def test_query_is_no_statement():
+    """A statement is what many queries share; a count of one is no count of the other."""
+    counted = [
+        panel.values[0] for panel in PANELS if panel.values[0]["fieldConfig"]["defaults"]["unit"] != "none"
+    ]
+    assert [one["title"] for one in counted if "statement" in one["title"].lower()] == []
+
+
 OF_VIEWS = re.compile(r"(?:django_http_\w+_(?:by_)?view\w*|sqllogs_request\w+)\{([^}]*)\}")
 
 

@@ -17,7 +17,7 @@ from tests.monitored import monitored
 
 UIDS = ("django-sql-logs",)
 """One, because each takes a minute of a browser; `make dashboard-pictures` draws all."""
-MAY_BE_EMPTY = {"Failed statements by error"}
+MAY_BE_EMPTY = {"Failed queries by error"}
 """Rates need two scrapes with an error between them."""
 
 

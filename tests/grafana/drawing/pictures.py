@@ -14,6 +14,7 @@ from tests.grafana.infinity import Infinity
 from tests.programs import CHROMIUM, NODE, find
 
 TIMEOUT_S = 300
+"""Of one picture, on a busy machine."""
 
 
 def draw(site, jobs: Iterable[dict], folder: Path) -> list[dict]:
@@ -23,9 +24,8 @@ def draw(site, jobs: Iterable[dict], folder: Path) -> list[dict]:
     infinity = Infinity.provisioned(site.server.url, site.token)
     with serving(page / "dist", infinity, site.prometheus.url) as url:
         command = [find(NODE), page / "shoot.mjs", find(CHROMIUM), url, folder, json.dumps(jobs)]
-        done = subprocess.run(
-            command, cwd=page, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
+        limit_s = TIMEOUT_S * len(jobs)
+        done = subprocess.run(command, cwd=page, capture_output=True, text=True, timeout=limit_s, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads((folder / f"{job['name']}.json").read_text()) for job in jobs]
 

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from django.db import IntegrityError
 from prometheus_client import CollectorRegistry
 
 from sqllogs import context, guard
@@ -124,7 +125,22 @@ def test_records_over_otlp_are_counted_by_outcome_from_the_beginning(shared):
 def test_error_is_counted_by_class_of_exception_and_of_sqlstate(one, sqlstate, sqlstate_class):
     one.add(batch({"error": ValueError, "sqlstate": sqlstate}))
     assert series(one, families.QUERY_ERRORS) == {("default", "ValueError", sqlstate_class): 1}
-    assert series(one, families.DB_ERRORS) == {("default", "sqlite", "ValueError"): 1}
+    counted = {labels: value for labels, value in series(one, families.DB_ERRORS).items() if value}
+    assert counted == {("default", "sqlite", "ValueError"): 1}
+
+
+def test_errors_begin_at_zero_because_increase_ignores_the_first_value(one):
+    one.add(batch({}))
+    types = {labels[2] for labels, value in series(one, families.DB_ERRORS).items() if value == 0}
+    assert {"IntegrityError", "OperationalError"} < types
+    one.add(batch({"error": IntegrityError}, {"alias": "other"}))
+    assert series(one, families.DB_ERRORS)["default", "sqlite", "IntegrityError"] == 1
+    assert series(one, families.DB_ERRORS)["other", "sqlite", "IntegrityError"] == 0
+
+
+def test_zeros_of_many_databases_take_no_error_its_place(one):
+    one.add(batch(*({"alias": f"tenant{number}"} for number in range(300)), {"error": ValueError}))
+    assert series(one, families.DB_ERRORS)["default", "sqlite", "ValueError"] == 1
 
 
 def test_executemany_is_counted_as_such(one):
