@@ -4,29 +4,31 @@ What is to be sent stands in the table of findings, so a receiver that is down l
 finding is kept; it is tried again after the next search. Runs in the thread that has searched, after it.
 """
 
+import html
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from django.core.mail import send_mail
-from django.db.models import Q
+from django.core import mail
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from sqllogs import guard
 from sqllogs.conf import Conf
 from sqllogs.errors import NotificationError
-from sqllogs.models import LIVE, Finding
+from sqllogs.models import LIVE, DetectionTurn, Finding
 from sqllogs.read.findings import summary
+from sqllogs.storage.database import only_row
 
 COOLDOWN = timedelta(minutes=15)
 """Between two messages to a receiver: findings of this time are in one message."""
 LISTED_MAX = 20
 """Findings listed in a message; the others are only counted."""
 TIMEOUT_S = 5.0
+"""For each answer of a receiver; one that takes longer gets the message again."""
 SENT = ("id", "kind", "state", "fingerprint", "call_site", "route", "release", "event", "occurrences")
 """What is sent of a finding as JSON; no text of a statement is."""
 
@@ -36,7 +38,7 @@ class Receiver(NamedTuple):
 
     name: str
     column: str
-    """The column of `Finding` with the time of the last message."""
+    """The column of `Finding` and of `DetectionTurn` with the time of the last message."""
     send: Callable[[Sequence[Finding], int], None]
     """Send some findings and the number of all; raise an exception if that fails."""
 
@@ -56,11 +58,14 @@ def receivers(settings: Conf) -> list[Receiver]:
 def notify(settings: Conf, now: datetime) -> int:
     """Send what is due; return the number of messages sent. A receiver that fails is counted and logged."""
     sent = 0
+    turns = DetectionTurn.objects.all()
     for receiver in receivers(settings):
-        recent = Finding.objects.filter(**{f"{receiver.column}__gt": now - COOLDOWN})
-        due = Finding.objects.filter(Q(**{f"{receiver.column}__isnull": True}), state__in=LIVE)
+        due = Finding.objects.filter(**{f"{receiver.column}__isnull": True}, state__in=LIVE)
         count = due.count()
-        if not count or recent.exists():
+        last_at = getattr(only_row(turns, taken_at=0), receiver.column)
+        # A message of a host whose clock was ahead must not silence the receiver until then.
+        is_recent = last_at is not None and now - COOLDOWN < last_at < now + COOLDOWN
+        if not count or is_recent:
             continue
         last = due.order_by("-pk").values_list("pk", flat=True)[0]  # one that is found meanwhile comes later
         try:
@@ -69,6 +74,7 @@ def notify(settings: Conf, now: datetime) -> int:
             message = f"Findings could not be sent by {receiver.name}, they are sent later: {_reason(exc)}"
             guard.fault(f"findings {receiver.name}", NotificationError(message))
             continue
+        turns.update(**{receiver.column: now})
         due.filter(pk__lte=last).update(**{receiver.column: now})
         sent += 1
     return sent
@@ -95,22 +101,36 @@ def _reason(exc: Exception) -> str:
     return text if isinstance(text, str) else type(cause).__name__
 
 
+class _Unmoved(HTTPRedirectHandler):
+    """Raises HTTPError for a redirect: the request that follows it would be a GET without the message."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        return None
+
+
 def _post(url: str, form: str, findings: Sequence[Finding], count: int) -> None:
     lines = [_title(count), *map(_line, findings), *_more(findings, count)]
-    body: dict[str, object] = {"text": "\n".join(lines)}
+    text = "\n".join(lines)
+    # Slack takes <lambda> for a link.
+    body: dict[str, object] = {"text": html.escape(text, quote=False) if form == "slack" else text}
     if form == "json":
         rows = [{name: getattr(one, name) for name in SENT} | {"summary": summary(one)} for one in findings]
         body |= {"count": count, "findings": rows}
     headers = {"Content-Type": "application/json", "User-Agent": "sqllogs"}
-    # The scheme is checked with the setting; 4xx and 5xx raise HTTPError.
+    # The scheme is checked with the setting; all but 2xx raise HTTPError. The answer is not read: it may
+    # never end, or break off, and the message has arrived.
     request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310
-    with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-        answer.read(1024)
+    build_opener(_Unmoved).open(request, timeout=TIMEOUT_S).close()
 
 
 def _mail(to: list[str], findings: Sequence[Finding], count: int) -> None:
     lines = [*map(_line, findings), *_more(findings, count)] or [_("This is a test of the SQL log.")]
-    send_mail(_title(count), "\n".join(lines), None, to)  # None: from DEFAULT_FROM_EMAIL
+    mailers = getattr(mail, "mailers", None)  # since Django 6.1
+    connection: Any = mail.get_connection() if mailers is None else mailers.default
+    if getattr(connection, "timeout", 0) is None:  # SMTP without EMAIL_TIMEOUT would wait for ever
+        connection.timeout = TIMEOUT_S
+    message = mail.EmailMessage(_title(count), "\n".join(lines), None, to)  # None: from DEFAULT_FROM_EMAIL
+    connection.send_messages([message])
 
 
 def _title(count: int) -> str:

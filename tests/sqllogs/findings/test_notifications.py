@@ -8,6 +8,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 
+import django
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
@@ -29,6 +30,12 @@ class Receiving(BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(self.server.status)
+        for header in self.server.headers.items():
+            self.send_header(*header)
+        self.end_headers()
+
+    def do_GET(self):  # where a redirect leads to, without the message
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *arguments):
@@ -36,9 +43,9 @@ class Receiving(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiver(port, status=200):
+def receiver(port, status=200, **headers):
     server = HTTPServer(("127.0.0.1", port), Receiving)
-    server.received, server.status = [], status
+    server.received, server.status, server.headers = [], status, headers
     with serving(server):
         yield server.received
 
@@ -104,6 +111,62 @@ def test_receiver_that_is_down_gets_everything_later(port, status):
     assert [message["count"] for message in received] == [3]
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_receiver_that_has_moved_has_not_got_the_message(port, status, caplog):
+    """Followed, a redirect would become a GET without the findings, which then counted as sent."""
+    found(3)
+    guard._logged_at_s.clear()
+    with receiver(port, status, Location=f"http://127.0.0.1:{port}/moved"):
+        assert notify(webhook(port), BEGINNING) == 0
+    assert Finding.objects.filter(notified_at=None).count() == 3
+    assert f"HTTP {status}" in caplog.text
+
+
+def test_message_is_sent_once_to_a_receiver_that_breaks_off_its_answer(port):
+    found(3)
+    with receiver(port, **{"Transfer-Encoding": "chunked"}) as received:
+        assert notify(webhook(port), BEGINNING) == 1
+        assert notify(webhook(port), BEGINNING + COOLDOWN * 2) == 0
+    assert len(received) == 1
+
+
+def test_finding_that_reopens_at_once_waits_for_the_cooldown(port):
+    found(1)
+    with receiver(port) as received:
+        assert notify(webhook(port), BEGINNING) == 1
+        Finding.objects.update(state="fixed")  # by a person, in no release: it is back at once
+        found(1)
+        assert Finding.objects.get().state == "reopened"
+        assert notify(webhook(port), BEGINNING + COOLDOWN / 2) == 0
+        assert notify(webhook(port), BEGINNING + COOLDOWN) == 1
+    assert [message["findings"][0]["state"] for message in received] == ["open", "reopened"]
+
+
+def test_host_whose_clock_was_ahead_silences_nobody(port):
+    found(1)
+    with receiver(port) as received:
+        notify(webhook(port), BEGINNING + timedelta(days=1000))
+        found(2)
+        assert notify(webhook(port), BEGINNING) == 1
+    assert [message["count"] for message in received] == [1, 1]
+
+
+def test_slack_shows_names_with_angle_brackets(port):
+    """Slack takes what stands between these for a link."""
+    now = BEGINNING
+    one = Evidence(
+        kind="n_plus_one",
+        figures={"times_per_unit": 9.0},
+        started_at=now,
+        seen_at=now,
+        call_site="a.py:1 <lambda> & more",
+    )
+    merge([one], now)
+    with receiver(port) as received:
+        notify(webhook(port, findings_webhook_format="slack"), now)
+    assert "a.py:1 &lt;lambda&gt; &amp; more" in received[0]["text"]
+
+
 def test_receiver_that_is_down_for_a_day_loses_nothing_of_a_storm(port):
     for hour in range(24):
         found(21, timedelta(minutes=60 * hour))
@@ -128,6 +191,23 @@ def test_receiver_that_never_answers_delays_the_search_alone_and_not_for_long(po
     with receiver(port) as received:
         assert notify(webhook(port, findings_email=["ops@example.com"]), BEGINNING + COOLDOWN) == 1
     assert [message["count"] for message in received] == [3]
+
+
+def test_mail_server_that_never_answers_delays_the_search_not_for_long(port, monkeypatch, settings):
+    """Django waits for ever where EMAIL_TIMEOUT is not set."""
+    backend = "django.core.mail.backends.smtp.EmailBackend"
+    if django.VERSION >= (6, 1):
+        options = {"host": "127.0.0.1", "port": port}
+        settings.MAILERS = {"default": {"BACKEND": backend, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = backend, "127.0.0.1", port
+    monkeypatch.setattr(notifications, "TIMEOUT_S", 0.1)
+    found(3)
+    before = guard.faults["findings e-mail"]
+    with socket.create_server(("127.0.0.1", port)):  # accepts, and says nothing
+        assert notify(Conf(findings_email=["ops@example.com"]), BEGINNING) == 0
+    assert guard.faults["findings e-mail"] == before + 1
+    assert Finding.objects.filter(mailed_at=None).count() == 3
 
 
 def test_search_goes_on_while_a_receiver_is_down(port, settings):

@@ -18,7 +18,7 @@ from sqllogs.conf import Conf
 from sqllogs.errors import PlanError
 from sqllogs.findings.detection import detect, take_turn
 from sqllogs.findings.notifications import notify
-from sqllogs.models import Finding, SQLLog
+from sqllogs.models import DetectionTurn, Finding, SQLLog
 from sqllogs.read.explain import explain
 from sqllogs.testing import record_queries
 from sqllogs.testing.queries import ReportedQuery, junit, reported_queries, sarif
@@ -81,6 +81,7 @@ def test_canary_is_in_no_message(found, settings):
     texts = {}
     for form in ("json", "slack"):
         Finding.objects.update(notified_at=None)
+        DetectionTurn.objects.update(notified_at=None)
         port = free_port()
         with receiver(port) as received:
             chosen = Conf(
