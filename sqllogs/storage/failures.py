@@ -6,7 +6,7 @@ writer, which logs it.
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from sqllogs import threads
@@ -141,10 +141,25 @@ def repeat_conflicts(transaction: Callable[[], Result]) -> Result:
         except Exception as exc:
             if error_code(exc) not in CONFLICTS:
                 raise
-            # Let the other transaction finish: repeated at once, this one could lock the same rows first
-            # again.
-            threads.sleep(random.uniform(*CONFLICT_PAUSE_S))  # noqa: S311
+            _let_other_finish()
     return transaction()
+
+
+def repeat_steps(transaction: Callable[[], Iterator[Result]]) -> Iterator[Result]:
+    """The same of a transaction that yields how far it is: it starts over when repeated."""
+    for _ in range(CONFLICTS_MAX):
+        try:
+            return (yield from transaction())
+        except Exception as exc:
+            if error_code(exc) not in CONFLICTS:
+                raise
+            _let_other_finish()
+    yield from transaction()
+
+
+def _let_other_finish() -> None:
+    """Wait a little: repeated at once, a transaction could lock the same rows first again."""
+    threads.sleep(random.uniform(*CONFLICT_PAUSE_S))  # noqa: S311
 
 
 def is_rejection(exc: Exception) -> bool:

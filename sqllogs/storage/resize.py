@@ -5,6 +5,7 @@ writers wait, keep their batches and then use the new capacity. Nothing else del
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import F
@@ -12,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.models import BlockColumn, RingHead
-from sqllogs.storage import blocks
+from sqllogs.storage import blocks, failures
 from sqllogs.storage.database import only_row
 from sqllogs.storage.store import (
     BLOCK_TABLE,
@@ -45,12 +46,19 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
         raise ValueError(_("The capacity must be at least 1 row."))
     alias = conf.load().database
     _raise_busy_timeout(alias)
+    yield from failures.repeat_steps(partial(_resize, alias, capacity_rows))
+    _reclaim_space(alias)
+
+
+def _resize(alias: str, capacity_rows: int) -> Iterator[tuple[int, int]]:
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         head = _lock_head(alias, capacity_rows)
         # On MySQL any other DROP TABLE commits the transaction.
         temporary = "TEMPORARY " if connections[alias].vendor == "mysql" else ""
         others = ", ".join(connections[alias].ops.quote_name(name) for name in COLUMNS if name != "slot")
         oldest = head.seq - min(head.capacity, capacity_rows)
+        if temporary:  # which a rollback leaves there
+            cursor.execute(f"DROP TEMPORARY TABLE IF EXISTS {MOVED_TABLE}")
         cursor.execute(
             f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {others} FROM {LOG_TABLE} WHERE seq > %s",
             [oldest],
@@ -70,7 +78,6 @@ def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
         kept = blocks.complete_blocks(head.seq, min(head.capacity, capacity_rows))
         BlockColumn.objects.using(alias).filter(block__lt=kept.start)._raw_delete(alias)
         RingHead.objects.using(alias).update(capacity=capacity_rows)
-    _reclaim_space(alias)
 
 
 def clear() -> Iterator[tuple[int, int]]:
@@ -81,6 +88,11 @@ def clear() -> Iterator[tuple[int, int]]:
     """
     alias = conf.load().database
     _raise_busy_timeout(alias)
+    yield from failures.repeat_steps(partial(_clear, alias))
+    _reclaim_space(alias)
+
+
+def _clear(alias: str) -> Iterator[tuple[int, int]]:
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         _lock_head(alias, conf.load().capacity_rows)
         cursor.execute(f"SELECT count(*) FROM {LOG_TABLE}")
@@ -89,7 +101,6 @@ def clear() -> Iterator[tuple[int, int]]:
         for table in TABLES:
             _delete_all(alias, table)
         yield total, total
-    _reclaim_space(alias)
 
 
 def _raise_busy_timeout(alias: str) -> None:

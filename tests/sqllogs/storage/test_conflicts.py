@@ -15,7 +15,7 @@ from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
 from sqllogs.pipeline.sinks import Sinks
-from sqllogs.storage import failures
+from sqllogs.storage import failures, resize
 from sqllogs.storage.database import close_connection, open_connection, used_by_orm
 from sqllogs.storage.ring import Ring
 from tests.sqllogs import rings
@@ -165,3 +165,30 @@ def test_deadlock_beside_the_batch_is_no_fault(ring_alias, settings, monkeypatch
     assert dict(guard.faults) == before
     assert SQLLog.objects.using(ring_alias).count() == 2
     assert Event.objects.using(ring_alias).get().text == "1"
+
+
+@pytest.mark.parametrize(
+    ("change", "total", "kept"),
+    [(lambda: resize.resize(2), 2, [2, 3]), (resize.clear, 3, [])],
+    ids=["resize", "clear"],
+)
+def test_change_of_the_ring_is_repeated_after_a_deadlock(ring, ring_alias, monkeypatch, change, total, kept):
+    write(ring, 2)
+    called, usual = [], resize._delete_all
+
+    def first_conflicts(*arguments):
+        usual(*arguments)
+        called.append(arguments)
+        if len(called) == 1:
+            raise Deadlock
+
+    monkeypatch.setattr(resize, "_delete_all", first_conflicts)
+    assert list(change())[-1] == (total, total)
+    assert called[1] == called[0]
+    assert rings.seqs(ring_alias) == kept
+    monkeypatch.setattr(resize, "_delete_all", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(change())
+    monkeypatch.undo()
+    list(change())
+    assert rings.seqs(ring_alias) == kept
