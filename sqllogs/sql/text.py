@@ -122,7 +122,10 @@ def _kind(sql: object) -> str:
 
 
 def _of_template(template: Any, driver_connection: object, depth: int) -> Iterator[str]:
-    """A template string, as psycopg takes it: `:i` is a name, `:q` is SQL, all others are values."""
+    """A template string, as psycopg takes it: `:i` is a name, `:q` is SQL, all others are values.
+
+    Text after `:q` is a value too: psycopg refuses it.
+    """
     strings, interpolations = template.strings, template.interpolations
     for number, text in enumerate(strings):
         yield text
@@ -130,7 +133,7 @@ def _of_template(template: Any, driver_connection: object, depth: int) -> Iterat
             value, form = interpolations[number].value, interpolations[number].format_spec
             if form == "i" and isinstance(value, str):
                 yield '"' + value.replace('"', '""') + '"'
-            elif form == "q":
+            elif form in ("i", "q") and _kind(value):
                 yield from _pieces(value, driver_connection, depth - 1)
             else:
                 yield PLACEHOLDER

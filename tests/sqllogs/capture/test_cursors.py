@@ -1,12 +1,13 @@
 """A watched cursor reports what it fetches, and behaves as before for everyone else."""
 
 import gc
+import sys
 import weakref
 
 import pytest
 from django.db import DatabaseError, connections, models
 from django.db.backends.utils import CursorWrapper
-from psycopg import sql
+from psycopg import _compat, sql
 
 from sqllogs import guard
 from sqllogs.capture.cursors import CursorWatcher, WatchedCursor
@@ -215,6 +216,51 @@ def test_failing_procedure_and_copy_are_recorded_with_their_sqlstate(on_postgres
     assert kept[0].sqlstate == "42883"
     assert kept[1].fetch.error[1] == "23505"
     assert (kept[2].fetch.error, kept[2].fetch.rows, kept[2].fetch.is_complete) == (None, 2, True)
+
+
+if sys.version_info >= (3, 14):
+    from string.templatelib import Template
+else:
+
+    class Template(_compat.Template):
+        """What psycopg reads of a template string."""
+
+        def __new__(cls, *parts):
+            made = object.__new__(cls)
+            made.parts = parts
+            made.interpolations = tuple(part for part in parts if not isinstance(part, str))
+            made.strings = tuple(part for part in parts if isinstance(part, str))
+            return made
+
+        def __iter__(self):
+            return iter(self.parts)
+
+
+def template(*parts):
+    """Make a template string of texts and, between two of them, pairs of a value and its format."""
+    made = (
+        part if isinstance(part, str) else _compat.Interpolation(part[0], "", None, part[1]) for part in parts
+    )
+    return Template(*made)
+
+
+def test_template_string_is_sent_as_before_and_captured_without_its_values(on_postgresql):
+    condition = template("name <> ", ("c4n4ry", ""), " AND n < ", (9, "l"), "")
+    select = template(
+        "SELECT n FROM ", ("t", "i"), " WHERE ", (condition, "q"), " AND ", (sql.Identifier("n"), "i"), " > 1"
+    )
+    with watching(on_postgresql) as kept, on_postgresql.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE t AS SELECT 2 AS n, 'a' AS name")
+        cursor.execute(select)
+        assert cursor.fetchall() == [(2,)]
+        assert list(cursor.stream(select)) == [(2,)]
+        with cursor.copy(template("COPY (", (select, "q"), ") TO STDOUT")) as copy:
+            assert b"".join(copy) == b"2\n"
+        with pytest.raises(DatabaseError):
+            cursor.execute(template("SELECT ", ("c4n4ry", "q"), ""))
+    sent = 'SELECT n FROM "t" WHERE name <> %s AND n < %s AND "n" > 1'
+    assert kept.texts[1:] == [sent, sent, f"COPY ({sent}) TO STDOUT", "SELECT %s"]
+    assert [captured.error for captured in kept[:4]] == [None] * 4
 
 
 def copy_and_stream(cursor):
