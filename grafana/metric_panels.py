@@ -35,7 +35,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues
 
 from grafana import promql
-from grafana.panels import COUNT, STATUS_COLORS, link, neutral, prop, thresholds, transformation
+from grafana.panels import COUNT, STATUS_COLORS, link, neutral, plain, prop, thresholds, transformation
 
 TAG = "django"
 """The tag of every dashboard; the links at the top select by it."""
@@ -202,6 +202,7 @@ def ranking(
         )
         .with_transformation(transformation("sortBy", sort=[{"field": columns[0].title, "desc": True}]))
         .unit(columns[0].unit)
+        .thresholds(plain())
         .no_value(empty)
         .height(8)
         .span(width)
@@ -278,6 +279,7 @@ def alerts() -> table.Panel:
         .override_by_regexp("/.*/", [prop("noValue", "")])
         .override_by_name("Severity", severity)
         .unit("none")
+        .thresholds(plain())
         .no_value("None")
         .height(7)
         .span(12)

@@ -57,6 +57,11 @@ def neutral() -> dashboard.ThresholdsConfig:
     return thresholds((None, "blue"))
 
 
+def plain() -> dashboard.ThresholdsConfig:
+    """Return the colour of text for all values of a table; Grafana's own turns red from 80 on."""
+    return thresholds((None, "text"))
+
+
 def slow() -> dashboard.ThresholdsConfig:
     """Return the colours of a query's duration in milliseconds: red from the default of SLOW_MS on."""
     return thresholds((None, "green"), (100.0, "orange"), (500.0, "red"))
@@ -124,6 +129,7 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
             transformation("organize", excludeByName={}, indexByName=places, renameByName={})
         )
         .unit("none")
+        .thresholds(plain())
         .no_value(NO_RECORDS)
         # Or each cell without a value would say that there is nothing at all.
         .override_by_regexp("/.*/", [prop("noValue", "")])
@@ -153,6 +159,8 @@ def _column(name: str) -> list[DynamicConfigValue]:
     if name in _SHARES:
         # Without ends the longest gauge would be as long as the largest number of any column.
         found += [prop("min", 0), prop("max", 100), prop("custom.cellOptions", {"type": "gauge"})]
+        # A share of the load is nothing good or bad: some statement always has the largest.
+        found.append(prop("thresholds", neutral().build()))
     return found
 
 

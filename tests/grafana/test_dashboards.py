@@ -182,6 +182,28 @@ def test_figure_is_that_of_the_end_of_the_range(panel):
             assert (target.get("instant"), target.get("range", False)) == (True, False)
 
 
+COLORED = {"stat", "gauge", "bargauge", "table", "state-timeline", "status-history"}
+"""Kinds of panel whose values have the colour of their threshold, unless they say otherwise."""
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_no_color_comes_from_the_thresholds_of_grafana(panel):
+    """By those a load of 85 % is red and a p95 of 79 s is green."""
+    config = panel["fieldConfig"]["defaults"]
+    mode = config.get("color", {}).get("mode", "thresholds" if panel["type"] in COLORED else "palette")
+    style = config.get("custom", {}).get("thresholdsStyle", {}).get("mode", "off")
+    assert config.get("thresholds") or (mode != "thresholds" and style == "off")
+
+
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "table"])
+def test_gauge_in_a_table_has_colors_of_its_own(panel):
+    """Those of the table are of its text."""
+    for override in panel["fieldConfig"]["overrides"]:
+        asked = {one["id"]: one["value"] for one in override["properties"]}
+        if asked.get("custom.cellOptions", {}).get("type") == "gauge":
+            assert {"thresholds", "min", "max"} <= asked.keys()
+
+
 def _figures(panel):
     """Yield expression and name of each figure: those of a table are its columns."""
     (names,) = (
