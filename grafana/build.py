@@ -4,8 +4,10 @@ Fed by the dashboard modules; Grafana's provisioning reads what it writes.
 """
 
 import json
+import os
 from pathlib import Path
 
+import django
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from grafana import models, overview, requests_by_view, requests_overview, sql_logs
@@ -34,6 +36,8 @@ def _text(module: object) -> str:
 
 def main() -> None:
     """Write the files."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "core.settings")
+    django.setup()  # for the words of findings
     for name, text in dashboards().items():
         (DIRECTORY / name).write_text(text, encoding="utf-8")
 

@@ -29,6 +29,7 @@ from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
     DynamicConfigValue,
+    MatcherConfig,
     ValueMap,
     ValueMappingResult,
 )
@@ -43,6 +44,11 @@ _KEPT = (
     "${__url_time_range}&${datasource:queryparam}&${app:queryparam}&${namespace:queryparam}&${job:queryparam}"
 )
 """The time range and site that a link keeps."""
+
+_RATES = ("cps", "ops", "reqps")
+# A counter has a series for each reason and model from the start, or since the first event, days ago.
+_ALWAYS_ZERO = MatcherConfig(id_val="byValue", options={"reducer": "allIsZero", "op": "gte", "value": 0})
+"""What did not happen in the time range: without it the legend lists what did."""
 
 Links = Sequence[dict[str, object]]
 
@@ -128,6 +134,10 @@ def lines(
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
     _color_by_status(panel)
+    if unit in _RATES:
+        panel.with_override(
+            _ALWAYS_ZERO, [prop("custom.hideFrom", {"legend": True, "tooltip": True, "viz": False})]
+        )
     return panel.override_by_regexp("/.*/", [prop("links", links)]) if links else panel
 
 

@@ -3,6 +3,8 @@
 Fed by `grafana.infinity`, used by the dashboard modules; `metric_panels` has those of Prometheus.
 """
 
+from collections.abc import Iterable, Mapping
+
 from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
@@ -79,6 +81,15 @@ def by_status() -> list[DynamicConfigValue]:
     """Return the overrides of a column of HTTP statuses: their color by class."""
     steps = thresholds((None, "text"), *((100.0 * digit, color) for digit, color in STATUS_COLORS))
     return [prop("thresholds", steps.build()), prop("custom.cellOptions", {"type": "color-text"})]
+
+
+def words(choices: Iterable[tuple[str, str]], colors: Mapping[str, str] | None = None) -> DynamicConfigValue:
+    """Return the override that shows keys of the API as the words that page and admin have for them."""
+    options = {
+        key: {"text": text, "index": index} | ({"color": colors[key]} if colors and key in colors else {})
+        for index, (key, text) in enumerate(choices)
+    }
+    return prop("mappings", [{"type": "value", "options": options}])
 
 
 def figure(

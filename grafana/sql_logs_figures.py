@@ -3,6 +3,7 @@
 Fed by `stats/`, `series/`, `requests/`, `repeats/` and `findings/` of the SQL log.
 """
 
+from django.utils import translation
 from grafana_foundation_sdk.builders import common, heatmap, stat, table, timeseries
 from grafana_foundation_sdk.models.common import (
     GraphDrawStyle,
@@ -17,9 +18,9 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana import panels
 from grafana import sql_logs_variables as variables
 from grafana.infinity import DATASOURCE, Column, Query, Shared, columns
-from grafana.panels import AnyPanel, link, prop, transformation
+from grafana.panels import AnyPanel, link, prop, transformation, words
 
-_BY = "${by}"
+_BY, _BY_WORD = "${by}", "${by:text}"
 _RANGE = "from=${__from}&to=${__to}"
 """The range of the dashboard, in addresses of the SQL log."""
 
@@ -44,6 +45,7 @@ _BUCKETS = {
     "to_1s": "≤ 1 s", "to_3s": "≤ 3 s", "to_10s": "≤ 10 s", "above_10s": "> 10 s",
 }  # fmt: skip
 """Names that are no numbers, by which Grafana would sort the rows."""
+_STATE_COLORS = {"open": "red", "reopened": "red", "acknowledged": "blue"}
 _STEP, _STEPS_MAX = "${__interval}", 120
 """Enough steps for half a screen; more would be lines of a pixel."""
 _HEATMAP = "Durations of all queries"
@@ -57,6 +59,14 @@ def _rows(match: str) -> DataTransformerConfig:
 
 
 _OF_ALL, _OF_GROUPS = _rows("isNotNull"), _rows("isNull")
+
+
+def _choices(name: str) -> list[tuple[str, str]]:
+    """Return the kinds or states of findings with their English words."""
+    from sqllogs.models import Finding  # models need Django's settings, which only the build has
+
+    with translation.override("en"):
+        return [(key, str(text)) for key, text in getattr(Finding, name).choices]
 
 
 def findings() -> table.Panel:
@@ -75,17 +85,13 @@ def findings() -> table.Panel:
         params=variables.RANGE | {"limit": "20", "route": "${route:csv}"},
     )
     page = f"{variables.SITE}findings/?finding=${{__value.raw}}&{_RANGE}"
-    states = {
-        "open": {"text": "open", "color": "red", "index": 0},
-        "reopened": {"text": "reopened", "color": "red", "index": 1},
-        "acknowledged": {"text": "acknowledged", "color": "blue", "index": 2},
-    }
     colored = prop("custom.cellOptions", {"type": "color-text"})
     return (
         panels.listing("Findings", about, query, names)
         .override_by_name("kind", [prop("links", [link("Findings in the SQL log", page, blank=True)])])
-        .override_by_name("kind", [prop("custom.width", 120)])
-        .override_by_name("state", [prop("mappings", [{"type": "value", "options": states}]), colored])
+        .override_by_name("kind", [words(_choices("Kind")), prop("custom.width", 150)])
+        .override_by_name("kind", [prop("custom.wrapText", True)])
+        .override_by_name("state", [words(_choices("State"), _STATE_COLORS), colored])
         .override_by_name("fingerprint", [prop("links", _STATEMENT)])
         .override_by_regexp("/call_site|route/", [prop("custom.wrapText", True)])
         .no_value("No finding in this time range")
@@ -152,11 +158,13 @@ def charts() -> list[AnyPanel]:
     tops = "One line for each of the eight with the highest load, one for all others."
     load = "Milliseconds of SQL per second; 1,000 are one connection that is always busy."
     return [
-        _stacked(_series("Time in SQL by ${by}", f"{load} {tops}", "total_ms_per_s", "suffix: ms/s")),
-        _stacked(_series("Queries by ${by}", f"Queries per second. {tops}", "calls_per_s", "qps")),
+        _stacked(_series(f"Time in SQL by {_BY_WORD}", f"{load} {tops}", "total_ms_per_s", "suffix: ms/s")),
+        _stacked(_series(f"Queries by {_BY_WORD}", f"Queries per second. {tops}", "calls_per_s", "qps")),
         durations(),
         # Connected, because a group without a call in a step would be a row of dots.
-        _series("p95 by ${by}", f"95 % took at most this long. {tops}", "p95_ms", "ms").span_nulls(True),
+        _series(f"p95 by {_BY_WORD}", f"95 % took at most this long. {tops}", "p95_ms", "ms").span_nulls(
+            True
+        ),
     ]
 
 
@@ -200,7 +208,7 @@ def groups() -> table.Panel:
     about = (
         "The 100 groups with the highest load, by the variable Group by; repeats are those of one statement."
     )
-    panel = _by_load(f"Load by {_BY}", about, _BY, ("group", *_FIGURES))
+    panel = _by_load(f"Load by {_BY_WORD}", about, _BY, ("group", *_FIGURES))
     url = f"{variables.SITE}?{_BY}=${{__value.raw:percentencode}}&{_RANGE}"
     records = [link("Its records in the SQL log", url, blank=True)]
     return panel.override_by_name("group", [prop("links", records)])

@@ -38,7 +38,10 @@ _ALL = VariableOption(selected=True, text="All", value="$__all")
 
 
 def _seen(name: str, label: str, about: str, group_by: str) -> dashboard.QueryVariable:
-    """Offer what the range contained when the dashboard was loaded; other values can be typed in."""
+    """Offer what the range contained when the dashboard was loaded; other values can be typed in.
+
+    Not with each change of the range: a refresh is one, and would send eleven requests instead of eight.
+    """
     # Summarized, because the plugin takes an answer without any column for a broken variable, and an
     # empty list has none.
     query = Query(
@@ -94,8 +97,11 @@ def _by() -> dashboard.CustomVariable:
     return (
         dashboard.CustomVariable("by")
         .label("Group by")
-        .description("How the charts and the table Load are grouped; a fingerprint identifies a statement.")
-        .values("view,route,call_site,release,fingerprint,operation,table,alias,kind,service,host")
+        .description("How the charts and the table Load are grouped; a statement has its fingerprint.")
+        .values(
+            "view,route,call site : call_site,release,statement : fingerprint,operation,table,"
+            "database : alias,kind,service,host"
+        )
         .current(chosen)
     )
 
@@ -118,19 +124,13 @@ def build() -> list[Builder[VariableModel]]:
     return [
         *promql.sites(),
         _by(),
-        promql.alias().all_value("All"),  # the API knows no regular expressions
+        _seen("alias", "Database", "Alias in DATABASES.", "alias"),
         _choice("kind", "Kind", "Unit of work that sent the query.", "request,command,task,thread").multi(
             True
         ),
         _choice("method", "Method", "HTTP method.", methods).multi(True),
         _seen("dotted_view", "View function", "View, command or task by its dotted name.", "view"),
-        # From Prometheus, and the views once for the dashboard: a refresh asks the site for neither.
-        promql.label(
-            "route",
-            "Route",
-            "URL pattern of the request.",
-            f"sqllogs_request_duration_seconds_count{{{promql.SITE}}}",
-        ).all_value("All"),
+        _seen("route", "Route", "URL pattern of the request.", "route"),
         _choice("error", "Failed", "Queries that raised an exception.", "failed : true,succeeded : false"),
         _choice(
             "status", "Status", "Only in Slowest requests: class of the status.", "2xx,3xx,4xx,5xx"

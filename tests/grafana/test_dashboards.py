@@ -6,6 +6,7 @@ import re
 import pytest
 
 from grafana import build
+from sqllogs.models import Finding
 from tests.grafana.infinity import DASHBOARDS, ROOT, TYPE, dashboards, datasources, panels
 
 ALL = dashboards()
@@ -233,6 +234,44 @@ def test_query_is_no_statement():
         panel.values[0] for panel in PANELS if panel.values[0]["fieldConfig"]["defaults"]["unit"] != "none"
     ]
     assert [one["title"] for one in counted if "statement" in one["title"].lower()] == []
+
+
+def test_kinds_and_states_of_findings_are_words():
+    (panel,) = (one for one in panels(ALL["django-sql-logs.json"]) if one["title"] == "Findings")
+    for column, choices in (("kind", Finding.Kind.choices), ("state", Finding.State.choices)):
+        (mapped,) = (
+            one["value"][0]["options"]
+            for override in panel["fieldConfig"]["overrides"]
+            if override["matcher"]["options"] == column
+            for one in override["properties"]
+            if one["id"] == "mappings"
+        )
+        assert {key: one["text"] for key, one in mapped.items()} == {key: str(text) for key, text in choices}
+
+
+def test_no_title_is_a_key_of_the_api():
+    """Those of variables are chosen by their words."""
+    for dashboard in ALL.values():
+        shown = [panel["title"] for panel in dashboard["panels"]]
+        shown += [one["label"] for one in dashboard["templating"]["list"]]
+        shown += [
+            choice.partition(" : ")[0]
+            for one in dashboard["templating"]["list"]
+            if one["type"] == "custom"
+            for choice in one["query"].split(",")
+        ]
+        assert [text for text in shown if "_" in text or re.search(r"\$\{\w+\}", text)] == []
+
+
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "timeseries"])
+def test_legend_leaves_out_what_did_not_happen(panel):
+    """A counter has a series for each reason from the start, and for each view since its first request."""
+    rates = panel["fieldConfig"]["defaults"]["unit"] in ("cps", "ops", "reqps")
+    hidden = [one for one in panel["fieldConfig"].get("overrides", ()) if one["matcher"]["id"] == "byValue"]
+    assert bool(hidden) == rates
+    for override in hidden:
+        assert override["matcher"]["options"]["reducer"] == "allIsZero"
+        assert override["properties"][0]["value"]["legend"] is True
 
 
 OF_VIEWS = re.compile(r"(?:django_http_\w+_(?:by_)?view\w*|sqllogs_request\w+)\{([^}]*)\}")
