@@ -142,7 +142,9 @@ class RequestsView(AggregateView):
     row = requests.RequestRow
 
     def read(self, request: Request) -> Any:
-        query = request.query_params
+        query: QueryDict = request.query_params
+        if self.is_for_browser:
+            query = requests.for_people(query)
         scope = self.scope(request)
         page = OffsetPage.from_query(query, requests.ORDERINGS, requests.DEFAULT_ORDERING)
         unit_filter = requests.UnitFilter.from_query(query)

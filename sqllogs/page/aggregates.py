@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from sqllogs.models import Event, Finding
 from sqllogs.page.charts import WithSeries, time_bars
 from sqllogs.page.frame import tab
-from sqllogs.page.links import Links, TableColumn, finding_in_admin, reverse, table_headers
+from sqllogs.page.links import Links, TableColumn, curl, finding_in_admin, reverse, table_headers
 from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
@@ -224,8 +224,15 @@ def requests_page(
     ).ordering
     noun = ngettext("request, command or task", "requests, commands and tasks", page.count)
     frame = tab(request, links, page, with_text=with_text) | _time_chart(series, events, links)
+    # Programs get static files too, unless they say otherwise.
+    shown = Links(request.path, query := requests.for_people(request.query_params))
     return frame | {
         "title": _("Requests"),
+        "as_json": shown.as_format("json"),
+        "as_csv": shown.as_format("csv"),
+        "curl": curl(request, query),
+        "are_without_static_files": shown.active.get("static_files") == "false",
+        "with_static_files": links.with_values(static_files="all"),
         "noun": noun,
         "count_title": _("Requests"),
         "rows": [

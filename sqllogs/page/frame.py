@@ -205,6 +205,7 @@ OF_REQUESTS = {
     "min_elapsed_ms": _("At least (ms)"),
     "status": _("Status"),
     "tag": _("Tag"),
+    "static_files": _("Static files"),
 }
 """Labels of the filters that only requests have."""
 FIRST_OF_FINDINGS = ("finding", "state", "from", "to", "route")
@@ -219,6 +220,7 @@ CHOICES = {
         (findings.ALL_STATES, _("All")),
         *Finding.State.choices,
     ),
+    "static_files": (("", _("Left out")), ("all", _("Shown")), ("true", _("Only these"))),
 }
 HINTS: dict[str, str | Promise] = {
     "search": _("text in the SQL"),

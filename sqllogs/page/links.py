@@ -180,9 +180,9 @@ def table_headers(
     return headers
 
 
-def curl(request: Request) -> str:
-    """Return a curl command that gets the same answer as JSON."""
-    query = request.query_params.copy()
+def curl(request: Request, query: QueryDict | None = None) -> str:
+    """Return a curl command that gets the same answer as JSON; `query` if it is not that of the request."""
+    query = (query or request.query_params).copy()
     query.pop("format", None)
     address = request.build_absolute_uri(f"{request.path}?{query.urlencode()}" if query else request.path)
     return f'curl -H "Authorization: Bearer $SQLLOGS_TOKEN" {shlex.quote(address)}'

@@ -24,7 +24,13 @@ from sqllogs.models import Unit
 from sqllogs.read import records
 from sqllogs.read.aggregates import Records, fetch
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.parameters import MillisecondsField, ValuesField, clean_parameters
+from sqllogs.read.parameters import (
+    ChoiceField,
+    MillisecondsField,
+    ValuesField,
+    clean_parameters,
+    with_defaults,
+)
 from sqllogs.read.records import UTCText, rfc3339
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring, since
 from sqllogs.read.scope import Answer, Scope, head
@@ -75,6 +81,22 @@ def _status(value: str) -> str:
     return value.lower()
 
 
+STATIC_FILES = ("all", "true", "false")
+STATIC_VIEWS = ("django.views.static.serve", "django.contrib.staticfiles.views.serve")
+"""Views that send a file."""
+# Without a view a middleware has answered, such as WhiteNoise; what it could not answer is no static file.
+_OF_STATIC_FILES = Q(kind="request", queries=0, status__lt=400) & (Q(view=None) | Q(view__in=STATIC_VIEWS))
+_NAMING = ("path", "route", "view", "trace_id", "request_id")
+"""Filters of somebody who knows what they look for, which can be a static file."""
+
+
+def for_people(query: QueryDict) -> QueryDict:
+    """Leave out static files, unless the query asks for them: each page that is opened has many."""
+    if any(query.get(name) for name in _NAMING):
+        return query
+    return with_defaults(query, static_files="false")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitFilter:
     """The filters of `requests/` beside those of all lists."""
@@ -84,6 +106,8 @@ class UnitFilter:
     tag: tuple[str, ...] = ()
     path: tuple[str | None, str] | None = None
     """Route and view that a URL leads to."""
+    static_files: str | None = None
+    """One of STATIC_FILES: all units, those of static files, or all others."""
 
     @classmethod
     def from_query(cls, query: QueryDict) -> "UnitFilter":
@@ -94,12 +118,14 @@ class UnitFilter:
             min_elapsed_ms=MillisecondsField(required=False),
             tag=ValuesField(required=False),
             path=PathField(required=False),
+            static_files=ChoiceField(names=STATIC_FILES),
         )
         return cls(
             status=tuple(data["status"]),
             min_elapsed_ms=data["min_elapsed_ms"],
             tag=tuple(data["tag"]),
             path=data["path"],
+            static_files=data["static_files"],
         )
 
     def narrow(self, units: "QuerySet[Unit]") -> "QuerySet[Unit]":
@@ -113,6 +139,8 @@ class UnitFilter:
             # The column has commas at both ends too, so that `a` does not match `ab`.
             tags |= Q(tags__contains=f",{tag},")
         units = units.filter(statuses, tags)
+        if self.static_files in ("true", "false"):
+            units = units.filter(_OF_STATIC_FILES if self.static_files == "true" else ~_OF_STATIC_FILES)
         if self.path is not None:
             # Names are stored cut to the length of their columns.
             route, view = self.path
@@ -121,8 +149,8 @@ class UnitFilter:
 
     @property
     def given(self) -> list[str]:
-        """Names of those in use."""
-        return [name for name in PARAMETERS if getattr(self, name) not in ((), None)]
+        """Names of those that leave out records; static files have none."""
+        return [name for name in PARAMETERS if getattr(self, name) not in ((), None, "all", "false")]
 
     def scope(self, scope: Scope) -> Scope:
         """Narrow the records of a report to those of the units that match."""

@@ -111,6 +111,10 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "min_elapsed_ms": (_MS, "Minimum duration of the request, milliseconds."),
     "tag": (_VALUES, "Tags given by the setting TAGS."),
     "path": (_VALUES, "A URL of the project as typed: its requests, by route and view."),
+    "static_files": (
+        {"type": "string", "enum": [*requests.STATIC_FILES, ""]},
+        "false: without requests for static files, which have neither SQL nor a view. true: only those.",
+    ),
     "finding": (_VALUES, "Kinds of findings: slower, n_plus_one, deadlock, ..."),
     "state": (_VALUES, "States of findings, live by default: open, acknowledged and reopened; or all."),
     "assignee": (_VALUES, "Usernames that findings or statements are assigned to."),

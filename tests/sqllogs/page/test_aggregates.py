@@ -102,6 +102,49 @@ def test_requests_lead_to_their_traces(browser, loop):
     assert "7 times app/views.py:5 books, too" in words(page).replace("times", "times ").replace("  ", " ")
 
 
+@pytest.fixture
+def files(loop):
+    """Files that a page needs, sent by WhiteNoise and by a view of Django."""
+    for number, (route, view) in enumerate([(None, None), ("media/", "django.views.static.serve")], 1):
+        Unit.objects.create(
+            slot=-number, first_seq=number, last_seq=number, unit_id=f"{number:016x}", kind="request",
+            trace_id=f"{number:032x}", sampled=True, route=route, view=view, method="GET", status=200,
+            time=BEGINNING, ended_at=BEGINNING, duration_ms=1.0, queries=0, errors=0, rows=0, total_ms=0.0,
+            statements=0, worst_repeat=0, host="h", pid=1,
+        )  # fmt: skip
+
+
+def test_requests_begin_with_pages_and_their_static_files_are_one_click_away(browser, files):
+    page = look(browser, "requests/")
+    assert rows(page) == 2
+    assert "Static files are left out" in words(page)
+    (switch,) = [link for link in page.links() if link.endswith("static_files=all")]
+    shown = look(browser, switch.removeprefix(URL))
+    assert rows(shown) == 4
+    assert "Static files Shown" in words(shown)
+    assert "are left out" not in words(shown)
+
+
+def test_other_formats_of_requests_have_the_rows_of_the_page(browser, files):
+    page = look(browser, "requests/?ordering=time")
+    (json,) = [link for link in page.links() if link.endswith("format=json")]
+    assert len(browser.get(json).json()["results"]) == 2
+    assert "static_files=false" in words(page)[words(page).index("curl -H") :]
+    assert len(browser.get(f"{URL}requests/?format=json").json()["results"]) == 4
+
+
+@pytest.mark.parametrize("query", ["view=django.views.static.serve", f"trace_id={2:032x}", "route=media/"])
+def test_static_file_that_is_asked_for_is_found(browser, files, query):
+    page = look(browser, f"requests/?{query}")
+    assert rows(page) == 1
+    assert "are left out" not in words(page)
+
+
+def test_nothing_but_static_files_leads_to_them(browser, files):
+    page = look(browser, "requests/?status=304")
+    assert "Static files are left out. Show them" in words(page)
+
+
 def test_suspects_have_their_remedy_and_their_worst_example(browser, loop):
     page = look(browser, "repeats/")
     assert rows(page) == 1

@@ -47,6 +47,70 @@ def found(query):
     return [int(one["unit_id"], 16) if one["queries"] else 0 for one in get(query)["results"]]
 
 
+def put_without_queries(*rows):
+    """Write units without queries, one per dict of fields, after those above."""
+    for number, fields in enumerate(rows, 10):
+        plain = {"status": 200, "view": None, "route": None, "kind": "request"}
+        put_unit(
+            row(0), slot=-number, unit_id=f"{number:016x}", time=BEGINNING + timedelta(minutes=number),
+            queries=0, statements=0, total_ms=0.0, first_seq=number, last_seq=number, **plain | fields,
+        )  # fmt: skip
+
+
+WITHOUT_QUERIES = [
+    {},  # 10, a static file that WhiteNoise sends
+    {"status": 304},  # 11, one that the browser has
+    {"view": "django.views.static.serve", "route": "media/<path>"},  # 12
+    {"view": "django.contrib.staticfiles.views.serve", "route": "static/<path>"},  # 13
+    {"view": "app.views.home", "route": ""},  # 14, a page
+    {"status": 404},  # 15, nobody knows that URL
+    {"status": 500, "exception": "KeyError"},  # 16, a middleware failed
+    {"status": None, "duration_ms": None, "ended_at": None},  # 17, running
+    {"status": None, "kind": "command", "view": "tidy"},  # 18
+    {"status": None, "kind": "task"},  # 19
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", range(19, 9, -1)),  # programs that know nothing of this filter
+        ("static_files=all", range(19, 9, -1)),
+        ("static_files=true", [13, 12, 11, 10]),
+        ("static_files=false", [19, 18, 17, 16, 15, 14]),
+        ("static_files=false&status=404", [15]),
+        ("static_files=true&status=304", [11]),
+    ],
+)
+def test_static_files_can_be_left_out(query, expected):
+    Unit.objects.all().delete()
+    put_without_queries(*WITHOUT_QUERIES)
+    results = get(query)["results"]
+    assert [int(one["unit_id"], 16) for one in results] == [*expected]
+
+
+def test_what_has_sent_a_query_is_no_static_file():
+    Unit.objects.filter(slot=1).update(view=None, status=200)
+    assert found("static_files=false&status=200") == [1]
+    assert found("static_files=true&status=200") == []
+
+
+def test_series_of_requests_has_the_same_records_without_static_files():
+    client = reader()
+
+    def calls(query):
+        return sum(one["calls"] for one in client.get(f"/sql-logs/series/?{query}").json()["results"])
+
+    assert calls("static_files=false") == calls("") == len(REQUESTS)
+    assert calls("static_files=true") == 0
+
+
+def test_unknown_choice_of_static_files_is_refused():
+    answer = reader().get("/sql-logs/requests/?static_files=maybe")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == "static_files"
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
