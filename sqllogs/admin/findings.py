@@ -32,7 +32,7 @@ from sqllogs.api import tokens
 from sqllogs.findings.causes import assign, decide
 from sqllogs.models import LIVE, Finding, Statement, Token
 from sqllogs.read.findings import advice, evidence_in_words, summary
-from sqllogs.sql.text import break_lines, highlight_keywords
+from sqllogs.sql.text import break_lines, highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import bdi
 
 IGNORED_DAYS = 30
@@ -79,6 +79,16 @@ class ReadChangeList(ChangeList):
         self.result_list = list(self.result_list)
 
 
+class FindingList(ReadChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        # A finding is shown to all who may see the log, its statement's text only with that permission.
+        shown = {finding.fingerprint for finding in self.result_list if finding.fingerprint}
+        texts = Statement.objects.in_bulk(shown) if may_read_text(request) else {}
+        for finding in self.result_list:
+            finding.text = texts.get(finding.fingerprint)
+
+
 class DecisionForm(ActionForm):
     """The action, with a reason."""
 
@@ -122,7 +132,6 @@ class FindingAdmin(ReadOnlyAdmin):
     ) -> Finding | None:
         finding: Any = super().get_object(request, object_id, from_field)
         if finding is not None:  # kept here: one object of this class serves all requests
-            # A finding is shown to all who may see the log, its statement's text only with that permission.
             finding.text = None
             if may_read_text(request):
                 finding.text = Statement.objects.filter(fingerprint=finding.fingerprint or "").first()
@@ -137,7 +146,7 @@ class FindingAdmin(ReadOnlyAdmin):
         ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return ReadChangeList
+        return FindingList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in {"state", "kind__exact"}
@@ -205,13 +214,14 @@ class FindingAdmin(ReadOnlyAdmin):
     def state_shown(self, finding: Finding) -> str:
         return str(finding.get_state_display())
 
-    @admin.display(description=_("Origin"))
-    def where(self, finding: Finding) -> SafeString:
-        return format_html(
-            "<bdi>{}</bdi><br><small><bdi>{}</bdi></small>",
-            finding.route or finding.fingerprint or "-",
-            finding.call_site or "",
+    @admin.display(description=_("Statement and origin"))
+    def where(self, finding: Any) -> SafeString:
+        text = finding.text and format_html(
+            '<code class="sql"><bdi>{}</bdi></code>', highlight_keywords(preview(finding.text.sql))
         )
+        origins = ((origin,) for origin in (finding.route, finding.call_site) if origin)
+        places = format_html_join("", "<small><bdi>{}</bdi></small> ", origins)
+        return format_html("{}{}", text or finding.fingerprint or ("" if places else "-"), places)
 
     @admin.display(description=_("Seen"), ordering="occurrences")
     def seen(self, finding: Finding) -> str:

@@ -4,10 +4,12 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from sqllogs.findings.causes import Evidence, merge
-from sqllogs.models import Finding
+from sqllogs.models import Finding, Statement
 from tests.sqllogs.factories import BEGINNING, put_statement
 
 URL = "/admin/sqllogs/finding/"
@@ -41,6 +43,42 @@ def test_list_shows_what_is_live_and_other_states_by_filter(finding):
     assert "Sent 9 times" not in client.get(URL).text
     assert "Sent 9 times" in client.get(f"{URL}?state=closed").text
     assert "Sent 9 times" in client.get(f"{URL}?state=all").text
+
+
+@pytest.mark.parametrize(("codenames", "has_text"), [([], False), (["view_sqllog_text"], True)])
+def test_list_shows_the_statement_shortened_to_those_who_may_read_it(finding, codenames, has_text):
+    columns = ", ".join(f"app_customer.column_{number}" for number in range(100))
+    Statement.objects.update(sql=f"SELECT {columns} FROM shop_customer WHERE name = '<i>'")
+    text = staff("view_sqllog", *codenames).get(URL).text
+    assert ("shop_customer" in text) is has_text
+    assert ("100 columns" in text) is has_text
+    assert ("&lt;i&gt;" in text) is has_text
+    assert "<i>" not in text
+    assert "column_50" not in text
+
+
+def test_list_takes_the_same_few_queries_for_many_statements(finding):
+    client = staff("view_sqllog", "view_sqllog_text")
+
+    def queries():
+        with (
+            CaptureQueriesContext(connections["sqllogs"]) as of_log,
+            CaptureQueriesContext(connection) as own,
+        ):
+            assert client.get(URL).status_code == 200
+        return len(of_log) + len(own)
+
+    few = queries()
+    for number in range(50):
+        put_statement(f"{number:016x}", f"SELECT {number}")
+    Finding.objects.bulk_create(
+        Finding(
+            key=f"{number:064x}", kind="n_plus_one", fingerprint=f"{number:016x}", evidence={}, occurrences=1,
+            first_seen=BEGINNING, last_seen=BEGINNING, started_at=BEGINNING,
+        )
+        for number in range(50)
+    )  # fmt: skip
+    assert queries() == few <= 15
 
 
 @pytest.mark.parametrize(("codenames", "has_text"), [([], False), (["view_sqllog_text"], True)])
