@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 from itertools import count
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from queue import SimpleQueue as SimpleQueue
@@ -44,6 +44,22 @@ if not TYPE_CHECKING:
     SimpleQueue = _original("queue", "SimpleQueue")
 
 
+def call_locked(lock: Any, function: Callable[[], Result]) -> Result:
+    """Call the function while the lock is held, which is released whatever a signal handler raises.
+
+    After `with lock:` Python 3.14 may run a handler before the block begins, as every Python may after
+    `lock.acquire()`, and the lock stays taken (python/cpython#148874). Between steps of a `for` none runs.
+    """
+    is_held = False
+    try:
+        for is_held in map(lock.acquire, (True,)):  # noqa: B007
+            return function()
+    finally:
+        if is_held:
+            lock.release()
+    raise AssertionError("a loop of one step")
+
+
 class Tally:
     """A counter that many threads add to without a lock."""
 
@@ -57,20 +73,25 @@ class Tally:
 
     @property
     def value(self) -> int:
-        with self._lock:  # reading the counter increments it, so reads are subtracted
-            self._reads += 1
-            return next(self._count) - self._reads + 1
+        return call_locked(self._lock, self._read)
+
+    def _read(self) -> int:
+        self._reads += 1  # reading the counter increments it, so reads are subtracted
+        return next(self._count) - self._reads + 1
 
 
 FORK_MAX_S = 2.0
 """Between the hooks of a fork, which those of other packages may take too."""
 
+WAITING = object()
+"""What is not returned by a call, because another thread forks."""
+
 
 class Alone:
-    """Calls that one thread at a time makes, and none while another forks.
+    """Calls that one thread at a time makes, and none between another's `pause` and `resume`, as it forks.
 
-    A fork holds no lock, but sets a limit of time: what a signal handler raises in the hooks of a fork ends
-    the hook, and a lock would stay taken. After `acquire(timeout=...)` too it would, before a `try` begins.
+    These hold no lock, but set a limit of time: what a signal handler raises in the hooks of a fork ends
+    the hook, and a lock would stay taken.
     """
 
     def __init__(self, lock: Any) -> None:
@@ -84,15 +105,16 @@ class Alone:
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call the function, after other threads' calls and forks."""
-        while True:
-            with self._lock:
-                before, self._owner = self._owner, get_ident()
-                try:
-                    if not self._is_forking():
-                        return function()
-                finally:
-                    self._owner = before
+        while (result := call_locked(self._lock, lambda: self._call(function))) is WAITING:
             sleep(POLL_FORK_S)
+        return cast(Result, result)
+
+    def _call(self, function: Callable[[], Result]) -> Result | object:
+        before, self._owner = self._owner, get_ident()
+        try:
+            return WAITING if self._is_forking() else function()
+        finally:
+            self._owner = before
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until no thread makes a call; return False if one still does after this time."""
@@ -102,9 +124,11 @@ class Alone:
         return not self._owner
 
     def pause(self, timeout_s: float) -> bool:
-        """Begin no further call until `resume`, as this thread forks; return False if one is under way."""
+        """Let other threads begin no call until `resume`; return False if one is under way for so long."""
+        self._forks[get_ident()] = time.monotonic() + timeout_s + FORK_MAX_S
+        is_free = self.wait(timeout_s)
         self._forks[get_ident()] = time.monotonic() + FORK_MAX_S
-        return self.wait(timeout_s)
+        return is_free
 
     def resume(self) -> None:
         self._forks.pop(get_ident(), None)

@@ -233,8 +233,12 @@ class Writer:
 
     def _write_row(self, until_s: float) -> None:
         """Write the process's row, unless another thread is still writing at `until_s`."""
-        if self._writing.wait(until_s - time.monotonic()):
-            self._writing.call(partial(_muted, self._try_to_write_row))
+        try:
+            # Not `wait`: a write that begins after it would be waited for without a limit.
+            if self._writing.pause(until_s - time.monotonic()):
+                self._writing.call(partial(_muted, self._try_to_write_row))
+        finally:
+            self._writing.resume()
 
     def _try_to_write_row(self) -> None:
         try:

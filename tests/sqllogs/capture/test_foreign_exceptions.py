@@ -55,6 +55,8 @@ def connection(tmp_path, django_db_blocker):
         with connections[ALIAS].schema_editor() as editor:
             editor.create_model(User)
         User.objects.using(ALIAS).create(pk=1, username="ada")
+        # Django takes it for each cursor, and Python 3.14 may leave it taken (python/cpython#148874).
+        connections[ALIAS]._thread_sharing_lock = threading.RLock()
         yield connections[ALIAS]
 
 

@@ -190,6 +190,30 @@ def test_flushing_the_sinks_too_waits_no_longer_than_asked_for_a_store(writer, w
     answer.set()
 
 
+def test_row_at_the_end_is_not_kept_waiting_by_a_write_that_begins_just_before_it(writer, way, monkeypatch):
+    answers, others = threading.Event(), []
+    usual = threads.Alone.wait
+
+    def wait(alone, timeout_s):
+        try:
+            return usual(alone, timeout_s)
+        finally:
+            if not others:
+                way.ring.write = lambda *_: answers.wait(TIMEOUT_S)
+                way.put(1)
+                others.append(threading.Thread(target=writer._write))
+                others[0].start()
+                others[0].join(0.1)  # it writes by now, if it may
+
+    monkeypatch.setattr(threads.Alone, "wait", wait)
+    began_s = time.monotonic()
+    assert writer.flush_all(TIMEOUT_S / 2)
+    took_s = time.monotonic() - began_s
+    answers.set()
+    others[0].join()
+    assert took_s < TIMEOUT_S / 2
+
+
 def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch):
     monkeypatch.setattr(pipeline_writer, "BACKOFF_MIN_S", 60)
     way.ring.fault = StoreUnavailableError("away")
