@@ -40,6 +40,7 @@ SIZED = frozenset({list, tuple})
 """Types of parameters that are counted or compared: `len()` of these calls no code of the application."""
 
 _ORM = ("django.db.models.", "django.contrib.contenttypes.", "django.forms.models")
+_PACKAGES = ("django.contrib.", "django.core.serializers")
 _QUERYSETS = (QuerySet, BaseIterable, Manager)
 _ITERATING = frozenset(["__iter__", "_fetch_all", "_iterator", "iterator"])
 _KEY = secrets.randbits(62)
@@ -169,7 +170,7 @@ def _package(frame: FrameType, source: Callable[[str], Source]) -> str:
     """Return the library that contains the code of a query, which its users cannot change."""
     module = str(frame.f_globals.get("__name__") or "")
     if module.startswith("django."):
-        return ".".join(module.split(".")[:3]) if module.startswith("django.contrib.") else ""
+        return ".".join(module.split(".")[:3]) if module.startswith(_PACKAGES) else ""
     return module.partition(".")[0] if source(frame.f_code.co_filename) is Source.LIBRARY else ""
 
 

@@ -3,6 +3,7 @@
 Used by `sqllogs.sql.remedies`, which decides what fits. Sends no query.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from django.db.models import CompositePrimaryKey, ForeignKey, Model
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sqllogs.sql.relations import Asker, Path, Relation
+from sqllogs.sql.relations import Asker, Path, Relation, accessible, rows_of
 
 Kind = Literal[
     "select_related", "prefetch_related", "annotate", "in_bulk", "bulk_create", "bulk_update", "bulk_delete",
@@ -57,6 +58,24 @@ def fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
     made = prefetch(path, f'prefetch_related("{path.name}")')
     label = f"{relation.owner._meta.label}.{relation.accessor}"
     return replace(made, model=relation.target._meta.label, field=label)
+
+
+def behind_generic(made: Remedy, path: Path, targets: Sequence[type[Model]], *, joins: bool) -> Remedy:
+    """Fetch what is behind a generic foreign key: where it leads to other models too, from one of them."""
+    name, _dots, rest = path.name.partition("__")
+    method = "select_related" if joins and "__" not in rest else "prefetch_related"
+    querysets = [
+        f'{rows_of(model)}.{method}("{rest}")'
+        for model in targets
+        if accessible(model, rest.partition("__")[0])
+    ]
+    code = f'prefetch_related(GenericPrefetch("{name}", [{", ".join(querysets)}]))'
+    if len(targets) < 2 or not querysets:
+        hint = _("Where it leads to other models too: %(code)s.") % {"code": code}
+        return replace(made, advice=f"{made.advice} {hint}")
+    advice = _("Fetch them together: %(code)s on %(model)s, instead of %(other)s.")
+    advice %= {"code": code, "model": made.queryset, "other": f'prefetch_related("{name}")'}
+    return replace(made, code=code, advice=advice)
 
 
 def join(relation: Relation, path: Path) -> Remedy:

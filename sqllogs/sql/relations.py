@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db.models import Field, ForeignKey, ForeignObject, Manager, Model
+from django.db.models import CharField, Field, ForeignKey, ForeignObject, Manager, Model, TextField
 
 from sqllogs import guard
 
 NESTED_MAX = 4
 """Relations of one path, as in `a__b__c__d`."""
 _LISTED = re.compile(
-    r" WHERE (?:\([\w.\"]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
+    r" WHERE (\([\w.\"`]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
     r"(?: ORDER BY [^()]*)?\Z"
 )
-"""What prefetch_related() sends, also for a generic relation."""
+"""What prefetch_related() sends: for a generic relation beside a condition, otherwise alone."""
 _LIMITED = frozenset({"joined", "prefetched", "deferred", "distinct", "annotated", "combined"})
 _FIGURES = frozenset({"count", "exists", "contains", "aggregate"})
 
@@ -55,14 +55,17 @@ class Sighting(NamedTuple):
     asked_by: str | None
     call_site: str | None
     column: str | None = None
-    """The column that alone decides which rows, by a list of values, as table.column."""
+    """The column that decides which rows, by a list of values, as table.column."""
+    has_condition: bool = False
+    """There is one more condition: the content type of a generic relation, or one of a Prefetch()."""
 
     @classmethod
     def of_statement(
         cls, sql: str | None, tables: Collection[str], rows: int | None, asker: str | None, site: str | None
     ) -> Sighting:
         found = _LISTED.search(sql or "")
-        return cls(tuple(tables), rows, asker, site, found and f"{found[1]}.{found[2]}")
+        column = found and f"{found[2]}.{found[3]}"
+        return cls(tuple(tables), rows, asker, site, column, bool(found and found[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +169,15 @@ def rows_of(model: type[Model], by_default: bool = True) -> str:
     return f"{model.__name__}.{named[0].name if named else '_base_manager'}"
 
 
-def relation_of(models: Models, asker: Asker) -> Relation | None:
-    """Return the relation that an asker has followed; None if it followed none."""
+def relation_of(models: Models, asker: Asker, tables: Collection[str] = ()) -> Relation | None:
+    """Return the relation that an asker has followed; None if it followed none.
+
+    Only the statement's table shows where a generic foreign key leads to.
+    """
+    if asker.what == "generic":
+        label, _, name = asker.name.rpartition(".")
+        owner, target = models.by_label(label), models.by_table(next(iter(tables), ""))
+        return None if owner is None or target is None else Relation(owner, name, target, True)
     if asker.what in ("forward", "backward"):
         label, _, name = asker.name.rpartition(".")
         owner = models.by_label(label)
@@ -237,6 +247,18 @@ def accessible(owner: type[Model], name: str) -> Relation | None:
 def accessor_of(rel: Any) -> str | None:
     """Return the attribute for the way back along a relation; None if its related_name is "+"."""
     return None if rel.hidden else rel.get_accessor_name()
+
+
+def is_compared_as_text(relation: Relation) -> bool:
+    """Return whether a generic relation has its keys as text and the owner as numbers, or the reverse.
+
+    PostgreSQL does not compare these in a join; prefetch_related() converts them.
+    """
+    for one in relation.owner._meta.private_fields:
+        if one.name == relation.accessor and (name := getattr(one, "object_id_field_name", None)):
+            keys = relation.target._meta.get_field(name), relation.owner._meta.pk
+            return len({isinstance(key, CharField | TextField) for key in keys}) > 1
+    return False
 
 
 def many_to_many_field(owner: type[Model], name: str) -> Any:
@@ -352,7 +374,8 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
     known = [
         (found, one.call_site, asker)
         for one in seen
-        if (asker := Asker.parse(one.asked_by)) and (found := relation_of(models, asker)) is not None
+        if (asker := Asker.parse(one.asked_by))
+        and (found := relation_of(models, asker, one.tables)) is not None
         # The others return no objects whose relations could be followed.
         if asker.method not in _FIGURES and "values" not in asker.options
     ]
@@ -449,6 +472,8 @@ def _prefetched(models: Models, seen: Collection[Sighting], model: type[Model]) 
             step: Any = one
             if not step.is_relation or (table, column) not in _prefetched_by(step):
                 continue
+            if found[0].has_condition and not hasattr(step, "object_id_field_name"):
+                continue  # of a Prefetch(), whose queryset these rows have
             is_back = step.auto_created and not step.concrete
             relation = accessible(owner, (step.get_accessor_name() if is_back else step.name) or "")
             if relation is not None and relation.accessor and _is_same_model(relation.target, model):

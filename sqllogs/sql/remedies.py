@@ -21,6 +21,7 @@ from sqllogs.sql.advice import (
     Kind,
     Remedy,
     ask_once,
+    behind_generic,
     computed,
     fetch_together,
     figures_of,
@@ -44,6 +45,7 @@ from sqllogs.sql.relations import (
     accessor_of,
     chain_of,
     filter_words,
+    is_compared_as_text,
     many_to_many,
     many_to_many_field,
     path_to,
@@ -52,6 +54,7 @@ from sqllogs.sql.relations import (
 )  # fmt: skip
 
 RELATIONS_MAX = 3
+SERIALIZERS = "django.core.serializers"
 _NAME = r'(?:\w+|"[^"]+"|`[^`]+`)'
 _CONDITION = re.compile(rf"(?:({_NAME})\.)?({_NAME}) = \?")
 _COMPUTED = re.compile(r"\ASELECT (?:COUNT|SUM|AVG|MIN|MAX)\(|\ASELECT \? AS a FROM ")
@@ -77,15 +80,15 @@ class Remedies:
 
         `seen` are the statements of the same unit of work: they show on which queryset a path begins.
         """
-        if operation == "SELECT" and "?" not in sql:
-            return ask_once(None)
         asker = Asker.parse(asked_by)
+        if operation == "SELECT" and "?" not in sql and (asker is None or asker.what != "choices"):
+            return ask_once(None)
         if asker is None or asker.what == "raw":
             guess = self._guess(operation, sql, tables, seen)
             found = guess and replace(guess, is_guess=True)
         else:
             advise = _BY_ASKER.get(asker.what)
-            found = advise and advise(_Case(self.models, asker, operation, sql, seen, call_site))
+            found = advise and advise(_Case(self.models, asker, operation, sql, seen, call_site, tables))
         if found is None or not found.is_guess:
             return found
         return replace(found, advice=_("Probably: %(advice)s") % {"advice": found.advice})
@@ -128,6 +131,7 @@ class _Case(NamedTuple):
     sql: str
     seen: Collection[Sighting]
     call_site: str | None
+    tables: Collection[str]
 
     @property
     def model(self) -> type[Model] | None:
@@ -146,6 +150,8 @@ def _follow_relation(case: _Case) -> Remedy | None:
     if not path.is_many:
         return join(relation, path)
     made = fetch_together(relation, path)
+    if targets := _targets(case, path):
+        return behind_generic(made, path, targets, joins=not relation.is_many)
     if path.is_prefetched:
         code = f'select_related("{relation.accessor}")'
         hint = _("Or, if a Prefetch() has a queryset for these: %(code)s on %(model)s.")
@@ -154,14 +160,24 @@ def _follow_relation(case: _Case) -> Remedy | None:
 
 
 def _follow_generic(case: _Case) -> Remedy | None:
-    label, name = case.asker.name.rpartition(".")[::2]
-    owner = case.models.by_label(label)
-    if owner is None:
+    relation = relation_of(case.models, case.asker, case.tables)
+    if relation is None:
         return None
-    relation = Relation(owner, name, owner, True)
     path = path_to(case.models, relation, case.seen, case.call_site)
-    made = prefetch(path, f'prefetch_related("{path.name}")')
-    return replace(made, field=f"{label}.{name}")
+    return replace(prefetch(path, f'prefetch_related("{path.name}")'), field=case.asker.name)
+
+
+def _targets(case: _Case, path: Path) -> list[type[Model]]:
+    """Return the models to which the generic foreign key leads with which a path begins, if it does."""
+    name = f"{path.root._meta.label}.{path.name.partition('__')[0]}"
+    askers = [(Asker.parse(one.asked_by), one.tables[:1]) for one in case.seen]
+    tables = {
+        table
+        for asker, found in askers
+        if asker and (asker.what, asker.name) == ("generic", name)
+        for table in found
+    }
+    return [model for table in sorted(tables) if (model := case.models.by_table(table))]
 
 
 def _load_deferred(case: _Case) -> Remedy:
@@ -186,7 +202,7 @@ def _advise_queryset(case: _Case) -> Remedy | None:
         return None
     relation = relation_of(case.models, asker)
     is_related = relation is not None and "of" in asker.options
-    if asker.is_same and not is_related:
+    if asker.is_same and not (is_related and _is_of_many(case, relation)):
         return ask_once(model)
     if "in" in asker.options and (asker.method != "all" or not is_related):
         return None  # the queryset is in a library's code
@@ -195,6 +211,16 @@ def _advise_queryset(case: _Case) -> Remedy | None:
     if relation is not None and relation.accessor is not None and (is_related or _knows(case, relation)):
         return _advise_related_set(case, relation)
     return _advise_values(model, asker)
+
+
+def _is_of_many(case: _Case, relation: Relation | None) -> bool:
+    """Return whether the unit of work reads several owners: the same values may be those of one of these."""
+    if relation is None or (case.asker.reads_all_of(relation) and "values" not in case.asker.options):
+        return True
+    table = relation.owner._meta.db_table
+    return any(
+        one.tables[:1] == (table,) and (one.asked_by or one.rows is None or one.rows > 1) for one in case.seen
+    )
 
 
 def _knows(case: _Case, relation: Relation) -> bool:
@@ -210,6 +236,8 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
     if asker.method in ("count", "exists", "contains", "aggregate"):
         return _annotate(case, relation)
     path = path_to(case.models, relation, case.seen, case.call_site)
+    if relation.is_many and asker.options.get("in") == SERIALIZERS:
+        return fetch_together(relation, path)  # they read what is prefetched, whatever they ask for otherwise
     if not relation.is_many and not asker.beyond(relation) and "values" not in asker.options:
         return None if "in" in asker.options else join(relation, path)
     if "combined" in asker.flags:
@@ -296,6 +324,10 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         return computed(target)  # of groups
     if "distinct" in case.asker.flags and ("," in values or (values and case.asker.method != "count")):
         return computed(target)
+    if is_compared_as_text(relation):
+        made = fetch_together(relation, path_to(case.models, relation, case.seen, case.call_site))
+        then = _("Then compute it of %(name)s.all(), because the keys are of other types.")
+        return replace(made, advice=f"{made.advice} {then % {'name': relation.accessor}}")
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
     path_is_nested = path.is_many
     if path.is_many:  # there are several owners for a row of the loop

@@ -112,8 +112,18 @@ class Guest(models.Model):
         return "guest"
 
 
+class Remark(Titled):
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.CharField(max_length=20)
+    on = GenericForeignKey()
+
+    class Meta:
+        app_label = "yard"
+
+
 class Company(Titled):
     code = models.CharField(max_length=20, unique=True)
+    remarks = GenericRelation(Remark)
 
     class Meta:
         app_label = "yard"
@@ -208,8 +218,8 @@ class Ticket(Titled):
 
 
 MODELS = (
-    Place, Restaurant, Licence, Opinion, Room, Chair, Slot, Guest, Company, Desk, Branch, Worker, Project,
-    Assignment, Label, Crate, Box, Ticket,
+    Place, Restaurant, Licence, Opinion, Room, Chair, Slot, Guest, Remark, Company, Desk, Branch, Worker,
+    Project, Assignment, Label, Crate, Box, Ticket,
 )  # fmt: skip
 
 
@@ -223,6 +233,7 @@ def populate():
         for worker in (first, second):
             Assignment.objects.create(project=project, worker=worker, hours=number)
             Desk.objects.create(company=company, name=f"desk of {worker}")
+        Remark.objects.create(on=company, name="of a company")
         Branch.objects.create(head_id=company.pk, name=f"branch {number}")
         place = Restaurant.objects.create(name=f"restaurant {number}").place_ptr
         Licence.objects.create(place=place, number=number)

@@ -7,12 +7,14 @@ from asgiref.sync import async_to_sync
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_list import results
 from django.contrib.auth.models import User
+from django.core import serializers as core_serializers
 from django.db.models import Avg, Count, Prefetch, Q
 from django.test import RequestFactory
 from django.utils.functional import cached_property
 from rest_framework import serializers
 
 from tests.sqllogs.advice_loops import follow, loop, render
+from tests.sqllogs.advice_models import Book, Note
 from tests.sqllogs.advice_yard import (
     Box,
     Company,
@@ -487,3 +489,38 @@ def rows_added_to_a_set_at_once(q):
     company = Company.objects.first()
     q(Worker).update(company=company)
     return company.worker_set.count()
+
+
+# What is behind a generic foreign key, and what leads there.
+
+
+@loop(
+    *(
+        ("prefetch_related", f'shelf.Note: prefetch_related("{name}")')
+        for name in ("target", "target__review_set")
+    )
+)
+def behind_a_generic_foreign_key(q):
+    notes = q(Note).filter(text="of a group")
+    return [[str(review.pk) for review in note.target.review_set.all()] for note in notes]
+
+
+@loop(fetch("remarks"))
+def count_by_keys_of_another_type(q):
+    return [company.remarks.count() for company in q(Company)]
+
+
+@follow("count_by_keys_of_another_type")
+def count_by_keys_of_another_type_followed(q):
+    return [len(company.remarks.all()) for company in q(Company)]
+
+
+@loop(join("boss"))
+def behind_a_prefetch_with_a_condition(q):
+    active = Prefetch("worker_set", q(Worker).filter(is_active=True), to_attr="active")
+    return [[one.boss.name for one in company.active] for company in q(Company).prefetch_related(active)]
+
+
+@loop(("prefetch_related", 'shelf.Book: prefetch_related("tags")'))
+def serializer_of_django(q):
+    return core_serializers.serialize("json", q(Book))

@@ -141,6 +141,45 @@ def test_relation_of_a_model_to_itself_names_the_next_level(shelf):
 
 
 @pytest.mark.django_db
+def test_what_is_behind_a_generic_foreign_key_is_fetched_for_one_of_its_models(shelf):
+    """The path, as in on__company, would fail for objects without such a relation."""
+    plain = "generic yard.Remark.on one"
+    places = [Sighting((table,), None, plain, "app.py:1 f") for table in ("yard_worker", "yard_crate")]
+    code = 'prefetch_related(GenericPrefetch("on", [Worker.people.select_related("company")]))'
+    for seen, expected in ((places, code), (places[:1], 'prefetch_related("on__company")')):
+        remedy = Remedies().remedy(
+            "SELECT", "SELECT 1 FROM x WHERE id = ?", ["yard_company"], seen,
+            asked_by="forward yard.Worker.company one", call_site="app.py:1 f",
+        )  # fmt: skip
+        assert (remedy.queryset, remedy.code) == ("yard.Remark", expected)
+        assert code in remedy.advice
+    remedy = Remedies().remedy(
+        "SELECT", "SELECT 1 FROM x WHERE id = ?", ["yard_worker"], places, asked_by=plain
+    )
+    assert (remedy.code, "next level" in remedy.advice) == ('prefetch_related("on")', False)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("rows", "kind"), [(1, "ask_once"), (7, "prefetch_related")])
+def test_relation_of_one_row_with_the_same_values_is_asked_for_once(rows, kind, shelf):
+    seen = [Sighting(("yard_company",), rows, None, "app.py:1 f")]
+    remedy = Remedies().remedy(
+        "SELECT", "SELECT name FROM yard_worker WHERE company_id = ?", ["yard_worker"], seen,
+        asked_by="queryset yard.Worker all of=yard.Company.worker_set where=company values=name one same",
+        call_site="app.py:2 f",
+    )  # fmt: skip
+    assert remedy.kind == kind
+
+
+@pytest.mark.django_db
+def test_choices_are_named_although_their_statement_has_no_values(shelf):
+    remedy = Remedies().remedy(
+        "SELECT", "SELECT name FROM yard_place", ["yard_place"], asked_by="choices yard.Place same"
+    )
+    assert (remedy.model, "field.choices" in remedy.advice) == ("yard.Place", True)
+
+
+@pytest.mark.django_db
 def test_guess_names_the_model_and_not_its_proxy(shelf):
     remedy = Remedies().remedy("UPDATE", "UPDATE yard_company SET name = ?", ["yard_company"])
     assert remedy.model == "yard.Company"
