@@ -1,8 +1,9 @@
-"""A MariaDB server of the tests' own in a temporary folder.
+"""A MariaDB server of the tests' own in a temporary folder, or MySQL in its place.
 
 Feeds the fixture `mariadb`. Django connects with PyMySQL or mysqlclient, see `tests.mysqldb`.
 """
 
+import os
 import signal
 import subprocess
 from contextlib import suppress
@@ -113,10 +114,31 @@ class Server(DatabaseServer):
         return False
 
 
+class MySQL(Server):
+    name = "MySQL"
+
+    def _make(self) -> None:
+        users = self._folder / "users.sql"  # its --skip-grant-tables accepts no connections over TCP
+        users.write_text("CREATE USER tests; GRANT ALL ON *.* TO tests;")
+        install = [
+            os.environ["MYSQLD"], "--no-defaults", f"--datadir={self._data}", "--initialize-insecure",
+            f"--init-file={users}",
+        ]  # fmt: skip
+        subprocess.run(install, check=True, capture_output=True, **self._owner)
+
+    def _command(self) -> list[str | Path]:
+        return [
+            os.environ["MYSQLD"], "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
+            "--bind-address=127.0.0.1", f"--socket={self._folder}/socket", "--mysqlx=OFF",
+            "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--skip-log-bin",
+            f"--tmpdir={self._folder}", "--innodb-flush-method=nosync", "--secure-file-priv=NULL",
+        ]  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def mariadb():
     """One server for all tests of a worker."""
     import tests.mysqldb  # noqa: F401  (before Django's backend is loaded)
 
-    with Server(in_memory=True) as server:
+    with (MySQL if "MYSQLD" in os.environ else Server)(in_memory=True) as server:
         yield server

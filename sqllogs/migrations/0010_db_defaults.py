@@ -3,6 +3,17 @@
 from django.db import migrations, models
 
 
+class AlterJSONField(migrations.AlterField):
+    """Set the default of a JSON field in a form that MySQL accepts; Django's is refused there (error 1101)."""
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        connection = schema_editor.connection
+        if connection.vendor != "mysql" or connection.mysql_is_mariadb:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        elif self.allow_migrate_model(connection.alias, to_state.apps.get_model(app_label, self.model_name)):
+            schema_editor.execute("ALTER TABLE sqllogs_process MODIFY exported json NOT NULL DEFAULT ('{}')")
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -15,7 +26,7 @@ class Migration(migrations.Migration):
             name='kind',
             field=models.CharField(help_text='deploy, migration, or statements: their table was full.', max_length=16),
         ),
-        migrations.AlterField(
+        AlterJSONField(
             model_name='process',
             name='exported',
             field=models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict, help_text='Records to be sent over OTLP, by outcome.'),

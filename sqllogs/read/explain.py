@@ -112,6 +112,15 @@ def _undetermined(exc: DatabaseAPIError) -> int | None:
     return int(found[1]) if found else None
 
 
+JSON_VERSIONS_FROM = (8, 3)
+"""MySQL's version 2 of a plan has other names and no plan of a change; it became the default later."""
+LENIENT_MODE = (
+    "REPLACE(REPLACE(REPLACE(@@sql_mode, 'STRICT_TRANS_TABLES', ''), 'STRICT_ALL_TABLES', ''), "
+    "'TRADITIONAL', '')"
+)
+"""In a strict mode MySQL refuses made-up values of another type than a column that is changed."""
+
+
 def mysql(connection: Any, statement: Preparable) -> Lines:
     if connection.mysql_is_mariadb:
         timeout = f"max_statement_time = {TIMEOUT_MS / 1000}"
@@ -124,6 +133,10 @@ def mysql(connection: Any, statement: Preparable) -> Lines:
         with connection.cursor() as cursor:
             cursor.execute(f"SET SESSION {timeout}, lock_wait_timeout = {wait_s}")
             cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {wait_s}")
+            if not connection.mysql_is_mariadb:
+                cursor.execute(f"SET SESSION sql_mode = {LENIENT_MODE}")
+                if connection.mysql_version >= JSON_VERSIONS_FROM:
+                    cursor.execute("SET SESSION explain_json_format_version = 1")
             text = statement.with_stand_ins()
             # In a read-only transaction MariaDB refuses to explain a change, although EXPLAIN makes none.
             is_change = text.partition(" ")[0] in CHANGING

@@ -46,10 +46,13 @@ _RESERVED = frozenset(
 """As names these need the quotes that the stored text has no more."""
 _RESERVED_BY_MYSQL = _RESERVED | frozenset(
     """
-    change character condition database databases div fulltext groups index infile int8 integer keys key
-    kill lead lines load lock match mod option optionally out range rank read release rename repeat require
-    rlike row_number schema schemas signal sql ssl starting system terminated trigger undo unlock usage use
-    varying virtual window write xor
+    accessible before call change character condition continue cube database databases delayed describe
+    deterministic div dual each empty enclosed escaped exit external fulltext function generated get grouping
+    groups index infile int8 integer iterate key keys kill lag lead leave library linear lines load lock long
+    loop match maxvalue mod option optionally optimize out outfile precision procedure purge qualify range
+    rank read reads real release rename repeat require restrict return revoke rlike row row_number schema
+    schemas sensitive show signal spatial specific sql sqlstate ssl starting stored system terminated trigger
+    undo unlock usage use varying virtual while window write xor
     """.split()  # noqa: SIM905
 )
 
@@ -210,7 +213,8 @@ class _StatementParser:
             return f'"{word}"' if word in self._reserved else word
         # Not ANSI_QUOTES: with it, MariaDB writes plans that are no JSON.
         name = word[1:-1].replace('""', '"').replace("`", "``") if word[0] == '"' else word
-        return f"`{name}`" if word[0] == '"' or word in self._reserved else word
+        is_reserved = word in self._reserved and self._before[-1] != "current"  # as in "current row"
+        return f"`{name}`" if word[0] == '"' or is_reserved else word
 
     def _mark_aggregate(self) -> None:
         for level in reversed(self._levels):

@@ -9,10 +9,13 @@ import json
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
@@ -184,3 +187,16 @@ def test_migration_empties_the_ring_and_keeps_the_rest(ring_alias, ring_database
     assert seqs(ring_alias) == []
     assert Statement.objects.using(ring_alias).count() == 1
     assert Statistic.objects.using(ring_alias).count() == 1
+
+
+@pytest.mark.parametrize(("alias", "sent"), [("sqllogs", 1), ("default", 0)])
+def test_default_of_a_json_field_is_sent_to_mysql_in_brackets_where_there_is_a_log(alias, sent):
+    operation = import_module("sqllogs.migrations.0010_db_defaults").Migration.operations[1]
+    statements = []
+    connection = SimpleNamespace(vendor="mysql", mysql_is_mariadb=False, alias=alias)
+    editor = SimpleNamespace(connection=connection, execute=statements.append)
+    state = SimpleNamespace(apps=apps)
+    operation.database_forwards("sqllogs", editor, state, state)
+    assert statements == [
+        "ALTER TABLE sqllogs_process MODIFY exported json NOT NULL DEFAULT ('{}')" for _ in range(sent)
+    ]
