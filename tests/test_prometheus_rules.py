@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from docs.conf import HOME
+from grafana import promql
 from tests.programs import PROMTOOL, find
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,12 @@ def test_alert_is_described_tested_and_has_a_runbook(alert):
     )
     assert f"\n## {name}\n" in RUNBOOKS
     assert name in FIRED
+
+
+def test_monitoring_means_the_same_to_rules_and_dashboards():
+    left_out = [name for rule in RULES for name in re.findall(r'view!~"([^"]*)"', rule["expr"])]
+    assert len(left_out) > 10
+    assert set(left_out) == {promql._MONITORING}
 
 
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
