@@ -28,8 +28,8 @@ COUNT = "locale"
 _HEADERS = {
     "id": ("Record", 75), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 90), "time": ("Time", 185),
     "last_seen": ("Last seen", 170), "duration_ms": ("Duration", 80), "sql": ("SQL", 0), "rows": ("Rows", 70),
-    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 190),
-    "route": ("Route", 185), "status": ("Status", 65), "error": ("Error", 110),
+    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 225),
+    "route": ("Route", 210), "status": ("Status", 65), "error": ("Error", 110),
     "exception": ("Exception", 110), "call_site": ("Call site", 190), "group": ("Group", 0),
     "calls": ("Calls", 80), "load_percent": ("Load", 120), "total_ms": ("Total", 80), "mean_ms": ("Mean", 75),
     "p95_ms": ("p95", 75),
@@ -38,10 +38,11 @@ _HEADERS = {
     "advice": ("Advice", 0), "duplicates": ("Duplicates", 90), "worst_repeat": ("Worst", 65),
     "elapsed_ms": ("Duration", 85), "share_percent": ("SQL share", 120),
     "state": ("State", 100), "summary": ("What", 0),
-    "first_seen": ("First seen", 170), "occurrences": ("Seen", 65), "release": ("Since release", 110),
+    "first_seen": ("Found", 170), "occurrences": ("Seen", 65), "release": ("Since release", 110),
 }  # fmt: skip
 """Header and width in pixels of a column; 0 takes the rest. Without a width a column takes at least 150."""
-_WRAPPED = ("sql", "advice", "summary")
+_WRAPPED = ("sql", "advice", "summary", "kind", "call_site", "route", "view", "exception", "error", "group")
+_IDS = ("fingerprint", "trace_id")
 _COUNTS = ("calls", "rows", "errors", "queries", "requests", "duplicates")
 _SHARES = ("load_percent", "share_percent")
 
@@ -127,8 +128,10 @@ def chart(title: str, description: str, query: Builder[Dataquery]) -> timeseries
     )
 
 
-def listing(title: str, description: str, query: Builder[Dataquery], order: tuple[str, ...]) -> table.Panel:
-    """Return a table of full width with columns in this order."""
+def listing(
+    title: str, description: str, query: Builder[Dataquery], order: tuple[str, ...], widest: str = ""
+) -> table.Panel:
+    """Return a table of full width with columns in this order; `widest` takes what the others leave."""
     places = {name: index for index, name in enumerate(order)}
     panel = (
         table.Panel()
@@ -148,15 +151,18 @@ def listing(title: str, description: str, query: Builder[Dataquery], order: tupl
         .span(24)
     )
     for name in order:
-        panel.override_by_name(name, _column(name))
+        panel.override_by_name(name, _column(name, has_width=name != widest))
     return panel
 
 
-def _column(name: str) -> list[DynamicConfigValue]:
+def _column(name: str, *, has_width: bool) -> list[DynamicConfigValue]:
     header, width = _HEADERS[name]
     found = [prop("displayName", header)]
-    if width:
+    if width and has_width:
         found.append(prop("custom.width", width))
+    if name in _IDS:
+        first = {"pattern": "^(.{8}).*", "result": {"text": "$1", "index": 0}}
+        found.append(prop("mappings", [{"type": "regex", "options": first}]))
     if name in _WRAPPED:
         found.append(prop("custom.wrapText", True))
     if name in _COUNTS:
@@ -166,7 +172,8 @@ def _column(name: str) -> list[DynamicConfigValue]:
     if name.endswith("_ms"):
         found.append(prop("unit", "ms"))
     if name.endswith("_percent"):
-        found.append(prop("unit", "percent"))
+        # Equal decimals, because the text takes its width from the gauge.
+        found += [prop("unit", "percent"), prop("decimals", 1)]
     if name in _SHARES:
         # Without ends the longest gauge would be as long as the largest number of any column.
         found += [prop("min", 0), prop("max", 100), prop("custom.cellOptions", {"type": "gauge"})]

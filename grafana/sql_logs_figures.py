@@ -90,12 +90,10 @@ def findings() -> table.Panel:
         panels.listing("Findings", about, query, names)
         .override_by_name("kind", [prop("links", [link("Findings in the SQL log", page, blank=True)])])
         .override_by_name("kind", [words(_choices("Kind")), prop("custom.width", 150)])
-        .override_by_name("kind", [prop("custom.wrapText", True)])
         .override_by_name("state", [words(_choices("State"), _STATE_COLORS), colored])
         .override_by_name("fingerprint", [prop("links", _STATEMENT)])
-        .override_by_regexp("/call_site|route/", [prop("custom.wrapText", True)])
         .no_value("No finding in this time range")
-        .height(7)
+        .height(9)
     )
 
 
@@ -158,7 +156,7 @@ def charts() -> list[AnyPanel]:
     tops = "One line for each of the eight with the highest load, one for all others."
     load = "Milliseconds of SQL per second; 1,000 are one connection that is always busy."
     return [
-        _stacked(_series(f"Time in SQL by {_BY_WORD}", f"{load} {tops}", "total_ms_per_s", "suffix: ms/s")),
+        _stacked(_series(f"Time in SQL by {_BY_WORD}", f"{load} {tops}", "total_ms_per_s", "suffix:ms/s")),
         _stacked(_series(f"Queries by {_BY_WORD}", f"Queries per second. {tops}", "calls_per_s", "qps")),
         durations(),
         # Connected, because a group without a call in a step would be a row of dots.
@@ -231,7 +229,6 @@ def repeats(trace_links: list[dict[str, object]]) -> table.Panel:
         panels.listing("N+1 suspects", about, query, _SUSPECTS)
         .override_by_name("fingerprint", [prop("links", _STATEMENT)])
         .override_by_name("trace_id", [prop("links", trace_links)])
-        .override_by_regexp("/call_site|route/", [prop("custom.wrapText", True)])
         .no_value("No N+1 suspect in this time range")
         .height(11)
     )
@@ -246,7 +243,7 @@ def requests(trace_links: list[dict[str, object]]) -> table.Panel:
     params = variables.FILTERS | {"status": "${status:csv}", "ordering": "-elapsed_ms", "limit": "50"}
     query = Query(path="requests/", columns=columns(*_REQUESTS), params=params)
     return (
-        panels.listing("Slowest requests", about, query, _REQUESTS)
+        panels.listing("Slowest requests", about, query, _REQUESTS, widest="view")
         .override_by_name("status", panels.by_status())
         .override_by_name("trace_id", [prop("links", trace_links)])
         .height(10)

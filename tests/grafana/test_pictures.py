@@ -11,7 +11,7 @@ import requests
 
 from tests.grafana import promql
 from tests.grafana.drawing.pictures import draw, job
-from tests.grafana.drawing.report import faults, hidden_columns, links, open_gauges, wrong_colors
+from tests.grafana.drawing.report import cut_cells, faults, hidden_columns, links, open_gauges, wrong_colors
 from tests.grafana.infinity import ALL, Infinity, dashboards, defaults, targets
 from tests.monitored import monitored
 
@@ -46,6 +46,11 @@ def test_gauges_have_fixed_ends(report):
 
 def test_columns_are_seen_without_scrolling(report):
     assert list(hidden_columns(report)) == []
+
+
+def test_text_of_a_cell_is_seen_whole(report):
+    """But for SQL where as many records as fit are to be seen."""
+    assert list(cut_cells(report)) == ["django-sql-logs, Records, newest first: SQL"]
 
 
 def test_statuses_have_the_colors_of_their_meaning(report):
@@ -100,6 +105,7 @@ PANEL = {
     "series": [],
     "values": [],
     "columns": [],
+    "cut": [],
     "gauges": [],
 }
 
@@ -112,6 +118,7 @@ PANEL = {
         ({"missing": ["${x}"]}, faults, "no variable"),
         ({"series": [{}] * 100}, faults, "100 lines"),
         ({"columns": [{"name": "c", "visible": False}]}, hidden_columns, "c"),
+        ({"cut": ["Call site"]}, cut_cells, "Call site"),
         ({"gauges": [{"name": "load"}]}, open_gauges, "load"),
         ({"series": [{"name": "5xx", "color": "#73BF69"}]}, wrong_colors, "5xx"),
         ({"values": [{"name": "404", "color": "#F2495C"}]}, wrong_colors, "404"),

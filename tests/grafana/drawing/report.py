@@ -31,6 +31,12 @@ def hidden_columns(report: dict) -> Iterator[str]:
                 yield f"{report['uid']}, {panel['title']}: {column['name']}"
 
 
+def cut_cells(report: dict) -> Iterator[str]:
+    """Yield the columns whose text is longer than the cell."""
+    for panel in report["panels"]:
+        yield from (f"{report['uid']}, {panel['title']}: {name}" for name in panel["cut"])
+
+
 def open_gauges(report: dict) -> Iterator[str]:
     """Yield the gauges without fixed ends, whose length depends on the other columns."""
     for panel in report["panels"]:

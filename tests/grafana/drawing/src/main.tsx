@@ -112,6 +112,7 @@ async function chosen(variable: any, variables: Variables, range: Range) {
     value: variable.current?.value ?? variable.query ?? '', allValue: variable.allValue,
     multi: variable.multi, includeAll: variable.includeAll,
   };
+  if (variable.type === 'datasource') found.texts = { [found.value]: variable.current.text };
   if (variable.type === 'constant' || variable.type === 'textbox') found.value = variable.query;
   if (variable.type === 'custom') {
     const pairs = variable.query.split(',').map((one: string) => one.split(' : ').map((part) => part.trim()));
@@ -152,7 +153,7 @@ async function open(): Promise<Board> {
   return { dashboard, variables, range, answers: new Map() };
 }
 
-/** What can be seen only once it is drawn: empty panels, and columns of tables beyond the edge. */
+/** What can be seen only once it is drawn: empty panels, columns beyond the edge of tables, cells that are cut. */
 (window as any).__measure = () => {
   for (const entry of report.panels) {
     const element = document.querySelector(`[data-panel="${entry.id}"]`)!;
@@ -164,6 +165,9 @@ async function open(): Promise<Board> {
       const header = headers.find((one) => one.textContent === name);
       return { name, visible: header !== undefined && header.getBoundingClientRect().right <= right + 1 };
     });
+    const cells = [...element.querySelectorAll('[role=gridcell]')].filter((one) => one.scrollWidth > one.clientWidth + 1);
+    const places = new Set(cells.map((one) => Number(one.getAttribute('aria-colindex')) - 1));
+    entry.cut = entry.fields.filter((_: string, place: number) => places.has(place));
   }
   return document.querySelector('#root > div')!.scrollHeight;
 };
