@@ -160,6 +160,31 @@ def referred(target: type[Model], name: str) -> str:
     return found.target_field.name
 
 
+def fetch_values(made: Remedy, relation: Relation, path: Path, names: Sequence[str]) -> Remedy:
+    """Fetch related rows instead of some of their values, and the rows behind these that have the others."""
+    if ways := _ways_of(relation.target, names):
+        further = ", ".join(f'"{path.name}__{way}"' for way in ways)
+        made = replace(prefetch(path, f"prefetch_related({further})"), model=made.model, field=made.field)
+    then = _("Then read %(name)s.all() and its attributes.") % {"name": relation.accessor}
+    return replace(made, advice=f"{made.advice} {then}")
+
+
+def _ways_of(model: type[Model], names: Sequence[str]) -> list[str]:
+    """Return the relations that lead to some values, as `author__country` for `author__country__name`."""
+    ways: dict[str, None] = {}
+    for name in names:
+        found, steps = model, list[str]()
+        for step in name.split("__")[:-1]:
+            relation = accessible(found, step)
+            if relation is None:
+                break  # a part of a date, or a key of JSON
+            found = relation.target
+            steps.append(step)
+        if steps:
+            ways["__".join(steps)] = None
+    return list(ways)
+
+
 def figures_of(
     asker: Asker, target: type[Model], name: str, path: str, conditions: list[str]
 ) -> dict[str, str]:

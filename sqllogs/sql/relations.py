@@ -189,7 +189,10 @@ def relation_of(models: Models, asker: Asker, tables: Collection[str] = ()) -> R
     owner = models.by_label(label)
     if owner is not None and (found := accessible(owner, accessor)) is not None:
         return found
-    return next(_by_conditions(models, model, asker.conditions), None)
+    found = next(_by_conditions(models, model, asker.conditions), None)
+    child = models.by_label(asker.options.get("of", ""))
+    is_inherited = found is not None and child is not None and found.owner in child._meta.all_parents
+    return found._replace(owner=child) if found and child and is_inherited else found
 
 
 def _by_conditions(models: Models, model: type[Model], conditions: list[str]) -> Iterator[Relation]:
@@ -508,15 +511,14 @@ def _joined(
         if first is not None and table in one.tables[1:] and not one.asked_by:
             waiting: list[tuple[type[Model], list[str]]] = [(first, [])]
             for owner, names in waiting:  # grows while it is read; bounded by the tables of the statement
-                for step in owner._meta.concrete_fields:
+                steps: list[Any] = [step for step in owner._meta.concrete_fields if step.is_relation]
+                # A child has the attributes of its parent, which is what is joined.
+                for step in sorted(steps, key=lambda step: not step.remote_field.parent_link):
                     related: Any = step.related_model
-                    if (
-                        not step.is_relation
-                        or len(names) >= NESTED_MAX
-                        or related._meta.db_table not in one.tables
-                    ):
+                    if len(names) >= NESTED_MAX or related._meta.db_table not in one.tables:
                         continue
+                    further = names if step.remote_field.parent_link else [*names, step.name]
                     if related._meta.db_table == table:
-                        return first, [*names, step.name]
-                    waiting.append((related, [*names, step.name]))
+                        return first, further
+                    waiting.append((related, further))
     return None

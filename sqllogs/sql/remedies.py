@@ -24,6 +24,7 @@ from sqllogs.sql.advice import (
     behind_generic,
     computed,
     fetch_together,
+    fetch_values,
     figures_of,
     free,
     join,
@@ -250,8 +251,7 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
         return None  # a library's code would have to read the attribute instead
     made = fetch_together(relation, path)
     if "values" in asker.options:
-        then = _("Then read %(name)s.all() and its attributes.") % {"name": relation.accessor}
-        return replace(made, advice=f"{made.advice} {then}")
+        return fetch_values(made, relation, path, asker.options["values"].split(","))
     if "iterator" in asker.flags:
         then = _("Then read %(name)s.all() without iterator().") % {"name": relation.accessor}
         return replace(made, advice=f"{made.advice} {then}")

@@ -34,6 +34,21 @@ class Restaurant(Place):
         app_label = "yard"
 
 
+class Cook(Titled):
+    teacher = models.ForeignKey("self", models.SET_NULL, null=True)
+    partners = models.ManyToManyField("self")
+
+    class Meta:
+        app_label = "yard"
+
+
+class Chef(Cook):
+    stars = models.IntegerField(default=1)
+
+    class Meta:
+        app_label = "yard"
+
+
 class Licence(models.Model):
     place = models.OneToOneField(Place, models.CASCADE)
     number = models.IntegerField()
@@ -218,8 +233,8 @@ class Ticket(Titled):
 
 
 MODELS = (
-    Place, Restaurant, Licence, Opinion, Room, Chair, Slot, Guest, Remark, Company, Desk, Branch, Worker,
-    Project, Assignment, Label, Crate, Box, Ticket,
+    Place, Restaurant, Cook, Chef, Licence, Opinion, Room, Chair, Slot, Guest, Remark, Company, Desk,
+    Branch, Worker, Project, Assignment, Label, Crate, Box, Ticket,
 )  # fmt: skip
 
 
@@ -236,6 +251,8 @@ def populate():
         Remark.objects.create(on=company, name="of a company")
         Branch.objects.create(head_id=company.pk, name=f"branch {number}")
         place = Restaurant.objects.create(name=f"restaurant {number}").place_ptr
+        cook = Cook.objects.create(name=f"cook {number}")
+        Chef.objects.create(name=f"chef {number}", teacher=cook).partners.add(cook)
         Licence.objects.create(place=place, number=number)
         Slot.objects.create(place=place, number=number)
         Guest.objects.create(place=place, number=number)

@@ -17,6 +17,7 @@ from tests.sqllogs.advice_loops import follow, loop, render
 from tests.sqllogs.advice_models import Book, Note
 from tests.sqllogs.advice_yard import (
     Box,
+    Chef,
     Company,
     Crate,
     Desk,
@@ -524,3 +525,21 @@ def behind_a_prefetch_with_a_condition(q):
 @loop(("prefetch_related", 'shelf.Book: prefetch_related("tags")'))
 def serializer_of_django(q):
     return core_serializers.serialize("json", q(Book))
+
+
+# Found by 59 further loops.
+
+
+@loop(("prefetch_related", 'yard.Chef: prefetch_related("partners")'))
+def relation_of_the_parent_to_its_own_model(q):
+    return [sorted(one.name for one in chef.partners.all()) for chef in q(Chef)]
+
+
+@loop(fetch("assignment_set__worker", "Project"))
+def values_behind_a_relation(q):
+    return [sorted(row.assignment_set.values_list("worker__name", "hours")) for row in q(Project)]
+
+
+@follow("values_behind_a_relation")
+def values_behind_a_relation_followed(q):
+    return [sorted((one.worker.name, one.hours) for one in row.assignment_set.all()) for row in q(Project)]

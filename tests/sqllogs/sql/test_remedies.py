@@ -25,7 +25,8 @@ def shelf(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         with pytest.MonkeyPatch.context() as patch:
             known = apps.get_models()
-            others = [THROUGH, *(one for one in apps.all_models["yard"].values() if one._meta.proxy)]
+            of_yard = apps.all_models["yard"].values()
+            others = [THROUGH, *(one for one in of_yard if one._meta.proxy or one._meta.auto_created)]
             patch.setattr(apps, "get_models", lambda **options: [*known, *MODELS, *others])
             _forget_relations()
             with connection.schema_editor() as editor:
