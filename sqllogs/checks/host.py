@@ -40,13 +40,14 @@ class MissingLines(CheckMessage):
     def __init__(self, level: int, message: str, *, id: str, file: str, lines: str) -> None:
         self.file = file
         """The setting that names its module."""
+        self.file_description = FILES[file]
         self.lines = lines
         hint = _(
             "`manage.py sqllogs setup --write` adds the missing lines. To add them by hand, append to "
             "%(file)s:\n%(lines)s"
         )
         message = message.rstrip()  # a sentence at its end may be empty
-        super().__init__(level, message, hint=hint % {"file": FILES[file], "lines": lines}, id=id)
+        super().__init__(level, message, hint=hint % {"file": self.file_description, "lines": lines}, id=id)
 
 
 # uvicorn, for example, never runs atexit handlers.

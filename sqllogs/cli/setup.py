@@ -160,6 +160,11 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
         if not message.is_silenced()
     ]
     gaps = [message for message in messages if hasattr(message, "lines")]
+    if gaps and not all(map(_path, gaps)):
+        _print(command, gaps)
+        raise CommandError(
+            _("Add these lines by hand: the project has no file for them, as with `settings.configure()`.")
+        )
     if gaps and options["write"]:
         _write(command, gaps)
         return
@@ -193,7 +198,7 @@ SETUP = Subcommand(
 def _print(command: BaseCommand, gaps: list[CheckMessage]) -> None:
     for message in gaps:
         command.stdout.write(f"{message.id}: {message.msg}")
-        command.stdout.write(f"  {_path(message)}")
+        command.stdout.write(f"  {_path(message) or getattr(message, 'file_description')}")  # noqa: B009
         for line in _lines(message):
             command.stdout.write(f"    {line}")
 
@@ -234,11 +239,8 @@ def _write(command: BaseCommand, gaps: list[CheckMessage]) -> None:
 def _edits(gaps: list[CheckMessage]) -> list[Edit]:
     lines: dict[Path, list[str]] = {}
     for message in gaps:
-        path = _path(message)
-        if path is None:
-            problem = _("The file for these lines is not in the project.")
-            raise CommandError(f"{problem} {message.hint}")
-        lines.setdefault(path, []).extend(_lines(message))
+        if path := _path(message):
+            lines.setdefault(path, []).extend(_lines(message))
     return [add(path, added) for path, added in lines.items()]
 
 
@@ -282,8 +284,12 @@ def _run_in_new_process(option: str) -> subprocess.CompletedProcess[str]:
         "DJANGO_SETTINGS_MODULE": str(settings.SETTINGS_MODULE),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    # Not manage.py, whose name and place are the project's own. -P: no module in this folder hides another.
-    arguments = [sys.executable, "-P", "-m", "django", "sqllogs", "setup", option]
+    # -P: no module in this folder hides another.
+    program = ["-P", "-m", "django", "sqllogs", "setup", option]
+    if "--write" in sys.orig_argv and Path(sys.argv[0]).exists():
+        # As this process was started: only a manage.py of django-configurations can load its settings.
+        program = [option if word == "--write" else word for word in sys.orig_argv[1:]]
+    arguments = [sys.executable, *program]
     return subprocess.run(  # noqa: S603  (our own command)
         arguments, env=environment, capture_output=True, text=True, check=False
     )

@@ -230,6 +230,15 @@ def migrate_of_another_package(shop):
     return Layout()
 
 
+def settings_for_manage_py_only(shop):
+    """As with django-configurations, whose manage.py installs an importer of settings."""
+    (shop / "launcher.py").touch()
+    settings = shop / "settings.py"
+    settings.write_text("import sys\nassert 'shop.launcher' in sys.modules\n" + settings.read_text())
+    edit(shop.parent / "manage.py", ("import sys\n", "import sys\nimport shop.launcher\n"))
+    return Layout()
+
+
 LAYOUTS = [
     plain,
     split_settings,
@@ -250,4 +259,5 @@ LAYOUTS = [
     no_base_dir,
     windows_lines_in_another_encoding,
     migrate_of_another_package,
+    settings_for_manage_py_only,
 ]
