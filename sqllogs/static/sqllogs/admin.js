@@ -58,7 +58,7 @@ window.interpolate ??= (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) 
   document.addEventListener("DOMContentLoaded", () => {
     label();
     if (matchMedia("(max-width: 48em)").matches)
-      for (const filter of document.querySelectorAll(".app-sqllogs #changelist-filter details")) filter.open = false;
+      for (const filter of document.querySelectorAll(".app-sqllogs :is(#changelist-filter details, .sqllogs-filter)")) filter.open = false;
     const kept = rows().length || document.querySelector(".model-statement .sqllogs-nothing") ? sessionStorage.getItem(KEPT) : null;
     if (kept === null) return;
     sessionStorage.removeItem(KEPT);

@@ -1,7 +1,11 @@
-"""Run a project of host_settings.py: ask its admin for pages as two users, print the answers as JSON."""
+"""Run a project of host_settings.py: ask its admin for pages as two users, print the answers as JSON.
+
+The pages are also written to the folder `pages` of DATA_DIR, for a browser.
+"""
 
 import json
 import re
+from urllib.parse import quote
 
 import django
 
@@ -13,6 +17,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 
+from sqllogs.findings.causes import Evidence, merge
 from sqllogs.models import Review
 from tests.sqllogs.factories import put, put_statement, put_statistics
 from tests.sqllogs.slow_queries import EVERYTHING, A, ago
@@ -31,6 +36,8 @@ GETS = (
     "sqllogs/statement/?error=true",
     f"{STATEMENT}/change/",
     f"{STATEMENT}/change/?from=now-5m",
+    "sqllogs/finding/",
+    "sqllogs/finding/1/change/",
     *TOKEN_GETS,
 )
 POSTS = (
@@ -66,6 +73,8 @@ def fill():
     ]
     put(*calls)
     put_statistics(*calls)
+    begin, plain = ago(hours=1), {"kind": "n_plus_one", "fingerprint": A, "call_site": "shop/views.py:7 list"}
+    merge([Evidence(started_at=begin, seen_at=begin, figures={"times_per_unit": 9.0}, **plain)], begin)
     User.objects.create_superuser("admin")
     staff = User.objects.create_user("staff", is_staff=True)
     staff.user_permissions.set(Permission.objects.filter(codename__in=EVERYTHING))
@@ -83,6 +92,7 @@ def answers():
                 if path in TOKEN_GETS and name != "admin":
                     continue
                 answer = client.get(f"/{site.name}/{path}")
+                (settings.DATA_DIR / "pages" / f"{quote(path, safe='')}.html").write_text(answer.text)
                 yield site.name, f"{name} {path}", answer, re.findall(r'href="/(\w+)/sqllogs/', answer.text)
             for path, data in POSTS:
                 if "/token/" in path and name != "admin":
@@ -94,6 +104,7 @@ def answers():
 if __name__ == "__main__":
     migrate()
     fill()
+    (settings.DATA_DIR / "pages").mkdir()
     for site, question, answer, links in answers():
         print(json.dumps([site, question, answer.status_code, sorted(set(links) - {"static"})]))
     print(json.dumps(["review", "", Review.objects.get().status, []]))

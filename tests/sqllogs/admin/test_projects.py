@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -29,15 +32,56 @@ def run(host, folder, **environment):
 
 def check(found, sites):
     assert {site for site, *_ in found} == {*sites, "review"}
-    assert len(found) == len(sites) * (2 * 15 + 3) + 1  # three are for superusers
+    assert len(found) == len(sites) * (2 * 17 + 3) + 1  # three are for superusers
     assert [line for line in found if line[2] not in (200, 302, "reviewed")] == []
     # Each page leads to pages of its own site.
     assert [line for line in found if line[3] not in ([], [line[0]])] == []
 
 
 @pytest.mark.parametrize("host", ["custom", "jazzmin", "unfold", "unfold base"])
-def test_every_page_is_shown_and_reviews_are_stored(host, tmp_path):
+def test_every_page_is_shown_and_reviews_are_stored(host, tmp_path, chromium):
     check(run(host, tmp_path), SITES.get(host, {"admin"}))
+    assert cut_off(chromium, tmp_path / "pages") == []
+
+
+LISTS = ("sqllogs/finding/", "sqllogs/sqllog/", "sqllogs/statement/", "sqllogs/token/")
+FORMS = ("sqllogs/finding/1/change/", "sqllogs/token/add/", f"sqllogs/statement/{'a' * 16}/change/")
+OUTSIDE = """() => [...document.querySelectorAll("#result_list :is(td, th), .sqllogs-page, .readonly")]
+    .filter((one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth)
+    .map((one) => one.className)"""
+WITHOUT_BORDER = """() =>
+    [...document.querySelectorAll(":is(.sqllogs-page, .sqllogs-decide) input[type=text]")]
+    .filter((one) => one.checkVisibility() && parseFloat(getComputedStyle(one).borderTopWidth) === 0)
+    .map((one) => one.name)"""
+OPEN = """() => [...document.querySelectorAll(".sqllogs-filter[open] li")]
+    .filter((one) => one.checkVisibility()).map((one) => one.textContent)"""
+STATIC = [
+    Path(find_spec(name).origin).parent / "static"
+    for name in ("sqllogs", "django.contrib.admin", "jazzmin", "unfold")
+]
+
+
+def cut_off(chromium, folder):
+    """Return what is wrong on a phone: cells beside the screen, fields that nobody sees, open filters."""
+
+    def answer(route):
+        path = urlsplit(route.request.url).path
+        files = [
+            folder / f"{quote(path[1:], safe='')}.html",
+            *(one / path.removeprefix("/static/") for one in STATIC),
+        ]
+        found = next((file for file in files if file.is_file()), None)
+        route.fulfill(path=found) if found else route.abort()
+
+    def look(browser):
+        page = browser.new_page(viewport={"width": 375, "height": 812})
+        page.route("**", answer)
+        for path in (*LISTS, *FORMS):
+            page.goto(f"http://site.example/{path}", wait_until="load")
+            for script in (OUTSIDE, WITHOUT_BORDER, OPEN):
+                yield from ((path, one) for one in page.evaluate(script))
+
+    return chromium.call(lambda browser: list(look(browser)))
 
 
 @pytest.fixture
