@@ -21,6 +21,53 @@ LETTER = r"[^\x00-@\[-^`{-\x7f]"
 NAME_CHARACTER = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 """The same, a digit or a dollar sign."""
 
+# What the grammars of all vendors share, for the modules that work on the masked and normalized text.
+
+KEYWORDS = frozenset(
+    """
+    ALL ALTER ANALYZE AND ANY AS ASC BEGIN BETWEEN BY CASE CLOSE COLLATE COMMIT CONFLICT CONSTRAINT COPY
+    CREATE CROSS CURSOR DECLARE DEFAULT DELETE DESC DISTINCT DO DROP DUPLICATE ELSE END ESCAPE EXCEPT
+    EXISTS EXPLAIN FALSE FETCH FILTER FOR FOREIGN FROM FULL GLOB GROUP HAVING IF IGNORE ILIKE IN INDEX
+    INNER INSERT INTERSECT INTERVAL INTO IS ISNULL JOIN KEY LATERAL LEFT LIKE LIMIT LOCKED MATERIALIZED
+    MERGE NATURAL NOT NOTHING NOTNULL NOWAIT NULL NULLS OF OFFSET ON ONLY OR ORDER OUTER OVER PARTITION
+    PRAGMA PRECEDING PRIMARY RECURSIVE REFERENCES REGEXP RELEASE RETURNING RIGHT RLIKE ROLLBACK ROWS
+    SAVEPOINT SELECT SET SIMILAR SOME STDIN STDOUT TABLE TEMP TEMPORARY THEN TO TRANSACTION TRUE TRUNCATE
+    UNBOUNDED UNION UNIQUE UPDATE USER USING VALUES WHEN WHERE WINDOW WITH XOR
+    """.split()  # noqa: SIM905
+)
+"""Written in upper case: `select` and `SELECT` are one statement. A name of this kind keeps its quotes."""
+FUNCTIONS = frozenset(
+    """
+    ABS ARRAY ARRAY_AGG AVG BOOL_AND BOOL_OR CAST CEIL COALESCE CONCAT COUNT DENSE_RANK EXTRACT
+    FIRST_VALUE FLOOR GREATEST GROUP_CONCAT IFNULL JSONB_AGG JSON_AGG JSON_EXTRACT LAG LAST_VALUE LEAD
+    LEAST LENGTH LOWER LTRIM MAX MIN NOW NTILE NULLIF OVERLAY POSITION RANK REPLACE ROUND ROW_NUMBER RTRIM
+    STRING_AGG SUBSTR SUBSTRING SUM TRIM UNNEST UPPER
+    """.split()  # noqa: SIM905
+)
+"""The same, but before a parenthesis only: they are common as names of columns."""
+KINDS = frozenset(
+    """
+    AGGREGATE ASSEMBLY CAST CERTIFICATE COLLATION CONTEXT CONVERSION DATABASE DIRECTORY DOMAIN EVENT
+    EXTENSION FOREIGN FULLTEXT FUNCTION GROUP INDEX LANGUAGE LOGIN MATERIALIZED OPERATOR PACKAGE POLICY
+    PROCEDURE PROFILE PUBLICATION ROLE RULE SCHEMA SEQUENCE SERVER SESSION SPATIAL STATISTICS SUBSCRIPTION
+    SYNONYM SYSTEM TABLE TABLESPACE TEXT TRANSFORM TRIGGER TYPE USER VIEW VIRTUAL
+    """.split()  # noqa: SIM905
+)
+"""After CREATE, ALTER, DROP. Any other word may be data, and operations are labels of metrics."""
+
+WORD = rf"{LETTER}{NAME_CHARACTER}*+"
+QUOTED = r'"[^"]*+(?:""[^"]*+)*+"'
+IDENTIFIER = rf"(?:{WORD}|{QUOTED})"
+QUALIFIED = rf"{IDENTIFIER}(?:\.{IDENTIFIER})*+"
+# Brackets up to the depth that casts and rows of Django and its databases have: a pattern cannot count, and
+# one that is cut off, or nested deeper, stays as it is.
+TYPE = (
+    r"(?:\w++|\"[^\"]++\")(?:\.\w++)?+(?:(?i: varying| precision| with(?:out)? time zone))?+(?:\([?, ]++\))?+"
+)
+"""Of a cast, as in `?::numeric(?, ?)`."""
+ROW = r'\((?:[^()"]++|"[^"]*+"|\((?:[^()]++|\((?:[^()]++|\([^()]*+\))*+\))*+\))*+'
+"""Values in brackets, without the last bracket."""
+
 
 class Piece(NamedTuple):
     """Something that is no plain word, by the character that it begins with."""
@@ -221,7 +268,7 @@ _GOES_ON = frozenset(
     REVOKE ROW ROWS SELECT TABLE THEN TRY WHEN WHERE
     """.split()  # noqa: SIM905
 )
-"""After one of these, or a sign, no statement ends; or `sqllogs.sql.merging` reads it as a block."""
+"""After one of these, or a sign, no statement ends; or `sqllogs.sql.names` reads it as a block."""
 _NO_BEGINNING = Expression(
     r"FETCH (?:FIRST|NEXT)\b(?! FROM\b)|\w++ ?(?:[,.=)<>;]|\Z|(?:AND|AS|FROM|IN|IS|OR|WHERE)\b)",
     re.IGNORECASE,

@@ -1,20 +1,38 @@
 r"""Bring a statement into one form: redacted, normalized, with fingerprint, operation and tables.
 
 Fed by `sqllogs.pipeline.resolver` in the writer's thread. `sqllogs.sql.grammar` hides strings and
-comments, here tokens are spelled in one way, and `sqllogs.sql.merging` merges what differs in data only.
+comments. Here tokens are spelled in one way, and lists of any length become one. `sqllogs.sql.names` hides
+names that are data.
 Every expression is linear: quantifiers are possessive, and one look ahead separates alternatives. The
 text stored is the text hashed. docs/explanation/redaction.md says what is merged and which names stay.
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
+from operator import itemgetter
 from sys import getsizeof
 from typing import NamedTuple
 
 from sqllogs.sql import Expression, quoted
-from sqllogs.sql.grammar import BEGINNINGS, MASK_OF_UNKNOWN, MASKS, NAME_CHARACTER, separated
-from sqllogs.sql.merging import FUNCTIONS, IDENTIFIER, KEYWORDS, KINDS, QUOTED, WORD, merge, without_data
+from sqllogs.sql.grammar import (
+    BEGINNINGS,
+    FUNCTIONS,
+    IDENTIFIER,
+    KEYWORDS,
+    KINDS,
+    MASK_OF_UNKNOWN,
+    MASKS,
+    NAME_CHARACTER,
+    QUALIFIED,
+    QUOTED,
+    ROW,
+    TYPE,
+    WORD,
+    separated,
+)
+from sqllogs.sql.names import without_data
 from sqllogs.sql.text import storable
 
 _INSIDE = rf"(?:{NAME_CHARACTER}|\.)"
@@ -191,7 +209,7 @@ def normalized(sql: str, vendor: str) -> str:
     text = quoted.resolve(text) if "\0" in text else text
     if _BEGINS in text or (text.startswith("SET ") and not mask.needs_semicolons):
         text = separated(text)
-    return merge(_unquote_aliases(text) if ' "' in text else text)
+    return _merge(_unquote_aliases(text) if ' "' in text else text)
 
 
 _ALIAS = Expression(r'(?:FROM|JOIN) \S++ ("[T-Z][0-9]++")(?![."\w])')
@@ -227,6 +245,92 @@ _BLOCK = Expression(r"(?:BEGIN (?!TRAN|WORK\b)|CREATE |ALTER |DECLARE |IF |WHILE
 
 # Texts that differ in literals or in the length of lists are here the same again.
 _described = lru_cache(maxsize=CACHED_STATEMENTS)(_description)
+
+# Signs, lists and rows: statements that differ in their number or length get one fingerprint.
+
+_SIGNS = Expression(r"(?:[-+] )++(\??)")
+_BEFORE_SIGN = frozenset(
+    """
+    ALL AND BETWEEN BY CASE DEFAULT DISTINCT ELSE FETCH FROM GLOB HAVING ILIKE IS LIKE LIMIT MATCH NOT OF
+    OFFSET ON OR REGEXP RETURNING RLIKE SELECT SEPARATOR SET THEN TO TOP WHEN WHERE
+    """.split()  # noqa: SIM905
+)
+"""After one of these a sign belongs to the number, as it does after an operator; else it is one itself."""
+
+
+def _unsigned(match: re.Match[str]) -> str:
+    start = match.start()
+    before = match.string[max(0, start - 12) : start].rstrip()
+    unary = (
+        before[-1:] in "*/%([,<>=|&"
+        or before.endswith("@?")
+        or before.rpartition(" ")[2].lstrip("([") in _BEFORE_SIGN
+    )
+    return "?" if unary and match[1] else match[0]
+
+
+_CAST = rf"(?:::{TYPE}(?:\[\])*+)*+"
+_VALUE = rf"(?:\?|NULL|TRUE|FALSE){_CAST}"
+_VALUES = rf"(?:{_VALUE}(?:, )?+)*+"
+_SAME = rf'(?P<same>(?:[^(),?"]*+\?[^(),"]*+|\w++ ?\((?:[^()]++|\([^()]*+\))*+\){_CAST}))'
+"""A literal with its type, or a call: CAST(? AS uuid)."""
+_SAMES = rf"{_SAME}(?:, (?P=same)(?=[,)\]]|\Z))++(?:,[^,()]*+(?:\([^()]*+)?+\Z)?+"
+_ARGUMENT = rf"(?:{_VALUE}|\w++{ROW}\))"
+_ARM = r"(?:[^TWE]++|(?:(?<=\w)[TWE]|[TWE](?!HEN |LSE |ND\b)))*+"
+"""Of a CASE, up to its next keyword."""
+
+_END = r"(?:[)\]]|,?[ %(:]*+\Z)"
+_LIST = rf"{_VALUE}(?:, {_VALUE})*+{_END}|{_SAMES}"
+_ROWS = rf"(?P<row>\({_VALUES}\))(?:, \({_VALUES}\))*+(?:\)|,?[ (]*+{_VALUES}[,% (:]*+\Z)"
+
+
+def _in_list(match: re.Match[str]) -> str:
+    row, same = match["row"], match["same"]
+    return f"IN ({row.replace('NULL', '?')})" if row else f"IN ({same}" if same else "IN (?)"
+
+
+def _array(match: re.Match[str]) -> str:
+    return f"ARRAY[{match['same']}" if match["same"] else "ARRAY[?]"
+
+
+# Functions: a replacement with a reference to a group costs a microsecond though nothing is found.
+_MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...] = (
+    # What the text has if the expression is worth a try, the expression, what becomes of it.
+    # A list may be without its end: capture cuts long statements.
+    (":", Expression(" ::"), "::"),
+    ("-", _SIGNS, _unsigned),
+    ("+", _SIGNS, _unsigned),
+    ("IN (", Expression(rf"IN \((?:{_ROWS}|{_LIST})"), _in_list),
+    ("[", Expression(rf"ARRAY\[(?:{_LIST})"), _array),
+    ("), (", Expression(rf"(VALUES {ROW}\))(?:, {ROW}\))*+(?:,(?: {ROW})?+\Z)?+"), itemgetter(1)),
+    ("), ROW(", Expression(rf"(VALUES ROW{ROW}\))(?:, ROW{ROW}\))++"), itemgetter(1)),
+    ("INSERT ALL ", Expression(rf"( INTO {QUALIFIED}(?:{ROW}\))?+ VALUES {ROW}\))\1++"), itemgetter(1)),
+    # bulk_create() on Oracle: the columns of the first row have names.
+    (
+        " col_0",
+        Expression(rf"(?: UNION ALL SELECT {_ARGUMENT}(?:, {_ARGUMENT})*+(?: FROM DUAL)?+)++(?=\))"),  # noqa: S608
+        "",
+    ),
+    # bulk_update(): one WHEN for each object; an object may have no value.
+    (
+        "CASE WHEN (",
+        Expression(
+            r"(?:(?<== CASE )|(?<== \(CASE )|(?<=CAST\(CASE ))"
+            rf"(WHEN \((?:[^()=]++|=(?! \?\)))*+= \?\) THEN ){_VALUE}(?: \1{_VALUE}(?=[ )]))*+"
+        ),
+        lambda match: f"{match[1]}?",
+    ),
+    ("CASE WHEN ", Expression(rf"(WHEN {_ARM}THEN {_ARM})\1++"), itemgetter(1)),
+)
+
+
+def _merge(text: str) -> str:
+    """Return the text in which signs, lists and rows of any length are the same."""
+    for needle, expression, replacement in _MERGES:
+        if needle in text:
+            text = expression.sub(replacement, text)
+    return text
+
 
 # Tokens, each with the punctuation after it, so that a column list has one for each column.
 

@@ -8,8 +8,7 @@ It is left only where nothing but a name can stand, or where such a place names 
 import re
 
 from sqllogs.sql import Expression
-from sqllogs.sql.grammar import MAY_FOLLOW_STRING
-from sqllogs.sql.merging import KEYWORDS
+from sqllogs.sql.grammar import KEYWORDS, MAY_FOLLOW_STRING
 
 _TABLE_FOLLOWS = frozenset([" FROM ", " JOIN "])
 _COMMON = _TABLE_FOLLOWS | {" INTO "}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from psycopg import sql as psycopg_sql
 
 from sqllogs.models import Process, RingRow, SQLLog
-from sqllogs.sql import Expression, grammar, merging, normalize, quoted, text
+from sqllogs.sql import Expression, grammar, names, normalize, quoted, text
 from sqllogs.sql.normalize import StatementScanner, scan
 from sqllogs.sql.text import text_of
 
@@ -363,7 +363,7 @@ def test_any_text_is_scanned_and_its_text_scans_to_itself(sql, vendor):
 
 # ---- Linearity: by how the expressions are made and by counting calls, never by time.
 
-MODULES = (normalize, grammar, quoted, merging, text)
+MODULES = (normalize, grammar, quoted, names, text)
 
 
 def _patterns(value, name):
@@ -389,8 +389,8 @@ PATTERNS["mask"] = grammar.MASK_OF_UNKNOWN._expression.pattern
 ONWARDS_ONLY = {
     "mask postgresql": 1,
     "mask oracle": 5,
-    "sqllogs.sql.merging _SECRET": 1,
-    "sqllogs.sql.merging _PARAMETER": 1,
+    "sqllogs.sql.names _SECRET": 1,
+    "sqllogs.sql.names _PARAMETER": 1,
 }
 """Repeats that go forward only, and whose end is looked for once in a text."""
 

@@ -1,126 +1,15 @@
-"""Make one text of what differs in data only: signs, lists, rows, made-up names, names that are values.
+"""Hide names that are data: those that programs make up, such as savepoints, and those that are values.
 
-Used by `sqllogs.sql.normalize` in the writer's thread, on normalized text. Every expression is linear: what
-may repeat is possessive, and none starts again within what it has just gone through in vain.
+Used by `sqllogs.sql.normalize` in the writer's thread, on normalized text: a name that differs in each call
+would make a statement of each call, and a password without quotes looks like a name. Every expression is
+linear: what may repeat is possessive, and none starts again within what it has just gone through in vain.
 """
 
 import re
 from collections.abc import Callable
-from operator import itemgetter
 
 from sqllogs.sql import Expression
-from sqllogs.sql.grammar import LETTER, NAME_CHARACTER
-
-KEYWORDS = frozenset(
-    """
-    ALL ALTER ANALYZE AND ANY AS ASC BEGIN BETWEEN BY CASE CLOSE COLLATE COMMIT CONFLICT CONSTRAINT COPY
-    CREATE CROSS CURSOR DECLARE DEFAULT DELETE DESC DISTINCT DO DROP DUPLICATE ELSE END ESCAPE EXCEPT
-    EXISTS EXPLAIN FALSE FETCH FILTER FOR FOREIGN FROM FULL GLOB GROUP HAVING IF IGNORE ILIKE IN INDEX
-    INNER INSERT INTERSECT INTERVAL INTO IS ISNULL JOIN KEY LATERAL LEFT LIKE LIMIT LOCKED MATERIALIZED
-    MERGE NATURAL NOT NOTHING NOTNULL NOWAIT NULL NULLS OF OFFSET ON ONLY OR ORDER OUTER OVER PARTITION
-    PRAGMA PRECEDING PRIMARY RECURSIVE REFERENCES REGEXP RELEASE RETURNING RIGHT RLIKE ROLLBACK ROWS
-    SAVEPOINT SELECT SET SIMILAR SOME STDIN STDOUT TABLE TEMP TEMPORARY THEN TO TRANSACTION TRUE TRUNCATE
-    UNBOUNDED UNION UNIQUE UPDATE USER USING VALUES WHEN WHERE WINDOW WITH XOR
-    """.split()  # noqa: SIM905
-)
-"""Upper-cased; as a name kept in quotes."""
-FUNCTIONS = frozenset(
-    """
-    ABS ARRAY ARRAY_AGG AVG BOOL_AND BOOL_OR CAST CEIL COALESCE CONCAT COUNT DENSE_RANK EXTRACT
-    FIRST_VALUE FLOOR GREATEST GROUP_CONCAT IFNULL JSONB_AGG JSON_AGG JSON_EXTRACT LAG LAST_VALUE LEAD
-    LEAST LENGTH LOWER LTRIM MAX MIN NOW NTILE NULLIF OVERLAY POSITION RANK REPLACE ROUND ROW_NUMBER RTRIM
-    STRING_AGG SUBSTR SUBSTRING SUM TRIM UNNEST UPPER
-    """.split()  # noqa: SIM905
-)
-"""The same, but before a parenthesis only: they are common as names of columns."""
-
-WORD = rf"{LETTER}{NAME_CHARACTER}*+"
-QUOTED = r'"[^"]*+(?:""[^"]*+)*+"'
-IDENTIFIER = rf"(?:{WORD}|{QUOTED})"
-_QUALIFIED = rf"{IDENTIFIER}(?:\.{IDENTIFIER})*+"
-
-# Signs, lists, rows.
-
-_SIGNS = Expression(r"(?:[-+] )++(\??)")
-_BEFORE_SIGN = frozenset(
-    """
-    ALL AND BETWEEN BY CASE DEFAULT DISTINCT ELSE FETCH FROM GLOB HAVING ILIKE IS LIKE LIMIT MATCH NOT OF
-    OFFSET ON OR REGEXP RETURNING RLIKE SELECT SEPARATOR SET THEN TO TOP WHEN WHERE
-    """.split()  # noqa: SIM905
-)
-"""After one of these a sign belongs to the number, as it does after an operator; else it is one itself."""
-
-
-def _unsigned(match: re.Match[str]) -> str:
-    start = match.start()
-    before = match.string[max(0, start - 12) : start].rstrip()
-    unary = (
-        before[-1:] in "*/%([,<>=|&"
-        or before.endswith("@?")
-        or before.rpartition(" ")[2].lstrip("([") in _BEFORE_SIGN
-    )
-    return "?" if unary and match[1] else match[0]
-
-
-_TYPE = (
-    r"(?:\w++|\"[^\"]++\")(?:\.\w++)?+(?:(?i: varying| precision| with(?:out)? time zone))?+(?:\([?, ]++\))?+"
-)
-_CAST = rf"(?:::{_TYPE}(?:\[\])*+)*+"
-_VALUE = rf"(?:\?|NULL|TRUE|FALSE){_CAST}"
-_VALUES = rf"(?:{_VALUE}(?:, )?+)*+"
-_ROW = r'\((?:[^()"]++|"[^"]*+"|\((?:[^()]++|\((?:[^()]++|\([^()]*+\))*+\))*+\))*+'
-_SAME = rf'(?P<same>(?:[^(),?"]*+\?[^(),"]*+|\w++ ?\((?:[^()]++|\([^()]*+\))*+\){_CAST}))'
-"""A literal with its type, or a call: CAST(? AS uuid)."""
-_SAMES = rf"{_SAME}(?:, (?P=same)(?=[,)\]]|\Z))++(?:,[^,()]*+(?:\([^()]*+)?+\Z)?+"
-_ARGUMENT = rf"(?:{_VALUE}|\w++{_ROW}\))"
-_ARM = r"(?:[^TWE]++|(?:(?<=\w)[TWE]|[TWE](?!HEN |LSE |ND\b)))*+"
-"""Of a CASE, up to its next keyword."""
-
-_END = r"(?:[)\]]|,?[ %(:]*+\Z)"
-_LIST = rf"{_VALUE}(?:, {_VALUE})*+{_END}|{_SAMES}"
-_ROWS = rf"(?P<row>\({_VALUES}\))(?:, \({_VALUES}\))*+(?:\)|,?[ (]*+{_VALUES}[,% (:]*+\Z)"
-
-
-def _in_list(match: re.Match[str]) -> str:
-    row, same = match["row"], match["same"]
-    return f"IN ({row.replace('NULL', '?')})" if row else f"IN ({same}" if same else "IN (?)"
-
-
-def _array(match: re.Match[str]) -> str:
-    return f"ARRAY[{match['same']}" if match["same"] else "ARRAY[?]"
-
-
-# Functions: a replacement with a reference to a group costs a microsecond though nothing is found.
-_MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...] = (
-    # What the text has if the expression is worth a try, the expression, what becomes of it.
-    # A list may be without its end: capture cuts long statements.
-    (":", Expression(" ::"), "::"),
-    ("-", _SIGNS, _unsigned),
-    ("+", _SIGNS, _unsigned),
-    ("IN (", Expression(rf"IN \((?:{_ROWS}|{_LIST})"), _in_list),
-    ("[", Expression(rf"ARRAY\[(?:{_LIST})"), _array),
-    ("), (", Expression(rf"(VALUES {_ROW}\))(?:, {_ROW}\))*+(?:,(?: {_ROW})?+\Z)?+"), itemgetter(1)),
-    ("), ROW(", Expression(rf"(VALUES ROW{_ROW}\))(?:, ROW{_ROW}\))++"), itemgetter(1)),
-    ("INSERT ALL ", Expression(rf"( INTO {_QUALIFIED}(?:{_ROW}\))?+ VALUES {_ROW}\))\1++"), itemgetter(1)),
-    # bulk_create() on Oracle: the columns of the first row have names.
-    (
-        " col_0",
-        Expression(rf"(?: UNION ALL SELECT {_ARGUMENT}(?:, {_ARGUMENT})*+(?: FROM DUAL)?+)++(?=\))"),  # noqa: S608
-        "",
-    ),
-    # bulk_update(): one WHEN for each object; an object may have no value.
-    (
-        "CASE WHEN (",
-        Expression(
-            r"(?:(?<== CASE )|(?<== \(CASE )|(?<=CAST\(CASE ))"
-            rf"(WHEN \((?:[^()=]++|=(?! \?\)))*+= \?\) THEN ){_VALUE}(?: \1{_VALUE}(?=[ )]))*+"
-        ),
-        lambda match: f"{match[1]}?",
-    ),
-    ("CASE WHEN ", Expression(rf"(WHEN {_ARM}THEN {_ARM})\1++"), itemgetter(1)),
-)
-
-# Names that are made up, or are data.
+from sqllogs.sql.grammar import IDENTIFIER, KEYWORDS, KINDS, QUALIFIED, QUOTED, ROW, TYPE, WORD
 
 _ANYTHING = r"[\s\S]++"
 _NO_KEYWORD = rf"(?!(?:{'|'.join(sorted(KEYWORDS))})\b)"
@@ -146,11 +35,11 @@ _SCOPE = r"SET (?:(?:SESSION|LOCAL|GLOBAL|PERSIST) )?+"
 _KEPT = Expression(
     rf"\A(?:{_SCOPE}(?:CHARACTERISTICS AS )?+TRANSACTION(?: (?:ISOLATION|LEVEL|READ|WRITE|ONLY|COMMITTED"
     r"|UNCOMMITTED|REPEATABLE|SERIALIZABLE|SNAPSHOT|NOT|DEFERRABLE),?+)*+\Z|SET CONSTRAINTS "
-    rf"|SET (?!TIME\b|ROLE\b|NAMES\b|SCHEMA\b){_QUALIFIED}(?: (?!ON\b|OFF\b){_QUALIFIED})?+ (?:ON|OFF)\Z)",
+    rf"|SET (?!TIME\b|ROLE\b|NAMES\b|SCHEMA\b){QUALIFIED}(?: (?!ON\b|OFF\b){QUALIFIED})?+ (?:ON|OFF)\Z)",
     re.IGNORECASE,
 )
 _TO_VALUE = Expression(
-    rf"\A({_SCOPE}(?:(?:@@ ?)?+(?:{_QUALIFIED}|\?) (?::?=|TO)|ROLE"
+    rf"\A({_SCOPE}(?:(?:@@ ?)?+(?:{QUALIFIED}|\?) (?::?=|TO)|ROLE"
     rf"|(?:SESSION )?+AUTHORIZATION|TIME ZONE|NAMES|SCHEMA|CHARACTER SET|CHARSET) ){_ANYTHING}",
     re.IGNORECASE,
 )
@@ -194,15 +83,6 @@ def _pragma(text: str) -> str:
     return f"{text[: match.start(4)]}?{')' if opening == '(' else ''}"
 
 
-KINDS = frozenset(
-    """
-    AGGREGATE ASSEMBLY CAST CERTIFICATE COLLATION CONTEXT CONVERSION DATABASE DIRECTORY DOMAIN EVENT
-    EXTENSION FOREIGN FULLTEXT FUNCTION GROUP INDEX LANGUAGE LOGIN MATERIALIZED OPERATOR PACKAGE POLICY
-    PROCEDURE PROFILE PUBLICATION ROLE RULE SCHEMA SEQUENCE SERVER SESSION SPATIAL STATISTICS SUBSCRIPTION
-    SYNONYM SYSTEM TABLE TABLESPACE TEXT TRANSFORM TRIGGER TYPE USER VIEW VIRTUAL
-    """.split()  # noqa: SIM905
-)
-"""After CREATE, ALTER, DROP. Any other word may be data, and operations are labels of metrics."""
 _OTHER_KINDS = "INSTANCE METHOD OBJECT OWNED PREPARE PRIVILEGES PROC ROUTINE SCHEME".split()  # noqa: SIM905
 _BEFORE_KIND = """
     ACCESS ALTER APPLICATION BITMAP CLUSTERED COLUMNSTORE CONSTRAINT DEFAULT EDITIONABLE EXTERNAL FORCE GLOBAL
@@ -247,36 +127,36 @@ _DEFAULT = Expression(
     re.IGNORECASE,
 )
 """SQLite takes a name there for a string."""
-_LIST_OF_OPTIONS = Expression(rf"(?:\b(?:WITH|SET)|_ops) ?{_ROW}(?:\)|\Z)", re.IGNORECASE)
+_LIST_OF_OPTIONS = Expression(rf"(?:\b(?:WITH|SET)|_ops) ?{ROW}(?:\)|\Z)", re.IGNORECASE)
 _OPTION_IN_LIST = Expression(
     rf"( = )(?!(?:AUTO|FALSE|NONE|OFF|ON|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
 )
 _BOUNDS = Expression(
-    rf"\b(?:ENUM|VALUES (?:IN|LESS THAN|FROM)) ?{_ROW}(?:\)(?: TO {_ROW})?+|\Z)", re.IGNORECASE
+    rf"\b(?:ENUM|VALUES (?:IN|LESS THAN|FROM)) ?{ROW}(?:\)(?: TO {ROW})?+|\Z)", re.IGNORECASE
 )
 """Of a partition, or the values of an enumeration: no expression there has columns."""
 _BOUND = Expression(
     rf"([(,] ?)(?!(?:DEFAULT|FALSE|MAXVALUE|MINVALUE|NULL|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
 )
 _LABEL = Expression(
-    rf"(\AALTER TYPE {_QUALIFIED} (?:ADD|RENAME) VALUE (?:IF NOT EXISTS )?+){_ANYTHING}", re.IGNORECASE
+    rf"(\AALTER TYPE {QUALIFIED} (?:ADD|RENAME) VALUE (?:IF NOT EXISTS )?+){_ANYTHING}", re.IGNORECASE
 )
 _TEXT = Expression(
     r"(\b(?:CONNECTION (?!LIMIT\b)(?:= )?+|M?INITCOND1?+ = )"
     r"|[(,] ?(?:CATEGORY|DEFAULT|DELIMITER) = "
-    rf"|\bDATABASE LINK {_QUALIFIED} (?:(?!USING\b)\S++ )*+USING ){IDENTIFIER}(?! ?[.(])",
+    rf"|\bDATABASE LINK {QUALIFIED} (?:(?!USING\b)\S++ )*+USING ){IDENTIFIER}(?! ?[.(])",
     re.IGNORECASE,
 )
 """Of tables and data on other servers, of aggregates and types."""
-_DEFAULT_OF_PARAMETER = Expression(rf"(\? (?:AS )?+{_TYPE} = )(?!NULL\b){IDENTIFIER}", re.IGNORECASE)
+_DEFAULT_OF_PARAMETER = Expression(rf"(\? (?:AS )?+{TYPE} = )(?!NULL\b){IDENTIFIER}", re.IGNORECASE)
 """So does SQL Server."""
 _PARAMETER = Expression(
     r"(\A(?:CREATE|ALTER) (?:OR REPLACE )?+(?:DATABASE|FUNCTION|PROCEDURE|ROLE|ROUTINE"
-    rf"|SESSION|SYSTEM|USER)\b[\s\S]*?\bSET {_QUALIFIED} (?:=|TO) ){_ANYTHING}",
+    rf"|SESSION|SYSTEM|USER)\b[\s\S]*?\bSET {QUALIFIED} (?:=|TO) ){_ANYTHING}",
     re.IGNORECASE,
 )
 _MODULE = Expression(
-    rf"(\ACREATE VIRTUAL TABLE (?:IF NOT EXISTS )?+{_QUALIFIED} USING {IDENTIFIER} ?\(){_ANYTHING}",
+    rf"(\ACREATE VIRTUAL TABLE (?:IF NOT EXISTS )?+{QUALIFIED} USING {IDENTIFIER} ?\(){_ANYTHING}",
     re.IGNORECASE,
 )
 _ROUTINE = Expression(
@@ -320,7 +200,7 @@ def _block(text: str) -> str:
 
 
 _EXPLAIN = Expression(
-    rf"\A(?:EXPLAIN (?:{_ROW}\) |(?:ANALYZE|VERBOSE|QUERY PLAN|EXTENDED|PARTITIONS|FORMAT = \w++) )*+)++",
+    rf"\A(?:EXPLAIN (?:{ROW}\) |(?:ANALYZE|VERBOSE|QUERY PLAN|EXTENDED|PARTITIONS|FORMAT = \w++) )*+)++",
     re.IGNORECASE,
 )
 
@@ -333,7 +213,7 @@ def _explain(text: str) -> str:
 _TEMPORARY = Expression(
     r"(\b(?:TEMP(?:ORARY)?+ (?:RECURSIVE )?+(?:TABLE|VIEW|SEQUENCE|TRIGGER) "
     r"|INTO TEMP(?:ORARY)?+ (?:TABLE )?+)"
-    rf"(?:IF (?:NOT )?+EXISTS )?+){_QUALIFIED}(?:, {_QUALIFIED})*+",
+    rf"(?:IF (?:NOT )?+EXISTS )?+){QUALIFIED}(?:, {QUALIFIED})*+",
     re.IGNORECASE,
 )
 _PG_TEMP = r"(?<![\w$.\"])pg_temp(?:_[0-9]++)?+"
@@ -369,9 +249,7 @@ def _plain(name: str) -> str:
 
 
 _PIVOT = Expression(r"(?<![\w$.\"])(?:UN)?+PIVOT(?: XML| (?:EX|IN)CLUDE NULLS)?+(?: ?\(|\Z)", re.IGNORECASE)
-_PIVOTED = Expression(
-    rf"(\bFOR (?:\([^()]*+\)|{_QUALIFIED}) IN )(?!\(SELECT )({_ROW})(\)\))?+", re.IGNORECASE
-)
+_PIVOTED = Expression(rf"(\bFOR (?:\([^()]*+\)|{QUALIFIED}) IN )(?!\(SELECT )({ROW})(\)\))?+", re.IGNORECASE)
 _SIMPLE = Expression(r"[^\W\d]\w*+")
 _NAME = Expression(rf"(?<![\w$]){IDENTIFIER}")
 _NAME_MAX_CHARACTERS = 128
@@ -422,7 +300,7 @@ def _drop(text: str) -> str:
     return f"{text[:13]}?" if text.upper().startswith("DROP PREPARE ") else _definition(text)
 
 
-_PROCEDURE = Expression(rf"\A(EXEC (?:\? = )?+(?:{_QUALIFIED}(?: |\Z))?+){_ANYTHING}", re.IGNORECASE)
+_PROCEDURE = Expression(rf"\A(EXEC (?:\? = )?+(?:{QUALIFIED}(?: |\Z))?+){_ANYTHING}", re.IGNORECASE)
 
 
 def _exec(text: str) -> str:
@@ -455,7 +333,7 @@ _COPY_OPTION = (
     r"BINARY|CSV|FREEZE|HEADER|WITH|(?:USING )?+(?:DELIMITERS?+|ENCODING|ESCAPE|NULL|QUOTE)(?: AS)?+(?: \?)?+"
 )
 _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
-    # What the text has in upper case if it is worth a try, and what hides.
+    # Anywhere in a statement: what a text must have, in upper case, to be worth the search, and what hides.
     ("TEMP", _temporary),
     ("PIVOT", _pivot),
     # Outside strings no SQL has one: it begins a command of a client.
@@ -485,7 +363,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         _by(
             Expression(
                 r"( EXEC(?:UTE)?+ (?:\? = )?+(?!(?:FUNCTION|IMMEDIATE|PROCEDURE)\b)"
-                rf"{_NO_KEYWORD}{_QUALIFIED} ){_ANYTHING}",
+                rf"{_NO_KEYWORD}{QUALIFIED} ){_ANYTHING}",
                 re.IGNORECASE,
             ),
             r"\1?",
@@ -495,9 +373,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
     (
         " EXECUTE ",
         _by(
-            Expression(
-                rf"( EXECUTE (?:FUNCTION|PROCEDURE) {_QUALIFIED} ?\()(?!\)){_ANYTHING}", re.IGNORECASE
-            ),
+            Expression(rf"( EXECUTE (?:FUNCTION|PROCEDURE) {QUALIFIED} ?\()(?!\)){_ANYTHING}", re.IGNORECASE),
             r"\1?",
         ),
     ),
@@ -510,7 +386,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         "FROM STDIN",
         _by(
             Expression(
-                rf"(\bCOPY {_QUALIFIED} ?(?:{_ROW}\) )?+FROM STDIN(?: (?:WITH )?+{_ROW}\)"
+                rf"(\bCOPY {QUALIFIED} ?(?:{ROW}\) )?+FROM STDIN(?: (?:WITH )?+{ROW}\)"
                 rf"|(?! (?:WITH )?+\()(?: (?:{_COPY_OPTION}"
                 rf"|FORCE NOT NULL {IDENTIFIER}(?:, {IDENTIFIER})*+)(?![^ ;]))*+)"
                 rf"(?: WHERE [^;]*+)?+)[ ;]{_ANYTHING}",
@@ -520,13 +396,13 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         ),
     ),
     # The key of a row, and the language of a driver for files.
-    ("PARTITION FOR (", _by(Expression(rf"(PARTITION FOR \(){_ROW[2:]}", re.IGNORECASE), r"\1?")),
-    ("ACCESS PARAMETERS(", _by(Expression(rf"(ACCESS PARAMETERS\(){_ROW[2:]}", re.IGNORECASE), r"\1?")),
+    ("PARTITION FOR (", _by(Expression(rf"(PARTITION FOR \(){ROW[2:]}", re.IGNORECASE), r"\1?")),
+    ("ACCESS PARAMETERS(", _by(Expression(rf"(ACCESS PARAMETERS\(){ROW[2:]}", re.IGNORECASE), r"\1?")),
     (
         "CYCLE ",
         _by(
             Expression(
-                rf"(\bCYCLE {_QUALIFIED}(?:, {_QUALIFIED})*+ SET {IDENTIFIER} TO )(?:\?|{IDENTIFIER})"
+                rf"(\bCYCLE {QUALIFIED}(?:, {QUALIFIED})*+ SET {IDENTIFIER} TO )(?:\?|{IDENTIFIER})"
                 rf"( DEFAULT )(?:\?|{IDENTIFIER})",
                 re.IGNORECASE,
             ),
@@ -553,7 +429,7 @@ _VERBS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(["CREATE", "ALTER"], _definition),
     **dict.fromkeys(_BLOCKS, _block),
     **dict.fromkeys(["BACKUP", "RESTORE"], _by(*_rest(r"(?:BACKUP|RESTORE) (?:\w++ )?+"))),
-    "BULK": _by(*_rest(rf"BULK INSERT {_QUALIFIED} FROM ")),
+    "BULK": _by(*_rest(rf"BULK INSERT {QUALIFIED} FROM ")),
     "CHANGE": _by(*_rest(r"CHANGE (?:MASTER|REPLICATION SOURCE|REPLICATION FILTER)(?: TO(?= ))?+ ")),
     **dict.fromkeys(["COMMIT", "ROLLBACK"], _by(*_rest(_OF_TRANSACTION))),
     "CLOSE": _by(*_rest(r"CLOSE (?!ALL\Z)")),
@@ -592,14 +468,6 @@ _VERBS: dict[str, Callable[[str], str]] = {
 }
 """By the first word of a statement."""
 _QUERIES = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ")
-
-
-def merge(text: str) -> str:
-    """Return the text in which signs, lists and rows of any length are the same."""
-    for needle, expression, replacement in _MERGES:
-        if needle in text:
-            text = expression.sub(replacement, text)
-    return text
 
 
 def without_data(text: str) -> str:
