@@ -28,7 +28,7 @@ COUNT = "locale"
 _HEADERS = {
     "id": ("Record", 75), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 90), "time": ("Time", 185),
     "last_seen": ("Last seen", 170), "duration_ms": ("Duration", 80), "sql": ("SQL", 0), "rows": ("Rows", 70),
-    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 225),
+    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 240),
     "route": ("Route", 210), "status": ("Status", 65), "error": ("Error", 110),
     "exception": ("Exception", 110), "call_site": ("Call site", 190), "group": ("Group", 0),
     "calls": ("Calls", 80), "load_percent": ("Load", 120), "total_ms": ("Total", 80), "mean_ms": ("Mean", 75),

@@ -15,7 +15,7 @@ import requests
 from django.urls import resolve
 
 from tests.ports import free_port
-from tests.prometheus import Prometheus
+from tests.prometheus import INTERVAL, Prometheus
 from tests.servers import ROOT, Server
 from transactions.traffic import MIX, Traffic
 
@@ -99,7 +99,7 @@ def prepared(environment):
 
 
 @contextmanager
-def monitored(folder, traffic_s=4):
+def monitored(folder, traffic_s=4, interval=INTERVAL):
     """Start both, send traffic, and stop both at the end."""
     port = free_port()
     environment = os.environ | {
@@ -115,7 +115,7 @@ def monitored(folder, traffic_s=4):
     server = Server(gunicorn, environment, folder / "server.log")
     try:
         server.wait("/healthz")
-        with Prometheus(folder, port) as prometheus:
+        with Prometheus(folder, port, interval) as prometheus:
             site = Site(server, prometheus, token)
             work(environment)
             send(site, traffic_s)

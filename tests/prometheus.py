@@ -19,13 +19,13 @@ STOP_TIMEOUT_S = 60.0
 
 
 class Prometheus:
-    """A server that scrapes one port of this machine each second; a context manager."""
+    """A server that scrapes one port of this machine, by default each second; a context manager."""
 
-    def __init__(self, folder, target_port):
+    def __init__(self, folder, target_port, interval=INTERVAL):
         self.url = f"http://127.0.0.1:{free_port()}"
         self._log = folder / "prometheus.log"
         path = folder / "prometheus.yml"
-        path.write_text(configuration(target_port))
+        path.write_text(configuration(target_port, interval))
         self._command = [
             find(PROMETHEUS),
             f"--config.file={path}",
@@ -79,11 +79,11 @@ class Prometheus:
         return found
 
 
-def configuration(target_port):
+def configuration(target_port, interval):
     """Return our prometheus.yml with another port and a shorter interval."""
     text = (CONFIGURATION / "prometheus.yml").read_text()
-    changed = text.replace("localhost:9110", f"127.0.0.1:{target_port}").replace("15s", INTERVAL)
-    assert changed.count(INTERVAL) == 2
+    changed = text.replace("localhost:9110", f"127.0.0.1:{target_port}").replace("15s", interval)
+    assert changed.count(interval) == 2
     assert str(target_port) in changed
     parsed = yaml.safe_load(changed)
     parsed["rule_files"] = [str(CONFIGURATION / pattern) for pattern in parsed["rule_files"]]

@@ -20,6 +20,8 @@ from tests.grafana.infinity import dashboards
 from tests.monitored import monitored
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
+INTERVAL = "5s"
+"""Between two scrapes: on a busy machine one takes over a second, and would show a site that is down."""
 TRAFFIC_S = int(os.environ.get("TRAFFIC_S", "180"))
 
 
@@ -30,7 +32,7 @@ def main(*uids: str) -> None:
     chosen = uids or [dashboard["uid"] for dashboard in dashboards().values()]
     bundled()  # before the traffic, because it may take minutes
     images = Path(os.environ.get("PICTURES", IMAGES))
-    with tempfile.TemporaryDirectory() as folder, monitored(Path(folder), TRAFFIC_S) as site:
+    with tempfile.TemporaryDirectory() as folder, monitored(Path(folder), TRAFFIC_S, INTERVAL) as site:
         # All of the same time, that of the traffic, however long the pictures take.
         span_s, to_ms = max(300, TRAFFIC_S + 60), int(time.time() * 1000)
         jobs = [job(uid, theme, span_s, to_ms) for uid in chosen for theme in ("dark", "light")]

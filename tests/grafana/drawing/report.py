@@ -32,7 +32,7 @@ def hidden_columns(report: dict) -> Iterator[str]:
 
 
 def cut_cells(report: dict) -> Iterator[str]:
-    """Yield the columns whose text is longer than the cell."""
+    """Yield the columns whose text is longer than the cell, and could be wrapped."""
     for panel in report["panels"]:
         yield from (f"{report['uid']}, {panel['title']}: {name}" for name in panel["cut"])
 

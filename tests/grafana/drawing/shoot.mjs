@@ -7,7 +7,7 @@ import UPNG from 'upng-js';
 const WIDTH = 1600;
 const HEIGHT_MAX = 6000;
 const DRAWN_MS = 240_000;
-const COLOURS = 32; // a small palette makes the files a fifth as large
+const COLOURS = 96; // a palette makes the files smaller; with 32 two lines had one colour
 
 const [binary, url, folder, jobs] = process.argv.slice(2);
 fs.mkdirSync(folder, { recursive: true });

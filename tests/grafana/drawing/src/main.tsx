@@ -153,6 +153,18 @@ async function open(): Promise<Board> {
   return { dashboard, variables, range, answers: new Map() };
 }
 
+const overflows = (cell: HTMLElement) => cell.scrollWidth > cell.clientWidth + 1;
+
+/** Whether the text would fit on several lines; a name longer than any column is seen by pointing at it. */
+function isCut(cell: HTMLElement) {
+  if (!overflows(cell)) return false;
+  const { whiteSpace } = cell.style;
+  cell.style.whiteSpace = 'normal';
+  const fits = !overflows(cell);
+  cell.style.whiteSpace = whiteSpace;
+  return fits;
+}
+
 /** What can be seen only once it is drawn: empty panels, columns beyond the edge of tables, cells that are cut. */
 (window as any).__measure = () => {
   for (const entry of report.panels) {
@@ -165,7 +177,7 @@ async function open(): Promise<Board> {
       const header = headers.find((one) => one.textContent === name);
       return { name, visible: header !== undefined && header.getBoundingClientRect().right <= right + 1 };
     });
-    const cells = [...element.querySelectorAll('[role=gridcell]')].filter((one) => one.scrollWidth > one.clientWidth + 1);
+    const cells = [...element.querySelectorAll<HTMLElement>('[role=gridcell]')].filter(isCut);
     const places = new Set(cells.map((one) => Number(one.getAttribute('aria-colindex')) - 1));
     entry.cut = entry.fields.filter((_: string, place: number) => places.has(place));
   }
