@@ -23,13 +23,14 @@ from asgiref.sync import iscoroutinefunction
 from sqllogs.threads import Tally
 
 ASKED = (-1, None)
-"""State of a repeated statement of which it is known what asks, or need not be."""
+"""State of a repeated statement whose origin in the ORM is known, or need not be found."""
 RULES_MAX = 5
 """Rules of `ignore_findings` that a query or a unit of work can have at once; further ones do nothing."""
 
 
 UNCOUNTED: dict[int, Any] = {}
-"""Where repetitions are not counted: after the end of a unit, in `repeats_allowed()`, in no unit."""
+"""Stands for `UnitOfWork.repeats` where capture does not count: after a unit's end, in `repeats_allowed()`,
+without a unit. Capture recognizes it by identity."""
 
 
 BEGAN = "sqllogs.began"
@@ -144,12 +145,14 @@ class UnitOfWork:
                 or "http"
             )
         finally:
+            # Also if an odd resolver_match raises: a unit that never ends would keep an upload in memory.
             self.request = None
             self.ended = True
 
     def close(self) -> None:
         """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
         if not self.duration_ns:
+            # At least 1, because 0 means that it has not ended.
             self.duration_ns = max(1, perf_counter_ns() - self.started_ns)
             self.ended_ns = time_ns()
             self.repeats = UNCOUNTED
@@ -174,6 +177,7 @@ recorder: Any = None
 closed: deque[UnitOfWork] = deque()
 """Units that have ended since the writer looked."""
 CLOSED_MAX = 10_000
+"""Units in each of these two queues at most: the writer may be waiting for its database."""
 WAKE_FROM = 100
 """Units that wait before the writer starts for them: a command without SQL shall not import it."""
 streams: deque[tuple[ref[Any], UnitOfWork]] = deque()
@@ -220,6 +224,7 @@ def follow_stream(body: "ref[Any]", unit: UnitOfWork) -> None:
 
 def close_abandoned() -> None:
     """Close the units of bodies that are gone; in the writer's thread."""
+    # Each stream once: those that go on are put back at the end.
     for _ in range(len(streams)):
         body, unit = streams.popleft()
         if body() is not None and not unit.duration_ns:
@@ -266,7 +271,10 @@ class _Block(ContextDecorator):
         self._give_back(current.set(self._outer))
 
     def _give_back(self, token: Token[UnitOfWork | None]) -> None:
-        """Undo that if the block has ended in another thread, as in a callback, which has a unit itself."""
+        """Restore this thread's own unit, if the block ends in another thread than the one it began in.
+
+        A callback may end it there.
+        """
         before = token.old_value
         if before is not self._entered and before is not Token.MISSING and get_ident() != self._thread:
             current.set(before)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 POLL_S = 0.005
 """A waiting greenlet polls this often, and lets others run in between."""
 POLL_FORK_S = 0.0005
+"""A thread that waits for a fork, or to fork, looks this often: it may be the application's."""
 
 Result = TypeVar("Result")
 
@@ -66,6 +67,7 @@ class Tally:
     __slots__ = ("_count", "_lock", "_reads", "add")
 
     def __init__(self) -> None:
+        # Its next() is one call into C, which no other thread interrupts; `+= 1` would lose updates.
         self._count = count()
         self._reads = 0
         self._lock = RLock()
@@ -110,6 +112,7 @@ class Alone:
         return cast(Result, result)
 
     def _call(self, function: Callable[[], Result]) -> Result | object:
+        # Restored, not cleared: a call may be made within another one of this thread.
         before, self._owner = self._owner, get_ident()
         try:
             return WAITING if self._is_forking() else function()
@@ -187,7 +190,7 @@ class _NativeThread:
     def join(self, timeout: float | None = None) -> None:
         until_s = time.monotonic() + (timeout or 0.0)
         while self.is_alive() and time.monotonic() < until_s:
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # the patched one, which lets other greenlets run
 
     def _run(self) -> None:
         try:

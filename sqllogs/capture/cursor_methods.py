@@ -46,7 +46,7 @@ def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[O
             try:
                 with errors(self):
                     result = method(self)(*args, **kwargs)
-            except BaseException as exc:
+            except BaseException as exc:  # a time limit ends a fetch as an error of the driver does
                 if fetch is not None:
                     fetch.fail(perf_counter_ns() - started_ns, exc)
                 raise
@@ -163,7 +163,10 @@ def _copy_expert(original: Original) -> Method:
 
 
 def _copying(direction: str, columns_at: int) -> Callable[[Original], Method]:
-    """Watch `copy_from` and `copy_to` of psycopg 2, which generate the statement themselves."""
+    """Watch `copy_from` and `copy_to` of psycopg 2, which generate the statement themselves.
+
+    `columns_at` is the position of the argument `columns` after the file and the table.
+    """
 
     def around(original: Original) -> Method:
         def copying(self: Any, file: Any, table: Any, *args: Any, **kwargs: Any) -> Any:
@@ -196,7 +199,7 @@ METHODS: dict[str, Callable[[Original], Method]] = {
     "fetchone": _fetching(lambda row: row is not None),
     "fetchmany": _fetching(len),
     "fetchall": _fetching(len, last=True),
-    "scroll": _fetching(lambda _: 0),
+    "scroll": _fetching(lambda _: 0),  # returns no row, but a server-side cursor sends MOVE
     "close": _close,
     "__iter__": _iterate,
     "callproc": _callproc,
@@ -211,6 +214,7 @@ METHODS: dict[str, Callable[[Original], Method]] = {
 
 def _raise(cursor: Any, fetch: Fetch | None, started_ns: int) -> NoReturn:
     """Re-raise the current exception of a fetch as Django's own, and record it."""
+    # Only now: entering this context manager for each fetch is what makes Django's own way slow.
     try:
         with cursor.db.wrap_database_errors:
             raise
@@ -233,6 +237,7 @@ def _flat_fetchone(self: Any) -> Any:
         row = self.cursor.fetchone()
     except BaseException:
         _raise(self, fetch, started_ns)
+    # Integers of our own, which cannot fail; `_flat_fetchmany` calls len() of what a driver returns.
     if fetch is not None:
         fetch.fetch_ns += perf_counter_ns() - started_ns
         before = fetch.rows

@@ -33,7 +33,9 @@ LOSS_WITHIN = timedelta(hours=1)
 LAG_MAX_MS = 10_000.0
 """Added to the flush interval, which the oldest record of a batch always waits."""
 FULL_WITHIN = timedelta(hours=1)
+"""How long it is reported that statement texts were deleted."""
 EXPORT_LOSSES = frozenset({"queue_full", "refused", "unsent"})
+"""The outcomes of `sqllogs.otel.otlp` that mean a record has not arrived."""
 
 EVENT_PARAMETERS = ("from", "to", "kind", "service")
 EVENT_ORDERINGS = ("time",)
@@ -280,6 +282,7 @@ class SettingsAnswer:
 
 
 def effective_settings() -> SettingsAnswer:
+    # Shown as they are used: an invalid value falls back to its default, and the reason stands beside it.
     given = getattr(settings, "SQLLOGS", {})
     used, defaults = conf.load(), conf.Conf()
     rows = []
@@ -336,6 +339,7 @@ def read_events(request: HttpRequest, query: QueryDict) -> EventsAnswer:
     )
     page = OffsetPage.from_query(query, EVENT_ORDERINGS, "-time")
     since, until, kinds, most = cleaned["from"], cleaned["to"], cleaned["kind"], page.offset + page.limit
+    # From the first one: the page is cut after the findings are merged in.
     recorded, count = events(
         since=since, until=until, kinds=kinds, services=cleaned["service"], limit=most, offset=0
     )

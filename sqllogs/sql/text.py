@@ -21,14 +21,16 @@ TEXT_MAX_CHARACTERS = 65_536
 """A longer statement is cut here; its length and a hash are kept."""
 
 HASHED_CHARACTERS = 4_096
-"""Of the beginning and as many of the end: with the length they are what the hash is of."""
+"""The hash of a long statement covers so much of its beginning, as much of its end, and its length."""
 
 DEPTH_MAX = 8
 """Objects within objects; a deeper one is a placeholder."""
 
 PLACEHOLDER = "%s"
 _VALUES = frozenset(["Literal", "Placeholder"])
+# Compiled at import, unlike an `Expression`: the application's thread must not wait for it.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL refuses in a text."""
 
 
 class Excerpt(NamedTuple):
@@ -36,7 +38,7 @@ class Excerpt(NamedTuple):
 
     text: str
     length: int
-    """Characters of the whole, of bytes their number; of an object that is cut, of what was read of it."""
+    """Characters (or bytes) of the whole statement; of an object that is cut, of the part that was read."""
     hash: str | None
     """BLAKE2b, 16 hex digits, of beginning, end and length; None where nothing is cut."""
 
@@ -64,6 +66,7 @@ def excerpt(sql: object, driver_connection: object = None) -> Excerpt:
         length = len(head)
     if length <= TEXT_MAX_CHARACTERS:
         return Excerpt(storable(head), length, None)
+    # With surrogates, which are legal in a str and would raise here.
     hashed = f"{head[:HASHED_CHARACTERS]}{tail}{length}".encode("utf-8", "surrogatepass")
     return Excerpt(storable(head), length, blake2b(hashed, digest_size=8).hexdigest())
 

@@ -302,6 +302,7 @@ def query_row(slot: int, seq: int, record: Record, unit: int | None, ids: Ids) -
     """Return a record's row, in the order of COLUMNS; ids that equal its unit's are left to the view."""
     form, origin = record.form, record.origin
     trace_id, span_id = origin.trace_id, origin.span_id
+    # The bits are listed at RingRow.flags. The form has those that are the same for all its queries.
     flags = form.flags
     if origin.sampled:
         flags |= 4
