@@ -21,7 +21,7 @@ from django.db.models import Model, QuerySet
 from django.db.utils import load_backend
 from django.utils.translation import gettext as _
 
-from sqllogs import conf, guard
+from sqllogs import conf, guard, threads
 
 Row = TypeVar("Row", bound=Model)
 
@@ -69,6 +69,9 @@ def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper
     connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
     # The last flush of a process may run in its main thread; the writer's lock keeps the two apart.
     connection.inc_thread_sharing()
+    # Taken for each cursor. In a process without threads Python 3.14 may leave it taken (see
+    # `threads.call_locked`): its thread can take this one again.
+    connection._thread_sharing_lock = threads.RLock()  # type: ignore[attr-defined]
     connection.connect()
     return connection
 
