@@ -60,7 +60,7 @@ def pooling(postgresql: Cluster) -> Iterator[int]:
         _wait(postgresql.dsn().replace(f"port={postgresql.port}", f"port={port}"), process, folder / "log")
         yield port
     finally:
-        process.terminate()
+        process.kill()  # at SIGTERM newer releases wait for their clients
         process.wait()
         shutil.rmtree(folder)
 
