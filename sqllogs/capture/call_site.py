@@ -26,6 +26,8 @@ from sqllogs.sql.text import text_of
 MAX_CHARACTERS = 300
 """Length of the column. Not read from the model, which is loaded after this module."""
 FILES_MAX = 10_000
+LOOKS = 3
+"""How often it is looked up whether a function is called while rendering, until it was."""
 SITES_MAX = 10_000
 
 INSTRUMENTATION = frozenset(
@@ -193,8 +195,12 @@ class FrameFinder:
         self._ignored: set[str] = set()
         self._known: set[str] = set()
         """Ignored files and libraries."""
+        self._looks: dict[int, int] = {}
+        """How often the callers of a code object were looked at, by its id."""
+        self._plain: set[int] = set()
+        """Ids of code objects that nothing calls while rendering, as far as was seen."""
 
-    def find(self, frames: int) -> tuple[FrameType | None, str | None]:
+    def find(self, frames: int) -> tuple[FrameType | None, str | None]:  # noqa: C901 - a call costs more
         """Return the nearest frame of application code, else of a library, and what it is rendering.
 
         `frames` is the number of frames between the wrapper, two calls up, and the cursor's caller.
@@ -214,6 +220,8 @@ class FrameFinder:
             if filename not in skipped:
                 source = self._source(filename)
                 if source is Source.APPLICATION:
+                    if rendering is None and id(frame.f_code) not in self._plain:
+                        rendering = self._around(frame)
                     return frame, rendering
                 if source is Source.BOUNDARY:
                     return library, rendering
@@ -227,6 +235,29 @@ class FrameFinder:
                     skipped = self._known
             frame = frame.f_back
         return library, rendering
+
+    def _around(self, frame: FrameType) -> str | None:
+        """Return what is rendered by the callers of a property, tag or method of the application."""
+        key, outer = id(frame.f_code), frame.f_back
+        rendering: str | None = None
+        while outer is not None:
+            # A lazy object of the context is evaluated by whoever is first, as if the view had done it.
+            if outer.f_code.co_qualname == "SimpleLazyObject._setup":
+                break
+            source = self._source(outer.f_code.co_filename)
+            if source is Source.BOUNDARY:
+                break
+            if source in RENDERING:
+                rendering = rendered_by(source, outer, rendering)
+            outer = outer.f_back
+        if len(self._looks) >= SITES_MAX:
+            self._looks.clear()
+            self._plain.clear()
+        # What was called while rendering once is looked at for long.
+        self._looks[key] = looks = self._looks.get(key, 0) + (-SITES_MAX if rendering else 1)
+        if looks >= LOOKS:
+            self._plain.add(key)
+        return rendering
 
     def _add(self, filename: str, source: Source) -> None:
         # Compiled templates and exec() can produce any number of file names.

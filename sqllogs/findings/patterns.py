@@ -204,7 +204,8 @@ def _is_asked_again(text: StatementInfo, times: int, lines: list[tuple[Any, ...]
 
 def _rendering(records: Records) -> Iterator[Evidence]:
     """Yield queries that a template, a `__str__` or a field of a serializer sends."""
-    by_method = Q(call_site__endswith=".__str__") | Q(call_site__contains="Serializer.get_")
+    by_method = Q(call_site__endswith=".__str__") | Q(call_site__endswith=".to_representation")
+    by_method |= Q(call_site__contains="Serializer.get_")
     by_method |= Q(call_site__contains="serializers.py:") & Q(call_site__contains=".get_")
     found = (
         records.filter(Q(rendering__isnull=False) | by_method)
@@ -262,9 +263,18 @@ def _rendered(
     # A list is read by the tag that begins to use it, as Django's tutorial does; one row is an expression's.
     is_row = node != "ForNode" and rows == 1 and LIMITED.search(text.sql)
     is_list = node != "VariableNode" and not is_row and not _AGGREGATE.match(text.sql)
-    return None if is_list or place.startswith("django/") else place
+    # A tag of the application may ask for what it shows, but not for the relation of what it is given.
+    is_of_tag = node not in _EXPRESSIONS and not (is_row and " WHERE " in text.sql)
+    return None if is_list or is_of_tag or place.startswith("django/") else place
 
 
+_EXPRESSIONS = frozenset(
+    """
+    VariableNode IfNode WithNode ForNode FirstOfNode IfChangedNode CycleNode FilterNode IncludeNode BlockNode
+    ExtendsNode WidthRatioNode TranslateNode BlockTranslateNode URLNode
+    """.split()  # noqa: SIM905
+)
+"""Nodes of Django that evaluate expressions; the others are those of tags."""
 PER_ROW_MIN = 2
 
 

@@ -101,6 +101,17 @@ def test_known_files_of_the_finder_are_bounded(monkeypatch):
         assert len(finder._known) <= 4
 
 
+def test_callers_of_a_function_that_renders_nothing_are_looked_at_a_few_times(monkeypatch):
+    finder = FrameFinder()
+    looked_at = []
+    around = finder._around
+    monkeypatch.setattr(finder, "_around", lambda frame: looked_at.append(frame.f_code) or around(frame))
+    view = through(lambda: finder.find(0), f"{VENV}/package.py", SHOP)
+    for _ in range(20):
+        view()
+    assert len(looked_at) == call_site.LOOKS
+
+
 def test_names_of_code_that_is_gone_are_not_given_to_new_code():
     sites = CallSites(Conf())
     names = set()

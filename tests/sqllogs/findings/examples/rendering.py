@@ -243,3 +243,66 @@ def input_of_a_serializer(request):
 def figures_made_by_the_view(request):
     book = Book.objects.get(pk=2)
     return render(request, "figures_made_by_the_view.html", {"book": book, "number": book.review_set.count()})
+
+
+# Written on 1 December 2026: what code of the application sends that an expression or a field calls.
+
+
+@bad(template="{% if topic.has_replies %}Answered{% endif %}")
+def property_that_sends_a_query(request):
+    return render(request, "property_that_sends_a_query.html", {"topic": Topic.objects.get(pk=2)})
+
+
+@bad(template="from {{ book.country_name }}")
+def property_that_follows_relations(request):
+    book = Book.objects.select_related("author").get(pk=7)
+    return render(request, "property_that_follows_relations.html", {"book": book})
+
+
+@bad(template="{% load shelf %}from {{ author|country_name }}")
+def filter_that_follows_a_relation(request):
+    return render(request, "filter_that_follows_a_relation.html", {"author": Author.objects.get(pk=3)})
+
+
+class Row(serializers.ModelSerializer):
+    is_reviewed = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Book
+        fields = ["title", "is_reviewed"]
+
+    def get_is_reviewed(self, book):
+        return book.review_set.exists()
+
+
+@bad()
+def method_field_of_a_class_with_any_name(request):
+    return JsonResponse(Row(Book.objects.order_by("pk")[:3], many=True).data, safe=False)
+
+
+class CoverRow(serializers.ModelSerializer):
+    class Meta:
+        model = Cover
+        fields = ["colour"]
+
+    def to_representation(self, cover):
+        return {**super().to_representation(cover), "book": cover.book.title}
+
+
+@bad()
+def representation_of_ones_own(request):
+    return JsonResponse(CoverRow(Cover.objects.order_by("pk")[:4], many=True).data, safe=False)
+
+
+@good(template="{% load shelf %}{% all_tags as tags %}{% for tag in tags %}{{ tag.name }} {% endfor %}")
+def tag_that_reads_a_list(request):
+    return render(request, "tag_that_reads_a_list.html")
+
+
+def first_topic():
+    return Topic.objects.get(pk=1)
+
+
+@good(template="{{ topic.name }}")
+def lazy_row_of_the_context(request):
+    return render(request, "lazy_row_of_the_context.html", {"topic": SimpleLazyObject(first_topic)})

@@ -30,6 +30,7 @@ TEMPLATES = [
                 ("django.template.loaders.locmem.Loader", TEXTS),
                 "django.template.loaders.app_directories.Loader",
             ],
+            "libraries": {"shelf": "tests.sqllogs.findings.examples.tags"},
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
