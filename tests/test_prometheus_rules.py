@@ -22,11 +22,19 @@ RULES = [
 ]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+CASES = [case for path in TESTS for case in yaml.safe_load(path.read_text())["tests"]]
+EXPECTED = [
+    (one["expr"], sample["labels"])
+    for case in CASES
+    for one in case.get("promql_expr_test", ())
+    for sample in one["exp_samples"]
+]
 FIRED = {
-    *re.findall(r'ALERTS\{alertname="(\w+)"', "".join(path.read_text() for path in TESTS)),
-    "DjangoTargetDown",  # with its texts filled in
-    "DjangoDatabaseExceptions",  # counted by type
+    *(found[1] for _, labels in EXPECTED if (found := re.match(r'ALERTS\{alertname="(\w+)"', labels))),
+    *(found[1] for expr, _ in EXPECTED if (found := re.search(r'\(ALERTS\{alertname="(\w+)"', expr))),
+    *(one["alertname"] for case in CASES for one in case.get("alert_rule_test", ()) if one["exp_alerts"]),
 }
+"""Alerts that a case expects to fire, not those that it expects to be quiet."""
 
 
 def promtool(*arguments):
