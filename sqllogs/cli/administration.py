@@ -209,7 +209,9 @@ TOKEN_COLUMNS = ("name", "created_at", "last_used_at", "revoked_at", "digest")
 def _add_token_arguments(parser: CommandParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|revoke")
     create = actions.add_parser("create", help=_("create a token and print it; it cannot be shown again"))
-    create.add_argument("name", metavar="NAME", help=_("name of its user; two may be active per name"))
+    create.add_argument(
+        "name", metavar="NAME", help=_("who or what uses it; each name may have two active tokens")
+    )
     value = create.add_mutually_exclusive_group()
     value.add_argument(
         "--token-stdin",

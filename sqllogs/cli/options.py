@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.http import HttpRequest, QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from sqllogs.errors import ParameterError
 from sqllogs.read import comparison, n_plus_one, pagination, parameters, stats
@@ -32,6 +33,14 @@ class Subcommand:
     """Writes to the command's stdout, and notes to its stderr; raises CommandError or SQLLogsError."""
 
 
+_HELP = {
+    "from": gettext_lazy(
+        "Start of the time range: RFC 3339, seconds or milliseconds since the epoch, or now-5m."
+    ),
+    "to": gettext_lazy("End of the time range, exclusive; same format as --from."),
+    "search": gettext_lazy("Part of the SQL text."),
+}
+"""Where it differs from the API's: options begin with dashes, and who runs a command may read all texts."""
 _DESTINATION_PREFIX = "filter_"
 """Keeps filters apart from the options that every Django command has, such as --settings."""
 
@@ -50,13 +59,14 @@ def add_filters(parser: CommandParser) -> None:
     group = parser.add_argument_group(
         _("filters"), _("Most take several values, separated by commas or by repeating the option.")
     )
-    for name, filter in SQLLogFilter.base_filters.items():
+    for name in dict.fromkeys(("from", "to", *SQLLogFilter.base_filters)):
+        help = _HELP.get(name) or SQLLogFilter.base_filters[name].extra["help_text"]
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"{_DESTINATION_PREFIX}{name}",
             action="append",
             metavar="VALUE",
-            help=str(filter.extra["help_text"]),
+            help=str(help),
         )
 
 

@@ -188,7 +188,7 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
 
 SETUP = Subcommand(
     help=gettext_lazy(
-        "Print the lines that the project lacks; --write adds them and creates the tables of the SQL log."
+        "Print the lines missing from the project; --write adds them and creates the tables of the SQL log."
     ),
     add_arguments=_add_arguments,
     handle=_handle,
