@@ -282,6 +282,14 @@ def test_request_is_counted_by_view_with_its_trace_even_without_queries(one):
     }
 
 
+def test_request_of_half_a_minute_is_below_a_limit(one):
+    """Prometheus takes what is beyond the highest limit for that limit: a p99.9 of 28.6 s was 10 s."""
+    one.add(Batch(records=[], ended=[ended(duration_ms=20_000)]))
+    found = series(one, families.REQUEST_DURATION)["shop:item", "item/"]
+    assert found.counts[-1] == 0
+    assert sum(found.counts) == 1
+
+
 def test_unit_that_left_a_transaction_open_without_a_statement_is_counted(one):
     units = [ended() for _ in range(3)]
     for unit, idle_ms in zip(units, (2_500.0, 10.0, None), strict=True):
