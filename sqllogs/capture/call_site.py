@@ -26,8 +26,8 @@ from sqllogs.sql.text import text_of
 MAX_CHARACTERS = 300
 """Length of the column. Not read from the model, which is loaded after this module."""
 FILES_MAX = 10_000
-LOOKS = 3
-"""How often it is looked up whether a function is called while rendering, until it was."""
+LOOKS = 200
+"""How many queries of a file are searched for what they render, until one of them renders something."""
 SITES_MAX = 10_000
 
 INSTRUMENTATION = frozenset(
@@ -195,10 +195,10 @@ class FrameFinder:
         self._ignored: set[str] = set()
         self._known: set[str] = set()
         """Ignored files and libraries."""
-        self._looks: dict[int, int] = {}
-        """How often the callers of a code object were looked at, by its id."""
-        self._plain: set[int] = set()
-        """Ids of code objects that nothing calls while rendering, as far as was seen."""
+        self._looks: dict[str, int] = {}
+        """How often the callers of a file's code were looked at."""
+        self._plain: set[str] = set()
+        """Files whose code is not called while rendering, as far as was seen."""
 
     def find(self, frames: int) -> tuple[FrameType | None, str | None]:  # noqa: C901 - a call costs more
         """Return the nearest frame of application code, else of a library, and what it is rendering.
@@ -220,8 +220,8 @@ class FrameFinder:
             if filename not in skipped:
                 source = self._source(filename)
                 if source is Source.APPLICATION:
-                    if rendering is None and id(frame.f_code) not in self._plain:
-                        rendering = self._around(frame)
+                    if rendering is None and filename not in self._plain:
+                        rendering = self._around(frame, filename)
                     return frame, rendering
                 if source is Source.BOUNDARY:
                     return library, rendering
@@ -236,9 +236,9 @@ class FrameFinder:
             frame = frame.f_back
         return library, rendering
 
-    def _around(self, frame: FrameType) -> str | None:
+    def _around(self, frame: FrameType, filename: str) -> str | None:
         """Return what is rendered by the callers of a property, tag or method of the application."""
-        key, outer = id(frame.f_code), frame.f_back
+        outer = frame.f_back
         rendering: str | None = None
         while outer is not None:
             # A lazy object of the context is evaluated by whoever is first, as if the view had done it.
@@ -250,13 +250,13 @@ class FrameFinder:
             if source in RENDERING:
                 rendering = rendered_by(source, outer, rendering)
             outer = outer.f_back
-        if len(self._looks) >= SITES_MAX:
+        if len(self._looks) >= FILES_MAX:
             self._looks.clear()
             self._plain.clear()
-        # What was called while rendering once is looked at for long.
-        self._looks[key] = looks = self._looks.get(key, 0) + (-SITES_MAX if rendering else 1)
+        # A file that has rendered something once is looked at for long.
+        self._looks[filename] = looks = self._looks.get(filename, 0) + (-FILES_MAX if rendering else 1)
         if looks >= LOOKS:
-            self._plain.add(key)
+            self._plain.add(filename)
         return rendering
 
     def _add(self, filename: str, source: Source) -> None:

@@ -101,11 +101,12 @@ def test_known_files_of_the_finder_are_bounded(monkeypatch):
         assert len(finder._known) <= 4
 
 
-def test_callers_of_a_function_that_renders_nothing_are_looked_at_a_few_times(monkeypatch):
+def test_callers_of_a_file_that_renders_nothing_are_looked_at_a_limited_number_of_times(monkeypatch):
+    monkeypatch.setattr(call_site, "LOOKS", 3)
     finder = FrameFinder()
     looked_at = []
     around = finder._around
-    monkeypatch.setattr(finder, "_around", lambda frame: looked_at.append(frame.f_code) or around(frame))
+    monkeypatch.setattr(finder, "_around", lambda *given: looked_at.append(given) or around(*given))
     view = through(lambda: finder.find(0), f"{VENV}/package.py", SHOP)
     for _ in range(20):
         view()
