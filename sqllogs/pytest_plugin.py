@@ -7,6 +7,7 @@ before a test needs it. Runs in the tests' process, with pytest-xdist also in th
 import os
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,11 +124,17 @@ def _report_paths(config: pytest.Config) -> dict[str, str | None]:
     return {name: config.getoption(f"sqllogs_{name}") for name in ("sarif", "junit")}
 
 
+def _checkout(root: Path) -> Path:
+    """Return the root of the repository, to which GitHub and GitLab take paths to be relative."""
+    return next((one for one in (root, *root.parents) if (one / ".git").exists()), root)
+
+
 class _Reports:
     """Records the queries of every test, and writes the N+1 queries of the run to files."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._checkout = _checkout(config.rootpath)
         self._found: list[Any] = []
 
     @pytest.hookimpl(wrapper=True)
@@ -150,7 +157,9 @@ class _Reports:
             from sqllogs.testing.queries import reported_queries
 
             del item.stash[_LOG]
-            found = reported_queries(log.repeats(), log.groups(), item.nodeid, self._config.rootpath)
+            found = reported_queries(
+                log.repeats(), log.groups(), item.nodeid, self._config.rootpath, self._checkout
+            )
             report.sqllogs_findings = found  # type: ignore[attr-defined]
         return report
 

@@ -115,14 +115,14 @@ class Log:
             following.append(_call("stats", "which views", group_by="view", start=start, compare=compare))
         else:
             following.append(_call("stats", "which statements", start=start, compare=compare))
-        return answer | {"next": [*following, _call("events", "deploys and migrations", start=start)]}
+        return _leading(answer, *following, _call("events", "deploys and migrations", start=start))
 
     def findings(self, limit: int = 10) -> dict[str, Any]:
         """Problems found without being asked: what became slower, N+1 queries, locks. Begin here."""
         answer = self._get("FindingsView", {"limit": min(limit, ROWS_MAX), "fields": _FIELDS["findings"]})
         for name in ("next", "previous"):
             answer.pop(name, None)
-        return answer | {"next": [*_after_findings(answer.get("results", []))]}
+        return _leading(answer, *_after_findings(answer.get("results", [])))
 
     def requests(
         self,
@@ -137,7 +137,7 @@ class Log:
         answer = self._list("RequestsView", chosen, start, end)
         traces = [row["trace_id"] for row in answer.get("results", ()) if row["trace_id"]][:1]
         following = [_call("trace", "the queries of the slowest", trace_id=one) for one in traces]
-        return answer | {"next": [*following, _call("repeats", "N+1 queries", start=start, view=view)]}
+        return _leading(answer, *following, _call("repeats", "N+1 queries", start=start, view=view))
 
     def repeats(
         self, start: str = "now-1h", end: str = "now", view: str = "", limit: int = 10
@@ -146,18 +146,18 @@ class Log:
         chosen = {"view": view, "limit": limit, "fields": _FIELDS["repeats"]}
         answer = self._list("RepeatsView", chosen, start, end)
         following = _call("events", "which release brought it; then change the line as the advice says")
-        return answer | {"next": [following]}
+        return _leading(answer, following)
 
     def trace(self, trace_id: str, limit: int = ROWS_MAX) -> dict[str, Any]:
         """The queries of one request in order."""
-        chosen = {"limit": limit, "fields": _FIELDS["trace"]}
+        chosen = {"limit": min(limit, ROWS_MAX), "fields": _FIELDS["trace"]}
         answer = self._get("TraceView", chosen, trace_id=trace_id)
         answer.pop("spans", None)
         longest = max(answer.get("results", ()), key=lambda row: row["duration_ms"], default=None)
         following = (
             [_call("statement", "the longest query", fingerprint=longest["fingerprint"])] if longest else []
         )
-        return answer | {"next": [*following, _call("findings", "what is known of it")]}
+        return _leading(answer, *following, _call("findings", "what is known of it"))
 
     def statement(self, fingerprint: str, start: str = "now-1h", end: str = "now") -> dict[str, Any]:
         """One statement: its text, figures, call sites, routes and samples."""
@@ -165,14 +165,14 @@ class Log:
         following = [_call("explain", "its plan, and the index that it lacks", fingerprint=fingerprint)]
         if answer.get("repeats"):
             following.insert(0, _call("repeats", "it is an N+1", start=start))
-        return answer | {"next": following}
+        return _leading(answer, *following)
 
     def explain(self, fingerprint: str) -> dict[str, Any]:
         """The plan of a statement, without running it."""
         # The API has no plans, but it knows whether the token still holds, and the statement exists.
         known = self._get("FingerprintView", {}, fingerprint=fingerprint)
         if "error" in known:
-            return known | {"next": [_call("stats", "the statements that there are")]}
+            return _leading(known)
         try:
             plan = advise(read_explain.explain(fingerprint))
         except SQLLogsError as exc:
@@ -202,11 +202,11 @@ class Log:
         times = [row["time"] for row in answer.get("results", ())][:1]
         following = [_call("stats", "what changed with it", start=one, compare="previous") for one in times]
         compared = _call("stats", "the newest release against the one before", compare="release")
-        return answer | {"next": [*following, compared]}
+        return _leading(answer, *following, compared)
 
     def health(self) -> dict[str, Any]:
         """Whether the log is complete: what it has captured, stored and dropped, and its oldest record."""
-        return self._get("HealthView", {}) | {"next": [_call("findings", "problems that were found")]}
+        return _leading(self._get("HealthView", {}), _call("findings", "problems that were found"))
 
     def _list(self, view: str, parameters: dict[str, Any], start: str, end: str) -> dict[str, Any]:
         limit = max(1, min(int(parameters["limit"]), ROWS_MAX))
@@ -222,7 +222,32 @@ class Log:
         request = _Request(self._token, "/".join([view, *arguments.values()]), parameters)
         response = getattr(views, view).as_view()(request, **arguments)
         answer: dict[str, Any] = orjson.loads(response.content)
+        if "error" in answer:
+            answer["error"] = _of_tool(answer["error"])
         return {name: _shortened(value) for name, value in answer.items()}
+
+
+_ARGUMENTS = {"from": "start", "to": "end"}
+"""Names of the tools' arguments, by those of the API: `from` is a keyword of Python."""
+
+
+def _of_tool(error: dict[str, Any]) -> dict[str, Any]:
+    """Name the argument of the tool in an error about a parameter of the API."""
+    field = error.get("field")
+    if field not in _ARGUMENTS:
+        return error
+    message = error["message"].removeprefix(f"{field}:")
+    return error | {"field": _ARGUMENTS[field], "message": f"{_ARGUMENTS[field]}:{message}"}
+
+
+def _leading(answer: dict[str, Any], *following: str) -> dict[str, Any]:
+    """Add the calls that may help; after an error not those that repeat what was wrong."""
+    if "error" in answer:
+        following = (
+            _call("findings", "problems that were found"),
+            _call("stats", "the statements that there are"),
+        )
+    return answer | {"next": list(following)}
 
 
 def _call(tool: str, why: str, **arguments: str) -> str:

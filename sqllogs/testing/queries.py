@@ -231,20 +231,24 @@ class ReportedQuery(NamedTuple):
 
 
 def reported_queries(
-    repeats: Sequence[QueryGroup], groups: Sequence[QueryGroup], test: str, root: Path
+    repeats: Sequence[QueryGroup], groups: Sequence[QueryGroup], test: str, root: Path, checkout: Path
 ) -> list[Any]:
-    """Return the repeats of a test as plain lists; `groups` are all its queries."""
+    """Return the repeats of a test as plain lists; `groups` are all its queries.
+
+    `root` is what the name of the test is relative to, `checkout` what the reported paths are.
+    """
     remedies = Remedies()
     seen = [group.sighting for group in groups]
-    return [list(_finding(group, _advice(remedies, group, seen), test, root)) for group in repeats]
+    file = os.path.relpath(root / test.partition("::")[0], checkout)
+    return [list(_finding(one, _advice(remedies, one, seen), test, file, checkout)) for one in repeats]
 
 
-def _finding(group: QueryGroup, advice: str | None, test: str, root: Path) -> ReportedQuery:
+def _finding(group: QueryGroup, advice: str | None, test: str, file: str, checkout: Path) -> ReportedQuery:
     found = CALL_SITE.fullmatch(group.first.call_site or "")
     path, line, function = found.groups("") if found is not None else ("", "", "")
-    relative = os.path.relpath(path, root) if path and not path.startswith("~") else ".."
+    relative = os.path.relpath(path, checkout) if path and not path.startswith("~") else ".."
     if relative.startswith(".."):  # a line of a library is never part of a pull request
-        relative, line, function = test.partition("::")[0], "1", group.first.call_site or test
+        relative, line, function = file, "1", group.first.call_site or test
     message = (
         f"N+1: this line sends the same statement {group.times} times in one request or test. {advice or ''}"
     )

@@ -92,7 +92,7 @@ def test_statement_that_cannot_be_explained_leads_back(log):
     answer = log.explain(F)  # there is no such table
     assert answer["error"]["message"]
     assert answer["next"] == [f'statement(fingerprint="{F}"): the lines that send it']
-    assert log.explain("e" * 16)["next"] == ["stats(): the statements that there are"]
+    assert log.explain("e" * 16)["next"][-1] == "stats(): the statements that there are"
 
 
 def test_plan_has_lines_and_changes_nothing():
@@ -115,7 +115,7 @@ def test_events_lead_to_what_changed_with_the_newest(log):
 def test_health_leads_to_what_was_found(log):
     answer = log.health()
     assert answer["status"]
-    assert answer["next"] == ["findings(): problems that were found"]
+    assert answer["next"][0] == "findings(): problems that were found"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_server_has_a_described_tool_for_each_question(log):
 def test_tool_reads_in_a_thread_where_a_loop_runs():
     read = Log("no token").health
     answer = json.loads(asyncio.run(mcp._tool(read)()))
-    assert answer["next"] == ["findings(): problems that were found"]
+    assert answer["next"][0] == "findings(): problems that were found"
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong"])
@@ -200,3 +200,25 @@ def test_missing_sdk_is_named(monkeypatch):
     monkeypatch.setattr(mcp, "server", missing)
     with pytest.raises(CommandError, match="pip install"):
         call_command("sqllogs", "mcp")
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "says"),
+    [
+        (lambda log: log.stats(start="yesterday"), "start", "now-5m"),
+        (lambda log: log.requests(end="2026-13-01"), "end", "now-5m"),
+        (lambda log: log.stats(group_by="colour"), "group_by", "Must be one of: fingerprint"),
+        (lambda log: log.findings(limit=-3), "limit", "greater than or equal to 1"),
+        (lambda log: log.statement("xyz"), None, "16 hexadecimal digits"),
+    ],
+)
+def test_error_names_the_argument_and_leads_to_no_call_with_the_same(call, field, says, log):
+    answer = call(log)
+    assert answer["error"]["field"] == field
+    assert answer["error"]["message"].startswith(f"{field}: " if field else "Not found")
+    assert says in answer["error"]["message"]
+    assert [one.partition(":")[0] for one in answer["next"]] == ["findings()", "stats()"]
+
+
+def test_trace_of_any_length_can_be_asked_for(log):
+    assert len(log.trace(TRACE, limit=5000)["results"]) == 5

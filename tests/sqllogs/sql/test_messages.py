@@ -134,7 +134,8 @@ def test_canary_is_in_no_page_of_a_finding_and_no_command(found):
 def test_canary_is_in_no_report_of_a_test_run():
     with record_queries() as log:
         send_all()
-    rows = reported_queries(log.repeats(), log.groups(), "test.py::test", Path(__file__).parents[3])
+    root = Path(__file__).parents[3]
+    rows = reported_queries(log.repeats(), log.groups(), "test.py::test", root, root)
     assert len(rows) >= 2
     reports = [ReportedQuery(*row) for row in rows]
     with pytest.raises(AssertionError) as failure:

@@ -1,10 +1,14 @@
 """SARIF and JUnit reports are valid whatever stands in the texts of a project."""
 
 import json
+from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 
-from sqllogs.testing.queries import ReportedQuery, junit, sarif
+from sqllogs.pytest_plugin import _checkout
+from sqllogs.testing import record_queries
+from sqllogs.testing.queries import ReportedQuery, junit, reported_queries, sarif
 from tests.sqllogs.testing.reports import check_junit, find_sarif_problems
 
 PLAIN = ReportedQuery(
@@ -54,6 +58,30 @@ def test_reports_are_in_order_of_the_lines():
     results = json.loads(sarif(findings))["runs"][0]["results"]
     regions = [one["locations"][0]["physicalLocation"]["region"] for one in results]
     assert [region["startLine"] for region in regions] == [9, 10, 100]
+
+
+def test_checkout_is_the_nearest_folder_with_git(tmp_path):
+    root = tmp_path / "site" / "backend"
+    root.mkdir(parents=True)
+    assert _checkout(root) == root
+    (tmp_path / ".git").write_text("gitdir: elsewhere")  # a worktree
+    assert _checkout(root) == tmp_path
+    (tmp_path / "site" / ".git").mkdir()
+    assert _checkout(root) == tmp_path / "site"
+
+
+@pytest.mark.django_db
+def test_paths_are_relative_to_the_checkout_and_not_to_the_root_of_pytest():
+    root = Path(__file__).parents[3]
+    with record_queries() as log:
+        for number in range(6):
+            Group.objects.filter(name=str(number)).exists()
+    name = "tests/sqllogs/testing/test_reports.py"
+    for checkout, path in ((root, name), (root.parent, f"{root.name}/{name}"), (root / "docs", "../{name}")):
+        (found,) = reported_queries(log.repeats(), log.groups(), f"{name}::test", root, checkout)
+        one = ReportedQuery(*found)
+        assert one.path == path.format(name=name)
+        assert one.test == f"{name}::test"
 
 
 def test_schema_refuses_what_is_wrong():
