@@ -13,6 +13,7 @@ from contextlib import ContextDecorator, ExitStack, contextmanager
 from contextvars import ContextVar, Token
 from copy import copy
 from functools import wraps
+from inspect import isasyncgenfunction, isgeneratorfunction
 from threading import get_ident
 from time import perf_counter_ns, time_ns
 from typing import Any, NamedTuple, Self
@@ -280,6 +281,11 @@ class _Block(ContextDecorator):
             current.set(before)
 
     def __call__(self, function: Callable[..., Any]) -> Any:
+        if isinstance(function, type) or isgeneratorfunction(function) or isasyncgenfunction(function):
+            # It would return a function that is no class any more, or end before the first row.
+            raise TypeError(
+                f"{function.__qualname__} is a class or a generator: decorate a method, or use `with` in it."
+            )
         if not iscoroutinefunction(function):
             return super().__call__(function)
 

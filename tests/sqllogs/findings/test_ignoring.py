@@ -4,6 +4,7 @@ import asyncio
 import json
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -86,6 +87,26 @@ def test_block_and_function_sync_and_async_mark_their_queries():
 def test_invalid_argument_is_named(kinds, arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         ignore_findings(*kinds, **arguments)
+
+
+class View:
+    pass
+
+
+def rows():
+    yield 1
+
+
+async def stream():
+    yield 1
+
+
+@pytest.mark.parametrize("made", [View, rows, stream])
+@pytest.mark.parametrize("block", [repeats_allowed, partial(ignore_findings, reason="x", until=SOON)])
+def test_what_a_decorator_cannot_cover_is_refused(made, block):
+    """A decorated generator was covered until its first row, and a class was no class any more."""
+    with pytest.raises(TypeError, match=f"{made.__name__} is a class or a generator: .*with"):
+        block()(made)
 
 
 def test_kinds_of_rules_are_those_of_findings():
