@@ -18,7 +18,7 @@ from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, trace_of_span
 from sqllogs.models import SQLLog
 from sqllogs.pipeline.buffer import Drained
-from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, QueryForm, QueryOrigin, Record
+from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, Destination, QueryForm, QueryOrigin, Record
 from sqllogs.sql.n_plus_one import rows_read
 from sqllogs.sql.normalize import ScannedStatement, StatementScanner, is_short
 from sqllogs.sql.text import text_of
@@ -43,6 +43,8 @@ FORM_BYTES = 800
 """A form with its key, without the statement's text, which is kept as sent and as redacted."""
 KEY_BYTES = 44
 """One of `RowsRead.keys`."""
+DESTINATIONS_MAX = 1_024
+"""Destinations that are remembered, of four texts each."""
 
 
 class Resolver:
@@ -51,13 +53,16 @@ class Resolver:
     def __init__(self, conf: Conf) -> None:
         self._statements = StatementScanner()
         self._call_sites = CallSites(conf)
-        self._release = _text(events.current_release(conf), "release")
-        self._service = _text(events.current_service(conf), "service")
-        self._host = _text(socket.gethostname(), "host") or ""
-        self._pid = os.getpid()
+        self._release = cleaned(events.current_release(conf), "release")
+        self._service = cleaned(events.current_service(conf), "service")
+        self.host = cleaned(socket.gethostname(), "host") or ""
+        self.pid = os.getpid()
         self._forms: dict[Any, tuple[QueryForm, CodeType | None]] = {}
         """By what differs from query to query. With the code object: while it lives, no other has its id."""
         self._forms_bytes = 0
+        self._destinations: dict[Any, Destination] = {}
+        """By kind, route, view and method as the unit has them."""
+        self._no_destination: Destination = "thread", None, None, None, self._release, self._service
 
     def batch(self, drained: list[Captured]) -> Batch:
         """Resolve drained queries; queries of muted units must have been removed before.
@@ -112,36 +117,24 @@ class Resolver:
             batch.groups.append(CountedQueries(record, None if unit is None else unit.whole, *one[1:]))
         return batch
 
-    def key_fields(self, unit: UnitOfWork) -> dict[str, Any]:
-        """Return the columns of a unit that are its part of the statistics' key, cleaned."""
-        route, view = _destination(unit)
-        return {
-            "kind": _text(unit.kind, "kind") or "thread",
-            "route": _text(route, "route"),
-            "view": _text(view, "view"),
-            "method": _text(unit.method, "method"),
-            "release": self._release,
-            "service": self._service,
-        }
-
-    def unit_fields(self, unit: UnitOfWork) -> dict[str, Any]:
-        """Return the columns of a unit's row that describe it, cleaned."""
-        tags = [tag for tag in map(text_of, unit.tags) if tag] if unit.tags else None
-        return {
-            "unit_id": f"{unit.span_id:016x}",
-            "parent_id": f"{unit.parent_id:016x}" if unit.parent_id else None,
-            "trace_id": f"{unit.trace_id:032x}",
-            "sampled": unit.sampled,
-            "request_id": _text(unit.request_id, "request_id"),
-            **self.key_fields(unit),
-            "url_name": _text(unit.url_name, "view"),
-            "status": unit.status,
-            "exception": _text(unit.exception, "error"),
-            "response_bytes": unit.response_bytes,
-            "tags": f",{','.join(tags)}," if tags else None,
-            "host": self._host,
-            "pid": self._pid,
-        }
+    def destination(self, unit: UnitOfWork) -> Destination:
+        """Return a unit's part of the statistics' key, cleaned."""
+        key = kind, route, view, method = unit.kind, *_destination(unit), unit.method
+        found = self._destinations.get(key)
+        if found is None:
+            found = (
+                cleaned(kind, "kind") or "thread",
+                cleaned(route, "route"),
+                cleaned(view, "view"),
+                cleaned(method, "method"),
+                self._release,
+                self._service,
+            )
+            if all(text is None or is_short(text) for text in key):
+                if len(self._destinations) >= DESTINATIONS_MAX:
+                    self._destinations.clear()
+                self._destinations[key] = found
+        return found
 
     def call_site(self, code: CodeType, lasti: int) -> str:
         return self._call_sites.name(code, lasti)
@@ -190,7 +183,7 @@ class Resolver:
             repeats_allowed=repeats_allowed,
             ignored=ignored,
             call_site=None if code is None else self._call_sites.name(code, lasti),
-            asked_by=None if asked_by is None else _text(asked_by, "asked_by"),
+            asked_by=None if asked_by is None else cleaned(asked_by, "asked_by"),
             rendering=None if rendering is None else self._call_sites.shorten(rendering),
             statement=statement,
             rows_read=None if error is not None or repeats_allowed else rows_read(statement.sql),
@@ -207,23 +200,25 @@ class Resolver:
 
     def _origin(self, unit: UnitOfWork | None, span: Any) -> QueryOrigin:
         trace = trace_of_span(unit, span)
-        route, view = (None, None) if unit is None else _destination(unit)
+        kind, route, view, method, release, service = (
+            self._no_destination if unit is None else self.destination(unit)
+        )
         return QueryOrigin(
             trace_id=trace.trace_hex,
             span_id=trace.span_hex,
             # The unit's id, not the span's: spans that the application opens within a request have other ids.
             unit_id=trace.span_hex if unit is None else f"{unit.span_id:016x}",
             sampled=trace.sampled,
-            request_id=None if unit is None else _text(unit.request_id, "request_id"),
-            kind=(None if unit is None else _text(unit.kind, "kind")) or "thread",
-            route=_text(route, "route"),
-            view=_text(view, "view"),
-            method=None if unit is None else _text(unit.method, "method"),
+            request_id=None if unit is None else cleaned(unit.request_id, "request_id"),
+            kind=kind,
+            route=route,
+            view=view,
+            method=method,
             status=None if unit is None else unit.status,
-            release=self._release,
-            service=self._service,
-            host=self._host,
-            pid=self._pid,
+            release=release,
+            service=service,
+            host=self.host,
+            pid=self.pid,
         )
 
 
@@ -292,7 +287,7 @@ def _marks(unit: UnitOfWork | None) -> _Marks:
     return (False, None) if unit is None else (unit.repeats_allowed, "\n".join(unit.ignore_rules) or None)
 
 
-def _text(value: str | None, column: str) -> str | None:
+def cleaned(value: str | None, column: str) -> str | None:
     """Clean a text from the host application and cut it to the column's length; None if it is empty."""
     if not value:
         return None

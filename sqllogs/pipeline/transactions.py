@@ -4,6 +4,7 @@ Fed by `sqllogs.pipeline.units` with the records of one unit, in the writer's th
 been captured anyway, so the application pays nothing.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 from sqllogs.record import Record
@@ -40,20 +41,24 @@ class Transactions:
         """By alias: begin, and end of the last statement, milliseconds since the epoch."""
         self._closed_ms: dict[str, float] = {}
 
-    def add(self, record: Record) -> None:
-        form = record.form
-        start_ms = record.time_us / 1000
-        found = self._open.get(form.alias)
-        if found is None or not form.in_transaction:
-            self._begin_or_end(record, start_ms, found)
-            return
-        if start_ms - found[1] > self.idle_max_ms:
-            self.idle_max_ms = start_ms - found[1]
-        end_ms = start_ms + record.duration_us / 1000
-        if end_ms > found[1]:
-            found[1] = end_ms
-        if form.fingerprint in self._ends:
-            self._close(form.alias, end_ms)
+    def add(self, records: Iterable[Record]) -> None:
+        is_open, ends = self._open, self._ends
+        for record in records:
+            form = record.form
+            found = is_open.get(form.alias)
+            if found is None and not form.in_transaction:
+                continue
+            start_ms = record.time_us / 1000
+            if found is None or not form.in_transaction:
+                self._begin_or_end(record, start_ms, found)
+                continue
+            if start_ms - found[1] > self.idle_max_ms:
+                self.idle_max_ms = start_ms - found[1]
+            end_ms = start_ms + record.duration_us / 1000
+            if end_ms > found[1]:
+                found[1] = end_ms
+            if form.fingerprint in ends:
+                self._close(form.alias, end_ms)
 
     def _begin_or_end(self, record: Record, start_ms: float, found: list[float] | None) -> None:
         form, alias = record.form, record.form.alias
@@ -61,11 +66,7 @@ class Transactions:
             if start_ms >= found[1]:  # the end was dropped
                 self._close(alias, found[1])
         # A query whose rows are fetched slowly arrives late, possibly after its COMMIT.
-        elif (
-            form.in_transaction
-            and form.fingerprint not in self._ends
-            and start_ms >= self._closed_ms.get(alias, 0.0)
-        ):
+        elif form.fingerprint not in self._ends and start_ms >= self._closed_ms.get(alias, 0.0):
             self._open[alias] = [start_ms, start_ms + record.duration_us / 1000]
 
     def _close(self, alias: str, end_ms: float) -> None:

@@ -83,12 +83,15 @@ class Count:
         self.durations[number] = self.durations.get(number, 0) + 1
 
     def add_calls(self, durations_us: list[int], errors: int, rows: int, last_s: int) -> None:
+        max_us = max(durations_us)
         self.calls += len(durations_us)
         self.total_us += sum(durations_us)
         self.errors += errors
         self.rows += rows
-        self.max_us = max(self.max_us, max(durations_us))
-        self.last_seen = max(self.last_seen, last_s)
+        if max_us > self.max_us:
+            self.max_us = max_us
+        if last_s > self.last_seen:
+            self.last_seen = last_s
         durations, short_us = self.durations, len(SHORT_RANGES)
         for duration_us in durations_us:
             number = SHORT_RANGES[duration_us] if duration_us < short_us else range_of(duration_us)
@@ -137,17 +140,10 @@ def _method(method: str | None) -> str | None:
     return method if method is None or method in METHODS else OTHER_METHOD
 
 
-def key_of(record: Record) -> Key:
+def key_of(form: QueryForm, destination: Destination) -> Key:
+    kind, route, view, method, release, service = destination
     return Key(
-        record.fingerprint,
-        record.alias,
-        record.vendor,
-        record.kind,
-        record.route,
-        record.view,
-        _method(record.method),
-        record.release,
-        record.service,
+        form.fingerprint, form.alias, form.vendor, kind, route, view, _method(method), release, service
     )
 
 
@@ -158,10 +154,9 @@ Counts = dict[tuple[int, Key], Count]
 class _Calls:
     """The calls of one form in one minute, as they come."""
 
-    __slots__ = ("durations_us", "first", "last_us", "rows")
+    __slots__ = ("durations_us", "last_us", "rows")
 
-    def __init__(self, first: Record) -> None:
-        self.first = first
+    def __init__(self) -> None:
         self.durations_us: list[int] = []
         self.rows = self.last_us = 0
 
@@ -181,7 +176,7 @@ def count(records: Iterable[Record]) -> Counts:
             found = minutes.setdefault((begin_us, origin.destination), {})
         calls = found.get(record.form)
         if calls is None:
-            calls = found[record.form] = _Calls(record)
+            calls = found[record.form] = _Calls()
         calls.durations_us.append(record.duration_us)
         if time_us > calls.last_us:
             calls.last_us = time_us
@@ -190,9 +185,12 @@ def count(records: Iterable[Record]) -> Counts:
                 rows = ROWS_MAX
             calls.rows += rows
     counts: Counts = {}
-    for (begin_us, _), found in minutes.items():
+    for (begin_us, destination), found in minutes.items():
         for form, calls in found.items():
-            counted = counts.setdefault((begin_us // 1_000_000, key_of(calls.first)), Count())
+            at = begin_us // 1_000_000, key_of(form, destination)
+            counted = counts.get(at)
+            if counted is None:
+                counted = counts[at] = Count()
             errors = 0 if form.error is None else len(calls.durations_us)
             counted.add_calls(calls.durations_us, errors, calls.rows, calls.last_us // 1_000_000)
     return counts
@@ -202,7 +200,8 @@ def count_groups(groups: Iterable[CountedQueries], counts: Counts) -> None:
     """Add queries that have no record."""
     for group in groups:
         minute_s = floor_to(group.last_s, MINUTE_S)
-        counts.setdefault((minute_s, key_of(group.record)), Count()).add_group(group)
+        key = key_of(group.record.form, group.record.origin.destination)
+        counts.setdefault((minute_s, key), Count()).add_group(group)
 
 
 def add_counts(counts: Counts, more: Counts) -> None:

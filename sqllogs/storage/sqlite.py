@@ -177,11 +177,12 @@ class SQLiteStore(RawStore):
 _TIME, _ENDED_AT = map(UnitRow._fields.index, ("time", "ended_at"))
 
 
-def _unit_values(row: UnitRow) -> tuple[object, ...]:
-    ended_at = None if row.ended_at is None else str(row.ended_at)[:-6]
-    between = row[_TIME + 1 : _ENDED_AT]
-    values = (*row[:_TIME], str(row.time)[:-6], *between, ended_at, *row[_ENDED_AT + 1 :])
-    return tuple([NULL if value is None else value for value in values])
+def _unit_values(row: UnitRow) -> list[object]:
+    values: list[object] = [NULL if value is None else value for value in row]
+    values[_TIME] = str(row.time)[:-6]
+    if row.ended_at is not None:
+        values[_ENDED_AT] = str(row.ended_at)[:-6]
+    return values
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:

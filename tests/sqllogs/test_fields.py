@@ -31,7 +31,7 @@ NEW_FIELD = {
             '    shard: Annotated[str | None, RecordField("Shard", FieldGroup.ORIGIN)]\n'
         ),
     },
-    "pipeline/resolver.py": {"            pid=self._pid,\n": '            shard="s7",\n'},
+    "pipeline/resolver.py": {"            pid=self.pid,\n": '            shard="s7",\n'},
     "storage/store.py": {"        form.sqlstate,\n": "        origin.shard,\n"},
 }
 """All that a new field needs: in each module, the lines it goes behind."""

@@ -389,8 +389,7 @@ def sent(after_ms, duration_ms, *, sql="SELECT 1", in_transaction=True):
 )
 def test_transactions_are_added_up(records, expected_ms):
     transactions = Transactions()
-    for record in records:
-        transactions.add(record)
+    transactions.add(records)
     assert (transactions.so_far_ms, transactions.idle_max_ms) == pytest.approx(expected_ms, abs=0.01)
 
 
