@@ -184,12 +184,12 @@ def read_findings(request: HttpRequest, query: QueryDict, *, with_text: bool) ->
     page = OffsetPage.from_query(query, ORDERINGS, DEFAULT_ORDERING)
     # By -pk too, so that the order of equal values is the same on all pages.
     matching = find(query).order_by(f"{'-' if page.is_descending else ''}{page.column}", "-pk")
-    count = matching.count()
+    found, count = page.read(matching)
     return FindingsAnswer(
         count=count,
         next=page.next_url(request, count),
         previous=page.previous_url(request),
-        results=finding_rows(matching[page.offset : page.offset + page.limit], with_text=with_text),
+        results=finding_rows(found, with_text=with_text),
     )
 
 

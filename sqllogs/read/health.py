@@ -7,12 +7,12 @@ health` too.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from django.conf import settings
-from django.db.models import Max, Q, Sum
+from django.db.models import Max, Q, QuerySet, Sum
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -340,14 +340,14 @@ def read_events(request: HttpRequest, query: QueryDict) -> EventsAnswer:
     page = OffsetPage.from_query(query, EVENT_ORDERINGS, "-time")
     since, until, kinds, most = cleaned["from"], cleaned["to"], cleaned["kind"], page.offset + page.limit
     # From the first one: the page is cut after the findings are merged in.
-    recorded, count = events(
-        since=since, until=until, kinds=kinds, services=cleaned["service"], limit=most, offset=0
-    )
+    newest = replace(page, limit=most, offset=0)
+    recorded, count = newest.read(_events(since, until, kinds, cleaned["service"]))
     rows = [_row(event) for event in recorded]
     # A finding has no service. Both tables are short, so the newest rows of both are read and merged.
     if not cleaned["service"] and (not kinds or FINDING in kinds):
-        found, number = _findings(since, until, most)
-        rows, count = sorted([*rows, *found], key=lambda row: row.time, reverse=True), count + number
+        found, number = newest.read(_findings(since, until))
+        rows = sorted([*rows, *map(_finding_row, found)], key=lambda row: row.time, reverse=True)
+        count += number
     return EventsAnswer(
         count=count,
         next=page.next_url(request, count),
@@ -373,37 +373,27 @@ def _row(event: Event) -> EventRow:
     )
 
 
-def events(
-    *,
-    since: datetime | None,
-    until: datetime | None,
-    kinds: list[str],
-    services: list[str],
-    limit: int,
-    offset: int,
-) -> tuple[list[Event], int]:
-    """Return a page of events, newest first, and the number of all that match."""
+def _events(
+    since: datetime | None, until: datetime | None, kinds: list[str], services: list[str]
+) -> QuerySet[Event]:
+    """Return the events that match, newest first."""
     matching = records.events_between(since, until)
     if kinds:
         matching = matching.filter(kind__in=kinds)
     if services:
         matching = matching.filter(service__in=services)
-    # Counted exactly: there are EVENTS_MAX at most.
-    return list(matching[offset : offset + limit]), matching.count()
+    return matching
 
 
 FINDING = "finding"
 """Kind of the event that a problem was found."""
 
 
-def _findings(since: datetime | None, until: datetime | None, most: int) -> tuple[list[EventRow], int]:
-    """Return the findings that were first seen in a range, newest first, as events, and their number."""
+def _findings(since: datetime | None, until: datetime | None) -> QuerySet[Finding]:
+    """Return the findings that were first seen in a range, newest first."""
     first_seen = Q() if since is None else Q(first_seen__gte=since)
     first_seen &= Q() if until is None else Q(first_seen__lt=until)
-    matching = Finding.objects.filter(first_seen, ~Q(state=Finding.State.IGNORED)).order_by(
-        "-first_seen", "-pk"
-    )
-    return [_finding_row(finding) for finding in matching[:most]], matching.count()
+    return Finding.objects.filter(first_seen, ~Q(state=Finding.State.IGNORED)).order_by("-first_seen", "-pk")
 
 
 def _finding_row(finding: Finding) -> EventRow:

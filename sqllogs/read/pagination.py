@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -151,6 +152,7 @@ class CursorPage:
 PAGE = ("ordering", "limit", "offset")
 
 AnyRow = TypeVar("AnyRow")
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 class OrderingField(forms.CharField):
@@ -203,6 +205,12 @@ class OffsetPage:
 
         ordered = sorted(rows, key=key, reverse=self.is_descending)
         return ordered[self.offset : self.offset + self.limit]
+
+    def read(self, matching: QuerySet[AnyModel]) -> tuple[list[AnyModel], int]:
+        """Return the objects of the page, and the number of all, counted only if need be."""
+        rows = list(matching[self.offset : self.offset + self.limit])
+        shows_last = len(rows) < self.limit and (rows or not self.offset)
+        return rows, self.offset + len(rows) if shows_last else matching.count()
 
     def next_url(self, request: HttpRequest, count: int) -> str | None:
         offset = self.offset + self.limit

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from sqllogs.models import Event
+from sqllogs.read.pagination import OffsetPage
 from tests.sqllogs.factories import BEGINNING, put, put_statement, reader
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -92,6 +93,18 @@ def test_events_are_chosen_by_time_kind_and_service(query, titles):
     put_events()
     body = reader().get(f"/sql-logs/events/?{query}").json()
     assert [event["title"] for event in body["results"]] == titles
+
+
+@pytest.mark.parametrize(
+    ("limit", "offset", "shown", "queries"),
+    [(100, 0, 3, 1), (4, 0, 3, 1), (3, 0, 3, 2), (1, 1, 1, 2), (2, 2, 1, 1), (2, 3, 0, 2)],
+)
+def test_page_counts_only_what_it_does_not_show(limit, offset, shown, queries, django_assert_num_queries):
+    put_events()
+    page = OffsetPage(ordering="-time", limit=limit, offset=offset)
+    with django_assert_num_queries(queries, using="sqllogs"):
+        rows, count = page.read(Event.objects.order_by("-time"))
+    assert (len(rows), count) == (shown, 3)
 
 
 @pytest.mark.parametrize("query", ["view=a", "limit=0", "from=x", "ordering=title"])
