@@ -165,7 +165,7 @@ class FindingAdmin(ReadOnlyAdmin):
             choices = self.get_action_choices(request, default_choices=[])
             context["decisions"] = [choice for choice in choices if choice[0] != pointless]
             list_url = reverse("admin:sqllogs_finding_changelist", current_app=self.admin_site.name)
-            # The list finds those of another state only where it is asked for them.
+            # The list shows only live findings by default, and its actions apply to what it shows.
             context["decide_url"] = list_url + ("" if obj.state in LIVE else f"?state={obj.state}")
         return super().render_change_form(request, context, add, change, form_url, obj)
 

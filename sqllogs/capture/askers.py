@@ -32,7 +32,9 @@ SAME_FROM = 3
 COUNTED_MAX = 500
 """Maximum pairs of statement and line counted in a unit; further pairs are ignored."""
 FRAMES_MAX = 60
+"""Frames of Django, and of what wraps it, between the query and the application; bounds the search."""
 CONDITIONS_MAX = 8
+"""Conditions of a queryset that are read and named; bounds the search and the text."""
 VALUES_MAX = 50
 TEXT_MAX_CHARACTERS = 1_000
 """Longest text that is compared: hashing a longer one takes microseconds."""
@@ -71,7 +73,8 @@ class Askers:
         try:
             state = counted.get(key)
             if state is None:
-                return None  # there are more than COUNTED_MAX
+                return None  # not counted: the unit has more than COUNTED_MAX pairs
+            # The wrapper stores only the hash for a first execution, to save a tuple: most are not repeated.
             times, known = (2, state or None) if type(state) is int else (state[0] + 1, state[1])
             equal = found if found == known else None
             counted[key] = ASKED if equal is None and times >= self._at else (times, equal)

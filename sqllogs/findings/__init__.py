@@ -1,4 +1,4 @@
-"""Findings: problems that the log reports by itself, with their evidence and their state.
+"""Findings: problems that the log finds and reports, with their evidence and their state.
 
 This module has what applications import: `ignore_findings`, and the rules that it and the setting
 IGNORE_FINDINGS make. It loads no model, because models and views of the application import it. The rules
@@ -19,6 +19,7 @@ __all__ = ["ignore_findings"]
 ANY = "*"
 UNTIL_MAX = timedelta(days=366)
 """A rule ends within a year, so that somebody looks again."""
+# A rule is stored with each source of queries that it covers, so its texts are short.
 REASON_MAX = 120
 PLACE_MAX = 120
 KINDS_IN_CODE = frozenset(
@@ -82,9 +83,9 @@ class Rule:
 def ignore_findings(*kinds: str, reason: str, until: date | str) -> Any:
     """Ignore findings in the queries of a block or a function, sync or async.
 
-    `kinds` are kinds of findings, all if none is given; `reason` is shown with them; `until` is the first
-    day on which they are reported again, at most a year ahead. The queries are recorded as before. Raise
-    ValueError or TypeError when it is called with anything else.
+    `kinds` are kinds of findings; without any, all are ignored. `reason` is shown with them. `until` is the
+    first day on which they are reported again, at most a year ahead. The queries are recorded as before.
+    Raise ValueError or TypeError for other arguments.
     """
     unknown = set(kinds) - KINDS_IN_CODE
     if unknown:

@@ -90,7 +90,7 @@ def _format_value(name: str, record: RecordJSON) -> Any:
 
 
 MARKS = {"same": "", "figures": "≈", "changed": "~", "added": "+", "removed": "-"}
-"""By kind of a line of two plans side by side; colours alone would not do."""
+"""By kind of a line of two plans side by side; readable without colours."""
 WHAT = {"access": _("Access"), "cost": _("Estimated cost"), "rows": _("Estimated rows")}
 
 
@@ -210,6 +210,7 @@ class WithPlan(NamedTuple, Generic[AnyAnswer]):
 
 def issue_of_record(request: Request, record: RecordJSON, plan: StoredPlan | None) -> str:
     """Return a record as Markdown for an issue tracker."""
+    # By the API's names, untranslated: an issue is read in another language too, or by a script.
     names = ("duration_ms", "rows", "call_site", "route", "view", "error", "release", "trace_id")
     facts = [(name, record[name]) for name in names]  # type: ignore[literal-required]
     return _issue(request, record["sql"], facts, plan)

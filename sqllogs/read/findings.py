@@ -36,7 +36,8 @@ LIVE_STATES = "live"
 """Stands for the states of problems that exist and are not ignored; the default."""
 ALL_STATES = "all"
 
-# By kind. The placeholders are fields of the evidence, see `summary`.
+# By kind. The placeholders are fields of the evidence. A sentence that lacks one, because another release has
+# written the finding, gives way to the name of its kind, see `summary`.
 SENTENCES = {
     "slower": _("%(times)s times slower than at the same hours before."),
     "all_slower": _(
@@ -61,7 +62,7 @@ SENTENCES = {
     "same_values": _("Sent up to %(times_max)s times with the same values in one request or task."),
     "rendering": _("Sent while rendering %(rendering)s."),
     "connection_per_query": _("Opens up to %(connections_max)s connections for %(queries)s queries."),
-    "outside_call": _("Waits up to %(outside_ms_max)s ms for another service in a transaction."),
+    "outside_call": _("Waits up to %(outside_ms_max)s ms for another service while a transaction is open."),
     "stale_ignore": _(
         "The rule “%(reason)s”, until %(until)s, has ignored nothing for %(days)s days and "
         "%(queries)s queries."
@@ -75,10 +76,10 @@ LOCK_HELD = _(
 IDLE_AFTER = _("A transaction is open for up to %(idle_ms_max)s ms without a statement, after this line.")
 
 ADVICE = {
-    "slower": _("Compare the plan with that of before: an index that is gone, or a table that has grown."),
-    "all_slower": _("Look at the database and its host first: load, locks, disk, a backup that runs."),
-    "new": _("Check that the new code needs it this often, and that an index serves it."),
-    "more_calls": _("Look for a new loop around it: read the rows at once, or once per unit of work."),
+    "slower": _("Compare its plan with an earlier one: an index may be missing, or a table may have grown."),
+    "all_slower": _("Check the database and its host first: load, locks, disk, a running backup."),
+    "new": _("Check that the new code needs it this often, and that an index supports it."),
+    "more_calls": _("Look for a new loop around it: read all rows in one query, or once per unit of work."),
     "more_rows": _("Add a filter or a LIMIT, or read in pages."),
     "more_errors": _("Look at the failed queries of this statement: their exceptions name the cause."),
     "n_plus_one": _("Read the rows at once: select_related, prefetch_related, in_bulk or annotate."),
@@ -88,11 +89,13 @@ ADVICE = {
     "deadlock": _("Lock rows in the same order everywhere, for example with order_by()."),
     "lock_timeout": _("Shorten the transaction that holds the lock; it is often an idle or a bulk one."),
     "serialization": _("Run the transaction again when it fails, and keep it short."),
-    "serialization_retried": _("Shorten the transaction, or lock what it reads by select_for_update()."),
-    "same_values": _("Ask once and keep the result: in a variable, on the object, or by cached_property."),
+    "serialization_retried": _("Shorten the transaction, or lock what it reads with select_for_update()."),
+    "same_values": _(
+        "Run it once and keep the result: in a variable, or in a cached_property of the object."
+    ),
     "rendering": _("Read it in the view: select_related, prefetch_related or annotate, or pass the value."),
     "connection_per_query": _("Keep the connection: CONN_MAX_AGE, a pool, and no close() between queries."),
-    "outside_call": _("Call the other service before or after the transaction, or by on_commit()."),
+    "outside_call": _("Call the other service before or after the transaction, or in on_commit()."),
     "stale_ignore": _("Remove the rule, or give it a new end if it is still needed."),
 }
 """By kind: what to try first."""
@@ -263,7 +266,7 @@ EVIDENCE = {
     "times": _("Times as much as before"),
     "times_now": _("Times as much as before, now"),
     "z": _("Deviation from the usual (z)"),
-    "hours": _("Hours judged"),
+    "hours": _("Hours compared"),
     "calls": _("Calls"),
     "calls_before": _("Calls before"),
     "errors": _("Failed"),
@@ -271,7 +274,7 @@ EVIDENCE = {
     "statements": _("Statements"),
     "rows_per_call": _("Rows per call"),
     "rows_usual": _("Rows per call before"),
-    "rows_max": _("Most rows of a call"),
+    "rows_max": _("Maximum rows of a call"),
     "load_percent": _("Share of load, %"),
     "total_ms": _("Total, ms"),
     "times_per_unit": _("Times in a request or task"),
@@ -279,10 +282,10 @@ EVIDENCE = {
     "sqlstate": _("SQLSTATE"),
     "idle_ms_max": _("Longest time without a statement, ms"),
     "holder": _("Lock held by"),
-    "held_ms": _("Held until then, ms"),
+    "held_ms": _("Held for, ms"),
     "list": _("Statement of the list"),
     "calls_per_unit": _("Calls per request or task"),
-    "connections_max": _("Most connections"),
+    "connections_max": _("Maximum connections"),
     "queries": _("Queries"),
     "outside_ms_max": _("Longest call of another service, ms"),
     "rendering": _("While rendering"),
@@ -295,7 +298,7 @@ EVIDENCE = {
 """Labels of the evidence, by its field."""
 
 
-# Shown as links and as the advice.
+# Fields that are shown as links and as the advice, not as figures.
 NO_FIGURES = frozenset(["trace_id", "holder_trace_id", "plan", "advice"])
 
 

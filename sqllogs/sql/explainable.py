@@ -43,7 +43,7 @@ _RESERVED = frozenset(
     freeze grant initially placing symmetric tablesample variadic verbose
     """.split()  # noqa: SIM905
 )
-"""As names these need the quotes that the stored text has no more."""
+"""As names these need quotes, which normalizing has removed from the stored text."""
 _RESERVED_BY_MYSQL = _RESERVED | frozenset(
     """
     accessible before call change character condition continue cube database databases delayed describe
@@ -62,7 +62,7 @@ ORDER_NOTE = gettext_lazy(
 
 
 ROWS_ASSUMED = 20
-"""Stands for the number of a LIMIT."""
+"""Stands for the number of a LIMIT, which is not stored: MySQL plans by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Preparable:
     """A statement with a parameter for each value."""
 
     pieces: tuple[str, ...]
-    """The text around the parameters, which stand between each two."""
+    """The text around the parameters: one stands between each two pieces."""
     notes: tuple[str, ...]
     """What differs from the statement as it was sent."""
 

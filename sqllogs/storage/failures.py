@@ -24,6 +24,7 @@ _REJECTIONS = frozenset(
 CONFLICTS = frozenset(["40001", "40P01"])
 """SQLSTATEs of a transaction rolled back in favour of another one, including deadlocks on MySQL."""
 CONFLICTS_MAX = 5
+"""Repetitions before the exception reaches the writer, which keeps the batch and tries again later."""
 CONFLICT_PAUSE_S = (0.02, 0.1)
 
 Result = TypeVar("Result")
@@ -38,6 +39,7 @@ class _Cause(NamedTuple):
 
 
 _MIGRATE = "Run `manage.py migrate --database {alias}`."
+# The first pattern that fits decides.
 _CAUSES = (
     _Cause(
         r"^42P01|no such table|Table '.*' doesn't exist",

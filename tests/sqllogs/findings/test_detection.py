@@ -200,7 +200,7 @@ def test_slower_statement_has_line_trace_and_what_its_plan_says(
     assert guard.faults["findings plan"] == before + faults
     client = reader()
     (row,) = client.get("/sql-logs/findings/?finding=slower").json()["results"]
-    assert row["advice"].startswith(advice or "Compare the plan")
+    assert row["advice"].startswith(advice or "Compare its plan")
 
 
 def test_what_a_plan_says_requires_the_permission_for_texts(client):
