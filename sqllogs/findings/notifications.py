@@ -24,7 +24,7 @@ from sqllogs.read.findings import summary
 from sqllogs.storage.database import only_row
 
 COOLDOWN = timedelta(minutes=15)
-"""Between two messages to a receiver: findings of this time are in one message."""
+"""Between two attempts to send a message to a receiver: findings of this time are in one message."""
 LISTED_MAX = 20
 """Findings listed in a message; the others are only counted."""
 TIMEOUT_S = 5.0
@@ -68,13 +68,14 @@ def notify(settings: Conf, now: datetime) -> int:
         if not count or is_recent:
             continue
         last = due.order_by("-pk").values_list("pk", flat=True)[0]  # one that is found meanwhile comes later
+        # Before: one that answers too late has got the message, and must not get it at each search.
+        turns.update(**{receiver.column: now})
         try:
             receiver.send(list(due.order_by("-occurrences", "pk")[:LISTED_MAX]), count)
         except Exception as exc:
             message = f"Findings could not be sent by {receiver.name}, they are sent later: {_reason(exc)}"
             guard.fault(f"findings {receiver.name}", NotificationError(message))
             continue
-        turns.update(**{receiver.column: now})
         due.filter(pk__lte=last).update(**{receiver.column: now})
         sent += 1
     return sent

@@ -18,6 +18,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='detectionturn',
             name='notified_at',
-            field=models.DateTimeField(help_text='When the webhook got its last message, UTC.', null=True),
+            field=models.DateTimeField(help_text='When the last message was posted, UTC.', null=True),
         ),
     ]

@@ -133,7 +133,7 @@ class DetectionTurn(models.Model):
         default=0, db_default=0, help_text=_("Records up to this number are searched.")
     )
     # Not the latest of all findings: one that reopens is due again, and has no time.
-    notified_at = UTCDateTimeField(null=True, help_text=_("When the webhook got its last message, UTC."))
+    notified_at = UTCDateTimeField(null=True, help_text=_("When the last message was posted, UTC."))
     mailed_at = UTCDateTimeField(null=True, help_text=_("When the last e-mail was sent, UTC."))
 
     class Meta:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
+from time import sleep
 
 import django
 import pytest
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
 class Receiving(BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        sleep(self.server.wait_s)
         self.send_response(self.server.status)
         for header in self.server.headers.items():
             self.send_header(*header)
@@ -43,9 +45,9 @@ class Receiving(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiver(port, status=200, **headers):
+def receiver(port, status=200, wait_s=0.0, **headers):
     server = HTTPServer(("127.0.0.1", port), Receiving)
-    server.received, server.status, server.headers = [], status, headers
+    server.received, server.status, server.wait_s, server.headers = [], status, wait_s, headers
     with serving(server):
         yield server.received
 
@@ -106,7 +108,7 @@ def test_receiver_that_is_down_gets_everything_later(port, status):
             assert notify(webhook(port), BEGINNING) == 0
     assert guard.faults["findings webhook"] == before + 1
     with receiver(port) as received:
-        assert notify(webhook(port), BEGINNING + timedelta(minutes=10)) == 1
+        assert notify(webhook(port), BEGINNING + COOLDOWN) == 1
         assert notify(webhook(port), BEGINNING + timedelta(hours=2)) == 0
     assert [message["count"] for message in received] == [3]
 
@@ -208,6 +210,17 @@ def test_mail_server_that_never_answers_delays_the_search_not_for_long(port, mon
         assert notify(Conf(findings_email=["ops@example.com"]), BEGINNING) == 0
     assert guard.faults["findings e-mail"] == before + 1
     assert Finding.objects.filter(mailed_at=None).count() == 3
+
+
+def test_receiver_that_answers_too_late_gets_few_messages(port, monkeypatch):
+    """It has got each of them: only its answer is missing."""
+    monkeypatch.setattr(notifications, "TIMEOUT_S", 0.1)
+    with receiver(port, wait_s=0.3) as received:
+        for minute in range(0, 60, 2):
+            found(17, timedelta(minutes=minute))
+            notify(webhook(port), BEGINNING + timedelta(minutes=minute))
+    assert len(received) <= 5
+    assert Finding.objects.filter(notified_at=None).count() == 30 * 17
 
 
 def test_search_goes_on_while_a_receiver_is_down(port, settings):
