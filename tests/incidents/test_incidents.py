@@ -85,8 +85,8 @@ def follow(chromium, shop, annotations, *links):
         page.goto(f"{shop.url}{path}")
         seen = [page.inner_text("main")]
         for link in links:
-            page.locator(link).first.click()
-            page.wait_for_load_state()
+            with page.expect_navigation():
+                page.locator(link).first.click()
             seen.append(page.inner_text("main"))
         return seen
 

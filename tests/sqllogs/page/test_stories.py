@@ -102,8 +102,9 @@ class Person:
 
     def click(self, locator):
         self.clicks += 1
-        locator.click()
-        self.page.wait_for_load_state()
+        # Each leads somewhere. The page before is loaded too, while a busy browser has not begun to leave it.
+        with self.page.expect_navigation():
+            locator.click()
 
     def text(self, selector):
         return " ".join(self.page.locator(selector).first.inner_text().split())
