@@ -14,6 +14,7 @@ from typing import Any
 from weakref import ref
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -38,6 +39,9 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2
 CLIENT_CLOSED_REQUEST = 499
 """The status of nginx for a client that did not wait for the response."""
 
+PANEL = "sqllogs.page.debug_toolbar.SQLLogsPanel"
+"""Shows number and time of a request's queries, as the header Server-Timing does."""
+
 LENGTH_DIGITS_MAX = 19
 """A number with as many may not fit into 63 bits."""
 
@@ -54,6 +58,7 @@ class SQLLogsMiddleware:
         self.get_response = get_response
         recorder.serve_metrics()
         self.server_timing = conf.load().server_timing
+        self.is_counting = bool(self.server_timing) or PANEL in getattr(settings, "DEBUG_TOOLBAR_PANELS", ())
         got_request_exception.connect(note_exception, dispatch_uid="sqllogs")
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
@@ -93,7 +98,7 @@ class SQLLogsMiddleware:
                 raise
             guard.fault("middleware", exc)
             unit = UnitOfWork("request", outer=outer)
-        if self.server_timing:
+        if self.is_counting:
             unit.counts = QueryTimes(unit.counts)
         return unit
 
@@ -115,7 +120,7 @@ class SQLLogsMiddleware:
 
 
 class QueryTimes:
-    """Count a request's queries for the header Server-Timing; passes them on to the span's counts.
+    """Count a request's queries for the header Server-Timing and PANEL; passes them on to the span's counts.
 
     Without a lock: if threads share a request, it may miss some queries.
     """

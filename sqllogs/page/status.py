@@ -224,7 +224,11 @@ def _table(
 
 def _frame(request: Request) -> dict[str, Any]:
     links = Links(request.path, request.query_params)
-    return {"as_json": links.as_format("json"), "curl": curl(request)}
+    return {
+        "as_json": links.as_format("json"),
+        "curl": curl(request),
+        "first_page": links.with_values(),
+    }
 
 
 def _time(time: str) -> str:

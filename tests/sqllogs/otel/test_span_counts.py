@@ -50,7 +50,10 @@ def test_memory_is_bounded_and_the_count_is_not(monkeypatch):
 
 @pytest.mark.parametrize("sampler", [{}, {"sampler": ALWAYS_OFF}], ids=["recorded", "not recorded"])
 def test_span_of_a_request_has_them_when_it_is_recorded(sampler, settings):
-    settings.SQLLOGS = {}  # with SERVER_TIMING all requests have them
+    settings.SQLLOGS, settings.DEBUG_TOOLBAR_PANELS = (
+        {},
+        [],
+    )  # with ours or SERVER_TIMING all requests have them
     recorder = Recorder(Conf())
     recorder.writer.started = True  # nothing is to be stored here
 

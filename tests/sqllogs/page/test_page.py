@@ -18,8 +18,9 @@ from django.utils.translation import override
 
 from sqllogs.api import tokens
 from sqllogs.api.views import RecordList
-from sqllogs.capture import wrapper
-from sqllogs.context import TraceContext
+from sqllogs.capture import EXECUTE_NS, wrapper
+from sqllogs.context import TraceContext, current
+from sqllogs.middleware import PANEL, SQLLogsMiddleware
 from sqllogs.models import Event, Finding, StoredPlan, Unit
 from sqllogs.page import debug_toolbar, frame
 from sqllogs.page.records import LINKED
@@ -620,7 +621,34 @@ def test_debug_toolbar_leads_to_the_request(rf):
     request.sqllogs_trace = TraceContext(0xAB, 1, False)
     panel.generate_stats(request, HttpResponse())
     assert f"{URL}traces/{'0' * 30}ab/" in panel.content
-    assert panel.nav_subtitle == "0" * 8
+    assert panel.nav_subtitle == ""  # its middleware came first
+
+
+def test_debug_toolbar_shows_the_time_of_the_queries(rf, settings):
+    settings.DEBUG_TOOLBAR_PANELS = [PANEL]
+    panel = debug_toolbar.SQLLogsPanel(DebugToolbar(rf.get("/"), lambda request: HttpResponse()), None)
+
+    def toolbar(request):
+        for _number in range(3):
+            current.get().counts.add({EXECUTE_NS: 1_500_000})
+        panel.generate_stats(request, HttpResponse())
+        return HttpResponse()
+
+    settings.SQLLOGS = {}
+    response = SQLLogsMiddleware(toolbar)(rf.get("/"))
+    assert panel.nav_subtitle == "3 queries in 4.50 ms"
+    assert panel.nav_subtitle in panel.content
+    assert f"{URL}traces/" in panel.content
+    assert "Server-Timing" not in response
+
+
+@pytest.mark.parametrize("path", ["events/", "reviews/"])
+def test_page_beyond_the_end_of_a_table_leads_to_the_first(browser, path):
+    Event.objects.create(time=BEGINNING, kind="deploy", title="Deploy 1", text="1")
+    page = look(browser, f"{path}?kind=deploy&offset=200" if path == "events/" else f"{path}?offset=200")
+    assert "End of the list" in page.words
+    assert f"{URL}{path}" in {link.split("?")[0] for link in page.links() if "offset" not in link}
+    assert "rel" not in {name for found in page.all("a") for name in found}
 
 
 @pytest.mark.parametrize(
