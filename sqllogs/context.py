@@ -73,8 +73,9 @@ class UnitOfWork:
         self.started_ns = perf_counter_ns()
         # Cleaned, because a bad value must neither fail here nor later in the writer.
         self.kind = kind if isinstance(kind, str) and kind else "thread"
-        self.trace_id = trace_id or secrets.randbits(128)
-        self.span_id = span_id or secrets.randbits(64)
+        bits = secrets.randbits(192)  # once: each asks the system
+        self.trace_id = trace_id or bits >> 64
+        self.span_id = span_id or bits & (1 << 64) - 1
         self.sampled = sampled
         self.route: str | None = None
         self.url_name: str | None = None

@@ -213,7 +213,8 @@ def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
         span_id=span_id,
         sampled=sampled,
         method=request.method,
-        request_id=request.headers.get("X-Request-ID"),
+        # Not of `request.headers`, which Django makes of all of META: it took half as long as all else here.
+        request_id=request.META.get("HTTP_X_REQUEST_ID"),
         outer=outer,
     )
     unit.request = request
@@ -272,7 +273,7 @@ def _follow_stream(unit: UnitOfWork, response: Any) -> None:
 
 def _trace_from_header(request: HttpRequest) -> TraceContext:
     """Return the trace of the client's traceparent header, NO_TRACE without a valid one."""
-    found = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    found = TRACEPARENT.fullmatch(request.META.get("HTTP_TRACEPARENT", ""))
     if found is None:
         return NO_TRACE
     # The span id in the header is the client's span; the unit gets a new one.

@@ -93,6 +93,17 @@ def test_invalid_traceparent_is_replaced_by_a_new_trace(traceparent):
     assert f"{unit.trace_id:032x}" != TRACE
 
 
+def test_ids_are_read_without_making_the_headers_of_a_request():
+    made = []
+
+    def view(request):
+        made.append("headers" in vars(request))
+        return HttpResponse()
+
+    _, [unit] = answer(view, traceparent=f"00-{TRACE}-b7ad6b7169203331-00", **{"X-Request-ID": "7"})
+    assert (f"{unit.trace_id:032x}", unit.request_id, made) == (TRACE, "7", [False])
+
+
 def test_later_version_of_traceparent_is_read():
     _, [unit] = answer(plain, traceparent=f"01-{TRACE}-b7ad6b7169203331-00-what-comes")
     assert f"{unit.trace_id:032x}" == TRACE
