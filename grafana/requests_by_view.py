@@ -88,7 +88,8 @@ def _over_time() -> list[AnyPanel]:
     requests = rate(REQUESTS, VIEW_METHOD, _EACH)
     # Means of what was measured: a rate over a day would take a site of an hour for one idle before.
     # Until the first step there is no mean, and now is as usual.
-    recent = rate(REQUESTS, VIEW_METHOD, _EACH, "[5m]")
+    # Both are of five minutes: a site that has just been started had five times its own mean.
+    recent = rate(REQUESTS, VIEW_METHOD, _EACH, figures.WINDOW)
     day, hour = (f"(avg_over_time(({recent})[{steps}]) or ({recent}))" for steps in ("1d:5m", "1h:1m"))
     latency = quantile(_PERCENTILE, LATENCY, VIEW_METHOD, "view")
     earlier = quantile(_PERCENTILE, LATENCY, VIEW_METHOD, "view", promql.WEEK_AGO)
@@ -114,16 +115,16 @@ def _over_time() -> list[AnyPanel]:
         ).max(1),
         lines(
             "Requests compared with the day's mean",
-            f"Deviation from the mean of the last day, 1 being twice as much, {_TOP}.",
+            f"Deviation of five minutes from the mean of the last day, 1 being twice as much, {_TOP}.",
             "percentunit",
-            _of_each(f"({requests}) / ({day} > 0) - 1"),
+            _of_each(f"({recent}) / ({day} > 0) - 1"),
             many=True,
         ).min(-1),
         lines(
             "Requests compared with the hour's mean",
-            f"Deviation from the mean of the last hour, 1 being twice as much, {_TOP}.",
+            f"Deviation of five minutes from the mean of the last hour, 1 being twice as much, {_TOP}.",
             "percentunit",
-            _of_each(f"({requests}) / ({hour} > 0) - 1"),
+            _of_each(f"({recent}) / ({hour} > 0) - 1"),
             many=True,
         ).min(-1),
         lines(
