@@ -24,7 +24,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.commands.migrate import Command as Migrate
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
@@ -32,6 +32,7 @@ from django.utils.translation import gettext_lazy
 
 from sqllogs import conf, routers
 from sqllogs.cli.options import Subcommand
+from sqllogs.storage import database
 
 BEGIN = "# sqllogs: added by `manage.py sqllogs setup --write`, removed by `manage.py sqllogs setup --revert`"
 END = "# sqllogs: end"
@@ -302,18 +303,30 @@ def _migrate(command: BaseCommand) -> None:
         call_command(Migrate(), "sqllogs", database=alias, interactive=False, verbosity=0)
     except Exception as exc:  # whatever fails in the database, the added lines are right and stay
         message = _(
-            "The tables of the SQL log could not be created in '%(alias)s': %(error)s. Fix this, then run "
+            "The tables of the SQL log could not be created in '%(alias)s': %(error)s Fix this, then run "
             "`manage.py sqllogs setup --migrate`."
         )
-        raise CommandError(message % {"alias": alias, "error": exc}, returncode=DATABASE_INCOMPLETE) from exc
+        names = {"alias": alias, "error": _reason(alias, exc)}
+        raise CommandError(message % names, returncode=DATABASE_INCOMPLETE) from exc
     command.stdout.write(_("The tables of the SQL log are in '%(alias)s'.") % {"alias": alias})
+
+
+def _reason(alias: str, exc: Exception) -> str:
+    """Return sentences: SQLite says "unable to open database file" whatever the reason is."""
+    path = database.path_of(alias)
+    found = None if path is None else database.find_problem(path)
+    return f"{exc}." if found is None else f"{found.problem} {found.advice}"
 
 
 def _database_problem() -> str:
     """Return which tables or permissions are missing; empty if none are."""
     alias = conf.load().database
     # By the migrations, not by the tables: a table of an older release exists and lacks columns.
-    executor = MigrationExecutor(connections[alias])
+    try:
+        executor = MigrationExecutor(connections[alias])
+    except DatabaseError as exc:
+        message = _("The database '%(alias)s' of the SQL log cannot be read: %(error)s")
+        return message % {"alias": alias, "error": _reason(alias, exc)}
     if executor.migration_plan([node for node in executor.loader.graph.leaf_nodes() if node[0] == "sqllogs"]):
         return _("The tables of the SQL log in '%(alias)s' are missing or outdated.") % {"alias": alias}
     users_alias = routers.users_database()

@@ -231,8 +231,11 @@ def test_unavailable_store_does_not_remove_the_lines(project_of):
         "DATABASES['sqllogs'] = {'ENGINE': 'django.db.backends.sqlite3', 'NAME': BASE_DIR / 'away' / 'x'}\n",
     )
     said = project.setup("--write", status=4)
+    away = project.folder / "away"
+    assert f"could not be created in 'sqllogs': The folder {away} does not exist. Create it" in said
     assert "sqllogs setup --migrate" in said
     assert BEGIN in (project.shop / "settings.py").read_text()
+    assert f"cannot be read: The folder {away} does not exist." in project.setup(status=4)
     (project.folder / "away").mkdir()
     assert "tables of the SQL log in 'sqllogs' are missing" in project.setup(status=4)
     project.setup("--migrate")
