@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from rest_framework.request import Request
 
 from sqllogs.models import Review
@@ -21,6 +22,7 @@ from sqllogs.read.health import EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.series import GroupPoint, SeriesAnswer
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
+LINES_SHOWN = 5
 STATES = {
     "ok": (
         _("Nothing was lost in the last hour. A process that sends no query is healthy too."),
@@ -128,7 +130,7 @@ def events_page(request: Request, answer: EventsAnswer, *, with_text: bool) -> M
             _time(row.time),
             row.kind,
             row.title,
-            ", ".join(row.text.splitlines()),
+            _listed(row.text.splitlines()),
             row.author or "",
             row.service or "",
         )
@@ -229,6 +231,16 @@ def _frame(request: Request) -> dict[str, Any]:
         "curl": curl(request),
         "first_page": links.with_values(),
     }
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """Return the first of some lines: a project's first migration has 50 names, which fill a phone."""
+    more = len(lines) - LINES_SHOWN
+    shown = ", ".join(lines[:LINES_SHOWN])
+    if more <= 0:
+        return shown
+    text = ngettext("%(shown)s and %(count)s more", "%(shown)s and %(count)s more", more)
+    return text % {"shown": shown, "count": more}
 
 
 def _time(time: str) -> str:

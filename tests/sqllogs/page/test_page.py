@@ -642,6 +642,15 @@ def test_debug_toolbar_shows_the_time_of_the_queries(rf, settings):
     assert "Server-Timing" not in response
 
 
+def test_first_migrations_of_a_project_do_not_fill_the_page(browser):
+    Event.objects.create(
+        time=BEGINNING, kind="migration", title="many", text="\n".join(f"shop.{n:04}_x" for n in range(50))
+    )
+    words = look(browser, "events/").words
+    assert "shop.0004_x and 45 more" in words
+    assert "shop.0005_x" not in words
+
+
 @pytest.mark.parametrize("path", ["events/", "reviews/"])
 def test_page_beyond_the_end_of_a_table_leads_to_the_first(browser, path):
     Event.objects.create(time=BEGINNING, kind="deploy", title="Deploy 1", text="1")
