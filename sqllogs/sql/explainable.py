@@ -97,8 +97,9 @@ class Preparable:
         """
         text = self.pieces[0]
         for number, piece in enumerate(self.pieces[1:]):
-            is_limit = text.rstrip().endswith(("LIMIT", "OFFSET"))
-            text += str(ROWS_ASSUMED) if is_limit else f"'{2001 + number % 998}-01-01'"
+            is_frame = piece.lstrip()[:9].upper() in ("PRECEDING", "FOLLOWING")  # of a window: a number too
+            is_rows = is_frame or text.rstrip().endswith(("LIMIT", "OFFSET"))
+            text += str(ROWS_ASSUMED) if is_rows else f"'{2001 + number % 998}-01-01'"
             text += piece
         return text
 
