@@ -1,7 +1,7 @@
 """Tests of the peers that may end differently beside sqllogs, with reasons, as the documentation has them."""
 
 _CURSOR = "The class of a cursor is a subclass of Django's; the test compares classes by identity."
-_CHECK = "The test replaces MIDDLEWARE, and the check sqllogs.E005 reports that the middleware is missing."
+_CHECK = "The test replaces MIDDLEWARE, and the check sqllogs.W010 reports that the middleware is missing."
 _STATIC = "The test lists all apps with static files, and sqllogs is one."
 
 INTENDED = {

@@ -4,9 +4,11 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+from django.core.checks import ERROR
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
+from sqllogs.checks.host import MissingLines
 from sqllogs.cli import setup
 from sqllogs.cli.setup import BEGIN, END, Edit, add, remove
 
@@ -14,11 +16,10 @@ LINES = ["from sqllogs.asgi import flush_at_shutdown", "A = 1"]
 
 
 def missing(file, *lines):
-    """Stand for a check's message that names lines to add."""
-    return SimpleNamespace(
-        id="sqllogs.E001", msg="Lines are missing.", hint="Add them.", file=file, lines="\n".join(lines),
-        is_silenced=lambda: False,
-    )  # fmt: skip
+    """Return a check's message that names lines to add."""
+    found = MissingLines(ERROR, "Lines are missing.", id="sqllogs.E001", file=file, lines="\n".join(lines))
+    found.hint = "Add them."
+    return found
 
 
 @pytest.fixture
@@ -156,10 +157,11 @@ def test_lines_with_which_the_project_does_not_start_are_removed_again(project):
     assert (project.path.read_text(), project.urls.read_text()) == ("X = 1\n", "Y = 1\n")
 
 
-def test_lines_for_a_file_outside_the_project_are_left_to_its_owner(project):
+def test_lines_for_a_file_outside_the_project_are_left_to_its_owner(project, capsys):
     project.messages = [missing("ASGI_APPLICATION", "A = 1")]
-    with pytest.raises(CommandError, match=r"not in the project\. Add them\."):
+    with pytest.raises(CommandError, match="Add these lines by hand: the project has no file for them"):
         call_command("sqllogs", "setup", "--write")
+    assert "  the module of ASGI_APPLICATION\n    A = 1\n" in capsys.readouterr().out
 
 
 def test_added_lines_are_removed_from_all_files(project, capsys):

@@ -190,7 +190,7 @@ PROJECT = {
         }
         DATABASE_ROUTERS = ["sqllogs.routers.SQLLogsRouter"]
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-        SILENCED_SYSTEM_CHECKS = ["sqllogs.E005", "sqllogs.W001"]
+        SILENCED_SYSTEM_CHECKS = ["sqllogs.W001", "sqllogs.W010"]
     """,
     "pytest.ini": """
         [pytest]
