@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -55,10 +56,19 @@ WITHOUT_BORDER = """() =>
     .map((one) => one.name)"""
 OPEN = """() => [...document.querySelectorAll(".sqllogs-filter[open] li")]
     .filter((one) => one.checkVisibility()).map((one) => one.textContent)"""
+SETTLED_MAX_S = 10
 STATIC = [
     Path(find_spec(name).origin).parent / "static"
     for name in ("sqllogs", "django.contrib.admin", "jazzmin", "unfold")
 ]
+
+
+def settled(page, script):
+    """Return what a script finds, once nothing moves: scripts of the themes begin after the load."""
+    until_s = time.monotonic() + SETTLED_MAX_S
+    while (found := page.evaluate(script)) and time.monotonic() < until_s:
+        page.wait_for_timeout(100)
+    return found
 
 
 def cut_off(chromium, folder):
@@ -79,7 +89,8 @@ def cut_off(chromium, folder):
         for path in (*LISTS, *FORMS):
             page.goto(f"http://site.example/{path}", wait_until="load")
             for script in (OUTSIDE, WITHOUT_BORDER, OPEN):
-                yield from ((path, one) for one in page.evaluate(script))
+                yield from ((path, one) for one in settled(page, script))
+        page.close()
 
     return chromium.call(lambda browser: list(look(browser)))
 
