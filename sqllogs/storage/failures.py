@@ -141,9 +141,7 @@ def repeat_conflicts(transaction: Callable[[], Result]) -> Result:
         try:
             return transaction()
         except Exception as exc:
-            if error_code(exc) not in CONFLICTS:
-                raise
-            _let_other_finish()
+            _wait_after_conflict(exc)
     return transaction()
 
 
@@ -153,14 +151,17 @@ def repeat_steps(transaction: Callable[[], Iterator[Result]]) -> Iterator[Result
         try:
             return (yield from transaction())
         except Exception as exc:
-            if error_code(exc) not in CONFLICTS:
-                raise
-            _let_other_finish()
+            _wait_after_conflict(exc)
     yield from transaction()
 
 
-def _let_other_finish() -> None:
-    """Wait a little: repeated at once, a transaction could lock the same rows first again."""
+def _wait_after_conflict(exc: Exception) -> None:
+    """Let the other transaction finish; raise any other exception again.
+
+    Repeated at once, this transaction could lock the same rows first again.
+    """
+    if error_code(exc) not in CONFLICTS:
+        raise exc
     threads.sleep(random.uniform(*CONFLICT_PAUSE_S))  # noqa: S311
 
 
