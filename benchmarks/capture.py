@@ -155,7 +155,7 @@ def watching() -> None:
     """Measure what rows and transactions add to the execute wrapper, by what is asked of the database."""
     User.objects.bulk_create(User(username=f"user {number}") for number in range(ROWS - 1))
     rows = []
-    for name, ask, times, queries in ASKED:
+    for name, ask, times, queries in LOOKED_UP:
         cost = added({kind: _watched(kind, ask, times) for kind in WATCHES}, "wrapper", WATCH_ROUNDS)
         adds, alone = cost["watching"].cpu_us, cost["wrapper"].cpu_us
         per_query = at_most(adds / queries, WATCH_GOAL_US, "us a query")
@@ -199,7 +199,7 @@ def _transact() -> None:
         User.objects.filter(pk=1).update(username="ada")
 
 
-ASKED: tuple[tuple[str, Callable[[], object], int, int], ...] = (
+LOOKED_UP: tuple[tuple[str, Callable[[], object], int, int], ...] = (
     ("get()", lambda: User.objects.get(pk=1), 300, 1),
     ("update()", lambda: User.objects.filter(pk=1).update(username="ada"), 300, 1),
     (f"values_list() of {ROWS:,} rows", lambda: list(User.objects.values_list("pk", "username")), 30, 1),

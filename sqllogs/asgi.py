@@ -10,7 +10,7 @@ from time import perf_counter_ns, time_ns
 from typing import Any
 
 from sqllogs import recorder
-from sqllogs.context import BEGAN
+from sqllogs.context import SCOPE_STARTED
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,8 +29,8 @@ def flush_at_shutdown(application: Application, *further: Callable[[], object]) 
         if scope["type"] == "lifespan":
             await _run_lifespan(application, scope, receive, _flushing(send, further))
             return
-        # A request begins here: Django changes threads before it calls the first middleware.
-        scope = {**scope, BEGAN: (time_ns(), perf_counter_ns())}
+        # The request's start, because Django may wait for a thread before it calls the first middleware.
+        scope = {**scope, SCOPE_STARTED: (time_ns(), perf_counter_ns())}
         await application(scope, receive, send)
 
     with_flush.flushes_sqllogs = True  # type: ignore[attr-defined]  # system check W003 looks for it
@@ -40,7 +40,7 @@ def flush_at_shutdown(application: Application, *further: Callable[[], object]) 
 async def _run_lifespan(
     application: Application, scope: MutableMapping[str, Any], receive: Receive, send: Send
 ) -> None:
-    """Let the application answer, or answer for it: without an answer the server announces no shutdown."""
+    """Let the application handle lifespan, or do it here: otherwise the server announces no shutdown."""
     is_supported = False
 
     async def supported_receive() -> Message:
@@ -56,7 +56,8 @@ async def _run_lifespan(
     try:
         await application(scope, supported_receive, supported_send)
     except Exception:
-        # Django and Channels raise at once. Any other exception is of the application's own start or end.
+        # Django and Channels raise at once. A later exception is one of the application's start-up or
+        # shutdown.
         if is_supported:
             raise
     if not is_supported:

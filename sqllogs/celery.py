@@ -1,7 +1,7 @@
 """Make each task of Celery, and of `django.tasks` or its backport, a unit of work; flush when a worker stops.
 
-Receives their signals in the worker's processes and threads. Celery's are connected if it was imported before
-Django is ready, as in a project with tasks. A task that runs immediately in a request belongs to the request.
+Receives their signals in the worker's processes and threads. Celery's are connected if the project imports it
+before Django is ready. A task that runs immediately in a request belongs to the request.
 """
 
 from importlib import import_module
@@ -11,11 +11,33 @@ import django
 from django.apps import apps
 
 from sqllogs import recorder
-from sqllogs.context import TaskUnits
-
-_running = TaskUnits()
+from sqllogs.context import current, unit_of_work
 
 _DONE = {"SUCCESS", "IGNORED"}
+
+
+class _TaskUnits:
+    """The units of running tasks, by task id: a task has a signal for its start and one for its end."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, unit_of_work] = {}
+
+    def begin(self, task_id: str, name: str) -> None:
+        """Begin a unit, unless the task runs within a request or another task, to which it then belongs."""
+        outer = current.get()
+        if outer is None or outer.kind == "command":  # a worker is itself an endless command
+            task = self._running[task_id] = unit_of_work("task", name)
+            task.__enter__()
+
+    def end(self, task_id: str, *, failed: bool) -> bool:
+        """End the unit; return False if the task has none."""
+        task = self._running.pop(task_id, None)
+        if task is not None:
+            task.end(failed=failed)
+        return task is not None
+
+
+_running = _TaskUnits()
 
 
 def install() -> None:
@@ -38,17 +60,17 @@ def end(task_id: str, state: str | None = None, **kwargs: Any) -> None:
 
 
 def close(**kwargs: Any) -> None:
-    """Flush, because processes of the pool skip atexit: 500 of 500 queries of an idle writer were lost."""
+    """Flush, because the pool's processes skip atexit: without this all 500 queries of a test were lost."""
     recorder.close()
 
 
 def serve(**kwargs: Any) -> None:
-    """Serve the metrics on a machine that has a worker and no web server."""
+    """Serve the metrics on a machine that runs a worker but no web server."""
     recorder.serve_metrics()
 
 
 def install_django_tasks() -> None:
-    """Connect to the signals of `django.tasks` and its backport, if there; a second call does nothing."""
+    """Connect to the signals of `django.tasks` and its backport, if available; a second call does nothing."""
     if django.VERSION >= (6, 0):
         _connect_django_tasks(import_module("django.tasks.signals"))
     # Only if it is used: importing it takes time.

@@ -69,9 +69,9 @@ class Conf:
     """Paths and packages whose code counts as a call site. Empty means all code outside site-packages."""
 
     compare_values: bool = True
-    """Notice queries that a request sends again with the same values, by a keyed hash that stays in memory.
+    """Detect queries that a request repeats with the same values, by a keyed hash that stays in memory.
 
-    Without it there are no findings of the kinds `same_values` and `count_and_list`.
+    Findings of the kinds `same_values` and `count_and_list` require it.
     """
 
     capture_fetch: bool = True
@@ -106,7 +106,7 @@ class Conf:
     """Call sites or fingerprints never reported as N+1; `*` is a wildcard."""
 
     findings: bool = True
-    """Search statistics and records for problems every ten minutes, in one of all processes."""
+    """Search statistics and records for problems every ten minutes, in one process at a time."""
 
     findings_explain: bool = True
     """Let the search explain statements that are slower or new: up to five EXPLAINs in an hour."""
@@ -209,12 +209,12 @@ _MAXIMA: dict[str, float] = {
     "SAMPLE": 1,
 }
 
-_OF_DICTS = frozenset(["IGNORE_FINDINGS"])
+_LISTS_OF_DICTS = frozenset(["IGNORE_FINDINGS"])
 
 _SOURCE_URL_PART = r"(?:[^{}\s]|\{(?:path|line|release)\})*"
-# A scheme that runs what follows it would run a path of the application in the reader's browser.
+# Without schemes that execute the rest of the URL: it contains paths, and a reader clicks on it.
 _URL_START = r"(?!javascript:|data:|vbscript:)[a-z][a-z0-9+.-]*://"
-_OF_TRACE = (
+_TRACE_URL = (
     rf"((?:/|{_URL_START})\S*\{{trace_id\}}\S*)?",
     _("Must be empty, or a URL with {trace_id}, and {from_ms} and {to_ms} if wanted."),
 )
@@ -227,8 +227,8 @@ _PATTERNS: dict[str, tuple[str, Promise]] = {
         rf"({_URL_START}{_SOURCE_URL_PART}\{{path\}}{_SOURCE_URL_PART})?",
         _("Must be empty, or a URL with {path}, and {line} and {release} if wanted."),
     ),
-    "TRACE_URL": _OF_TRACE,
-    "LOGS_URL": _OF_TRACE,
+    "TRACE_URL": _TRACE_URL,
+    "LOGS_URL": _TRACE_URL,
     "READ_RATE": (
         r"([1-9]\d{0,5}/(second|minute|hour|day))?",
         _("Must be empty, or a rate such as 120/minute."),
@@ -239,7 +239,7 @@ _PATTERNS: dict[str, tuple[str, Promise]] = {
 class Problem(NamedTuple):
     """What is wrong with a setting; `str()` is the message."""
 
-    # Not translated before it is shown: `load` runs before the apps, which translations need, are ready.
+    # Translated only when shown: `load` runs before the apps are ready, which translations require.
     text: Promise
     values: Mapping[str, object] = {}
 
@@ -261,7 +261,7 @@ def find_problem(key: str, value: Any) -> Problem | None:
         return Problem(
             _("Must be %(types)s, not %(type)s."), {"types": names, "type": _type_name(type(value))}
         )
-    items = dict if key in _OF_DICTS else str
+    items = dict if key in _LISTS_OF_DICTS else str
     if type(value) in (list, tuple) and not all(type(item) is items for item in value):
         return Problem(_("Each of its values must be a %(type)s."), {"type": items.__name__})
     if key in _MINIMA and value < _MINIMA[key]:
@@ -293,18 +293,19 @@ def why_disabled() -> str | None:
 
 
 def is_test_environment() -> bool:
-    """Return whether Django's test runner is at work, which a program of the application may have started."""
+    """Return True while Django's test environment is set up, by a test runner or the application itself."""
+    # getattr(): another thread may be importing the module right now.
     state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
     return hasattr(state, "saved_data")
 
 
 def is_disabled_by_import() -> bool:
-    """Return whether capture is disabled only because the application imports pytest."""
+    """Return True if capture is disabled only because the application itself imports pytest."""
     return why_disabled() == PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION")
 
 
 def load() -> Conf:
-    """Return the settings. An invalid one has its default, so that the host always starts."""
+    """Return the settings. An invalid one falls back to its default, so that the host always starts."""
     given = getattr(settings, "SQLLOGS", {})
     if not isinstance(given, dict):
         return Conf()
@@ -312,16 +313,16 @@ def load() -> Conf:
 
 
 SECRET = frozenset(["FINDINGS_WEBHOOK"])
-"""Whoever knows the URL of a webhook can post to it."""
+"""Anyone who knows the URL of a webhook can post to it."""
 
 
-def shown(key: str, value: object) -> str:
-    """Return the value of a setting for messages: without secrets, and without those of a misspelled one."""
+def display_value(key: str, value: object) -> str:
+    """Return the value of a setting for messages, without secrets, even if its name is misspelled."""
     is_unknown = key not in NAMES and not isinstance(value, int | float)
-    # No setting is a dict: it may be that of a database, or have the headers of a service.
+    # No setting is a dict, so this may be a database's settings or the headers of a service.
     if value and (key in SECRET or is_unknown or isinstance(value, dict)):
         return "***"
-    if isinstance(value, str):  # up to the last @: a password may have any sign
+    if isinstance(value, str):  # up to the last @, because a password may contain one
         value = re.sub(r"://.*@", "://***@", value, flags=re.DOTALL)
         return repr(re.sub(r"\?.*", "?***", value, flags=re.DOTALL) if key == "OTLP" else value)
     # Functions by name, because repr() contains a memory address.

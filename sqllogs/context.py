@@ -1,8 +1,9 @@
-"""The unit of work that a query belongs to, a request, a command or a task, and its trace.
+"""The unit of work that a query belongs to (a request, command or task), and its trace.
 
-`sqllogs.middleware` and the commands wrapped here fill it, in the caller's thread. Each captured query keeps
-a reference, which the writer reads. The trace is that of OpenTelemetry's current span if there is one, else
-that of the unit of work. OpenTelemetry is never imported here: where nothing else has, there is no span.
+`sqllogs.middleware`, `sqllogs.celery` and the commands wrapped here create it, in the caller's thread. Each
+captured query keeps a reference, which the writer reads later. The trace is that of OpenTelemetry's current
+span if there is one, else the unit's own. OpenTelemetry is never imported here: unless something else has
+imported it, there is no span.
 """
 
 import secrets
@@ -23,19 +24,19 @@ from asgiref.sync import iscoroutinefunction
 
 from sqllogs.threads import Tally
 
-ASKED = (-1, None)
-"""State of a repeated statement whose origin in the ORM is known, or need not be found."""
+LOOKED_UP = (-1, None)
+"""State of a repeated statement that needs no more counting: its origin in the ORM was looked up."""
 RULES_MAX = 5
 """Rules of `ignore_findings` that a query or a unit of work can have at once; further ones do nothing."""
 
 
 UNCOUNTED: dict[int, Any] = {}
-"""Stands for `UnitOfWork.repeats` where capture does not count: after a unit's end, in `repeats_allowed()`,
+"""Replaces `UnitOfWork.repeats` where capture does not count: after a unit's end, in `repeats_allowed()`,
 without a unit. Capture recognizes it by identity."""
 
 
-BEGAN = "sqllogs.began"
-"""Key of an ASGI scope: when the server called the application, as `time_ns()` and `perf_counter_ns()`."""
+SCOPE_STARTED = "sqllogs.started"
+"""Key in an ASGI scope: when the server called the application, as `time_ns()` and `perf_counter_ns()`."""
 
 
 class UnitOfWork:
@@ -55,7 +56,7 @@ class UnitOfWork:
     repeats_allowed = False
     """True if its queries repeat on purpose and are never an N+1."""
     ignore_rules: tuple[str, ...] = ()
-    """The rules of `ignore_findings` around this moment."""
+    """The rules of the `ignore_findings` blocks that are open now."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class UnitOfWork:
         self.started_ns = perf_counter_ns()
         # Cleaned, because a bad value must neither fail here nor later in the writer.
         self.kind = kind if isinstance(kind, str) and kind else "thread"
-        bits = secrets.randbits(192)  # once: each asks the system
+        bits = secrets.randbits(192)  # one call for both ids, because each is a system call
         self.trace_id = trace_id or bits >> 64
         self.span_id = span_id or bits & (1 << 64) - 1
         self.sampled = sampled
@@ -90,12 +91,12 @@ class UnitOfWork:
         self.counts: Any = None
         """The `SpanCounts` of a request with a recording OpenTelemetry span, else None."""
         self.muted: bool = outer is not None and outer.muted
-        """Record none of its queries, not even those already in the buffer."""
+        """None of its queries are recorded, not even those already in the buffer."""
         self.ended = False
         """True after its last query, except for queries of a streamed body."""
         self.failed = False
         self.exception: str | None = None
-        """Class of the exception that it has failed with."""
+        """Class of the exception that it failed with."""
         self.ended_ns = 0
         """Wall time of its end, 0 before."""
         self.duration_ns = 0
@@ -107,29 +108,32 @@ class UnitOfWork:
         """The response is sent after the middleware has returned."""
         self.tags: tuple[str, ...] = ()
         self.repeats: dict[int, Any] = {}
-        """By statement and line: a hash of the values, then how often, and the hash if all were equal."""
+        """By statement and line: after one execution a hash of its values, then `(times, hash)`.
+
+        The hash is None if the values differed.
+        """
         self.connections = 0
-        """Connections that it has opened, or taken from a pool."""
+        """Number of connections that it opened, or took from a pool."""
         self.connect_ns = 0
-        """How long it has waited for these."""
+        """How long it waited for these."""
         self.outside_ns = 0
-        """Its longest wait for another service while a transaction was open ..."""
+        """Its longest wait for another service while a transaction was open."""
         self.outside_site: tuple[Any, int] | None = None
-        """... and the code that waited, with the index of the instruction."""
+        """The code object that waited then, with the index of the instruction."""
         self.rules_entered: tuple[str, ...] = ()
-        """The rules of all blocks of `ignore_findings` that it has entered."""
+        """The rules of all `ignore_findings` blocks so far, also of those that have ended."""
         self.values_sent: dict[tuple[str, str], set[int]] | None = None
-        """Values of the SELECTs since it last wrote, by alias and fingerprint; the writer's."""
+        """Hashes of the values of SELECTs since its last write, by alias and fingerprint; the writer's."""
         self.row: Any = None
-        """The writer's `OpenUnit`, as soon as a query is resolved."""
+        """The `OpenUnit` of `sqllogs.pipeline.units`, once a query is resolved; the writer's."""
 
     @property
     def whole(self) -> "UnitOfWork":
         """The unit itself; a `_Marked` proxy returns the unit it stands for."""
         return self
 
-    def destination(self) -> tuple[str | None, str | None]:
-        """Return route and view: of the resolved request, or as given."""
+    def route_and_view(self) -> tuple[str | None, str | None]:
+        """Return the route and view of the resolved request, or those given."""
         match = getattr(self.request, "resolver_match", None)
         if match is None:
             return self.route, self.view
@@ -138,21 +142,21 @@ class UnitOfWork:
     def end_request(self) -> None:
         """End the unit of a request, and drop the request, which may hold an upload."""
         try:
-            self.route, self.view = self.destination()
+            self.route, self.view = self.route_and_view()
             match = getattr(self.request, "resolver_match", None)
             self.url_name = _text(match, "view_name") or self.url_name
             self.scheme = (
-                from_server(self.request, "scope", "scheme")
-                or from_server(self.request, "environ", "wsgi.url_scheme")
+                server_value(self.request, "scope", "scheme")
+                or server_value(self.request, "environ", "wsgi.url_scheme")
                 or "http"
             )
         finally:
-            # Also if an odd resolver_match raises: a unit that never ends would keep an upload in memory.
+            # Also if an unusual resolver_match raises: a unit that never ends would keep an upload in memory.
             self.request = None
             self.ended = True
 
     def close(self) -> None:
-        """Set the duration, and let the writer complete the unit's row; a second call does nothing."""
+        """Set the duration, and queue the unit so that the writer completes its row; idempotent."""
         if not self.duration_ns:
             # At least 1, because 0 means that it has not ended.
             self.duration_ns = max(1, perf_counter_ns() - self.started_ns)
@@ -161,14 +165,14 @@ class UnitOfWork:
             _queue_closed(self)
 
 
-def from_server(request: Any, name: str, key: str) -> Any:
-    """Return a value of an ASGI scope or WSGI environ; applications set other attributes of these names."""
+def server_value(request: Any, name: str, key: str) -> Any:
+    """Return a value of the ASGI scope or WSGI environ, unless the application has replaced it."""
     found = getattr(request, name, None)
     return found.get(key) if isinstance(found, dict) else None
 
 
 def _text(match: Any, name: str) -> str | None:
-    """Return a text of a ResolverMatch; applications and their tests put other objects there too."""
+    """Return a text attribute of a ResolverMatch; applications and their tests set other objects too."""
     found = getattr(match, name, None)
     return found if found and isinstance(found, str) else None
 
@@ -177,21 +181,22 @@ recorder: Any = None
 """The `Recorder` of this process, for the middleware; None while capture is disabled."""
 
 closed: deque[UnitOfWork] = deque()
-"""Units that have ended since the writer looked."""
+"""Ended units that the writer has not taken yet."""
 CLOSED_MAX = 10_000
-"""Units in each of these two queues at most: the writer may be waiting for its database."""
+"""Maximum units in each of `closed` and `streams`: the writer may be waiting for its database."""
 WAKE_FROM = 100
-"""Units that wait before the writer starts for them: a command without SQL shall not import it."""
+"""Number of waiting units that starts the writer: a single command without SQL should not import it."""
 streams: deque[tuple[ref[Any], UnitOfWork]] = deque()
-"""Streamed bodies with their units; beyond CLOSED_MAX, one that nobody closes leaves its unit without an end.
+"""Streamed bodies with their units, so that a unit ends even if nobody closes the body.
 
-No callbacks of the references: what a signal handler raises in one never reaches the application.
+Polled by the writer instead of weak-reference callbacks: an exception that a signal handler raises within a
+callback never reaches the application.
 """
 closed_dropped = Tally()
-"""Units that found this queue full: their rows stay as they are, or are missing if they sent no query."""
+"""Units dropped because `closed` was full: their rows stay incomplete, or are missing without a query."""
 
 finished: deque[UnitOfWork] = deque(maxlen=1_000)
-"""Ended units that are not requests, for the metrics' sink; when full, the oldest are dropped."""
+"""Ended units that are not requests, for the metrics sink; when full, the oldest are dropped."""
 
 current: ContextVar[UnitOfWork | None] = ContextVar("sqllogs_unit_of_work", default=None)
 
@@ -219,14 +224,14 @@ def _queue_closed(unit: UnitOfWork) -> None:
 
 
 def follow_stream(body: "ref[Any]", unit: UnitOfWork) -> None:
-    """Let the writer see when a streamed body is dropped without being closed."""
+    """End the unit if a streamed body is garbage-collected without having been closed."""
     if recorder is not None and len(streams) < CLOSED_MAX:
         streams.append((body, unit))
 
 
 def close_abandoned() -> None:
-    """Close the units of bodies that are gone; in the writer's thread."""
-    # Each stream once: those that go on are put back at the end.
+    """Close the units whose streamed bodies no longer exist; called in the writer's thread."""
+    # Looks at each stream once: those still open are put back at the end.
     for _ in range(len(streams)):
         body, unit = streams.popleft()
         if body() is not None and not unit.duration_ns:
@@ -235,8 +240,8 @@ def close_abandoned() -> None:
             unit.close()
 
 
-def forget_closed() -> None:
-    """Leave to the parent of a fork what it has queued and dropped."""
+def reset_after_fork() -> None:
+    """Empty the queues and counts in a forked child: their content is the parent's to write."""
     global closed_dropped
     closed.clear()
     streams.clear()
@@ -246,8 +251,8 @@ def forget_closed() -> None:
 class _Block(ContextDecorator):
     """Make a unit current in a block, or in each call of a function, sync or async.
 
-    A signal handler may raise between any two instructions: no unit is left behind, because the
-    outer one is set again, without a token that could be lost.
+    A signal handler may raise between any two instructions. So the outer unit is restored by value and not
+    with the token of `ContextVar.set`, which could be lost before it is stored.
     """
 
     def __init__(self) -> None:
@@ -270,12 +275,12 @@ class _Block(ContextDecorator):
             raise
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        self._give_back(current.set(self._outer))
+        self._restore_own(current.set(self._outer))
 
-    def _give_back(self, token: Token[UnitOfWork | None]) -> None:
-        """Restore this thread's own unit, if the block ends in another thread than the one it began in.
+    def _restore_own(self, token: Token[UnitOfWork | None]) -> None:
+        """Restore this thread's own unit if the block ends in another thread, such as in a callback.
 
-        A callback may end it there.
+        There `__exit__` has just replaced a unit that has nothing to do with the block.
         """
         before = token.old_value
         if before is not self._entered and before is not Token.MISSING and get_ident() != self._thread:
@@ -283,7 +288,7 @@ class _Block(ContextDecorator):
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         if isinstance(function, type) or isgeneratorfunction(function) or isasyncgenfunction(function):
-            # It would return a function that is no class any more, or end before the first row.
+            # The result would no longer be a class, and a generator's block would end before its first row.
             raise TypeError(
                 f"{function.__qualname__} is a class or a generator: decorate a method, or use `with` in it."
             )
@@ -321,7 +326,7 @@ class unit_of_work(_Block):
         return self._unit
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        self._give_back(current.set(self._outer))
+        self._restore_own(current.set(self._outer))
         if exc is not None and self._unit is not None:
             self._unit.exception = type(exc).__name__
         self._finish(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
@@ -332,34 +337,13 @@ class unit_of_work(_Block):
 
     def end(self, *, failed: bool) -> None:
         """End the unit, for a task whose start and end are signals."""
-        self._give_back(current.set(self._outer))
+        self._restore_own(current.set(self._outer))
         self._finish(failed=failed)
 
     def _finish(self, *, failed: bool) -> None:
         if self._unit is not None:
             self._unit.failed = failed
             finish(self._unit, perf_counter_ns() - self._started_ns)
-
-
-class TaskUnits:
-    """The units of tasks whose start and end are signals, by task id."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, unit_of_work] = {}
-
-    def begin(self, task_id: str, name: str) -> None:
-        """Begin a unit, unless the task runs within a request or another task and belongs to that."""
-        outer = current.get()
-        if outer is None or outer.kind == "command":  # a worker is an endless command
-            task = self._running[task_id] = unit_of_work("task", name)
-            task.__enter__()
-
-    def end(self, task_id: str, *, failed: bool) -> bool:
-        """End the unit; return False if the task has none."""
-        task = self._running.pop(task_id, None)
-        if task is not None:
-            task.end(failed=failed)
-        return task is not None
 
 
 class muted(_Block):
@@ -374,7 +358,7 @@ class muted(_Block):
 
 
 class _Marked(UnitOfWork):
-    """A proxy of a unit of work, current in a block whose queries are marked: repeated on purpose, ignored.
+    """A proxy of a unit of work, current in a block that allows repeats or ignores findings.
 
     A separate object, so that capture needs no further check per query. It reads and writes all
     attributes of the unit it stands for, so values that become known later are right in both.
@@ -424,9 +408,9 @@ class repeats_allowed(_Block):
         return _Marked(unit, repeats_allowed=True)
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        # First, and here: a call of the base class could be interrupted before it.
+        # Not super().__exit__(): a signal handler could raise before that call restores the outer unit.
         token = current.set(self._outer)
-        self._give_back(token)
+        self._restore_own(token)
         if self._own is not None and recorder is not None:
             self._own.close()
 
@@ -449,8 +433,8 @@ def install_command_units() -> None:
     """Make each management command a unit of work; a second call does nothing.
 
     Django has no signal for the start of a command, so this wraps `BaseCommand.execute`.
-    A command called in another unit of work belongs to that unit. Django's own commands repeat
-    statements on purpose, migrate above all. Ours record nothing, not even their system checks.
+    A command called in another unit of work belongs to that unit. Django's own commands, above all migrate,
+    repeat statements on purpose. Our own commands record nothing, not even their system checks.
     """
     # Imported late: a test run that only loads the pytest plugin must not import Django.
     from django.core.management.base import BaseCommand
@@ -476,7 +460,7 @@ def install_command_units() -> None:
 
 
 class TraceContext(NamedTuple):
-    """Zeros and false if there is no trace."""
+    """The ids of a trace; zeros and False without a trace."""
 
     trace_id: int
     span_id: int
@@ -498,11 +482,11 @@ NO_TRACE = TraceContext(0, 0, False)
 
 
 def trace_of_span(unit: UnitOfWork | None, span: Any) -> TraceContext:
-    """Return the trace of what a unit of work does under a span; either may be None."""
-    # Valid, not recording: a span that is not sampled has ids too, and log lines carry them.
+    """Return the trace of a span, else of a unit of work; either may be None."""
+    # is_valid, not is_recording(): a span that is not sampled has ids too, and log lines show them.
     if span is not None and (context := span.get_span_context()).is_valid:
         return TraceContext(context.trace_id, context.span_id, context.trace_flags.sampled)
-    # Of a streamed answer the span has ended by now, and the unit has not.
+    # While a response is streamed, its span has already ended, but its unit has not.
     return NO_TRACE if unit is None else TraceContext(unit.trace_id, unit.span_id, unit.sampled)
 
 
@@ -512,20 +496,20 @@ def span_getter() -> Callable[[], Any] | None:
     return getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
 
 
-def span_here() -> Any:
+def current_span() -> Any:
     """Return OpenTelemetry's current span, None without OpenTelemetry."""
     get_span = span_getter()
     return None if get_span is None else get_span()
 
 
-def here() -> TraceContext:
-    """Return the trace of this moment in this thread or task."""
-    return trace_of_span(current.get(), span_here())
+def current_trace() -> TraceContext:
+    """Return the trace that is current in this thread or task."""
+    return trace_of_span(current.get(), current_span())
 
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Let instrumented drivers make no spans in a block: the log's own SQL is nobody's trace."""
+    """Suppress OpenTelemetry's spans in a block: the log's own SQL must not appear in the host's traces."""
     otel: Any = sys.modules.get("opentelemetry.context")
     key = getattr(otel, "_SUPPRESS_INSTRUMENTATION_KEY", None)
     if key is None:

@@ -1,7 +1,7 @@
 """Handle this package's own errors: count them, log each place at most once a minute, raise nothing.
 
 Called from every stage, in any thread, including the application's. `faults` feeds the metrics.
-`is_foreign` recognizes exceptions that only interrupted our code and must be re-raised.
+`must_propagate` recognizes exceptions that only interrupted our code and must be re-raised.
 """
 
 import logging
@@ -27,8 +27,6 @@ _logged_at_s: dict[str, float] = {}
 def fault(place: str, exc: BaseException) -> None:
     """Count an error of ours and log it, at most once a minute per place.
 
-    As a warning: handlers of errors send mails and events, and the application has done nothing wrong.
-
     A `SQLLogsError` is expected and logged without a traceback, any other exception with one.
     """
     faults[place] += 1
@@ -38,19 +36,20 @@ def fault(place: str, exc: BaseException) -> None:
     _logged_at_s[place] = now_s
     try:
         expected = isinstance(exc, SQLLogsError)
+        # Only a warning: handlers for errors send mails and events, but the application did nothing wrong.
         logger.warning("%s: %s (%s so far)", place, exc, faults[place], exc_info=None if expected else exc)
     except (Exception, SystemExit) as error:  # a broken log handler of the site must not break its queries
-        if is_foreign(error):
+        if must_propagate(error):
             raise
 
 
-def is_foreign(exc: BaseException) -> bool:
-    """Return True if something outside interrupted our code with this exception.
+def must_propagate(exc: BaseException) -> bool:
+    """Return True if this exception is not a fault of our code, but interrupted it from outside.
 
-    Call it in each `except` that runs in the application's threads, and re-raise foreign exceptions:
+    Call it in each `except` that runs in the application's threads, and re-raise if it returns True:
 
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("capture", exc)
 
@@ -58,11 +57,13 @@ def is_foreign(exc: BaseException) -> bool:
     (`PyThreadState_SetAsyncExc`); task queues and test runners implement time limits with both. The
     traceback shows them: a signal handler or trace function is called with the frame that it
     interrupts, and an exception set by another thread is of a class that the code cannot raise.
-    Costs nothing until there is an exception.
+
+    Not a context manager, which would cost something without an exception too.
     """
     if is_interruption(exc):
         return True
     *_, frame = (None, *_frames(exc))
+    # CPython raises MemoryError without a message anywhere, also in our frames.
     if frame is None or isinstance(exc, MemoryError):
         return False
     package, raised = _package(frame.f_globals.get("__name__")), _package(type(exc).__module__)
@@ -74,8 +75,8 @@ def is_foreign(exc: BaseException) -> bool:
 def is_interruption(exc: BaseException) -> bool:
     """Return True if a signal handler or trace function has raised this exception.
 
-    For calls of code that is not ours and may raise anything: `is_foreign` would mistake an exception of the
-    application that Django raises, such as DoesNotExist, for one set by another thread.
+    For calls of code that is not ours and may raise anything: `must_propagate` would mistake an exception of
+    the application that Django raises, such as DoesNotExist, for one set by another thread.
     """
     return any(_is_called_back(frame, before) for before, frame in pairwise(_frames(exc)))
 
@@ -88,7 +89,7 @@ def _frames(exc: BaseException) -> Iterator[FrameType]:
 
 
 def _is_called_back(frame: FrameType, before: FrameType) -> bool:
-    """Return True for a function with its caller's frame among its arguments; none of ours has that."""
+    """Return True for a function that got its caller's frame as an argument, which none of ours does."""
     # Not only the previous frame of the traceback: Python removes the frames of its import system, which
     # a signal may interrupt too.
     callers = {id(before), id(frame.f_back)}

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from sqllogs import guard
-from sqllogs.context import NO_TRACE, TraceContext, here
+from sqllogs.context import NO_TRACE, TraceContext, current_trace
 
 FORMAT = (
     "[%(asctime)s] %(levelname)s [%(name)s:%(lineno)d] "
@@ -34,10 +34,10 @@ def trace_of(record: logging.LogRecord) -> TraceContext:
             trace_id, span_id = int(given["trace_id"], 16), int(given["span_id"], 16)
             return TraceContext(trace_id, span_id, bool(given.get("sampled", False)))
         except (KeyError, TypeError, ValueError) as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
     # Django logs a 404 after all middleware, outside any span or unit, with the request in `extra`.
-    return here() or getattr(given.get("request"), "sqllogs_trace", NO_TRACE)
+    return current_trace() or getattr(given.get("request"), "sqllogs_trace", NO_TRACE)
 
 
 def extras(record: logging.LogRecord) -> dict[str, Value]:

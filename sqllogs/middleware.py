@@ -23,13 +23,13 @@ from django.urls import NoReverseMatch, reverse
 from sqllogs import conf, context, guard, recorder
 from sqllogs.capture import EXECUTE_NS, Captured
 from sqllogs.context import (
-    BEGAN,
     NO_TRACE,
+    SCOPE_STARTED,
     TraceContext,
     UnitOfWork,
     current,
-    from_server,
-    span_here,
+    current_span,
+    server_value,
     trace_of_span,
 )
 
@@ -94,7 +94,7 @@ class SQLLogsMiddleware:
         try:
             unit = begin(request, outer)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("middleware", exc)
             unit = UnitOfWork("request", outer=outer)
@@ -107,22 +107,23 @@ class SQLLogsMiddleware:
             try:
                 add_server_timing(unit, request, response, for_all=self.server_timing == "all")
             except Exception as exc:
-                if guard.is_foreign(exc):
+                if guard.must_propagate(exc):
                     raise
                 guard.fault("Server-Timing", exc)
         try:
             finish(unit, response)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("middleware", exc)
         return response
 
 
 class QueryTimes:
-    """Count a request's queries for the header Server-Timing and PANEL; passes them on to the span's counts.
+    """Count a request's queries for the header Server-Timing and for PANEL.
 
-    Without a lock: if threads share a request, it may miss some queries.
+    Passes them on to the counts of the request's span. Takes no lock, so it may miss some queries if threads
+    share a request.
     """
 
     __slots__ = ("_span_counts", "execute_ns", "queries")
@@ -145,7 +146,7 @@ class QueryTimes:
 def add_server_timing(
     unit: UnitOfWork, request: HttpRequest, response: HttpResponseBase, *, for_all: bool
 ) -> None:
-    """Add the time of the queries so far: those of a streamed body come later than any header."""
+    """Add the time of the queries so far. Those of a streamed body run after the headers are sent."""
     is_staff = _is_known_staff(request)
     if not (is_staff or for_all):
         return
@@ -159,23 +160,23 @@ def add_server_timing(
 
 
 def _is_known_staff(request: HttpRequest) -> bool:
-    """Return whether the application has already found its user to be staff.
+    """Return True if the application has already loaded the user, who is staff.
 
-    `request.user` itself would query the session, and vary the response by its cookie.
+    Evaluating `request.user` here could query the session and add `Vary: Cookie` to the response.
     """
     user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
     return bool(user is not None and user.is_active and user.is_staff)
 
 
 def _fail(unit: UnitOfWork, exc: BaseException) -> None:
-    """Note what passes through: Django makes responses of all exceptions but those that end a request."""
+    """Record an exception that passes through; Django turns most others into responses further in."""
     unit.exception = type(exc).__name__
     unit.status = CLIENT_CLOSED_REQUEST if isinstance(exc, CancelledError) else 500
 
 
 def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
     try:
-        current.set(outer)  # not by a token: a signal handler that raises may keep us from storing it
+        current.set(outer)  # not with a token, which is lost if a signal handler raises before it is stored
     finally:
         try:
             unit.end_request()
@@ -189,13 +190,13 @@ def _end(unit: UnitOfWork, outer: UnitOfWork | None) -> None:
 
 
 def _close(unit: UnitOfWork) -> None:
-    """Complete the unit; a streamed one that was not read to its end is completed by the server's close()."""
+    """Complete the unit; the server's close() does so for a streamed body that was not read to its end."""
     if context.recorder is not None:
         context.recorder.close_unit(unit)
 
 
 def note_exception(sender: Any, **kwargs: Any) -> None:
-    """Receive got_request_exception: the response that Django makes of an exception does not name it."""
+    """Record the exception's class: Django's response for it no longer shows it. Receives a signal."""
     unit, exception = current.get(), sys.exc_info()[0]
     if unit is not None and exception is not None:
         unit.exception = exception.__name__
@@ -203,35 +204,35 @@ def note_exception(sender: Any, **kwargs: Any) -> None:
 
 def begin(request: HttpRequest, outer: UnitOfWork | None = None) -> UnitOfWork:
     """Return a new unit for a request, with the trace it belongs to."""
-    span = span_here()
+    span = current_span()
     trace_id, span_id, sampled = trace_of_span(None, span) or _trace_from_header(request)
     if span is not None and span.get_span_context().is_remote:
-        span_id = 0  # the client's: it would choose the unit's id, which decides what SAMPLE keeps
+        span_id = 0  # not the client's: the unit's id decides what SAMPLE keeps, so a client could choose
     unit = UnitOfWork(
         "request",
         trace_id=trace_id,
         span_id=span_id,
         sampled=sampled,
         method=request.method,
-        # Not of `request.headers`, which Django makes of all of META: it took half as long as all else here.
+        # Not from `request.headers`, which Django builds from all of META: half the cost of this function.
         request_id=request.META.get("HTTP_X_REQUEST_ID"),
         outer=outer,
     )
     unit.request = request
-    if began := from_server(request, "scope", BEGAN):
+    if began := server_value(request, "scope", SCOPE_STARTED):
         unit.time_ns, unit.started_ns = began
     if span is not None and span.is_recording():
         from sqllogs.otel.spans import SpanCounts
 
         unit.counts = SpanCounts(span)
-    # For log lines written after the unit has ended. Not the unit itself: that would be a cycle.
+    # For log lines written after the unit has ended. Not the unit itself, which refers to the request.
     request.sqllogs_trace = TraceContext(unit.trace_id, unit.span_id, unit.sampled)  # type: ignore[attr-defined]
     return unit
 
 
 def finish(unit: UnitOfWork, response: HttpResponseBase) -> None:
     """Record status and size, add the trace id to the response, and wrap a streamed body."""
-    # What an application assigns is not checked by Django, which then fails; the database would refuse it.
+    # Django does not check what an application assigns and fails later; the database would reject it.
     status = getattr(response, "status_code", None)
     unit.status = int(status) if isinstance(status, int) and status < 1000 else 500
     unit.response_bytes = _body_size(response)
@@ -262,9 +263,9 @@ def _follow_stream(unit: UnitOfWork, response: Any) -> None:
     unit.is_streamed = True
     close = partial(_close, unit)
     response._resource_closers.append(close)
-    # A middleware outside of this one may drop the body, or move it to another response that it returns.
+    # An outer middleware may drop the body, or move it to another response.
     body = response
-    # A file is left alone: it runs no query, and the server may send it with sendfile().
+    # A file is not wrapped: it runs no query, and the server may send it with sendfile().
     if getattr(response, "file_to_stream", None) is None:
         iterate = _iterate_in_unit_async if response.is_async else _iterate_in_unit
         response.streaming_content = body = iterate(unit, response.streaming_content, close)
@@ -272,7 +273,7 @@ def _follow_stream(unit: UnitOfWork, response: Any) -> None:
 
 
 def _trace_from_header(request: HttpRequest) -> TraceContext:
-    """Return the trace of the client's traceparent header, NO_TRACE without a valid one."""
+    """Return the trace in the client's traceparent header, or NO_TRACE if it has no valid one."""
     found = TRACEPARENT.fullmatch(request.META.get("HTTP_TRACEPARENT", ""))
     if found is None:
         return NO_TRACE

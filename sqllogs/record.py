@@ -94,7 +94,7 @@ def source_id(
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest(), "big")
 
 
-Destination = tuple[str, str | None, str | None, str | None, str | None, str | None]
+Dimensions = tuple[str, str | None, str | None, str | None, str | None, str | None]
 """Kind, route, view, method, release and service: the unit's part of the statistics' key."""
 
 
@@ -122,10 +122,10 @@ class OriginFields:
 class QueryOrigin(OriginFields):
     """These fields, with a value that the writer derives from them."""
 
-    destination: Destination = field(init=False)
+    dimensions: Dimensions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.destination = self.kind, self.route, self.view, self.method, self.release, self.service
+        self.dimensions = self.kind, self.route, self.view, self.method, self.release, self.service
 
 
 # To the type checker a record has the fields of both; as attributes of its own they would be copied to each.

@@ -1,7 +1,8 @@
 """Connect capture, buffer, writer and ring, once per process.
 
-`install` runs in `AppConfig.ready`, `close` at the end of the process. A forked child gets its own
-buffer, writer and counts, also where the fork ran no hook of Python's.
+`install` runs in `AppConfig.ready` in the main thread, `close` at the end of the process. Capture calls
+`_put` in the caller's thread; the first query starts the writer's thread. A forked child gets its own buffer,
+writer and counts, even if a server forked in C, without Python's hooks.
 """
 
 import logging
@@ -26,7 +27,7 @@ from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
 from sqllogs.record import Sample
-from sqllogs.threads import Alone, RLock
+from sqllogs.threads import RLock, SerialCalls
 
 if TYPE_CHECKING:
     from sqllogs.pipeline.delivery import Delivery
@@ -35,13 +36,16 @@ if TYPE_CHECKING:
     from sqllogs.storage.ring import Ring
 
 EXIT_TIMEOUT_S = 3.0
-"""The end of a process waits at most this long for a store that does not answer."""
+"""At its end, a process waits at most this long for a store that does not respond."""
 IMPORT_TIMEOUT_S = 1.0
-"""A fork waits at most this long for a thread that imports the writer: in the child it would never end."""
+"""A fork waits at most this long for a thread that imports the writer.
+
+The child could not import it again.
+"""
 
 TAGS_MAX = 3
 TAGS_READ_MAX = 100
-"""With empty ones, which are left out."""
+"""Including empty ones, which are left out."""
 TAG_MAX_CHARACTERS = 60
 
 logger = logging.getLogger(__name__)
@@ -51,7 +55,7 @@ Result = TypeVar("Result")
 
 
 class _Stages(NamedTuple):
-    """What a query passes after the buffer."""
+    """The stages of a query after the buffer."""
 
     ring: "Ring"
     delivery: "Delivery"
@@ -59,19 +63,19 @@ class _Stages(NamedTuple):
 
 
 class _Process:
-    """What belongs to one process."""
+    """Everything that a fork must not share with its parent."""
 
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.mark = process_mark()
-        self.making = Alone(RLock())
+        self.making = SerialCalls(RLock())
         self.made: _Stages | None = None
 
     def stages(self) -> _Stages:
-        """Return ring, delivery and writer, which are made at the first call.
+        """Return ring, delivery and writer, which are created at the first call.
 
-        Many management commands send no query, and importing these takes as long as all else of this package.
+        Many management commands send no query, and importing these takes as long as the rest of this package.
         """
         if self.made is None:
             return self.making.call(self._make_once)
@@ -104,16 +108,17 @@ class _Process:
 
 
 def _defer_signals(call: Callable[[], Result]) -> Result:
-    """Call a function; signals that have a handler wait until it returns, unless another thread gets them.
+    """Call a function with those signals blocked in this thread that have a Python handler.
 
-    Used where this thread makes the writer, starts it or, in a process without threads, writes: 0.1 s once
-    per process, then 10 ms per batch. A handler may raise. In the middle of an import, that can leave
-    Python's import lock taken, and the writer's thread could import nothing any more. Before the thread
-    runs, it would leave it claimed and not started. While it writes, it would be taken for a fault of ours.
+    Used to create the writer, to start it and, in a process without threads, to write: for 0.1 s once per
+    process, then 10 ms per batch. A handler may raise an exception. During an import, that can leave Python's
+    import lock taken, and the writer's thread could import nothing any more. Before the thread runs, it would
+    be marked as started without having been. During a write, the exception would be taken for a fault of
+    ours.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return call()
-    # A server's handlers in C raise nothing. What the processor itself raises is undefined if it is blocked.
+    # Handlers in C raise nothing. Blocking the signals of a fault of the processor is undefined behavior.
     handled = {number for number in signal.valid_signals() if callable(signal.getsignal(number))}
     deferred = handled - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -125,7 +130,7 @@ def _defer_signals(call: Callable[[], Result]) -> Result:
 
 
 class Recorder:
-    """Everything between a query and the ring."""
+    """Connects the stages from a query to the ring; one per process, see `recorder`."""
 
     def __init__(self, settings: conf.Conf) -> None:
         self._settings = settings
@@ -135,7 +140,7 @@ class Recorder:
         self.metrics_port = settings.metrics_port
         self._tags = _load_tags(settings)
         self.ends: ProcessEnds | None = None
-        """Kept here: multiprocessing holds it by a weak reference only."""
+        """Kept here, because multiprocessing holds only a weak reference to it."""
         self.is_off_in_tests = False
         self.wrapper = wrapper.execute_wrapper(
             self._put,
@@ -165,7 +170,7 @@ class Recorder:
     def is_idle(self) -> bool:
         """Return True if there is nothing to write and nothing has been written."""
         process = self._own()
-        # A command without SQL has nothing for the ring, but counts in the metrics that processes share.
+        # A command without SQL has nothing for the ring, but is counted in metrics that processes share.
         has_jobs = bool(finished) and multiprocess.slots is not None
         return not (process.made or len(process.buffer) or has_jobs)
 
@@ -174,7 +179,7 @@ class Recorder:
         if not process.mark[0]:
             process = self.reset_after_fork()
         process.buffer.put(captured)
-        # `made` and not `stages()`: each query pays for the call.
+        # The attribute and not `stages()`, because each query would pay for the call.
         if process.made is None or not process.made.writer.started:
             self.wake()
         unit = captured[UNIT]
@@ -182,7 +187,7 @@ class Recorder:
             unit.counts.add(captured)
 
     def wake(self) -> None:
-        """Start the writer, if need be without a record, so that the metrics' sink gets its counts."""
+        """Start the writer of this process unless it runs, even without a record: the metrics need it too."""
         try:
             writer = self.own_writer()
             if writer.started or writer.was_refused or processes.is_loading():
@@ -191,12 +196,12 @@ class Recorder:
             if not writer.has_thread:
                 request_finished.connect(self._write_if_due, dispatch_uid="sqllogs")
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("writer", exc)
 
     def own_writer(self) -> "Writer":
-        """Return the writer of this process, which may be a fork of the one that made this object."""
+        """Return the writer of this process, which may be a fork of the one that created this object."""
         return self._own().stages().writer
 
     def _own(self) -> _Process:
@@ -222,15 +227,15 @@ class Recorder:
     def reset_after_fork(self) -> _Process:
         """Start from scratch after a fork: the parent's records are the parent's to store.
 
-        Takes no lock: one that was held at the fork would never be free. Threads that get here at the
-        same time all use what the first has made.
+        Takes no lock: one that was held at the fork would never be released. Threads that get here at the
+        same time all use what the first has created.
         """
         inherited = self._process
         process = self._made.setdefault(os.getpid(), _Process(self._settings))
         # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
         self._inherited.append(inherited)
         finished.clear()
-        context.forget_closed()
+        context.reset_after_fork()
         self._process = process
         if multiprocess.slots is not None:
             multiprocess.slots.leave()
@@ -239,19 +244,19 @@ class Recorder:
         return process
 
     def close_unit(self, unit: UnitOfWork) -> None:
-        """Complete the row of a request that has been answered; one without SQL starts the writer too."""
+        """Complete the row of an answered request; starts the writer even if the request sent no SQL."""
         if not unit.muted:
             unit.close()
             self.wake()
 
     def tags(self, request: Any) -> tuple[str, ...]:
-        """Return the host's tags of a request; see the setting TAGS."""
+        """Return the tags that the host's function gives a request; see the setting TAGS."""
         if self._tags is None:
             return ()
         try:
             found = self._tags(request) or ()
             texts = (str(tag) for tag in ((found,) if isinstance(found, str) else found) if tag is not None)
-            # Not all of them: the function may be an endless generator.
+            # islice(), because the function may return an endless generator.
             first = islice(filter(None, islice(texts, TAGS_READ_MAX)), TAGS_MAX)
             return tuple(text.replace(",", " ")[:TAG_MAX_CHARACTERS] for text in first)
         except Exception as exc:
@@ -271,7 +276,7 @@ class Recorder:
                 if self.overrides is not None:
                     self.overrides.install(connection)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("connection", exc)
 
@@ -326,7 +331,7 @@ def install() -> bool:
     if recorder is not None:
         return False
     settings = conf.load()
-    _keep_path(settings.database)
+    _make_path_absolute(settings.database)
     recorder = Recorder(settings)
     recorder.is_off_in_tests = settings.enabled is None
     if settings.otlp:
@@ -346,8 +351,8 @@ def install() -> bool:
     return True
 
 
-def _keep_path(alias: str) -> None:
-    """Make the path of a SQLite store absolute: a daemon changes its folder after it has started."""
+def _make_path_absolute(alias: str) -> None:
+    """Make the path of a SQLite store absolute, because a daemon changes its working directory later."""
     database = connections.settings.get(alias, {})
     name = str(database.get("NAME", ""))
     is_file = name not in ("", ":memory:") and not name.startswith("file:")
@@ -373,7 +378,7 @@ def _load_tags(settings: conf.Conf) -> Callable[[Any], Iterable[str]] | None:
 def serve_metrics() -> None:
     """Serve this site's metrics, or stand by for it; called when a server starts."""
     if recorder is not None:
-        recorder.own_writer()  # imported now: no request shall wait for it
+        recorder.own_writer()  # imports the writer now, so that no request waits for it
         multiprocess.serve(recorder.metrics_port)
 
 
@@ -391,7 +396,7 @@ def close() -> None:
     """Store and send the rest and stop the writer, at the end of the process."""
     if recorder is None or recorder.is_idle or recorder.own_writer().stop(EXIT_TIMEOUT_S):
         return
-    # The first `migrate` ends here too: that its own tables were missing is not worth a warning.
+    # The first `migrate` ends here too; its tables were missing when it began, which needs no warning.
     logger.log(
         logging.INFO if recorder.writer.store_unready else logging.WARNING,
         "%s SQL log records of process %s could not be stored before its end.",

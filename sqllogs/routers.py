@@ -34,35 +34,35 @@ class SQLLogsRouter:
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
         ring = conf.load().database
         if app_label == "sqllogs":
-            return db == ring and not _asked_by_makemigrations(hints)
+            return db == ring and not _is_makemigrations(hints)
         # A separate store holds nothing else; a shared one belongs to the application.
         return False if db == ring and ring != DEFAULT_DB_ALIAS else None
 
 
 def _app_label(model: Any) -> str | None:
-    # A raw query has no model, and other packages ask about objects of their own.
+    # A raw query has no model, and other packages pass objects that are no models.
     return getattr(getattr(model, "_meta", None), "app_label", None)
 
 
-def _asked_by_makemigrations(hints: dict[str, Any]) -> bool:
-    """Recognize makemigrations: only it passes the class name in its original case, and no class.
+def _is_makemigrations(hints: dict[str, Any]) -> bool:
+    """Recognize makemigrations: only it passes the model's name in its original case and no class.
 
-    It asks in order to check the migration history of every database that holds a model. Ours needs no check,
-    and must not be opened inside a TestCase of the application.
+    It calls the router to find the databases whose migration history it has to check. The store needs no
+    check, and must not be opened inside a TestCase of the application.
     """
     name = hints.get("model_name") or ""
     return "model" not in hints and name != name.lower()
 
 
 def create_permissions(using: str, verbosity: int = 1, **kwargs: Any) -> None:
-    """Create what is missing once the store has been migrated; a receiver of post_migrate."""
+    """Create missing permissions once the store has been migrated; a receiver of post_migrate."""
     if using != conf.load().database:
         return  # Django's own receiver creates them there
     try:
         alias = users_database()
         if alias not in (None, using):
             _create(alias, verbosity)
-    except Exception as exc:  # the users may be away, or forbidden to a test
+    except Exception as exc:  # the users' database may be unavailable, or forbidden in a test
         if guard.is_interruption(exc):
             raise
         logger.debug("permissions could not be created: %s", exc)
@@ -73,7 +73,7 @@ def _create(alias: str, verbosity: int) -> None:
 
     with muted():
         if _has_tables(alias):
-            # Two processes may migrate at once: the second finds the rows of the first and gives up.
+            # Two processes may migrate at once: the second fails on the first one's rows and is rolled back.
             with transaction.atomic(using=alias):
                 create(apps.get_app_config("sqllogs"), verbosity=verbosity, using=alias)
 
@@ -86,7 +86,7 @@ def users_database() -> str | None:
 
 
 def missing_permissions(alias: str) -> list[str]:
-    """Return the codenames of missing permissions, which cannot be granted. Raise errors of the database."""
+    """Return the codenames of missing permissions, which cannot be granted; raise the database's errors."""
     with muted():
         if not _has_tables(alias):
             return []

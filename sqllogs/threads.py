@@ -1,8 +1,8 @@
 """Threads, locks and queues of the operating system, even if gevent or eventlet has patched Python's.
 
-With monkey-patching a thread is a greenlet, and one call into SQLite's busy timeout would stop every request
-of the worker: 9.9 s were measured. Used by the writer and the OTLP sink for their threads; `Tally` counts in
-any thread.
+With monkey-patching a thread is a greenlet, and a single wait in SQLite's busy timeout would stop every
+request of the worker: 9.9 s were measured. The writer and the OTLP sink run in threads started here. `Tally`
+counts in any thread.
 """
 
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 POLL_S = 0.005
 """A waiting greenlet polls this often, and lets others run in between."""
 POLL_FORK_S = 0.0005
-"""A thread that waits for a fork, or to fork, looks this often: it may be the application's."""
+"""Polling interval of a thread that waits for a fork, or to fork; it may be one of the application."""
 
 Result = TypeVar("Result")
 
@@ -46,10 +46,12 @@ if not TYPE_CHECKING:
 
 
 def call_locked(lock: Any, function: Callable[[], Result]) -> Result:
-    """Call the function while the lock is held, which is released whatever a signal handler raises.
+    """Call the function with the lock held, and release it whatever a signal handler raises.
 
-    After `with lock:` Python 3.14 may run a handler before the block begins, as every Python may after
-    `lock.acquire()`, and the lock stays taken (python/cpython#148874). Between steps of a `for` none runs.
+    With `with lock:`, Python 3.14 may run a signal handler after the lock is taken and before the block
+    begins; if it raises, the lock stays taken (python/cpython#148874). The same may happen after
+    `lock.acquire()` in any Python. Between `map()` taking the lock and the assignment by `for`, no handler
+    runs.
     """
     is_held = False
     try:
@@ -62,12 +64,12 @@ def call_locked(lock: Any, function: Callable[[], Result]) -> Result:
 
 
 class Tally:
-    """A counter that many threads add to without a lock."""
+    """A counter that many threads increment without a lock."""
 
     __slots__ = ("_count", "_lock", "_reads", "add")
 
     def __init__(self) -> None:
-        # Its next() is one call into C, which no other thread interrupts; `+= 1` would lose updates.
+        # next() of a count is a single call into C, which no other thread interrupts; `+= 1` loses updates.
         self._count = count()
         self._reads = 0
         self._lock = RLock()
@@ -83,17 +85,17 @@ class Tally:
 
 
 FORK_MAX_S = 2.0
-"""Between the hooks of a fork, which those of other packages may take too."""
+"""Longest time between the hooks before and after a fork, which includes the hooks of other packages."""
 
-WAITING = object()
-"""What is not returned by a call, because another thread forks."""
+IS_FORKING = object()
+"""Returned instead of a result while another thread forks; the call is tried again."""
 
 
-class Alone:
-    """Calls that one thread at a time makes, and none between another's `pause` and `resume`, as it forks.
+class SerialCalls:
+    """Let one thread at a time make calls, and none while another thread forks: from `pause` to `resume`.
 
-    These hold no lock, but set a limit of time: what a signal handler raises in the hooks of a fork ends
-    the hook, and a lock would stay taken.
+    `pause` holds no lock but sets a deadline: an exception that a signal handler raises in a fork's hook ends
+    the hook, and `resume` may never run. A lock would then stay taken.
     """
 
     def __init__(self, lock: Any) -> None:
@@ -107,27 +109,27 @@ class Alone:
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call the function, after other threads' calls and forks."""
-        while (result := call_locked(self._lock, lambda: self._call(function))) is WAITING:
+        while (result := call_locked(self._lock, lambda: self._call(function))) is IS_FORKING:
             sleep(POLL_FORK_S)
         return cast(Result, result)
 
     def _call(self, function: Callable[[], Result]) -> Result | object:
-        # Restored, not cleared: a call may be made within another one of this thread.
+        # Restored, not cleared, because calls of one thread may be nested.
         before, self._owner = self._owner, get_ident()
         try:
-            return WAITING if self._is_forking() else function()
+            return IS_FORKING if self._is_forking() else function()
         finally:
             self._owner = before
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until no thread makes a call; return False if one still does after this time."""
+        """Wait until no other thread is making a call; return False if one still is after this time."""
         until_s = time.monotonic() + timeout_s
         while self._owner not in (0, get_ident()) and time.monotonic() < until_s:
             sleep(POLL_FORK_S)
         return not self._owner
 
     def pause(self, timeout_s: float) -> bool:
-        """Let other threads begin no call until `resume`; return False if one is under way for so long."""
+        """Block other threads' calls until `resume`; return False if one is still running after this time."""
         self._forks[get_ident()] = time.monotonic() + timeout_s + FORK_MAX_S
         is_free = self.wait(timeout_s)
         self._forks[get_ident()] = time.monotonic() + FORK_MAX_S
@@ -142,7 +144,7 @@ class Alone:
 
 
 def is_patched() -> bool:
-    """Return True if threads are greenlets here."""
+    """Return True if gevent or eventlet has replaced threads by greenlets."""
     return import_module("_thread").start_new_thread is not _start_new_thread
 
 
@@ -169,7 +171,7 @@ def start(target: Callable[[], None], name: str) -> RunningThread:
     if is_patched():
         return _NativeThread(target, name)
     thread = threading.Thread(target=target, name=name)
-    thread.daemon = True  # not by the constructor, which packages replace
+    thread.daemon = True  # not as an argument, because packages replace the constructor
     thread.start()
     return thread
 

@@ -22,7 +22,7 @@ def _path(route: str, view_name: str, name: str) -> URLPattern:
         return answer
 
     view.__module__, view.__name__ = VIEWS, view_name
-    # Middleware reads these, as of DRF's views: they authenticate by themselves.
+    # Middleware reads these, as it does on DRF's views, which do their own authentication.
     vars(view).update(csrf_exempt=True, login_required=False)
     pattern: URLPattern = path(route, view, name=name)
     return pattern
@@ -45,6 +45,6 @@ urlpatterns = [
     _path("settings/", "SettingsView", name="settings"),
     _path("schema/", "SchemaView", name="schema"),
     _path("views/", "SavedViewsView", name="views"),
-    # Last, and any text: what is no id is answered in the shape of all errors.
+    # Last, and matching any text, so that an invalid id gets the same JSON error as other mistakes.
     _path("<str:id>/", "RecordDetail", name="detail"),
 ]

@@ -1,7 +1,8 @@
-"""Record queries where they are sent, in the caller's thread: what is captured of one, and its `Fetch`.
+"""Capture queries as they are sent, in the caller's thread: the fields of one, `Captured`, and its `Fetch`.
 
-`sqllogs.capture.wrapper` makes a plain tuple of each query, which `sqllogs.pipeline.buffer` takes.
-`Captured` names its fields; it is no dataclass, because making one costs the caller more.
+`sqllogs.capture.wrapper` makes a plain tuple of each query and puts it into `sqllogs.pipeline.buffer`.
+`Captured` only names the fields for type checkers: creating a named tuple or dataclass would cost the caller
+more.
 """
 
 from types import CodeType
@@ -11,26 +12,28 @@ from weakref import ref
 from sqllogs.context import UnitOfWork
 
 LOCK_TIMEOUT = "HYT00"
-"""What ODBC calls it; given to lock timeouts of SQLite and MySQL, whose drivers have no SQLSTATE."""
+"""ODBC's SQLSTATE for a timeout; used for lock timeouts of SQLite and MySQL, whose drivers report none."""
 _CODES = {1213: "40001", 1205: LOCK_TIMEOUT}
-"""Deadlock and lock timeout by MySQL's number."""
+"""SQLSTATE by MySQL's error number: deadlock and lock timeout."""
 _SQLITE_LOCKED = frozenset({5, 6})
+"""SQLITE_BUSY and SQLITE_LOCKED."""
 
 
 def error_code(error: BaseException) -> str | None:
     """Return the driver's SQLSTATE: psycopg 3 has `sqlstate`, psycopg 2 `pgcode`, others only numbers."""
-    cause = error.__cause__ or error
-    # First, because PyMySQL has a SQLSTATE too, and that of 1205 says nothing.
+    cause = error.__cause__ or error  # Django's exception has the driver's as its cause
+    # Checked first, because PyMySQL has a SQLSTATE too, but for 1205 it is the general HY000.
     if cause.args and type(cause.args[0]) is int and cause.args[0] in _CODES:
         return _CODES[cause.args[0]]
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    # The low byte is the primary code; extended ones such as SQLITE_BUSY_SNAPSHOT (517) contain it.
     if code is None and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_LOCKED:
         return LOCK_TIMEOUT
     return code
 
 
 class Fetch:
-    """A query's fetched rows so far: its cursor adds to it, the writer reads it when it stores.
+    """Rows fetched and time spent fetching for one query: updated by its cursor, read by the writer.
 
     It holds neither cursor nor connection. Only the cursor's thread writes to it.
     """
@@ -45,13 +48,16 @@ class Fetch:
         self.rows = -1
         """Rows fetched; -1 before the first attempt."""
         self.error: tuple[type[BaseException], str | None] | None = None
-        """Class and SQLSTATE of what a fetch has raised."""
+        """Class and SQLSTATE of the exception that a fetch raised."""
         self.done = False
         """The cursor is closed, or has sent another statement."""
 
     @property
     def is_complete(self) -> bool:
-        """Return True if nothing will be added; Django never closes some cursors, as for SQLite's BEGIN."""
+        """Return True if no more rows will be added.
+
+        Also if the cursor no longer exists: Django never closes some of them, such as that of SQLite's BEGIN.
+        """
         return self.done or (self._cursor is not None and self._cursor() is None)
 
     def add(self, fetch_ns: int, rows: int) -> None:
@@ -65,7 +71,7 @@ class Fetch:
 
 
 class Captured(NamedTuple):
-    """A query as the execute wrapper puts it into the buffer, not resolved yet."""
+    """The fields of a query as the execute wrapper puts it into the buffer, before the writer resolves it."""
 
     time_ns: int
     """Wall time at which the statement was sent, nanoseconds since the epoch."""
@@ -96,14 +102,14 @@ class Captured(NamedTuple):
     fetch: Fetch | None
     """Filled by the cursor as it fetches; None if the cursor is not watched."""
     asked_by: str | None
-    """What of Django's ORM asks for a repeated statement, see `sqllogs.capture.askers`; None if unknown."""
+    """The part of the ORM that sends a repeated statement, see `sqllogs.capture.askers`; None if unknown."""
     rendering: str | None = None
-    """What was being rendered, see `rendered_by`."""
+    """The template node or serializer field that was being rendered, see `rendered_by`."""
     values: int | None = None
-    """Its values as a hash that only this process can compare; None if unknown."""
+    """A salted hash of its parameters, comparable only within this process; None if unknown."""
 
 
-# Indexes of a captured query, which is a plain tuple: making a named one costs the caller twice as much.
+# Indexes into the plain tuple. Creating a `Captured` instead would take the caller twice as long.
 TIME_NS: Final = 0
 EXECUTE_NS: Final = 1
 SQL: Final = 2

@@ -23,12 +23,12 @@ from django.db.models.sql.query import Query
 
 from sqllogs import guard
 from sqllogs.capture.call_site import Source
-from sqllogs.context import ASKED
+from sqllogs.context import LOOKED_UP
 
-ASKED_AT = 5
+LOOK_UP_AT = 5
 """Repetition at which the stack is searched. That takes 12 to 26 us, which most statements never pay."""
-SAME_FROM = 3
-"""Repetition from which equal values are reported as the same; two may be equal by chance."""
+SAME_VALUES_FROM = 3
+"""Repetition from which equal values are reported; two may be equal by chance."""
 COUNTED_MAX = 500
 """Maximum pairs of statement and line counted in a unit; further pairs are ignored."""
 FRAMES_MAX = 60
@@ -60,15 +60,15 @@ Reader = Callable[[Locals, str], str]
 class Askers:
     """Shared by all threads of a process."""
 
-    def __init__(self, source: Callable[[str], Source], at: int = ASKED_AT) -> None:
+    def __init__(self, source: Callable[[str], Source], at: int = LOOK_UP_AT) -> None:
         self._source = source
         self._at = at
 
     def repeated(self, counted: dict[int, Any], key: int, values: Any, found: int | None) -> str | None:
-        """Count a repetition of a statement by one line; return what asked for it, once that is known.
+        """Count a statement that one line sends again; return which part of the ORM sends it, or None.
 
-        The text is returned again when it changes, because all values so far are the same or no longer are.
-        `found` is the hash of this query's values.
+        The stack is searched at repetition `look_up_at`, and again when the answer changes: once all values
+        so far are the same, or are no longer. `found` is the hash of this query's values.
         """
         try:
             state = counted.get(key)
@@ -77,17 +77,17 @@ class Askers:
             # The wrapper stores only the hash for a first execution, to save a tuple: most are not repeated.
             times, known = (2, state or None) if type(state) is int else (state[0] + 1, state[1])
             equal = found if found == known else None
-            counted[key] = ASKED if equal is None and times >= self._at else (times, equal)
-            is_same = equal is not None and times >= SAME_FROM
-            was_same = known is not None and times > max(self._at, SAME_FROM)
+            counted[key] = LOOKED_UP if equal is None and times >= self._at else (times, equal)
+            is_same = equal is not None and times >= SAME_VALUES_FROM
+            was_same = known is not None and times > max(self._at, SAME_VALUES_FROM)
             if times != self._at and (times < self._at or is_same == was_same):
                 return None
             asker = _walk(self._source, values)
             return f"{asker} same" if is_same and asker else asker
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
-            counted[key] = ASKED
+            counted[key] = LOOKED_UP
             guard.fault("askers", exc)
         return None
 
@@ -107,7 +107,7 @@ def hash_values(values: Any) -> int | None:
     try:
         return hash((_KEY, *values))
     except TypeError as exc:  # a signalling NaN
-        if guard.is_foreign(exc):
+        if guard.must_propagate(exc):
             raise
         return None
 
@@ -136,10 +136,11 @@ def _walk(source: Callable[[str], Source], values: Any) -> str:
             kind, _, method = name.rpartition(".")
             read = _READERS.get(name) or _METHODS.get(kind)
             if read is not None:
+                # Overwritten by each frame further out: the outermost is what the application has called.
                 found = read, frame, method
                 queryset = queryset or (frame if read is _queryset else None)
                 if read is _prefetch or read is _deferred:
-                    break  # what is prefetched or loaded, not the queryset that it belongs to
+                    break  # report the relation or field, not the queryset whose evaluation loads it
         elif not _passes_on(frame, module, source):
             break
         frame = frame.f_back
@@ -170,7 +171,7 @@ def _passes_on(frame: FrameType, module: str, source: Callable[[str], Source]) -
 
 
 def _package(frame: FrameType, source: Callable[[str], Source]) -> str:
-    """Return the library that contains the code of a query, which its users cannot change."""
+    """Return the library that contains the code of a query, because its users cannot change it."""
     module = str(frame.f_globals.get("__name__") or "")
     if module.startswith("django."):
         return ".".join(module.split(".")[:3]) if module.startswith(_PACKAGES) else ""
@@ -183,6 +184,7 @@ def _label(instance: Any, name: str) -> str:
 
 def _forward(names: Locals, method: str) -> str:
     instance = names["instance"]
+    # An unsaved object comes from no queryset, so select_related() is no advice.
     is_new = " new" if instance._state.adding else ""
     return f"forward {_label(instance, names['self'].field.name)}{is_new}"
 
@@ -249,7 +251,7 @@ def _queryset(names: Locals, method: str, inner: Locals | None = None) -> str:
     query = sent._query
     name = "all" if method in _READS_ALL else method.lstrip("_")
     words = [f"queryset {queryset.model._meta.label} {name}"]
-    instance = queryset._hints.get("instance")
+    instance = queryset._hints.get("instance")  # set by related managers: `author.books.all()`
     if instance is not None:
         field = next(iter(queryset._known_related_objects), None)
         accessor = None if field is None else field.remote_field.get_accessor_name()

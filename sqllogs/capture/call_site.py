@@ -26,9 +26,11 @@ from sqllogs.sql.text import text_of
 MAX_CHARACTERS = 300
 """Length of the column. Not read from the model, which is loaded after this module."""
 FILES_MAX = 10_000
-LOOKS = 200
-"""How many queries of a file are searched for what they render, until one of them renders something."""
+"""File names remembered; beyond it the memory is cleared."""
+RENDERING_SEARCHES_MAX = 200
+"""After this many queries from a file of which none was sent while rendering, the rest are not searched."""
 SITES_MAX = 10_000
+"""Formatted call sites remembered; beyond it the memory is cleared."""
 
 INSTRUMENTATION = frozenset(
     """
@@ -37,10 +39,13 @@ INSTRUMENTATION = frozenset(
     solarwinds_apm wrapt zeal
     """.split()  # noqa: SIM905
 )
-"""Installed packages that wrap cursors, querysets or views: their lines only pass queries on."""
+"""Installed packages that wrap cursors, querysets or views: their code is never the origin of a query."""
 
 LIBRARY_MARK = "~"
-"""Precedes the call site if no application code is on the stack: `~wagtail/models/pages.py:9 get_url`."""
+"""Prefix of a call site in a library, as in `~wagtail/models/pages.py:9 get_url`.
+
+Used if no application code is on the stack.
+"""
 
 
 class Source(Enum):
@@ -55,9 +60,9 @@ class Source(Enum):
     NODES = 5
     """Renders the nodes of templates."""
     FIELDS = 6
-    """Renders the fields of serializers; a library."""
+    """Django REST framework's module that renders the fields of serializers; also a library."""
     CHOICES = 7
-    """Renders what is meant to query: choices of forms, cached template fragments, template filters."""
+    """Renders what is expected to query: form choices, cached template fragments, template filters."""
 
 
 LIBRARIES = frozenset({Source.LIBRARY, Source.FIELDS})
@@ -160,9 +165,9 @@ def _is_launcher(path: str) -> bool:
 
 
 def rendered_by(source: Source, frame: FrameType, known: str | None) -> str | None:
-    """Return the template node or serializer field being rendered; empty if it is meant to query.
+    """Return the template node or serializer field being rendered; empty if it is expected to query.
 
-    `known` is that of a frame further in, which wins. Only names are kept.
+    `known` is what an inner frame renders, which takes precedence. Only names are kept, no objects.
     """
     if source is Source.CHOICES:
         return ""
@@ -195,10 +200,10 @@ class FrameFinder:
         self._ignored: set[str] = set()
         self._known: set[str] = set()
         """Ignored files and libraries."""
-        self._looks: dict[str, int] = {}
-        """How often the callers of a file's code were looked at."""
-        self._plain: set[str] = set()
-        """Files whose code is not called while rendering, as far as was seen."""
+        self._searches: dict[str, int] = {}
+        """By file: how many of its queries were searched."""
+        self._never_rendering: set[str] = set()
+        """Files whose queries were searched often enough without finding anything."""
 
     def find(self, frames: int) -> tuple[FrameType | None, str | None]:  # noqa: C901 - a call costs more
         """Return the nearest frame of application code, else of a library, and what it is rendering.
@@ -208,7 +213,7 @@ class FrameFinder:
         try:
             frame: FrameType | None = sys._getframe(3 + frames)
         except ValueError as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             return None, None  # the thread's first function is the cursor's method
         library: FrameType | None = None
@@ -220,7 +225,7 @@ class FrameFinder:
             if filename not in skipped:
                 source = self._source(filename)
                 if source is Source.APPLICATION:
-                    if rendering is None and filename not in self._plain:
+                    if rendering is None and filename not in self._never_rendering:
                         rendering = self._around(frame, filename)
                     return frame, rendering
                 if source is Source.BOUNDARY:
@@ -241,7 +246,7 @@ class FrameFinder:
         outer = frame.f_back
         rendering: str | None = None
         while outer is not None:
-            # A lazy object of the context is evaluated by whoever is first, as if the view had done it.
+            # A lazy object in the context queries on first use, wherever that is: not the template's fault.
             if outer.f_code.co_qualname == "SimpleLazyObject._setup":
                 break
             source = self._source(outer.f_code.co_filename)
@@ -250,13 +255,14 @@ class FrameFinder:
             if source in RENDERING:
                 rendering = rendered_by(source, outer, rendering)
             outer = outer.f_back
-        if len(self._looks) >= FILES_MAX:
-            self._looks.clear()
-            self._plain.clear()
-        # A file that has rendered something once is looked at for long.
-        self._looks[filename] = looks = self._looks.get(filename, 0) + (-FILES_MAX if rendering else 1)
-        if looks >= LOOKS:
-            self._plain.add(filename)
+        if len(self._searches) >= FILES_MAX:
+            self._searches.clear()
+            self._never_rendering.clear()
+        # Once a query was sent while rendering, the file is searched for a long time.
+        searches = self._searches.get(filename, 0) + (-FILES_MAX if rendering else 1)
+        self._searches[filename] = searches
+        if searches >= RENDERING_SEARCHES_MAX:
+            self._never_rendering.add(filename)
         return rendering
 
     def _add(self, filename: str, source: Source) -> None:

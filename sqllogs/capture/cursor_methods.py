@@ -46,7 +46,7 @@ def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[O
             try:
                 with errors(self):
                     result = method(self)(*args, **kwargs)
-            except BaseException as exc:  # a time limit ends a fetch as an error of the driver does
+            except BaseException as exc:  # not only driver errors: a task's time limit may end a fetch too
                 if fetch is not None:
                     fetch.fail(perf_counter_ns() - started_ns, exc)
                 raise
@@ -55,10 +55,10 @@ def _fetching(count: Callable[[Any], int], *, last: bool = False) -> Callable[[O
             fetch_ns = perf_counter_ns() - started_ns
             try:
                 fetch.add(fetch_ns, count(result))
-                # After fetchall() nothing is added, so the writer need not wait until the cursor is closed.
+                # No rows come after fetchall(), so the writer need not wait until the cursor is closed.
                 fetch.done = fetch.done or last
             except Exception as exc:
-                if guard.is_foreign(exc):
+                if guard.must_propagate(exc):
                     raise
                 guard.fault("fetch", exc)
             return result
@@ -142,7 +142,7 @@ def _copy(original: Original) -> Method:
                 return stack.enter_context(copying), perf_counter_ns()
 
             copy_object, started_ns = self.sqllogs_send(statement, begin)
-            fetch = self.sqllogs_fetch or Fetch()
+            fetch = self.sqllogs_fetch or Fetch()  # one that nobody reads, if the statement is not captured
             try:
                 yield copy_object
                 stack.close()
@@ -214,7 +214,7 @@ METHODS: dict[str, Callable[[Original], Method]] = {
 
 def _raise(cursor: Any, fetch: Fetch | None, started_ns: int) -> NoReturn:
     """Re-raise the current exception of a fetch as Django's own, and record it."""
-    # Only now: entering this context manager for each fetch is what makes Django's own way slow.
+    # Entered only for errors. Django enters it for each fetch, which is what makes its own way slow.
     try:
         with cursor.db.wrap_database_errors:
             raise
@@ -237,7 +237,8 @@ def _flat_fetchone(self: Any) -> Any:
         row = self.cursor.fetchone()
     except BaseException:
         _raise(self, fetch, started_ns)
-    # Integers of our own, which cannot fail; `_flat_fetchmany` calls len() of what a driver returns.
+    # No `try`: only integers of ours. `_flat_fetchmany` calls len() of what a driver returns, which may
+    # raise.
     if fetch is not None:
         fetch.fetch_ns += perf_counter_ns() - started_ns
         before = fetch.rows
@@ -259,7 +260,7 @@ def _flat_fetchmany(self: Any, size: Any = _END) -> Any:
             before = fetch.rows
             fetch.rows = len(rows) if before < 0 else before + len(rows)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("fetch", exc)
     return rows
@@ -284,4 +285,4 @@ FLAT_METHODS: dict[str, Method] = {
     "fetchmany": _flat_fetchmany,
     "close": _flat_close,
 }
-"""Methods of a plain cursor that call the driver directly: those that every small query calls."""
+"""Methods of a plain cursor that call the driver directly: the ones that every small query needs."""

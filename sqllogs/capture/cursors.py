@@ -21,7 +21,7 @@ from sqllogs.capture.cursor_methods import FLAT_METHODS, METHODS, Method, Origin
 CLASSES_MAX = 64
 """Maximum cursor classes cached. There are two or three, unless the site creates a class per cursor."""
 
-_COPIED = {
+_NAMES_USED = {
     "__init__": {"cursor", "db"},
     "__getattr__": {"getattr", "cursor", "CursorWrapper", "WRAP_ERROR_ATTRS", "db", "wrap_database_errors"},
     "execute": {"_execute_with_wrappers", "_execute"},
@@ -31,16 +31,20 @@ _COPIED = {
         "RuntimeWarning", "db", "validate_no_broken_transaction", "wrap_database_errors", "cursor", "execute",
     },
 }  # fmt: skip
-"""The methods of Django that a flat cursor replaces, with all names that their code uses."""
+"""The methods of Django that a flat cursor replaces, with all names that their code uses.
+
+If a method uses other names, Django has changed it or a package has patched it, and our copy may be wrong.
+"""
 
 
 def _is_known(name: str) -> bool:
     """Return False for a method of an unsupported Django version, or a patched one."""
     code = getattr(getattr(CursorWrapper, name), "__code__", None)
-    return code is not None and set(code.co_names) == _COPIED[name]
+    return code is not None and set(code.co_names) == _NAMES_USED[name]
 
 
-HAS_KNOWN_METHODS = all(map(_is_known, _COPIED))
+HAS_KNOWN_METHODS = all(map(_is_known, _NAMES_USED))
+# Django's own, to notice a package that patches them later.
 INIT = CursorWrapper.__init__
 GETATTR = CursorWrapper.__getattr__
 EXECUTE = CursorWrapper.execute
@@ -49,7 +53,7 @@ EXECUTE_IN_DRIVER = CursorWrapper._execute  # type: ignore[attr-defined]
 
 
 def is_unpatched() -> bool:
-    """Return True while a flat cursor does what Django's own would: packages patch it at run time."""
+    """Return True while no package has patched Django's cursor, which a flat cursor would bypass."""
     return (
         CursorWrapper.__init__ is INIT
         and CursorWrapper.__getattr__ is GETATTR
@@ -99,7 +103,7 @@ class WatchedCursor(CursorWrapper):
         self.sqllogs_fetch = fetch
 
     def sqllogs_send(self, sql: Any, run: Callable[[], Any]) -> Any:
-        """Run a method that bypasses Django's execute wrappers, and record it with ours."""
+        """Run a method that bypasses Django's execute wrappers, and capture it with ours."""
         self.sqllogs_begin(None)
         if not self.sqllogs_restore(self.db):
             return run()
@@ -128,7 +132,7 @@ class CursorWatcher:
             if watched is not kind:
                 cursor.__class__ = watched
         except Exception as exc:  # a class with a metaclass or another memory layout
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             self._classes[kind] = kind
             guard.fault("cursor", exc)

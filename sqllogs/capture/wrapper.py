@@ -20,10 +20,10 @@ from django.db.backends.utils import CursorWrapper
 
 from sqllogs import guard
 from sqllogs.capture import Fetch, error_code
-from sqllogs.capture.askers import ASKED_AT, COUNTED_MAX, SIZED, Askers, hash_values
+from sqllogs.capture.askers import COUNTED_MAX, LOOK_UP_AT, SIZED, Askers, hash_values
 from sqllogs.capture.call_site import FrameFinder
 from sqllogs.capture.cursors import EXECUTE, CursorWatcher, WatchedCursor, is_unpatched
-from sqllogs.context import ASKED, UNCOUNTED, UnitOfWork, current, span_getter
+from sqllogs.context import LOOKED_UP, UNCOUNTED, UnitOfWork, current, span_getter
 from sqllogs.sql.text import TEXT_MAX_CHARACTERS, excerpt
 
 ExecuteWrapper = Callable[..., Any]
@@ -39,6 +39,7 @@ ENDING = "_sqllogs_ending"
 
 MAKE_CURSOR = BaseDatabaseWrapper.make_cursor
 
+# COMMIT and ROLLBACK have no cursor, but `capture` reads a row count.
 NO_CURSOR = SimpleNamespace(cursor=SimpleNamespace(rowcount=-1))
 
 
@@ -47,14 +48,14 @@ def execute_wrapper(
     *,
     call_site: bool,
     application: Sequence[str] = (),
-    asked_at: int = ASKED_AT,
+    look_up_at: int = LOOK_UP_AT,
     counted: dict[int, Any] = UNCOUNTED,
     compare_values: bool = True,
 ) -> ExecuteWrapper:
     """Return a wrapper that passes each query to `put`.
 
-    At repetition `asked_at` of a statement, the ORM code that asks for it is looked up. `counted` counts
-    repetitions outside units of work.
+    At repetition `look_up_at` of a statement, the stack is searched for the ORM code that sends it. `counted`
+    counts repetitions outside units of work.
 
     One function serves all connections and references none of them: a cycle through
     `connection.execute_wrappers` would keep a dead thread's connection open until the next garbage
@@ -64,11 +65,11 @@ def execute_wrapper(
     finder = FrameFinder(application)
     find_frame = finder.find if call_site else _no_frame
     hashed = hash_values if compare_values else _no_hash
-    keep = _keeper(put, find_frame, Askers(finder.source, asked_at), hashed, counted)
+    capture = _make_capture(put, find_frame, Askers(finder.source, look_up_at), hashed, counted)
 
     def sqllogs_wrapper(execute: Any, sql: Any, params: Any, many: int, context: dict[str, Any]) -> Any:
         unit = get_unit()
-        if (unit is not None and unit.muted) or leads_to(sqllogs_wrapper, execute):
+        if (unit is not None and unit.muted) or runs_again(sqllogs_wrapper, execute):
             return execute(sql, params, many, context)
         connection = context["connection"]
         error = None
@@ -83,21 +84,24 @@ def execute_wrapper(
             execute_ns = perf_counter_ns() - started_ns
             if many:
                 many = len(params) if type(params) in SIZED else True
-            keep(sql, params, many, connection, context["cursor"], before, execute_ns, error, FRAMES_BELOW)
+            capture(sql, params, many, connection, context["cursor"], before, execute_ns, error, FRAMES_BELOW)
             error = None  # otherwise a reference cycle with this frame
 
-    sqllogs_wrapper.execute = _direct_execute(keep)  # type: ignore[attr-defined]
+    sqllogs_wrapper.execute = _direct_execute(capture)  # type: ignore[attr-defined]
     return sqllogs_wrapper
 
 
-def leads_to(wrapper: ExecuteWrapper, execute: Any) -> bool:
-    """Return whether Django calls the wrapper again, because the host has put it back twice."""
+def runs_again(wrapper: ExecuteWrapper, execute: Any) -> bool:
+    """Return True if `execute` will call the wrapper again, because the host has put it back twice.
+
+    Django passes each wrapper the next one as a `partial`, so the chain can be followed without calling it.
+    """
     while type(execute) is partial and execute.func is not wrapper:
         execute = execute.args and execute.args[0]
     return type(execute) is partial
 
 
-def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
+def _direct_execute(capture: Callable[..., None]) -> Callable[..., Any]:
     """Return the method `execute` of plain cursors.
 
     If ours is the only wrapper, it does in one call what takes five in Django; otherwise it calls Django,
@@ -108,6 +112,8 @@ def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
     def execute(self: Any, sql: Any, params: Any = None) -> Any:
         connection = self.db
         wrappers = connection.execute_wrappers
+        # Checked at each call, because a cursor may live longer than the list of wrappers or a patch of
+        # Django.
         is_alone = len(wrappers) == 1 and wrappers[0] is self.sqllogs_direct
         if not is_alone or CursorWrapper.execute is not EXECUTE:
             self.sqllogs_restore(connection)
@@ -129,10 +135,10 @@ def _direct_execute(keep: Callable[..., None]) -> Callable[..., Any]:
                 raise
         finally:
             execute_ns = perf_counter_ns() - started_ns
-            keep(sql, params, False, connection, self, before, execute_ns, error, 0)
+            capture(sql, params, False, connection, self, before, execute_ns, error, 0)
             error = None  # otherwise a reference cycle with this frame
 
-    execute.__qualname__ = EXECUTE.__qualname__  # a TypeError for wrong arguments has it
+    execute.__qualname__ = EXECUTE.__qualname__  # shown in the TypeError for wrong arguments
     return execute
 
 
@@ -144,7 +150,7 @@ def _no_hash(values: Any) -> None:
     return None
 
 
-def _keeper(
+def _make_capture(
     put: Callable[[Any], None],
     find_frame: Callable[[int], tuple[FrameType | None, str | None]],
     askers: Askers,
@@ -157,7 +163,7 @@ def _keeper(
     modules = sys.modules
     get_span: Callable[[], Any] | None = None
 
-    def keep(
+    def capture(
         sql: Any,
         params: Any,
         many: int,
@@ -181,11 +187,12 @@ def _keeper(
             fetch = None
             if isinstance(cursor, WatchedCursor):
                 fetch = Fetch(cursor) if error is None else None
-                # sqllogs_begin() inlined: a call would take longer.
+                # The body of sqllogs_begin(), because a call costs more.
                 if cursor.sqllogs_fetch is not None:
                     cursor.sqllogs_fetch.done = True
                 cursor.sqllogs_fetch = fetch
-            # Only if the host has imported it: projects without OpenTelemetry should not pay for the import.
+            # Looked up only once the host has imported it: projects without OpenTelemetry should not pay for
+            # the import.
             if get_span is None and "opentelemetry.trace" in modules:
                 get_span = span_getter()
             asked_by = values = None
@@ -193,8 +200,8 @@ def _keeper(
             code, lasti = (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
             repeats = counted if unit is None else unit.repeats
             # The id of the code object is as good as its line, and faster to hash.
-            times = ASKED if repeats is UNCOUNTED else repeats.get(key := hash(sql) ^ id(code) + lasti)
-            if times is not ASKED:
+            times = LOOKED_UP if repeats is UNCOUNTED else repeats.get(key := hash(sql) ^ id(code) + lasti)
+            if times is not LOOKED_UP:
                 values = None if compared is None else hashed(params)
                 if times is None and len(repeats) < COUNTED_MAX:
                     repeats[key] = values or 0  # no call, because most statements are sent once
@@ -226,11 +233,11 @@ def _keeper(
                 )
             )
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("capture", exc)
 
-    return keep
+    return capture
 
 
 def install(wrapper: ExecuteWrapper, connection: Any) -> None:
@@ -268,8 +275,8 @@ class Overrides:
     def restore(self, connection: Any) -> bool:
         """Install the wrapper again where the host has replaced or cleared the list of wrappers.
 
-        Return whether it is installed. Called by the overrides and the cursors that see it missing; those
-        that another package has wrapped are still called after `uninstall`.
+        Return whether it is installed. Called by overrides and cursors when they see that it is missing. They
+        may still be called after `uninstall`, if another package has wrapped them.
         """
         try:
             if self.wrapper in connection.execute_wrappers:
@@ -278,7 +285,7 @@ class Overrides:
                 return False
             install(self.wrapper, connection)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             guard.fault("connection", exc)
             return False
@@ -291,13 +298,13 @@ class Overrides:
             found = self._ours(connection, name)
             if found is not None and found.connection() is connection:
                 continue
-            # copy.copy() takes the overrides along, which would commit the connection that was copied.
+            # copy.copy() of a connection copies our overrides too, and those would commit the original.
             original = vars(connection).get(name) if found is None else found.original
             override = _Override(self, ref(connection), name, original, _context(connection))
             setattr(connection, name, partial(call, override))
 
     def uninstall(self, connection: Any) -> None:
-        """Remove our overrides. One that another package has wrapped stays, and only passes calls on."""
+        """Remove our overrides. One that another package has wrapped stays, but only passes calls on."""
         self._uninstalled = [*self._uninstalled_without(connection), ref(connection)]
         for name in OVERRIDES:
             override = self._ours(connection, name)
@@ -320,7 +327,7 @@ class Overrides:
 
 
 class _Override:
-    """State of an override, which is a `partial` of a function with this as its argument.
+    """State of an override. The override itself is a `partial` of a function with this as first argument.
 
     A class with `__call__` would take 700 more instructions per call.
     """
@@ -407,6 +414,6 @@ def has_transaction(connection: Any) -> bool:
             return bool(driver.info.transaction_status != TRANSACTION_IDLE)
         return not connection.autocommit
     except Exception as exc:
-        if guard.is_foreign(exc) and not isinstance(exc, connection.Database.Error):
+        if guard.must_propagate(exc) and not isinstance(exc, connection.Database.Error):
             raise
         return True  # the connection is broken, and COMMIT itself will raise

@@ -40,7 +40,7 @@ def check_settings() -> Iterator[CheckMessage]:
         if (problem := conf.find_problem(key, value)) is not None:
             yield Error(
                 _("Invalid setting SQLLOGS[%(key)r] = %(value)s.")
-                % {"key": key, "value": conf.shown(key, value)},
+                % {"key": key, "value": conf.display_value(key, value)},
                 hint=str(problem),  # translated now, since settings are loaded before gettext works
                 id="sqllogs.E002",
             )

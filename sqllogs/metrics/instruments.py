@@ -77,7 +77,7 @@ def _guarded(place: str, call: Callable[..., None], *args: Any) -> None:
     try:
         call(*args)
     except Exception as exc:
-        if guard.is_foreign(exc):
+        if guard.must_propagate(exc):
             raise
         guard.fault(place, exc)
 
@@ -192,7 +192,7 @@ class SecurityEvents(logging.Handler):
         try:
             self._count(record)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             self.handleError(record)  # as any handler of logging: the request goes on
 

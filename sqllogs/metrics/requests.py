@@ -244,7 +244,7 @@ class OpenRequests:
         request = self._open.pop(key)
         self._call_sites -= len(request.call_sites)
         unit = request.unit
-        route, _ = unit.destination()
+        route, _ = unit.route_and_view()
         # The same labels as django-prometheus, so that panels can join both.
         labels = (unit.url_name or "<unnamed view>", route or "")
         origin = ObservationContext(request.trace_id, time.time()) if request.trace_id else None

@@ -1,1 +1,1 @@
-"""Buffer captured queries, resolve them and deliver them, in the writer's thread."""
+"""Buffer captured queries in the caller's thread; resolve and deliver them in the writer's thread."""

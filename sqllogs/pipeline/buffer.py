@@ -21,7 +21,7 @@ from sqllogs.context import UnitOfWork
 from sqllogs.threads import SimpleQueue, Tally
 
 RECORD_BYTES = 450
-"""A captured tuple with its numbers and its `Fetch`, without the statement's text (measured: 449)."""
+"""Memory of a captured tuple with its items, without the statement's text (measured: 449)."""
 
 ASCII_BYTES = getsizeof("")
 """Size of an ASCII string without its characters, which take one byte each."""
@@ -31,21 +31,21 @@ PLAIN_CHARACTERS = 1023 - RECORD_BYTES - ASCII_BYTES
 
 
 ENTRIES_SHARE = 10
-"""This many times BUFFER_ROWS can be counted between two rounds of the writer: 20,000 a second for 15 s."""
+"""The overflow has room for this many times BUFFER_ROWS; by default for 20,000 queries a second for 15 s."""
 OPEN_MAX = 1_000
-"""Maximum cursors still fetching; beyond it, the oldest is counted with the rows fetched so far."""
-FORGET_S = 1.0
-"""Texts and units of work are kept for one to two times this long after they were last needed."""
+"""Maximum open cursors in the overflow; beyond it, the oldest is counted with the rows fetched so far."""
+EVICT_AFTER_S = 1.0
+"""Texts and units of work are evicted one to two times this long after they were last used."""
 GROUPED_FROM = 10
-"""From this number on, queries of one form and unit of work are resolved together."""
+"""If the overflow has at least this many queries of one form and unit of work, they are resolved together."""
 NS_PER_MINUTE = 60 * 10**9
 _ENTRY = Struct("<IIqqq")
-"""Numbers of form and unit, time and duration in nanoseconds, rows or -1."""
+"""Numbers of form and unit, time and duration in nanoseconds, rows or -1: 32 bytes."""
 _Entry = tuple[int, int, int, int, int]
 
 
 class Surplus(NamedTuple):
-    """Queries of one form, unit of work and minute that are only counted."""
+    """Overflowed queries of one form, unit of work and minute, which share one slowest record."""
 
     slowest: Captured
     durations_us: list[int]
@@ -55,12 +55,12 @@ class Surplus(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """Queries that are only counted."""
+    """Queries taken from the overflow: counted, but not stored."""
 
     single: list[Captured]
-    """In the order of their times; like any other query, but not to be stored."""
+    """In the order of their times; resolved like any other query."""
     grouped: list[Surplus]
-    """Groups of similar queries, which take a fifth of the time."""
+    """Groups of similar queries; resolving them takes a fifth of the time."""
 
     @property
     def calls(self) -> int:
@@ -79,7 +79,7 @@ def is_muted(captured: Captured) -> bool:
 
 
 class _Numbers:
-    """Number values that many queries share, in any thread without a lock; 0 if there is no room."""
+    """Numbers that stand for values shared by many queries; 0 if there is no room. Any thread, no lock."""
 
     def __init__(self, kib_max: int) -> None:
         self._kib_max = kib_max
@@ -102,24 +102,24 @@ class _Numbers:
     def __getitem__(self, number: int) -> Any:
         return self._values[number][0]
 
-    def forget(self, in_use: Container[int]) -> None:
-        """Forget the numbers that existed at the previous call; a thread may still be using newer ones."""
+    def evict(self, in_use: Container[int]) -> None:
+        """Remove the numbers that existed at the previous call; a thread may still be using newer ones."""
         for number in self._old:
             if number not in in_use:
                 for _ in range(self._values.pop(number)[1]):
                     self._kib.pop()
         self._old = list(self._values)
-        # Values used again get new numbers; the old ones stay for threads that have read them.
+        # Values that are used again get new numbers; threads that have read an old one can still use it.
         self._numbers.clear()
 
 
 class Overflow:
     """Queries beyond the buffer's bounds, reduced to what is needed to count them.
 
-    Any thread may add to it without a lock, as to the buffer. The writer takes them out without the store,
-    in a fraction of the time of a record. Counters in the caller's thread would lose updates between threads,
-    and a histogram needs many. Counting only in the writer's thread is not enough, because it may be waiting
-    for the database.
+    Any thread adds to it without a lock, as to the buffer. The writer drains it even while the store is
+    unavailable, in a fraction of the time that records take. Why not counters in the caller's thread: they
+    lose updates between threads, and a histogram needs many. Why not only a longer buffer: the writer may be
+    waiting for the database while it fills up.
     """
 
     def __init__(self, *, rows_max: int, kib_max: int) -> None:
@@ -129,9 +129,9 @@ class Overflow:
         self._units = _Numbers(kib_max // 4)
         self._open: deque[tuple[_Entry, Fetch]] = deque()
         """Queries whose cursor has not fetched all rows yet."""
-        self._forgot_at_s = 0.0
+        self._evicted_at_s = 0.0
         self.lost = 0
-        """Entries that could not be read; for the thread that drains."""
+        """Entries whose text or unit was evicted before they were read; only for the thread that drains."""
 
     @property
     def is_half_full(self) -> bool:
@@ -146,7 +146,7 @@ class Overflow:
                 time_ns, execute_ns, sql, sql_length, sql_hash, alias, vendor, many, in_transaction,
                 rowcount, error, sqlstate, unit, _, code, lasti,
             ) = captured[:FETCH]  # fmt: skip
-            # Only whether: each number of parameter sets would be a form of its own.
+            # A bool, because each number of parameter sets would otherwise be a separate form.
             is_many = many is not False
             same = (sql, sql_length, sql_hash, alias, vendor, is_many, in_transaction, error, sqlstate)
             # By id(), because hashing a code object walks its bytecode; the values keep code and unit alive.
@@ -160,16 +160,16 @@ class Overflow:
                 self._open.append((entry, fetch))
             else:
                 self._note(entry)
-            # Two for each query added: most cursors have finished before their thread sends the next query.
+            # Two per query added, so that the list shrinks; most cursors have finished by the next query.
             self._finish(2)
         except Exception as exc:
-            if guard.is_foreign(exc):
+            if guard.must_propagate(exc):
                 raise
             return False
         return True
 
     def _finish(self, most: int, *, wait: bool = True) -> None:
-        """Note those of the `most` oldest queries that have fetched their rows; without `wait` all."""
+        """Count the finished ones of the `most` oldest open queries; without `wait` the unfinished too."""
         for _ in range(min(most, len(self._open))):
             with suppress(IndexError):
                 entry, fetch = self._open.popleft()  # IndexError: another thread has taken it
@@ -191,8 +191,8 @@ class Overflow:
 
     def _note(self, entry: _Entry) -> None:
         form, unit, time_ns, duration_ns, rows = entry
-        # All 32 bytes in one call, so that two threads do not interleave; drivers may report any number of
-        # rows.
+        # All 32 bytes in one call, so that threads cannot interleave. Bounded, because a driver may report
+        # any number of rows.
         self._entries.extend(_ENTRY.pack(form, unit, time_ns, duration_ns, min(rows, 1 << 62)))
 
     def units(self) -> set[UnitOfWork]:
@@ -218,22 +218,22 @@ class Overflow:
         for (form, unit, _), queries in cells.items():
             self._unpack(form, unit, queries, drained)
         drained.single.sort(key=itemgetter(0))
-        # Also if nothing was drained, because there may have been no room for a new text.
-        if not self._entries and time.monotonic() - self._forgot_at_s > FORGET_S:
-            self._forget()
+        # Also if nothing was drained: it may be empty because there is no room for a new text.
+        if not self._entries and time.monotonic() - self._evicted_at_s > EVICT_AFTER_S:
+            self._evict()
         return drained
 
-    def _forget(self) -> None:
-        self._forgot_at_s = time.monotonic()
+    def _evict(self) -> None:
+        self._evicted_at_s = time.monotonic()
         waiting = [entry for entry, _ in list(self._open)]
-        self._forms.forget({form for form, *_ in waiting})
-        self._units.forget({unit for _, unit, *_ in waiting})
+        self._forms.evict({form for form, *_ in waiting})
+        self._units.evict({unit for _, unit, *_ in waiting})
 
     def _unpack(self, form: int, unit: int, queries: list[tuple[int, int, int]], drained: Drained) -> None:
         try:
             *first, error, sqlstate, code, lasti = self._forms[form]
             last = error, sqlstate, self._units[unit], None, code, lasti, None, None, None, None
-        except KeyError:  # its thread was suspended for a second before it added its entry
+        except KeyError:  # evicted, because the thread was suspended for a second before it added its entry
             self.lost += len(queries)
             return
         if len(queries) < GROUPED_FROM:
@@ -363,16 +363,16 @@ def _extra_kib(sql: str) -> int:
 
 
 WAIT_MAX_S = 60.0
-"""A query is stored after this long with the rows fetched so far."""
+"""After this long, a query is stored with the rows fetched so far."""
 WAIT_MAX_KIB = 1024
-"""Beyond this much memory, further queries are not held back; each takes at least 1 KiB."""
+"""Memory of the queries that wait; beyond it, further ones are stored at once. Each takes at least 1 KiB."""
 
 
 class OpenFetches:
-    """Queries whose cursor is still fetching, held back so that they are stored with all their rows.
+    """Queries whose cursor is still fetching; they wait here so that they are stored with all their rows.
 
     There are few: most requests fetch within milliseconds, but a loop over a server-side cursor may take
-    minutes. For one thread, except `len()`.
+    minutes. Only for the writer's thread, except `len()`.
     """
 
     def __init__(self) -> None:
@@ -398,7 +398,7 @@ class OpenFetches:
             captured for until_s, captured in waiting if until_s <= now_s or not self._keep(captured, until_s)
         ]
         until_s = now_s + WAIT_MAX_S
-        # Most are done, and need no call.
+        # `_keep` is called only for the few that are not done.
         ready = [
             captured
             for captured in drained

@@ -1,9 +1,9 @@
-"""Drain the buffer, resolve the queries and hand them to the sinks and the ring, batch by batch.
+"""Drain the buffer, resolve the queries and pass them to the sinks and the ring, batch by batch.
 
-Called by `sqllogs.pipeline.writer` in its thread. It keeps a batch that the ring could not store
-for the next attempt, and accounts for every query at any moment:
-captured == stored + sampled_out + dropped + queued. Queries that the buffer had no room for are dropped,
-but counted by statistics, metrics and units of work, whether the store answers or not.
+Called by `sqllogs.pipeline.writer` in its thread. A batch that the ring could not store is kept for the next
+attempt. At any moment, captured == stored + sampled_out + dropped + queued. Queries that did not fit into the
+buffer are dropped, but still counted in statistics, metrics and units of work, even while the store is
+unavailable.
 """
 
 import time
@@ -30,15 +30,15 @@ ROW_INTERVAL_S = 5.0
 """The process's row is updated this often while only the outcomes of exports change."""
 
 OVERFLOW_ROWS = 2_000
-"""Queries without a record that are counted between two yields of the interpreter's lock, some 2 ms."""
+"""Overflowed queries counted between two releases of the interpreter's lock: about 2 ms."""
 COUNTED_MAX = 20_000
-"""Keys and minutes that are counted while the store is away, some 20 MB; what is beyond is `uncounted`."""
+"""Keys and minutes counted while the store is unavailable, about 20 MB; queries beyond it are `uncounted`."""
 
 SLOT_KEPT_SHARE = 0.75
-"""A unit whose last record is older than this share of the ring gets another slot, before its own is free."""
+"""A unit whose last record is older than this share of the ring gets a new slot before its own is reused."""
 
 EMPTY_BATCH = Batch(records=[])
-"""Written to update the process's row alone."""
+"""Written to update only the process's row."""
 
 
 class Delivery:
@@ -61,24 +61,24 @@ class Delivery:
         self._sample = sample
         self._resolver: Resolver | None = None
         self._lock = RLock()
-        """Held while records pass from one of the next four to another, and while they are counted."""
+        """Held while records move between the next four, so that `counts` sees each exactly once."""
         self._taken: list[Captured] = []
         """Drained, but not resolved yet."""
         self._pending: list[tuple[int | None, Batch]] = []
-        """The batch being written, in parts if it was rejected, each with its first number once reserved."""
+        """The batch being written, in parts if it was rejected, each with its first seq once reserved."""
         self._open_fetches = OpenFetches()
         self._units = Units(sample, with_idle=with_idle_units)
         self._counted: Counts = {}
         """Queries without a record, to be written with the next batch."""
         self._counted_statements: dict[str, ScannedStatement] = {}
         self._uncounted = 0
-        """Queries that the buffer has passed on to be counted and that were not counted."""
+        """Overflowed queries that have not been counted, or could not be."""
         self._parts = count(1)
         self._stored = self._sampled_out = self._rejected = self._muted = 0
         self._oldest_ns = 0
         self._next_seq = 0
         self._row_exported: dict[str, int] = {}
-        """The outcomes of exports in the process's row."""
+        """The outcomes of exports as last written to the process's row."""
         self._row_at_s = 0.0
         self.written_at_s = time.monotonic()
 
@@ -112,11 +112,11 @@ class Delivery:
         With `wait`, queries whose cursor is still fetching are left for a later call.
         """
         if not self._in_hand():
-            self._oldest_ns = 0  # what is written now may have no new query
+            self._oldest_ns = 0  # there may be nothing to write but units that have ended
         # Before the buffer is drained: all queries of a unit that has ended are in it by now.
         self._units.take_closed()
         self._count_overflow(wait=wait)
-        # What is there now; with what comes meanwhile, a flush would never end on a busy site.
+        # Only what is there now. On a busy site, a flush that included new queries would never end.
         remaining = len(self._buffer) + len(self._open_fetches) + len(self._taken)
         while self._pending or remaining > 0:
             if self._pending:
@@ -138,7 +138,7 @@ class Delivery:
             self.write_row()
 
     def _count_overflow(self, *, wait: bool) -> None:
-        """Count the queries that the buffer had no room for; for this the store is not needed."""
+        """Count the queries that did not fit into the buffer; works without the store."""
         overflow = self._buffer.overflow
         while (drained := overflow.drain(OVERFLOW_ROWS, wait=wait)).calls:
             drained = drained.without_muted()
@@ -147,15 +147,15 @@ class Delivery:
                 self._count(self._get_resolver().counted(drained))
             except Exception as exc:
                 guard.fault("overflow", exc)
-            sleep(0)  # as the resolver does, for the application's threads
+            sleep(0)  # lets the application's threads run, as in the resolver
 
     def _count(self, batch: Batch) -> None:
-        """Count queries that will have no record, each of which is `uncounted` before."""
+        """Count queries that will have no record; until here each is `uncounted`."""
         self._units.note(batch.records, batch.units, with_record=False)
         self._units.note_groups(batch.groups)
         more = counting.count(batch.records)
         counting.count_groups(batch.groups, more)
-        # What is known needs no more room, so it is added up without a bound.
+        # Keys that exist already need no more memory, so only new ones are limited.
         new, room = [at for at in more if at not in self._counted], COUNTED_MAX - len(self._counted)
         for at in new[max(0, room) :]:
             del more[at]
@@ -165,10 +165,7 @@ class Delivery:
         self._sinks.count(batch)
 
     def _count_ended(self) -> None:
-        """Pass the units that have ended on; with the last batch, because each write is a transaction.
-
-        The same with what was counted without a record.
-        """
+        """Add ended units, and counts without records, to the last batch: each write is a transaction."""
         self._units.decide(self._open_fetches.units() | self._buffer.overflow.units())
         ended = self._units.take_ended(self._get_resolver)
         if ended or self._units.is_due or self._counted:
@@ -191,7 +188,7 @@ class Delivery:
     def write_row(self) -> None:
         """Write the process's row if outcomes of exports have changed since; raise StoreUnavailableError.
 
-        They change after the batch is written: its row says that the records are still queued.
+        A batch's transaction writes the row too, but its records are exported only afterwards.
         """
         counts = self.counts()
         if counts.exported == self._row_exported:
@@ -200,7 +197,7 @@ class Delivery:
         self._row_exported, self._row_at_s = counts.exported, time.monotonic()
 
     def drop_in_hand(self) -> None:
-        """Drop and count the records that met a fault of ours: they would meet it again."""
+        """Drop and count the records at which our code failed: it would fail at them again."""
         with self._lock:
             self._rejected += self._in_hand()
             self._units.drop(sum(len(batch.ended) for _, batch in self._pending))
@@ -216,7 +213,7 @@ class Delivery:
             ready = self._open_fetches.split_ready(self._taken, wait=wait)
             self._taken = [one for one in ready if (unit := one[UNIT]) is None or not unit.muted]
             self._muted += len(ready) - len(self._taken)
-            # Since its end: a long query is no lag.
+            # Measured from the end of the query, because a long query is no lag of the writer.
             self._oldest_ns = oldest[TIME_NS] + oldest[EXECUTE_NS] if oldest else 0
 
     def _resolve(self) -> None:
@@ -238,7 +235,7 @@ class Delivery:
                 self._pending.append(
                     (None, replace(batch, records=kept, sampled_out=sampled_out, stored_units=stored_units))
                 )
-        # Last: what is raised into this thread from a signal handler must not make them see it twice.
+        # Last, so that an exception set by another thread cannot make the sinks see a batch twice.
         self._sinks.add(batch)
 
     def _split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
@@ -270,7 +267,7 @@ class Delivery:
         return max(0.0, time.time() - min(waiting_s)) if waiting_s else 0.0
 
     def close_sinks(self, timeout_s: float) -> None:
-        """Let the sinks send what they have queued, at the end of the process."""
+        """Let the sinks send what is queued, at the end of the process."""
         self._sinks.close(timeout_s)
 
     def start_sinks(self) -> None:
@@ -290,7 +287,7 @@ class Delivery:
             batch = replace(batch, part=next(self._parts))
         self._pending[-1] = (first_seq, batch)
         before = self.counts()
-        # As they will be: the process's row is written in the batch's transaction.
+        # The counts after the write, because the process's row is written in the same transaction.
         after = replace(
             before,
             stored=before.stored + rows,
@@ -326,13 +323,13 @@ class Delivery:
             reserved = self._ring.reserve_all(count, units=len(units), idle=len(idle))
             if first_seq is None:
                 first_seq, batch = reserved.first_seq, replace(batch, generation=reserved.generation)
-            self._units.settle(reserved, first_seq, units, idle)
+            self._units.assign_slots(reserved, first_seq, units, idle)
             if reserved.generation != generation:  # replaced meanwhile: other units need slots there too
                 return self._reserve(first_seq, batch)
         kept = int(SLOT_KEPT_SHARE * self._ring.capacity)
         if outdated := self._units.outdated(batch.stored_units, first_seq + rows - kept):
             reserved = self._ring.reserve_all(0, units=len(outdated))
-            self._units.settle(reserved, first_seq, outdated, [])
+            self._units.assign_slots(reserved, first_seq, outdated, [])
         return first_seq, batch
 
     def _with_units(self, batch: Batch, units: list[tuple[UnitOfWork, bool]]) -> Batch:
@@ -365,7 +362,7 @@ class Delivery:
             guard.fault("rejected unit", exc)
             self._pending[-1] = first_seq, replace(batch, part=0)
             return
-        # What it carried besides, and the process's row, are written without it: now or after an outage.
+        # Everything else in the batch, and the process's row, are written without the record.
         rest = replace(
             EMPTY_BATCH,
             ended=batch.ended,
@@ -391,7 +388,7 @@ def _calls(counts: Counts) -> int:
 
 
 def _move_uncounted(dropped: dict[str, int], uncounted: int) -> None:
-    """Give another reason to queries that were dropped to be counted, and then were not."""
+    """Change the reason of dropped queries that could not even be counted to `uncounted`."""
     for reason in ("buffer_rows", "buffer_bytes"):
         moved = min(uncounted, dropped[reason])
         dropped[reason] -= moved

@@ -1,9 +1,9 @@
 """Detect how a process begins and ends: as a fork, under uWSGI, or as a child of multiprocessing.
 
-`os.register_at_fork` has no effect if a server forks in C, as uWSGI does after loading; uWSGI may also run no
-threads. The recorder checks the mark for every record, in the caller's thread. `ProcessEnds` flushes at the
-end of a process, in its main thread: children of multiprocessing skip atexit, and those of a Pool are killed
-when its `with` block ends.
+`os.register_at_fork` has no effect if a server forks in C, as uWSGI does after loading, and uWSGI may run
+without threads. So the recorder checks `process_mark` for every record, in the caller's thread. `ProcessEnds`
+flushes at the end of a process, in its main thread: children of multiprocessing skip atexit, and those of a
+Pool are killed when its `with` block ends.
 """
 
 import atexit
@@ -54,7 +54,7 @@ def process_mark() -> ProcessMark:
 
 
 def _uwsgi() -> Any:
-    """Return the module that exists only within uWSGI, else None."""
+    """Return the module that uWSGI adds to its processes, else None."""
     return sys.modules.get("uwsgi")
 
 
@@ -84,11 +84,11 @@ def is_first_worker() -> bool:
 POOL_FLUSH_TIMEOUT_S = 1.0
 """A task of a Pool waits at most this long for the store before its result is sent."""
 POOL_RETRY_S = 15.0
-"""After the store did not answer, tasks stop waiting for it for this long."""
+"""If the store did not respond, tasks do not wait for it for this long."""
 
 
 class _FlushFirst:
-    """Wraps the lock of a pool's results, and flushes before it is taken to send a result."""
+    """Wraps the lock of a pool's result queue: flushes before a result is sent."""
 
     def __init__(self, lock: Any, flush: Callable[[float], object]) -> None:
         self._lock = lock
@@ -96,7 +96,7 @@ class _FlushFirst:
         self._skip_until_s = 0.0
 
     def __enter__(self) -> Any:
-        # Before taking the lock, because all children of the pool share it and would wait for the store too.
+        # Before taking the lock: all children of the pool share it, and would wait for this one's store.
         if time.monotonic() >= self._skip_until_s and not self._flush(POOL_FLUSH_TIMEOUT_S):
             self._skip_until_s = time.monotonic() + POOL_RETRY_S
         return self._lock.__enter__()
@@ -106,7 +106,7 @@ class _FlushFirst:
 
 
 class ProcessEnds:
-    """`close` is called at the end of this process and of each multiprocessing child."""
+    """Call `close` at the end of this process and of each child that multiprocessing starts."""
 
     def __init__(self, close: Callable[[], None], flush: Callable[[float], object]) -> None:
         self._close = close
@@ -143,6 +143,7 @@ class ProcessEnds:
         pool.worker = worker  # type: ignore[attr-defined]
 
     def _flush_before_results(self, results: Any) -> None:
-        # Not its `put`, which the pool's worker has already looked up if Django is set up in an initializer.
+        # The lock and not `put`: if Django is set up in an initializer, the worker has already looked up
+        # `put`.
         if getattr(results, "_wlock", None) is not None:
             results._wlock = _FlushFirst(results._wlock, self._flush)

@@ -1,7 +1,7 @@
 """Resolve captured queries into records: names, ids, fingerprints and call sites.
 
-Called by `sqllogs.pipeline.delivery` in the writer's thread with queries drained from the buffer;
-the batch it returns goes to the sinks and the ring.
+Called by `sqllogs.pipeline.delivery` in the writer's thread with queries from the buffer. Returns a batch for
+the sinks and the ring.
 """
 
 import os
@@ -18,7 +18,7 @@ from sqllogs.conf import Conf
 from sqllogs.context import UnitOfWork, trace_of_span
 from sqllogs.models import SQLLog
 from sqllogs.pipeline.buffer import Drained
-from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, Destination, QueryForm, QueryOrigin, Record
+from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, Dimensions, QueryForm, QueryOrigin, Record
 from sqllogs.sql.n_plus_one import rows_read
 from sqllogs.sql.normalize import ScannedStatement, StatementScanner, is_short
 from sqllogs.sql.text import text_of
@@ -31,20 +31,20 @@ _LENGTHS = {
 
 
 READING = frozenset(["SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "BEGIN", "COMMIT", "SET"])
-"""After any other statement the same query may have another answer."""
+"""Operations that change no data. After any other, the same SELECT may return something else."""
 
 
 _Marks = tuple[bool, str | None]
-"""Whether repetitions are allowed, and the rules that findings are ignored by."""
+"""Whether repetitions are allowed, and the `ignore_findings` rules, one per line."""
 
 FORMS_BYTES_MAX = 8 << 20
-"""Forms that are remembered: 5,000 with statements of 350 characters, 900 with the longest ASCII ones."""
+"""Memory of the cached forms: 5,000 with statements of 350 characters, 900 with the longest ASCII ones."""
 FORM_BYTES = 800
-"""A form with its key, without the statement's text, which is kept as sent and as redacted."""
+"""Memory of a form with its key, without the statement's text, which it has as sent and as redacted."""
 KEY_BYTES = 44
-"""One of `RowsRead.keys`."""
-DESTINATIONS_MAX = 1_024
-"""Destinations that are remembered, of four texts each."""
+"""Memory of one of `RowsRead.keys`."""
+DIMENSIONS_MAX = 1_024
+"""Cached dimensions, of four texts each."""
 
 
 class Resolver:
@@ -58,11 +58,11 @@ class Resolver:
         self.host = cleaned(socket.gethostname(), "host") or ""
         self.pid = os.getpid()
         self._forms: dict[Any, tuple[QueryForm, CodeType | None]] = {}
-        """By what differs from query to query. With the code object: while it lives, no other has its id."""
+        """Cached forms. Each with its code object, whose id is in the key: a freed id could be reused."""
         self._forms_bytes = 0
-        self._destinations: dict[Any, Destination] = {}
-        """By kind, route, view and method as the unit has them."""
-        self._no_destination: Destination = "thread", None, None, None, self._release, self._service
+        self._dimensions: dict[Any, Dimensions] = {}
+        """By kind, route, view and method before they are cleaned."""
+        self._no_dimensions: Dimensions = "thread", None, None, None, self._release, self._service
 
     def batch(self, drained: list[Captured]) -> Batch:
         """Resolve drained queries; queries of muted units must have been removed before.
@@ -80,7 +80,7 @@ class Resolver:
         for captured in drained:
             try:
                 if captured[UNIT] is not unit or captured[SPAN] is not span or captured[TIME_NS] > until_ns:
-                    # Consecutive queries mostly belong to one unit, so its fields are made once for them.
+                    # Consecutive queries mostly belong to the same unit, so its fields are resolved once.
                     its_unit = _unit_of(captured)
                     origin, marks = self._origin(its_unit, captured[SPAN]), _marks(its_unit)
                     whole = None if its_unit is None else its_unit.whole
@@ -99,7 +99,7 @@ class Resolver:
             if captured[MANY] > 1:
                 batch_sizes[len(records) - 1] = captured[MANY]
             if len(records) % YIELD_ROWS == 0:
-                # Costs 14 us of CPU; os.sched_yield takes 1 us and seldom lets another thread in.
+                # Lets the application's threads run, for 14 us. os.sched_yield() takes 1 us but rarely does.
                 sleep(0)
         return Batch(records=records, statements=statements, units=units, batch_sizes=batch_sizes)
 
@@ -114,13 +114,14 @@ class Resolver:
                 guard.fault("resolver", exc)
                 continue
             batch.statements[record.fingerprint] = record.form.statement
-            batch.groups.append(CountedQueries(record, None if unit is None else unit.whole, *one[1:]))
+            whole = None if unit is None else unit.whole
+            batch.groups.append(CountedQueries(record, whole, one.durations_us, one.rows, one.last_s))
         return batch
 
-    def destination(self, unit: UnitOfWork) -> Destination:
-        """Return a unit's part of the statistics' key, cleaned."""
-        key = kind, route, view, method = unit.kind, *_destination(unit), unit.method
-        found = self._destinations.get(key)
+    def dimensions(self, unit: UnitOfWork) -> Dimensions:
+        """Return a unit's part of the statistics key, cleaned."""
+        key = kind, route, view, method = unit.kind, *_route_and_view(unit), unit.method
+        found = self._dimensions.get(key)
         if found is None:
             found = (
                 cleaned(kind, "kind") or "thread",
@@ -131,9 +132,9 @@ class Resolver:
                 self._service,
             )
             if all(text is None or is_short(text) for text in key):
-                if len(self._destinations) >= DESTINATIONS_MAX:
-                    self._destinations.clear()
-                self._destinations[key] = found
+                if len(self._dimensions) >= DIMENSIONS_MAX:
+                    self._dimensions.clear()
+                self._dimensions[key] = found
         return found
 
     def call_site(self, code: CodeType, lasti: int) -> str:
@@ -149,12 +150,12 @@ class Resolver:
         if fetch is not None and fetch.rows >= 0:
             fetch_us = fetch.fetch_ns // 1000
             duration_us = (execute_ns + fetch.fetch_ns) // 1000
-            # SQLite and server-side cursors report no row count, psycopg counts rows that nobody fetches.
+            # SQLite and server-side cursors report no row count. psycopg's includes rows that nobody fetched.
             if fetch.rows > rowcount:
                 rowcount = fetch.rows
             if fetch.error is not None:
                 error, sqlstate = fetch.error
-        # The code object by its id: hashing it walks its bytecode.
+        # The code object is represented by its id, because hashing it walks its bytecode.
         key = (
             sql, sql_length, sql_hash, alias, vendor, many is not False, in_transaction, error, sqlstate,
             id(code), lasti, asked_by, rendering, marks,
@@ -201,12 +202,12 @@ class Resolver:
     def _origin(self, unit: UnitOfWork | None, span: Any) -> QueryOrigin:
         trace = trace_of_span(unit, span)
         kind, route, view, method, release, service = (
-            self._no_destination if unit is None else self.destination(unit)
+            self._no_dimensions if unit is None else self.dimensions(unit)
         )
         return QueryOrigin(
             trace_id=trace.trace_hex,
             span_id=trace.span_hex,
-            # The unit's id, not the span's: spans that the application opens within a request have other ids.
+            # The unit's id, not the span's, because the application may open more spans within a request.
             unit_id=trace.span_hex if unit is None else f"{unit.span_id:016x}",
             sampled=trace.sampled,
             request_id=None if unit is None else cleaned(unit.request_id, "request_id"),
@@ -223,27 +224,27 @@ class Resolver:
 
 
 AFTER_END_NS = 60 * 10**9
-"""What a unit of work has started belongs to it for this long after its end."""
+"""A query sent up to this long after the end of its unit of work still belongs to it."""
 NEVER_NS = 1 << 63
 
 
 def _until_ns(unit: UnitOfWork | None) -> int:
-    """Return until when queries belong to a unit of work, or to none."""
+    """Return the time until which queries belong to a unit of work."""
     return NEVER_NS if unit is None or not unit.ended_ns else unit.ended_ns + AFTER_END_NS
 
 
 def _unit_of(captured: Captured) -> UnitOfWork | None:
-    """Return the unit of work of a query; an asyncio task that never ends keeps the one it began in."""
+    """Return the unit of work of a query; None if it ended long ago, as in an asyncio task that goes on."""
     unit = captured[UNIT]
     return None if captured[TIME_NS] > _until_ns(unit) else unit
 
 
 VALUES_MAX = 500
-"""Statements, and values of each, that are compared in a unit of work between two writes."""
+"""Maximum statements, and values of each, that are compared in a unit of work between two writes."""
 
 
 def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> None:
-    """Mark what the unit has sent before with the same values, and nothing written since."""
+    """Mark a SELECT that the unit has sent before with the same values, without a write in between."""
     form, values = record.form, captured[VALUES]
     if form.statement.operation != "SELECT":
         if unit.values_sent and form.statement.operation not in READING:
@@ -251,7 +252,7 @@ def _compare_values(unit: UnitOfWork, captured: Captured, record: Record) -> Non
         return
     sent = unit.values_sent = unit.values_sent or {}
     if values is not None:
-        # With the text, into which Django writes LIMIT and OFFSET.
+        # With the text, because Django writes LIMIT and OFFSET into it and not into the parameters.
         known, whole = _sent_by(sent, captured[ALIAS], form.fingerprint), hash((captured[SQL], values))
         record.same_values = whole in known
         if len(known) + len(sent) < VALUES_MAX:
@@ -269,15 +270,15 @@ def _sent_by(sent: dict[tuple[str, str], set[int]], alias: str, name: str) -> se
     found = sent.get((alias, name))
     if found is None:
         found = set()
-        if len(sent) < VALUES_MAX:  # a command without end may send any number of statements
+        if len(sent) < VALUES_MAX:  # an endless command may send any number of statements
             sent[alias, name] = found
     return found
 
 
-def _destination(unit: UnitOfWork) -> tuple[str | None, str | None]:
-    """Return route and view; a fault in reading them must not cost the records of other requests."""
+def _route_and_view(unit: UnitOfWork) -> tuple[str | None, str | None]:
+    """Return route and view; an error in reading them must not drop the records of other requests."""
     try:
-        return unit.destination()
+        return unit.route_and_view()
     except Exception as exc:
         guard.fault("resolver", exc)
         return None, None
@@ -291,7 +292,7 @@ def cleaned(value: str | None, column: str) -> str | None:
     """Clean a text from the host application and cut it to the column's length; None if it is empty."""
     if not value:
         return None
-    # Request ids differ, and a client may send long ones: 4,096 of 8 KB took 34 MB.
+    # Not cached: request ids are unique, and a client may send long ones. 4,096 of 8 KB took 34 MB.
     is_reused = column != "request_id" and is_short(value)
     return (_cached_clean if is_reused else _clean)(value, column)
 
@@ -301,4 +302,4 @@ def _clean(value: str, column: str) -> str | None:
 
 
 _cached_clean = lru_cache(maxsize=4_096)(_clean)
-"""Routes, views and methods are few, and each unit of work has them twice."""
+"""Worth it, because there are few routes, views and methods, and each unit of work has them twice."""

@@ -70,7 +70,7 @@ class Sinks:
 
     def flush(self, timeout_s: float) -> bool:
         until_s = time.monotonic() + timeout_s
-        # They all send at the same time, so waiting for one after the other takes no longer.
+        # All sinks send at the same time, so waiting for one after the other takes no longer.
         return all(sink.flush(max(0.0, until_s - time.monotonic())) for sink in self._exporting_sinks)
 
     def exported(self) -> dict[str, int]:
@@ -95,7 +95,7 @@ def _each(sinks: Iterable[SinkT], call: Callable[[SinkT], None]) -> None:
     for sink in sinks:
         try:
             call(sink)
-        except (Exception, SystemExit) as exc:  # the slow log calls log handlers of the site
+        except (Exception, SystemExit) as exc:  # the slow log calls the site's log handlers
             if guard.is_interruption(exc):
                 raise
             guard.fault(type(sink).__name__, exc)

@@ -1,17 +1,16 @@
 """Log slow and failing queries at WARNING to logger `sqllogs.slow`.
 
-A sink in the writer's thread. Fed with every batch, it logs at most one line per statement and minute. The
-next line counts the queries not logged in between, and shows the slowest. Each line carries the trace of its
-query.
+A sink in the writer's thread that gets every batch. It logs at most one line per statement and minute; the
+next line has the number of queries not logged in between, and the slowest of them. Each line has its query's
+trace id.
 """
 
 import logging
-import sys
 import time
 from dataclasses import dataclass
 from itertools import chain
 
-from sqllogs.conf import Conf
+from sqllogs.conf import Conf, is_test_environment
 from sqllogs.record import Batch, Record, WriterStatus
 
 logger = logging.getLogger("sqllogs.slow")
@@ -43,7 +42,8 @@ class SlowLog:
         """Ordered by their end."""
 
     def add(self, batch: Batch) -> None:
-        if _is_test_run():
+        # Tests expect their errors. Not `conf.why_disabled`: tests that enable capture must not print either.
+        if is_test_environment():
             return
         now_s = time.monotonic()
         self._end_intervals(now_s)
@@ -63,10 +63,10 @@ class SlowLog:
         self._end_intervals(float("inf"))
 
     def _note(self, record: Record, now_s: float) -> None:
-        # By error too: a failure must not hide behind the same statement's slowness.
+        # By error too, so that slow queries do not suppress the line of a failure of the same statement.
         key = (record.fingerprint, record.error)
         if key not in self._intervals and len(self._intervals) >= STATEMENTS_MAX:
-            # A database that fails every statement is then 1,001 lines a minute, not a full disk.
+            # So a database that rejects every statement causes 1,001 lines a minute and not a full disk.
             key = _OTHERS
         interval = self._intervals.get(key)
         if interval is None:
@@ -87,16 +87,6 @@ class SlowLog:
                 whose = "of other statements" if key == _OTHERS else "like it"
                 count = interval.skipped - 1  # the slowest of them has this line
                 _write(interval.slowest, f" ({count} {whose} not logged)" if count else "")
-
-
-def _is_test_run() -> bool:
-    """Return True while Django's test environment is set up: tests expect their errors.
-
-    Not `conf.why_disabled`, because tests that enable capture by a setting record, but must not print.
-    """
-    # getattr(): another thread may be importing it right now.
-    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
-    return hasattr(state, "saved_data")
 
 
 def make(conf: Conf) -> SlowLog:

@@ -1,7 +1,7 @@
-"""Add up how long a unit of work had transactions open, and how long these waited for it.
+"""Add up how long a unit of work had transactions open, and how long these were idle.
 
-Fed by `sqllogs.pipeline.units` with the records of one unit, in the writer's thread. Everything needed has
-been captured anyway, so the application pays nothing.
+Called by `sqllogs.pipeline.units` with the records of one unit, in the writer's thread. Capture collects
+nothing extra for this, so it costs the application nothing.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,10 @@ VENDORS = ("sqlite", "postgresql", "mysql", "oracle", "microsoft")
 
 @cache
 def ends() -> frozenset[str]:
-    """Return the fingerprints of COMMIT and ROLLBACK; a rollback to a savepoint ends nothing."""
+    """Return the fingerprints of COMMIT and ROLLBACK.
+
+    ROLLBACK TO SAVEPOINT has another one and ends nothing.
+    """
     scanner = StatementScanner()
     return frozenset(
         scanner.scan(sql, vendor).fingerprint for sql in ("COMMIT", "ROLLBACK") for vendor in VENDORS
@@ -36,9 +39,12 @@ class Transactions:
         self.total_ms = 0.0
         """Sum of the durations of all transactions that have ended."""
         self.idle_max_ms = 0.0
-        """Longest time in which one was open without a statement."""
+        """Longest time between two statements of an open transaction."""
         self._open: dict[str, list[float]] = {}
-        """By alias: begin, and end of the last statement, milliseconds since the epoch."""
+        """By alias: `[begin, end of its last statement]`, milliseconds since the epoch.
+
+        Changed for each record.
+        """
         self._closed_ms: dict[str, float] = {}
 
     def add(self, records: Iterable[Record]) -> None:
@@ -63,7 +69,7 @@ class Transactions:
     def _begin_or_end(self, record: Record, start_ms: float, found: list[float] | None) -> None:
         form, alias = record.form, record.form.alias
         if found is not None:
-            if start_ms >= found[1]:  # the end was dropped
+            if start_ms >= found[1]:  # its COMMIT was dropped
                 self._close(alias, found[1])
         # A query whose rows are fetched slowly arrives late, possibly after its COMMIT.
         elif form.fingerprint not in self._ends and start_ms >= self._closed_ms.get(alias, 0.0):

@@ -1,7 +1,7 @@
-"""Add up the queries of each unit of work, and make its row.
+"""Add up the queries of each unit of work, and create its row.
 
-Fed by `sqllogs.pipeline.delivery` with each resolved batch and with the units that have ended; the
-rows go to `sqllogs.storage.ring` with the batch. Runs in the writer's thread.
+`sqllogs.pipeline.delivery` passes each resolved batch and the units that have ended, in the writer's thread.
+The rows are written by `sqllogs.storage.ring` in the batch's transaction.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -27,38 +27,56 @@ from sqllogs.record import (
 from sqllogs.sql.text import text_of
 
 DUE_MAX = 10_000
-"""Ended units that wait while the store is unavailable; beyond it the oldest are dropped and counted."""
+"""Maximum ended units that wait for the store; beyond it the oldest are dropped and counted."""
 
 
 class OpenUnit:
-    """What is known of the queries of a unit of work so far; kept as the unit's attribute `row`.
+    """The totals of a unit's queries so far; kept in the unit's attribute `row`.
 
-    It does not refer to the unit: the cycle would be left to the garbage collector, which took more
-    time than all of this.
+    It has no reference to the unit: freeing such cycles with the garbage collector took more time than all
+    else here.
     """
 
     __slots__ = (
-        "errors", "first_seq", "generation", "has_record", "is_bare", "is_complete", "is_idle", "is_outside",
-        "last_seq", "owner", "queries", "repeats", "rows", "slot", "total_us", "trace", "transactions",
+        "errors",
+        "first_seq",
+        "generation",
+        "has_record",
+        "is_complete",
+        "is_idle",
+        "is_outside",
+        "last_seq",
+        "owner",
+        "queries",
+        "repeats",
+        "rows",
+        "slot",
+        "total_us",
+        "trace",
+        "transactions",
+        "without_texts",
     )  # fmt: skip
 
     def __init__(self, owner: "Units") -> None:
         self.owner = owner
-        """A forked child that goes on with its parent's unit makes a row of its own."""
+        """The `Units` of this process.
+
+        A forked child that continues its parent's unit gets a separate row.
+        """
         self.trace: tuple[str | None, bool] | None = None
-        """Trace id and whether it is sampled, of the first query: it may be that of a span."""
+        """Trace id and whether it is sampled, of the first query, because a span may have another one."""
         self.slot: int | None = None
         self.generation = 0
-        """Of the store in which the slot was reserved."""
+        """Generation of the store in which the slot was reserved; another store has other slots."""
         self.first_seq = self.last_seq = 0
-        self.is_bare = False
-        """The database has refused it: it is written without the host's texts."""
+        self.without_texts = False
+        """The database rejected it, so it is written without the host's texts."""
         self.is_outside = False
-        """It stands for all queries of the process outside a unit of work; it has no id and no totals."""
+        """It represents all queries of the process outside units of work, and has neither id nor totals."""
         self.is_idle = False
         """None of its queries is stored."""
         self.has_record = False
-        """One of its queries was not dropped by the buffer."""
+        """At least one of its queries was not dropped by the buffer."""
         self.is_complete = False
         """Its row was written after its end."""
         self.queries = self.errors = self.rows = 0
@@ -67,7 +85,7 @@ class OpenUnit:
         self.transactions: Transactions | None = None
 
     def add(self, records: Sequence[Record], *, in_order: bool = True) -> None:
-        """Add some queries; with `in_order` they follow those before."""
+        """Add queries; `in_order` means that they come after all added before."""
         if not self.queries:
             self.trace = records[0].trace_id, records[0].sampled
         self.queries += len(records)
@@ -92,7 +110,7 @@ class OpenUnit:
             self.transactions.add(records)
 
     def add_group(self, group: CountedQueries) -> None:
-        """Add queries without a record; in what order transactions had them is not known."""
+        """Add queries without a record. Transactions ignore them, because their order is unknown."""
         record, times = group.record, len(group.durations_us)
         if not self.queries:
             self.trace = record.trace_id, record.sampled
@@ -109,7 +127,7 @@ class OpenUnit:
             repeats[line] = before + times
 
     def worst(self) -> tuple[int, str | None, str | None]:
-        """Return how often one line has sent one statement at most, and which these are."""
+        """Return the highest count of one line sending one statement, with its fingerprint and call site."""
         times = max(self.repeats.values(), default=0)
         if times < 2:
             return times, None, None
@@ -124,10 +142,10 @@ class Units:
         self._sample = sample
         self._with_idle = with_idle
         self._undecided: list[UnitOfWork] = []
-        """Ended units whose queries, if there are any, are still in the buffer."""
-        # A dict is a set in order: the oldest are dropped first.
+        """Ended units of which queries may still be in the buffer."""
+        # A dict, because unlike a set it is ordered: the oldest are dropped first.
         self._due: dict[UnitOfWork, None] = {}
-        """Ended units to write although no record of theirs is."""
+        """Ended units to write although there is no record of theirs to write."""
         self._ended: list[UnitOfWork] = []
         """Ended units that have not been counted."""
         self._dropped = 0
@@ -141,22 +159,22 @@ class Units:
         return self._dropped + context.closed_dropped.value
 
     def drop(self, count: int) -> None:
-        """Count units that met a fault of ours."""
+        """Count units that were lost by a fault of ours."""
         self._dropped += count
 
     def reject(self, units: Sequence[tuple[UnitOfWork, bool]]) -> bool:
-        """Leave out the texts of units of which one was refused; return False if that was done before."""
-        fresh = [unit for unit, _ in units if not unit.row.is_bare]
+        """Leave out the texts of units of which the database rejected one; return False if none has any."""
+        fresh = [unit for unit, _ in units if not unit.row.without_texts]
         self._dropped += len(fresh)
         for unit in fresh:
-            unit.row.is_bare = True
+            unit.row.without_texts = True
         return bool(fresh)
 
     def restore(self, units: Sequence[tuple[UnitOfWork, bool]]) -> None:
-        """Take units back that were not at fault: it was their record."""
+        """Undo `reject`: not the units were at fault, but their record."""
         for unit, _ in units:
-            self._dropped -= unit.row.is_bare  # `reject` has counted it
-            unit.row.is_bare = False
+            self._dropped -= unit.row.without_texts  # `reject` has counted it
+            unit.row.without_texts = False
 
     def note(
         self,
@@ -165,7 +183,7 @@ class Units:
         *,
         with_record: bool = True,
     ) -> None:
-        """Add queries to their units; those `with_record` are stored, the others arrive out of order."""
+        """Add queries to their units. Those without a record come out of order."""
         for unit, pairs in groupby(zip(units, records, strict=True), itemgetter(0)):
             if unit is not None:
                 row = self._row(unit)
@@ -180,13 +198,13 @@ class Units:
 
     def _row(self, unit: UnitOfWork) -> OpenUnit:
         row: OpenUnit | None = unit.row
-        # An idle unit that sends a query after all needs a slot among the units with records.
+        # If an idle unit sends a query after all, it needs a slot among the units with records.
         if row is None or row.owner is not self or row.is_idle:
             row = unit.row = OpenUnit(self)
         return row
 
     def take_closed(self) -> None:
-        """Take the units that have ended since the last call; before the buffer is drained."""
+        """Take the units that have ended since the last call. Call it before the buffer is drained."""
         context.close_abandoned()
         while context.closed:
             self._undecided.append(context.closed.popleft())
@@ -195,9 +213,9 @@ class Units:
         self._dropped += surplus
 
     def decide(self, fetching: Container[UnitOfWork]) -> None:
-        """Decide which of these are to be written; after the buffer has been drained.
+        """Decide which ended units are to be written. Call it after the buffer has been drained.
 
-        Those that are `fetching` have queries that are not resolved yet.
+        Units in `fetching` have queries that are not resolved yet, so they wait.
         """
         undecided, self._undecided = self._undecided, []
         for unit in undecided:
@@ -214,11 +232,11 @@ class Units:
 
     def _decide(self, unit: UnitOfWork) -> None:
         row = unit.row if unit.row is not None and unit.row.owner is self else None
-        # Its row was stored with its records, while it was still running.
+        # Its row was written with its records, but while it was still running.
         if row is not None and row.slot is not None and not row.is_complete:
             self._due[unit] = None
         elif row is not None and not row.has_record and self._keeps(unit):
-            row.is_idle = True  # its row is where those without SQL are
+            row.is_idle = True  # stored among the units without SQL
             self._due[unit] = None
         elif row is None and self._with_idle and self._keeps(unit):
             unit.row = OpenUnit(self)
@@ -227,12 +245,12 @@ class Units:
         self._ended.append(unit)
 
     def leave_out(self, unit: UnitOfWork, exc: Exception) -> None:
-        """Count a unit that has a value nothing can be made of; it gets no row, and costs no other unit."""
+        """Count a unit with a value that cannot be resolved. It gets no row; others are not affected."""
         self._due.pop(unit, None)
-        if unit.row is None or not unit.row.is_bare:
+        if unit.row is None or not unit.row.without_texts:
             self._dropped += 1
         if unit.row is not None:
-            unit.row.is_bare = True
+            unit.row.without_texts = True
         guard.fault("units", exc)
 
     def take_ended(self, get_resolver: Callable[[], Resolver]) -> list[EndedUnit]:
@@ -253,11 +271,11 @@ class Units:
             (unit.time_ns + unit.duration_ns) // 10**9,
             _has_failed(unit),
             0 if row is None else row.queries,
-            *resolver.destination(unit),
+            *resolver.dimensions(unit),
         )
 
     def _keeps(self, unit: UnitOfWork) -> bool:
-        """Choose units without a query as records are chosen: some, and all that are slow or have failed."""
+        """Sample a unit without a query as records are: keep it if it is slow or has failed."""
         return _has_failed(unit) or self._sample.keeps_unit(unit.span_id, unit.duration_ns / 1e6)
 
     @property
@@ -265,7 +283,7 @@ class Units:
         return bool(self._due)
 
     def outdated(self, units: Iterable[UnitOfWork | None], from_seq: int) -> list[UnitOfWork]:
-        """Return the units without a record from this number on: their slots may be given away."""
+        """Return the units without a record since this seq: their slots may be reused."""
         return [unit for unit in dict.fromkeys(units) if unit is not None and unit.row.last_seq < from_seq]
 
     def without_slot(self, units: Iterable[UnitOfWork | None], generation: int) -> list[UnitOfWork]:
@@ -275,7 +293,7 @@ class Units:
     def idle_without_slot(self, generation: int) -> list[UnitOfWork]:
         return [unit for unit in self._due if unit.row.is_idle and _needs_slot(unit, generation)]
 
-    def settle(
+    def assign_slots(
         self, reserved: Reserved, first_seq: int, units: list[UnitOfWork], idle: list[UnitOfWork]
     ) -> None:
         """Give units the slots that have been reserved for them."""
@@ -314,8 +332,8 @@ def _needs_slot(unit: UnitOfWork, generation: int) -> bool:
 
 
 def _has_failed(unit: UnitOfWork) -> bool:
-    """Return whether it has failed; a client that goes away, or exit(0) in a command, is no failure."""
-    # Of a streamed response the status is that of its headers, also when the client has gone away since.
+    """Return True if it failed. A client that disconnects, or exit(0) in a command, is no failure."""
+    # The exception counts besides the status: a streamed body may fail after its headers were sent.
     raised = unit.kind == "request" and unit.exception not in (None, "CancelledError")
     return unit.failed or raised or (unit.status or 0) >= 500
 
@@ -329,10 +347,10 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         trace_id, sampled = row.trace
     else:
         trace_id, sampled = None if row.is_outside else f"{unit.trace_id:032x}", unit.sampled
-    kind, route, view, method, release, service = resolver.destination(unit)
+    kind, route, view, method, release, service = resolver.dimensions(unit)
     tags = [tag for tag in map(text_of, unit.tags) if tag] if unit.tags else None
     time = datetime.fromtimestamp(unit.time_ns // 1000 / 1e6, UTC)
-    # In the order of the columns: by their names it took four times as long, a tenth of what a unit costs.
+    # Positional, in the order of the columns: keywords took four times as long, a tenth of a unit's cost.
     made = UnitRow._make(
         (
             row.slot or 0,
@@ -376,7 +394,7 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
             "\n".join(unit.rules_entered) or None,  # ignored
         )
     )
-    return made._replace(**_NO_HOST_TEXTS) if row.is_bare else made
+    return made._replace(**_NO_HOST_TEXTS) if row.without_texts else made
 
 
 _NO_HOST_TEXTS: dict[str, Any] = dict.fromkeys(

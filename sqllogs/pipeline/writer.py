@@ -1,8 +1,8 @@
-"""Run the delivery in one daemon thread per process, started by the first record.
+"""Run the delivery in one daemon thread per process, which the first record starts.
 
-It is at most one flush interval behind `sqllogs.pipeline.buffer`. While the store is unavailable it
-backs off and the buffer's bounds apply. flush() asks this thread and waits up to timeout_s, so an
-unresponsive database cannot block the caller longer. Where a process runs no threads, `write_here`
+It is at most one flush interval behind `sqllogs.pipeline.buffer`. While the store is unavailable, it waits
+longer between attempts and the buffer's bounds apply. flush() asks this thread and waits up to timeout_s, so
+an unresponsive database cannot block the caller longer. In a process that runs no threads, `write_here`
 writes in the caller's.
 """
 
@@ -20,7 +20,7 @@ from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.storage.ring import Ring
-from sqllogs.threads import Alone, Lock, SimpleQueue
+from sqllogs.threads import Lock, SerialCalls, SimpleQueue
 
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 15.0
@@ -29,15 +29,15 @@ IDLE_S = 30.0
 UNREADY_GRACE_S = 10.0
 """Missing tables are not logged for this long: `migrate` may be running."""
 FORK_FILE_TIMEOUT_S = 1.0
-"""A fork waits at most this long until a file is closed: for a batch, 20 ms, not for another's lock."""
+"""A fork waits at most this long for a SQLite file to be closed; writing a batch takes 20 ms."""
 FORK_SERVER_TIMEOUT_S = 0.01
-"""A fork does not wait for a server. The child never touches the connection that it inherits."""
+"""A fork hardly waits for a database server: the child never uses the connection that it inherits."""
 START_RETRY_S = 15.0
-"""A thread that the system has refused is tried again after this long: a container limits their number."""
+"""If the system refuses a thread, the next attempt is after this long: containers limit their number."""
 FORK_END_S = 3.0
-"""What a fork whose thread has ended waits for its sinks; a process that exits sets its own limit."""
+"""How long the fork of a thread waits for its sinks once that thread has ended. See `has_forker_ended`."""
 ROW_RESERVE_S = 0.3
-"""Of the time at the end of a process, what the sinks leave for the process's row."""
+"""Part of the time at the end of a process that is reserved for writing its row after the sinks."""
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,7 @@ class Writer:
         self._delivery = delivery
         self._flush_interval_s = flush_interval_s
         self._claim = Lock()
-        self._writing = Alone(Lock())
+        self._writing = SerialCalls(Lock())
         self._refused_at_s = float("-inf")
         self._thread: threads.RunningThread | None = None
         self._stopping = False
@@ -62,13 +62,13 @@ class Writer:
         self._backoff_s = 0.0
         self.started = False
         self.has_thread = True
-        """False if this process can run none; `write_here` is to be called then."""
+        """False if this process can run no thread; then the recorder calls `write_here`."""
         self.store_unready = False
-        """The last attempt found the tables missing."""
+        """True if tables were missing at the last attempt."""
 
     @property
     def was_refused(self) -> bool:
-        """Return True if the system would start no thread a moment ago."""
+        """Return True if the system refused to start a thread within START_RETRY_S."""
         return time.monotonic() - self._refused_at_s < START_RETRY_S
 
     def start(self, *, has_thread: bool = True) -> None:
@@ -81,11 +81,12 @@ class Writer:
             return
         self._ring.hurried = False  # after `write_here` of a process whose thread was refused before
         try:
-            self._delivery.start_sinks()  # here: the thread may get its first turn when the process ends
+            # Not in the thread, which may get its first turn only when the process ends: too late to import.
+            self._delivery.start_sinks()
             self._thread = threads.start(self._run, "sqllogs-writer")
         except RuntimeError as exc:
             self.has_thread = False
-            if "interpreter shutdown" not in str(exc):  # then `stop` is about to write
+            if "interpreter shutdown" not in str(exc):  # at shutdown, `stop` writes instead
                 guard.fault("writer", exc)
                 self._refused_at_s = time.monotonic()
                 self.started = False
@@ -94,7 +95,7 @@ class Writer:
     def flush(self, timeout_s: float, *, blocking: bool = False) -> bool:
         """Write what is in the buffer now; return True if it was stored in time.
 
-        With `blocking`, no greenlet of this thread runs meanwhile.
+        With `blocking`, no other greenlet of this thread runs meanwhile.
         """
         answer: SimpleQueue[bool] = SimpleQueue()
         if self._is_running():
@@ -108,16 +109,16 @@ class Writer:
             return False
 
     def _write_aside(self, answer: "SimpleQueue[bool]") -> bool:
-        """Write in a thread that ends with it; return False if none starts. Drivers have no limit of time.
+        """Write in a short-lived thread, because drivers have no timeout; return False if none starts.
 
-        It runs while we wait for its answer, even where no thread runs between two requests.
+        It runs while the caller waits for its answer, even where threads do not run between requests.
         """
 
         def write() -> None:
             stored = False
             try:
                 stored = self._write()
-            except BaseException as exc:  # as in `_run`
+            except BaseException as exc:  # see `_run`
                 guard.fault("writer", exc)
             finally:
                 answer.put(stored)
@@ -129,7 +130,7 @@ class Writer:
         return True
 
     def _write_within(self, timeout_s: float) -> bool:
-        """Write here, as the last resort: wait so long for a lock, and by its own limits for a server."""
+        """Write in this thread as a last resort. The timeout applies to SQLite's lock, not to a server."""
         self._ring.wait_until_s = time.monotonic() + timeout_s
         try:
             return self._write()
@@ -141,19 +142,19 @@ class Writer:
         until_s = time.monotonic() + timeout_s
         stored = self.flush(timeout_s)
         sent = self._delivery.flush_sinks(max(0.0, until_s - time.monotonic()))
-        if stored:  # otherwise the writer's thread may be waiting for the store, and holds the lock
+        if stored:  # otherwise the writer's thread may still be waiting for the store, and hold the lock
             self._write_row(until_s)
         return stored and sent
 
     @property
     def is_due(self) -> bool:
-        """Return True if `write_here` is to be called: each flush interval, or if the buffer is half full."""
+        """Return True if it is time for `write_here`: every flush interval, or if the buffer is half full."""
         is_half_full = not self._buffer.waker.empty()
         return time.monotonic() >= self._due_at_s or (is_half_full and not self._backoff_s)
 
     def write_here(self) -> None:
         """Write in the caller's thread, without waiting for a lock."""
-        if self._writing.is_busy:  # with a flush that has not been answered in time
+        if self._writing.is_busy:  # with a flush that timed out
             self._due_at_s = time.monotonic() + self._flush_interval_s
             return
         with suppress(Empty):
@@ -163,18 +164,18 @@ class Writer:
         self._due_at_s = time.monotonic() + (self._backoff_s or self._flush_interval_s)
 
     def stop(self, timeout_s: float) -> bool:
-        """Flush and end the thread; return False if the store did not answer in time.
+        """Flush and end the thread; return False if the store did not respond in time.
 
-        A store that has not answered an earlier flush, and nothing since, is not waited for again.
+        If an earlier flush timed out and the store has not responded since, it is not waited for again.
         """
         had_thread = self._is_running()
         self._end_by_s = time.monotonic() + (0.0 if self._is_stuck else timeout_s)
-        # Blocking: greenlets that went on meanwhile would capture queries after the last flush.
+        # Blocking, because other greenlets would capture queries after the last flush.
         stored = not self._is_stuck and self.flush(timeout_s, blocking=True)
         self._stopping = True
         self._buffer.waker.put(None)
         if self._thread is None or not had_thread:
-            # Unless a thread for a flush still has the store.
+            # Not if the thread of a timed-out flush is still using the store.
             return not self._is_stuck and self._end(stored)
         threads.join(self._thread, max(0.0, self._end_by_s - time.monotonic()))
         return stored and not self._is_running()
@@ -182,8 +183,8 @@ class Writer:
     def pause(self) -> None:
         """Close the store's connection before this process forks.
 
-        SQLite's file locks are not inherited, its memory of them is: a child that inherits an open
-        file in the middle of a write finds it locked for ever.
+        A child inherits SQLite's memory of its file locks, but not the locks. If it inherits a file in the
+        middle of a write, it finds the file locked forever.
         """
         self._ring.hurried = True
         if self._writing.pause(FORK_FILE_TIMEOUT_S if self._ring.is_file else FORK_SERVER_TIMEOUT_S):
@@ -202,7 +203,7 @@ class Writer:
         while not self._stopping and not threads.has_forker_ended():
             try:
                 stored = self._run_round()
-            except BaseException as exc:  # set by another thread, which ended threads that it does not know
+            except BaseException as exc:  # some programs stop threads by setting an exception in each
                 guard.fault("writer", exc)
         self._end_by_s = self._end_by_s or time.monotonic() + FORK_END_S
         self._end(stored)
@@ -223,8 +224,8 @@ class Writer:
         self._backoff_s = backoff_s * random.uniform(0.75, 1.0)  # noqa: S311
 
     def _end(self, stored: bool) -> bool:
-        """Store what was captured since, close the sinks and write what they have done into the row."""
-        if stored and len(self._buffer):  # the store has just answered
+        """Store what was captured since, close the sinks and write their outcomes to the process's row."""
+        if stored and len(self._buffer):  # only if the store has just responded
             stored = self._write()
         self._delivery.close_sinks(max(0.0, self._end_by_s - ROW_RESERVE_S - time.monotonic()))
         self._write_row(self._end_by_s)
@@ -234,7 +235,7 @@ class Writer:
     def _write_row(self, until_s: float) -> None:
         """Write the process's row, unless another thread is still writing at `until_s`."""
         try:
-            # Not `wait`: a write that begins after it would be waited for without a limit.
+            # `pause` and not `wait`, after which another write could begin and block `call` without a limit.
             if self._writing.pause(until_s - time.monotonic()):
                 self._writing.call(partial(_muted, self._try_to_write_row))
         finally:
@@ -244,12 +245,12 @@ class Writer:
         try:
             self._delivery.write_row()
         except StoreUnavailableError:
-            pass  # `flush` and `stop` have reported it
+            pass  # already reported by `flush` and `stop`
         except Exception as exc:
             guard.fault("writer", exc)
 
     def _wait(self, duration_s: float, *, wakeable: bool) -> "SimpleQueue[bool] | None":
-        """Wait until the time is over, a flush is requested or, if wakeable, the buffer is half full."""
+        """Wait for the duration, until a flush is requested or, if wakeable, the buffer is half full."""
         until_s = time.monotonic() + duration_s
         with suppress(Empty):
             while not self._stopping and (left_s := until_s - time.monotonic()) > 0:
@@ -264,7 +265,7 @@ class Writer:
 
     def _write_all(self, wait: bool) -> bool:
         if self.has_thread:
-            self._ring.hurried = False  # which stays after a fork whose hook was interrupted
+            self._ring.hurried = False  # still True if a signal handler interrupted the hook after a fork
         began_s, written_at_s = time.monotonic(), self._delivery.written_at_s
         try:
             self._delivery.write_all(wait=wait)
@@ -284,7 +285,7 @@ class Writer:
         return True
 
     def _note_outage(self, exc: StoreUnavailableError) -> None:
-        """Log it, except when it was not waited for, or while `migrate` may be creating the tables."""
+        """Log an outage, except a brief one where we do not wait or `migrate` may be creating the tables."""
         now_s = time.monotonic()
         self.store_unready = isinstance(exc, StoreUnreadyError)
         self._unavailable_since_s = self._unavailable_since_s or now_s
@@ -294,7 +295,7 @@ class Writer:
 
 
 def _muted(call: Callable[[], Result]) -> Result:
-    """Call a function whose own queries are not to be captured."""
+    """Call a function without capturing its queries."""
     token = current.set(_muted_unit())
     try:
         return call()

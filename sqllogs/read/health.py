@@ -292,8 +292,8 @@ def effective_settings() -> SettingsAnswer:
         rows.append(
             SettingRow(
                 name=key,
-                value=conf.shown(key, value),
-                default=conf.shown(key, default),
+                value=conf.display_value(key, value),
+                default=conf.display_value(key, default),
                 is_default=value == default,
                 problem=None if problem is None else str(problem),
             )

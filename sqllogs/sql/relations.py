@@ -297,7 +297,7 @@ def _usual_conditions(manager: Manager[Any]) -> list[str]:
     try:
         where: Any = manager.all().query.where
     except Exception as exc:  # of the application's manager
-        if guard.is_foreign(exc):
+        if guard.must_propagate(exc):
             raise
         return []
     if where.negated or (where.connector != "AND" and len(where.children) > 1):

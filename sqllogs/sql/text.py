@@ -60,7 +60,7 @@ def excerpt(sql: object, driver_connection: object = None) -> Excerpt:
     try:
         head, tail, length = _read(sql, driver_connection)
     except Exception as exc:
-        if guard.is_foreign(exc):
+        if guard.must_propagate(exc):
             raise
         head = tail = type(sql).__qualname__  # not its repr, which shows the values
         length = len(head)

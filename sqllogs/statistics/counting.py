@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
-from sqllogs.record import CountedQueries, Destination, EndedUnit, QueryForm, Record
+from sqllogs.record import CountedQueries, Dimensions, EndedUnit, QueryForm, Record
 from sqllogs.statistics.histogram import SHORT_RANGES, add, packed, range_of
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, floor_to
 
@@ -140,8 +140,8 @@ def _method(method: str | None) -> str | None:
     return method if method is None or method in METHODS else OTHER_METHOD
 
 
-def key_of(form: QueryForm, destination: Destination) -> Key:
-    kind, route, view, method, release, service = destination
+def key_of(form: QueryForm, dimensions: Dimensions) -> Key:
+    kind, route, view, method, release, service = dimensions
     return Key(
         form.fingerprint, form.alias, form.vendor, kind, route, view, _method(method), release, service
     )
@@ -164,7 +164,7 @@ class _Calls:
 def count(records: Iterable[Record]) -> Counts:
     # Lists first, sums later: adding each record to a `Count` takes three times as long.
     # By form, which is hashed by its id, although several forms may have one key.
-    minutes: dict[tuple[int, Destination], dict[QueryForm, _Calls]] = {}
+    minutes: dict[tuple[int, Dimensions], dict[QueryForm, _Calls]] = {}
     found: dict[QueryForm, _Calls] = {}
     begin_us, end_us, origin = 0, 0, None
     for record in records:
@@ -173,7 +173,7 @@ def count(records: Iterable[Record]) -> Counts:
             origin = record.origin
             begin_us = floor_to(time_us, MINUTE_US)
             end_us = begin_us + MINUTE_US
-            found = minutes.setdefault((begin_us, origin.destination), {})
+            found = minutes.setdefault((begin_us, origin.dimensions), {})
         calls = found.get(record.form)
         if calls is None:
             calls = found[record.form] = _Calls()
@@ -185,9 +185,9 @@ def count(records: Iterable[Record]) -> Counts:
                 rows = ROWS_MAX
             calls.rows += rows
     counts: Counts = {}
-    for (begin_us, destination), found in minutes.items():
+    for (begin_us, dimensions), found in minutes.items():
         for form, calls in found.items():
-            at = begin_us // 1_000_000, key_of(form, destination)
+            at = begin_us // 1_000_000, key_of(form, dimensions)
             counted = counts.get(at)
             if counted is None:
                 counted = counts[at] = Count()
@@ -200,7 +200,7 @@ def count_groups(groups: Iterable[CountedQueries], counts: Counts) -> None:
     """Add queries that have no record."""
     for group in groups:
         minute_s = floor_to(group.last_s, MINUTE_S)
-        key = key_of(group.record.form, group.record.origin.destination)
+        key = key_of(group.record.form, group.record.origin.dimensions)
         counts.setdefault((minute_s, key), Count()).add_group(group)
 
 

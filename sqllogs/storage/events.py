@@ -81,7 +81,7 @@ def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwarg
         with muted():
             store_event(event, conf.load().database)
     except Exception as exc:  # the event's own table may not be migrated yet
-        if guard.is_foreign(exc) and not isinstance(exc, Error):
+        if guard.must_propagate(exc) and not isinstance(exc, Error):
             raise
         logger.debug("Migrations were not recorded as an event: %s", exc)
 

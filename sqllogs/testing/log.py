@@ -25,7 +25,7 @@ from sqllogs.testing.queries import Query, QueryGroup
 REPEATS_MIN = 3
 """From this number on, the same statement from the same line is a repeat. Tests have few rows, so the five of
 production would miss most loops; two are often a coincidence."""
-ASKED_AT = 2
+LOOK_UP_AT = 2
 """The origin is looked up at the first repetition already, because a log may allow none."""
 
 TRANSACTION_CONTROL = frozenset(
@@ -215,7 +215,7 @@ _counted: dict[int, Any] = {}
 @cache
 def _wrapper_for(application: tuple[str, ...]) -> wrapper.ExecuteWrapper:
     return wrapper.execute_wrapper(
-        _put, call_site=True, application=application, asked_at=ASKED_AT, counted=_counted
+        _put, call_site=True, application=application, look_up_at=LOOK_UP_AT, counted=_counted
     )
 
 
@@ -225,7 +225,7 @@ _wrapper = _wrapper_for(())
 
 # Installed once and never removed, so the wrapper that it calls can change with the settings of a test.
 def _tap(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    is_silent = not _subscribers or wrapper.leads_to(_tap, execute)
+    is_silent = not _subscribers or wrapper.runs_again(_tap, execute)
     return (_pass if is_silent else _wrapper)(execute, sql, params, many, context)
 
 

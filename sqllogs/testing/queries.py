@@ -209,7 +209,7 @@ def _origin(group: QueryGroup) -> str:
     first = group.first
     call_site = f"from {first.call_site}" if first.call_site else "from no line of the application"
     unit = first.unit
-    route, view = unit.destination() if unit is not None else (None, None)
+    route, view = unit.route_and_view() if unit is not None else (None, None)
     unit_name = f", in {unit.kind} {route or view}" if unit is not None and (route or view) else ""
     error = f", raised {first.error}" if first.error else ""
     return f"{call_site}{unit_name} ({first.alias}, {group.total_ms:.1f} ms{error})"

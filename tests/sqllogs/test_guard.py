@@ -70,7 +70,7 @@ def raise_(error):
     ],
 )
 def test_error_of_code_that_was_called_is_ours(function, args):
-    assert not guard.is_foreign(caught(function, *args))
+    assert not guard.must_propagate(caught(function, *args))
 
 
 def handle(signum, frame):
@@ -94,7 +94,7 @@ class Handler:
 def test_error_of_a_signal_handler_is_foreign(handler):
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        assert guard.is_foreign(caught(signal.raise_signal, signal.SIGUSR1))
+        assert guard.must_propagate(caught(signal.raise_signal, signal.SIGUSR1))
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -120,12 +120,12 @@ def test_error_of_a_handler_that_interrupts_an_import_is_foreign():
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert isinstance(exc, ValueError)
-    assert guard.is_foreign(exc)
+    assert guard.must_propagate(exc)
 
 
 def test_error_of_a_class_from_elsewhere_is_foreign():
     """Another thread can set an exception of any class at any point of our code."""
-    assert guard.is_foreign(caught(raise_, json.JSONDecodeError("too late", "", 0)))
+    assert guard.must_propagate(caught(raise_, json.JSONDecodeError("too late", "", 0)))
 
 
 def test_log_handler_that_is_interrupted_passes_the_error_on():

@@ -53,7 +53,7 @@ def test_route_is_known_while_the_request_is_being_answered():
 
     def view(request):
         request.resolver_match = ResolverMatch(plain, (), {}, route="slow/")
-        seen.append(current.get().destination())
+        seen.append(current.get().route_and_view())
         return HttpResponse()
 
     answer(view)

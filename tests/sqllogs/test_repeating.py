@@ -43,7 +43,7 @@ def test_marked_unit_tells_what_becomes_known_later_and_passes_on_what_it_is_tol
         with repeats_allowed():
             marked = current.get()
         unit.status, unit.route = 200, "a/"
-        assert (marked.status, marked.destination(), marked.trace_id) == (200, ("a/", "t"), unit.trace_id)
+        assert (marked.status, marked.route_and_view(), marked.trace_id) == (200, ("a/", "t"), unit.trace_id)
         marked.muted = True
         assert unit.muted
 

@@ -136,8 +136,8 @@ def test_relative_path_of_the_store_means_the_folder_of_the_start():
 from django.db import connections
 from sqllogs import recorder
 connections.settings["log"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "sqllogs.sqlite3"}
-recorder._keep_path("log")
-recorder._keep_path("sqllogs")
+recorder._make_path_absolute("log")
+recorder._make_path_absolute("sqllogs")
 assert connections.settings["log"]["NAME"] == os.path.join(os.getcwd(), "sqllogs.sqlite3")
 assert connections.settings["sqllogs"]["NAME"] == ":memory:"
 """

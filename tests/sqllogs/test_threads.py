@@ -51,7 +51,7 @@ def test_thread_that_still_runs_is_given_up_at_the_end(patched):
 def test_lock_is_free_after_a_signal_handler_has_raised_at_any_moment():
     """Python 3.14 leaves it taken by `with lock:` in four of ten cases."""
     lock, interrupted = threading.Lock(), 0
-    alone = threads.Alone(lock)
+    alone = threads.SerialCalls(lock)
 
     def interrupt(signum, frame):
         raise InterruptedError

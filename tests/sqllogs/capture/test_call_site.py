@@ -102,7 +102,7 @@ def test_known_files_of_the_finder_are_bounded(monkeypatch):
 
 
 def test_callers_of_a_file_that_renders_nothing_are_looked_at_a_limited_number_of_times(monkeypatch):
-    monkeypatch.setattr(call_site, "LOOKS", 3)
+    monkeypatch.setattr(call_site, "RENDERING_SEARCHES_MAX", 3)
     finder = FrameFinder()
     looked_at = []
     around = finder._around
@@ -110,7 +110,7 @@ def test_callers_of_a_file_that_renders_nothing_are_looked_at_a_limited_number_o
     view = through(lambda: finder.find(0), f"{VENV}/package.py", SHOP)
     for _ in range(20):
         view()
-    assert len(looked_at) == call_site.LOOKS
+    assert len(looked_at) == call_site.RENDERING_SEARCHES_MAX
 
 
 def test_names_of_code_that_is_gone_are_not_given_to_new_code():

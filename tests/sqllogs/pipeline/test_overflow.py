@@ -207,7 +207,7 @@ def test_keys_beyond_the_bound_are_not_counted_and_said_to_be_so(way, monkeypatc
     ids=["entries", "texts", "units", "forms"],
 )
 def test_memory_is_bounded_whatever_the_queries_have_in_common(changes, monkeypatch):
-    monkeypatch.setattr(buffer, "FORGET_S", 0.0)
+    monkeypatch.setattr(buffer, "EVICT_AFTER_S", 0.0)
     full = Buffer(rows_max=100, bytes_max=1 << 20)
     overflow = full.overflow
     for number in range(20_000):

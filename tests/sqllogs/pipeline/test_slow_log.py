@@ -18,7 +18,7 @@ from tests.sqllogs.pipeline.test_resolver import captured
 @pytest.fixture(autouse=True)
 def test_run(monkeypatch):
     """Log as outside of a test run; pytest-django has set one up."""
-    monkeypatch.setattr(slow_log, "_is_test_run", lambda: False)
+    monkeypatch.setattr(slow_log, "is_test_environment", lambda: False)
     return monkeypatch.undo
 
 
@@ -138,4 +138,4 @@ def test_error_that_a_test_expects_prints_nothing(test_run, caplog):
 def test_module_that_another_thread_is_importing_is_no_test_run(test_run, monkeypatch):
     test_run()
     monkeypatch.setitem(sys.modules, "django.test.utils", ModuleType("django.test.utils"))
-    assert not slow_log._is_test_run()
+    assert not slow_log.is_test_environment()

@@ -192,7 +192,7 @@ def test_flushing_the_sinks_too_waits_no_longer_than_asked_for_a_store(writer, w
 
 def test_row_at_the_end_is_not_kept_waiting_by_a_write_that_begins_just_before_it(writer, way, monkeypatch):
     answers, others = threading.Event(), []
-    usual = threads.Alone.wait
+    usual = threads.SerialCalls.wait
 
     def wait(alone, timeout_s):
         try:
@@ -205,7 +205,7 @@ def test_row_at_the_end_is_not_kept_waiting_by_a_write_that_begins_just_before_i
                 others[0].start()
                 others[0].join(0.1)  # it writes by now, if it may
 
-    monkeypatch.setattr(threads.Alone, "wait", wait)
+    monkeypatch.setattr(threads.SerialCalls, "wait", wait)
     began_s = time.monotonic()
     assert writer.flush_all(TIMEOUT_S / 2)
     took_s = time.monotonic() - began_s

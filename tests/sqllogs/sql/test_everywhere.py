@@ -80,7 +80,7 @@ def recorded(ring_alias, ring_database, receiver, tmp_path, monkeypatch, caplog,
     shared = multiprocess.Slots(tmp_path)
     monkeypatch.setattr(multiprocess, "slots", shared)
     monkeypatch.setattr(sink, "PUBLISH_S", 0.0)
-    monkeypatch.setattr(slow_log, "_is_test_run", lambda: False)  # else expected errors are not logged
+    monkeypatch.setattr(slow_log, "is_test_environment", lambda: False)  # else expected errors are not logged
     monkeypatch.setattr(values, "latest", {})
     context.finished.clear()
     options = {

@@ -133,7 +133,7 @@ def test_key_is_the_same_number_in_every_process():
 def test_method_that_a_client_made_up_is_no_key_of_its_own():
     for sent, counted in (("GET", "GET"), ("FOO", counting.OTHER_METHOD)):
         one = changed(record(), method=sent)
-        assert counting.key_of(one.form, one.origin.destination).method == counted
+        assert counting.key_of(one.form, one.origin.dimensions).method == counted
 
 
 def test_methods_that_clients_made_up_count_together():

@@ -33,7 +33,7 @@ def at_once(*parts: Callable[[Callable[[], None]], Any]) -> None:
 
         try:
             with suppress(Error), unit_of_work("request", outer.view) as unit:
-                unit.route = outer.destination()[0]
+                unit.route = outer.route_and_view()[0]
                 part(meet)
         finally:
             connection.close()
