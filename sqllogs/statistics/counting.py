@@ -1,7 +1,7 @@
 """Count the calls of a batch by key and minute, and remember which keys are stored.
 
-Called by `sqllogs.storage.ring` with each batch, in the writer's thread. The stores add the rows to the
-tables in the order in which they are returned.
+Called by `sqllogs.storage.ring` with each batch, in the writer's thread. The stores add the rows to their
+tables in the order returned here, so that processes lock them in the same order and cannot deadlock.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S, floor_to
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 ROWS_MAX = 1 << 40
-"""Maximum per call: a larger number from a driver is not a number of rows, and would overflow the sum."""
+"""Maximum rows of a call. A larger number from a driver cannot be true, and would overflow the sum."""
 MINUTE_US = MINUTE_S * 1_000_000
 OTHER_METHOD = "OTHER"
-"""Stands for all other methods: clients can send any word, and must not be able to create keys."""
+"""Replaces all other methods: clients can send any word, and must not be able to create keys."""
 
 
 class Key(NamedTuple):
@@ -45,7 +45,7 @@ class Key(NamedTuple):
 
 OTHER_ID = 0
 OTHER_KEY = Key(*["other"] * len(Key._fields))
-"""Stands for all keys beyond STATISTICS_KEYS_MAX, so that totals stay exact."""
+"""Replaces all keys beyond STATISTICS_KEYS_MAX, so that totals stay exact."""
 
 
 class StatisticRow(NamedTuple):
@@ -152,7 +152,7 @@ Counts = dict[tuple[int, Key], Count]
 
 
 class _Calls:
-    """The calls of one form in one minute, as they come."""
+    """The calls of one form in one minute, before they are added up."""
 
     __slots__ = ("durations_us", "last_us", "rows")
 
@@ -162,8 +162,9 @@ class _Calls:
 
 
 def count(records: Iterable[Record]) -> Counts:
-    # Lists first, sums later: adding each record to a `Count` takes three times as long.
-    # By form, which is hashed by its id, although several forms may have one key.
+    """Return the counts of records by minute and key."""
+    # Durations are collected in lists and added up later: adding each record to a `Count` takes three times
+    # as long. Grouped by form first, which is hashed by its id, although several forms may have the same key.
     minutes: dict[tuple[int, Dimensions], dict[QueryForm, _Calls]] = {}
     found: dict[QueryForm, _Calls] = {}
     begin_us, end_us, origin = 0, 0, None
@@ -214,7 +215,7 @@ def count_units(units: Iterable[EndedUnit]) -> Counts:
     """Count units of work by key and the minute of their end: their queries are `rows`."""
     counts: Counts = {}
     for one in units:
-        # By its end: the minute in which an hour-long task began has been rolled up long ago.
+        # The minute of its end, because that in which an hour-long task began was rolled up long ago.
         key = Key("", "", "", one.kind, one.route, one.view, _method(one.method), one.release, one.service)
         found = counts.setdefault((floor_to(one.ended_s, MINUTE_S), key), Count())
         found.add(one.unit.duration_ns // 1000, one.queries, one.ended_s, failed=one.failed)
@@ -289,7 +290,7 @@ class Keys:
     ) -> tuple[dict[Key, int], list[KeyRow]]:
         """Return the ids of keys, and the rows to write in order of id.
 
-        A key beyond the bound gets no id: it is counted under OTHER_ID.
+        A key beyond STATISTICS_KEYS_MAX gets no id, so its calls are counted under OTHER_ID.
         """
         hour_s = floor_to(now_s, HOUR_S)
         ids: dict[Key, int] = {}
@@ -300,10 +301,10 @@ class Keys:
             if written_s != hour_s:
                 due[key_id] = key
         if due:
-            refused = self._refused(due, store)
-            for key_id in refused:
+            surplus = self._surplus(due, store)
+            for key_id in surplus:
                 del ids[due.pop(key_id)]
-            if refused:
+            if surplus:
                 due[OTHER_ID] = OTHER_KEY
         return ids, [KeyRow(key_id, *due[key_id], hour_s) for key_id in sorted(due)]
 
@@ -314,9 +315,9 @@ class Keys:
         for row in written:
             self._known[Key(*row[1:-1])] = (row.id, row.last_seen)
 
-    def _refused(self, due: dict[int, Key], store: KeyStore) -> list[int]:
-        """Return the ids beyond the bound."""
-        # Few batches have a new key, and only these pay for counting the table.
+    def _surplus(self, due: dict[int, Key], store: KeyStore) -> list[int]:
+        """Return the ids for which there is no room in the table."""
+        # Few batches have a new key, so the rows of the table are rarely counted.
         new = [key_id for key_id, key in due.items() if key not in self._known]
         if not new:
             return []

@@ -1,8 +1,8 @@
 """Histograms of durations with logarithmic ranges, packed into a few bytes; their percentiles and levels.
 
-Range 0 is less than a microsecond, range n is 1.1 ** (n - 1) to 1.1 ** n microseconds, reported as
-its geometric mean: at most 4.9 % off. Concatenating two packed histograms adds them. Written in the
-writer's thread, read by `sqllogs.read` in the readers' threads.
+Range 0 is less than a microsecond, range n is 1.1 ** (n - 1) to 1.1 ** n microseconds. A duration is reported
+as the geometric mean of its range, which is at most 4.9 % off. Concatenating two packed histograms adds them.
+`sqllogs.statistics.counting` packs them in the writer's thread, `sqllogs.read` reads them in the reader's.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,14 +25,14 @@ Durations = dict[int, int]
 """Calls by range."""
 
 _BEGINS_US = [ceil(GROWTH**number) for number in range(RANGE_MAX)]
-"""Rounded up, which gives the same result for whole microseconds and compares twice as fast."""
+"""Rounded up: the same result for whole microseconds, and integers are compared twice as fast."""
 
 
 SHORT_RANGES = b"".join(
     bytes([number]) * (end_us - begin_us)
     for number, (begin_us, end_us) in enumerate(pairwise([0, *_BEGINS_US[:100]]))
 )
-"""The range of each duration up to 12 ms, as most are: a lookup takes a third of the time of a search."""
+"""The range of each duration up to 12 ms, which most are. A lookup takes a third of a search's time."""
 
 
 def range_of(duration_us: int) -> int:
@@ -69,6 +69,7 @@ def merged(one: bytes, other: bytes) -> bytes:
 
 def calls_by_range(packed: bytes) -> list[int]:
     """Return the calls of each range; twice as fast as `add` for long histograms."""
+    # Each pair has 5 bytes: the range, and its count in big-endian order.
     ranges, upper, lowest = packed[::5], packed[1::5] + packed[2::5] + packed[3::5], packed[4::5]
     # If no count is above 255, its lowest byte is enough: 27 ns a pair instead of 54.
     is_low = upper == bytes(len(upper))
@@ -86,6 +87,7 @@ def percentiles_us(calls: Sequence[int], shares: Sequence[float], max_us: int) -
 
 
 def _percentile_us(upto: list[int], share: float, max_us: int) -> float:
+    # Without 1e-9, an error in the last bit of the product could round up to the next rank.
     number = bisect_left(upto, max(1, ceil(share * upto[-1] - 1e-9)))
     if number == 0 or not upto[-1]:
         return 0.0
@@ -98,22 +100,22 @@ def mean_us(number: int) -> float:
 
 
 _LOW, _HIGH = 0.1, 0.6
-"""Shares of the calls between which a level lies."""
+"""A level is the mean of the calls between these shares, ordered by duration."""
 
 
 class Level(NamedTuple):
-    """Where the durations of one hour lie; logarithms of microseconds."""
+    """How long the calls of one hour typically take; durations are logarithms of microseconds."""
 
     calls: int
     value: float
-    """Trimmed mean: of the logarithms between the 10th and the 60th percentile.
+    """Trimmed mean of the logarithms between the 10th and the 60th percentile.
 
     Bursts of slow calls, calls that wait for a lock, and a changing share of slow ones do not move it.
     """
     variance: float
-    """Of one call: `variance / calls` is that of `value` (winsorized; Tukey and McLaughlin, 1963)."""
+    """Winsorized variance of one call; that of `value` is `variance / calls` (Tukey and McLaughlin, 1963)."""
     durations: Mapping[int, int]
-    """Calls by range, see above."""
+    """Calls by range."""
 
 
 def level_of(durations: Mapping[int, int]) -> Level | None:

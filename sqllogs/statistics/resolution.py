@@ -1,9 +1,9 @@
-"""The three resolutions of statistics: which of them cover a time range, and how minutes become days.
+"""The three resolutions of statistics: which of them cover a time range, rollup of minutes, and retention.
 
-Rows that count units of work have a negative resolution, so that code which reads or deletes the calls of
-statements, in this release or an earlier one, never sees them. Everything is in seconds since the epoch, so
-that time zones and daylight saving time do not matter. Used in the writer's thread and by `sqllogs.read`;
-`Retention` only in the writer's thread, where `sqllogs.storage.ring` calls `step` after each batch.
+Rows that count units of work have a negative resolution. So code that reads or deletes the calls of
+statements never sees them, not even that of an earlier release. All times are seconds since the epoch, so
+time zones and daylight saving time do not matter. `sqllogs.storage.ring` calls `Retention.step` after each
+batch, in the writer's thread; `sqllogs.read` uses the rest in the reader's.
 """
 
 import random
@@ -24,16 +24,19 @@ NEVER_S = 1 << 62
 """Later than any row."""
 
 GRACE_S = 120
-"""Age at which minutes are rolled up; counting later calls costs three times as much."""
+"""Age at which minutes are rolled up. A call that comes later must be added to all three resolutions."""
 INTERVAL_S = 10.0
 CLEANUP_INTERVAL_S = 300
-"""How often one of all processes searches for old rows."""
+"""How often old rows are deleted, by one of all processes."""
 DELETE_ROWS = 5_000
 """Approximate number of rows deleted in one transaction."""
 SHARES = {
     MINUTE_S: 0.37, HOUR_S: 0.45, DAY_S: 0.1, -MINUTE_S: 0.03, -HOUR_S: 0.04, -DAY_S: 0.01,
 }  # fmt: skip
-"""Share of STATISTICS_ROWS_MAX by resolution; a route has many statements, but is one key of units."""
+"""Share of STATISTICS_ROWS_MAX by resolution.
+
+Negative ones need few rows, one per route and not per statement.
+"""
 
 
 class ResolutionSpan(NamedTuple):
@@ -88,7 +91,7 @@ class Oldest:
 def _complete_from_s(oldest_s: int | None, coarser_s: int | None, length_s: int) -> int:
     """Return the time since which rows are complete.
 
-    If older coarse rows exist, fine ones have been deleted; otherwise there never were any.
+    If older coarse rows exist, fine rows have been deleted; otherwise there never were older calls.
     """
     if coarser_s is None:
         return 0
@@ -106,7 +109,7 @@ def ceil_to(time_s: int, length_s: int) -> int:
 
 
 def spans(since_s: int, until_s: int, oldest: Oldest, coarsest_s: int = DAY_S) -> list[ResolutionSpan]:
-    """Split a range, widened by `outward`, into as few rows as possible, none longer than `coarsest_s`."""
+    """Split a range, widened by `outward`, so that few rows cover it, none longer than `coarsest_s`."""
     lengths = [length_s for length_s in RESOLUTIONS_S if length_s <= coarsest_s]
     return _cut(*oldest.outward(since_s, until_s), oldest.rolled_up_s, lengths)
 
@@ -137,7 +140,7 @@ class RetentionStore(Protocol):
         """Return the time before which minutes are rolled up."""
 
     def acquire_cleanup_lease(self, now_s: int, interval_s: int) -> bool:
-        """Take the lease for a cleanup; return False if a process has had it within the interval."""
+        """Take the lease for a cleanup; return False if any process took it within the interval."""
 
     def count_statistics(self, resolution_s: int) -> int: ...
 
@@ -164,7 +167,7 @@ class Retention:
         """Do one step of rollup or cleanup if it is due."""
         if not self._conf.statistics_rows_max or time.monotonic() < self._due_at_s:
             return
-        # Set first, so that a step that fails is not retried with every batch.
+        # Set first, so that a failing step is not retried with every batch.
         self._due_at_s = time.monotonic() + INTERVAL_S * random.uniform(0.8, 1.2)  # noqa: S311
         if self._cleanup is None and store.roll_up(floor_to(int(time.time()) - GRACE_S, MINUTE_S)):
             self._due_at_s = 0.0
@@ -191,7 +194,7 @@ class Retention:
         # Never a minute that is not rolled up yet.
         minutes_s = min(floor_to(minutes_s, HOUR_S), floor_to(rolled_up_s, HOUR_S))
         days_s = floor_to(now_s - self._conf.statistics_hour_days * DAY_S, DAY_S)
-        # A day at a time: a host whose clock is years ahead would else delete what all hosts have counted.
+        # A day at a time: otherwise a host whose clock is years ahead would delete all statistics at once.
         if (oldest_s := store.statistic_time_s(DAY_S, 0)) is not None:
             days_s = min(days_s, oldest_s + DAY_S)
         for resolution_s in SHARES:

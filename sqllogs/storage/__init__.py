@@ -1,1 +1,1 @@
-"""Store the newest N records, the statement texts and the statistics."""
+"""Store the newest N records, the statement texts and the statistics; in the writer's thread."""

@@ -31,10 +31,7 @@ NAMES = (
     "call_site", "release", "host", "service", "sqlstate",
 )  # fmt: skip
 NEWEST_NAME = "sqlstate"
-"""The column added last: a block that an earlier release has indexed lacks it, and counts as not indexed.
-
-No filter uses it. It distinguishes the releases, since the records of the earlier one are gone.
-"""
+"""The column added last. A block indexed by an earlier release lacks it, so it counts as not indexed."""
 NUMBERS = ("time", "duration_ms", "rows")
 COLUMNS = (*NAMES, *NUMBERS)
 
@@ -66,7 +63,7 @@ def first_of(block: int) -> int:
 
 
 def completed_by(first_seq: int, rows: int) -> range:
-    """Return the blocks whose last number is among the `rows` numbers from `first_seq`."""
+    """Return the blocks that are complete once `rows` records from `first_seq` are written."""
     return range(block_of(first_seq), block_of(first_seq + rows))
 
 
@@ -80,7 +77,7 @@ def encode_columns(block: int, columns: Iterable[Sequence[Any]]) -> Iterator[Col
     """Yield one row per column; `columns` has the values of COLUMNS, in the order of the records' numbers."""
     for name, column in zip(COLUMNS, columns, strict=True):
         yield _encode_numbers(name, block, column) if name in NUMBERS else _encode_names(name, block, column)
-        time.sleep(0)  # lets the application's threads run, as the resolver does
+        time.sleep(0)  # lets the application's threads run, as in the resolver
 
 
 def _encode_names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
@@ -116,9 +113,9 @@ def numbers(values: bytes) -> "array[float]":
 
 
 def matching_numbers(records: int, values: "array[float]", test: Callable[[float], bool]) -> int:
-    """Return the records of a set whose number passes a test."""
+    """Return the subset of records whose number passes a test."""
     if count_records(records) > SCAN_BELOW_ROWS:
-        # The answers as bytes, each 0 or 1, are a set.
+        # A set has one byte per record, so the results of the test are one already.
         return records & int.from_bytes(bytes(map(test, values)), "little")
     return sum(1 << 8 * position for position in positions(records) if test(values[position]))
 

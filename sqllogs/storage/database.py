@@ -1,9 +1,9 @@
 """The store's database: connections separate from the application's, and the file of a SQLite store.
 
 The connections have their own timeouts, never come from a pool, and are reopened after every error. They are
-used by the stores in the writer's thread, and by `sqllogs.read.explain` in the reader's. A file may be
-deleted, replaced, corrupted, not writable, or readable by everyone: `sqllogs.storage.ring` checks before each
-use of the store, and recreates a missing or corrupt file. `sqllogs.checks` checks at start-up if it can be
+used by the stores in the writer's thread, and by `sqllogs.read.explain` in the reader's. While a process
+runs, its file may be deleted, replaced or corrupted: `sqllogs.storage.ring` looks before each use of the
+store, and recreates a missing or corrupt file. `sqllogs.checks` reports at start-up if the file cannot be
 written.
 """
 
@@ -27,13 +27,13 @@ Row = TypeVar("Row", bound=Model)
 
 CONNECT_TIMEOUT_S = 3
 BUSY_TIMEOUT_S = 15
-"""SQLite's lock has no queue: of four processes that wrote without a pause, one waited over 5 s."""
+"""SQLite's lock has no queue: of four processes that wrote without a pause, one waited more than 5 s."""
 STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_S = 8
 TCP_USER_TIMEOUT_MS = 10_000
 
-# The server cancels a slow statement, but not if its host is gone or the network drops packets. Without these
-# options the writer waited forever for a server that accepts connections and never answers.
+# The server cancels a slow statement, but not if its host is down or the network drops packets. Without these
+# options, the writer waited forever for a server that accepted connections and never responded.
 _POSTGRESQL_OPTIONS = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
@@ -49,7 +49,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": STATEMENT_TIMEOUT_MS // 1000,
         "write_timeout": STATEMENT_TIMEOUT_MS // 1000,
-        # Less than the client's timeout: otherwise the server would go on waiting, and then hold the lock.
+        # Less than the client's timeout. Otherwise the server waits on without a client, and then holds the
+        # lock.
         "init_command": f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}",
     },
 }
@@ -67,17 +68,17 @@ def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper
     for name, value in _OPTIONS.get(backend.DatabaseWrapper.vendor, {}).items():
         options.setdefault(name, value)
     connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
-    # The last flush of a process may run in its main thread; the writer's lock keeps the two apart.
+    # The last flush of a process may run in its main thread; `SerialCalls` keeps it and the writer apart.
     connection.inc_thread_sharing()
-    # Taken for each cursor. In a process without threads Python 3.14 may leave it taken (see
-    # `threads.call_locked`): its thread can take this one again.
+    # Django takes this lock for each cursor. In a process without threads, a signal handler on Python 3.14
+    # may leave it taken (see `threads.call_locked`); an RLock can be taken again by the same thread.
     connection._thread_sharing_lock = threads.RLock()  # type: ignore[attr-defined]
     connection.connect()
     return connection
 
 
 def close_connection(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection made by `open_connection`, in-memory SQLite included, which Django keeps open."""
+    """Close a connection made by `open_connection`; in-memory SQLite too, which Django would keep open."""
     driver = connection.connection
     connection.close()
     if connection.connection is not None:
@@ -102,7 +103,7 @@ def used_by_orm(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
 OTHERS_MODE = 0o007
 HEADER = b"SQLite format 3\0"
 SUFFIXES = ("-wal", "-shm", "-journal")
-"""Suffixes of the files that SQLite keeps next to a database and that belong to it alone."""
+"""Suffixes of the files that SQLite keeps next to a database."""
 _CORRUPT = frozenset([sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
 
 
@@ -118,12 +119,12 @@ def only_row(rows: QuerySet[Row], **values: Any) -> Row:
 def upsert(rows: Sequence[Model], key: Sequence[str], fields: Sequence[str], *, using: str) -> None:
     """Insert rows, and update these fields of rows whose key exists.
 
-    Unlike `save()`, neither this nor `only_row` sends model signals: a receiver that the application connects
-    to every model, such as an audit log's, must not run for each row of the log in our thread.
+    Unlike `save()`, neither this nor `only_row` sends model signals: the application may connect a receiver
+    to all models, such as an audit log's, and that must not run in our thread for each row of the log.
     """
     if not rows:
         return
-    # MySQL's ON DUPLICATE KEY UPDATE names no column: any unique key counts.
+    # MySQL's ON DUPLICATE KEY UPDATE applies to any unique key and accepts no column.
     is_targeted = connections[using].features.supports_update_conflicts_with_target
     type(rows[0])._default_manager.using(using).bulk_create(
         rows,
@@ -142,7 +143,7 @@ class FileProblem(NamedTuple):
 
 
 def is_sqlite(alias: str) -> bool:
-    """Return whether an alias is a SQLite database; False also if DATABASES does not have it."""
+    """Return True if the alias is a SQLite database; False if DATABASES does not have it."""
     return alias in connections.settings and connections[alias].vendor == "sqlite"
 
 
@@ -187,12 +188,12 @@ def _is_accessible(path: Path, mode: int) -> bool:
 
 
 def deny_others(path: Path) -> None:
-    """Remove the access of other users to a file; that of its group stays."""
+    """Remove the access of other users to a file, but not that of its group."""
     try:
         mode = path.stat().st_mode
         if mode & OTHERS_MODE:
             path.chmod(mode & 0o777 & ~OTHERS_MODE)
-    except OSError as exc:  # it belongs to another user, who decides
+    except OSError as exc:  # the file belongs to another user, whose decision it is
         if guard.is_interruption(exc):  # TimeoutError is an OSError, and signal handlers raise it
             raise
 
@@ -208,7 +209,7 @@ def deny_others_after_migrate(using: str, **kwargs: Any) -> None:
 
 
 def _is_exclusive(alias: str, path: Path) -> bool:
-    """Return whether the file holds the SQL log alone, and not the application's data too."""
+    """Return True if the file contains only the SQL log, and no data of the application."""
     others = (other for other in connections.settings if other != alias)
     return alias != DEFAULT_DB_ALIAS and all(path_of(other) != path for other in others)
 
@@ -223,14 +224,14 @@ class StoreFile:
         self._alias = alias
         self._opened: _Identity | None = None
         self._log: _Identity | None = None
-        """The write-ahead log of the file that is open."""
+        """Identity of the open file's write-ahead log."""
         self.path: Path | None = None
 
     @contextmanager
     def opening(self) -> Iterator[None]:
         """Remember which file is opened in a `with` block."""
         self.path = path_of(self._alias)
-        # Before opening, so that a file replaced at this moment is recognized as another one.
+        # Before opening: if the file is replaced at this moment, `change` notices a difference.
         before = _identity(self.path)
         self._log = None
         yield
@@ -240,9 +241,9 @@ class StoreFile:
                 deny_others(_beside(self.path, suffix))
 
     def change(self) -> str | None:
-        """Return what has happened to the file since it was opened; None if nothing.
+        """Return "deleted" or "replaced" if that happened to the file since it was opened, else None.
 
-        SQLite does not notice: it continues to write to the unlinked file.
+        SQLite does not notice it, and continues to write to the unlinked file.
         """
         if self._opened is None or self.path is None:
             return None
@@ -256,8 +257,7 @@ class StoreFile:
         code = getattr(exc, "sqlite_errorcode", None) or getattr(exc.__cause__, "sqlite_errorcode", None)
         if self.path is None or code is None or code & 0xFF not in _CORRUPT:
             return False
-        # A file never opened here and without SQLite's header may be anything: NAME may point at it by
-        # mistake.
+        # Not a file that was never opened and has no SQLite header: NAME may point at any file by mistake.
         return _is_exclusive(self._alias, self.path) and (
             self._opened is not None or self.path.read_bytes()[: len(HEADER)] == HEADER
         )
@@ -274,7 +274,7 @@ class StoreFile:
             with _one_at_a_time(self.path.parent):
                 return self._recreate(self.path, broken)
         except BaseException:
-            self._opened = broken  # tried again with the next batch
+            self._opened = broken  # so that the next batch tries again
             raise
 
     def _recreate(self, path: Path, broken: _Identity | None) -> Path | None:
@@ -296,7 +296,7 @@ class StoreFile:
             _move(path, aside)
         _migrate(self._alias, new)
         deny_others(new)
-        # Last, and atomic: a process that opens the file finds its tables.
+        # Atomic and last, so that a process that opens the file always finds its tables.
         os.replace(new, path)
         return aside
 
@@ -329,7 +329,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
     lock = os.open(folder, os.O_RDONLY)
     try:
-        # Lock the folder: a lock belongs to an inode, and the file is about to get a new one.
+        # The folder and not the file: a lock belongs to an inode, and the file is about to get a new one.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

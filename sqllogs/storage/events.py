@@ -1,7 +1,7 @@
-"""Record deploys and applied migrations as events, and find the release that is running.
+"""Record deploys and applied migrations as events, and determine the running release.
 
-The writer's thread of the first process of a release records the deploy. `migrate` records its migrations in
-its own thread, after they are applied. Events are marked in charts.
+The first process of a release records the deploy, in its writer's thread. `migrate` records its migrations
+after they are applied, in its main thread. The page and Grafana mark events in charts.
 """
 
 import logging
@@ -24,7 +24,7 @@ from sqllogs.models import Event
 logger = logging.getLogger(__name__)
 
 EVENTS_MAX = 1_000
-"""Beyond this number the oldest events are deleted."""
+"""Maximum stored events; beyond it the oldest are deleted."""
 TITLE_MAX_CHARACTERS = 200
 KEY_MAX_CHARACTERS = 128
 SERVICE_MAX_CHARACTERS = 100
@@ -36,7 +36,10 @@ NAMES_MAX = 200
 
 
 def deploy_event(release: str, service: str = "", author: str = "") -> Event:
-    """Return the event of a deploy; its key makes it unique over all processes of a service."""
+    """Return the event of a deploy.
+
+    Its key is the same in all processes of a service, so only one is stored.
+    """
     words = [service, release] if service else [release]
     return Event(
         key=":".join(["deploy", *words])[:KEY_MAX_CHARACTERS],
@@ -57,7 +60,7 @@ def store_event(event: Event, alias: str) -> None:
         events.bulk_create([event], ignore_conflicts=True)
         surplus = list(events.order_by("-id").values_list("id", flat=True)[EVENTS_MAX : EVENTS_MAX + 1])
         if surplus:
-            # Not delete(), which calls the application's receivers of post_delete.
+            # Not delete(), which would call the application's receivers of post_delete.
             events.filter(id__lte=surplus[0])._raw_delete(alias)
 
 
@@ -67,7 +70,7 @@ def record_migrations(using: str, plan: Sequence[tuple[Any, bool]] = (), **kwarg
         return
     names = [f"{migration.app_label}.{migration.name}{' undone' * undone}" for migration, undone in plan]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    # Without a key: a migration can be undone and applied again, and each time is a new event.
+    # Without a key, because each time that a migration is applied or undone is a new event.
     event = Event(
         time=datetime.now(UTC),
         kind="migration",
@@ -96,7 +99,7 @@ AUTHOR_VARIABLES = ("DEPLOYED_BY", "RAILWAY_GIT_AUTHOR", "GITLAB_USER_NAME", "GI
 """Environment variables that may contain the name of the deployer; the first one set is used."""
 
 PARENTS_MAX = 5
-"""How many folders above the project to search for `.git`."""
+"""Number of folders above the project that are searched for `.git`."""
 FILE_MAX_CHARACTERS = 1 << 20
 COMMIT_SHOWN = 12
 
@@ -139,7 +142,7 @@ def current_author(conf: Conf) -> str:
 def commit(folder: Path) -> str:
     """Return the commit checked out in a folder or above it; raise OSError.
 
-    Git itself is not run: the process may not be allowed to, and git may not be installed.
+    Reads git's files, because the process may not be allowed to run git, or git may not be installed.
     """
     found = _repository(folder)
     return _head(*found) if found else ""
@@ -168,7 +171,7 @@ def commit_author(folder: Path) -> str:
 
 
 def _repository(folder: Path) -> tuple[Path, Path] | None:
-    """Return the folder of HEAD and the folder of everything else; they differ in a worktree."""
+    """Return the folder with HEAD and the folder with everything else; they differ in a worktree."""
     for parent in [folder.resolve(), *folder.resolve().parents][: PARENTS_MAX + 1]:
         git = parent / ".git"
         if git.is_dir():

@@ -1,7 +1,6 @@
-"""Find out why the store could not be written, and what to do about it.
+"""Find out why the store could not be written, and what to do about it; repeat transactions after a conflict.
 
-Called by `sqllogs.storage.ring` in the writer's thread with a driver's exception; the result goes to the
-writer, which logs it.
+Called by `sqllogs.storage.ring` in the writer's thread with a driver's exception. The writer logs the result.
 """
 
 import random
@@ -14,8 +13,8 @@ from sqllogs.capture import error_code
 from sqllogs.errors import StoreUnavailableError, StoreUnreadyError
 from sqllogs.storage.database import find_problem, path_of
 
-# Raised if the driver or the server refuses a value. Listed by name, because each driver has its own classes;
-# subclasses are included. Every other exception means that the store is unavailable, not migrated, full or
+# Raised if the driver or the server rejects a value. By name, because each driver has its own classes;
+# subclasses are included. Any other exception means that the store is unavailable, not migrated, full or
 # busy.
 _REJECTIONS = frozenset(
     ["DataError", "IntegrityError", "InterfaceError", "ValueError", "TypeError", "OverflowError"]
@@ -26,20 +25,21 @@ CONFLICTS = frozenset(["40001", "40P01"])
 CONFLICTS_MAX = 5
 """Repetitions before the exception reaches the writer, which keeps the batch and tries again later."""
 CONFLICT_PAUSE_S = (0.02, 0.1)
+"""Shortest and longest pause before a repetition."""
 
 Result = TypeVar("Result")
 
 
 class _Cause(NamedTuple):
     pattern: str
-    """Searched in `SQLSTATE: exception's text`; a connection that fails has no SQLSTATE."""
+    """Searched in `SQLSTATE: message`; a failed connection attempt has no SQLSTATE."""
     error: type[StoreUnavailableError]
     problem: str
     advice: str
 
 
 _MIGRATE = "Run `manage.py migrate --database {alias}`."
-# The first pattern that fits decides.
+# The first pattern that matches decides.
 _CAUSES = (
     _Cause(
         r"^42P01|no such table|Table '.*' doesn't exist",
@@ -131,8 +131,8 @@ def unavailable(alias: str, exc: Exception) -> StoreUnavailableError:
     path = path_of(alias)
     if path is not None and cause.error is not StoreUnreadyError and (found := find_problem(path)):
         problem, advice = f"The SQL log's database {alias!r} cannot be written: {found.problem}", found.advice
-    says = f"{type(exc).__name__}: {exc}".strip().replace("\n", " ")
-    return cause.error(f"{problem.rstrip('.')} ({says}). {advice} Records are kept for a retry.")
+    message = f"{type(exc).__name__}: {exc}".strip().replace("\n", " ")
+    return cause.error(f"{problem.rstrip('.')} ({message}). {advice} Records are kept for a retry.")
 
 
 def repeat_conflicts(transaction: Callable[[], Result]) -> Result:
@@ -146,7 +146,7 @@ def repeat_conflicts(transaction: Callable[[], Result]) -> Result:
 
 
 def repeat_steps(transaction: Callable[[], Iterator[Result]]) -> Iterator[Result]:
-    """The same of a transaction that yields how far it is: it starts over when repeated."""
+    """Like `repeat_conflicts` for a transaction that yields its progress, which starts over."""
     for _ in range(CONFLICTS_MAX):
         try:
             return (yield from transaction())
@@ -156,17 +156,14 @@ def repeat_steps(transaction: Callable[[], Iterator[Result]]) -> Iterator[Result
 
 
 def _wait_after_conflict(exc: Exception) -> None:
-    """Let the other transaction finish; raise any other exception again.
-
-    Repeated at once, this transaction could lock the same rows first again.
-    """
+    """Pause after a conflict, so that the other transaction can finish; re-raise any other exception."""
     if error_code(exc) not in CONFLICTS:
         raise exc
     threads.sleep(random.uniform(*CONFLICT_PAUSE_S))  # noqa: S311
 
 
 def is_rejection(exc: Exception) -> bool:
-    """Return whether the database works and only refuses a value."""
+    """Return True if the database works and only rejects a value."""
     names = {kind.__name__ for kind in type(exc).__mro__}
     # Drivers raise these for a closed connection too: PyMySQL InterfaceError(0, ""), sqlite3
     # ProgrammingError.

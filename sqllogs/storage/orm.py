@@ -1,7 +1,7 @@
-"""The store in any other database, through the ORM: MySQL, MariaDB, and PostgreSQL with psycopg 2.
+"""The store in any other database, through Django's ORM: MySQL, MariaDB, and PostgreSQL with psycopg 2.
 
-Called by `sqllogs.storage.ring` in the writer's thread. Costs about four times the CPU per row
-of the two stores that use their driver directly.
+Called by `sqllogs.storage.ring` in the writer's thread. A row costs about four times the CPU of the two
+stores that use their driver directly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,15 +42,17 @@ from sqllogs.storage.store import (
 )
 
 CHUNK_ROWS = 200
-"""Rows per statement; each takes three variables, and databases limit their number."""
+"""Rows per statement. Databases limit the number of its variables, and a key has three."""
 
 
 class ORMStore:
     """See `sqllogs.storage.store.Store`."""
 
     is_hurried: Callable[[], bool] = bool
-    batch_rows = 500  # with 2,000, four processes took turns of 3 to 9 s on MariaDB, whose locks time out
-    has_index = False  # these databases may compare text by collations that the index does not know
+    batch_rows = (
+        500  # with 2,000, each of four processes held MariaDB's locks for 3 to 9 s, and some timed out
+    )
+    has_index = False  # these databases may compare texts by collations that the index does not know
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -65,8 +67,8 @@ class ORMStore:
     def _turn(self) -> Iterator[RollUp]:
         """Open a transaction that excludes all others opened here, so that rows may be locked in any order.
 
-        The row of the rollup is the lock, because not every database has shared locks. It is created if it
-        is missing: without it, a rollup could pass over minutes that are not committed yet.
+        The row of the rollup serves as the lock, because not every database has shared locks. It is created
+        if it is missing. Without the lock, a rollup could skip minutes that are not committed yet.
         """
         with self._transaction():
             rows = RollUp.objects.using(self._alias).select_for_update()
@@ -139,8 +141,8 @@ class ORMStore:
         processes = Process.objects.using(self._alias)
         values = process._asdict()
         new = Process(**values | {"written_part": 0})
-        # First, so that there is a row to lock: an earlier transaction, whose connection was lost, may still
-        # commit.
+        # Inserted first, so that there is a row to lock: an earlier transaction may have lost its connection
+        # and still commit.
         processes.bulk_create([new], ignore_conflicts=True)
         row = processes.select_for_update().filter(uuid=process.uuid)
         before: int = row.values_list("written_part", flat=True)[0]
@@ -184,7 +186,7 @@ class ORMStore:
                 last_seen=max(row.last_seen, more.last_seen),
                 durations=histogram.merged(bytes(row.durations), more.durations),
             )
-        # Not bulk_update(), which takes 30 times as long: it sends a CASE for each row and column.
+        # bulk_update() takes 30 times as long, because it sends a CASE for each row and column.
         self._upsert(Statistic, [row._asdict() for row in due.values()], *StatisticRow._fields[:3])
 
     def _upsert(self, model: type[Model], rows: list[dict[str, Any]], *key: str, keep: str = "") -> None:

@@ -1,8 +1,7 @@
-"""The store in PostgreSQL, with psycopg 3: binary COPY into a temporary table, then one upsert.
+"""The store in PostgreSQL, with psycopg 3: binary COPY into temporary tables, then upserts from these.
 
-Called by `sqllogs.storage.ring` in the writer's thread. Works behind pgbouncer in transaction
-mode: the only thing that outlives a transaction is the temporary table, which each transaction
-creates if it is missing.
+Called by `sqllogs.storage.ring` in the writer's thread. Works behind pgbouncer in transaction mode: only the
+temporary tables outlive a transaction, and each transaction creates them if they are missing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,10 +35,10 @@ BEGIN = (
     f"BEGIN; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; "
     f"SET LOCAL lock_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL synchronous_commit = local"
 )
-"""A commit waits for the server's disk, not for its replicas.
+"""A commit waits for the server's disk, but not for its replicas.
 
-Reserving waits too: a server that crashed forgot a block whose batch was kept for a retry, gave it
-out again, and 1,000 of 5,400 stored records were overwritten.
+Reserving numbers waits for the disk too: otherwise a server that crashed forgot a block whose batch was kept
+for a retry and reserved it again, and 1,000 of 5,400 stored records were overwritten.
 """
 TYPES = {
     "BigIntegerField": "int8",
@@ -56,9 +55,9 @@ TYPES = {
 class BatchTable:
     """A temporary table that a batch is copied to.
 
-    Its name has a hash of its columns: pgbouncer may give us a session where a process of another
-    release has left its own. Its columns are ours and not those of the table (LIKE), which may have
-    been migrated ahead, to columns that must not be NULL.
+    Its name contains a hash of its columns: pgbouncer may give us a session with the table of a process that
+    runs another release. The columns are listed instead of `LIKE` the stored table, because that may already
+    be migrated to a later release, with columns that must not be NULL.
     """
 
     def __init__(self, name: str, columns: Sequence[str], types: Sequence[str]) -> None:
@@ -101,7 +100,7 @@ CREATE_ROLL_UP = (
     f"INSERT INTO {ROLL_UP_TABLE} (id, until_s, tidied_at) VALUES (1, 0, 0) ON CONFLICT DO NOTHING"
 )
 COUNTS = BatchTable("sqllogs_counts", StatisticRow._fields, ("int4", *["int8"] * 8, "bytea"))
-# Each time: behind pgbouncer this may be a session that has no such tables yet.
+# In each transaction, because behind pgbouncer it may run in a session without these tables.
 BEGIN_WRITING = "; ".join((BEGIN, BATCH.create, UNITS.create, COUNTS.create))
 STATISTIC_UPSERT = DIALECT.upsert(COUNTS.rows("resolution_s, time, key_id"))
 
@@ -123,7 +122,7 @@ class PostgreSQLStore(RawStore):
             yield
             self._raw.execute("COMMIT")
         except BaseException:
-            # On a lost connection it would raise, and hide why the connection was lost.
+            # On a lost connection, ROLLBACK would raise another exception that hides the cause.
             if not self._raw.closed:
                 self._raw.execute("ROLLBACK")
             raise
@@ -167,15 +166,15 @@ class PostgreSQLStore(RawStore):
                 self._raw.cursor().executemany(STATEMENT_UPSERT, part.statements)
             if part.keys:
                 self._raw.cursor().executemany(KEY_UPSERT, part.keys)
-            # Last, because other processes wait for the rows that this locks.
+            # Last, so that other processes wait as briefly as possible for the rows that this locks.
             self._add(part.statistics)
             return True
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
         if not minutes:
             return
-        # Does not block other writers, but waits for a rollup. Without the row nothing would be locked,
-        # and a first rollup could pass minutes that are not committed yet.
+        # FOR SHARE does not block other writers, but waits for a rollup. Without the row, nothing would be
+        # locked and the first rollup could skip minutes that are not committed yet.
         lock = f"SELECT until_s FROM {ROLL_UP_TABLE} WHERE id = 1 FOR SHARE"
         row = self._raw.execute(lock).fetchone()
         if row is None:

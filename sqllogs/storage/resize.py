@@ -1,7 +1,7 @@
 """Change the capacity of a ring, or delete its contents, while processes write to it.
 
-Called by `manage.py sqllogs resize|clear`, in their thread. The head row stays locked, so that
-writers wait, keep their batches and then use the new capacity. Nothing else deletes records.
+Called by `manage.py sqllogs resize` and `clear`, in their main thread. They keep the head row locked, so
+writers wait with their batches and then use the new capacity. Nothing else deletes records.
 """
 
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ from sqllogs.storage.store import (
 
 CHUNK_ROWS = 10_000
 BUSY_TIMEOUT_MS = 60_000
-"""SQLite has no queue for its lock: this waits longer than a writer does."""
+"""Longer than a writer waits, because SQLite's lock has no queue."""
 MOVED_TABLE = "sqllogs_moved"
 TABLES = (
     LOG_TABLE, UNIT_TABLE, SOURCE_TABLE, BLOCK_TABLE, STATEMENT_TABLE, PLAN_TABLE, STATISTIC_TABLE, KEY_TABLE,
 )  # fmt: skip
-"""What `clear` empties."""
+"""The tables that `clear` empties."""
 
 
 def resize(capacity_rows: int) -> Iterator[tuple[int, int]]:
@@ -57,7 +57,7 @@ def _resize(alias: str, capacity_rows: int) -> Iterator[tuple[int, int]]:
         temporary = "TEMPORARY " if connections[alias].vendor == "mysql" else ""
         others = ", ".join(connections[alias].ops.quote_name(name) for name in COLUMNS if name != "slot")
         oldest = head.seq - min(head.capacity, capacity_rows)
-        if temporary:  # which a rollback leaves there
+        if temporary:  # MySQL keeps it after a rollback, so a repeated transaction finds it
             cursor.execute(f"DROP TEMPORARY TABLE IF EXISTS {MOVED_TABLE}")
         cursor.execute(
             f"CREATE TEMPORARY TABLE {MOVED_TABLE} AS SELECT {others} FROM {LOG_TABLE} WHERE seq > %s",
@@ -83,8 +83,8 @@ def _resize(alias: str, capacity_rows: int) -> Iterator[tuple[int, int]]:
 def clear() -> Iterator[tuple[int, int]]:
     """Delete all records, statement texts, plans and statistics; record numbers continue.
 
-    Yield rows done and rows in total. Events are kept, otherwise a running process could record its
-    deploy a second time; so are reviews, which could not be restored.
+    Yield rows done and rows in total. Events are kept, because a running process could otherwise record its
+    deploy a second time. Reviews are kept, because people made them.
     """
     alias = conf.load().database
     _raise_busy_timeout(alias)
@@ -113,16 +113,17 @@ def _raise_busy_timeout(alias: str) -> None:
 def _lock_head(alias: str, capacity_rows: int) -> RingHead:
     """Block writers until the transaction ends, and make them store all statement texts again."""
     heads = RingHead.objects.using(alias)
-    # Write first: SQLite locks at the first write, and refuses it after a read that is out of date.
+    # A write first: SQLite takes its lock at the first write, and fails if data read before has changed
+    # since.
     if not heads.update(epoch=F("epoch") + 1):
         only_row(heads, seq=0, capacity=capacity_rows)
-    # Writers lock FOR KEY SHARE on PostgreSQL: that waits for FOR UPDATE, but not for an UPDATE.
+    # On PostgreSQL, writers lock FOR KEY SHARE, which waits for FOR UPDATE but not for an UPDATE.
     return heads.select_for_update().get(id=1)
 
 
 def _delete_all(alias: str, table: str) -> None:
     connection = connections[alias]
-    # DELETE would leave dead rows of the whole ring behind; SQLite has no TRUNCATE, and MySQL's commits.
+    # PostgreSQL's DELETE would leave a ring of dead rows. SQLite has no TRUNCATE, and MySQL's commits.
     verb = "TRUNCATE" if connection.vendor == "postgresql" else "DELETE FROM"
     with connection.cursor() as cursor:
         cursor.execute(f"{verb} {table}")

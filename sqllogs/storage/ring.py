@@ -1,7 +1,7 @@
 """Write batches to the store, whatever its database.
 
-Called by `sqllogs.pipeline.delivery` in the writer's thread. Remembers which statement texts are stored, and
-converts drivers' exceptions to those that the writer handles.
+Called by `sqllogs.pipeline.delivery` in the writer's thread. Opens the store for the database's vendor,
+remembers which statement texts are stored, and converts drivers' exceptions to those that the writer handles.
 """
 
 import logging
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 SERVICE_MAX_CHARACTERS = 100
 EPOCHS_MAX = 5
-"""Attempts to write a batch while another process deletes texts at the same moment."""
+"""Attempts to write a batch while other processes delete texts at the same time."""
 
 
 class Ring:
@@ -57,7 +57,7 @@ class Ring:
         self._store: Store | None = None
         self._file = StoreFile(conf.database)
         self.generation = 1
-        """Increases when the file is replaced: numbers and slots of another file mean other records."""
+        """Increases when the file is replaced: in another file, numbers and slots refer to other records."""
         self._texts = StatementTexts(conf.statements_max)
         self._sources = Sources()
         self._keys = Keys(conf.statistics_keys_max)
@@ -70,20 +70,20 @@ class Ring:
         self._head = RingState(0, 0, -1)
         """The ring's state when the last batch was written."""
         self.hurried = False
-        """Do not wait for locks in the store, because a fork or a request is waiting for us."""
+        """If True, the store does not wait for locks, because a fork or a request is waiting for us."""
         self.wait_until_s = float("inf")
-        """Do not wait for locks after this moment of time.monotonic() either."""
+        """The store does not wait for locks after this time of `time.monotonic()` either."""
         self._uuid = uuid.uuid4().hex
         self._started_at = datetime.now(UTC)
 
     @property
     def batch_rows(self) -> int:
-        """Records per batch; of a store that is not open, what most take."""
+        """Records per batch; the usual number if the store is not open."""
         return BATCH_ROWS if self._store is None else self._store.batch_rows
 
     @property
     def is_file(self) -> bool:
-        """The store is a file that this process opens, not a server."""
+        """True if the store is a file that this process opens, and not a server."""
         return is_sqlite(self._alias)
 
     def reserve(self, count: int) -> int:
@@ -93,7 +93,7 @@ class Ring:
     def reserve_all(self, count: int, *, units: int = 0, idle: int = 0) -> Reserved:
         """Reserve numbers of records, and slots of units with and without queries."""
         with self._guarded() as store:
-            # A recreated store gets its former capacity, which may have been set by a resize.
+            # A recreated store gets its former capacity, because a resize may have set it.
             capacity = self._head.capacity or self._conf.capacity_rows
             reserved = failures.repeat_conflicts(
                 lambda: store.reserve(count, capacity, units=units, idle=idle)
@@ -113,13 +113,13 @@ class Ring:
         """
         counts, unit_counts = self._count(batch)
         with self._guarded() as store:
-            # A batch of generation 0 has no records, so no numbers, and fits into any file.
+            # A batch of generation 0 has no records, hence no numbers, and can be written to any file.
             if batch.generation not in (0, self.generation):
                 raise StoreReplacedError("The SQL log's file has been replaced.")
             for _ in range(EPOCHS_MAX):
-                # For each attempt, because texts stored earlier may have been deleted meanwhile.
-                making = partial(self._part, store, first_seq, batch, counts, unit_counts, process_counts)
-                part = failures.repeat_conflicts(making)  # it may delete texts
+                # In each attempt, because texts stored earlier may have been deleted meanwhile.
+                make_part = partial(self._part, store, first_seq, batch, counts, unit_counts, process_counts)
+                part = failures.repeat_conflicts(make_part)  # it deletes texts if the table is full
                 if failures.repeat_conflicts(partial(store.write, part)):
                     break
             else:
@@ -150,7 +150,7 @@ class Ring:
         """Run one step of rollup and retention; the batch is stored even if it fails."""
         try:
             with self._guarded() as store:
-                # Repeated, it does nothing: what was rolled back is due again at the next interval.
+                # A repeated step does nothing: its work is due again at the next interval.
                 failures.repeat_conflicts(partial(self._retention.step, store))
         except SQLLogsError as exc:
             guard.fault("statistics", exc)
@@ -235,7 +235,7 @@ class Ring:
             raise unavailable from exc
 
     def _reopen_if_changed(self) -> None:
-        """Switch to the file that has the store's name now; recreate it if it was deleted."""
+        """Switch to the file that now has the store's name; recreate it if it was deleted."""
         change = self._file.change()
         if change is None:
             return
@@ -326,20 +326,20 @@ def _has_psycopg3() -> bool:
 
 
 STEP_BLOCKS = 2
-"""Blocks tried after each batch; a batch has fewer records than two blocks."""
+"""Blocks tried after each batch. Enough, because a batch has fewer records than two blocks."""
 TRIES = 20
 """Attempts before a block is left to the next search.
 
-Meanwhile another process writes its part, or a running request gets its route.
+In the meantime, another process may write its part, or a running request may get its route.
 """
 SEARCH_INTERVAL_S = 300.0
-"""Seconds between two searches for blocks that no process has indexed, e.g. because it ended."""
+"""Interval of searches for blocks that no process has indexed, for example because it ended."""
 
 _COLUMNS = [attrgetter({"time": "time_us"}.get(name, name)) for name in blocks.COLUMNS]
 
 
 class Indexing:
-    """Index complete blocks; for one thread. A block may be indexed twice, or never: readers then scan it."""
+    """Index complete blocks; for one thread. Readers scan a block that is not indexed."""
 
     def __init__(self) -> None:
         self._due: deque[tuple[int, int]] = deque()
@@ -347,8 +347,8 @@ class Indexing:
         self._recent: dict[int, Record] = {}
         """Records of blocks that are not complete yet, by number."""
         self._early: dict[int, UnitOfWork] = {}
-        """The requests of records stored before the URL was resolved, which get view and route later."""
-        # At random, because all workers of a server start at the same moment.
+        """The requests of records stored before the URL was resolved: these get view and route later."""
+        # At a random time, because all workers of a server start together.
         self._search_at_s = time.monotonic() + random.uniform(0, 0.1 * SEARCH_INTERVAL_S)  # noqa: S311
 
     def step(self, store: Store, head: RingState, first_seq: int, batch: Batch) -> None:
@@ -369,8 +369,8 @@ class Indexing:
             self._search(store, head)
         for _ in range(min(STEP_BLOCKS, len(self._due))):
             block, tries = self._due.popleft()
-            # From memory: reading a record back takes 2 us on SQLite and 4 on PostgreSQL, as long as indexing
-            # it.
+            # From memory if possible: reading a record back takes as long as indexing it, 2 us on SQLite and
+            # 4 on PostgreSQL.
             columns = self._columns_from_memory(block) or store.block_columns(block, head, wait=tries > 0)
             if not (columns and store.store_block(block, columns, head)) and tries > 1:
                 self._due.append((block, tries - 1))
@@ -398,5 +398,5 @@ class Indexing:
 
 
 def _is_late(unit: UnitOfWork) -> bool:
-    """Return whether a request that had no view has one now, or may get one."""
+    """Return True if a request that had no view has one now, or may still get one."""
     return not unit.ended or unit.view is not None

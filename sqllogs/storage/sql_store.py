@@ -41,7 +41,7 @@ ROWS_MAX = 5_000
 """Rows of minutes rolled up in one transaction."""
 
 JOINED_BYTES = 250
-"""Histograms longer than this are merged; a statement rarely reaches it within an hour."""
+"""Histograms longer than this are merged. Within an hour, a statement rarely gets there."""
 
 NAMES = ", ".join(StatisticRow._fields)
 _KIND, _VIEW = map(blocks.COLUMNS.index, ("kind", "view"))
@@ -52,7 +52,7 @@ Execute = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The differences between the two."""
+    """The differences between SQLite's and PostgreSQL's SQL."""
 
     placeholder: str
     blob: str
@@ -61,7 +61,7 @@ class Dialect:
     """Aggregate that concatenates durations."""
 
     def upsert(self, source: str) -> str:
-        """Return the statement that adds rows, which must be sorted by key, the order of locking."""
+        """Return the statement that adds rows. They must be sorted by key, or processes could deadlock."""
         # In SQLite || returns TEXT even for two BLOBs, hence the CAST below.
         joined = f"{STATISTIC_TABLE}.durations || excluded.durations"
         sums = ", ".join(
@@ -82,7 +82,10 @@ class Dialect:
         )
 
     def roll_up(self, resolution_s: int) -> str:
-        """Return the statement that adds minutes (from, before) to rows of a coarser resolution."""
+        """Return the statement that adds minutes to a coarser resolution.
+
+        Its parameters are from and before.
+        """
         length_s = abs(resolution_s)
         # psycopg takes a single % for a placeholder.
         start = f"time - time %% {length_s}" if self.placeholder == "%s" else f"time - time % {length_s}"
@@ -161,7 +164,7 @@ class RawStore:
             (changed.unit_slots, changed.unit_cursor, changed.idle_units),
         )
         if reserved.slots.start < head.unit_slots:
-            # Marked as in use, so that no other process finds the slots free before their rows are written.
+            # Marked as in use now, because their rows are written later and another process could take them.
             self._raw.execute(
                 f"UPDATE {UNIT_TABLE} SET kind = '', first_seq = 0, last_seq = {mark} "
                 f"WHERE slot >= {mark} AND slot < {mark}",
@@ -186,7 +189,7 @@ class RawStore:
     def _turn(self) -> Iterator[None]:
         """Open a transaction during which no batch is written.
 
-        Two that lock the same rows in different order would wait for each other.
+        Otherwise the two would lock the same rows in different order, and deadlock.
         """
         with self._transaction():
             self._lock_head()
@@ -209,7 +212,7 @@ class RawStore:
         return list(zip(*rows, strict=True))
 
     def _has_open_request(self, first: int, last: int) -> bool:
-        """Return whether a request with records of a range may get its view yet; this scans the units."""
+        """Return True if a request with records in a range may still get its view; this scans the units."""
         mark = self.dialect.placeholder
         found = (
             f"SELECT 1 FROM {UNIT_TABLE} WHERE first_seq <= {mark} AND last_seq >= {mark} "

@@ -1,7 +1,7 @@
-"""The store in a SQLite file: executemany of the driver, one transaction per batch.
+"""The store in a SQLite file: the driver's executemany, one transaction per batch.
 
-Called by `sqllogs.storage.ring` in the writer's thread. WAL mode lets readers read while a batch is written.
-BEGIN IMMEDIATE waits for the lock at the start instead of failing half-way.
+Called by `sqllogs.storage.ring` in the writer's thread. In WAL mode, readers can read while a batch is
+written. BEGIN IMMEDIATE waits for the lock at the start, so that no later statement fails for lack of it.
 """
 
 import math
@@ -42,14 +42,14 @@ PRAGMAS = (
 )
 BUSY_PAUSE_S = 0.005
 BUSY_SLICE_MS = 10
-"""How long SQLite itself waits for a lock: that cannot be interrupted, and a fork may be waiting for us."""
+"""How long SQLite waits for a lock at a time. It cannot be interrupted, and a fork may be waiting for us."""
 LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 TEXTS = COLUMNS.index("trace_id")
-"""Index of the first of the ring's texts, all of which are NULL in most records."""
+"""Index of the first text column; in most records, all text columns are NULL."""
 NO_TEXTS = (None,) * (len(COLUMNS) - TEXTS)
 LOG_UPSERT_WITHOUT_TEXTS = log_upsert(f"VALUES ({', '.join(['?'] * TEXTS + ['NULL'] * len(NO_TEXTS))})")
 NULL = math.nan
-"""SQLite stores it as NULL. For a None the driver looks for an adapter, which takes 2,200 instructions."""
+"""SQLite stores NaN as NULL. For None, the driver searches an adapter, which takes 2,200 instructions."""
 UNIT_UPSERT = unit_upsert(f"VALUES ({', '.join('?' * len(UnitRow._fields))})")
 STATEMENT_UPSERT = statement_upsert("?")
 PROCESS_UPSERT = process_upsert("?", once=False)
@@ -137,7 +137,7 @@ class SQLiteStore(RawStore):
             return True
 
     def _write_records(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        # The NULLs as part of the statement: binding them took as long as all other values together.
+        # NULLs are part of the statement, because binding them took as long as all other values together.
         short: list[tuple[Any, ...]] = []
         others: list[tuple[Any, ...]] = []
         for row in rows:

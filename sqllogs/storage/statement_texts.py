@@ -1,7 +1,7 @@
 """Decide which statement texts and call sites are written with a batch, and make room in full tables.
 
-Called by `sqllogs.storage.ring` in the writer's thread. The event for a full table feeds
-`sqllogs.read.health`, which names the call site that keeps sending new statements.
+Called by `sqllogs.storage.ring` in the writer's thread. A full table is stored as an event, from which
+`sqllogs.read.health` takes the call site that keeps sending new statements.
 """
 
 from collections import Counter
@@ -17,12 +17,12 @@ from sqllogs.storage import events
 from sqllogs.storage.store import SourceRow, Store, StoredStatement
 
 EVICTED_SHARE = 10
-"""A tenth of the texts is evicted at once, because each eviction makes all processes rewrite their texts."""
+"""A tenth of the texts is evicted at once, because after each eviction all processes rewrite their texts."""
 HOUR = timedelta(hours=1)
 
 
 class StatementTexts:
-    """For one thread."""
+    """Decide which statement texts are written with a batch; for one thread."""
 
     def __init__(self, statements_max: int) -> None:
         self._max = statements_max
@@ -56,13 +56,13 @@ class StatementTexts:
     def _make_room(self, store: Store, needed: int) -> int:
         """Delete the least recently used texts if there is not enough room; return their number.
 
-        Records of a deleted text keep their figures, and the text is stored again with its next call.
+        Records of a deleted text stay, and the text is stored again with its next call.
         """
         lacking = needed - (self._max - store.count_statements())
         return store.evict_statements(max(lacking, self._max // EVICTED_SHARE)) if lacking > 0 else 0
 
     def _report(self, store: Store, hour: datetime, call_site: str) -> None:
-        """Log that texts are deleted, and store it as an event: once an hour, over all processes."""
+        """Log that texts are deleted, and store an event: once an hour, over all processes."""
         message = f"The table of statement texts is full. Most of the new statements come from {call_site}"
         advice = (
             f"{message}. The least recently used of {self._max} texts were deleted. Build SQL with "
@@ -82,7 +82,7 @@ class StatementTexts:
 
 
 SOURCES_MAX = 20_000
-"""Beyond this number, those without a record in the ring are deleted: each release has other lines."""
+"""Beyond this number, sources without a record in the ring are deleted: each release adds new lines."""
 
 
 class Sources:

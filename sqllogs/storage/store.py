@@ -89,7 +89,7 @@ class RingState(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritePart:
-    """Everything written in one transaction: a batch, or a part of a batch that was refused."""
+    """Everything written in one transaction: a batch, or a part of a rejected batch."""
 
     first_seq: int
     """The number of the first record."""
@@ -108,7 +108,8 @@ class WritePart:
     """The head's epoch when the missing texts and keys were determined."""
 
 
-# Batches of 500 stored a fifth (SQLite) or third (PostgreSQL) less, and slowed the application as much.
+# With 500, a fifth (SQLite) or a third (PostgreSQL) fewer records were stored in the same time, and the
+# application was slowed down just as much.
 BATCH_ROWS = 2_000
 
 
@@ -138,7 +139,7 @@ class Store(KeyStore, RetentionStore, Protocol):
         """Return the number of statement texts."""
 
     def evict_statements(self, count: int) -> int:
-        """Delete the least recently used texts, of these the newest first; return their number."""
+        """Delete texts in EVICTION_ORDER; return their number."""
 
     def count_sources(self) -> int:
         """Return the number of call sites with their databases."""
@@ -147,7 +148,7 @@ class Store(KeyStore, RetentionStore, Protocol):
         """Delete the call sites that no record in the ring refers to; return their number."""
 
     is_hurried: Callable[[], bool]
-    """Asked while waiting for a lock: raise instead of waiting on."""
+    """Called while waiting for a lock; if it returns True, the store raises instead of waiting longer."""
 
     has_index: bool
     """Whether large rings are indexed; if not, the next three methods do nothing."""
@@ -261,7 +262,7 @@ def _values(columns: Sequence[str], placeholder: str) -> str:
 
 
 EVICTION_ORDER = ("last_seen", "-first_seen", "fingerprint")
-"""Among texts seen in the same hour the newest is evicted first: it is likely to be made from input."""
+"""Least recently used first. Within an hour the newest first, as it is likely to be built from input."""
 _EVICTED_FIRST = ", ".join(f"{name[1:]} DESC" if name[0] == "-" else name for name in EVICTION_ORDER)
 
 
@@ -273,6 +274,7 @@ def statement_eviction(placeholder: str) -> str:
 
 
 NEW_EPOCH = f"UPDATE {HEAD_TABLE} SET epoch = epoch + 1"
+"""Run after texts or keys were deleted: all processes then forget which of them are stored."""
 
 
 def newest(part: WritePart, capacity: int) -> tuple[int, Sequence[Record], Sequence[int | None]]:
@@ -353,10 +355,10 @@ class UnitHead(NamedTuple):
         return self.seq - self.capacity + 1
 
 
-# Each try is a query while the head is locked. If none finds a free range, the table grows by some rows.
 SLOT_TRIES = 8
+"""Attempts to find free slots, each a query while the head is locked; if all fail, the table grows."""
 IDLE_SHARE = 10
-"""Units without queries have a tenth as many slots as records have."""
+"""Units without queries have a tenth as many slots as there are records."""
 IDLE_SLOTS_MIN = 100
 
 
@@ -396,7 +398,7 @@ UNIT_HEAD = f"SELECT {', '.join(UnitHead._fields)} FROM {HEAD_TABLE} WHERE id = 
 
 
 def unit_upsert(source: str) -> str:
-    """Return the upsert of units; a unit whose slot was given to another one is not written."""
+    """Return the upsert of units; a unit whose slot now belongs to a newer one is not written."""
     only_if = f"excluded.first_seq >= {UNIT_TABLE}.first_seq"
     return upsert(UNIT_TABLE, UnitRow._fields, source, "slot", only_if=only_if)
 
