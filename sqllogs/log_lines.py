@@ -1,7 +1,7 @@
-"""Formatters and a filter that add the trace id to log lines; use them in LOGGING.
+"""Formatters and a filter for LOGGING that add the trace id to log lines.
 
-Run in the thread that logs. A log line and the queries of its request have the same trace id,
-with or without OpenTelemetry.
+They run in the thread that logs, and read the trace from `sqllogs.context`. A log line and the queries of its
+request have the same trace id, with or without OpenTelemetry.
 """
 
 import json
@@ -20,7 +20,7 @@ FORMAT = (
 )
 
 TRACE_FIELDS = ("trace_id", "span_id", "sampled")
-"""Set with `extra` where a log record is about work of another thread, as in `sqllogs.slow`."""
+"""Set with `extra` if a log record is about another thread's work, as in `sqllogs.slow`."""
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message", "taskName", *TRACE_FIELDS}
 Value = str | bool | int | float
@@ -60,14 +60,14 @@ class TraceFilter(logging.Filter):
 class TraceFormatter(logging.Formatter):
     """Add `trace_id` and `span_id` to a line, "0" without a trace; see FORMAT.
 
-    OpenTelemetry's names for them, otelTraceID and otelSpanID, work too, instrumented or not.
+    The names of OpenTelemetry's instrumentation, otelTraceID and otelSpanID, work too, even without it.
     """
 
     def __init__(self, fmt: str | None = FORMAT, *args: Any, **kwargs: Any) -> None:
         super().__init__(fmt, *args, **kwargs)
 
     def format(self, record: logging.LogRecord) -> str:
-        # A log record starts with "[" in the first column, so a message with newlines cannot forge one.
+        # Further lines are indented, so that a message with newlines cannot forge a log record.
         return super().format(_set_trace(copy(record))).replace("\n", "\n    ")
 
 
@@ -88,7 +88,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # JSON has no NaN and no Infinity: a collector would refuse the whole line.
+        # JSON has neither NaN nor Infinity, so a collector would reject the whole line.
         plain = {name: value if _is_in_json(value) else str(value) for name, value in extras(record).items()}
         return json.dumps(plain | line)
 

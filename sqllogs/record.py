@@ -1,6 +1,7 @@
-"""The data that passes between the stages of the writer: a record with its fields, a batch, counts.
+"""The data that the writer's stages pass on: a record with its fields, a batch, counts.
 
-Made by `sqllogs.pipeline.resolver` of captured queries, see `sqllogs.capture`.
+`sqllogs.pipeline.resolver` makes it from captured queries in the writer's thread; sinks and stores read it
+there. `RecordJSON` lists the fields for all readers.
 """
 
 import random
@@ -33,7 +34,7 @@ Source = tuple[str | None, str, str, str | None, str | None, str | None]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FormFields:
-    """The fields of a record that queries share if one line has sent one statement, with one outcome."""
+    """The fields that queries share if one line sends the same statement with the same outcome."""
 
     fingerprint: str
     sql_length: int
@@ -51,17 +52,14 @@ class FormFields:
     rendering: str | None
 
 
-# Compared and hashed by identity: the writer groups by form and origin with each query.
+# eq=False: hashed by identity, because the writer looks up form and origin for each query.
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueryForm(FormFields):
-    """These fields, with values that the writer and the store derive from them.
-
-    Created by the resolver once for many queries.
-    """
+    """FormFields with values derived from them. The resolver creates one for many queries."""
 
     statement: "ScannedStatement"
     rows_read: "RowsRead | None" = None
-    """The rows that it counts or lists; None of others."""
+    """The rows that it counts or lists; None for other statements."""
     line: tuple[str, str | None] = field(init=False)
     """Statement and call site, by which repetitions are counted."""
     source_id: int = field(init=False)
@@ -89,18 +87,18 @@ def source_id(
 ) -> int:
     """Return the id of a source: the same in every process, and short in SQLite."""
     text = "\0".join((call_site or "", alias, vendor, *([asked_by] if asked_by else [])))
-    if rendering or ignored:  # the others keep the ids that they had in earlier releases
+    if rendering or ignored:  # without them, a source keeps the id that it had in earlier releases
         text = "\0".join((text, rendering or "", ignored or ""))
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest(), "big")
 
 
 Dimensions = tuple[str, str | None, str | None, str | None, str | None, str | None]
-"""Kind, route, view, method, release and service: the unit's part of the statistics' key."""
+"""Kind, route, view, method, release and service: the unit of work's part of a statistics key."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class OriginFields:
-    """The fields of a record that the queries of a unit of work under one span share."""
+    """The fields that the queries of a unit of work share while the same span is current."""
 
     trace_id: str | None
     span_id: str | None
@@ -120,7 +118,7 @@ class OriginFields:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueryOrigin(OriginFields):
-    """These fields, with a value that the writer derives from them."""
+    """OriginFields with a value derived from them."""
 
     dimensions: Dimensions = field(init=False)
 
@@ -128,19 +126,19 @@ class QueryOrigin(OriginFields):
         self.dimensions = self.kind, self.route, self.view, self.method, self.release, self.service
 
 
-# To the type checker a record has the fields of both; as attributes of its own they would be copied to each.
+# For the type checker, a record has the fields of both. At run time they are properties, defined below,
+# because copying them to each record took half of the writer's time.
 if TYPE_CHECKING:
 
     class _SharedFields(FormFields, OriginFields): ...  # type: ignore[misc]  # both have slots
 else:
-    _SharedFields = object  # the properties below
+    _SharedFields = object
 
 
 class Record(_SharedFields):
     """A query to store, with the fields of `SQLLog` except its numbers.
 
-    The object itself has only the fields that differ from query to query; the others are shared. Creating and
-    reading 34 fields per query took half of the writer's time.
+    It has only the fields that differ from query to query. All others are read from `form` and `origin`.
     """
 
     __slots__ = (
@@ -198,9 +196,9 @@ for _part, _names in (("form", FORM_FIELDS), ("origin", ORIGIN_FIELDS)):
 
 
 class CountedQueries(NamedTuple):
-    """Queries that are counted without being stored: the buffer was full.
+    """Queries that are only counted, because the buffer was full.
 
-    They have statement, call site, error, unit of work and minute in common.
+    They have the same statement, call site, error, unit of work and minute.
     """
 
     record: Record
@@ -213,9 +211,9 @@ class CountedQueries(NamedTuple):
 
 
 REPEATS_MAX = 500
-"""Pairs of statement and call site that are distinguished in one unit of work."""
+"""Maximum pairs of statement and call site that are distinguished in a unit of work."""
 IDLE_TRANSACTION_MS = 1_000.0
-"""A transaction that is open for this long without a statement keeps its locks for nothing."""
+"""A transaction that is open for this long without a statement keeps its locks longer than it needs to."""
 
 
 class UnitRow(NamedTuple):
@@ -279,20 +277,20 @@ class EndedUnit(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """Numbers and slots that belong to one process from now on."""
+    """Numbers and slots that the store has reserved for this process."""
 
     first_seq: int
     slots: range
-    """Of units with queries."""
+    """Slots of units with queries."""
     idle: range
     """Numbers of units without queries."""
     idle_slots: int
-    """How many slots these have in all."""
+    """Number of slots that all units without queries share."""
     generation: int = 0
-    """Of the store; see `Ring.generation`."""
+    """Generation of the store, see `Ring.generation`."""
 
     def idle_slot(self, number: int) -> int:
-        """Return the slot of a unit without queries: below 0, used in turn."""
+        """Return the slot of a unit without queries. These are negative and reused in turn."""
         return -1 - number % self.idle_slots
 
 
@@ -307,7 +305,7 @@ class FieldGroup(TextChoices):
 
 @dataclass(frozen=True, slots=True, eq=False)  # `Annotated` hashes it, and a lazy translation needs the apps
 class RecordField:
-    """How a field is shown to people; the unit in the model's help text is for developers."""
+    """How a field is shown to people. Units in the model's help texts are for developers."""
 
     label: "str | Promise"
     group: FieldGroup
@@ -360,9 +358,9 @@ class RecordJSON(TypedDict):
 FIELDS: Final[dict[str, RecordField]] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(RecordJSON, include_extras=True).items()
 }
-"""How people see each field, by name, in the order of the JSON."""
+"""How each field is shown, by name, in the order of the JSON."""
 FIELD_TYPES: Final[dict[str, Any]] = get_type_hints(RecordJSON)
-# The API's `id` is the number of the record: the table's key, the slot, is used again for another record.
+# The API's `id` is the number of the record, because the table's key, the slot, is reused for other records.
 COLUMNS: Final = tuple(
     {"id": "seq"}.get(name, name) for name in FIELDS if name == "id" or name in RECORD_FIELDS
 )
@@ -401,8 +399,11 @@ class WriterStatus:
 
 
 YIELD_ROWS = 50
-"""The writer releases the interpreter's lock after this many records. Otherwise a thread of the
-application waits for the switch interval, repeatedly: at worst 22 ms were measured, now 0.5 ms."""
+"""The writer releases the interpreter's lock after this many records.
+
+Otherwise a thread of the application waits for the switch interval again and again: 22 ms in the worst case
+measured, 0.5 ms with this.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,11 +412,11 @@ class Batch:
 
     records: list[Record]
     statements: "dict[str, ScannedStatement]" = field(default_factory=dict)
-    """The statements of these records, and of what is `counted`, by fingerprint: their texts to store."""
+    """By fingerprint, the statements of the records and of `counted`, whose texts may have to be stored."""
     units: list[UnitOfWork | None] = field(default_factory=list)
     """The unit of work of each record, in their order."""
     batch_sizes: dict[int, int] = field(default_factory=dict)
-    """Number of parameter sets of an executemany, if there are several, by the record's index."""
+    """By index of the record, the number of parameter sets of an executemany, if more than one."""
     sampled_out: list[Record] = field(default_factory=list)
     """Records counted by the statistics but not stored in the ring."""
     stored_units: list[UnitOfWork | None] = field(default_factory=list)
@@ -431,16 +432,16 @@ class Batch:
     counted: dict[tuple[int, Any], Any] = field(default_factory=dict)
     """The same for the statistics, as `sqllogs.statistics.counting.Counts`."""
     part: int = 0
-    """Its number within this process, rising: the store counts no part twice."""
+    """Ascending number within this process, by which the store recognizes a part that it has written."""
     generation: int = 0
-    """Of the store in which its numbers were reserved, 0 before; see `Ring.generation`."""
+    """Generation of the store in which its numbers are reserved, else 0; see `Ring.generation`."""
 
     def __len__(self) -> int:
         return len(self.records) + len(self.sampled_out)
 
     def halves(self) -> tuple["Batch", "Batch"]:
         """Split a batch of at least two records into two parts, neither of them empty."""
-        # One rounded down and one up: with one record of each, neither part is empty.
+        # One is rounded down, the other up: then neither part is empty even with one record of each.
         kept, sampled = len(self.records) // 2, -(-len(self.sampled_out) // 2)
         return (
             replace(
@@ -455,7 +456,7 @@ class Batch:
                 records=self.records[kept:],
                 stored_units=self.stored_units[kept:],
                 sampled_out=self.sampled_out[sampled:],
-                # These go with the first part, or they would be counted twice.
+                # Only in the first part, or they would be counted twice.
                 ended=[],
                 counted={},
                 part=0,
@@ -464,9 +465,9 @@ class Batch:
 
 
 class Sample(NamedTuple):
-    """Choose a share of the requests, commands and tasks, and every slow or failing query.
+    """Keep a share of the requests, commands and tasks, and every slow or failing query.
 
-    All processes choose alike.
+    It depends only on the unit's id, so all processes decide alike.
     """
 
     share: float
@@ -480,7 +481,7 @@ class Sample(NamedTuple):
         return self.keeps_unit(int(record.unit_id, 16))
 
     def keeps_unit(self, unit_id: int, duration_ms: float = 0.0) -> bool:
-        # Not the trace id, because clients that send a `traceparent` would decide what is kept.
+        # Not by the trace id, because a client that sends a `traceparent` could then decide what is kept.
         return self.share >= 1 or unit_id < self.share * 2**64 or duration_ms >= self.slow_ms
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:

@@ -25,7 +25,7 @@ from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import RecordJSON
 from sqllogs.sql.n_plus_one import Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
-from sqllogs.sql.relations import Sighting
+from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 from sqllogs.templatetags.sqllogs import milliseconds, percent
 
@@ -146,10 +146,12 @@ def _end_ms(unit: RequestRow, began_ms: float) -> float:
     return epoch_ms(unit.time) - began_ms + (unit.elapsed_ms or 0.0)
 
 
-def _sighting(group: Sequence[_Query]) -> Sighting:
+def _sighting(group: Sequence[_Query]) -> SeenStatement:
     record = group[0].record
     rows = max((query.record["rows"] or 0 for query in group), default=0)
-    return Sighting.of_statement(record["sql"], record["tables"], rows, _asker(group), record["call_site"])
+    return SeenStatement.of_statement(
+        record["sql"], record["tables"], rows, _asker(group), record["call_site"]
+    )
 
 
 def _asker(group: Sequence[_Query]) -> str | None:
@@ -191,7 +193,7 @@ def _folded(queries: Iterable[_Query]) -> list[list[_Query]]:
 
 
 def _row(
-    group: Sequence[_Query], total_ms: float, links: Links, remedies: Remedies, seen: list[Sighting]
+    group: Sequence[_Query], total_ms: float, links: Links, remedies: Remedies, seen: list[SeenStatement]
 ) -> WaterfallRow:
     first = group[0].record
     row = record_row(first, links, conf.load())
@@ -208,7 +210,7 @@ def _row(
     )
 
 
-def _advice(group: Sequence[_Query], remedies: Remedies, seen: list[Sighting]) -> str | None:
+def _advice(group: Sequence[_Query], remedies: Remedies, seen: list[SeenStatement]) -> str | None:
     """Return how to replace an N+1; None without the text, or if the repeats are meant."""
     first, last = group[0].record, group[-1].record
     sql, operation = first["sql"], first["operation"]

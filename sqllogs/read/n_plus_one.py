@@ -26,7 +26,7 @@ from sqllogs.record import REPEATS_MAX
 from sqllogs.sql.advice import Kind, Remedy
 from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
 from sqllogs.sql.normalize import StatementInfo
-from sqllogs.sql.relations import Sighting
+from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 
 
@@ -146,12 +146,12 @@ def worst_by_group(
 
 def sightings(
     ring: RingSnapshot, trace_ids: Iterable[str], known: Texts = MappingProxyType({})
-) -> dict[str, list[Sighting]]:
+) -> dict[str, list[SeenStatement]]:
     """Return all statements of each of some traces, regardless of the reader's filters.
 
     `known` are texts that need not be read again.
     """
-    seen: dict[str, list[Sighting]] = {}
+    seen: dict[str, list[SeenStatement]] = {}
     for chosen in chunks(list(trace_ids)):
         found = (
             in_ring(SQLLog.objects.all(), ring)
@@ -166,7 +166,9 @@ def sightings(
         for trace_id, fingerprint, call_site, most_rows, asker in rows:
             if fingerprint in texts:
                 text = texts[fingerprint]
-                one = Sighting.of_statement(text.sql, text.tables.split(","), most_rows, asker, call_site)
+                one = SeenStatement.of_statement(
+                    text.sql, text.tables.split(","), most_rows, asker, call_site
+                )
                 seen.setdefault(trace_id, []).append(one)
     return seen
 

@@ -1,17 +1,17 @@
-"""Understand a statement: normalize, redact, fingerprint, and judge repetitions."""
+"""Understand statements: normalize, redact, fingerprint, recognize an N+1 and suggest a remedy."""
 
 import re
 import sys
 from typing import Any
 
-# Before 3.11.5 a possessive group loses what it has matched: https://github.com/python/cpython/issues/106052.
-# A greedy one matches the same here, because what is in it stays possessive; a failure takes longer.
+# Before 3.11.5, a possessive group loses its match: https://github.com/python/cpython/issues/106052. A greedy
+# group matches the same here, because its content is possessive; only a failure takes longer.
 _HAS_POSSESSIVE_GROUPS = sys.version_info >= (3, 11, 5)
 _POSSESSIVE_GROUP = r"\)([*+?])\+"
 
 
 class Expression:
-    """A regular expression that is compiled at its first use: most processes need few of them."""
+    """A regular expression that is compiled at its first use, because most processes need few of them."""
 
     METHODS = ("findall", "finditer", "fullmatch", "match", "search", "sub")
 

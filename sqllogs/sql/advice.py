@@ -1,6 +1,7 @@
-"""Word the advice for a repeated statement: what to call, on which queryset, with the code to add.
+"""Write the advice for a repeated statement: which method to call on which queryset, with the code to add.
 
-Used by `sqllogs.sql.remedies`, which decides what fits. Sends no query.
+Called by `sqllogs.sql.remedies`, which decides what fits, in the thread of the reader or the test. Sends no
+query.
 """
 
 from collections.abc import Sequence
@@ -20,24 +21,25 @@ Kind = Literal[
 ]  # fmt: skip
 
 HAS_FETCH_MODES = django.VERSION >= (6, 1)
+"""Since then, a queryset can load a relation for all its objects when the first one needs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """What to do; `model`, `field` and `code` stay None if they are not known."""
+    """What to do about a repeated statement; what is unknown stays None."""
 
     kind: Kind
     model: str | None = None
-    """Whose rows are asked for one by one, as app.Model."""
+    """The model whose rows are read one by one, as app.Model."""
     field: str | None = None
-    """The relation that leads to them, or the deferred field, as app.Model.field."""
+    """The relation that is followed, or the deferred field, as app.Model.field."""
     advice: str
     queryset: str | None = None
     """The model to whose queryset the code belongs, as app.Model."""
     code: str | None = None
-    """The method to add to it, as in `select_related("author")`; `...` stands for what a reader must add."""
+    """The method to add to that queryset, as in `select_related("author")`; readers have to replace `...`."""
     is_guess: bool = False
-    """It was concluded from the statement alone: nobody has seen what asked."""
+    """True if it was concluded from statements alone, without knowing the code in the ORM."""
 
 
 def computed(model: type[Model]) -> Remedy:
@@ -60,8 +62,10 @@ def fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
     return replace(made, model=relation.target._meta.label, field=label)
 
 
-def behind_generic(made: Remedy, path: Path, targets: Sequence[type[Model]], *, joins: bool) -> Remedy:
-    """Fetch what is behind a generic foreign key: where it leads to other models too, from one of them."""
+def prefetch_behind_generic(
+    made: Remedy, path: Path, targets: Sequence[type[Model]], *, joins: bool
+) -> Remedy:
+    """Fetch a relation that some of the models have to which a generic foreign key refers."""
     name, _dots, rest = path.name.partition("__")
     method = "select_related" if joins and "__" not in rest else "prefetch_related"
     querysets = [
@@ -95,7 +99,7 @@ def join(relation: Relation, path: Path) -> Remedy:
 
 
 def _further(path: Path) -> str:
-    """Name the path of a second level: a relation leads to rows of the same model."""
+    """Mention the path of the next level, if a relation refers to the same model."""
     return " " + _('For the next level add "%(path)s".') % {"path": path.further} if path.further else ""
 
 
@@ -125,7 +129,7 @@ def write(operation: str, model: type[Model] | None) -> Remedy | None:
     if operation not in WRITES:
         return None
     if operation == "INSERT" and model is not None and any(model._meta.parents.values()):
-        return None  # bulk_create() refuses children of other models
+        return None  # bulk_create() does not support multi-table inheritance
     kind, code, advice = WRITES[operation]
     label = None if model is None else model._meta.label
     return Remedy(kind=kind, model=label, code=code, advice=str(advice))
@@ -152,8 +156,8 @@ def on_queryset(advice: str, code: str, model: type[Model]) -> str:
     return advice % {"code": code, "model": model._meta.label}
 
 
-def referred(target: type[Model], name: str) -> str:
-    """Return the field that a foreign key refers to; empty if that is the primary key."""
+def referenced_field(target: type[Model], name: str) -> str:
+    """Return the field that a foreign key references; empty if that is the primary key."""
     found = target._meta.get_field(name)
     if not isinstance(found, ForeignKey) or found.target_field.primary_key:
         return ""
@@ -161,23 +165,23 @@ def referred(target: type[Model], name: str) -> str:
 
 
 def fetch_values(made: Remedy, relation: Relation, path: Path, names: Sequence[str]) -> Remedy:
-    """Fetch related rows instead of some of their values, and the rows behind these that have the others."""
-    if ways := _ways_of(relation.target, names):
+    """Fetch related rows instead of values() of them, and the relations that some of the values come from."""
+    if ways := _relation_paths(relation.target, names):
         further = ", ".join(f'"{path.name}__{way}"' for way in ways)
         made = replace(prefetch(path, f"prefetch_related({further})"), model=made.model, field=made.field)
     then = _("Then read %(name)s.all() and its attributes.") % {"name": relation.accessor}
     return replace(made, advice=f"{made.advice} {then}")
 
 
-def _ways_of(model: type[Model], names: Sequence[str]) -> list[str]:
-    """Return the relations that lead to some values, as `author__country` for `author__country__name`."""
+def _relation_paths(model: type[Model], names: Sequence[str]) -> list[str]:
+    """Return the relations in the names of values: `author__country` for `author__country__name`."""
     ways: dict[str, None] = {}
     for name in names:
         found, steps = model, list[str]()
         for step in name.split("__")[:-1]:
             relation = accessible(found, step)
             if relation is None:
-                break  # a part of a date, or a key of JSON
+                break  # a part of a date, or a key of a JSONField
             found = relation.target
             steps.append(step)
         if steps:
@@ -204,7 +208,7 @@ def figures_of(
         is_all = function == "Count" and column in ("*", "pk", target._meta.pk.name)
         arguments = [f'"{path}"' if is_all else f'"{path}__{column}"', *words]
         is_composite = is_all and isinstance(target._meta.pk, CompositePrimaryKey)
-        if (is_all and not is_composite) or "distinct" in flags:  # it refuses DISTINCT of several columns
+        if (is_all and not is_composite) or "distinct" in flags:  # Django refuses DISTINCT of several columns
             arguments.append("distinct=True")
         if "default" in flags:
             arguments.append("default=...")
@@ -213,6 +217,89 @@ def figures_of(
     return made
 
 
-def free(model: type[Model], name: str) -> str:
-    """Return the name of an annotation; one that the model has already would be refused."""
+def free_name(model: type[Model], name: str) -> str:
+    """Return a name for an annotation that Django accepts: none that the model already has."""
     return f"annotated_{name}" if hasattr(model, name) else name
+
+
+def fetch_filtered(relation: Relation, path: Path, chain: str, by_default: bool = True) -> Remedy:
+    rows = f"{rows_of(relation.target, by_default)}{chain or '.all()'}"
+    code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
+    made = prefetch(path, code)
+    then = (
+        _("Then read that attribute, which is a list.")
+        if relation.is_many
+        else _("Then read that attribute.")
+    )
+    return replace(
+        made,
+        model=relation.target._meta.label,
+        field=f"{relation.owner._meta.label}.{relation.accessor}",
+        advice=f"{made.advice} {then}",
+    )
+
+
+def get_or_create(model: type[Model], asker: Asker) -> Remedy:
+    names = [name for name in asker.conditions if "?" not in name and "." not in name]
+    known = f"filter({names[0]}__in=...)" if names else _("one query")
+    label = model._meta.label
+    advice = _("Read existing %(model)s by %(code)s before the loop, and insert the others by bulk_create().")
+    advice %= {"model": label, "code": known}
+    if asker.method == "update_or_create":
+        advice += " " + _("Change the existing ones by bulk_update().")
+    return Remedy(kind="in_bulk", model=label, field=f"{label}.{names[0]}" if names else None, advice=advice)
+
+
+def filter_words(names: Sequence[str], prefix: str = "") -> list[str]:
+    """Return the arguments of filter(); a positional `...` comes first for conditions without a name."""
+    plain = [name for name in names if not set(name) & {"?", "."}]
+    words = [f"{prefix}{name}=..." for name in plain]
+    return words if len(plain) == len(names) else ["...", *words]
+
+
+def chain_of(asker: Asker, relation: Relation) -> str:
+    """Return the methods that turn a queryset of all rows into the one that was sent, for all owners."""
+    words = filter_words(asker.extra_conditions(relation))
+    chain = f".filter({', '.join(words)})" if words else ""
+    chain += "".join(f".{method}(...)" for flag, method in _CHAINED.items() if flag in asker.flags)
+    if "distinct" in asker.flags and "values" not in asker.options:
+        chain += ".distinct()"
+    if not relation.is_many:
+        return chain  # there is one row per owner, so a slice makes no sense
+    order = _order(asker, relation.target)
+    if order:
+        chain += f".order_by({', '.join(_quoted(name) for name in order)})"
+    if _is_generic(relation):
+        return chain  # Django cannot prefetch a slice of a generic relation
+    if asker.method in ("first", "last", "earliest", "latest", "_earliest"):
+        chain += "[:1]"
+    elif "slice" in asker.flags:
+        chain += "[:...]"
+    return chain
+
+
+_CHAINED = {
+    "joined": "select_related", "prefetched": "prefetch_related", "deferred": "only", "annotated": "annotate",
+}  # fmt: skip
+"""The method by flag of an `Asker`."""
+
+
+def _is_generic(relation: Relation) -> bool:
+    return any(
+        one.name == relation.accessor and hasattr(one, "object_id_field_name")
+        for one in relation.owner._meta.private_fields
+    )
+
+
+def _order(asker: Asker, target: type[Model]) -> list[str]:
+    order = asker.options.get("order", "")
+    if order or asker.method not in ("first", "last"):
+        return order.split(",") if order else []
+    names = [name if isinstance(name, str) else "?" for name in target._meta.ordering or ()] or ["pk"]
+    if asker.method == "first":
+        return names
+    return ["?" if name == "?" else name[1:] if name[0] == "-" else f"-{name}" for name in names]
+
+
+def _quoted(name: str) -> str:
+    return "..." if name == "?" else f'"{name}"'

@@ -1,9 +1,9 @@
-"""Turn a stored statement back into one that a database can prepare, and take the values out of its plan.
+"""Turn a stored statement back into one that a database can prepare, and remove the values from its plan.
 
-Used by `sqllogs.read.explain` in the reader's thread. In the stored text placeholders, literals, positions in
-GROUP BY and ORDER BY and an operator of PostgreSQL are all a `?`; the word before it decides which it is. A
-plan shows constants of views and those that a planner has computed: nodes, costs and numbers of rows stay,
-and a condition is redacted as statements are.
+Called by `sqllogs.read.explain` in the reader's thread. In the stored text, a `?` may be a placeholder, a
+literal, a position in GROUP BY or ORDER BY, or PostgreSQL's operator; the word before it decides. A plan may
+contain constants of views and some that the planner has computed. So conditions in it are redacted like
+statements; nodes, costs and row counts are kept.
 """
 
 import json
@@ -31,9 +31,9 @@ _OPERAND_FOLLOWS = frozenset(
     THEN TO UNION USING VALUES WHEN WHERE WITH ZONE
     """.split()  # noqa: SIM905
 )
-"""After one of these a `?` is a value; after any other word it is PostgreSQL's operator."""
+"""A `?` after one of these is a value; after any other word, it is PostgreSQL's operator."""
 _TYPED = frozenset(["DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL"])
-"""A literal may follow these, a parameter may not."""
+"""A literal may follow these, but no parameter."""
 _AGGREGATES = frozenset(
     "ARRAY_AGG AVG BOOL_AND BOOL_OR COUNT GROUP_CONCAT JSONB_AGG JSON_AGG MAX MIN STRING_AGG SUM".split()  # noqa: SIM905
 )
@@ -43,7 +43,7 @@ _RESERVED = frozenset(
     freeze grant initially placing symmetric tablesample variadic verbose
     """.split()  # noqa: SIM905
 )
-"""As names these need quotes, which normalizing has removed from the stored text."""
+"""Names that need quotes, which were removed when the text was normalized."""
 _RESERVED_BY_MYSQL = _RESERVED | frozenset(
     """
     accessible before call change character condition continue cube database databases delayed describe
@@ -57,12 +57,12 @@ _RESERVED_BY_MYSQL = _RESERVED | frozenset(
 )
 
 ORDER_NOTE = gettext_lazy(
-    "It orders by a column's position, which is not kept: the likeliest column stands for it."
+    "It orders by the position of a column, which is not stored. The plan is for the most likely column."
 )
 
 
 ROWS_ASSUMED = 20
-"""Stands for the number of a LIMIT, which is not stored: MySQL plans by it."""
+"""Used as the number of a LIMIT, which is not stored but influences MySQL's plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ class Preparable:
     """A statement with a parameter for each value."""
 
     pieces: tuple[str, ...]
-    """The text around the parameters: one stands between each two pieces."""
+    """The text around the parameters: there is one parameter between two pieces."""
     notes: tuple[str, ...]
-    """What differs from the statement as it was sent."""
+    """Differences from the statement as it was sent."""
 
     @property
     def parameters(self) -> int:
@@ -92,8 +92,8 @@ class Preparable:
     def with_stand_ins(self) -> str:
         """Return the text with made-up literals: MySQL plans a parameter as NULL, which matches nothing.
 
-        Each is a later date than the one before, so that a range is not empty. Compared with a number it is
-        its year, and as a string it is one, so that an index is used whatever the column's type is.
+        Each is a later date than the one before, so that ranges are not empty. A date works for any type of
+        column: compared with a number it is its year, and it is a valid string.
         """
         text = self.pieces[0]
         for number, piece in enumerate(self.pieces[1:]):
@@ -115,18 +115,18 @@ class _Item:
 
 @dataclass(slots=True)
 class _Level:
-    """What is known of one pair of brackets."""
+    """The state within one pair of parentheses."""
 
     items: list[_Item] = field(default_factory=list)
     listing: bool = False
-    """Within the list of columns."""
+    """True within the list of columns."""
     clause: str = ""
     group: list[int] = field(default_factory=list)
-    """Positions that a GROUP BY has not named yet."""
+    """Positions that have not occurred in the GROUP BY yet."""
 
 
 class _StatementParser:
-    """Goes through a text once."""
+    """Reads a text once, from left to right."""
 
     def __init__(self, vendor: str) -> None:
         self._postgresql = vendor == "postgresql"
@@ -160,7 +160,7 @@ class _StatementParser:
 
     def _question(self, part: str) -> None:
         if self._after_operand and self._postgresql:
-            self.pieces[-1] += part  # an operator
+            self.pieces[-1] += part  # PostgreSQL's operator
             self._after_operand = False
             return
         self._after_operand = True
@@ -176,8 +176,8 @@ class _StatementParser:
         return self._postgresql and word.upper() in _TYPED and before not in (".", "::", "AS")
 
     def _position(self) -> int | None:
-        """Return the column that a GROUP BY or an ORDER BY means, if it is a position that stands there."""
-        # Positions in the ORDER BY of a UNION are in brackets of their own.
+        """Return the likely position of a column, if this `?` is one in a GROUP BY or ORDER BY."""
+        # Django puts positions in the ORDER BY of a UNION in parentheses.
         bracketed = self._before[-2:] == ["BY", "("]
         level = self._levels[-2 if bracketed else -1]
         if not bracketed and self._before[-1] not in ("BY", ","):
@@ -189,7 +189,7 @@ class _StatementParser:
         named = [number for number, item in enumerate(level.items, 1) if item.alias]
         if len(named) != 1:
             self.notes.append(str(ORDER_NOTE))
-        # What has been computed is what an ORM orders by a position most of all.
+        # An ORM orders by position mostly for computed columns.
         computed = [number for number in named if level.items[number - 1].computed]
         return (computed or named or [1])[0]
 
@@ -212,7 +212,7 @@ class _StatementParser:
     def _quoted(self, word: str) -> str:
         if not self._mysql:
             return f'"{word}"' if word in self._reserved else word
-        # Not ANSI_QUOTES: with it, MariaDB writes plans that are no JSON.
+        # Backquotes instead of ANSI_QUOTES, with which MariaDB's plans are invalid JSON.
         name = word[1:-1].replace('""', '"').replace("`", "``") if word[0] == '"' else word
         is_reserved = word in self._reserved and self._before[-1] != "current"  # as in "current row"
         return f"`{name}`" if word[0] == '"' or is_reserved else word
@@ -225,7 +225,7 @@ class _StatementParser:
                 return
 
     def _punctuation(self, part: str) -> None:
-        # A template that had parameters has its percent signs doubled.
+        # Percent signs are doubled in a statement that was sent with parameters.
         self.pieces[-1] += part.replace("%%", "%")
         self._after_operand = part in (")", "]")
         if part == "(":
@@ -239,11 +239,11 @@ class _StatementParser:
 
 
 def preparable(text: str, vendor: str) -> Preparable:
-    """Return a stored text as the database of a vendor can prepare it; raise PlanError."""
+    """Return a stored text in a form that a vendor's database can prepare; raise PlanError."""
     if text.endswith("…"):
-        raise PlanError(_("Its text is too long to be kept whole, and half a statement cannot be explained."))
+        raise PlanError(_("Only the beginning of its text is stored, because it is too long."))
     if vendor == "postgresql":
-        # A list of one has the type of what it is compared with, where ARRAY[$1] is one of texts.
+        # A single parameter gets the type that it is compared with, but ARRAY[$1] would be an array of texts.
         text = text.replace("ARRAY[?]", "?")
     return _StatementParser(vendor).read(text)
 
@@ -279,7 +279,7 @@ _VIRTUAL = Expression(r"(VIRTUAL TABLE INDEX -?[0-9]++:).++")
 
 
 def _postgresql(lines: Iterable[str]) -> Iterator[str]:
-    is_within_string = False  # PostgreSQL breaks a line where a constant does
+    is_within_string = False  # a constant with a line break continues on the next line of the plan
     for line in lines:
         was_within_string = is_within_string
         is_within_string ^= line.count("'") % 2 == 1
@@ -311,7 +311,7 @@ _NAMES = frozenset(
     message possible_keys ref sort_direction table_name used_columns used_key_parts using_index
     """.split()  # noqa: SIM905
 )
-"""Keys of MySQL's and MariaDB's plans whose values are names."""
+"""Keys in the plans of MySQL and MariaDB whose values are names."""
 _COST = re.compile(r"[0-9][0-9.]*+[KMG]?")
 
 
@@ -325,7 +325,7 @@ def _mysql(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _outline(node: Any, key: str, indent: str) -> Iterator[str]:
-    """Yield a line for each value; in place of brackets and quotes stands an indent."""
+    """Yield a line for each value of a JSON plan, indented instead of in brackets and quotes."""
     name = f"{indent}{key}" if key.replace("_", "").isalnum() else f"{indent}?"
     if isinstance(node, dict):
         if key:
@@ -358,6 +358,6 @@ _REDACTED: dict[str, Callable[[Iterable[str]], Iterator[str]]] = {
 
 
 def redact_plan(lines: Iterable[str], vendor: str) -> tuple[str, ...]:
-    """Return the lines of a plan without values; of a vendor that is not known, none."""
+    """Return the lines of a plan without values; no lines for an unknown vendor."""
     redacted = _REDACTED.get(vendor)
     return tuple(redacted(lines)) if redacted else ()

@@ -1,11 +1,11 @@
 r"""Hide strings and comments by the grammar of each vendor, and fail closed.
 
-Fed by `sqllogs.sql.normalize` in the writer's thread with the text as it was sent. A string becomes `''`, a
-comment a space. Where a quote never ends, a word follows a string that no SQL has there, or the settings
-of the server decide where a string ends, everything from the first string on is one `''`.
+Called by `sqllogs.sql.normalize` in the writer's thread with the text as it was sent. A string becomes `''`,
+a comment a space. If a quote is unmatched, if a word follows a string where SQL allows none, or if the
+server's settings decide where a string ends, everything from the first string on becomes one `''`.
 
-Every expression is linear: quantifiers are possessive, and each alternative begins with a character that
-no other begins with, so that the search skips all others at once.
+Every expression takes linear time: quantifiers are possessive, and each alternative begins with another
+character, so that the search skips the others at once.
 """
 
 import re
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from sqllogs.sql import Expression
 
-# By what they are not: of the 93 ms that the first statements of a process took, 86 ms went into compiling
-# ranges of all that is not ASCII (under tracemalloc 4 s), and they took twice as long to match.
+# As negated sets: compiling ranges of all non-ASCII letters took 86 of the 93 ms that the first statements of
+# a process needed (4 s under tracemalloc), and they matched half as fast.
 LETTER = r"[^\x00-@\[-^`{-\x7f]"
 """A letter of ASCII, an underscore, or anything that is not ASCII."""
 NAME_CHARACTER = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
-"""The same, a digit or a dollar sign."""
+"""A LETTER, a digit or a dollar sign."""
 
-# What the grammars of all vendors share, for the modules that work on the masked and normalized text.
+# Shared by the grammars of all vendors, and by the modules that read masked and normalized text.
 
 KEYWORDS = frozenset(
     """
@@ -35,7 +35,7 @@ KEYWORDS = frozenset(
     UNBOUNDED UNION UNIQUE UPDATE USER USING VALUES WHEN WHERE WINDOW WITH XOR
     """.split()  # noqa: SIM905
 )
-"""Written in upper case: `select` and `SELECT` are one statement. A name of this kind keeps its quotes."""
+"""Spelled in upper case, so that `select` and `SELECT` are the same. A name like these keeps its quotes."""
 FUNCTIONS = frozenset(
     """
     ABS ARRAY ARRAY_AGG AVG BOOL_AND BOOL_OR CAST CEIL COALESCE CONCAT COUNT DENSE_RANK EXTRACT
@@ -44,7 +44,7 @@ FUNCTIONS = frozenset(
     STRING_AGG SUBSTR SUBSTRING SUM TRIM UNNEST UPPER
     """.split()  # noqa: SIM905
 )
-"""The same, but before a parenthesis only: they are common as names of columns."""
+"""Spelled in upper case only before a parenthesis, because columns often have these names."""
 KINDS = frozenset(
     """
     AGGREGATE ASSEMBLY CAST CERTIFICATE COLLATION CONTEXT CONVERSION DATABASE DIRECTORY DOMAIN EVENT
@@ -53,31 +53,37 @@ KINDS = frozenset(
     SYNONYM SYSTEM TABLE TABLESPACE TEXT TRANSFORM TRIGGER TYPE USER VIEW VIRTUAL
     """.split()  # noqa: SIM905
 )
-"""After CREATE, ALTER, DROP. Any other word may be data, and operations are labels of metrics."""
+"""Words after CREATE, ALTER and DROP that become part of the operation, which is a label of metrics.
+
+Any other word may be data.
+"""
 
 WORD = rf"{LETTER}{NAME_CHARACTER}*+"
 QUOTED = r'"[^"]*+(?:""[^"]*+)*+"'
 IDENTIFIER = rf"(?:{WORD}|{QUOTED})"
 QUALIFIED = rf"{IDENTIFIER}(?:\.{IDENTIFIER})*+"
-# Brackets up to the depth that casts and rows of Django and its databases have: a pattern cannot count, and
-# one that is cut off, or nested deeper, stays as it is.
+# With parentheses up to the depth that Django and its databases use in casts and rows, since a pattern cannot
+# count. Text that is cut off or nested deeper stays as it is.
 TYPE = (
     r"(?:\w++|\"[^\"]++\")(?:\.\w++)?+(?:(?i: varying| precision| with(?:out)? time zone))?+(?:\([?, ]++\))?+"
 )
-"""Of a cast, as in `?::numeric(?, ?)`."""
+"""The type of a cast, as in `?::numeric(?, ?)`."""
 ROW = r'\((?:[^()"]++|"[^"]*+"|\((?:[^()]++|\((?:[^()]++|\([^()]*+\))*+\))*+\))*+'
-"""Values in brackets, without the last bracket."""
+"""Values in parentheses, without the closing one."""
 
 
 class Piece(NamedTuple):
-    """Something that is no plain word, by the character that it begins with."""
+    """A string, comment or quoted name: its first character, its pattern and its replacement."""
 
     first: str
     pattern: str
-    """`<open>` stands for the rest of the text, `<end>` for its end: what comes to it hides all from the
-    first string on. `<first>` are the characters that pieces of the same grammar begin with."""
+    """A regular expression with three markers.
+
+    `<open>` matches the rest of the text and `<end>` its end: a match with one of these hides everything from
+    the first string on. `<first>` has the first characters of all pieces of the grammar.
+    """
     becomes: str | Callable[[str], str] | None = "''"
-    """None leaves it as it is."""
+    """The replacement; None keeps the text."""
 
 
 class Grammar(NamedTuple):
@@ -85,17 +91,17 @@ class Grammar(NamedTuple):
 
     pieces: tuple[Piece, ...]
     trigger: str = ""
-    """A text without it, a single quote, `--` and `/*` has no piece that must be hidden; empty: any may."""
+    """A text without this, `'`, `--` and `/*` has nothing to hide; if empty, each text is searched."""
     quoted_may_be_value: bool = False
-    """A word in double quotes is a string where it is not a name."""
+    """True if the database may take a word in double quotes for a string."""
     batch_end: str = ""
-    """A line that ends a script's batch: no server takes it, so what follows was not meant for one."""
+    """A line that ends a batch in a client's script. Servers reject it, so what follows is hidden."""
     needs_semicolons: bool = True
-    """Else a statement may follow another one without any sign between them."""
+    """False if a statement may follow another one without a semicolon."""
 
 
 def _nested_comment(depth: int) -> str:
-    """Return a pattern for comments within comments; one that is deeper takes all the rest."""
+    """Return a pattern for nested comments; one that is nested deeper hides the rest of the text."""
     inner = _nested_comment(depth - 1) if depth else r"/\*.*+"
     return rf"/\*(?:[^*/]++|\*(?!/)|/(?!\*)|{inner})*+(?:\*/)?+"
 
@@ -104,7 +110,7 @@ def _bracketed(text: str) -> str:
     return "?" if text[1] == "#" else "`" + text[1:-1].replace("]]", "]").replace("`", "``") + "`"
 
 
-# Strings. What ends one under some settings of the server and not under others is ambiguous: <open>.
+# Strings. A quote that ends a string under some settings of the server only is ambiguous, hence <open>.
 _DOUBLED = r"'[^']*+(?:''[^']*+)*+(?:'|<open>)"
 _ESCAPED = r"(?:[^'\\]++|\\.|'')*+"
 _EITHER = r"[^'\\]*+(?:(?:\\[^']|'')[^'\\]*+)*+"  # a backslash before a quote
@@ -122,7 +128,7 @@ _ON_ORACLE = (
     r"(?:\(.*?\)'|\[.*?\]'|\{.*?\}'|<.*?>'|(?P<delimiter>[^\s(\[{<]).*?(?P=delimiter)'|<open>)|" + _DOUBLED
 )
 
-# Comments. Where it is not known what ends one, the rest is <open>.
+# Comments. If it is unknown where one ends, the rest is <open>.
 _FLAT = r"/\*[^*]*+(?:\*(?!/)[^*]*+)*+(?:\*/)?+"
 _UNNESTED = r"(?:[^*/]++|\*(?!/)|/(?!\*))*+(?:\*/|<open>)"
 _RUN = r"/\*M?+!(?:[^*'\"`/#-]++|\*(?!/)|/(?!\*)|-(?!-))*+(?:\*/|<open>)|" + _FLAT  # MySQL runs some
@@ -171,7 +177,7 @@ GRAMMARS = {
             Piece('"', r'"(?:[^"\\]++|\\[^"]|"")*+(?:"|<open>)'),
             _BACKQUOTED,
             Piece("'", rf"'{_EITHER}(?:'|<open>)"),
-            # What follows two signs, unless it is a value, was more likely meant as a comment.
+            # Two minus signs not followed by a value are more likely a comment with a missing space.
             Piece("-", r"--(?:(?=[\s\x00-\x20]|\Z)[^\n]*+|(?![\d'\"(.@?%:+-])<open>)", " "),
             Piece("#", r"\#[^\n]*+", " "),
             Piece("/", _RUN, " "),
@@ -207,7 +213,7 @@ _OF_UNKNOWN = Grammar(
     batch_end=f"(?:/|{_GO})",
     needs_semicolons=False,
 )
-"""Of another vendor: what the five write alike; anything else hides the rest."""
+"""For any other vendor: the syntax that all five share. Anything else hides the rest of the text."""
 
 MAY_FOLLOW_STRING = frozenset(
     """
@@ -225,7 +231,7 @@ MAY_FOLLOW_STRING = frozenset(
     USING VALID VALUES VIRTUAL VISIBLE VOLATILE WEEK WHEN WHERE WINDOW WITH WITHIN XOR YEAR
     """.split()  # noqa: SIM905
 )
-"""Any other word there is taken for the rest of a string with an apostrophe in it."""
+"""Keywords that may follow a string. Any other word is taken for the rest of a string with an apostrophe."""
 
 _AFTER_STRING = Expression(r"""''(?:\s|[^\w\0-\x7f])*+(\w++|[\\.{$(\["`])""")
 _UNICODE = Expression(r"""(?<![\w$])[uU]&(?=''|")""")
@@ -237,19 +243,21 @@ _PRINTED = Expression(
     r"\u3008-\u300f\u301d-\u301f\u1fbd-\u1fc0\u1fef\u1ffd\u1ffe\xab\xbb\xb4\uff02\uff04\uff07\uff40\uff62\uff63]"
     r"|(?<!\w)[\u02b9-\u02bd\u02c8\u02ca\u02cb\u02ee\u055a\u05f3\u05f4\u07f4\u07f5\ua78b\ua78c])"
 )
-"""Quotes as a word processor sets them, and what looks like one: no database knows them."""
+"""Typographic quotes of word processors, and characters that look like them. No database knows them."""
 _NO_LETTER = Expression(
     r"[^\S\0-\x7f]|[^\w\0-\x7f](?=\d)"
     r"|[\x80-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
     r"\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffd\U000e0000-\U000e0fff]"
 )
-"""White space from word processors, what is not seen at all, a NUL, and signs of currencies before a number:
-with the word beside it, it would look like a name."""
+"""White space of word processors, invisible characters, NUL, and currency signs before a number.
+
+Together with the next word, each would look like part of a name.
+"""
 _UNQUOTED = Expression(
     r"""(?P<name>"[^"]*+"?+|`[^`]*+`?+)|(?P<after>(?:[=<>(,]|\b(?i:LIKE))\s*+)[\w.+%-]++(?<=\w)(?=@\w)"""
     r"""|(?!\A)[^\s,()=<>|;'"`\\]++(?=\\)"""
 )
-"""What belongs to a value that lacks its quotes: the begin of an address, and what is before a backslash."""
+"""Parts of a value without quotes: the beginning of an e-mail address, and the text before a backslash."""
 _FOREIGN_NUMBER = Expression(r"(?<![\w$])[^\W\0-\x7f][\w.]*+")
 
 # Batches of T-SQL.
@@ -260,7 +268,7 @@ BEGINNINGS = frozenset(
     WAITFOR
     """.split()  # noqa: SIM905
 )
-"""Words of T-SQL that begin a statement with data in it, or that follow its SET; no name is like them."""
+"""Words that begin a statement with data in T-SQL, or follow its SET; names are unlikely to be like them."""
 _AFTER_SET = ("DATEFORMAT", "DEADLOCK_PRIORITY", "LANGUAGE")
 _GOES_ON = frozenset(
     """
@@ -268,7 +276,7 @@ _GOES_ON = frozenset(
     REVOKE ROW ROWS SELECT TABLE THEN TRY WHEN WHERE
     """.split()  # noqa: SIM905
 )
-"""After one of these, or a sign, no statement ends; or `sqllogs.sql.names` reads it as a block."""
+"""No statement ends after these or an operator; after some, `sqllogs.sql.names` reads a block."""
 _NO_BEGINNING = Expression(
     r"FETCH (?:FIRST|NEXT)\b(?! FROM\b)|\w++ ?(?:[,.=)<>;]|\Z|(?:AND|AS|FROM|IN|IS|OR|WHERE)\b)",
     re.IGNORECASE,
@@ -276,14 +284,14 @@ _NO_BEGINNING = Expression(
 _SWITCHES = Expression(
     r"\A(?:SET \w++(?:,? (?!(?:ON|OFF)\b)[\w.\"]++)*+ (?:ON|OFF)(?= (?!WITH\b)\w) )++", re.IGNORECASE
 )
-"""The settings that T-SQL's drivers send before a statement: each ends after its value."""
+"""Settings that T-SQL's drivers send before a statement; each ends with ON or OFF."""
 _SWITCH_END = Expression(r" (ON|OFF)(?= )", re.IGNORECASE)
 
 
 def separated(text: str) -> str:
-    """Write semicolons where T-SQL needs none, so that each statement is read by its own rules.
+    """Add the semicolons that T-SQL does not require, so that each statement is read by its own rules.
 
-    Takes normalized text with U+001E before each of the words above that is not in quotes.
+    The normalized text has U+001E before each unquoted word of BEGINNINGS.
     """
     parts = text.split("\x1e")
     for number, part in enumerate(parts[1:]):
@@ -314,7 +322,7 @@ class Mask:
 
     def hide(self, sql: str) -> str:
         """Return the text with every string as `''`, and no comment."""
-        # A search for one character takes a fifth of one for two.
+        # A search for one character takes a fifth of the time of one for two.
         if "'" in sql or self._trigger in sql or ("-" in sql and "--" in sql) or ("/" in sql and "/*" in sql):
             sql = self.closed(sql)
         if "&" in sql and not self.quoted_may_be_value:
@@ -337,7 +345,7 @@ class Mask:
         return becomes if isinstance(becomes, str) else becomes(text)
 
     def closed(self, sql: str) -> str:
-        """Hide the pieces of a text that has some, or a quote that never ends."""
+        """Hide the pieces of a text, or from the first string on if it is ambiguous."""
         whole, sql = sql, self._expression.sub(self._replace, sql)
         if sql.endswith("\0"):
             sql = self._from_first_string(sql[:-2], sql[-2])
@@ -346,21 +354,21 @@ class Mask:
                 if word not in MAY_FOLLOW_STRING and word.upper() not in MAY_FOLLOW_STRING:
                     sql = self._from_first_string(sql, "'")
                     break
-        if "*/" in sql:  # of a comment around another one, where they do not nest: its text was taken for SQL
+        if "*/" in sql:  # the rest of a comment that contains another one, where comments do not nest
             begin = whole.find("/*")
-            if begin < 0:  # of one that has begun nowhere: all before it may be its text
+            if begin < 0:  # the comment begins nowhere, so everything before may belong to it
                 return f"{_WORD.match(whole.lstrip())[0]} ''"
             return self.closed(whole[:begin]) + " ''"
         return sql
 
     def _from_first_string(self, sql: str, quote: str) -> str:
-        """Hide all from the first string on, and what a quote of this kind may have begun or ended before."""
+        """Hide everything from the first string on, and earlier text that such a quote may belong to."""
         starts = [sql.find("''"), sql.find('"') if self.quoted_may_be_value else -1]
-        if quote in ('"', "`"):  # what has more than letters may be the text between two names
+        if quote in ('"', "`"):  # text with other characters than letters may be what is between two names
             names = (name.start() for name in _QUOTED.finditer(sql) if not _WORD.fullmatch(name[0][1:-1]))
             starts.append(next(names, -1))
         start = min(start for start in starts if start >= 0)
-        # What is right before it may belong to it.
+        # Characters directly before the string may belong to it.
         if quote in ("'", '"', "\\") and sql[start - 1 : start] not in _ENDS_VALUE:
             start = 1 + max(sql.rfind(character, 0, start) for character in _ENDS_VALUE)
         return sql[:start] + "''"

@@ -1,8 +1,8 @@
 """Distinguish an N+1 from an intended loop, and recognize a COUNT and a list of the same rows.
 
-Reads normalized statements and what has asked for them. Used by `sqllogs.read.n_plus_one` in the reader's
-thread, by `sqllogs.metrics.requests` and `sqllogs.pipeline.resolver` in the writer's and by `sqllogs.testing`
-in the test's; `sqllogs.sql.remedies` suggests how to replace it.
+Reads normalized statements. Called by `sqllogs.read.n_plus_one` in the reader's thread, by
+`sqllogs.metrics.requests` and `sqllogs.pipeline.resolver` in the writer's, and by `sqllogs.testing` in the
+test's. `sqllogs.sql.remedies` suggests how to replace an N+1.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sqllogs.conf import Conf
 from sqllogs.sql.normalize import StatementInfo
 
 INTERVAL_MAX_S = 1.0
-"""A loop with longer intervals than this, on average, waits for something and is no N+1."""
+"""A loop whose queries are further apart than this, on average, waits for something and is no N+1."""
 
 _OPERATIONS = frozenset(["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
-"""Savepoints, COMMIT and SET repeat only because something else does."""
+"""Others, such as savepoints, COMMIT and SET, repeat only because something else does."""
 
 _EQUAL = re.compile(r"(?<![<>!]) = \?")
 _BEYOND = re.compile(r" (?:<|>|<=|>=) \(?\?")
@@ -56,17 +56,17 @@ class End(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repetition:
-    """How one line of one unit of work has sent one statement.
+    """How often one line of one unit of work sent one statement, with its first and last record.
 
-    Only the first and the last record are used: averages of all would be sorted along through the
-    whole ring, and a metric or a test must decide as the ring does.
+    Averages over all records would be slow to read from the ring, and metrics and tests must apply the same
+    rules as readers do.
     """
 
     times: int
     first: End
     last: End
     asked_by: str | None = None
-    """What of Django's ORM asked, in the words of `sqllogs.capture.askers`."""
+    """The part of Django's ORM that sent it, see `sqllogs.capture.askers`."""
 
     @property
     def span_s(self) -> float:
@@ -85,12 +85,12 @@ class Repetition:
 
 
 def can_be_n_plus_one(sent: Sent) -> bool:
-    """Exclude failures, which are retried, executemany, which is a remedy already, and allowed repeats."""
+    """Return False for failures, which are retried, executemany, which is no loop, and allowed repeats."""
     return sent.error is None and not sent.many and not sent.repeats_allowed
 
 
 class Rules:
-    """What is a suspect under the settings."""
+    """The rules for a suspected N+1, with the thresholds of the settings."""
 
     def __init__(self, settings: Conf) -> None:
         self._threshold = settings.n_plus_one_threshold
@@ -102,7 +102,7 @@ class Rules:
             and statement.operation in _OPERATIONS
             and repetition.span_s <= INTERVAL_MAX_S * (repetition.times - 1)
             and not self._is_ignored(statement.fingerprint, call_site)
-            and not _is_meant(statement, repetition)
+            and not _is_intended(statement, repetition)
         )
 
     def _is_ignored(self, fingerprint: str, call_site: str | None) -> bool:
@@ -110,17 +110,17 @@ class Rules:
         return any(fnmatchcase(name, pattern) for pattern in self._ignored for name in names)
 
 
-def _is_meant(statement: StatementInfo, repetition: Repetition) -> bool:
+def _is_intended(statement: StatementInfo, repetition: Repetition) -> bool:
     sql = statement.sql
     if statement.operation == "INSERT":
         return _has_many_rows(sql, repetition)
     if "SKIP LOCKED" in sql:
-        return True  # a worker that takes from a queue
+        return True  # a worker that takes jobs from a queue
     condition = condition_of(sql)
     if " IN (?)" in condition and not _EQUAL.search(condition):
-        # Many at once, in portions; unless it is known that there is one value, or one instance.
+        # A list of values is read in chunks, unless it is known to have only one value or instance.
         return not {"one", "single"} & set((repetition.asked_by or "").split(" "))
-    return statement.operation == "SELECT" and (_is_page(sql, repetition) or _is_portion(sql, repetition))
+    return statement.operation == "SELECT" and (_is_page(sql, repetition) or _is_chunk(sql, repetition))
 
 
 def _has_many_rows(sql: str, repetition: Repetition) -> bool:
@@ -131,14 +131,14 @@ def _has_many_rows(sql: str, repetition: Repetition) -> bool:
     if columns is None:
         return False
     count = columns[1].count(",") + 1
-    # As sent, one row is longer than the normalised text by quotes and the s of each %s;
-    # each further row has all its placeholders.
+    # As sent, a statement with one row is longer than the normalized text by the quotes around names and the
+    # s of each %s. Each further row adds its placeholders.
     one_row = len(sql) + 2 * (count + 2) + count
     return repetition.characters_each > one_row + 3 * count
 
 
 def _is_page(sql: str, repetition: Repetition) -> bool:
-    """Distinguish a page of a longer list from the one row that a loop asks for."""
+    """Distinguish a page of a longer list from a single row that a loop reads."""
     if " LIMIT " not in sql or not (" OFFSET " in sql or (" ORDER BY " in sql and _BEYOND.search(sql))):
         return False
     if repetition.rows_each is not None:
@@ -146,14 +146,14 @@ def _is_page(sql: str, repetition: Repetition) -> bool:
     return not _EQUAL.search(sql)
 
 
-def _is_portion(sql: str, repetition: Repetition) -> bool:
-    """Recognize the first rows of those that are left, asked for again when these are done."""
+def _is_chunk(sql: str, repetition: Repetition) -> bool:
+    """Recognize a loop that processes rows in chunks: each time it reads the first rows that are left."""
     is_same = (repetition.asked_by or "").endswith(" same")
     return is_same and " LIMIT " in sql and repetition.rows_each is not None and repetition.rows_each > 1
 
 
 def condition_of(sql: str) -> str:
-    """Return what follows the statement's own WHERE, not that of a subquery in its SELECT list."""
+    """Return what follows the statement's own WHERE, and not that of a subquery in its SELECT list."""
     depth = 0
     for found in _STRUCTURE.finditer(sql):
         word = found[0]
@@ -166,7 +166,7 @@ def condition_of(sql: str) -> str:
 LIMITED = re.compile(r" (?:LIMIT|FETCH FIRST) ")
 COUNTED_MAX_CHARACTERS = 4_096
 _COUNT = re.compile(r"SELECT COUNT\((?:\*|\?|[\w.\"]*\bid\"?)\)(?: AS [\w\"]+)? FROM (.+)", re.DOTALL)
-# DISTINCT with its first column: other columns have another number of different values.
+# DISTINCT with its first column, because another column has another number of distinct values.
 _COUNT_DISTINCT = re.compile(
     r"SELECT COUNT\(\*\) FROM \(SELECT (DISTINCT [\w.\"]+(?![\w.\"(]))(?:(?! FROM ).)* FROM (.+)\) subquery",
     re.DOTALL,
@@ -176,23 +176,23 @@ _LIST = re.compile(
     re.DOTALL,
 )
 _THROUGH = re.compile(r"([\w\"]+) INNER JOIN ([\w\"]+) ON \(\1\.[\w\"]+ = \2\.[\w\"]+\)(.*)", re.DOTALL)
-"""What is read through the table of a many-to-many relation, which alone is counted."""
+"""Rows read through the table of a many-to-many relation. Django counts only the rows of that table."""
 _JOIN_LAST = re.compile(r" (?:INNER|LEFT OUTER) JOIN [\w\"]+(?: \w+)? ON \([\w.\"]+ = [\w\"]+\.\"?id\"?\)\Z")
 
 
 class RowsRead(NamedTuple):
-    """Which rows a SELECT returns, all of them, or counts."""
+    """Which rows a SELECT lists or counts."""
 
     is_counted: bool
     keys: tuple[int, ...]
-    """Hashes of tables and conditions. A list has several: its COUNT is sent without some joins."""
+    """Hashes of tables and conditions; several for a list, because its COUNT is sent without some joins."""
 
 
 def rows_read(sql: str) -> RowsRead | None:
     """Return which rows a normalized statement counts or lists; None if it does something else.
 
     None also for a list with values outside its conditions, because its COUNT is sent without these, and for
-    what begins with a function, which is most often the one row of aggregate().
+    a list that begins with a function, because that is most often the single row of aggregate().
     """
     if not sql.startswith("SELECT ") or len(sql) > COUNTED_MAX_CHARACTERS:
         return None
@@ -207,12 +207,12 @@ def rows_read(sql: str) -> RowsRead | None:
         part = rows[2]
     texts = [part, *_without_joins(part)]
     texts += [f"{through[2]}{through[3]}" for text in texts if (through := _THROUGH.fullmatch(text))]
-    # Not the texts: with 130 joins these would be a hundred times as long as the statement.
+    # Hashes and not texts: with 130 joins, these would be a hundred times as long as the statement.
     return RowsRead(False, tuple(hash(f"{rows[1] or ''}{text}") for text in texts))
 
 
 def _without_joins(part: str) -> Iterator[str]:
-    """Yield it without the joins that select_related() adds at the end, which lead to one row each."""
+    """Yield the text without the last, the last two, ... joins of select_related(): they add no rows."""
     tables, where, conditions = part.partition(" WHERE ")
     while join := _JOIN_LAST.search(tables):
         tables = tables[: join.start()]

@@ -1,8 +1,9 @@
-"""Hide names that are data: those that programs make up, such as savepoints, and those that are values.
+"""Hide names that are data: generated ones, such as savepoints, and values that look like names.
 
-Used by `sqllogs.sql.normalize` in the writer's thread, on normalized text: a name that differs in each call
-would make a statement of each call, and a password without quotes looks like a name. Every expression is
-linear: what may repeat is possessive, and none starts again within what it has just gone through in vain.
+Called by `sqllogs.sql.normalize` in the writer's thread, with normalized text. A name that differs in each
+call would give each call its own fingerprint, and a password without quotes looks like a name. Every
+expression takes linear time: quantifiers are possessive, and no search starts again within text that it has
+already tried.
 """
 
 import re
@@ -16,7 +17,7 @@ _NO_KEYWORD = rf"(?!(?:{'|'.join(sorted(KEYWORDS))})\b)"
 
 
 def _rest(start: str) -> tuple[Expression, str]:
-    """Hide all after a beginning."""
+    """Return an expression and its replacement, which hide everything after `start`."""
     return Expression(rf"\A({start})(?!\*\Z){_ANYTHING}", re.IGNORECASE), r"\1?"
 
 
@@ -69,7 +70,7 @@ _OF_NAMES = frozenset(
     table_info table_list table_xinfo
     """.split()  # noqa: SIM905
 )
-"""Pragmas whose argument is a table or an index."""
+"""Pragmas whose argument is the name of a table or index."""
 
 
 def _pragma(text: str) -> str:
@@ -126,7 +127,7 @@ _DEFAULT = Expression(
     rf"{IDENTIFIER}(?! ?\(| \?|[.:])",
     re.IGNORECASE,
 )
-"""SQLite takes a name there for a string."""
+"""SQLite takes a name after DEFAULT for a string."""
 _LIST_OF_OPTIONS = Expression(rf"(?:\b(?:WITH|SET)|_ops) ?{ROW}(?:\)|\Z)", re.IGNORECASE)
 _OPTION_IN_LIST = Expression(
     rf"( = )(?!(?:AUTO|FALSE|NONE|OFF|ON|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
@@ -134,7 +135,7 @@ _OPTION_IN_LIST = Expression(
 _BOUNDS = Expression(
     rf"\b(?:ENUM|VALUES (?:IN|LESS THAN|FROM)) ?{ROW}(?:\)(?: TO {ROW})?+|\Z)", re.IGNORECASE
 )
-"""Of a partition, or the values of an enumeration: no expression there has columns."""
+"""The bounds of a partition, or the values of an enumeration: expressions there contain no columns."""
 _BOUND = Expression(
     rf"([(,] ?)(?!(?:DEFAULT|FALSE|MAXVALUE|MINVALUE|NULL|TRUE)\b){IDENTIFIER}(?=[,)]|\Z)", re.IGNORECASE
 )
@@ -147,9 +148,9 @@ _TEXT = Expression(
     rf"|\bDATABASE LINK {QUALIFIED} (?:(?!USING\b)\S++ )*+USING ){IDENTIFIER}(?! ?[.(])",
     re.IGNORECASE,
 )
-"""Of tables and data on other servers, of aggregates and types."""
+"""Texts in the definitions of foreign servers, database links, aggregates and types."""
 _DEFAULT_OF_PARAMETER = Expression(rf"(\? (?:AS )?+{TYPE} = )(?!NULL\b){IDENTIFIER}", re.IGNORECASE)
-"""So does SQL Server."""
+"""SQL Server takes a name for a string in the default of a parameter."""
 _PARAMETER = Expression(
     r"(\A(?:CREATE|ALTER) (?:OR REPLACE )?+(?:DATABASE|FUNCTION|PROCEDURE|ROLE|ROUTINE"
     rf"|SESSION|SYSTEM|USER)\b[\s\S]*?\bSET {QUALIFIED} (?:=|TO) ){_ANYTHING}",
@@ -221,7 +222,7 @@ _IS_TABLE = Expression(
     r"(?<![\w$.\"])(?:TEMP(?! (?:TABLE|VIEW|SEQUENCE|TRIGGER|RECURSIVE)\b)(?![\w$.\"])|\"temp\"(?!\.))",
     re.IGNORECASE,
 )
-"""A table or an alias of this name: `temp.x` may be its column."""
+"""A table or alias called temp: then `temp.x` may be one of its columns."""
 _IN_TEMP = Expression(rf"((?:{_PG_TEMP}|(?<![\w$.\"])\"?+temp\"?+)\.)({IDENTIFIER})", re.IGNORECASE)
 _TABLE_IN_TEMP = Expression(
     rf"((?:{_PG_TEMP}|\b(?:FROM|JOIN|INTO|UPDATE|ONLY|TRUNCATE"
@@ -253,16 +254,16 @@ _PIVOTED = Expression(rf"(\bFOR (?:\([^()]*+\)|{QUALIFIED}) IN )(?!\(SELECT )({R
 _SIMPLE = Expression(r"[^\W\d]\w*+")
 _NAME = Expression(rf"(?<![\w$]){IDENTIFIER}")
 _NAME_MAX_CHARACTERS = 128
-"""SQL Server's and Oracle's."""
+"""The limit of SQL Server and Oracle."""
 
 
 def _pivot(text: str) -> str:
-    """Hide the columns of a PIVOT, wherever they are named: they are values of another column.
+    """Hide the columns of a PIVOT wherever they occur, because they are values of another column.
 
-    Oracle makes some of the text of a literal, with its quotes, and of an alias and a suffix.
+    Oracle builds their names from a literal, with its quotes, or from an alias and a suffix.
     """
     if not _PIVOT.search(text):
-        return text  # a name
+        return text  # PIVOT is a name here
     names: set[str] = set()
     for match in _PIVOTED.finditer(text):
         if not match[3]:
@@ -287,7 +288,7 @@ _COMMENTED = Expression(
 
 
 def _comment(text: str) -> str:
-    """Hide the comment or the label of an object, which is a string, also without its quotes."""
+    """Hide the comment or label of an object, which is a string even if its quotes are missing."""
     match = _COMMENTED.match(text)
     return f"{match[1]}?" if match else f"{text.partition(' ')[0]} ?"
 
@@ -333,10 +334,10 @@ _COPY_OPTION = (
     r"BINARY|CSV|FREEZE|HEADER|WITH|(?:USING )?+(?:DELIMITERS?+|ENCODING|ESCAPE|NULL|QUOTE)(?: AS)?+(?: \?)?+"
 )
 _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
-    # Anywhere in a statement: what a text must have, in upper case, to be worth the search, and what hides.
+    # Applied to every statement that contains the text in upper case: a function that hides data.
     ("TEMP", _temporary),
     ("PIVOT", _pivot),
-    # Outside strings no SQL has one: it begins a command of a client.
+    # No SQL has a backslash outside strings; it begins a command of the client.
     ("\\", _by(Expression(rf"{QUOTED}|\\[\s\S]*+"), _by_backslash)),
     (
         " TRAN",
@@ -350,7 +351,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
             r"\1?",
         ),
     ),
-    # Of a prepared statement, or the arguments of a procedure.
+    # The arguments of a prepared statement or a procedure.
     *(
         (
             f" {word} EXECUTE ",
@@ -377,11 +378,11 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
             r"\1?",
         ),
     ),
-    # What a template or a client was to fill in, and other marks round a value: no operator stands there.
+    # Marks of templates and clients around a value, in places where SQL has no operator.
     *((sign, _by(_MARKED, _by_mark)) for sign in "{$#&<[/"),  # one character: so they are found fastest
-    # A pattern of LIKE without its quotes, likewise.
+    # The pattern of a LIKE without its quotes.
     (" % ", _by(Expression(rf"((?:[=<>]|LIKE|NOT|GLOB|REGEXP) )%(?: {_ANYTHING}|\Z)"), r"\1?")),
-    # After the options there are rows, which are no SQL though they may look like it.
+    # After the options of COPY, rows of data follow, which may look like SQL.
     (
         "FROM STDIN",
         _by(
@@ -395,7 +396,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
             r"\1 ?",
         ),
     ),
-    # The key of a row, and the language of a driver for files.
+    # The values of a row's key, and the language of Oracle's driver for files.
     ("PARTITION FOR (", _by(Expression(rf"(PARTITION FOR \(){ROW[2:]}", re.IGNORECASE), r"\1?")),
     ("ACCESS PARAMETERS(", _by(Expression(rf"(ACCESS PARAMETERS\(){ROW[2:]}", re.IGNORECASE), r"\1?")),
     (
@@ -466,12 +467,12 @@ _VERBS: dict[str, Callable[[str], str]] = {
     "WAITFOR": _by(*_rest(r"WAITFOR (?:DELAY|TIME) ")),
     "VACUUM": _by(*_rest(r"VACUUM (?:(?!INTO\b)\w++ )?+INTO ")),
 }
-"""By the first word of a statement."""
+"""Functions that hide data, by the first word of a statement."""
 _QUERIES = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ")
 
 
 def without_data(text: str) -> str:
-    """Return the text without names that are made up, or are data."""
+    """Return the text without names that are generated or are data."""
     upper = text.upper()
     for needle, hide in _ANYWHERE:
         if needle in upper:

@@ -1,10 +1,10 @@
 r"""Bring a statement into one form: redacted, normalized, with fingerprint, operation and tables.
 
-Fed by `sqllogs.pipeline.resolver` in the writer's thread. `sqllogs.sql.grammar` hides strings and
-comments. Here tokens are spelled in one way, and lists of any length become one. `sqllogs.sql.names` hides
-names that are data.
-Every expression is linear: quantifiers are possessive, and one look ahead separates alternatives. The
-text stored is the text hashed. docs/explanation/redaction.md says what is merged and which names stay.
+Called by `sqllogs.pipeline.resolver` in the writer's thread. `sqllogs.sql.grammar` hides strings and
+comments. Then this module spells each token in one way and replaces lists of any length by one, and
+`sqllogs.sql.names` hides names that are data. Every expression takes linear time: quantifiers are possessive,
+and alternatives differ in their first characters. The text that is hashed is the text that is stored.
+docs/explanation/redaction.md says what is merged and which names are kept.
 """
 
 import re
@@ -36,7 +36,7 @@ from sqllogs.sql.names import without_data
 from sqllogs.sql.text import storable
 
 _INSIDE = rf"(?:{NAME_CHARACTER}|\.)"
-"""Before a keyword, this makes it a part of a name."""
+"""A keyword preceded by this is part of a name."""
 
 UNKNOWN = "UNKNOWN"
 _VERBS = frozenset(
@@ -61,7 +61,7 @@ _MAIN_VERB = Expression(
     rf"{QUOTED}|([()])|(?<!{_INSIDE})(SELECT|INSERT|UPDATE|DELETE|MERGE|REPLACE|VALUES)\b"
 )
 _SWITCHES = Expression(r"(?:SET (?:(?!(?:ON|OFF);)\S++ )++(?:ON|OFF); )++")
-"""SQL Server's, before the statement, as mssql-django sends them."""
+"""Settings of SQL Server that mssql-django sends before a statement."""
 _RENAMED = {"RELEASE": "RELEASE SAVEPOINT", "SAVE": "SAVEPOINT", "START": "BEGIN"}
 
 
@@ -94,14 +94,14 @@ def _main_verb(text: str) -> str:
 
 
 _LISTING = ("FROM", "UPDATE", "DROP TABLE", "LOCK TABLE", "TRUNCATE TABLE", "TRUNCATE")
-"""A table follows these, and each comma after it."""
+"""A table follows these, and further tables may follow after commas."""
 _TAKING = frozenset([*_LISTING, "JOIN", "INTO", "TABLE", "COPY"])
 _ENDING = (
     *("WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR"),
     *("UNION", "INTERSECT", "EXCEPT", "SELECT", "SET", "VALUES", "RETURNING"),
 )
 _CLAUSE = Expression(
-    # Here too each alternative begins with its own character.
+    # Each alternative begins with another character, so that a mismatch is found at once.
     rf"({QUOTED}|\(|\)|,|DISTINCT FROM|EXTRACT\(|SUBSTRING\(|TRIM\(|OVERLAY\("
     r"|FOR UPDATE|KEY UPDATE|DO UPDATE|ON UPDATE|DROP TABLE|LOCK TABLE|TRUNCATE TABLE"
     rf"|INDEX (?:IF NOT EXISTS )?+(?:{IDENTIFIER} )?+ON|"
@@ -109,12 +109,15 @@ _CLAUSE = Expression(
     + r")(?: (?:ONLY|LATERAL|IGNORE|IF NOT EXISTS|IF EXISTS))*+"
     rf"(?= ?(?:({IDENTIFIER}(?:\.{IDENTIFIER})*+|\?)(\()?+)?+)"
 )
-# Every name is taken, with what makes it a CTE if that follows: so none is gone through twice.
+# Matches every name, with the ` AS (` of a CTE if that follows, so that no name is searched twice.
 _CTE = Expression(rf"({IDENTIFIER})((?:\([^()]*+\))?+ AS (?:NOT )?+(?:MATERIALIZED )?+\()?+")
 
 
 def tables_of(text: str) -> tuple[str, ...]:
-    """Walk the clauses. `takes`: the next name is a table's; `lists`: so is one after a comma."""
+    """Return the tables that a normalized statement names, without CTEs.
+
+    `takes` means that the next name is a table, `lists` that a name after a comma is one too.
+    """
     names: dict[str, None] = {}
     outer: list[tuple[bool, bool]] = []
     takes = lists = argument = False  # in an argument, as in EXTRACT(x FROM y), FROM names no table
@@ -145,28 +148,28 @@ def _without_ctes(names: dict[str, None], text: str) -> tuple[str, ...]:
 
 
 SQL_MAX_CHARACTERS = 16_384
-"""A longer text is stored cut, with an ellipsis at its end; only its fingerprint is that of the whole."""
+"""A longer text is cut when it is stored; its fingerprint is that of the whole text."""
 
 CACHED_MAX_BYTES = 4_096
-"""Of memory: a character takes up to four bytes."""
+"""Size in memory, where a character takes up to four bytes."""
 CACHED_STATEMENTS = 2_048
-"""Entries of a cache: 2 MB with usual statements, 16 MB with the longest."""
+"""Entries of a cache, which take 2 MB with usual statements and 16 MB with the longest."""
 
 
 def is_short(text: str) -> bool:
-    """Return whether a text is short enough for a cache."""
+    """Return True if a text is short enough to be cached."""
     return getsizeof(text) <= CACHED_MAX_BYTES
 
 
 class ScannedStatement(NamedTuple):
-    """What is known of a statement without its parameters."""
+    """A statement without its values, with what is derived from its text."""
 
     fingerprint: str
     """16 hex digits, BLAKE2b of the normalized text."""
     sql: str
     """The normalized text; every literal and every placeholder is a `?`."""
     operation: str
-    """SELECT, INSERT, CREATE TABLE, ..., UNKNOWN; of a WITH its main verb."""
+    """SELECT, INSERT, CREATE TABLE, ..., or UNKNOWN; for WITH, the main verb."""
     tables: tuple[str, ...]
     """In order of first appearance, qualified as written, without quotes."""
 
@@ -178,7 +181,7 @@ class StatementScanner:
         self._scan = lru_cache(maxsize=CACHED_STATEMENTS)(scan)
 
     def scan(self, sql: str, vendor: str) -> ScannedStatement:
-        """Return the statement; sqlcommenter's comment at the end would defeat the cache, it is cut first."""
+        """Return the statement. sqlcommenter's comment is cut first, because it would defeat the cache."""
         if sql.endswith(("*/", "*/;")) and (start := sql.rfind("/*")) >= 0:
             before = sql[:start]
             if "'" not in before or _COMMENT.fullmatch(sql, start):
@@ -187,7 +190,7 @@ class StatementScanner:
 
 
 _COMMENT = Expression(r"/\*(?:[\w%.-]++='[^'*]*+'(?:,[\w%.-]++='[^'*]*+')*+|(?!!)[^'\"`\\*]*+)\*/;?")
-"""One without quotes, or with sqlcommenter's: no string that has begun before it ends within it."""
+"""A comment without quotes, or sqlcommenter's: no string that began before can end in it."""
 
 
 def scan(sql: str, vendor: str) -> ScannedStatement:
@@ -197,14 +200,14 @@ def scan(sql: str, vendor: str) -> ScannedStatement:
 
 
 def normalized(sql: str, vendor: str) -> str:
-    """Return a statement, or a part of one, without values; names that are data are in it yet."""
+    """Return a statement, or a part of one, without values; it still contains names that are data."""
     mask = MASKS.get(vendor, MASK_OF_UNKNOWN)
     tokens = _TOKEN.findall(mask.hide(storable(sql)))
     if tokens and tokens[-1][0] in '"`' and not _PART.match(tokens[-1]):
         tokens = _TOKEN.findall(mask.closed(mask.hide(storable(sql))))
     spelled = _SPELLED[mask.quoted_may_be_value, mask.needs_semicolons]
     text = "".join(map(spelled.__getitem__, tokens)).strip(" ;")
-    if _SEPARATOR in text:  # looking for control characters before would cost more than all of this
+    if _SEPARATOR in text:  # searching control characters first would cost more than everything else here
         return normalized(_CONTROL.sub(" ", sql), vendor)
     text = quoted.resolve(text) if "\0" in text else text
     if _BEGINS in text or (text.startswith("SET ") and not mask.needs_semicolons):
@@ -218,7 +221,8 @@ _ALIAS = Expression(r'(?:FROM|JOIN) \S++ ("[T-Z][0-9]++")(?![."\w])')
 def _unquote_aliases(text: str) -> str:
     """Write the aliases of Django 6.1 as its earlier releases did, so that an upgrade keeps fingerprints.
 
-    Only aliases: a table or column of that name keeps its quotes, since PostgreSQL would fold its letters.
+    Only aliases lose their quotes. A table or column of that name keeps them, as PostgreSQL would fold its
+    case.
     """
     for alias in set(_ALIAS.findall(text)):
         text = text.replace(alias, alias[1:-1])
@@ -229,7 +233,7 @@ def _description(text: str) -> ScannedStatement:
     text = without_data(text)
     operation = operation_of(text)
     if operation == UNKNOWN and text:
-        text = "?"  # no SQL, so no word of it is sure to be a name
+        text = "?"  # not SQL, so any word in it may be data
     elif ";" in text and not _BLOCK.match(text):
         first, *others = _BETWEEN_SEMICOLONS.findall(text)
         text = ";".join([first, *(" ?" if operation_of(other) == UNKNOWN else other for other in others)])
@@ -241,9 +245,9 @@ def _description(text: str) -> ScannedStatement:
 
 _BETWEEN_SEMICOLONS = Expression(r'(?:[^";]++|"[^"]*+(?:"|\Z))++')
 _BLOCK = Expression(r"(?:BEGIN (?!TRAN|WORK\b)|CREATE |ALTER |DECLARE |IF |WHILE )[^\s;]", re.IGNORECASE)
-"""In one of these a statement may begin with the name of a variable or a procedure."""
+"""Within these, a statement may begin with the name of a variable or procedure."""
 
-# Texts that differ in literals or in the length of lists are here the same again.
+# A second cache: texts that differed in literals or in the length of lists are the same by now.
 _described = lru_cache(maxsize=CACHED_STATEMENTS)(_description)
 
 # Signs, lists and rows: statements that differ in their number or length get one fingerprint.
@@ -255,7 +259,7 @@ _BEFORE_SIGN = frozenset(
     OFFSET ON OR REGEXP RETURNING RLIKE SELECT SEPARATOR SET THEN TO TOP WHEN WHERE
     """.split()  # noqa: SIM905
 )
-"""After one of these a sign belongs to the number, as it does after an operator; else it is one itself."""
+"""After these and after operators, a sign belongs to the number; otherwise it is itself an operator."""
 
 
 def _unsigned(match: re.Match[str]) -> str:
@@ -277,7 +281,7 @@ _SAME = rf'(?P<same>(?:[^(),?"]*+\?[^(),"]*+|\w++ ?\((?:[^()]++|\([^()]*+\))*+\)
 _SAMES = rf"{_SAME}(?:, (?P=same)(?=[,)\]]|\Z))++(?:,[^,()]*+(?:\([^()]*+)?+\Z)?+"
 _ARGUMENT = rf"(?:{_VALUE}|\w++{ROW}\))"
 _ARM = r"(?:[^TWE]++|(?:(?<=\w)[TWE]|[TWE](?!HEN |LSE |ND\b)))*+"
-"""Of a CASE, up to its next keyword."""
+"""Part of a CASE, up to its next keyword."""
 
 _END = r"(?:[)\]]|,?[ %(:]*+\Z)"
 _LIST = rf"{_VALUE}(?:, {_VALUE})*+{_END}|{_SAMES}"
@@ -293,10 +297,10 @@ def _array(match: re.Match[str]) -> str:
     return f"ARRAY[{match['same']}" if match["same"] else "ARRAY[?]"
 
 
-# Functions: a replacement with a reference to a group costs a microsecond though nothing is found.
+# Replacements are functions: a text with a group reference costs a microsecond even if nothing matches.
 _MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...] = (
-    # What the text has if the expression is worth a try, the expression, what becomes of it.
-    # A list may be without its end: capture cuts long statements.
+    # A text that must occur, else the expression is not tried; the expression; its replacement. A list may
+    # lack its end, because capture cuts long statements.
     (":", Expression(" ::"), "::"),
     ("-", _SIGNS, _unsigned),
     ("+", _SIGNS, _unsigned),
@@ -325,14 +329,14 @@ _MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...
 
 
 def _merge(text: str) -> str:
-    """Return the text in which signs, lists and rows of any length are the same."""
+    """Return the text with signs, lists and rows of any length replaced by one form."""
     for needle, expression, replacement in _MERGES:
         if needle in text:
             text = expression.sub(replacement, text)
     return text
 
 
-# Tokens, each with the punctuation after it, so that a column list has one for each column.
+# A token includes the punctuation after it, so a list of columns has one token per column.
 
 _NAME = rf"(?:{WORD}|{QUOTED}|`[^`]*+(?:``[^`]*+)*+`)"
 _TOKEN = Expression(
@@ -349,21 +353,21 @@ _LITERAL = Expression(r"%s|%\(|\.?[0-9]|[:@][\w\"`]|\$\w|\?(?![|&])|[\"`]", re.A
 _PERCENTS = Expression("%%++")
 _CONTROL = Expression("[\0-\x08\x0e-\x1f\x7f]")
 _SEPARATOR = "\x1f"
-"""What a control character between words is spelled as."""
+"""Replaces a control character between words."""
 _BEGINS = "\x1e"
-"""Stands before a word that may begin a statement."""
+"""Precedes a word that may begin a statement."""
 _FIRST_WORD = Expression(r"[\w$.]++")
 _SIMPLE = Expression("[a-z_][a-z0-9_]*+")
 _PREFIXED = Expression("(?:[benqx]|nq|_[a-z0-9]++)''", re.IGNORECASE)
-"""A literal with its type, or the character set that it is in."""
+"""A literal with a prefix for its type or character set, such as N'' or _utf8''."""
 _STRING = "''"
 _BEFORE_STRING = Expression(f"{QUOTED}{_STRING}")
 _ALONE = Expression(rf"{QUOTED}[\s,)\];]*+|(?!{QUOTED}).*+", re.ASCII | re.DOTALL)
-"""A word in double quotes, or all after a double quote that never ends."""
+"""A word in double quotes, or the rest of the text after an unmatched double quote."""
 
 
 class _Spelled(dict[str, str]):
-    """How each token is written, with the space after it: an application has some thousand tokens."""
+    """A cache of how each token is spelled, with the space after it. An application has a few thousand."""
 
     TOKENS_MAX = 10_000
     TOKEN_MAX_CHARACTERS = 80
@@ -398,7 +402,7 @@ _SPELLED = {
     for quoted in (False, True)
     for semicolons in (False, True)
 }
-"""By what differs between vendors."""
+"""By the two properties of a vendor's grammar that matter here."""
 
 
 def _spell(token: str) -> str:
@@ -433,7 +437,7 @@ def _spell_name(head: str) -> str:
 
 
 def _unquoted(name: str, keywords: frozenset[str]) -> str:
-    """Return a name without quotes if it needs none, else in double quotes."""
+    """Return a name without quotes if it needs none, otherwise in double quotes."""
     if name[0] not in '"`':
         return name
     inner = name[1:-1].replace(name[0] * 2, name[0])

@@ -1,8 +1,9 @@
 """Distinguish names in double quotes from strings, where a database takes them for either.
 
-Used by `sqllogs.sql.normalize` in the writer's thread, on normalized text in which each such word has a NUL
-before it. SQLite takes a word for a string when no name fits, SQL Server under QUOTED_IDENTIFIER OFF.
-It is left only where nothing but a name can stand, or where such a place names it too; else it is a `?`.
+Called by `sqllogs.sql.normalize` in the writer's thread, with normalized text in which a NUL precedes each
+such word. SQLite takes a word for a string if there is no such name, SQL Server under QUOTED_IDENTIFIER OFF.
+A word is kept only where SQL allows nothing but a name, or if it also occurs in such a place; otherwise it
+becomes a `?`.
 """
 
 import re
@@ -12,12 +13,12 @@ from sqllogs.sql.grammar import KEYWORDS, MAY_FOLLOW_STRING
 
 _TABLE_FOLLOWS = frozenset([" FROM ", " JOIN "])
 _COMMON = _TABLE_FOLLOWS | {" INTO "}
-"""Words that a name follows, six characters each."""
+"""Only a name can follow these, of six characters each."""
 _HEAD = Expression(
     r'(?:INSERT|REPLACE) (?:OR \w++ )?+INTO [\0\w".]++\((?!SELECT )[^()]*+\)'
     r'|UPDATE [\0\w".]++ SET \0?\w++ = (?:(?:\?|\([^()\0"]*+\)), \0?\w++ = )*+'
 )
-"""The columns that an ORM inserts and updates."""
+"""The beginning of an ORM's INSERT or UPDATE, where all quoted words are names."""
 _PIECE = Expression(
     r'(?P<mark>\0(?:"[^"]*+(?:""[^"]*+)*+"|\w++))'
     r'|(?P<name>(?:"[^"]*+(?:""[^"]*+)*+"|[\w$]++)(?:\.(?:"[^"]*+(?:""[^"]*+)*+"|[\w$*]++))*+)|[(),=]|[^\s\w]'
@@ -28,12 +29,11 @@ _NAME_FOLLOWS = frozenset(
     RECURSIVE TRIGGER UPDATE VIEW WITH
     """.split()  # noqa: SIM905
 )
-"""Nothing but a name stands after these. So it is after FROM and after the table there, unless in an
-expression."""
+"""Only a name can follow these. The same is true of FROM and of the table after it, except in expressions."""
 _ALIAS_FOLLOWS_BRACKET = frozenset(["SELECT", "FROM", "RETURNING"])
 _OPENS_NAMES = frozenset(["INTO", "REFERENCES", "TABLE", "WITH", "PRAGMA"])
-"""After one of these and a name, brackets list names unless a query is in them; and so they do after the
-next ones."""
+"""After one of these and a name, parentheses contain names unless they contain a query."""
+# Parentheses right after these contain names too.
 _LISTS_NAMES = frozenset(["UNIQUE", "USING"])
 _LIST_NAMES_TOGETHER = frozenset([("PRIMARY", "KEY"), ("FOREIGN", "KEY"), ("ON", "CONFLICT")])
 _NAMES_BY_COMMA = frozenset(["FROM", "SET", "WITH", "UPDATE", "("])
@@ -41,11 +41,11 @@ _ENDS_NAMES = frozenset(
     "SELECT WHERE GROUP ORDER HAVING LIMIT VALUES RETURNING UNION EXCEPT INTERSECT".split()  # noqa: SIM905
 )
 _ARGUMENTS = frozenset(["TRIM", "SUBSTRING", "EXTRACT", "OVERLAY"])
-"""In their brackets FROM is no clause."""
+"""Within their parentheses, FROM begins no clause."""
 
 
 def resolve(text: str) -> str:
-    """Return the text without NULs."""
+    """Return the text without NULs, and with `?` for each marked word that may be a string."""
     rest = text
     if text[0] in "IRU" and (head := _HEAD.match(text)):
         rest = head[0].replace("\0", "") + text[head.end() :]
@@ -60,26 +60,26 @@ def resolve(text: str) -> str:
         is_alias = is_table and part[:-1].isidentifier()
         is_table = end in _TABLE_FOLLOWS
         if not (end in _COMMON or is_alias or end[-4:] == " AS "):
-            return _Walk().resolve(text)
+            return _NameFinder().resolve(text)
     # IS DISTINCT FROM, TRIM(... FROM ...), VACUUM INTO: values follow.
     if "T FROM \0" in text or "TRIM(" in text or "M INTO \0" in text:
-        return _Walk().resolve(text)
+        return _NameFinder().resolve(text)
     return "".join(parts) + last
 
 
-class _Walk:
-    """Goes through a text once, from left to right."""
+class _NameFinder:
+    """Decides for each marked word whether it is a name, in one pass from left to right."""
 
     def __init__(self) -> None:
         self._outer: list[tuple[str, bool, bool]] = []
         self._clause = ""
-        """The word that begins it, of those that matter; a bracket in a list of columns."""
+        """The word that began the current clause, or `(` in a list of columns."""
         self._argument = False
-        """Whether this is within TRIM()."""
+        """True within the parentheses of TRIM() and the like."""
         self._condition = False
-        """Whether this is after the ON or USING of a join."""
+        """True after the ON or USING of a join."""
         self._before = ["", "", ""]
-        """The last pieces, with `?` for a word that may be a value."""
+        """The last three pieces, with `?` for a word that may be a value."""
 
     def resolve(self, text: str) -> str:
         marks: list[tuple[int, int, bool]] = []
@@ -123,11 +123,11 @@ class _Walk:
         return piece in (",", "(") and self._clause in _NAMES_BY_COMMA
 
     def _begins_tables(self, ago: int) -> bool:
-        """Whether one of the last pieces is the FROM of a clause."""
+        """Return True if the piece that many places back is the FROM of a clause."""
         return self._before[-ago] == "FROM" and self._before[-ago - 1] != "DISTINCT" and not self._argument
 
     def _is_alias(self) -> bool:
-        """Whether the last piece is the name of a table: then no string can follow it."""
+        """Return True if the last piece is the name of a table, because no string can follow it."""
         before, table = self._before[-2:]
         if table in KEYWORDS or not (table[:1].isalpha() or table.startswith(("_", '"'))):
             return False
@@ -138,7 +138,7 @@ class _Walk:
         keyword, name = self._before[-2:]
         self._outer.append((self._clause, self._argument, self._condition))
         begins_tables = name == "JOIN" or self._begins_tables(1)
-        # Not the columns of an index: there SQLite takes an unknown word for a string.
+        # Not for an index: SQLite takes an unknown word in its columns for a string.
         columns = (
             name in _LISTS_NAMES
             or (keyword, name) in _LIST_NAMES_TOGETHER

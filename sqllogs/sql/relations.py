@@ -1,14 +1,14 @@
-"""Know the application's relations, and on which queryset a path of several begins.
+"""Find the relation that a repeated statement follows, and the queryset on which the path to it begins.
 
-Reads the texts of `sqllogs.capture.askers` and the application's models, sends no query. Feeds
-`sqllogs.sql.remedies`, in the thread of the reader or the test.
+Reads the texts of `sqllogs.capture.askers` and the application's models; sends no query. Called by
+`sqllogs.sql.remedies` in the thread of the reader or the test.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,18 +18,20 @@ from django.db.models import CharField, Field, ForeignKey, ForeignObject, Manage
 from sqllogs import guard
 
 NESTED_MAX = 4
-"""Relations of one path, as in `a__b__c__d`."""
+"""Maximum relations in a path: `a__b__c__d`."""
 _LISTED = re.compile(
     r" WHERE (\([\w.\"`]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
     r"(?: ORDER BY [^()]*)?\Z"
 )
-"""What prefetch_related() sends: for a generic relation beside a condition, otherwise alone."""
+"""The WHERE of prefetch_related(): a list of values, for a generic relation after another condition."""
 _LIMITED = frozenset({"joined", "prefetched", "deferred", "distinct", "annotated", "combined"})
+"""Flags of a queryset that returns something else than prefetch_related() alone would."""
 _FIGURES = frozenset({"count", "exists", "contains", "aggregate"})
+"""Methods of a queryset that return no objects."""
 
 
 class Models:
-    """The application's models by table and by label; for one answer."""
+    """The application's models by table and by label; made for each answer."""
 
     def __init__(self) -> None:
         models = apps.get_models(include_auto_created=True)
@@ -46,23 +48,23 @@ class Models:
         return self._by_table.get(table.rpartition(".")[2])
 
 
-class Sighting(NamedTuple):
-    """One statement of a unit of work or trace, from one line."""
+class SeenStatement(NamedTuple):
+    """A statement that the same unit of work or trace has sent, from one line."""
 
     tables: tuple[str, ...]
-    """The one it reads first."""
+    """Its tables, beginning with the one that it reads first."""
     rows: int | None
     asked_by: str | None
     call_site: str | None
     column: str | None = None
-    """The column that decides which rows, by a list of values, as table.column."""
+    """The column that is compared with a list of values, as table.column."""
     has_condition: bool = False
-    """There is one more condition: the content type of a generic relation, or one of a Prefetch()."""
+    """It has one more condition: the content type of a generic relation, or one of a Prefetch()."""
 
     @classmethod
     def of_statement(
         cls, sql: str | None, tables: Collection[str], rows: int | None, asker: str | None, site: str | None
-    ) -> Sighting:
+    ) -> SeenStatement:
         found = _LISTED.search(sql or "")
         column = found and f"{found[2]}.{found[3]}"
         return cls(tuple(tables), rows, asker, site, column, bool(found and found[1]))
@@ -97,7 +99,7 @@ class Asker:
         where = self.options.get("where")
         return where.split(",") if where else []
 
-    def beyond(self, relation: Relation) -> list[str]:
+    def conditions_beyond(self, relation: Relation) -> list[str]:
         """Return the conditions beyond those of the relation itself."""
         others = self.conditions
         for key in relation.keys:
@@ -105,40 +107,52 @@ class Asker:
                 others.remove(key)
         return others
 
-    def chosen_of(self, relation: Relation) -> list[str]:
+    def extra_conditions(self, relation: Relation) -> list[str]:
         """Return the conditions beyond those of the relation and of the model's default manager.
 
-        prefetch_related() reads by that manager too; a join, as in Count(), does not.
+        prefetch_related() uses that manager too; a join, as in Count(), does not.
         """
-        others, usual = self.beyond(relation), _usual_conditions(relation.target._default_manager)
-        # A part without a name is that of the manager only if it is certain that it was used.
-        is_certain = "of" in self.options or not any("?" in name for name in usual)
-        if is_certain and self.reads_by_default(relation):
-            for name in usual:
-                others.remove(name)
-        return others
+        return self._read_conditions(relation).extra
 
     def reads_by_default(self, relation: Relation) -> bool:
-        """Return whether the model's default manager could have been used, and not one with more rows."""
-        usual = Counter(_usual_conditions(relation.target._default_manager))
-        return not usual - Counter(self.beyond(relation))
+        """Return True if it has all conditions of the model's default manager, so that may have been used."""
+        return self._read_conditions(relation).by_default
 
     def reads_all_of(self, relation: Relation) -> bool:
-        """Return whether it reads what prefetch_related() fetches: all rows, or some by their index."""
-        if self.method != "all" or not self.reads_by_default(relation):
+        """Return True if it reads what prefetch_related() fetches: all rows, in the usual order."""
+        if self.method != "all":
             return False
         limits = self.flags & _LIMITED
         if "values" in self.options:
             limits -= {"distinct"}  # of the values, not of the rows
-        return not (self.chosen_of(relation) or self.options.get("order") or limits)
+        found = self._read_conditions(relation)
+        return found.by_default and not (found.extra or self.options.get("order") or limits)
+
+    def _read_conditions(self, relation: Relation) -> _Conditions:
+        others, usual = self.conditions_beyond(relation), _usual_conditions(relation.target._default_manager)
+        by_default = not Counter(usual) - Counter(others)
+        # A "?" may be any condition, so it is taken for the manager's only if a related manager was used.
+        is_certain = "of" in self.options or not any("?" in name for name in usual)
+        if is_certain and by_default:
+            for name in usual:
+                others.remove(name)
+        return _Conditions(others, by_default)
+
+
+class _Conditions(NamedTuple):
+    """The conditions of a queryset, compared with those of the model's default manager."""
+
+    extra: list[str]
+    by_default: bool
+    """True if those of the manager are among them."""
 
 
 class Relation(NamedTuple):
-    """A step from one object to others, however it was written."""
+    """A relation as seen from one of its two models: a foreign key, its reverse, many-to-many or generic."""
 
     owner: type[Model]
     accessor: str | None
-    """Name for select_related and prefetch_related; None without a way from there."""
+    """Name for select_related and prefetch_related; None if the owner has no attribute for it."""
     target: type[Model]
     is_many: bool
     query_name: str | None = None
@@ -146,11 +160,11 @@ class Relation(NamedTuple):
     back_name: str | None = None
     """Name of the owner in a filter of the target."""
     keys: tuple[str, ...] = ()
-    """Its conditions in WHERE, as an asker names them."""
+    """The conditions in WHERE that select its rows, as in `Asker.conditions`."""
 
 
 class Path(NamedTuple):
-    """Where a relation begins: on the queryset that a loop runs over."""
+    """The way from the queryset that a loop runs over to a relation."""
 
     root: type[Model]
     name: str
@@ -159,20 +173,20 @@ class Path(NamedTuple):
     is_prefetched: bool = False
     """Part of the path is prefetched already."""
     further: str | None = None
-    """The path that is meant instead, or besides, if the loop follows a relation of a model to itself."""
+    """Another possible path, if the loop also follows a relation from the model to itself."""
 
 
 def rows_of(model: type[Model], by_default: bool = True) -> str:
-    """Return the expression for all rows of a model: its manager may have any name, or leave some out."""
+    """Return the expression for all rows of a model, by a manager without conditions unless `by_default`."""
     managers = [model._default_manager, *model._meta.managers]
     named = [one for one in managers if by_default or not _usual_conditions(one)]
     return f"{model.__name__}.{named[0].name if named else '_base_manager'}"
 
 
 def relation_of(models: Models, asker: Asker, tables: Collection[str] = ()) -> Relation | None:
-    """Return the relation that an asker has followed; None if it followed none.
+    """Return the relation that a statement follows, or None.
 
-    Only the statement's table shows where a generic foreign key leads to.
+    Only the statement's table shows which model a generic foreign key refers to.
     """
     if asker.what == "generic":
         label, _, name = asker.name.rpartition(".")
@@ -248,14 +262,14 @@ def accessible(owner: type[Model], name: str) -> Relation | None:
 
 
 def accessor_of(rel: Any) -> str | None:
-    """Return the attribute for the way back along a relation; None if its related_name is "+"."""
+    """Return the attribute for the reverse of a relation; None if its related_name is "+"."""
     return None if rel.hidden else rel.get_accessor_name()
 
 
 def is_compared_as_text(relation: Relation) -> bool:
-    """Return whether a generic relation has its keys as text and the owner as numbers, or the reverse.
+    """Return True if only one of a generic relation's two keys is a text.
 
-    PostgreSQL does not compare these in a join; prefetch_related() converts them.
+    PostgreSQL refuses to compare a text and a number in a join. prefetch_related() converts them.
     """
     for one in relation.owner._meta.private_fields:
         if one.name == relation.accessor and (name := getattr(one, "object_id_field_name", None)):
@@ -272,7 +286,7 @@ def many_to_many_field(owner: type[Model], name: str) -> Any:
 
 
 def many_to_many(through: type[Model], found: Field[Any, Any]) -> Relation | None:
-    """Return the relation that a condition on a column of its table follows."""
+    """Return the many-to-many relation that a condition on a field of its through table follows."""
     ends = {one.related_model for one in through._meta.concrete_fields if isinstance(one, ForeignKey)}
     for model in [end for end in ends if isinstance(end, type)]:
         for relation in model._meta.many_to_many:
@@ -296,7 +310,7 @@ def _usual_conditions(manager: Manager[Any]) -> list[str]:
     model = manager.model
     try:
         where: Any = manager.all().query.where
-    except Exception as exc:  # of the application's manager
+    except Exception as exc:  # the application's manager may raise anything
         if guard.must_propagate(exc):
             raise
         return []
@@ -312,65 +326,12 @@ def _usual_conditions(manager: Manager[Any]) -> list[str]:
     return names
 
 
-def filter_words(names: Sequence[str], prefix: str = "") -> list[str]:
-    """Return the arguments of filter(); one `...`, which must come first, for what has no name."""
-    plain = [name for name in names if not set(name) & {"?", "."}]
-    words = [f"{prefix}{name}=..." for name in plain]
-    return words if len(plain) == len(names) else ["...", *words]
-
-
-def chain_of(asker: Asker, relation: Relation) -> str:
-    """Return the methods that make a queryset of all rows the one that was asked, for all owners at once."""
-    words = filter_words(asker.chosen_of(relation))
-    chain = f".filter({', '.join(words)})" if words else ""
-    chain += "".join(f".{method}(...)" for flag, method in _CHAINED.items() if flag in asker.flags)
-    if "distinct" in asker.flags and "values" not in asker.options:
-        chain += ".distinct()"
-    if not relation.is_many:
-        return chain  # a Prefetch of one row cannot be sliced
-    order = _order(asker, relation.target)
-    if order:
-        chain += f".order_by({', '.join(_quoted(name) for name in order)})"
-    if _is_generic(relation):
-        return chain  # Django prefetches no slice of these
-    if asker.method in ("first", "last", "earliest", "latest", "_earliest"):
-        chain += "[:1]"
-    elif "slice" in asker.flags:
-        chain += "[:...]"
-    return chain
-
-
-_CHAINED = {
-    "joined": "select_related", "prefetched": "prefetch_related", "deferred": "only", "annotated": "annotate",
-}  # fmt: skip
-"""By flag of an asker."""
-
-
-def _is_generic(relation: Relation) -> bool:
-    return any(
-        one.name == relation.accessor and hasattr(one, "object_id_field_name")
-        for one in relation.owner._meta.private_fields
-    )
-
-
-def _order(asker: Asker, target: type[Model]) -> list[str]:
-    order = asker.options.get("order", "")
-    if order or asker.method not in ("first", "last"):
-        return order.split(",") if order else []
-    names = [name if isinstance(name, str) else "?" for name in target._meta.ordering or ()] or ["pk"]
-    if asker.method == "first":
-        return names
-    return ["?" if name == "?" else name[1:] if name[0] == "-" else f"-{name}" for name in names]
-
-
-def _quoted(name: str) -> str:
-    return "..." if name == "?" else f'"{name}"'
-
-
-def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call_site: str | None) -> Path:
+def path_to(
+    models: Models, relation: Relation, seen: Collection[SeenStatement], call_site: str | None
+) -> Path:
     """Return the path to a relation from the queryset that the loop runs over.
 
-    Where the owner was itself reached by a repeated relation, or joined, the path begins further up.
+    If the owners were themselves reached by a relation, prefetched or joined, the path begins further up.
     """
     root, names, is_many, is_guess = relation.owner, [str(relation.accessor)], relation.is_many, False
     is_prefetched = False
@@ -379,11 +340,11 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
         for one in seen
         if (asker := Asker.parse(one.asked_by))
         and (found := relation_of(models, asker, one.tables)) is not None
-        # The others return no objects whose relations could be followed.
+        # Other statements return no objects whose relations could be followed.
         if asker.method not in _FIGURES and "values" not in asker.options
     ]
     steps, met = {relation}, {relation.target, relation.owner}
-    itself = _to_itself(relation, known, call_site)
+    itself = _self_relation(relation, known, call_site)
     for _ in range(NESTED_MAX - 1):
         is_read = any(_reads(one, root) for one in seen)
         parents = [
@@ -398,7 +359,7 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
             parent, _, asker = (near or parents)[0]
             is_guess |= len({one[0] for one in near or parents}) > 1
             if parent.accessor is None or (asker.what == "queryset" and not asker.reads_all_of(parent)):
-                break  # its rows come from a queryset of their own
+                break  # its rows come from a separate queryset, on which the path begins
             root, is_many = parent.owner, is_many or parent.is_many
             steps.add(parent)
             met.add(root)
@@ -421,12 +382,12 @@ def path_to(models: Models, relation: Relation, seen: Collection[Sighting], call
     return Path(root, "__".join(names), is_many, is_guess, is_prefetched, further)
 
 
-def _to_itself(
+def _self_relation(
     relation: Relation, known: Collection[tuple[Relation, str | None, Asker]], call_site: str | None
 ) -> str | None:
-    """Return the name of a relation from the owner to its own model that is followed at the same place.
+    """Return the name of a relation from the owner's model to itself that the same function follows.
 
-    From names alone `worker.company` and `worker.boss.company` are the same.
+    Then `worker.company` and `worker.boss.company` cannot be distinguished.
     """
     near = [one for one, site, _ in known if _function(site) == _function(call_site)]
     return next(
@@ -449,16 +410,16 @@ def _function(call_site: str | None) -> str:
     return f"{path.rpartition(':')[0]} {function}"
 
 
-def _reads(one: Sighting, model: type[Model]) -> bool:
-    """Return whether a statement reads rows of a model for a loop over these."""
+def _reads(one: SeenStatement, model: type[Model]) -> bool:
+    """Return True if a statement may read the rows of a model that a loop runs over."""
     is_first = one.tables[:1] == (model._meta.db_table,)
     return is_first and not one.asked_by and (one.rows is None or one.rows > 1)
 
 
-def _prefetched(models: Models, seen: Collection[Sighting], model: type[Model]) -> Relation | None:
-    """Return the relation by which prefetch_related() has read the rows of a model, if nothing else has.
+def _prefetched(models: Models, seen: Collection[SeenStatement], model: type[Model]) -> Relation | None:
+    """Return the relation by which prefetch_related() has read a model's rows, if nothing else has.
 
-    It sends its query from the line that reads the owners.
+    Its query is sent by the line that reads the owners.
     """
     found = [one for one in seen if _reads(one, model)]
     if not found or not all(one.column for one in found):
@@ -476,7 +437,7 @@ def _prefetched(models: Models, seen: Collection[Sighting], model: type[Model]) 
             if not step.is_relation or (table, column) not in _prefetched_by(step):
                 continue
             if found[0].has_condition and not hasattr(step, "object_id_field_name"):
-                continue  # of a Prefetch(), whose queryset these rows have
+                continue  # the condition is that of a Prefetch() with a queryset
             is_back = step.auto_created and not step.concrete
             relation = accessible(owner, (step.get_accessor_name() if is_back else step.name) or "")
             if relation is not None and relation.accessor and _is_same_model(relation.target, model):
@@ -485,7 +446,7 @@ def _prefetched(models: Models, seen: Collection[Sighting], model: type[Model]) 
 
 
 def _prefetched_by(step: Any) -> Iterator[tuple[str, str]]:
-    """Yield table and column that prefetch_related() compares with the keys of the owners."""
+    """Yield the table and column that prefetch_related() compares with the keys of the owners."""
     if getattr(step, "parent_link", False):
         return  # rows of a child and of its parent are the same
     if step.many_to_many:
@@ -502,9 +463,9 @@ def _prefetched_by(step: Any) -> Iterator[tuple[str, str]]:
 
 
 def _joined(
-    models: Models, seen: Collection[Sighting], model: type[Model]
+    models: Models, seen: Collection[SeenStatement], model: type[Model]
 ) -> tuple[type[Model], list[str]] | None:
-    """Return model and path of a statement that joins a model's table."""
+    """Return the first model of a statement that joins the table of `model`, and the path from there."""
     table = model._meta.db_table
     for one in seen:
         first = models.by_table(one.tables[0]) if one.tables else None

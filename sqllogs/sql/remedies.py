@@ -1,8 +1,9 @@
 """Suggest how to replace a repeated statement by one query.
 
-Follows what of Django's ORM asked, in the words of `sqllogs.capture.askers`; where that is not known, guesses
-from the statement and says so. Reads the application's models, sends no query. Used by `sqllogs.read` and
-`sqllogs.page` in the reader's thread and by `sqllogs.testing` in the test's.
+Decides by the part of Django's ORM that sent it, as described by `sqllogs.capture.askers`. If that is
+unknown, it guesses from the statement and marks the advice as a guess. Reads the application's models; sends
+no query. Called by `sqllogs.read` and `sqllogs.page` in the reader's thread and by `sqllogs.testing` in the
+test's.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ from sqllogs.sql.advice import (
     Kind,
     Remedy,
     ask_once,
-    behind_generic,
+    chain_of,
     computed,
+    fetch_filtered,
     fetch_together,
     fetch_values,
     figures_of,
-    free,
+    filter_words,
+    free_name,
+    get_or_create,
     join,
     on_queryset,
     prefetch,
+    prefetch_behind_generic,
     read_by_key,
     read_by_value,
-    referred,
+    referenced_field,
     write,
 )
 from sqllogs.sql.n_plus_one import condition_of
@@ -41,11 +46,9 @@ from sqllogs.sql.relations import (
     Models,
     Path,
     Relation,
-    Sighting,
+    SeenStatement,
     accessible,
     accessor_of,
-    chain_of,
-    filter_words,
     is_compared_as_text,
     many_to_many,
     many_to_many_field,
@@ -55,6 +58,7 @@ from sqllogs.sql.relations import (
 )  # fmt: skip
 
 RELATIONS_MAX = 3
+"""If more foreign keys refer to a model, the advice does not name them."""
 SERIALIZERS = "django.core.serializers"
 _NAME = r'(?:\w+|"[^"]+"|`[^`]+`)'
 _CONDITION = re.compile(rf"(?:({_NAME})\.)?({_NAME}) = \?")
@@ -62,7 +66,7 @@ _COMPUTED = re.compile(r"\ASELECT (?:COUNT|SUM|AVG|MIN|MAX)\(|\ASELECT \? AS a F
 
 
 class Remedies:
-    """Looks models up; for one answer."""
+    """Finds remedies with one look-up table of models; make one per answer."""
 
     def __init__(self) -> None:
         self.models = Models()
@@ -72,14 +76,14 @@ class Remedies:
         operation: str,
         sql: str,
         tables: Collection[str],
-        seen: Collection[Sighting] = (),
+        seen: Collection[SeenStatement] = (),
         *,
         asked_by: str | None = None,
         call_site: str | None = None,
     ) -> Remedy | None:
         """Return the remedy for a repeated statement; None if none is known.
 
-        `seen` are the statements of the same unit of work: they show on which queryset a path begins.
+        `seen` has the statements of the same unit of work, which show the queryset on which a path begins.
         """
         asker = Asker.parse(asked_by)
         if operation == "SELECT" and "?" not in sql and (asker is None or asker.what != "choices"):
@@ -95,7 +99,7 @@ class Remedies:
         return replace(found, advice=_("Probably: %(advice)s") % {"advice": found.advice})
 
     def _guess(
-        self, operation: str, sql: str, tables: Collection[str], seen: Collection[Sighting]
+        self, operation: str, sql: str, tables: Collection[str], seen: Collection[SeenStatement]
     ) -> Remedy | None:
         model = self.models.by_table(next(iter(tables), ""))
         if operation in WRITES:
@@ -124,13 +128,13 @@ class Remedies:
 
 
 class _Case(NamedTuple):
-    """A repeated statement and what asked for it."""
+    """A repeated statement, and the part of the ORM that sent it."""
 
     models: Models
     asker: Asker
     operation: str
     sql: str
-    seen: Collection[Sighting]
+    seen: Collection[SeenStatement]
     call_site: str | None
     tables: Collection[str]
 
@@ -145,14 +149,14 @@ def _follow_relation(case: _Case) -> Remedy | None:
     if relation is None or relation.accessor is None:
         return None
     if "new" in case.asker.flags:
-        # Its object was not read from the database: there is no queryset to add the relation to.
+        # The object was not read from the database, so there is no queryset to add the relation to.
         return read_by_key(relation.target)
     path = path_to(case.models, relation, case.seen, case.call_site)
     if not path.is_many:
         return join(relation, path)
     made = fetch_together(relation, path)
     if targets := _targets(case, path):
-        return behind_generic(made, path, targets, joins=not relation.is_many)
+        return prefetch_behind_generic(made, path, targets, joins=not relation.is_many)
     if path.is_prefetched:
         code = f'select_related("{relation.accessor}")'
         hint = _("Or, if a Prefetch() has a queryset for these: %(code)s on %(model)s.")
@@ -169,7 +173,7 @@ def _follow_generic(case: _Case) -> Remedy | None:
 
 
 def _targets(case: _Case, path: Path) -> list[type[Model]]:
-    """Return the models to which the generic foreign key leads with which a path begins, if it does."""
+    """Return the models that a path's first step refers to, if that is a generic foreign key."""
     name = f"{path.root._meta.label}.{path.name.partition('__')[0]}"
     askers = [(Asker.parse(one.asked_by), one.tables[:1]) for one in case.seen]
     tables = {
@@ -197,25 +201,29 @@ def _advise_queryset(case: _Case) -> Remedy | None:
     operation = _QUERYSET_WRITES.get(asker.method)
     if operation is not None and (case.operation != "SELECT" or asker.method == "delete"):
         if asker.method == "update_or_create" and case.operation == "UPDATE":
-            operation = "UPDATE"  # one method, two statements
+            operation = "UPDATE"  # the method sends an INSERT or an UPDATE
         return None if "in" in asker.options and case.operation == "INSERT" else write(operation, model)
     if model is None or ("locked" in asker.flags and asker.method != "update_or_create"):
         return None
     relation = relation_of(case.models, asker)
     is_related = relation is not None and "of" in asker.options
-    if asker.is_same and not (is_related and _is_of_many(case, relation)):
+    if asker.is_same and not (is_related and _has_several_owners(case, relation)):
         return ask_once(model)
     if "in" in asker.options and (asker.method != "all" or not is_related):
-        return None  # the queryset is in a library's code
+        return None  # the queryset is built in a library's code, which the reader cannot change
     if asker.method in ("get_or_create", "update_or_create", "create"):
-        return _get_or_create(model, asker)
-    if relation is not None and relation.accessor is not None and (is_related or _knows(case, relation)):
+        return get_or_create(model, asker)
+    if (
+        relation is not None
+        and relation.accessor is not None
+        and (is_related or _reads_owners(case, relation))
+    ):
         return _advise_related_set(case, relation)
     return _advise_values(model, asker)
 
 
-def _is_of_many(case: _Case, relation: Relation | None) -> bool:
-    """Return whether the unit of work reads several owners: the same values may be those of one of these."""
+def _has_several_owners(case: _Case, relation: Relation | None) -> bool:
+    """Return True if the unit of work reads several owners, of which one may explain the same values."""
     if relation is None or (case.asker.reads_all_of(relation) and "values" not in case.asker.options):
         return True
     table = relation.owner._meta.db_table
@@ -224,22 +232,24 @@ def _is_of_many(case: _Case, relation: Relation | None) -> bool:
     )
 
 
-def _knows(case: _Case, relation: Relation) -> bool:
-    """Return whether the unit of work reads the owners, or only has their keys."""
-    owners = {relation.owner._meta.db_table}  # a proxy has that of its model
+def _reads_owners(case: _Case, relation: Relation) -> bool:
+    """Return True if the unit of work reads the owners themselves, and does not only have their keys."""
+    owners = {relation.owner._meta.db_table}  # a proxy has the table of its model
     is_itself = relation.target._meta.db_table in owners
     return is_itself or not case.seen or any(owners & set(one.tables) for one in case.seen)
 
 
 def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
-    """The rows that refer to one object, or a figure of these."""
+    """The rows that refer to one object, or an aggregate of them."""
     asker = case.asker
     if asker.method in ("count", "exists", "contains", "aggregate"):
         return _annotate(case, relation)
     path = path_to(case.models, relation, case.seen, case.call_site)
     if relation.is_many and asker.options.get("in") == SERIALIZERS:
-        return fetch_together(relation, path)  # they read what is prefetched, whatever they ask for otherwise
-    if not relation.is_many and not asker.beyond(relation) and "values" not in asker.options:
+        return fetch_together(
+            relation, path
+        )  # serializers use prefetched rows, whatever they query otherwise
+    if not relation.is_many and not asker.conditions_beyond(relation) and "values" not in asker.options:
         return None if "in" in asker.options else join(relation, path)
     if "combined" in asker.flags:
         return None
@@ -259,25 +269,25 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
 
 
 def _fetch_chosen(case: _Case, relation: Relation, path: Path) -> Remedy | None:
-    """Some of the rows that refer to one object, or all in an order."""
+    """Some of the rows that refer to one object, or all of them in a given order."""
     asker = case.asker
     if "annotated" in asker.flags and "values" in asker.options:
-        return computed(relation.target)  # of groups
+        return computed(relation.target)  # a GROUP BY
     table = relation.keys[0].rpartition(".")[0] if len(relation.keys) == 1 else ""
-    if table and any(name.startswith(f"{table}.") for name in asker.chosen_of(relation)):
+    if table and any(name.startswith(f"{table}.") for name in asker.extra_conditions(relation)):
         return _fetch_between(case, relation, path, table)
     chain, by_default = chain_of(asker, relation), asker.reads_by_default(relation)
     if chain or not by_default or not relation.is_many:
-        return _fetch_filtered(relation, path, chain, by_default)
+        return fetch_filtered(relation, path, chain, by_default)
     made = fetch_together(relation, path)
     then = _("Then read %(name)s.all().") % {"name": relation.accessor}
     return replace(made, advice=f"{made.advice} {then}")
 
 
 def _fetch_between(case: _Case, relation: Relation, path: Path, table: str) -> Remedy | None:
-    """Rows of a many-to-many relation that are chosen by those of the table between.
+    """Rows of a many-to-many relation, filtered by columns of its through table.
 
-    A Prefetch() of what is behind these would join that table once more, and find other rows.
+    A filter in the Prefetch() of the related rows would join that table once more, and find other rows.
     """
     asker, through = case.asker, case.models.by_label(table)
     ends = [] if through is None else [one for one in through._meta.fields if isinstance(one, ForeignKey)]
@@ -290,38 +300,21 @@ def _fetch_between(case: _Case, relation: Relation, path: Path, table: str) -> R
     prefix = f"{table}."
     others = [
         name.removeprefix(prefix) if name.startswith(prefix) else f"{ahead}__{name}"
-        for name in asker.chosen_of(relation)
+        for name in asker.extra_conditions(relation)
     ]
     chain = f'.filter({", ".join(filter_words(others))}).select_related("{ahead}")'
     names_of_path = [*path.name.split("__")[:-1], str(found.accessor)]
-    return _fetch_filtered(found, path._replace(name="__".join(names_of_path)), chain)
-
-
-def _fetch_filtered(relation: Relation, path: Path, chain: str, by_default: bool = True) -> Remedy:
-    rows = f"{rows_of(relation.target, by_default)}{chain or '.all()'}"
-    code = f'prefetch_related(Prefetch("{path.name}", queryset={rows}, to_attr="..."))'
-    made = prefetch(path, code)
-    then = (
-        _("Then read that attribute, which is a list.")
-        if relation.is_many
-        else _("Then read that attribute.")
-    )
-    return replace(
-        made,
-        model=relation.target._meta.label,
-        field=f"{relation.owner._meta.label}.{relation.accessor}",
-        advice=f"{made.advice} {then}",
-    )
+    return fetch_filtered(found, path._replace(name="__".join(names_of_path)), chain)
 
 
 def _annotate(case: _Case, relation: Relation) -> Remedy | None:
-    """Let the database compute a figure for all rows of the loop: of the owners, or of what refers to one."""
+    """Let the database compute an aggregate of related rows for all rows of the loop at once."""
     owner, target = relation.owner, relation.target
     if case.asker.flags & {"slice", "combined"}:
         return None
     values = case.asker.options.get("values", "")
     if "annotated" in case.asker.flags and (values or "?" in case.asker.conditions):
-        return computed(target)  # of groups
+        return computed(target)  # a GROUP BY
     if "distinct" in case.asker.flags and ("," in values or (values and case.asker.method != "count")):
         return computed(target)
     if is_compared_as_text(relation):
@@ -330,13 +323,13 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         return replace(made, advice=f"{made.advice} {then % {'name': relation.accessor}}")
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
     path_is_nested = path.is_many
-    if path.is_many:  # there are several owners for a row of the loop
+    if path.is_many:  # a row of the loop has several owners, each of which needs its own value
         path = Path(owner, str(relation.accessor), False, path.is_guess)
     root, to_owner = path.root, path.name.rpartition("__")[0]
-    name, others = path.name.replace("__", "_"), case.asker.beyond(relation)
+    name, others = path.name.replace("__", "_"), case.asker.conditions_beyond(relation)
     if case.asker.method in ("exists", "contains") and relation.back_name:
         words = filter_words(others)
-        key = referred(target, relation.back_name)
+        key = referenced_field(target, relation.back_name)
         own = f'{relation.back_name}=OuterRef("{"__".join(filter(None, (to_owner, key))) or "pk"}")'
         words.insert(words[:1] == ["..."], own)
         rows = rows_of(target, case.asker.reads_by_default(relation))
@@ -344,7 +337,7 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     else:
         of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
         figures = figures_of(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
-    code = f"annotate({', '.join(f'{free(root, name)}={figure}' for name, figure in figures.items())})"
+    code = f"annotate({', '.join(f'{free_name(root, name)}={figure}' for name, figure in figures.items())})"
     advice = on_queryset(_("Compute it for all of them at once: %(code)s on %(model)s."), code, root)
     if owner is root and path_is_nested:
         advice += " " + _("Where they are prefetched, that is the queryset of their Prefetch().")
@@ -369,12 +362,12 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
 
 
 def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
-    """Rows found one by one by their values."""
+    """Rows that are read one by one by the value of a column."""
     conditions = [name.removesuffix("__in") for name in asker.conditions]
     name = conditions[0] if len(conditions) == 1 else "?"
     if "?" in name or "__" in name:
         return computed(model) if asker.method in ("count", "exists", "aggregate") else None
-    fields = (*model._meta.concrete_fields, model._meta.pk)  # several columns may be the key
+    fields = (*model._meta.concrete_fields, model._meta.pk)  # a composite key is no concrete field
     found = next((one for one in fields if one.name == name), None)
     if found is not None and asker.method in ("count", "aggregate"):
         code = f'values("{name}").annotate(...)'
@@ -389,17 +382,6 @@ def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
             is_guess=False,
         )
     return None if found is None else read_by_key(model) if found.primary_key else read_by_value(model, name)
-
-
-def _get_or_create(model: type[Model], asker: Asker) -> Remedy:
-    names = [name for name in asker.conditions if "?" not in name and "." not in name]
-    known = f"filter({names[0]}__in=...)" if names else _("one query")
-    label = model._meta.label
-    advice = _("Read existing %(model)s by %(code)s before the loop, and insert the others by bulk_create().")
-    advice %= {"model": label, "code": known}
-    if asker.method == "update_or_create":
-        advice += " " + _("Change the existing ones by bulk_update().")
-    return Remedy(kind="in_bulk", model=label, field=f"{label}.{names[0]}" if names else None, advice=advice)
 
 
 def _advise_manager(case: _Case) -> Remedy | None:
@@ -430,7 +412,7 @@ def _advise_manager(case: _Case) -> Remedy | None:
 def _advise_saved(case: _Case) -> Remedy | None:
     model, operation = case.model, case.operation
     if "in" in case.asker.options or (case.asker.what == "reload" and operation != "SELECT"):
-        return None  # a library fills its cache
+        return None  # a library loads an object for its own use
     if case.asker.what == "reload":
         return None if model is None else read_by_key(model)
     return write("DELETE" if case.asker.what == "delete" else operation, model)
@@ -480,10 +462,10 @@ def _field(model: type[Model], column: str) -> Any:
 
 
 def _backward_guess(source: type[Model], found: Any, target: type[Model]) -> Remedy | None:
-    """Rows that refer to one object: it is the other objects' rows that are wanted too."""
+    """Rows that refer to one object: prefetch those of all objects."""
     rel = found.remote_field
     name = accessor_of(rel)
-    if name is None:  # the relation has no way back
+    if name is None:  # related_name="+"
         return read_by_value(source, found.name)
     relation = Relation(found.related_model, name, target, not found.one_to_one, rel.name, found.name)
     if found.one_to_one and source is target:
@@ -492,7 +474,7 @@ def _backward_guess(source: type[Model], found: Any, target: type[Model]) -> Rem
 
 
 def _forward_guess(model: type[Model], seen: Collection[str]) -> Remedy:
-    """One row by its key: where a foreign key leads to, or nothing but a key."""
+    """One row by its primary key: most likely the target of a foreign key."""
     names = {name.rpartition(".")[2] for name in seen}
     relations = [
         one

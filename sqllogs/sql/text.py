@@ -1,8 +1,8 @@
-"""The text of a statement: bounded as it is captured, shortened and formatted as people see it.
+"""The text of a statement: bounded when it is captured, shortened and formatted when it is shown.
 
-The first half is called by `sqllogs.capture` in the caller's thread, so its work does not grow with a long
-statement: neither a long text nor the values in an object are converted as a whole. It never raises. The
-second half feeds the terminal's tables, the messages of `sqllogs.testing`, page and admin, in any thread.
+`sqllogs.capture` calls the first half in the caller's thread. It never raises, and its work is bounded:
+neither a long text nor the values in an object are converted as a whole. The second half is called by the
+terminal, page, admin and `sqllogs.testing`, in any thread.
 """
 
 import re
@@ -21,16 +21,16 @@ TEXT_MAX_CHARACTERS = 65_536
 """A longer statement is cut here; its length and a hash are kept."""
 
 HASHED_CHARACTERS = 4_096
-"""The hash of a long statement covers so much of its beginning, as much of its end, and its length."""
+"""The hash of a long statement covers this much of its beginning and of its end, and its length."""
 
 DEPTH_MAX = 8
-"""Objects within objects; a deeper one is a placeholder."""
+"""Nesting of psycopg's objects; a deeper object becomes a placeholder."""
 
 PLACEHOLDER = "%s"
 _VALUES = frozenset(["Literal", "Placeholder"])
-# Compiled at import, unlike an `Expression`: the application's thread must not wait for it.
+# Compiled at import, unlike an `Expression`, because the application's thread would wait for it.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL refuses in a text."""
+"""Characters that PostgreSQL rejects in a text."""
 
 
 class Excerpt(NamedTuple):
@@ -38,7 +38,7 @@ class Excerpt(NamedTuple):
 
     text: str
     length: int
-    """Characters (or bytes) of the whole statement; of an object that is cut, of the part that was read."""
+    """Characters (or bytes) of the whole statement; for an object that is cut, of the part that was read."""
     hash: str | None
     """BLAKE2b, 16 hex digits, of beginning, end and length; None where nothing is cut."""
 
@@ -66,7 +66,7 @@ def excerpt(sql: object, driver_connection: object = None) -> Excerpt:
         length = len(head)
     if length <= TEXT_MAX_CHARACTERS:
         return Excerpt(storable(head), length, None)
-    # With surrogates, which are legal in a str and would raise here.
+    # "surrogatepass", because a str may contain lone surrogates, which encode() refuses.
     hashed = f"{head[:HASHED_CHARACTERS]}{tail}{length}".encode("utf-8", "surrogatepass")
     return Excerpt(storable(head), length, blake2b(hashed, digest_size=8).hexdigest())
 
@@ -109,14 +109,14 @@ def _pieces(sql: Any, driver_connection: object, depth: int) -> Iterator[str]:
     elif isinstance(sql, str):
         yield sql
     elif hasattr(sql, "as_string"):
-        # Those of psycopg 2 want a connection, with which they send nothing.
+        # psycopg 2 requires a connection here, but sends nothing over it.
         yield str(sql.as_string(driver_connection))
     else:
         yield type(sql).__qualname__
 
 
 def _kind(sql: object) -> str:
-    """Return the name of psycopg's class of an object, of either psycopg, or Template."""
+    """Return the name of an object's class in psycopg 2 or 3, `Template` for a t-string, else ""."""
     for cls in type(sql).__mro__:
         if cls.__module__ in ("psycopg.sql", "psycopg2.sql"):
             return cls.__name__
@@ -125,9 +125,9 @@ def _kind(sql: object) -> str:
 
 
 def _of_template(template: Any, driver_connection: object, depth: int) -> Iterator[str]:
-    """A template string, as psycopg takes it: `:i` is a name, `:q` is SQL, all others are values.
+    """Yield the text of a template string as psycopg reads it: `:i` is a name, `:q` SQL, others are values.
 
-    Text after `:q` is a value too: psycopg refuses it.
+    A plain text after `:q` becomes a placeholder too, since psycopg refuses it.
     """
     strings, interpolations = template.strings, template.interpolations
     for number, text in enumerate(strings):
@@ -144,7 +144,7 @@ def _of_template(template: Any, driver_connection: object, depth: int) -> Iterat
 
 ELLIPSIS = "…"
 WORD_MAX = 16
-"""A cut goes back to the end of a word, unless that would cost more characters than this."""
+"""A cut is moved to the end of a word, unless that costs more characters than this."""
 
 _LIST = Expression(r"\A(?:SELECT (?:DISTINCT )?+|INSERT INTO [^ (]++ ?+\()")
 _NESTING = Expression(r"[(\[)\]]|, | FROM\b|\"[^\"]*+\"|`[^`]*+`")
@@ -204,7 +204,7 @@ def find_columns(sql: str) -> ColumnList | None:
 
 
 def _with_columns(sql: str, count: int) -> str:
-    """Keep none or the first of the columns."""
+    """Leave out the columns, except the first if `count` is 1."""
     found = find_columns(sql)
     if found is None:
         return sql
@@ -213,7 +213,7 @@ def _with_columns(sql: str, count: int) -> str:
 
 PREVIEW_CHARACTERS = 280
 COLUMNS_CHARACTERS = 60
-"""A list of columns that is longer is only counted."""
+"""A longer list of columns is replaced by its number of columns."""
 
 _KEYWORDS = (
     "ALL ALTER ANALYZE AND AS ASC BEGIN BETWEEN BY CASE COMMIT CONFLICT CREATE CROSS DELETE DESC DISTINCT DO "

@@ -25,7 +25,7 @@ from sqllogs.findings import Rule
 from sqllogs.record import CALL_SITE
 from sqllogs.sql.advice import Remedy
 from sqllogs.sql.n_plus_one import Repetition
-from sqllogs.sql.relations import Sighting
+from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 from sqllogs.sql.text import truncate_sql
 
@@ -94,10 +94,12 @@ class QueryGroup:
         return next((query.asked_by for query in reversed(self.queries) if query.asked_by is not None), None)
 
     @property
-    def sighting(self) -> Sighting:
+    def sighting(self) -> SeenStatement:
         rows = max((query.rows or 0 for query in self.queries), default=0)
         first = self.first
-        return Sighting.of_statement(first.sql, first.tables, rows or None, self.asked_by, first.call_site)
+        return SeenStatement.of_statement(
+            first.sql, first.tables, rows or None, self.asked_by, first.call_site
+        )
 
     @property
     def total_ms(self) -> float:
@@ -186,12 +188,12 @@ def _group_lines(groups: Sequence[QueryGroup], every: Sequence[QueryGroup]) -> I
         yield f"... and {sum(group.times for group in rest):,} more of {len(rest):,} other statements."
 
 
-def _advice(remedies: Remedies, group: QueryGroup, seen: Collection[Sighting]) -> str | None:
+def _advice(remedies: Remedies, group: QueryGroup, seen: Collection[SeenStatement]) -> str | None:
     remedy = remedy_of(remedies, group, seen)
     return remedy.advice if remedy is not None else None
 
 
-def remedy_of(remedies: Remedies, group: QueryGroup, seen: Collection[Sighting]) -> Remedy | None:
+def remedy_of(remedies: Remedies, group: QueryGroup, seen: Collection[SeenStatement]) -> Remedy | None:
     """Return the remedy for a group of repeated queries; None if it is not known."""
     query = group.first
     with override(None):  # in English, like the messages that contain it

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqllogs.sql.relations import Sighting
+from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 
 USER, GROUP, PERMISSION, TYPE = "auth_user", "auth_group", "auth_permission", "django_content_type"
@@ -13,7 +13,7 @@ OF_USER = (
 
 
 def guess(sql, table, operation="SELECT", seen=()):
-    sightings = [Sighting((other,), 1, None, None) for other in seen]
+    sightings = [SeenStatement((other,), 1, None, None) for other in seen]
     return Remedies().remedy(operation, sql, [table], sightings)
 
 

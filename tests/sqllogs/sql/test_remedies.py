@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
-from sqllogs.sql.relations import Sighting
+from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 from tests.sqllogs import advice_models, advice_yard
 from tests.sqllogs import advice_yard_loops as _more_loops  # noqa: F401
@@ -130,7 +130,8 @@ def test_prefetch_is_not_advised_for_unions_and_groups(where, shelf):
 @pytest.mark.django_db
 def test_relation_of_a_model_to_itself_names_the_next_level(shelf):
     seen = [
-        Sighting(("yard_worker",), 5, f"forward yard.Worker.{name} one", "app.py:1 f") for name in ("boss",)
+        SeenStatement(("yard_worker",), 5, f"forward yard.Worker.{name} one", "app.py:1 f")
+        for name in ("boss",)
     ]
     for field, is_guess in (("boss", False), ("company", True)):
         remedy = Remedies().remedy(
@@ -145,7 +146,7 @@ def test_relation_of_a_model_to_itself_names_the_next_level(shelf):
 def test_what_is_behind_a_generic_foreign_key_is_fetched_for_one_of_its_models(shelf):
     """The path, as in on__company, would fail for objects without such a relation."""
     plain = "generic yard.Remark.on one"
-    places = [Sighting((table,), None, plain, "app.py:1 f") for table in ("yard_worker", "yard_crate")]
+    places = [SeenStatement((table,), None, plain, "app.py:1 f") for table in ("yard_worker", "yard_crate")]
     code = 'prefetch_related(GenericPrefetch("on", [Worker.people.select_related("company")]))'
     for seen, expected in ((places, code), (places[:1], 'prefetch_related("on__company")')):
         remedy = Remedies().remedy(
@@ -163,7 +164,7 @@ def test_what_is_behind_a_generic_foreign_key_is_fetched_for_one_of_its_models(s
 @pytest.mark.django_db
 @pytest.mark.parametrize(("rows", "kind"), [(1, "ask_once"), (7, "prefetch_related")])
 def test_relation_of_one_row_with_the_same_values_is_asked_for_once(rows, kind, shelf):
-    seen = [Sighting(("yard_company",), rows, None, "app.py:1 f")]
+    seen = [SeenStatement(("yard_company",), rows, None, "app.py:1 f")]
     remedy = Remedies().remedy(
         "SELECT", "SELECT name FROM yard_worker WHERE company_id = ?", ["yard_worker"], seen,
         asked_by="queryset yard.Worker all of=yard.Company.worker_set where=company values=name one same",
