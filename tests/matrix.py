@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import virtualenv
+from tests.ports import SHARES, SHARES_OF_MATRIX
 
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
 
@@ -113,7 +114,8 @@ def run(corner: Corner) -> str:
     if not corner.is_whole:
         chosen += ["-m", "not programs"]
     command = [python, "-m", "pytest", "tests/sqllogs", *chosen, *sys.argv[1:]]
-    tests = subprocess.run(command, cwd=virtualenv.ROOT, check=False)
+    ports = {"FIRST_SHARE_OF_PORTS": str(SHARES - SHARES_OF_MATRIX)}
+    tests = subprocess.run(command, cwd=virtualenv.ROOT, env=os.environ | ports, check=False)
     return (
         f"FAILED: {corner}: pytest ended with {tests.returncode}" if tests.returncode else f"passed: {corner}"
     )

@@ -8,11 +8,14 @@ from contextlib import suppress
 FIRST, LAST = 20_000, 32_767
 """Below the ports of clients: one of those may be taken by the time a server binds to it."""
 SHARES = 8
+SHARES_OF_MATRIX = 4
+"""The last ones, since `make test` may run beside it."""
 
 
 def ports_of_worker():
     """Return this process's ports: no other pytest-xdist worker takes one before our server binds to it."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    worker += int(os.environ.get("FIRST_SHARE_OF_PORTS", "0"))
     count = (LAST + 1 - FIRST) // SHARES
     first = FIRST + worker % SHARES * count
     return range(first, first + count)
