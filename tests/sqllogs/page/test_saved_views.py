@@ -1,14 +1,31 @@
 """Saved views: a user keeps filters, range and sorting of a tab under a name."""
 
+import itertools
 from types import SimpleNamespace
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
+from django.forms import CharField
+from django.http import QueryDict
 from django.test import Client
+from django.urls import reverse
 
 from sqllogs.api import base_view
 from sqllogs.models import SavedView
+from sqllogs.page.links import SAVED_PAGES
+from sqllogs.read import comparison, n_plus_one, requests, stats
+from sqllogs.read import findings as read_findings
+from sqllogs.read.aggregates import GROUPS
+from sqllogs.read.parameters import (
+    COMPARISONS,
+    InstantField,
+    MillisecondsField,
+    SQLLogFilter,
+    SwitchField,
+    ValuesField,
+)
 from tests.sqllogs.factories import BROWSER, put, reader
 from tests.sqllogs.pages import HOSTILE, URL, look
 
@@ -151,3 +168,87 @@ def as_custom_user(get_response):
         return get_response(request)
 
     return middleware
+
+
+TEXT = r'a,b\,c & ü <i>"#?/+%'
+OF_TYPE = {
+    ValuesField: TEXT, InstantField: "now-16m", MillisecondsField: "0.5", SwitchField: "true",
+    CharField: TEXT,
+}  # fmt: skip
+VALUES = {
+    name: OF_TYPE[type(found.field)] if name not in ("fingerprint", "trace_id") else "ab,cd"
+    for name, found in SQLLogFilter.base_filters.items()
+} | {"to": "now", "min_ms": "0", "error": "true,ValueError", "kind": "request", "method": "GET,POST"}
+OF_REQUESTS = {
+    "status": "404,5xx", "min_elapsed_ms": "0", "path": "/admin/login/?next=/é &r=2#x", "tag": TEXT,
+    "static_files": "all",
+}  # fmt: skip
+OF_FINDINGS = {
+    "finding": "n_plus_one,new", "state": "all", "assignee": TEXT, "from": "2026-01-31T12:00:00+02:00",
+    "to": "now", "fingerprint": "ab", "route": TEXT, "release": TEXT,
+}  # fmt: skip
+KEPT = [
+    *(
+        ("requests", VALUES | OF_REQUESTS | {"ordering": f"{sign}{name}"})
+        for name in requests.ORDERINGS for sign in ("", "-")
+    ),
+    *(
+        ("stats", VALUES | {"group_by": group, "ordering": f"-{name}", "source": "ring"})
+        for group, name in zip(GROUPS, itertools.cycle(stats.ORDERINGS))
+    ),
+    *(
+        ("stats", VALUES | {"compare": compare, "ordering": name})
+        for compare, name in zip(COMPARISONS, itertools.cycle(comparison.ORDERINGS))
+    ),
+    *(("repeats", VALUES | {"ordering": name}) for name in n_plus_one.ORDERINGS),
+    *(("list", VALUES | {"ordering": f"-{name}"}) for name in ("id", "duration_ms", "rows")),
+    *(("findings", OF_FINDINGS | {"ordering": f"-{name}"}) for name in read_findings.ORDERINGS),
+]  # fmt: skip
+"""Page and query: each parameter, range, grouping, comparison and order that a page has."""
+
+
+def form_values(page):
+    """Return what the filter form shows, and its chips."""
+    chips = [found["href"] for found in page.all("a", title="Remove this filter")]
+    return {found.get("name"): found.get("value") for found in page.all("input")} | {"chips": sorted(chips)}
+
+
+def test_samples_are_all_parameters_of_the_pages():
+    saved = set(SAVED_PAGES)
+    assert {page for page, _query in KEPT} == saved
+    assert set(OF_REQUESTS) == set(requests.PARAMETERS)
+    assert set(OF_FINDINGS) == set(read_findings.PARAMETERS)
+    assert {query.get("group_by") for _page, query in KEPT} >= set(GROUPS)
+
+
+def test_every_filter_range_comparison_and_order_is_kept():
+    client, json = staff(), {"Accept": "application/json"}
+    for page, query in KEPT:
+        saved_at = f"{reverse(f'sqllogs:{page}')}?{urlencode(query)}"
+        answer = client.post(VIEWS, {"page": page, "query": urlencode(query), "name": "all"})
+        assert answer["Location"] == saved_at
+        assert client.get(saved_at, headers=json).status_code == 200, saved_at
+    views = client.get(VIEWS, headers=json).json()["results"]
+    assert {view["url"] for view in views} == {
+        f"{reverse(f'sqllogs:{page}')}?{urlencode(query)}" for page, query in dict(KEPT).items()
+    }
+
+
+@pytest.mark.parametrize("page", SAVED_PAGES)
+def test_saved_view_is_the_same_for_who_saved_it_and_for_whom_it_is_shared_with(page):
+    ann, bob = staff(), staff("bob")
+    path, query = f"{reverse(f'sqllogs:{page}')}", dict(KEPT)[page]
+    # As a browser without JavaScript sends the form, with empty fields, on a later page of the list.
+    empty = dict.fromkeys({"ordering", "format"} - set(query), "")
+    shown = look(ann, f"{path.removeprefix(URL)}?{urlencode(query | empty | {'offset': 0, 'limit': 5})}")
+    (hidden,) = (one["value"] for one in shown.all("input", name="query"))
+    assert QueryDict(hidden).dict() == query | {"limit": "5"}
+    link = ann.post(VIEWS, {"page": page, "query": hidden, "name": "mine"})["Location"]
+    assert f"http://testserver{link}" in shown.words
+    assert link in look(ann, "views/").links()
+    for person in (ann, bob):
+        again = look(person, link.removeprefix(URL))
+        assert form_values(again)["chips"] == form_values(shown)["chips"]
+        assert {name: form_values(again).get(name) for name in query} == {
+            name: form_values(shown).get(name) for name in query
+        }
