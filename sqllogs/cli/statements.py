@@ -77,7 +77,7 @@ def _print_comparison(screen: Screen, answer: ComparedStatsAnswer) -> None:
 
 def _compared_with(answer: ComparedStatsAnswer) -> str:
     if answer.compare_begin is None or answer.compare_end is None:
-        return _("Nothing is known of the time to compare with.")
+        return _("There are no records of the time to compare with.")
     if answer.release_before is not None:
         names = {"release": answer.release, "before": answer.release_before}
         return printable(_("release %(release)s compared with %(before)s") % names)

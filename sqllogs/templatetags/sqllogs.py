@@ -6,6 +6,7 @@ reader's thread, and imports little: the admin is imported in every process.
 """
 
 import re
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from django.utils.translation import gettext as _
 from sqllogs import conf
 from sqllogs.record import CALL_SITE
 
+SHORT_RANGE = timedelta(seconds=10)
+"""The ends of a shorter range are shown to the millisecond."""
+
 
 def milliseconds(value: float | None) -> str:
     """Format a duration with three significant digits."""
@@ -25,6 +29,8 @@ def milliseconds(value: float | None) -> str:
         return ""
     if not value:
         return "0"
+    if value < 0.0005:
+        return "<0.001"
     # From these limits on, rounding adds a digit before the point.
     if value >= 99.95:
         return f"{value:,.0f}"
@@ -48,6 +54,12 @@ def clock(time: str) -> str:
 
 def day(time: str) -> str:
     return time[:10]
+
+
+def moment(time: str, other: str) -> str:
+    """Return one end of a range, to the second unless the range is short."""
+    length = abs(datetime.fromisoformat(time) - datetime.fromisoformat(other))
+    return f"{day(time)} {clock(time)[: 12 if length < SHORT_RANGE else 8]}"
 
 
 def bdi(text: object) -> SafeString:
@@ -74,6 +86,7 @@ register = template.Library()
 register.filter("ms", milliseconds)
 register.filter("clock", clock)
 register.filter("day", day)
+register.filter("moment", moment)
 register.filter("with_code", with_code)
 
 
@@ -89,6 +102,8 @@ def number(value: float | None) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
+    if 0 < value < 0.0005:
+        return "<0.001"
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
@@ -107,6 +122,8 @@ def difference(value: float | None) -> str:
     """Format a difference of milliseconds with an arrow and a sign: colour alone would not do."""
     if value is None:
         return "-"
+    if abs(value) < 0.0005:
+        return "0"
     text = milliseconds(abs(value))
     return f"▲ +{text}" if value > 0 else f"▼ -{text}" if value < 0 else text
 

@@ -72,7 +72,9 @@ def test_stats_compares_two_ranges_of_time(ring_alias):
     assert found[0][2::2][:2] == ["+300%", "+300%"]
     assert (found[1][1], found[2][1]) == ("new", "gone")
     assert "release 2 compared with 1\N{REPLACEMENT CHARACTER}[2J" in run("stats", "--compare", "release")
-    assert "Nothing is known" in run("stats", "--compare", "week", "--from", "now-1m", "--group-by", "table")
+    assert "no records of the time to compare with" in run(
+        "stats", "--compare", "week", "--from", "now-1m", "--group-by", "table"
+    )
     assert '"is_vanished": true' in run("stats", "--compare", "previous", "--from", "now-1m", "--json")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqllogs.page.links import Links
 from sqllogs.page.records import duration_summary, scatter_chart
 from sqllogs.sql.text import PREVIEW_CHARACTERS, break_lines, highlight_keywords, preview
-from sqllogs.templatetags.sqllogs import milliseconds, origin, with_code
+from sqllogs.templatetags.sqllogs import difference, milliseconds, moment, number, origin, with_code
 
 LINKS = Links("/sql-logs/", QueryDict())
 COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
@@ -142,3 +142,20 @@ ORIGINS = [
 @pytest.mark.parametrize(("fields", "shown"), ORIGINS)
 def test_origin_is_the_route_the_view_or_the_kind(fields, shown):
     assert origin(fields) == origin(SimpleNamespace(**fields)) == shown
+
+
+@pytest.mark.parametrize("value", [3.8e-8, 1e-5, 0.0004])
+def test_tiny_figure_has_no_exponent_and_is_not_zero(value):
+    assert (milliseconds(value), number(value)) == ("<0.001", "<0.001")
+    assert difference(value) == difference(-value) == "0"
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("2026-01-31T12:00:09.900000Z", "2026-01-31 12:00:00.125"),
+        ("2026-01-31T12:01:00Z", "2026-01-31 12:00:00"),
+    ],
+)
+def test_ends_of_a_short_range_have_milliseconds(end, expected):
+    assert moment("2026-01-31T12:00:00.125000Z", end) == expected
