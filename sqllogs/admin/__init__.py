@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.urls import NoReverseMatch, URLPattern, re_path, reverse
 from django.utils.connection import ConnectionDoesNotExist
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
@@ -49,6 +50,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
     """Rows can be viewed with the permission for records, and never added, changed or deleted."""
 
     show_facets = admin.ShowFacets.NEVER  # each would count the whole ring
+    when_empty: str | Promise = ""
+    """What the list says if it has no rows: commands stand in backticks."""
 
     class Media:
         css = {"all": ("sqllogs/admin.css",)}

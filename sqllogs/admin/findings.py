@@ -120,6 +120,10 @@ class FindingAdmin(ReadOnlyAdmin):
     actions = ("acknowledge", "ignore", "reopen", "assign_to_me")
     list_max_show_all = 0
     show_full_result_count = False
+    when_empty = _(
+        "No open findings. Statistics and records are searched every ten minutes, or at once with "
+        "`manage.py sqllogs findings --detect`."
+    )
     fields: ClassVar[Any] = (
         "what", "state_shown", "statement", _text_field("call_site"), _text_field("route"), "to_try",
         "figures", "occurrences", "first_seen_at", "last_seen_at", "since", _assignee, _text_field("note"),
@@ -245,13 +249,10 @@ class FindingAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Evidence"))
     def figures(self, finding: Finding) -> SafeString:
-        trace_id, url = finding.evidence.get("trace_id"), page_url("list")
+        trace_id = finding.evidence.get("trace_id")
         lines = format_html_join("", "{}: <bdi>{}</bdi><br>", evidence_in_words(finding))
-        if not (trace_id and url):
-            return lines
-        return format_html(
-            '{}<a href="{}?trace_id={}&amp;ordering=id">{}</a>', lines, url, trace_id, _("trace")
-        )
+        url = page_url("trace", trace_id) if trace_id else None
+        return format_html('{}<a href="{}">{}</a>', lines, url, _("trace")) if url else lines
 
     @admin.display(description=_("Statement"))
     def statement(self, finding: Any) -> str:
@@ -290,6 +291,10 @@ class TokenAdmin(ReadOnlyAdmin):
     actions = ("revoke",)
     search_fields = ("name",)
     show_full_result_count = False
+    when_empty = _(
+        "No tokens. A program such as Grafana needs one to read the log: add it here, or with "
+        "`manage.py sqllogs token create NAME`."
+    )
     fields = list_display
     readonly_fields = fields
 

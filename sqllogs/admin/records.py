@@ -33,7 +33,7 @@ from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.text import break_lines, highlight_keywords, preview
-from sqllogs.templatetags.sqllogs import bdi, milliseconds, number
+from sqllogs.templatetags.sqllogs import bdi, milliseconds, number, origin
 
 ORDERINGS = ("seq", "duration_ms", "rows")
 """Columns that the list can be ordered by."""
@@ -200,11 +200,9 @@ def _sent_at(log: SQLLog) -> SafeString:
 
 
 def _trace_link(log: SQLLog, text: str) -> str:
-    """Link to the queries of the same trace on the page."""
-    url = page_url("list")
-    if not (text and url):
-        return text
-    return format_html('<a href="{}?trace_id={}&amp;ordering=id">{}</a>', url, log.trace_id, text)
+    """Link to the request on the page, where its queries are in order."""
+    url = page_url("trace", log.trace_id) if text else None
+    return format_html('<a href="{}">{}</a>', url, text) if url else text
 
 
 def _trace_links(log: SQLLog) -> str:
@@ -278,6 +276,10 @@ class SQLLogAdmin(ReadOnlyAdmin):
         "Words of a statement, view, route or call site, or a trace id, request id or fingerprint."
     )
     show_full_result_count = False
+    when_empty = _(
+        "No queries recorded yet. A query of the application appears here within a second. If none does, run "
+        "`manage.py check`."
+    )
     fieldsets = ((None, {"fields": ("whole_statement",)}), *_fieldsets())
     readonly_fields = ("whole_statement", *READONLY_FIELDS.values())  # type: ignore[arg-type]
 
@@ -352,8 +354,9 @@ class SQLLogAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Origin"))
     def where_from(self, log: SQLLog) -> SafeString:
-        name = log.view or log.route or log.kind
-        details = ((detail,) for detail in (log.call_site, log.alias) if detail)
+        name = " ".join(filter(None, (log.method, origin(log))))
+        view = log.view if log.route else None
+        details = ((detail,) for detail in (view, log.call_site, log.alias) if detail)
         joined = format_html_join(" · ", "<bdi>{}</bdi>", details)
         return format_html("<bdi>{}</bdi><br><small>{}</small>", name, joined)
 

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from sqllogs.models import Event, Finding
 from sqllogs.page.charts import WithSeries, time_bars
 from sqllogs.page.frame import tab
-from sqllogs.page.links import Links, TableColumn, curl, finding_in_admin, reverse, table_headers
+from sqllogs.page.links import Links, TableColumn, curl, in_admin, reverse, table_headers
 from sqllogs.read import comparison, findings, n_plus_one, requests, stats
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
@@ -320,7 +320,7 @@ def _filters_of_finding(row: findings.FindingRow, links: Links) -> dict[str, str
     found |= {name: reverse("sqllogs:trace", args=[trace]) for name, trace in traces.items() if trace}
     if plan := row.evidence.get("plan"):
         found["plan"] = reverse("sqllogs:plan", args=[plan])
-    if (admin := finding_in_admin(row.id)) is not None:
+    if (admin := in_admin("finding_change", row.id)) is not None:
         found["admin"] = admin
     return found
 

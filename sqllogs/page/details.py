@@ -53,7 +53,7 @@ def detail_page(request: Request, shown: "WithPlan[RecordJSON]", *, with_text: b
         "groups": _fact_groups(record, row, links),
         "issue": issue_of_record(request, record, shown.plan),
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
-        "in_admin": in_admin(record["fingerprint"]),
+        "in_admin": in_admin("statement_change", record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
         # Newest first from this number down: nine later records, the record, ten earlier ones.
         "around": links.only(cursor=str(record["id"] + 10), limit="20"),
@@ -169,7 +169,7 @@ def statement_page(
         "records": records.with_values(),
         "plans": plan_rows(answer.plans),
         "issue": issue_of_statement(request, answer, shown.plan),
-        "in_admin": in_admin(answer.fingerprint),
+        "in_admin": in_admin("statement_change", answer.fingerprint),
         "with_text": with_text,
         "text_permission": VIEW_TEXT,
         "as_json": links.as_format("json"),

@@ -211,6 +211,9 @@ OF_REQUESTS = {
 FIRST_OF_FINDINGS = ("finding", "state", "from", "to", "route")
 OF_FINDINGS = {"finding": _("Kind"), "state": _("State"), "assignee": _("Assignee")}
 """Labels of the filters that only findings have."""
+OF_REVIEWS = {"review": _("Review"), "got_worse": _("Got worse")}
+"""Labels of the filters that only reviews have."""
+_LABELS = OF_REQUESTS | OF_FINDINGS | OF_REVIEWS
 CHOICES = {
     "error": (("", _("Any")), ("true", _("Failed")), ("false", _("Succeeded"))),
     "slow": (("", _("Any")), ("true", _("Slow")), ("false", _("Not slow"))),
@@ -356,7 +359,7 @@ def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], inva
 
 
 def _label(name: str) -> str:
-    return str(OF_REQUESTS.get(name) or OF_FINDINGS.get(name) or SQLLogFilter.base_filters[name].label)
+    return str(_LABELS.get(name) or SQLLogFilter.base_filters[name].label)
 
 
 def _suggestions(name: str, records: list[RecordJSON]) -> list[str]:
@@ -389,14 +392,14 @@ def chips(links: Links) -> list[Chip]:
     """Return a chip for each value of each active filter."""
     return [
         chip
-        for name in dict.fromkeys((*TIMES, *SQLLogFilter.base_filters, *OF_REQUESTS, *OF_FINDINGS))
+        for name in dict.fromkeys((*TIMES, *SQLLogFilter.base_filters, *_LABELS))
         if name in links.active
         for chip in _chips(name, links)
     ]
 
 
 def _chips(name: str, links: Links) -> list[Chip]:
-    takes_several = name in ("status", "tag", *OF_FINDINGS) or isinstance(
+    takes_several = name in ("status", "tag", "review", *OF_FINDINGS) or isinstance(
         SQLLogFilter.base_filters.get(name), ValuesFilter
     )
     values = parameters.separated(links.active[name]) if takes_several else [links.active[name]]

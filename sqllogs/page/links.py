@@ -53,18 +53,10 @@ def _in_language_of_urls() -> AbstractContextManager[None]:
     return override(language) if language is not None else nullcontext()
 
 
-def in_admin(fingerprint: str) -> str | None:
-    """Return the URL of a statement in the admin; None if the project has no admin."""
+def in_admin(name: str, *args: object) -> str | None:
+    """Return a URL of the admin, where people decide; None if the project has no admin."""
     try:
-        return reverse("admin:sqllogs_statement_change", args=[fingerprint])
-    except NoReverseMatch:
-        return None
-
-
-def finding_in_admin(id: int) -> str | None:
-    """Return the URL of a finding in the admin, where people decide about it."""
-    try:
-        return reverse("admin:sqllogs_finding_change", args=[id])
+        return reverse(f"admin:sqllogs_{name}", args=args)
     except NoReverseMatch:
         return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -16,9 +17,10 @@ from rest_framework.request import Request
 
 from sqllogs.models import Review
 from sqllogs.page.frame import chips
-from sqllogs.page.links import Links, curl, reverse
+from sqllogs.page.links import FINDINGS, Links, curl, in_admin, reverse
 from sqllogs.read.decisions import ReviewsAnswer
-from sqllogs.read.health import EventsAnswer, Health, SettingsAnswer
+from sqllogs.read.findings import ALL_STATES
+from sqllogs.read.health import FINDING, EventRow, EventsAnswer, Health, SettingsAnswer
 from sqllogs.read.series import GroupPoint, SeriesAnswer
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
@@ -137,9 +139,21 @@ def events_page(request: Request, answer: EventsAnswer, *, with_text: bool) -> M
         for row in answer.results
     ]
     headers = (_("Time, UTC"), _("Kind"), _("Title"), _("Text"), _("By"), _("Service"))
-    shown = _table(request, _("Events"), PlainTable(headers=headers, rows=rows), answer)
+    table = PlainTable(headers=headers, rows=rows, links=[_about(row) for row in answer.results])
     note = _("Deploys, migrations and new findings appear here.")
-    return {**shown, "empty": _("No events in this time"), "empty_note": note}
+    return {
+        **_table(request, _("Events"), table, answer),
+        "empty": _("No events yet"),
+        "empty_note": note,
+    }
+
+
+def _about(event: EventRow) -> str:
+    """Return the URL of the finding, or of the statements since then, compared with those before."""
+    if event.kind == FINDING:
+        return in_admin("finding_change", event.id) or f"{reverse(FINDINGS)}?state={ALL_STATES}"
+    statements = Links(reverse("sqllogs:stats"), QueryDict())
+    return statements.with_values(**{"from": event.time, "compare": "previous"})
 
 
 def reviews_page(request: Request, answer: ReviewsAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -163,9 +177,13 @@ def reviews_page(request: Request, answer: ReviewsAnswer, *, with_text: bool) ->
     )  # fmt: skip
     links = [reverse("sqllogs:fingerprint", args=[row.fingerprint]) for row in answer.results]
     table = PlainTable(headers=headers, rows=rows, links=links)
-    shown = _table(request, _("Reviews"), table, answer)
-    note = _("Decisions about statements are made in the admin, under “Slow queries”.")
-    return {**shown, "empty": _("No reviews"), "empty_note": note}
+    return {
+        **_table(request, _("Reviews"), table, answer),
+        "empty": _("No reviews yet"),
+        "empty_note": _("Decisions about statements are made in the admin, under “Slow queries”."),
+        "empty_link": in_admin("statement_changelist"),
+        "empty_link_text": _("Review slow queries"),
+    }
 
 
 def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -182,9 +200,13 @@ def series_page(request: Request, answer: SeriesAnswer, *, with_text: bool) -> M
     ]
     group = [_("Group")] if answer.group_by else []
     headers = (_("Time, UTC"), *group, _("Calls"), _("Errors"), _("Total ms"))
-    links = Links(request.path, request.query_params)
-    shown = _table(request, _("Series"), PlainTable(headers=headers, rows=rows, numbers=3))
-    return {**shown, "chips": chips(links), "clear": links.only(), "empty": _("No queries in this time")}
+    return {
+        **_table(request, _("Series"), PlainTable(headers=headers, rows=rows, numbers=3)),
+        "empty": _("No queries recorded yet"),
+        "empty_note": _("A query of the application appears here within a second."),
+        "empty_link": reverse("sqllogs:health"),
+        "empty_link_text": _("Health of the log"),
+    }
 
 
 def settings_page(request: Request, answer: SettingsAnswer, *, with_text: bool) -> Mapping[str, Any]:
@@ -221,7 +243,9 @@ def _table(
     table: PlainTable,
     page: EventsAnswer | ReviewsAnswer | None = None,
 ) -> Mapping[str, Any]:
-    return _frame(request) | {"title": title, "table": table, "page": page}
+    links = Links(request.path, request.query_params)
+    filters = {"chips": chips(links), "clear": links.only()}
+    return _frame(request) | filters | {"title": title, "table": table, "page": page}
 
 
 def _frame(request: Request) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_list_takes_the_same_few_queries_for_many_statements(finding):
 def test_finding_shows_its_evidence_and_the_text_to_those_who_may_read_it(finding, codenames, has_text):
     answer = staff("view_sqllog", *codenames).get(f"{URL}{finding.pk}/change/")
     assert "Times in a request or task: <bdi>9<" in answer.text
-    assert f"trace_id={'a' * 32}" in answer.text
+    assert f'href="/sql-logs/traces/{"a" * 32}/"' in answer.text
     assert ("shop_customer" in answer.text) is has_text
     assert "<title>N+1 " in answer.text
     assert "Ignored until" not in answer.text  # what is empty is left out

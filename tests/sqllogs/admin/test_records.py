@@ -184,9 +184,9 @@ def test_hostile_text_is_escaped(admin):
         assert HOSTILE not in text
 
 
-def test_trace_links_to_its_queries_on_the_page(admin):
+def test_trace_links_to_the_request_on_the_page(admin):
     put({"trace_id": "c" * 32})
-    assert f'<a href="/sql-logs/?trace_id={"c" * 32}&amp;ordering=id">cccccccc</a>' in admin.get(URL).text
+    assert f'<a href="/sql-logs/traces/{"c" * 32}/">cccccccc</a>' in admin.get(URL).text
 
 
 @pytest.mark.parametrize("is_sampled", [True, False])

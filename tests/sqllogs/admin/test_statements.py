@@ -156,7 +156,7 @@ def test_no_other_lookup_is_possible(admin, query):
 
 
 def test_empty_list_says_why(admin):
-    assert "No statement was recorded in this period." in words(admin)
+    assert "No open statement that reads or changes data was recorded in this period." in words(admin)
     assert "No statement matches." in words(admin, "?error=true")
 
 

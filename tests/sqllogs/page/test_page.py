@@ -396,19 +396,6 @@ def test_address_without_a_page_is_json_for_a_browser(browser):
     assert browser.get(f"{URL}1/?format=json", headers={"Accept": "text/html"}).json()["error"]
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("events/", "No events in this time"),
-        ("reviews/", "Decisions about statements are made in the admin"),
-        ("series/", "No queries in this time"),
-        ("views/", "No saved views"),
-    ],
-)
-def test_empty_page_says_what_would_be_there(browser, address, expected):
-    assert expected in look(browser, address).words
-
-
 @pytest.mark.parametrize("address", ["stats/", NEWEST, f"fingerprints/{'f' * 16}/"])
 def test_every_figure_has_a_label_where_rows_become_cards(browser, address):
     put({"trace_id": "ab" * 16, "call_site": "a.py:1 f"})

@@ -30,6 +30,10 @@ VIOLATIONS = "axe.run({resultTypes: ['violations']}).then(found => found.violati
 """What axe accepts is not sent to Python: it is a quarter of the time."""
 
 
+STILL = "* { transition: none !important }"
+"""Otherwise axe sees colours on their way."""
+
+
 @pytest.fixture
 def in_browser(chromium):
     """Call a function with a browser, in the browser's thread; return what it returns."""
@@ -365,14 +369,18 @@ def test_chart_is_zoomed_by_dragging_by_keys_and_by_links(in_browser, url):
     assert out == (["11:59:30", "12:01:30"], ["from", "min_ms", "to"])
 
 
-def findings(browser, *addresses):
-    """Return by address what axe finds, how far the page scrolls sideways, and what its console says."""
+def findings(browser, *addresses, part="", looks=LOOKS):
+    """Return by address what axe finds, how far the page scrolls sideways, and what its console says.
+
+    `part` selects the elements that axe looks at, where the others are not ours.
+    """
     page = browser.new_page()  # one for all: to start and end the process of a page takes a second
-    return {address: one for address in addresses if (one := _findings(page, address))}
+    return {address: one for address in addresses if (one := _findings(page, address, part, looks))}
 
 
-def _findings(page, address):
+def _findings(page, address, part, looks):
     found = []
+    violations = VIOLATIONS.replace("run(", f"run('{part}', ") if part else VIOLATIONS
 
     def note(message):
         if "status of 40" not in message.text:
@@ -380,11 +388,12 @@ def _findings(page, address):
 
     page.on("console", note)
     page.goto(address)
+    page.add_style_tag(content=STILL) if part else None  # our own pages forbid it
     page.evaluate(AXE_SCRIPT)
-    for width, scheme in LOOKS:
+    for width, scheme in looks:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        broken = page.evaluate(VIOLATIONS)
+        broken = page.evaluate(violations)
         found += [f"{width} {scheme} {one['id']}: {one['nodes'][0]['html'][:120]}" for one in broken]
         if scrolls := page.evaluate("Math.max(0, document.documentElement.scrollWidth - innerWidth)"):
             found.append(f"{width}: scrolls {scrolls} px")
@@ -518,9 +527,7 @@ def test_pages_of_the_admin_are_accessible(in_browser, night, client, live_serve
         page, found = context.new_page(), []
         for path in IN_ADMIN:
             page.goto(f"{live_server.url}/admin/sqllogs/{path}")
-            page.add_style_tag(
-                content="* { transition: none !important }"
-            )  # axe would see colours on their way
+            page.add_style_tag(content=STILL)
             page.evaluate(AXE_SCRIPT)
             for width, scheme in LOOKS:
                 page.set_viewport_size({"width": width, "height": 900})
