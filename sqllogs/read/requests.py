@@ -5,7 +5,7 @@ have the sums. Feeds API, page and terminal, in the reader's thread.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -50,29 +50,52 @@ NAME_MAX_CHARACTERS = 200
 """Length of the columns route and view."""
 
 
+_LOG_LINE = re.compile(r"(?:[A-Z]{3,10} +)?(.*?)(?: +HTTP/[\d.]+)?")
+"""A path between method and protocol, as in the log of a server."""
+
+
 class PathField(forms.CharField):
-    """A URL as typed, with or without host and query string; its value is route and view."""
+    """A URL as people copy or type it; its value is route and view."""
 
     def clean(self, value: Any) -> tuple[str | None, str] | None:
         text = super().clean(value)
         if not text:
             return None
-        try:
-            path = unquote(urlsplit(text).path) or "/"  # browsers copy "/café/" as "/caf%C3%A9/"
-        except ValueError:  # "http://["
-            path = text
-        # resolve() takes a path without SCRIPT_NAME.
-        inner = path.removeprefix(get_script_prefix().rstrip("/")) or "/"
-        # The prefix of i18n_patterns matches in its own language only, whatever the reader's is.
-        with override(get_language_from_path(inner) or settings.LANGUAGE_CODE):
-            # Like CommonMiddleware, because people omit the last slash.
-            for candidate in dict.fromkeys([inner, f"{inner.rstrip('/')}/"]):
-                try:
-                    match = resolve(candidate)
-                except Resolver404:
-                    continue
-                return (match.route or None, match._func_path)  # as in sqllogs.context
-        raise ValidationError(_("No URL pattern of this project matches '%(path)s'."), params={"path": path})
+        typed = _LOG_LINE.fullmatch(text.strip("\"'`<> "))
+        for path in _possible_paths(typed[1] if typed else text):
+            if (found := _view_of(path)) is not None:
+                return found
+        raise ValidationError(_("No URL pattern of this project matches '%(path)s'."), params={"path": text})
+
+
+def _possible_paths(text: str) -> Iterator[str]:
+    """Yield what a text can mean: a URL, a path without its first slash, or one behind a host alone."""
+    try:
+        yield unquote(urlsplit(text).path) or "/"  # browsers copy "/café/" as "/caf%C3%A9/"
+    except ValueError:  # "http://["
+        return
+    if text.startswith("/"):
+        return
+    path = unquote(re.split("[?#]", text)[0])
+    yield f"/{path}"
+    host, _slash, rest = path.partition("/")
+    if "." in host or ":" in host or host == "localhost":
+        yield f"/{rest}"
+
+
+def _view_of(path: str) -> tuple[str | None, str] | None:
+    # resolve() takes a path without SCRIPT_NAME.
+    inner = path.removeprefix(get_script_prefix().rstrip("/")) or "/"
+    # The prefix of i18n_patterns matches in its own language only, whatever the reader's is.
+    with override(get_language_from_path(inner) or settings.LANGUAGE_CODE):
+        # Like CommonMiddleware, because people omit the last slash.
+        for candidate in dict.fromkeys([inner, f"{inner.rstrip('/')}/"]):
+            try:
+                match = resolve(candidate)
+            except Resolver404:
+                continue
+            return (match.route or None, match._func_path)  # as in sqllogs.context
+    return None
 
 
 def _status(value: str) -> str:

@@ -281,7 +281,16 @@ def test_times_without_a_query_are_found_before_between_and_after():
     assert trace.find_gaps(busy, 100) == [(32, 100), (0, 10)]
 
 
-@pytest.mark.parametrize("typed", ["/sql-logs/1/", "https://shop.example/sql-logs/7/?x=1", "/sql-logs/7"])
+TYPED = (
+    "/sql-logs/1/", "https://shop.example/sql-logs/7/?x=1", "/sql-logs/7", "//shop.example/sql-logs/7",
+    # Browsers hide the scheme; a route begins without a slash; servers log a method and a protocol.
+    "localhost:8000/sql-logs/7/?x=1#y", "shop.example/sql-logs/7", "127.0.0.1:8000/sql-logs/7/",
+    "localhost/sql-logs/7/", "sql-logs/7/?x=1", "GET /sql-logs/7/", '"GET /sql-logs/7/?x=1 HTTP/1.1"',
+    "`/sql-logs/7/`", "<https://shop.example/sql-logs/7/>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", TYPED)
 def test_requests_of_a_url_are_found_as_typed(browser, typed):
     match = resolve("/sql-logs/1/")
     put(
@@ -306,7 +315,7 @@ def test_url_with_a_language_is_found_in_any_language(settings, typed, language)
     assert route == f"{'fr' if '/fr/' in typed else 'de'}/café/<int:id>/"
 
 
-@pytest.mark.parametrize("typed", ["/nowhere/at/all/", "http://["])
+@pytest.mark.parametrize("typed", ["/nowhere/at/all/", "nowhere", "http://["])
 def test_url_of_another_project_is_an_error_at_its_field(browser, typed):
     page = look(browser, f"requests/?path={typed}", 400)
     assert "No URL pattern of this project matches" in page.words
