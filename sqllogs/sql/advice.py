@@ -62,23 +62,54 @@ def fetch_together(relation: Relation, path: Path | None = None) -> Remedy:
     return replace(made, model=relation.target._meta.label, field=label)
 
 
-def prefetch_behind_generic(
-    made: Remedy, path: Path, targets: Sequence[type[Model]], *, joins: bool
-) -> Remedy:
+def prefetch_behind_generic(made: Remedy, path: Path, targets: Sequence[type[Model]]) -> Remedy:
     """Fetch a relation that some of the models have to which a generic foreign key refers."""
     name, _dots, rest = path.name.partition("__")
-    method = "select_related" if joins and "__" not in rest else "prefetch_related"
-    querysets = [
-        f'{rows_of(model)}.{method}("{rest}")'
-        for model in targets
-        if accessible(model, rest.partition("__")[0])
-    ]
+    known = [model for model in targets if accessible(model, rest.partition("__")[0])]
+    are_single = all(_is_single(model, rest) for model in known)
+    method = "select_related" if are_single else "prefetch_related"
+    querysets = [f'{rows_of(model)}.{method}("{rest}")' for model in known]
     code = f'prefetch_related(GenericPrefetch("{name}", [{", ".join(querysets)}]))'
-    if len(targets) < 2 or not querysets:
+    saves_queries = are_single and "__" in rest
+    if not querysets or (len(targets) < 2 and not saves_queries):
         hint = _("Where it leads to other models too: %(code)s.") % {"code": code}
         return replace(made, advice=f"{made.advice} {hint}")
+    return _replace_paths(made, code, path, 1)
+
+
+def join_behind_prefetch(made: Remedy, path: Path) -> Remedy:
+    """Join several tables behind a relation to many rows: a path would fetch each by a query of its own."""
+    names, model, count, rows = path.name.split("__"), path.root, 0, ""
+    for position, name in enumerate(names, 1):
+        relation = accessible(model, name)
+        if relation is None:
+            return made
+        model = relation.target
+        if relation.is_many:
+            count, rows = position, rows_of(model)
+    if not count or len(names) - count < 2:
+        return made
+    head, tail = "__".join(names[:count]), "__".join(names[count:])
+    code = f'prefetch_related(Prefetch("{head}", queryset={rows}.select_related("{tail}")))'
+    return _replace_paths(made, code, path, count)
+
+
+def _is_single(model: type[Model], path: str) -> bool:
+    """Return whether all relations of a path lead to one row."""
+    for name in path.split("__"):
+        relation = accessible(model, name)
+        if relation is None or relation.is_many:
+            return False
+        model = relation.target
+    return True
+
+
+def _replace_paths(made: Remedy, code: str, path: Path, first: int) -> Remedy:
+    """Advise code in place of the shorter paths, which are advised for the statements before."""
+    names = path.name.split("__")
+    others = ", ".join(f'"{"__".join(names[:length])}"' for length in range(first, len(names)))
     advice = _("Fetch them together: %(code)s on %(model)s, instead of %(other)s.")
-    advice %= {"code": code, "model": made.queryset, "other": f'prefetch_related("{name}")'}
+    advice %= {"code": code, "model": made.queryset, "other": f"prefetch_related({others})"}
     return replace(made, code=code, advice=advice)
 
 

@@ -17,13 +17,19 @@ from django.db.models import CharField, Field, ForeignKey, ForeignObject, Manage
 
 from sqllogs import guard
 
-NESTED_MAX = 4
-"""Maximum relations in a path: `a__b__c__d`."""
+NESTED_MAX = 6
+"""Maximum relations in a path: `a__b__c`."""
+PATHS_MAX = 200
+"""Maximum paths that are followed through the joins of a statement."""
 _LISTED = re.compile(
     r" WHERE (\([\w.\"`]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
     r"(?: ORDER BY [^()]*)?\Z"
 )
 """The WHERE of prefetch_related(): a list of values, for a generic relation after another condition."""
+_COLUMN = r"[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]?"
+_JOIN = re.compile(rf" JOIN [\"`]?(\w+)[\"`]?(?: (?:AS )?[\"`]?(\w+)[\"`]?)? ON \({_COLUMN} = {_COLUMN}\)")
+_OF_ORM = re.compile(rf"\ASELECT (?:DISTINCT )?(?:{_COLUMN}|\* FROM \()")
+"""A queryset names the table of each column; raw() rarely does."""
 _LIMITED = frozenset({"joined", "prefetched", "deferred", "distinct", "annotated", "combined"})
 """Flags of a queryset that returns something else than prefetch_related() alone would."""
 _FIGURES = frozenset({"count", "exists", "contains", "aggregate"})
@@ -60,6 +66,10 @@ class SeenStatement(NamedTuple):
     """The column that is compared with a list of values, as table.column."""
     has_condition: bool = False
     """It has one more condition: the content type of a generic relation, or one of a Prefetch()."""
+    joins: frozenset[tuple[str, str]] = frozenset()
+    """The columns that joins compare, each as table.column; that of the joined table is the second."""
+    is_raw: bool = False
+    """It was not written by a queryset."""
 
     @classmethod
     def of_statement(
@@ -67,7 +77,18 @@ class SeenStatement(NamedTuple):
     ) -> SeenStatement:
         found = _LISTED.search(sql or "")
         column = found and f"{found[2]}.{found[3]}"
-        return cls(tuple(tables), rows, asker, site, column, bool(found and found[1]))
+        is_raw = sql is not None and not _OF_ORM.match(sql)
+        joins = _joins(sql or "")
+        return cls(tuple(tables), rows, asker, site, column, bool(found and found[1]), joins, is_raw)
+
+
+def _joins(sql: str) -> frozenset[tuple[str, str]]:
+    found = _JOIN.findall(sql)
+    tables = {alias: table for table, alias, *_ in found if alias}
+    return frozenset(
+        (f"{tables.get(owner, owner)}.{column}", f"{table}.{joined}")
+        for table, _, owner, column, _, joined in found
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +193,8 @@ class Path(NamedTuple):
     is_guess: bool
     is_prefetched: bool = False
     """Part of the path is prefetched already."""
+    is_raw: bool = False
+    """The queryset is one of raw(), which can prefetch but not join."""
     further: str | None = None
     """Another possible path, if the loop also follows a relation from the model to itself."""
 
@@ -374,12 +397,17 @@ def path_to(
             continue
         joined = None if is_read else _joined(models, seen, root)
         if joined is not None:
-            root = joined[0]
-            names[:0] = joined[1]
+            root, before, is_one_of_many = joined
+            names[:0] = before
+            is_guess |= is_one_of_many
+        elif seen and not any(_is_queryset_of(one, root) for one in seen):
+            is_guess = True  # whatever read these rows has not been seen
         break
     further = itself and "__".join([*names[:-1], itself, names[-1]])
     is_guess = is_guess or itself not in (None, names[-1])
-    return Path(root, "__".join(names), is_many, is_guess, is_prefetched, further)
+    reading = [one for one in seen if _reads(one, root)]
+    is_raw = bool(reading) and all(one.is_raw for one in reading)
+    return Path(root, "__".join(names), is_many or is_raw, is_guess, is_prefetched, is_raw, further)
 
 
 def _self_relation(
@@ -414,6 +442,12 @@ def _reads(one: SeenStatement, model: type[Model]) -> bool:
     """Return True if a statement may read the rows of a model that a loop runs over."""
     is_first = one.tables[:1] == (model._meta.db_table,)
     return is_first and not one.asked_by and (one.rows is None or one.rows > 1)
+
+
+def _is_queryset_of(one: SeenStatement, model: type[Model]) -> bool:
+    """Return whether a statement reads rows of a model by a queryset, to which code can be added."""
+    is_first = one.tables[:1] == (model._meta.db_table,)
+    return is_first and (not one.asked_by or one.asked_by.startswith(("queryset ", "raw ")))
 
 
 def _prefetched(models: Models, seen: Collection[SeenStatement], model: type[Model]) -> Relation | None:
@@ -464,22 +498,50 @@ def _prefetched_by(step: Any) -> Iterator[tuple[str, str]]:
 
 def _joined(
     models: Models, seen: Collection[SeenStatement], model: type[Model]
-) -> tuple[type[Model], list[str]] | None:
-    """Return the first model of a statement that joins the table of `model`, and the path from there."""
+) -> tuple[type[Model], list[str], bool] | None:
+    """Return where the path to a joined model begins, the path, and whether it is one of several."""
     table = model._meta.db_table
     for one in seen:
         first = models.by_table(one.tables[0]) if one.tables else None
         if first is not None and table in one.tables[1:] and not one.asked_by:
-            waiting: list[tuple[type[Model], list[str]]] = [(first, [])]
-            for owner, names in waiting:  # grows while it is read; bounded by the tables of the statement
-                steps: list[Any] = [step for step in owner._meta.concrete_fields if step.is_relation]
-                # A child has the attributes of its parent, which is what is joined.
-                for step in sorted(steps, key=lambda step: not step.remote_field.parent_link):
-                    related: Any = step.related_model
-                    if len(names) >= NESTED_MAX or related._meta.db_table not in one.tables:
-                        continue
-                    further = names if step.remote_field.parent_link else [*names, step.name]
-                    if related._meta.db_table == table:
-                        return first, further
-                    waiting.append((related, further))
+            paths = _joined_paths(first, table, one)
+            if paths:
+                return first, paths[0], len(paths) > 1
     return None
+
+
+def _joined_paths(first: type[Model], table: str, one: SeenStatement) -> list[list[str]]:
+    """Return the paths of foreign keys from a model to a table that a statement joins, the shortest first."""
+    found: list[list[str]] = []
+    waiting: list[tuple[type[Model], list[str]]] = [(first, [])]
+    for owner, names in waiting:  # grows while it is read
+        for name, related in _joined_steps(owner, one):
+            further = [*names, name] if name else names
+            if related._meta.db_table == table:
+                found.append(further)
+            elif len(further) < NESTED_MAX and len(waiting) < PATHS_MAX:
+                waiting.append((related, further))
+    return found
+
+
+def _joined_steps(owner: type[Model], one: SeenStatement) -> Iterator[tuple[str, type[Model]]]:
+    """Yield the relations to one row that a statement joins; without a name, the parent of a child."""
+    fields: list[Any] = [step for step in owner._meta.concrete_fields if step.is_relation]
+    # A child has the attributes of its parent, which is what is joined.
+    for step in sorted(fields, key=lambda step: not step.remote_field.parent_link):
+        related: Any = step.related_model
+        join = (
+            f"{step.model._meta.db_table}.{step.column}",
+            f"{related._meta.db_table}.{step.target_field.column}",
+        )
+        if join in one.joins or (not one.joins and related._meta.db_table in one.tables):
+            yield "" if step.remote_field.parent_link else step.name, related
+    for rel in owner._meta.related_objects:
+        if rel.one_to_one and rel.related_model is not owner:
+            back: Any = rel.field
+            join = (
+                f"{back.target_field.model._meta.db_table}.{back.target_field.column}",
+                f"{back.model._meta.db_table}.{back.column}",
+            )
+            if join in one.joins and (name := accessor_of(rel)):
+                yield name, back.model

@@ -32,6 +32,7 @@ from sqllogs.sql.advice import (
     free_name,
     get_or_create,
     join,
+    join_behind_prefetch,
     on_queryset,
     prefetch,
     prefetch_behind_generic,
@@ -156,7 +157,8 @@ def _follow_relation(case: _Case) -> Remedy | None:
         return join(relation, path)
     made = fetch_together(relation, path)
     if targets := _targets(case, path):
-        return prefetch_behind_generic(made, path, targets, joins=not relation.is_many)
+        return prefetch_behind_generic(made, path, targets)
+    made = join_behind_prefetch(made, path)
     if path.is_prefetched:
         code = f'select_related("{relation.accessor}")'
         hint = _("Or, if a Prefetch() has a queryset for these: %(code)s on %(model)s.")
@@ -307,21 +309,28 @@ def _fetch_between(case: _Case, relation: Relation, path: Path, table: str) -> R
     return fetch_filtered(found, path._replace(name="__".join(names_of_path)), chain)
 
 
+def _is_of_groups(asker: Asker) -> bool:
+    """Return whether an aggregate is one of groups or of several columns, which Count() cannot compute."""
+    values = asker.options.get("values", "")
+    is_of_groups = "annotated" in asker.flags and (values or "?" in asker.conditions)
+    is_of_columns = "distinct" in asker.flags and ("," in values or (values and asker.method != "count"))
+    return bool(is_of_groups or is_of_columns)
+
+
 def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     """Let the database compute an aggregate of related rows for all rows of the loop at once."""
     owner, target = relation.owner, relation.target
     if case.asker.flags & {"slice", "combined"}:
         return None
-    values = case.asker.options.get("values", "")
-    if "annotated" in case.asker.flags and (values or "?" in case.asker.conditions):
-        return computed(target)  # a GROUP BY
-    if "distinct" in case.asker.flags and ("," in values or (values and case.asker.method != "count")):
+    if _is_of_groups(case.asker):
         return computed(target)
     if is_compared_as_text(relation):
         made = fetch_together(relation, path_to(case.models, relation, case.seen, case.call_site))
         then = _("Then compute it of %(name)s.all(), because the keys are of other types.")
         return replace(made, advice=f"{made.advice} {then % {'name': relation.accessor}}")
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
+    if path.is_raw:
+        return computed(target)
     path_is_nested = path.is_many
     if path.is_many:  # a row of the loop has several owners, each of which needs its own value
         path = Path(owner, str(relation.accessor), False, path.is_guess)
@@ -357,7 +366,8 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         queryset=root._meta.label,
         code=code,
         advice=advice,
-        is_guess=path.is_guess,
+        # A condition on a many-to-many relation finds a row several times, but Count() counts it once.
+        is_guess=path.is_guess or ("=Exists(" not in code and any("." in name for name in others)),
     )
 
 

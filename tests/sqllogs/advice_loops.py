@@ -52,10 +52,13 @@ class Loop:
 
 
 LOOPS: dict[str, Loop] = {}
+UNSURE = ("", "")
+"""In place of advice: none, or one that is marked as a guess."""
 
 
 def loop(*advice: tuple[str, str], fills: tuple[str, ...] = ()) -> Callable[[Any], Any]:
     def add(run):
+        assert run.__name__ not in LOOPS
         LOOPS[run.__name__] = Loop(run=run, advice=advice, fills=fills)
         return run
 

@@ -103,12 +103,12 @@ def latest_by_a_field_followed(q):
 
 
 @loop(chosen("Worker.people.filter(...)"), fills=("Q(is_active=True) | Q(score=1)", "chosen"))
-def alternatives(q):
+def alternatives_of_one_relation(q):
     wanted = Q(is_active=True) | Q(score=1)
     return [[worker.name for worker in company.worker_set.filter(wanted)] for company in q(Company)]
 
 
-follow("alternatives")(names_of("chosen"))
+follow("alternatives_of_one_relation")(names_of("chosen"))
 
 
 @loop(fetch("rooms", "Place"))

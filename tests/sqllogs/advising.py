@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.db import connection, models, transaction
 
 from sqllogs.capture.wrapper import execute_wrapper, install, uninstall
@@ -26,6 +27,7 @@ Query = Callable[[Any], Any]
 """Returns the rows of a model that a loop runs over."""
 
 
+_INSTEAD = re.compile(r"instead of prefetch_related\(([^)]*)\)")
 _ORDERING = re.compile(r"Add (order_by\([^)]*\)):")
 
 
@@ -77,6 +79,13 @@ def rows(model: Any) -> Any:
     return model._default_manager.all()
 
 
+def _by_name(known: Models, model: Any, target: Any) -> dict[str, Any]:
+    """Return the models by their names; where several have one, that of the same app."""
+    label = model._meta.app_label
+    found = sorted(known.by_labels.values(), key=lambda one: one._meta.app_label == label)
+    return {one.__name__: one for one in (*found, target, model) if one}
+
+
 def inserting(found: Sequence[Advised], fills: Sequence[str]) -> Query:
     """Return `q` with the code of the remedies inserted, `fills` for each `...` in turn."""
     known = Models()
@@ -89,12 +98,16 @@ def inserting(found: Sequence[Advised], fills: Sequence[str]) -> Query:
                 code += f".{ordering[1]}"
             while "..." in code and waiting:
                 code = code.replace("...", waiting.pop(0), 1)
-            codes.setdefault(remedy.queryset, []).append((code, known.by_label(remedy.model or "")))
+            of_queryset = codes.setdefault(remedy.queryset, [])
+            if replaced := _INSTEAD.search(remedy.advice):
+                shorter = [f"prefetch_related({path})" for path in replaced[1].split(", ")]
+                of_queryset[:] = [one for one in of_queryset if one[0] not in shorter]
+            of_queryset.append((code, known.by_label(remedy.model or "")))
 
     def q(model: Any) -> Any:
         queryset = rows(model)
         for code, target in codes.get(model._meta.label, ()):
-            names = vars(models) | {one.__name__: one for one in (target, model) if one}
+            names = vars(models) | {"GenericPrefetch": GenericPrefetch} | _by_name(known, model, target)
             if target not in (None, model) and target._meta.label in codes:  # the queryset of a Prefetch
                 code = code.replace(f"{target.__name__}.{target._default_manager.name}", "q(target)")
             queryset = eval(f"queryset.{code}", names, {"queryset": queryset, "q": q, "target": target})
