@@ -7,7 +7,8 @@ finding is kept; it is tried again after the next search. Runs in the thread tha
 import html
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -25,6 +26,8 @@ from sqllogs.storage.database import only_row
 
 COOLDOWN = timedelta(minutes=15)
 """Between two attempts to send a message to a receiver: findings of this time are in one message."""
+RETRY_AFTER_MAX = timedelta(hours=1)
+"""The longest pause that a receiver can ask for."""
 LISTED_MAX = 20
 """Findings listed in a message; the others are only counted."""
 TIMEOUT_S = 5.0
@@ -62,17 +65,24 @@ def notify(settings: Conf, now: datetime) -> int:
     for receiver in receivers(settings):
         due = Finding.objects.filter(**{f"{receiver.column}__isnull": True}, state__in=LIVE)
         count = due.count()
+        last = due.order_by("-pk").values_list("pk", flat=True).first()  # what is found meanwhile comes later
         last_at = getattr(only_row(turns, taken_at=0), receiver.column)
-        # A message of a host whose clock was ahead must not silence the receiver until then.
-        is_recent = last_at is not None and now - COOLDOWN < last_at < now + COOLDOWN
-        if not count or is_recent:
+        # A receiver that asks for a pause has a later time. One of a host whose clock was ahead must not
+        # silence the receiver until then.
+        is_recent = last_at is not None and now - COOLDOWN < last_at <= now + RETRY_AFTER_MAX - COOLDOWN
+        if last is None or is_recent:
             continue
-        last = due.order_by("-pk").values_list("pk", flat=True)[0]  # one that is found meanwhile comes later
         # Before: one that answers too late has got the message, and must not get it at each search.
-        turns.update(**{receiver.column: now})
+        # Of several processes that have read the same time, the condition holds for the first alone.
+        unchanged = {f"{receiver.column}__isnull": True} if last_at is None else {receiver.column: last_at}
+        if not turns.filter(**unchanged).update(**{receiver.column: now}):
+            continue
         try:
             receiver.send(list(due.order_by("-occurrences", "pk")[:LISTED_MAX]), count)
         except Exception as exc:
+            pause = min(_retry_after(exc, now), RETRY_AFTER_MAX)
+            if pause > COOLDOWN:
+                turns.update(**{receiver.column: now + pause - COOLDOWN})
             message = f"Findings could not be sent by {receiver.name}, they are sent later: {_reason(exc)}"
             guard.fault(f"findings {receiver.name}", NotificationError(message))
             continue
@@ -96,10 +106,26 @@ def send_test(settings: Conf) -> list[str]:
 def _reason(exc: Exception) -> str:
     """Return what an error is, without its message: that of a library may contain part of the URL."""
     if isinstance(exc, HTTPError):
-        return f"HTTP {exc.code}"
+        pause = _retry_after(exc, datetime.now(UTC))
+        return f"HTTP {exc.code}" + (f", again in {pause.total_seconds():.0f} s" if pause else "")
     cause = exc.reason if isinstance(exc, URLError) else exc
     text = getattr(cause, "strerror", None)
     return text if isinstance(text, str) else type(cause).__name__
+
+
+def _retry_after(exc: Exception, now: datetime) -> timedelta:
+    """Return how long a receiver asks to wait by its header `Retry-After`, in seconds or as a date."""
+    if not isinstance(exc, HTTPError) or exc.code not in (429, 503):
+        return timedelta()
+    text = exc.headers.get("Retry-After", "").strip()
+    try:
+        if text.isascii() and text.isdigit():
+            return timedelta(seconds=int(text[:9]))
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return timedelta()
+    # -0000 is UTC too, but is parsed without a zone.
+    return max((until if until.tzinfo else until.replace(tzinfo=UTC)) - now, timedelta())
 
 
 class _Unmoved(HTTPRedirectHandler):

@@ -18,7 +18,7 @@ from sqllogs import guard
 from sqllogs.conf import Conf, find_problem
 from sqllogs.findings import notifications, schedule
 from sqllogs.findings.causes import FINDINGS_MAX, Evidence, merge
-from sqllogs.findings.notifications import COOLDOWN, LISTED_MAX, notify
+from sqllogs.findings.notifications import COOLDOWN, LISTED_MAX, RETRY_AFTER_MAX, notify
 from sqllogs.models import Finding
 from tests.ports import free_port
 from tests.services import serving
@@ -111,6 +111,65 @@ def test_receiver_that_is_down_gets_everything_later(port, status):
         assert notify(webhook(port), BEGINNING + COOLDOWN) == 1
         assert notify(webhook(port), BEGINNING + timedelta(hours=2)) == 0
     assert [message["count"] for message in received] == [3]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("asked", "pause"),
+    [
+        ("1200", timedelta(minutes=20)),
+        ((BEGINNING + timedelta(minutes=50)).strftime("%a, %d %b %Y %H:%M:%S GMT"), timedelta(minutes=50)),
+        ((BEGINNING + timedelta(minutes=50)).strftime("%a, %d %b %Y %H:%M:%S -0000"), timedelta(minutes=50)),
+        ("30", COOLDOWN),  # no sooner than usual
+        ("864000", RETRY_AFTER_MAX),  # nobody is silent for ten days
+        ("9" * 5000, RETRY_AFTER_MAX),
+        ("-5", COOLDOWN),
+        ("soon", COOLDOWN),
+        ("", COOLDOWN),
+    ],
+)
+def test_receiver_that_asks_for_a_pause_gets_one(port, status, asked, pause):
+    found(1)
+    with receiver(port, status, **{"Retry-After": asked}) as received:
+        assert notify(webhook(port), BEGINNING) == 0
+        assert notify(webhook(port), BEGINNING + pause - timedelta(seconds=1)) == 0
+        assert len(received) == 1
+    with receiver(port):
+        assert notify(webhook(port), BEGINNING + pause) == 1
+
+
+def test_pause_is_asked_for_by_429_and_503_alone(port):
+    found(1)
+    with receiver(port, 500, **{"Retry-After": "3000"}):
+        assert notify(webhook(port), BEGINNING) == 0
+    with receiver(port):
+        assert notify(webhook(port), BEGINNING + COOLDOWN) == 1
+
+
+def test_test_message_tells_how_long_to_wait(port, settings):
+    settings.SQLLOGS = {"FINDINGS_WEBHOOK": f"http://127.0.0.1:{port}/"}
+    with (
+        receiver(port, 429, **{"Retry-After": "42"}),
+        pytest.raises(CommandError, match="HTTP 429, again in 42 s"),
+    ):
+        call_command("sqllogs", "findings", "--test-notifications")
+
+
+def test_two_processes_that_search_at_once_send_one_message(port, monkeypatch):
+    found(1)
+    settings = webhook(port)
+    read = notifications.only_row
+
+    def while_another_sends(*arguments, **values):
+        row = read(*arguments, **values)
+        monkeypatch.setattr(notifications, "only_row", read)
+        assert notify(settings, BEGINNING) == 1
+        return row
+
+    monkeypatch.setattr(notifications, "only_row", while_another_sends)
+    with receiver(port) as received:
+        assert notify(settings, BEGINNING) == 0
+    assert len(received) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
