@@ -27,7 +27,7 @@ from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
 from sqllogs.record import Sample
-from sqllogs.threads import RLock, SerialCalls
+from sqllogs.threads import SerialCalls
 
 if TYPE_CHECKING:
     from sqllogs.pipeline.delivery import Delivery
@@ -69,7 +69,7 @@ class _Process:
         self._settings = settings
         self.buffer = Buffer(rows_max=settings.buffer_rows, bytes_max=settings.buffer_bytes)
         self.mark = process_mark()
-        self.making = SerialCalls(RLock())
+        self.making = SerialCalls()
         self.made: _Stages | None = None
 
     def stages(self) -> _Stages:

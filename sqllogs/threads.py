@@ -16,6 +16,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
+    from _thread import RLock as _RLock
     from queue import SimpleQueue as SimpleQueue
 
 POLL_S = 0.005
@@ -37,30 +38,30 @@ def _original(module: str, name: str) -> Any:
 
 # At import: a later patch replaces the modules' attributes, not these.
 Lock: Callable[[], Any] = _original("_thread", "allocate_lock")
-RLock: Callable[[], Any] = _original("_thread", "RLock")
+"""To be taken once, or by one thread and released by another. For `with` there is `RLock`."""
 get_ident: Callable[[], int] = _original("_thread", "get_ident")
 _start_new_thread = _original("_thread", "start_new_thread")
 sleep: Callable[[float], None] = _original("time", "sleep")
 if not TYPE_CHECKING:
     SimpleQueue = _original("queue", "SimpleQueue")
+    _RLock = _original("_thread", "RLock")
 
 
-def call_locked(lock: Any, function: Callable[[], Result]) -> Result:
-    """Call the function with the lock held, and release it whatever a signal handler raises.
+class RLock(_RLock):  # type: ignore[misc]  # final only for type checkers
+    """The lock for `with` in this package: `with` releases it whatever a signal handler raises.
 
-    With `with lock:`, Python 3.14 may run a signal handler after the lock is taken and before the block
+    With Python's own locks, Python 3.14 may run a signal handler after the lock is taken and before the block
     begins; if it raises, the lock stays taken (python/cpython#148874). The same may happen after
-    `lock.acquire()` in any Python. Between `map()` taking the lock and the assignment by `for`, no handler
-    runs.
+    `lock.acquire()` in any Python. No handler runs between `map()` taking the lock and the return to the
+    caller. `__exit__` is inherited, because a handler may run at the start of a function written in Python.
     """
-    is_held = False
-    try:
-        for is_held in map(lock.acquire, (True,)):  # noqa: B007
-            return function()
-    finally:
-        if is_held:
-            lock.release()
-    raise AssertionError("a loop of one step")
+
+    __slots__ = ()
+
+    def __enter__(self, blocking: bool = True, timeout: float = -1) -> bool:
+        for is_held in map(self.acquire, (blocking,), (timeout,)):
+            return is_held
+        raise AssertionError("a loop of one step")
 
 
 class Tally:
@@ -77,11 +78,9 @@ class Tally:
 
     @property
     def value(self) -> int:
-        return call_locked(self._lock, self._read)
-
-    def _read(self) -> int:
-        self._reads += 1  # reading the counter increments it, so reads are subtracted
-        return next(self._count) - self._reads + 1
+        with self._lock:
+            self._reads += 1  # reading the counter increments it, so reads are subtracted
+            return next(self._count) - self._reads + 1
 
 
 FORK_MAX_S = 2.0
@@ -98,8 +97,12 @@ class SerialCalls:
     the hook, and `resume` may never run. A lock would then stay taken.
     """
 
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
+    def __init__(self) -> None:
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Forget the calls and forks of the parent, whose threads the child does not have."""
+        self._lock = RLock()
         self._owner = 0
         self._forks: dict[int, float] = {}
 
@@ -107,19 +110,25 @@ class SerialCalls:
     def is_busy(self) -> bool:
         return self._owner != 0
 
+    @property
+    def is_own(self) -> bool:
+        """Return True within a call of this thread."""
+        return self._owner == get_ident()
+
     def call(self, function: Callable[[], Result]) -> Result:
         """Call the function, after other threads' calls and forks."""
-        while (result := call_locked(self._lock, lambda: self._call(function))) is IS_FORKING:
+        while (result := self._try_to_call(function)) is IS_FORKING:
             sleep(POLL_FORK_S)
         return cast(Result, result)
 
-    def _call(self, function: Callable[[], Result]) -> Result | object:
-        # Restored, not cleared, because calls of one thread may be nested.
-        before, self._owner = self._owner, get_ident()
-        try:
-            return IS_FORKING if self._is_forking() else function()
-        finally:
-            self._owner = before
+    def _try_to_call(self, function: Callable[[], Result]) -> Result | object:
+        with self._lock:
+            # Restored, not cleared, because calls of one thread may be nested.
+            before, self._owner = self._owner, get_ident()
+            try:
+                return IS_FORKING if self._is_forking() else function()
+            finally:
+                self._owner = before
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until no other thread is making a call; return False if one still is after this time."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
 from ipaddress import ip_address
-from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +40,7 @@ from sqllogs.api.responses import UnavailableError
 from sqllogs.capture import error_code
 from sqllogs.models import VIEW, VIEW_TEXT, SQLLog
 from sqllogs.read.scope import Scope, Source
+from sqllogs.threads import RLock
 
 OWNER_MAX_CHARACTERS = 150
 
@@ -208,20 +208,22 @@ class _LongReads:
 
     def reset_after_fork(self) -> None:
         # A fork copies a lock held by another thread, and the count of reads that only the parent runs.
-        self._lock = Lock()
-        self._running = 0
+        self._lock = RLock()
+        self._running: set[object] = set()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with self._lock:
-            if self._running >= conf.load().readers_max:
-                raise TooManyReadersError
-            self._running += 1
+        read = object()
         try:
+            with self._lock:
+                if len(self._running) >= conf.load().readers_max:
+                    raise TooManyReadersError
+                self._running.add(read)
             yield
         finally:
-            with self._lock:
-                self._running -= 1
+            # One call into C, not a lock and a count: a signal handler that raises between them would leave
+            # a read that never ends.
+            self._running.discard(read)
 
 
 _long_reads = _LongReads()
@@ -357,7 +359,7 @@ class RecentAnswers:
 
     def clear(self) -> None:
         """Remove all answers; also run in a forked child."""
-        self._lock = Lock()
+        self._lock = RLock()
         self._kept: OrderedDict[str, KeptAnswer] = OrderedDict()
         self.size_bytes = 0
 
@@ -383,8 +385,10 @@ class RecentAnswers:
                 self._drop(next(iter(self._kept)))
 
     def _drop(self, key: str) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self.size_bytes -= len(kept.content)
+        size_bytes = len(self._kept[key].content) if key in self._kept else 0
+        self._kept.pop(key, None)
+        # Zero if empty, as in `read.ring`: a signal handler may raise in between.
+        self.size_bytes = self.size_bytes - size_bytes if self._kept else 0
 
 
 recent = RecentAnswers()

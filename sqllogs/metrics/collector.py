@@ -5,11 +5,12 @@ folder. The state of databases and ring is queried in a separate thread. Feeds t
 the thread that answers a scrape.
 """
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
 
 from django.db import DatabaseError, connections
@@ -33,19 +34,19 @@ from sqllogs.read.findings import count_by_kind_and_state
 from sqllogs.read.health import ring_health
 from sqllogs.storage.database import close_connection
 from sqllogs.storage.events import current_service
+from sqllogs.threads import RLock, SerialCalls
 
-collecting = Lock()
-"""Held during a scrape; a fork waits for it."""
+collecting = SerialCalls()
+"""Scrapes; a fork waits for one that is under way."""
 
 
 class SiteRegistry(CollectorRegistry):
-    """Answer one scrape at a time, so that a fork has to wait for one lock only."""
+    """Answer one scrape at a time, so that a fork has to wait for one only."""
 
     def collect(self) -> Iterator[Metric]:
-        with collecting:
-            # A list, because a generator that is not exhausted would keep the lock.
-            found = list(super().collect())
-        yield from found
+        collect = super().collect
+        # A list, because a generator that is not exhausted would never end the call.
+        yield from collecting.call(lambda: list(collect()))
 
 
 @cache
@@ -184,15 +185,17 @@ MIGRATIONS = {APPLIED, UNAPPLIED}
 LEFT_OUT = MIGRATIONS | {"target"}
 """The registry has its own `target_info`."""
 
-querying = Lock()
-"""Held while the databases are queried; a fork waits for it, at most FORK_TIMEOUT_S."""
+querying = SerialCalls()
+"""Queries of the databases; a fork waits for them, at most FORK_TIMEOUT_S."""
+for one in (collecting, querying):
+    os.register_at_fork(after_in_child=one.reset_after_fork)
 
 
 class DatabaseState(Collector):
     """Gauges of migrations, databases, ring and findings as they are now; for any thread."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._query_thread: Thread | None = None
         self._gauges: list[GaugeMetricFamily] = []
         self._queried_at_s = -STALE_S
@@ -212,14 +215,18 @@ class DatabaseState(Collector):
 
     def _query(self) -> None:
         try:
-            with querying, muted():
-                self._gauges = [*_databases(), *_ring(), *_findings()]
+            self._gauges = querying.call(_gauges)
             self._queried_at_s = time.monotonic()
         except Exception as exc:
             guard.fault("database_state", exc)
         finally:
             for connection in connections.all(initialized_only=True):  # those of this thread
                 close_connection(connection)
+
+
+def _gauges() -> list[GaugeMetricFamily]:
+    with muted():
+        return [*_databases(), *_ring(), *_findings()]
 
 
 def _databases() -> Iterator[GaugeMetricFamily]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from sqllogs import guard, threads
@@ -52,7 +52,7 @@ class Slots:
     def _reset(self) -> None:
         self._number: int | None = None
         self._lock_file = -1
-        self._claiming = Lock()
+        self._claiming = threads.RLock()
 
     def slot(self) -> int:
         """Return the number of this process, unique among live processes; raise OSError."""
@@ -222,15 +222,14 @@ child's copy of that lock is never released."""
 class MetricsServer:
     """The thread of this process that serves metrics, or waits until it can."""
 
-    def __init__(self, port: int, scrape_locks: "tuple[Lock, ...]") -> None:
+    def __init__(self, port: int, scrapes: tuple[threads.SerialCalls, ...]) -> None:
         self._port = port
-        self._scrape_locks = scrape_locks
+        self._scrapes = scrapes
         self._reset()
 
     def _reset(self) -> None:
-        self._starting = Lock()
+        self._starting = threads.Lock()
         self._not_before_s = time.monotonic() + SETTLE_S
-        self._locks_held: list[Lock] = []
         self._server: WSGIServer | None = None
         self._lock_file = -1
 
@@ -247,19 +246,17 @@ class MetricsServer:
     def before_fork(self) -> None:
         """Wait until no scrape is running."""
         until_s = time.monotonic() + FORK_TIMEOUT_S
-        # A lock that is not free in time is left alone: an application must not wait longer for its fork.
-        self._locks_held = [
-            lock for lock in self._scrape_locks if lock.acquire(timeout=max(0, until_s - time.monotonic()))
-        ]
+        for scrape in self._scrapes:
+            scrape.pause(max(0, until_s - time.monotonic()))
 
     def after_fork_in_parent(self) -> None:
         """Continue, but let the child serve if no process serves yet."""
         self._not_before_s = time.monotonic() + AFTER_FORK_S
-        self._release()
+        for scrape in self._scrapes:
+            scrape.resume()
 
     def after_fork_in_child(self) -> None:
         """Leave port and lock to the parent, and start a new thread that waits for them."""
-        self._release()
         server, lock_file = self._server, self._lock_file
         self._reset()
         if server is not None:
@@ -268,11 +265,6 @@ class MetricsServer:
             os.close(lock_file)
         if not threads.is_fork_of_thread():
             self.start()
-
-    def _release(self) -> None:
-        for lock in self._locks_held:
-            lock.release()
-        self._locks_held = []
 
     def _run(self) -> None:
         shared = slots

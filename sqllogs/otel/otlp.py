@@ -121,7 +121,7 @@ class OTLPSink:
         self._conf = conf
         self._sample = Sample(conf.otlp_share, conf.slow_ms)
         self._make_exporter = make_exporter
-        self._lock = threads.Lock()
+        self._lock = threads.RLock()
         """Held while a batch leaves the queue and gets its outcome, and while both are counted."""
         self._queue: deque[Queued] = deque()
         """Includes the batch that is being sent."""

@@ -51,7 +51,7 @@ class Writer:
         self._delivery = delivery
         self._flush_interval_s = flush_interval_s
         self._claim = Lock()
-        self._writing = SerialCalls(Lock())
+        self._writing = SerialCalls()
         self._refused_at_s = float("-inf")
         self._thread: threads.RunningThread | None = None
         self._stopping = False
@@ -261,6 +261,8 @@ class Writer:
 
     def _write(self, *, wait: bool = False) -> bool:
         """Write what is in the buffer; return False if the store is unavailable."""
+        if self._writing.is_own:  # a signal handler flushes in the middle of a write
+            return False
         return self._writing.call(partial(_muted, partial(self._write_all, wait)))
 
     def _write_all(self, wait: bool) -> bool:

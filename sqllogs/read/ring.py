@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
-from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.models import BigIntegerField, Count, F, Func, Max, Min, Q, QuerySet
 
 from sqllogs.models import EPOCH, MICROSECOND, RingHead, RingRow, SQLLog, Unit, slot_ranges
+from sqllogs.threads import RLock
 
 Records = QuerySet[SQLLog]
 AnyRow = TypeVar("AnyRow", SQLLog, RingRow)
@@ -240,7 +240,7 @@ class KeptParts:
     def clear(self) -> None:
         """Forget all; a child process starts with this."""
         # Never held while records are read, so two readers may scan the same block.
-        self._lock = Lock()
+        self._lock = RLock()
         self._asked: OrderedDict[str, None] = OrderedDict()
         self._marks: dict[tuple[str, int], dict[int, BlockMarks]] = {}
         self._parts: OrderedDict[tuple[str, str, int, int], tuple[list[Any], int]] = OrderedDict()
@@ -348,7 +348,9 @@ class KeptParts:
 
     def _drop(self, key: tuple[str, str, int, int]) -> None:
         _parts, size_bytes = self._parts.pop(key, ((), 0))
-        self.size_bytes -= size_bytes
+        # Zero if empty: what a signal handler raises may come in between, and a sum that stays too high
+        # would leave nothing in the cache.
+        self.size_bytes = self.size_bytes - size_bytes if self._parts else 0
 
     def _final(self, alias: str, ring: RingSnapshot, length: int) -> dict[int, BlockMarks]:
         """Return the blocks that are final, and are in the ring."""

@@ -70,8 +70,7 @@ def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper
     connection: BaseDatabaseWrapper = backend.DatabaseWrapper(database, alias)
     # The last flush of a process may run in its main thread; `SerialCalls` keeps it and the writer apart.
     connection.inc_thread_sharing()
-    # Django takes this lock for each cursor. In a process without threads, a signal handler on Python 3.14
-    # may leave it taken (see `threads.call_locked`); an RLock can be taken again by the same thread.
+    # Django takes this lock for each cursor; its own may stay taken on Python 3.14, see `threads.RLock`.
     connection._thread_sharing_lock = threads.RLock()  # type: ignore[attr-defined]
     connection.connect()
     return connection

@@ -4,12 +4,15 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 
 import pytest
 
 from sqllogs import threads
+from sqllogs.api import access
 from tests.sqllogs.recording import TIMEOUT_S
 
 
@@ -48,10 +51,8 @@ def test_thread_that_still_runs_is_given_up_at_the_end(patched):
     threads.join(thread, TIMEOUT_S)
 
 
-def test_lock_is_free_after_a_signal_handler_has_raised_at_any_moment():
-    """Python 3.14 leaves it taken by `with lock:` in four of ten cases."""
-    lock, interrupted = threading.Lock(), 0
-    alone = threads.SerialCalls(lock)
+def interrupt_often(call):
+    """Call a function over and over; yield each time a signal handler has interrupted it by raising."""
 
     def interrupt(signum, frame):
         raise InterruptedError
@@ -59,20 +60,74 @@ def test_lock_is_free_after_a_signal_handler_has_raised_at_any_moment():
     def call_until_interrupted():
         signal.setitimer(signal.ITIMER_REAL, 1e-4)
         while True:
-            alone.call(int)
+            call()
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        while interrupted < 300:
-            try:
+        for _ in range(300):
+            with suppress(InterruptedError):
                 call_until_interrupted()
-            except InterruptedError:
-                interrupted += 1
-            assert not lock.locked()
-            assert not alone.is_busy
+            yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def in_thread(call):
+    """Return what a function returns in another thread."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(call).result(TIMEOUT_S)
+
+
+def test_lock_is_free_after_a_signal_handler_has_raised_at_any_moment():
+    """Python 3.14 leaves its own taken by `with lock:` in four of ten cases."""
+    lock = threads.RLock()
+
+    def use():
+        with lock:
+            pass
+
+    for _ in interrupt_often(use):
+        assert not lock._is_owned()
+    assert in_thread(lambda: lock.acquire(blocking=False))
+
+
+def test_call_has_ended_after_a_signal_handler_has_raised_at_any_moment():
+    alone = threads.SerialCalls()
+    for _ in interrupt_often(lambda: alone.call(int)):
+        assert not alone.is_busy
+    assert in_thread(lambda: alone.call(int)) == 0
+
+
+def test_long_read_has_ended_after_a_signal_handler_has_raised_at_any_moment():
+    long_reads = access._LongReads()
+
+    def read():
+        with long_reads.running():
+            pass
+
+    for _ in interrupt_often(read):
+        assert not long_reads._running
+
+
+def test_child_of_a_fork_does_not_wait_for_calls_of_its_parent():
+    alone, began, go = threads.SerialCalls(), threads.SimpleQueue(), threads.SimpleQueue()
+
+    def work():
+        alone.pause(0.0)
+        began.put(None)
+        go.get(timeout=TIMEOUT_S)
+        alone.resume()
+
+    with ThreadPoolExecutor(1) as executor:
+        working = executor.submit(alone.call, work)
+        began.get(timeout=TIMEOUT_S)
+        assert alone.is_busy
+        assert not alone.is_own
+        alone.reset_after_fork()
+        assert alone.call(int) == 0
+        go.put(None)
+        working.result(TIMEOUT_S)
 
 
 def test_answer_is_polled_for_so_that_greenlets_run(patched, monkeypatch):

@@ -3,7 +3,9 @@
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import pytest
 import requests
@@ -11,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from sqllogs.metrics import collector, multiprocess
 from sqllogs.metrics.multiprocess import MetricsServer, Slots, refuse_foreign_hosts
+from sqllogs.threads import SerialCalls
 from tests.ports import free_port
 from tests.sqllogs.pipeline.test_writer import wait_until
 from tests.sqllogs.recording import TIMEOUT_S
@@ -93,19 +96,25 @@ def test_port_in_use_is_warned_of_once_and_tried_again(folder, caplog):
 
 def test_fork_waits_for_a_scrape_and_not_for_ever(monkeypatch):
     monkeypatch.setattr(multiprocess, "FORK_TIMEOUT_S", 0.05)
-    free, busy = multiprocess.Lock(), multiprocess.Lock()
-    busy.acquire()
+    free, busy, go = SerialCalls(), SerialCalls(), SimpleQueue()
     one = MetricsServer(free_port(), (free, busy))
-    one.before_fork()
-    assert (free.locked(), busy.locked()) == (True, True)
-    one.after_fork_in_parent()
-    assert (free.locked(), busy.locked()) == (False, True)
+    with ThreadPoolExecutor(2) as executor:
+        scrape = executor.submit(busy.call, lambda: go.get(timeout=TIMEOUT_S))
+        wait_until(lambda: busy.is_busy)
+        one.before_fork()
+        other = executor.submit(free.call, int)
+        time.sleep(0.02)
+        assert not other.done()
+        one.after_fork_in_parent()
+        assert other.result(TIMEOUT_S) == 0
+        assert not scrape.done()
+        go.put(None)
 
 
 def test_fork_leaves_port_and_lock_to_its_parent(folder):
     port = free_port()
     with serving(port) as one:
-        child = MetricsServer(port, one._scrape_locks)
+        child = MetricsServer(port, one._scrapes)
         # Copies of what a child of a fork has.
         child._server = type("Copy", (), {"socket": one._server.socket.dup()})
         child._lock_file = os.dup(one._lock_file)

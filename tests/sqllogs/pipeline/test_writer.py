@@ -214,6 +214,25 @@ def test_row_at_the_end_is_not_kept_waiting_by_a_write_that_begins_just_before_i
     assert took_s < TIMEOUT_S / 2
 
 
+def test_signal_handler_that_flushes_in_the_middle_of_a_write_does_not_wait_for_it(writer, way, monkeypatch):
+    """In a process that can run no thread: it would wait for itself."""
+    nested, write = [], way.ring.write
+
+    def interrupted_write(*arguments):
+        nested.append(writer.flush(TIMEOUT_S))
+        return write(*arguments)
+
+    def refuse(target, name):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "start", refuse)
+    way.ring.write = interrupted_write
+    way.put(1)
+    assert writer.flush(TIMEOUT_S)
+    assert nested == [False]
+    assert len(way.stored) == 1
+
+
 def test_flush_does_not_wait_for_the_end_of_a_back_off(writer, way, monkeypatch):
     monkeypatch.setattr(pipeline_writer, "BACKOFF_MIN_S", 60)
     way.ring.fault = StoreUnavailableError("away")
