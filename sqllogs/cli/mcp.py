@@ -1,8 +1,8 @@
 """`manage.py sqllogs mcp`: a server of the Model Context Protocol, by which AI agents read the SQL log.
 
-Speaks JSON-RPC over standard input and output with the official SDK (extra `mcp`). Each tool requests a view
-of the API in this process with the token of SQLLOGS_TOKEN, so filters, permissions and errors are the API's.
-The SDK runs in the main thread; reads run in one thread of asgiref.
+Speaks JSON-RPC over standard input and output with the official SDK (extra `mcp`). Each tool calls a view of
+the API in this process with the token of SQLLOGS_TOKEN, so filters, permissions and errors are the API's. The
+SDK runs in the main thread; views run in one thread of asgiref.
 """
 
 import os
@@ -26,16 +26,16 @@ from sqllogs.context import muted
 from sqllogs.errors import SQLLogsError
 from sqllogs.models import StoredPlan
 from sqllogs.read import explain as read_explain
-from sqllogs.read.plans import advise, changes, kept_plans
+from sqllogs.read.plans import advise, changes, stored_plans
 
 TOKEN_VARIABLE = "SQLLOGS_TOKEN"  # noqa: S105 - the name of a variable
 ROWS_MAX = 20
-"""Rows of an answer: an agent reads all of it, and can ask for more."""
+"""Maximum rows of an answer, because an agent reads all of it."""
 SUGGESTIONS_MAX = 3
 EXPLAINED = ("slower", "new", "more_rows")
-"""Kinds of findings whose cause a plan may show."""
+"""Kinds of findings for which a plan may show the cause."""
 TEXT_MAX = 600
-"""Characters of one text, such as a statement."""
+"""Maximum characters of a text, such as a statement."""
 
 INSTRUCTIONS = (
     "Read-only access to the SQL log of a Django application. Begin with `findings`. Otherwise `stats` "
@@ -43,7 +43,7 @@ INSTRUCTIONS = (
     "one statement, `events` for deploys and migrations. Times are RFC 3339 or relative, as in now-2h; "
     "durations are milliseconds. Every answer has `next`: the calls that may help, the best first."
 )
-# All fields of a row would fill an agent's context with what it does not need.
+# Only some fields, because an agent's context is limited.
 _FIELDS = {
     "stats": "group,calls,calls_per_s,total_ms,load_percent,p95_ms,errors,repeats,route,call_sites,"
     "first_seen",
@@ -61,25 +61,26 @@ _FIELDS = {
 
 
 class _Request(HttpRequest):
-    """A request of the API with a token, from no network."""
+    """A request to the API with a token, not from a network."""
 
     def __init__(self, token: str, path: str, parameters: Mapping[str, Any]) -> None:
         super().__init__()
         self.method = "GET"
         self.path = path
-        # Without REMOTE_ADDR: a reader on this machine may need no token, an agent does.
+        # Without REMOTE_ADDR, because with ANONYMOUS_LOOPBACK a local reader needs no token, but an agent
+        # does.
         self.META = {"HTTP_AUTHORIZATION": f"Bearer {token}", "HTTP_ACCEPT": "application/json"}
         query = QueryDict(mutable=True)
         query.update({name: str(value) for name, value in parameters.items() if value not in ("", None)})
         self.GET = query  # type: ignore[assignment]
 
     def build_absolute_uri(self, location: str | None = None) -> str:
-        # An answer is kept for a second by this address, in which two traces have to differ.
+        # The API caches answers for a second by this address, so that of each trace must differ.
         return location or f"{self.path}?{self.GET.urlencode()}"
 
 
 class Log:
-    """Reads the log for the tools; each method is a tool, and its docstring what an agent reads about it."""
+    """The tools: each method is one, and agents read its docstring as its description."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -119,7 +120,7 @@ class Log:
 
     def findings(self, limit: int = 10) -> dict[str, Any]:
         """Problems found without being asked: what became slower, N+1 queries, locks. Begin here."""
-        answer = self._get("FindingsView", {"limit": min(limit, ROWS_MAX), "fields": _FIELDS["findings"]})
+        answer = self._get("FindingsView", {"limit": limit, "fields": _FIELDS["findings"]})
         for name in ("next", "previous"):
             answer.pop(name, None)
         return _leading(answer, *_after_findings(answer.get("results", [])))
@@ -150,7 +151,7 @@ class Log:
 
     def trace(self, trace_id: str, limit: int = ROWS_MAX) -> dict[str, Any]:
         """The queries of one request in order."""
-        chosen = {"limit": min(limit, ROWS_MAX), "fields": _FIELDS["trace"]}
+        chosen = {"limit": limit, "fields": _FIELDS["trace"]}
         answer = self._get("TraceView", chosen, trace_id=trace_id)
         answer.pop("spans", None)
         longest = max(answer.get("results", ()), key=lambda row: row["duration_ms"], default=None)
@@ -169,7 +170,7 @@ class Log:
 
     def explain(self, fingerprint: str) -> dict[str, Any]:
         """The plan of a statement, without running it."""
-        # The API has no plans, but it knows whether the token still holds, and the statement exists.
+        # Plans do not come from the API. This checks that the token is still valid and the statement exists.
         known = self._get("FingerprintView", {}, fingerprint=fingerprint)
         if "error" in known:
             return _leading(known)
@@ -181,8 +182,8 @@ class Log:
                 "next": [_call("statement", "the lines that send it", fingerprint=fingerprint)],
             }
         now = StoredPlan(alias=plan.alias, vendor=plan.vendor, lines=list(plan.lines))
-        # Not `keep`: reading by an agent writes nothing.
-        kept = (one for one in kept_plans(fingerprint) if one.alias == now.alias and one.lines != now.lines)
+        # Not `store_plan`, because an agent's reads write nothing.
+        kept = (one for one in stored_plans(fingerprint) if one.alias == now.alias and one.lines != now.lines)
         before = next(kept, None)
         return {
             "advice": plan.advice,
@@ -209,16 +210,17 @@ class Log:
         return _leading(self._get("HealthView", {}), _call("findings", "problems that were found"))
 
     def _list(self, view: str, parameters: dict[str, Any], start: str, end: str) -> dict[str, Any]:
-        limit = max(1, min(int(parameters["limit"]), ROWS_MAX))
-        answer = self._get(view, {**parameters, "limit": limit, "from": start, "to": end})
-        # Links to other pages of the API, which an agent cannot follow; `next` becomes its further calls.
+        answer = self._get(view, {**parameters, "from": start, "to": end})
+        # An agent cannot follow links to other pages; `next` will have its further calls.
         for name in ("next", "previous"):
             answer.pop(name, None)
         return answer
 
     def _get(self, view: str, parameters: Mapping[str, Any], **arguments: str) -> dict[str, Any]:
-        from sqllogs.api import views  # with DRF, which no other subcommand needs
+        from sqllogs.api import views  # imports DRF, which no other subcommand needs
 
+        if "limit" in parameters:  # out of range, an error would only cost the agent another call
+            parameters = {**parameters, "limit": max(1, min(int(parameters["limit"]), ROWS_MAX))}
         request = _Request(self._token, "/".join([view, *arguments.values()]), parameters)
         response = getattr(views, view).as_view()(request, **arguments)
         answer: dict[str, Any] = orjson.loads(response.content)
@@ -228,11 +230,11 @@ class Log:
 
 
 _ARGUMENTS = {"from": "start", "to": "end"}
-"""Names of the tools' arguments, by those of the API: `from` is a keyword of Python."""
+"""Names of the tools' arguments by the API's parameters: `from` is a keyword in Python."""
 
 
 def _of_tool(error: dict[str, Any]) -> dict[str, Any]:
-    """Name the argument of the tool in an error about a parameter of the API."""
+    """Replace the API's parameter by the tool's argument in an error."""
     field = error.get("field")
     if field not in _ARGUMENTS:
         return error
@@ -241,7 +243,7 @@ def _of_tool(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leading(answer: dict[str, Any], *following: str) -> dict[str, Any]:
-    """Add the calls that may help; after an error not those that repeat what was wrong."""
+    """Add the calls that may help; after an error only some that need no arguments."""
     if "error" in answer:
         following = (
             _call("findings", "problems that were found"),

@@ -117,6 +117,14 @@ def test_without_a_valid_token_nothing_is_served(environment):
 
 
 @pytest.mark.django_db(databases=["default", "sqllogs"])
+@pytest.mark.parametrize("limit", [-1, 0, 1_000_000])
+@pytest.mark.parametrize("tool", ["stats", "findings", "requests", "repeats", "trace", "events"])
+def test_limit_out_of_range_is_the_nearest_one_in_every_tool(tool, limit):
+    arguments = {"trace_id": "f" * 32} if tool == "trace" else {}
+    assert "error" not in getattr(Log(tokens.create("agent")), tool)(limit=limit, **arguments)
+
+
+@pytest.mark.django_db(databases=["default", "sqllogs"])
 @pytest.mark.parametrize("tool", TOOLS)
 def test_token_that_is_revoked_meanwhile_reads_nothing_more(tool):
     log = Log(tokens.create("agent"))
