@@ -1,9 +1,9 @@
 """`manage.py sqllogs setup`: print the lines that a project lacks, add them, and create the log's tables.
 
-The system checks of `sqllogs.checks.host` find missing lines, `sqllogs.routers` missing
-permissions. Lines become one block at the end of a file: that works however the file builds its lists, and
-leaves every other byte unchanged. Runs in the command's thread; `--write` continues in a new process, which
-has the new settings.
+The system checks of `sqllogs.checks.host` find missing lines, `sqllogs.routers` missing permissions. Lines
+become one block at the end of a file, which works however the file builds its lists and leaves every other
+byte unchanged. Runs in the command's thread; `--write` continues in a new process, which has the new
+settings.
 """
 
 import os
@@ -55,7 +55,7 @@ class Edit:
     after: bytes
 
     def diff(self) -> str:
-        """Return the change as a patch that `git apply -p1` takes."""
+        """Return the change as a patch for `git apply -p1`."""
         name = self.path.relative_to(Path.cwd()) if self.path.is_relative_to(Path.cwd()) else self.path
         before, after = (
             content.decode(self.encoding).splitlines(keepends=True) for content in (self.before, self.after)
@@ -78,11 +78,21 @@ class Edit:
 
 
 def path_of(file: str) -> Path | None:
-    """Return the source file of the module that a setting names; None if it has none."""
+    """Return the project's source file of the module that a setting names, or None."""
+    path = _source_of(file)
+    # The next installation of a package would overwrite lines in its files.
+    return None if path is None or _is_installed(path) else path
+
+
+def _is_installed(path: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+def _source_of(file: str) -> Path | None:
     name = getattr(settings, file, None)
     if not isinstance(name, str):
         return None
-    # This one names an object in the module; the others name the module.
+    # ASGI_APPLICATION names an object in the module; the other settings name the module.
     if file == "ASGI_APPLICATION":
         name = name.rpartition(".")[0]
     try:
@@ -91,9 +101,7 @@ def path_of(file: str) -> Path | None:
         return None
     if spec is None or not (spec.origin or "").endswith(".py"):
         return None
-    path = Path(str(spec.origin)).resolve()
-    # An installed package is not the project's, and the next installation would overwrite it.
-    return None if {"site-packages", "dist-packages"} & set(path.parts) else path
+    return Path(str(spec.origin)).resolve()
 
 
 def add(path: Path, lines: Iterable[str]) -> Edit:
@@ -103,7 +111,7 @@ def add(path: Path, lines: Iterable[str]) -> Edit:
 
     def encode(lines: Iterable[str]) -> bytes:
         marked = (line + LATE_IMPORT * line.startswith("from ") + newline for line in lines)
-        # Python accepts a byte order mark at the beginning of a file only.
+        # Without a byte order mark, which Python accepts only at the beginning of a file.
         return "".join(marked).encode(encoding.removesuffix("-sig"))
 
     if block := BLOCK.search(before):
@@ -133,7 +141,7 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 
 DATABASE_INCOMPLETE, NEEDS_MANUAL_FIX = 4, 5
-"""Exit codes if no line is missing, but tables or permissions are, or a check fails that no line can fix."""
+"""Exit codes if no line is missing: tables or permissions are, or a check fails that no line can fix."""
 STAR_IMPORT = re.compile(rb"^from \S+ import \*", re.MULTILINE)
 
 
@@ -156,16 +164,14 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
         return
     messages = [
         message
-        # An ASGI application without its flush is reported before a deployment only.
+        # Deployment checks too, because they report an ASGI application without its flush.
         for message in run_checks(tags=["sqllogs"], include_deployment_checks=True)
         if not message.is_silenced()
     ]
     gaps = [message for message in messages if hasattr(message, "lines")]
-    if gaps and not all(map(_path, gaps)):
+    if outside := [message for message in gaps if _path(message) is None]:
         _print(command, gaps)
-        raise CommandError(
-            _("Add these lines by hand: the project has no file for them, as with `settings.configure()`.")
-        )
+        raise CommandError(_why_by_hand(outside))
     if gaps and options["write"]:
         _write(command, gaps)
         return
@@ -185,6 +191,14 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
     with suppress(NoReverseMatch):  # if the check of the URLs is silenced
         done.append(_("Open %(url)s as a superuser.") % {"url": reverse("sqllogs:list")})
     command.stdout.write(" ".join(done))
+
+
+def _why_by_hand(outside: list[CheckMessage]) -> str:
+    for message in outside:
+        if path := _source_of(getattr(message, "file")):  # noqa: B009  (as in `_lines`)
+            reason = _("Add these lines by hand: %(path)s belongs to an installed package.")
+            return reason % {"path": path}
+    return _("Add these lines by hand: the project has no file for them, as with `settings.configure()`.")
 
 
 SETUP = Subcommand(

@@ -157,9 +157,20 @@ def test_lines_with_which_the_project_does_not_start_are_removed_again(project):
     assert (project.path.read_text(), project.urls.read_text()) == ("X = 1\n", "Y = 1\n")
 
 
-def test_lines_for_a_file_outside_the_project_are_left_to_its_owner(project, capsys):
+@pytest.mark.parametrize(
+    ("application", "reason"),
+    [
+        (None, "the project has no file for them"),
+        ("django.urls.path", "urls/__init__.py belongs to an installed"),
+    ],
+    ids=["no module", "installed"],
+)
+def test_lines_without_a_file_of_the_project_are_printed_with_the_reason(
+    application, reason, project, settings, capsys
+):
+    settings.ASGI_APPLICATION = application
     project.messages = [missing("ASGI_APPLICATION", "A = 1")]
-    with pytest.raises(CommandError, match="Add these lines by hand: the project has no file for them"):
+    with pytest.raises(CommandError, match=f"Add these lines by hand: .*{reason}"):
         call_command("sqllogs", "setup", "--write")
     assert "  the module of ASGI_APPLICATION\n    A = 1\n" in capsys.readouterr().out
 
