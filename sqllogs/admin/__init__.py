@@ -2,8 +2,8 @@
 
 `register` adds them to any admin site.
 
-`admin.autodiscover` imports this module in every process with an admin, management commands included. So
-it imports no reader: an admin class of ours is imported by the first request to one of its views. Runs in
+`admin.autodiscover` imports this module in every process with an admin, including management commands. So it
+imports no reader; the first request to one of our views imports the admin class that does the work. Runs in
 the reader's thread.
 """
 
@@ -42,7 +42,7 @@ def may_read_text(request: HttpRequest) -> bool:
 
 
 def may_manage_tokens(request: HttpRequest) -> bool:
-    """Return whether a user may create and revoke tokens: each reads everything, and outlives its maker."""
+    """Return True for superusers: a token can read everything, and stays valid without its creator."""
     return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
 
 
@@ -96,7 +96,8 @@ class DeferredAdmin(ReadOnlyAdmin):
 
     def _as_view(self, name: str) -> View:
         view = self.admin_site.admin_view(partial(self._answer, name))
-        # Muted from outside: the site reads session and permissions before it calls the view.
+        # Muted here and not in the view, because the site reads session and permissions before it calls the
+        # view.
         return muted()(view)  # type: ignore[no-any-return]
 
     def _answer(self, name: str, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

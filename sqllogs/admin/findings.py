@@ -42,13 +42,13 @@ OPTIONAL = {"statement": "fingerprint"} | {
     name: name
     for name in ("call_site", "route", "assignee", "note", "ignored_until", "ignored_by", "fixed_in")
 }
-"""Shown only if this attribute of the finding is not empty."""
+"""Fields shown only if this attribute of the finding is not empty."""
 DECIDED = {
     Finding.State.OPEN: "reopen",
     Finding.State.REOPENED: "reopen",
     Finding.State.ACKNOWLEDGED: "acknowledge",
 }
-"""The action that would change nothing in a state; ignoring again moves the end date."""
+"""By state, the action that would change nothing. Ignoring again is allowed, to move the end date."""
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -75,14 +75,14 @@ class StateFilter(admin.SimpleListFilter):
 class ReadChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # Queries sent by a template are neither muted nor answered with 503.
+        # Read here, because queries sent by a template are neither muted nor answered with 503.
         self.result_list = list(self.result_list)
 
 
 class FindingList(ReadChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # A finding is shown to all who may see the log, its statement's text only with that permission.
+        # All who may see the log see findings, but the statement's text requires its own permission.
         shown = {finding.fingerprint for finding in self.result_list if finding.fingerprint}
         texts = Statement.objects.in_bulk(shown) if may_read_text(request) else {}
         for finding in self.result_list:
@@ -104,7 +104,7 @@ def _text_field(name: str) -> Callable[[Finding], str]:
         value = getattr(finding, name)
         return bdi(value) if value else "-"
 
-    show.__name__ = name  # by which the admin finds the help text
+    show.__name__ = name  # the admin finds the help text by this name
     return show
 
 
@@ -135,7 +135,7 @@ class FindingAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Finding | None:
         finding: Any = super().get_object(request, object_id, from_field)
-        if finding is not None:  # kept here: one object of this class serves all requests
+        if finding is not None:  # on the finding, because one admin object serves all requests
             finding.text = None
             if may_read_text(request):
                 finding.text = Statement.objects.filter(fingerprint=finding.fingerprint or "").first()

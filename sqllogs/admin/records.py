@@ -32,8 +32,8 @@ from sqllogs.read.pagination import COUNT_MAX
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
-from sqllogs.sql.text import break_lines, highlight_keywords, preview
-from sqllogs.templatetags.sqllogs import bdi, milliseconds, number, origin
+from sqllogs.sql.text import break_lines, highlight_keywords, preview, readable_number
+from sqllogs.templatetags.sqllogs import bdi, milliseconds, origin
 
 ORDERINGS = ("seq", "duration_ms", "rows")
 """Columns that the list can be ordered by."""
@@ -234,7 +234,7 @@ def _format_value(name: str, log: Any) -> Any:
     if name.endswith("_ms"):
         return milliseconds(value)
     if name in {"rows", "sql_length"} and value is not None:
-        return number(value)
+        return readable_number(value)
     return bdi(value) if value else ""
 
 
@@ -289,7 +289,9 @@ class SQLLogAdmin(ReadOnlyAdmin):
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         if "cl" in context and context["cl"].paginator.is_capped:
-            context["subtitle"] = gettext("the first %(count)s that match") % {"count": number(COUNT_MAX)}
+            context["subtitle"] = gettext("the first %(count)s that match") % {
+                "count": readable_number(COUNT_MAX)
+            }
         return response
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RecordChangeList]:
@@ -334,7 +336,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Rows"), ordering="rows")
     def row_count(self, log: SQLLog) -> str:  # `rows` would be the model's field, in the host's format
-        return number(log.rows)
+        return readable_number(log.rows)
 
     @admin.display(description=_("Statement"))
     def statement(self, log: Any) -> SafeString:

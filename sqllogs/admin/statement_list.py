@@ -31,9 +31,9 @@ from sqllogs.read import parameters
 from sqllogs.read.comparison import WorseFigure
 from sqllogs.read.reviews import DERIVED_FILTERS, ReviewedRow, ReviewList
 from sqllogs.read.stats import StatsGroup, last_seen
-from sqllogs.sql.text import highlight_keywords, preview
+from sqllogs.sql.text import highlight_keywords, preview, readable_number
 from sqllogs.statistics.counting import OTHER_KEY
-from sqllogs.templatetags.sqllogs import clock, day, isolate, milliseconds, number, percent, share_bar
+from sqllogs.templatetags.sqllogs import clock, day, isolate, milliseconds, percent, share_bar
 
 DEFAULT_ORDERING = "-total_ms"
 LIST = "list"
@@ -66,7 +66,7 @@ class StatementGroups(list[StatsGroup]):
 
     @property
     def fingerprints(self) -> list[str]:
-        """Fingerprints of the statements; the row of all other statements has none."""
+        """Fingerprints of the statements, without that of the row for all other statements."""
         return [str(group.group) for group in self if _is_fingerprint(group.group)]
 
 
@@ -87,12 +87,12 @@ class StatementChangeList(ChangeList):
         }
         derived = {name: filters.pop(name) for name in DERIVED_FILTERS if name in filters}
         if _is_fingerprint(self.query.strip()):
-            # People who search for a fingerprint want to see the statement, even if it has been reviewed.
+            # A search for a fingerprint finds the statement even if it has been reviewed.
             derived = {name: value for name, value in derived.items() if name in self.filter_params}
         with_text = may_read_text(request)
         try:
-            # Statistics if there are any, even if the ring covers the range: then no figure scans the ring,
-            # and a week is compared with a week.
+            # From statistics if there are any, even if the ring covers the range. Then no figure scans the
+            # ring, and a week is compared with a week.
             self.statements = ReviewList(filters | self._searched(with_text), derived, with_text=with_text)
         except ParameterError as exc:
             raise IncorrectLookupParameters from exc
@@ -136,7 +136,7 @@ class StatementChangeList(ChangeList):
         self.multi_page = paginator.num_pages > 1
         self.can_show_all = self.show_full_result_count = False
         self.show_admin_actions = bool(shown)
-        # Read everything here: queries sent by a template are neither muted nor answered with 503.
+        # Everything is read here, because queries sent by a template are neither muted nor answered with 503.
         self.result_list = self._instances(shown)
         self.shares = {name: self.statements.load_by_value(name) for name in SHARED}
 
@@ -234,7 +234,7 @@ def statement(statement: Any) -> SafeString:
     repeated: SafeString | str = ""
     if row.repeats:
         times = ngettext("N+1: %(times)s time", "N+1: %(times)s times", row.repeats)
-        repeated = format_html('<b class="tag slow">{}</b> ', times % {"times": number(row.repeats)})
+        repeated = format_html('<b class="tag slow">{}</b> ', times % {"times": readable_number(row.repeats)})
     origins = ((origin,) for origin in (row.route, *row.call_sites[:1]) if origin)
     places = format_html_join(" ", "<small><bdi>{}</bdi></small>", origins)
     return format_html("{} {}{}", _text(row), repeated, places)
@@ -263,7 +263,7 @@ def _figure(
 
 
 def _errors(row: ReviewedRow) -> SafeString | str:
-    return format_html('<b class="error">{}</b>', number(row.errors)) if row.errors else "0"
+    return format_html('<b class="error">{}</b>', readable_number(row.errors)) if row.errors else "0"
 
 
 def _last_seen(row: ReviewedRow) -> SafeString:
@@ -271,11 +271,13 @@ def _last_seen(row: ReviewedRow) -> SafeString:
 
 
 FIGURES = (
-    _figure("calls", _("Calls"), "calls", lambda row: number(row.calls)),
+    _figure("calls", _("Calls"), "calls", lambda row: readable_number(row.calls)),
     _figure("mean", _("Mean ms"), "mean_ms", lambda row: milliseconds(row.mean_ms)),
     _figure("p95", _("p95 ms"), "p95_ms", lambda row: milliseconds(row.p95_ms)),
     _figure("maximum", _("Max ms"), "max_ms", lambda row: milliseconds(row.max_ms)),
-    _figure("rows_per_call", _("Rows per call"), "rows_per_call", lambda row: number(row.rows_per_call)),
+    _figure(
+        "rows_per_call", _("Rows per call"), "rows_per_call", lambda row: readable_number(row.rows_per_call)
+    ),
     _figure("errors", _("Errors"), "errors", _errors),
     _figure("seen", _("Last seen"), "last_seen", _last_seen),
 )

@@ -41,7 +41,7 @@ from sqllogs.read.decisions import BY_MAX_CHARACTERS, NO_TERMS, Terms
 from sqllogs.read.parameters import VALUE_MAX_CHARACTERS, InstantField
 from sqllogs.read.scope import head
 from sqllogs.read.statement import StatementDetail, is_known, read_statement_detail
-from sqllogs.templatetags.sqllogs import number
+from sqllogs.sql.text import readable_number
 
 AnyAdmin: TypeAlias = "admin.ModelAdmin[Any]"
 
@@ -63,7 +63,7 @@ def decide(
     count = reviews.decide(fingerprints, status, by=request.user.get_username(), note=note, terms=terms)
     text = ngettext("%(count)s statement: %(status)s.", "%(count)s statements: %(status)s.", count)
     label = Review.Status(status).label
-    model_admin.message_user(request, text % {"count": number(count), "status": label})
+    model_admin.message_user(request, text % {"count": readable_number(count), "status": label})
 
 
 @admin.action(permissions=["review"], description=_("Mark as reviewed"))
@@ -216,9 +216,9 @@ class StatementAdmin(ReadOnlyAdmin):
         plan: dict[str, Any] = {}
         try:
             made = plans.advise(explain.explain(fingerprint, alias=alias if alias in ran_on else ""))
-            plan["plan"], stored = made, plans.keep(made, by=request.user.get_username())
+            plan["plan"], stored = made, plans.store_plan(made, by=request.user.get_username())
             if stored is not None:
-                before = plans.plan_before(stored, plans.kept_plans(fingerprint))
+                before = plans.plan_before(stored, plans.stored_plans(fingerprint))
                 plan["changes"] = plans.changes(before, stored) if before else []
                 plan["plan_url"], plan["before"] = page_url("plan", stored.pk), before
         except PlanError as exc:
@@ -255,7 +255,7 @@ class StatementAdmin(ReadOnlyAdmin):
         values = page_context(
             detail, _begin(request), _list_query(request), with_text=with_text, site_name=site_name
         )
-        kept = plans.kept_plans(detail.fingerprint) if with_text else []
+        kept = plans.stored_plans(detail.fingerprint) if with_text else []
         context = {
             **self.admin_site.each_context(request),
             **values,
@@ -268,7 +268,7 @@ class StatementAdmin(ReadOnlyAdmin):
             "may_review": self.has_review_permission(request),
             "may_explain": _may_explain(request),
             "note_max": NOTE_MAX_CHARACTERS,
-            "kept_plans": [(page_url("plan", one.pk), plans.plan_link(one)) for one in kept],
+            "stored_plans": [(page_url("plan", one.pk), plans.plan_link(one)) for one in kept],
             "own_name": request.user.get_username(),
             "timeout_s": explain.TIMEOUT_S,
         }

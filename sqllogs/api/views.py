@@ -144,7 +144,7 @@ class RequestsView(AggregateView):
     def read(self, request: Request) -> Any:
         query: QueryDict = request.query_params
         if self.is_for_browser:
-            query = requests.for_people(query)
+            query = requests.without_static_files(query)
         scope = self.scope(request)
         page = OffsetPage.from_query(query, requests.ORDERINGS, requests.DEFAULT_ORDERING)
         unit_filter = requests.UnitFilter.from_query(query)

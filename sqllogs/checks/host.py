@@ -1,4 +1,4 @@
-"""System checks of the host project: does it have all lines that the app needs, and do they work?
+"""System checks of the host project: whether it has all lines that the app needs, and whether they work.
 
 They use Django's router, URL resolver and middleware classes to see what really happens, instead of comparing
 settings. Run by `manage.py check` and at the start of most commands, in the command's thread. The messages

@@ -1,6 +1,7 @@
 """The subcommands of `manage.py sqllogs`, by name.
 
-They read with `sqllogs.read` in the command's thread, and print tables for people or JSON for programs.
+They run in the command's main thread, read with `sqllogs.read`, and print tables for people or JSON for
+programs.
 """
 
 from sqllogs.cli import administration, findings, mcp, records, setup, statements

@@ -1,4 +1,4 @@
-"""`manage.py sqllogs health`, `resize`, `clear` and `token`: look after the log and who may read it.
+"""`manage.py sqllogs health`, `resize`, `clear` and `token`: administer the log and the access to it.
 
 They use `sqllogs.read.health`, `sqllogs.storage.resize` and `sqllogs.api.tokens` in the command's thread.
 """
@@ -44,7 +44,7 @@ def _show_health(command: BaseCommand, options: Mapping[str, Any]) -> None:
         screen.show(state, _print_health)
 
     repeat_every(screen, options["watch"], show)
-    # For cron and probes, which look at nothing but the exit code.
+    # For cron and probes, which read only the exit code.
     if status != "ok":
         sys.exit(1)
 
@@ -125,7 +125,7 @@ def _process_columns() -> tuple[TextColumn, ...]:
 
 def _format_age(seconds: float) -> str:
     for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        # From two of a unit on, because a rounded "1 h" could be 90 minutes.
+        # Only from two of a unit on, because a rounded "1 h" could mean 90 minutes.
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
@@ -149,7 +149,7 @@ def _resize(command: BaseCommand, options: Mapping[str, Any]) -> None:
     if not 1 <= rows <= CAPACITY_MAX:
         message = _("Invalid capacity %(rows)s: must be a number from 1 to %(maximum)s.")
         raise CommandError(message % {"rows": f"{rows:,}", "maximum": f"{CAPACITY_MAX:,}"})
-    # To stderr, so that the output of a script is the result alone.
+    # Progress goes to stderr, so that a script reads only the result.
     kept = show_progress(resize.resize(rows), command.stderr)
     message = ngettext(
         "The capacity of the ring is now %(rows)s; %(count)s record was kept.",
@@ -197,9 +197,10 @@ CLEAR = Subcommand(
 )
 
 
-# Arguments are in the list of processes, which all users of a machine can read, and in the shell's history.
+# Arguments appear in the list of processes, which all users of a machine can read, and in the shell's
+# history.
 TOKEN_OPTION_REMOVED = gettext_lazy(
-    "--token is no longer supported: other users see the value in the list of processes. "
+    "--token is no longer supported, because other users see the value in the list of processes. "
     "Use --token-stdin and pipe the value in, or --token-variable with the name of an environment variable."
 )
 DIGEST_DIGITS_SHOWN = 8
@@ -247,14 +248,14 @@ def _create_token(command: BaseCommand, options: Mapping[str, Any]) -> None:
     value = _read_token(options)
     token = tokens.create(options["name"], value, replace=options["replace"])
     command.stdout.write(token)
-    # Not in a script, which stores the token by itself.
+    # Not printed for a script, which stores the token itself.
     if value is None and command.stderr.isatty():
-        # A note: Django would write it in red, as it does errors.
+        # style_func, because Django would print it in red, like an error.
         command.stderr.write(_("Keep it: it is not stored and cannot be shown again."), style_func=str)
 
 
 def _read_token(options: Mapping[str, Any]) -> str | None:
-    """Return the value that the user has chosen, None for a random one; raise CommandError."""
+    """Return the user's value for the token, None to generate a random one; raise CommandError."""
     if options["token"] is not None:
         raise CommandError(TOKEN_OPTION_REMOVED)
     if options["token_stdin"]:

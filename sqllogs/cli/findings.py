@@ -1,7 +1,7 @@
-"""`manage.py sqllogs findings`: list problems, search for them now, and decide about one.
+"""`manage.py sqllogs findings`: list problems, search for them now, or decide about one.
 
-Prints what `sqllogs.read.findings` returns, in the command's thread; `--detect` is for cron where no process
-of the site searches by itself.
+Prints what `sqllogs.read.findings` returns, in the command's thread. `--detect` is for cron, on sites whose
+processes do not search themselves.
 """
 
 from collections.abc import Mapping
@@ -73,12 +73,12 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
     query = QueryDict(mutable=True)
     query.update({name: options[name] for name in PARAMETERS if options[name]})
     query["limit"], query["ordering"] = str(options["limit"]), DEFAULT_ORDERING
-    # With texts: whoever may run manage.py can read the database, so no permission is asked for.
+    # With texts and without a permission, because anyone who can run manage.py can read the database.
     screen.show(read_findings(QueryRequest(query), query, with_text=True), _print)
 
 
 def _decide(options: Mapping[str, Any]) -> bool:
-    """Store the decision that the options ask for; return whether they ask for one."""
+    """Store the decision given by the options; return False without one."""
     states = {
         "acknowledge": Finding.State.ACKNOWLEDGED,
         "ignore": Finding.State.IGNORED,
@@ -88,7 +88,7 @@ def _decide(options: Mapping[str, Any]) -> bool:
     name = next((name for name in (*states, "assign") if options[name] is not None), None)
     if name is None:
         return False
-    # A rule in code or settings must have a reason too.
+    # Required for rules in code and settings too.
     if name == "ignore" and not options["note"]:
         raise CommandError(_("--note is required: say why the finding is ignored."))
     finding = Finding.objects.filter(pk=options[name]).first()

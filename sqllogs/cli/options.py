@@ -1,6 +1,6 @@
-"""What the subcommands share: their definition, and options made from the parameters of the API.
+"""Shared by the subcommands: their definition, and options made from the parameters of the API.
 
-A new filter of the API becomes an option of every reading subcommand. Runs in the command's thread.
+A new filter of the API becomes an option of every subcommand that reads. Runs in the command's thread.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ _HELP = {
     "to": gettext_lazy("End of the time range, exclusive; same format as --from."),
     "search": gettext_lazy("Part of the SQL text."),
 }
-"""Where it differs from the API's: options begin with dashes, and who runs a command may read all texts."""
+"""Help texts that differ from the API's: options begin with dashes, and the user may read all texts."""
 _DESTINATION_PREFIX = "filter_"
 """Keeps filters apart from the options that every Django command has, such as --settings."""
 
@@ -140,13 +140,16 @@ STATS_PARAMETERS = ("compare", "group_by", "source", *pagination.PAGE)
 
 
 class QueryRequest(HttpRequest):
-    """The request from which readers make the links to other pages: here only query strings."""
+    """A request for readers, from which they build links to other pages.
+
+    Here these are only query strings.
+    """
 
     def __init__(self, query: QueryDict) -> None:
         super().__init__()
         self.GET = query  # type: ignore[assignment]
 
-    # Django's would ask for a host, which a command has not.
+    # Django's method needs a host, which a command does not have.
     def build_absolute_uri(self, location: str | None = None) -> str:
         return location or ""
 
@@ -154,7 +157,7 @@ class QueryRequest(HttpRequest):
 def parse_scope(query: QueryDict, other_parameters: tuple[str, ...] = ()) -> Scope:
     """Parse the filters of a query that may have `other_parameters` too; raise ParameterError."""
     filterset = SQLLogFilter.from_query(query, other_parameters)
-    # With texts: whoever may run manage.py can read the database.
+    # With texts, because anyone who can run manage.py can read the database.
     return Scope.from_filters(filterset, with_text=True)
 
 

@@ -52,11 +52,11 @@ def _tail(command: BaseCommand, options: Mapping[str, Any]) -> None:
     limit = shared.check_limit(options, minimum=0)  # 0: only what arrives from now on
     ring = read_ring.ring()
     newest = records.rows(matching, ring, Window(ordering=Ordering(), limit=limit)) if limit else []
-    # Newest last, as further ones are added below.
+    # Newest last, because new records are printed below.
     printer.show(newest[::-1])
     if options["no_follow"]:
         return
-    # Not "id above the highest one shown": writers overtake each other.
+    # Not by "id above the highest shown", because writers overtake each other.
     ring_tail = RingTail(matching, after=ring.seq)
     while True:
         time.sleep(POLL_INTERVAL_S)
@@ -76,7 +76,7 @@ class _TailPrinter:
         if self._screen.as_json:
             for record in shown:
                 self._screen.json(record, indent=False)
-        # The header at once, also without a record: it shows that the command is waiting.
+        # The header is printed at once, even without a record, to show that the command is waiting.
         elif shown or self._needs_header:
             for line in self._table.lines(shown, header=self._needs_header):
                 self._screen.line(line)
@@ -101,7 +101,7 @@ def _note_lost_records(command: BaseCommand, poll: Poll) -> None:
         )
         notes.append(unwritten % {"count": f"{count:,}"})
     for note in notes:
-        # Not among the records, which a program may read as JSON.
+        # To stderr, because a program may read the records as JSON.
         command.stderr.write(f"-- {note}", style_func=str)
 
 
@@ -147,13 +147,13 @@ def _queries(trace_id: str) -> list[RecordJSON]:
     matching = SQLLog.objects.filter(trace_id=trace_id)
     window = Window(ordering=Ordering(descending=False), limit=TRACE_QUERIES_MAX)
     queries = records.records(records.rows(matching, read_ring.ring(), window), with_text=True)
-    # Not by number: the processes and threads of a trace write their batches independently.
+    # By time and not by number, because the processes of a trace write their batches independently.
     return sorted(queries, key=lambda record: (record["time"], record["id"]))
 
 
 def _show_trace(screen: Screen, trace_id: str, queries: Sequence[RecordJSON]) -> None:
     first, last = queries[0], queries[-1]
-    # The first queries may lack the status: it becomes known while they are being written.
+    # The first queries may lack the status, because they were stored before it was known.
     status = next((record["status"] for record in reversed(queries) if record["status"]), None)
     screen.line(screen.paint(rendering.origin(last) + (f" -> {status}" if status else ""), "bold"))
     begin = f"{timezone.localtime(_time(first)):%Y-%m-%d %H:%M:%S %Z}"

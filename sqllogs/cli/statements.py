@@ -142,18 +142,18 @@ def _add_top_arguments(parser: CommandParser) -> None:
 def _show_top(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
     query = shared.query(options, *STATS_PARAMETERS)
-    # What is slow now; the whole ring may be hours old on a quiet site.
+    # Only the last minutes, because on a quiet site the ring covers many hours.
     if "from" not in query and "to" not in query:
         query["from"] = TOP_RANGE
     interval_s = options["watch"]
-    # A pipe gets one table: its reader may wait for the end.
+    # A pipe gets a single table, because its reader may wait for the end.
     if interval_s is None and screen.is_terminal and not options["once"]:
         interval_s = shared.WATCH_INTERVAL_S
     repeat_every(screen, interval_s, lambda: _show_top_once(screen, query, options["limit"]))
 
 
 def _show_top_once(screen: Screen, query: QueryDict, limit: int) -> None:
-    # Each time: the terminal may have been resized since.
+    # Checked each time, because the terminal may have been resized.
     if screen.height is not None:
         query["limit"] = str(max(1, min(limit, screen.height - TOP_OTHER_LINES)))
     screen.show(read_stats(query), _print_top)
@@ -319,8 +319,8 @@ def _explain(command: BaseCommand, options: Mapping[str, Any]) -> None:
     screen = Screen(command, options)
     statement = _parse_statement(options["statement"].strip())
     plan = plans.advise(explain.explain(statement, alias=options["alias"], may_change=options["may_change"]))
-    # Kept from the terminal too, so that the next plan is compared with it.
-    stored = plans.keep(plan)
+    # Stored, so that the next plan is compared with it.
+    stored = plans.store_plan(plan)
     screen.show(plan, _print_plan)
     # JSON is one document, the plan.
     if stored is not None and not screen.as_json:
@@ -328,12 +328,16 @@ def _explain(command: BaseCommand, options: Mapping[str, Any]) -> None:
 
 
 def _print_changes(screen: Screen, stored: StoredPlan) -> None:
-    before = plans.plan_before(stored, plans.kept_plans(stored.fingerprint))
+    before = plans.plan_before(stored, plans.stored_plans(stored.fingerprint))
     if before is None:
         return
     found = plans.changes(before, stored)
     screen.line()
-    title = _("Since the plan of %(time)s:") if found else _("As the plan of %(time)s, but for details.")
+    title = (
+        _("Changed since the plan of %(time)s:")
+        if found
+        else _("Same as the plan of %(time)s, except details.")
+    )
     screen.line(screen.paint(title % {"time": f"{before.made_at:%Y-%m-%d %H:%M}"}, "bold"))
     for change in found:
         name = change.table or change.what

@@ -1,8 +1,9 @@
 """Findings: problems that the log finds and reports, with their evidence and their state.
 
-This module has what applications import: `ignore_findings`, and the rules that it and the setting
-IGNORE_FINDINGS make. It loads no model, because models and views of the application import it. The rules
-travel as text with the queries that they cover, so the process that searches needs none of that code.
+This module has what applications import: `ignore_findings`, and the rules made by it and by the setting
+IGNORE_FINDINGS. It loads no model, because models and views of the application import it. Capture stores a
+rule as text with the queries that it covers, in the caller's thread, so the process that searches needs none
+of that code.
 """
 
 import sys
@@ -18,7 +19,7 @@ __all__ = ["ignore_findings"]
 
 ANY = "*"
 UNTIL_MAX = timedelta(days=366)
-"""A rule ends within a year, so that somebody looks again."""
+"""A rule ends within a year, so that somebody looks at it again."""
 # A rule is stored with each source of queries that it covers, so its texts are short.
 REASON_MAX = 120
 PLACE_MAX = 120
@@ -28,7 +29,7 @@ KINDS_IN_CODE = frozenset(
     serialization_retried idle_transaction outside_call connection_per_query
     """.split()  # noqa: SIM905
 )
-"""Found in single queries and units of work; the others are of a statement as a whole."""
+"""Kinds found in single queries and units of work; the others concern a statement as a whole."""
 KINDS = KINDS_IN_CODE | {"slower", "all_slower", "new", "more_calls", "more_rows", "more_errors"}
 PATTERNS = ("call_site", "route", "fingerprint")
 
@@ -38,7 +39,7 @@ class Rule:
     """Which findings are ignored, until when and why."""
 
     kinds: frozenset[str]
-    """Empty: all."""
+    """Kinds of findings; empty means all."""
     until: date
     """The first day on which it ignores nothing."""
     reason: str
@@ -48,7 +49,7 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """Return the rule as it travels with a query."""
+        """Return the rule as text, as it is stored with a query."""
         # The reason comes last in the text, so only the place must be without the character that separates.
         place = self.place.replace("|", "/")[:PLACE_MAX]
         reason = " ".join(self.reason.split())[:REASON_MAX]
@@ -56,7 +57,7 @@ class Rule:
 
     @classmethod
     def from_text(cls, text: str) -> "Rule | None":
-        """Return the rule of a text; None if another release has written it."""
+        """Parse the text of a rule; return None if another release wrote it."""
         try:
             kinds, until, place, reason = text.split("|", 3)
             return cls(
@@ -100,7 +101,7 @@ def ignore_findings(*kinds: str, reason: str, until: date | str) -> Any:
 
 
 def _until(value: object) -> date:
-    # First, since a datetime is a date too, and does not compare with one.
+    # Checked first, because a datetime is also a date, but cannot be compared with one.
     if isinstance(value, datetime):
         value = value.date()
     if isinstance(value, str):

@@ -1,6 +1,6 @@
 """Keep one row per cause: merge evidence into findings, close those without, reopen those that return.
 
-Fed by `sqllogs.findings.detection`, in the thread that detects; the table is bounded.
+Called by `sqllogs.findings.detection` with evidence, in the thread that searches. The table is bounded.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -19,20 +19,20 @@ from sqllogs.statistics.resolution import HOUR_S
 from sqllogs.storage.database import upsert
 
 FINDINGS_MAX = 1_000
-"""Beyond it the closed ones seen least recently are deleted, then any others."""
+"""Maximum findings; beyond it, closed ones seen least recently are deleted first, then others."""
 QUIET = timedelta(hours=24)
-"""A finding closes when its evidence has been gone for this long ..."""
+"""A finding closes if it had no evidence for this long, during QUIET_CALLS calls."""
 QUIET_CALLS = 200
-"""... while the statement, or the route, had this many calls."""
+"""Calls of the statement or route during that time; with fewer, a finding stays open."""
 EVENT_WITHIN = timedelta(hours=6)
-"""A problem is attributed to the last deploy or migration if that was at most this long before it."""
+"""A problem is attributed to the last deploy or migration before it, if that was at most this long ago."""
 STALE_AFTER = timedelta(days=14)
 """An ignore rule is reported when it has ignored nothing for this long, in QUIET_CALLS queries."""
 RULES_MAX = 200
-"""Rules whose use is noted; those seen least recently are forgotten."""
+"""Maximum rules whose use is recorded; beyond it, those seen least recently are deleted."""
 KIND_EVENTS = ("deploy", "migration")
 STALE = "stale_ignore"
-"""The kind of a rule's finding: two rules may stand in one function."""
+"""Kind of the finding about an unused rule."""
 _WRITTEN = [
     field.name
     for field in Finding._meta.concrete_fields
@@ -43,7 +43,7 @@ _WRITTEN = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What shows a problem at one moment."""
+    """Figures that show a problem, as a search found them."""
 
     kind: str
     figures: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Evidence:
     def key(self) -> str:
         """Return the same text for the same cause; without a call site the route is part of it.
 
-        The number of its line is not: any edit above it changes that, and with it a decision would be lost.
+        Without the line number, because any edit above the line changes it, and a decision would be lost.
         """
         place = CALL_SITE.fullmatch(self.call_site or "")
         line = f"{place['path']} {place['function']}" if place and self.kind != STALE else self.call_site
@@ -74,7 +74,7 @@ class Evidence:
 
 
 def named(route: str | None) -> Q:
-    """Filter by the route of a finding; what has no route, such as a command, is named by its view."""
+    """Filter by the route of a finding; commands and others without a route are named by their view."""
     return Q(route=route) | Q(route=None, view=route)
 
 
@@ -96,7 +96,7 @@ def merge(found: Iterable[Evidence], now: datetime) -> list[Finding]:
     evidence: dict[str, Evidence] = {}
     for one in found:
         other = evidence.get(one.key, one)
-        # What is seen outside a rule too is not ignored; of several lines the most frequent is named.
+        # Evidence seen outside a rule too is not ignored. Of several lines, the most frequent one is stored.
         if (one.ignored is None, one.times) >= (other.ignored is None, other.times):
             evidence[one.key] = one
     with transaction.atomic(using=alias):
@@ -130,7 +130,7 @@ def _merge(finding: Finding, one: Evidence, events: list[Event]) -> bool:
             _describe(finding, one, events)
         finding.state, finding.closed_at, finding.ignored_until = state, None, None
         finding.ignored_by = ""
-        # NULL is what `notify` looks for: the return of a problem is sent like a new one.
+        # NULL means that a message is due: a problem that returns is sent like a new one.
         finding.notified_at = finding.mailed_at = None
     finding.evidence = dict(one.figures)
     finding.route = one.route or finding.route
@@ -141,7 +141,10 @@ def _merge(finding: Finding, one: Evidence, events: list[Event]) -> bool:
 
 
 def _ignore(finding: Finding, rule: Rule) -> bool:
-    """Let a rule ignore a finding, unless a person has done so; return False, because this is not news."""
+    """Let a rule ignore a finding, unless a person has done so.
+
+    Return False, because nothing is to be sent.
+    """
     if finding.state != Finding.State.IGNORED or is_by_rule(finding):
         finding.state, finding.closed_at, finding.ignored_until = Finding.State.IGNORED, None, rule.ends_at
         finding.ignored_by, finding.note = rule.place[:200], rule.reason
@@ -149,7 +152,7 @@ def _ignore(finding: Finding, rule: Rule) -> bool:
 
 
 def is_by_rule(finding: Finding) -> bool:
-    """Return whether a rule ignores a finding, and not a person."""
+    """Return True if a rule ignores the finding, and not a person."""
     # A person is `user NAME`, see `decide`.
     return finding.ignored_by.startswith(("code ", "setting "))
 
@@ -157,7 +160,7 @@ def is_by_rule(finding: Finding) -> bool:
 def _describe(finding: Finding, one: Evidence, events: list[Event]) -> None:
     finding.fingerprint, finding.call_site, finding.route = one.fingerprint, one.call_site, one.route
     finding.started_at = one.started_at
-    # Regressions are known to the hour: a deploy within the hour in which it began counts too.
+    # The begin of a regression is known only to the hour, so a deploy within that hour counts too.
     until, since = one.started_at + timedelta(hours=1), one.started_at - EVENT_WITHIN
     cause = next((event for event in events if since <= event.time < until), None)
     release = next((event for event in events if event.kind == "deploy" and event.time < until), None)
@@ -174,8 +177,8 @@ def _next_state(finding: Finding, one: Evidence, events: list[Event]) -> str:
         is_over = finding.ignored_until is not None and finding.ignored_until <= one.seen_at
         return Finding.State.OPEN if is_over or is_by_rule(finding) else state
     if state == Finding.State.FIXED:
-        # Evidence of older releases is expected until the one that fixes it is deployed, and for a day what
-        # began before: it is judged by the last hours.
+        # Evidence is expected from older releases until the fix is deployed, and for a day afterwards,
+        # because what began before is judged by the last hours.
         deployed = next((e.time for e in events if e.kind == "deploy" and e.text == finding.fixed_in), None)
         is_back = not finding.fixed_in or (
             deployed is not None and (deployed < one.started_at or deployed + QUIET <= one.seen_at)
@@ -187,7 +190,7 @@ def _next_state(finding: Finding, one: Evidence, events: list[Event]) -> str:
 def find_stale(used: Mapping[Rule, int], matched: Container[Rule | None], now: datetime) -> list[Evidence]:
     """Note the queries that rules could cover; return evidence of those that have ended, or ignore nothing.
 
-    A rule that has ended ignores nothing already; it is reported because it misleads whoever reads it.
+    A rule that has ended no longer ignores anything. It is reported because it misleads readers of the code.
     """
     alias, stale = router.db_for_write(IgnoreRule), []
     keys = {rule: _rule_key(rule) for rule in used}
@@ -204,7 +207,7 @@ def find_stale(used: Mapping[Rule, int], matched: Container[Rule | None], now: d
         if now >= rule.ends_at or (now - since >= STALE_AFTER and row.queries >= QUIET_CALLS):
             stale.append(_stale(rule, row, since, now))
     upsert(list(rows.values()), ["key"], ["last_seen", "last_matched", "queries"], using=alias)
-    # Read first, here and in `_bound`: MySQL takes no LIMIT in a subquery of a DELETE.
+    # Read first, here and in `_bound`, because MySQL allows no LIMIT in a subquery of a DELETE.
     old = IgnoreRule.objects.order_by("-last_seen").values_list("key", flat=True)[RULES_MAX:]
     IgnoreRule.objects.filter(key__in=list(old))._raw_delete(alias)
     return stale
@@ -227,7 +230,7 @@ def _rule_key(rule: Rule) -> str:
 
 
 def close_quiet(now: datetime) -> int:
-    """Close the findings whose evidence is gone for long enough under enough traffic; return their number."""
+    """Close findings without evidence for long enough despite enough traffic; return their number."""
     quiet = Finding.objects.filter(state__in=[*LIVE, Finding.State.FIXED], last_seen__lt=now - QUIET)
     closed = [finding.pk for finding in quiet if _calls_since(finding) >= QUIET_CALLS]
     return Finding.objects.filter(pk__in=closed).update(state=Finding.State.CLOSED, closed_at=now)
@@ -241,7 +244,7 @@ def _calls_since(finding: Finding) -> int:
     elif finding.fingerprint:
         keys = keys.filter(fingerprint=finding.fingerprint)
     since_s = int(finding.last_seen.timestamp())
-    # Hours, because minutes are kept for a day only, and a finding may be older.
+    # By hours, because minutes are kept for only a day, and a finding may be older.
     rows = Statistic.objects.filter(resolution_s=HOUR_S, time__gte=since_s, key__in=keys.values("id"))
     return int(rows.aggregate(calls=Sum("calls"))["calls"] or 0)
 
@@ -259,7 +262,7 @@ def _bound(alias: str) -> None:
 
 
 def assign(finding: Finding, username: str) -> None:
-    """Assign a finding to somebody, or with an empty name to nobody; its state stays."""
+    """Assign a finding to a user, or to nobody if the name is empty; its state does not change."""
     finding.assignee = username[:150]
     finding.save(update_fields=["assignee"])
 
@@ -273,7 +276,7 @@ def decide(
     release: str = "",
     note: str = "",
 ) -> None:
-    """Store a person's decision about a finding; it is assigned to this person if it is to nobody."""
+    """Store a person's decision about a finding, which is assigned to them if it has no assignee yet."""
     finding.state = state
     is_ignored = state == Finding.State.IGNORED
     finding.ignored_until = until if is_ignored else None

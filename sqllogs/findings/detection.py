@@ -1,7 +1,8 @@
-"""Search statistics and ring for evidence of problems: regressions, repetitions, shapes, failures.
+"""Search statistics and ring for evidence of problems: regressions, repetitions, failures and others.
 
-One process at a time does it, see `take_turn`; in a thread that `sqllogs.findings.schedule` starts, or in
-that of `manage.py sqllogs findings --detect`. Reads with `sqllogs.read`, feeds `sqllogs.findings.causes`.
+Runs in one process at a time, see `take_turn`: in a thread started by `sqllogs.findings.schedule`, or in the
+main thread of `manage.py sqllogs findings --detect`. Reads with `sqllogs.read`, and passes evidence to
+`sqllogs.findings.causes`.
 """
 
 from collections import Counter, defaultdict
@@ -26,7 +27,7 @@ from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, SQLLog, Stateme
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.aggregates import columns_by_seq, fetch
 from sqllogs.read.explain import explain
-from sqllogs.read.plans import advise, keep
+from sqllogs.read.plans import advise, store_plan
 from sqllogs.read.ring import RingSnapshot, chunks, in_ring, ring
 from sqllogs.read.statistics_rows import StatisticsSums, Where, call_sums, rows, totals_us
 from sqllogs.statistics import counting, histogram
@@ -35,23 +36,23 @@ from sqllogs.storage.database import only_row
 from sqllogs.storage.events import current_service
 
 CANDIDATES_MAX = 300
-"""Statements that are compared with four weeks in one search; the others at the next hours."""
+"""Maximum statements that one search compares with four weeks; the others follow in the next hours."""
 PLANS_MAX = 5
-"""Statements that one search explains: each is a connection to a database of the application."""
+"""Maximum statements that a search explains: each needs a connection to the application's database."""
 EXPENSIVE_SHARE = 0.1
 EXPENSIVE_MS = 10_000.0
-"""A new statement is a finding if it takes this share of the load, and this much of the window."""
+"""A new statement is a finding if it takes this share of the load, and this share of the window."""
 DAYS = range(1, 8)
-"""Days back that rows and errors are compared with."""
+"""Rows and errors are compared with this many days before."""
 
 
 def take_turn(now: datetime, interval_s: int) -> DetectionTurn | None:
     """Return the turn if no process has searched within the interval."""
     now_s = int(now.timestamp())
     turn = only_row(DetectionTurn.objects.all(), taken_at=0)
-    # A process whose clock is ahead must not hold the turn for long.
+    # A turn in the future is ignored, because it is of a process whose clock was ahead.
     due = Q(taken_at__lte=now_s - interval_s) | Q(taken_at__gt=now_s + interval_s)
-    # Of several processes for which it is due, the condition holds for the first alone.
+    # If several processes try at once, the condition is true for only one of them.
     return turn if DetectionTurn.objects.filter(due, id=1).update(taken_at=now_s) else None
 
 
@@ -61,8 +62,8 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     Raise database errors.
     """
     now_s = int(now.timestamp())
-    # Complete hours only: the minutes of the current one are rolled up two minutes after they end. A host
-    # whose clock is ahead rolls up its future, of which nothing can be said yet.
+    # Only complete hours, because minutes are rolled up two minutes after they end. A host whose clock is
+    # ahead rolls up future hours, which cannot be judged yet.
     until_s = floor_to(min(_rolled_up_s(), now_s), HOUR_S)
     snapshot = ring()
     evidence: list[Evidence] = []
@@ -80,7 +81,7 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     evidence = [replace(one, ignored=one.ignored or covering(rules, one)) for one in evidence]
     evidence += find_stale(used, {one.ignored for one in evidence}, now)
     changed = merge(evidence, now)
-    # After that: what could not be stored is searched again.
+    # Last, so that records are searched again if the evidence could not be stored.
     DetectionTurn.objects.filter(id=1).update(hours_until_s=until_s, seq=snapshot.seq)
     close_quiet(now)
     return changed
@@ -95,7 +96,7 @@ class _Line(NamedTuple):
 
 
 def with_lines(found: list[Evidence], snapshot: RingSnapshot) -> list[Evidence]:
-    """Add the line that takes most of a statement's time, and a trace: statistics know neither."""
+    """Add the line that takes most of a statement's time, and a trace, which statistics do not have."""
     lines: dict[str, _Line] = {}
     for chosen in chunks(sorted({one.fingerprint for one in found if one.fingerprint})):
         records = in_ring(SQLLog.objects.filter(fingerprint__in=chosen), snapshot).order_by()
@@ -117,7 +118,7 @@ def with_lines(found: list[Evidence], snapshot: RingSnapshot) -> list[Evidence]:
 
 
 def with_plans(found: list[Evidence]) -> list[Evidence]:
-    """Explain the statements that are slower or new, at most PLANS_MAX, and add which index they lack."""
+    """Explain at most PLANS_MAX statements that are slower or new, and add the index that they lack."""
     explained: dict[str, dict[str, Any]] = {}
     for one in found:
         if one.kind in ("slower", "new") and one.fingerprint and len(explained) < PLANS_MAX:
@@ -131,7 +132,7 @@ def with_plans(found: list[Evidence]) -> list[Evidence]:
 
 
 def _without_plan(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a plan of an earlier search said: the index may be there again."""
+    """Remove the advice from the plan of an earlier search, because the index may exist by now."""
     return {name: value for name, value in figures.items() if name not in ("plan", "advice")}
 
 
@@ -139,7 +140,7 @@ def _plan_figures(fingerprint: str) -> dict[str, Any]:
     newest = SQLLog.objects.filter(fingerprint=fingerprint).order_by("-seq")
     service = newest.values_list("service", flat=True).first()
     if (service or "") != current_service(conf.load()):
-        return {}  # another project's databases have the same aliases
+        return {}  # another project's database may have the same alias
     try:
         plan = advise(explain(fingerprint))
     except PlanError:  # a change of data, or values that the plan needs
@@ -147,7 +148,7 @@ def _plan_figures(fingerprint: str) -> dict[str, Any]:
     except Exception as exc:  # a driver's own; the search must not end with it each time
         guard.fault("findings plan", exc)
         return {}
-    stored = keep(plan)
+    stored = store_plan(plan)
     if plan.advice is None or stored is None:
         return {}
     return {"plan": stored.pk, "advice": plan.advice}
@@ -203,7 +204,7 @@ def _hour(sums: StatisticsSums) -> HourSums:
 
 
 WORK = ("key__route", "key__view", "key__kind")
-"""Columns that units of work and their statements have in common; a command has no route, but a view."""
+"""Columns that units of work and their statements share; commands have a view but no route."""
 
 
 def _totals(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[Any, ...], int]:
@@ -211,7 +212,7 @@ def _totals(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[An
     return {
         key: sums.calls
         for key, sums in call_sums(where, ResolutionSpan(HOUR_S, *span), *columns)
-        # What has no key of its own is a mixture of statements.
+        # The key for everything beyond STATISTICS_KEYS_MAX mixes statements.
         if counting.OTHER_KEY.fingerprint not in key
     }
 
@@ -223,7 +224,7 @@ def _times_us(where: Where, span: tuple[int, int]) -> Iterator[tuple[tuple[Any, 
 
 
 class Regressions:
-    """What has changed in the last hours before `until_s`, compared with the weeks before."""
+    """Compare the last hours before `until_s` with the weeks before them."""
 
     def __init__(self, until_s: int) -> None:
         self._until_s = until_s
@@ -231,7 +232,7 @@ class Regressions:
         self.seen_at = datetime.fromtimestamp(until_s, UTC)
 
     def evidence(self) -> Iterator[Evidence]:
-        # A few windows of all statements; four weeks are read of those alone that look slower.
+        # Reads a few windows of all statements, and four weeks only of those that look slower.
         backs = sorted({back * HOUR_S for back in RECENT} | {24 * day * HOUR_S for day in DAYS})
         spans = [(self._since_s - back, self._until_s - back) for back in (0, *backs)]
         found = hourly(spans)
@@ -265,7 +266,7 @@ class Regressions:
     def _slower(self, found: Hourly, shifts: dict[str, float | None], shared: float) -> Iterator[Evidence]:
         limit = regressions.FIRST_LOOK + shared
         slower = (one for one, shift in shifts.items() if shift is not None and shift >= limit)
-        # A COMMIT is of all transactions: which of them are frequent at a time decides how long it takes.
+        # Not COMMIT: its duration depends on which transactions are frequent at the time.
         candidates = sorted(
             (one for one in slower if one not in transaction_ends()),
             key=lambda fingerprint: -sum(hour.total_us for hour in found[fingerprint].values()),
@@ -289,7 +290,7 @@ class Regressions:
         return self._evidence("slower", fingerprint, figures, since_s)
 
     def _before_and_after(self, hours: dict[int, HourSums], since_s: int) -> dict[str, Any]:
-        """Return the figures of the same hours of the week before, and of those since."""
+        """Return the figures of the same hours of the week before, and of the window."""
         week = {
             time_s - day * 24 * HOUR_S
             for time_s in range(since_s, self._until_s, HOUR_S)
@@ -302,14 +303,14 @@ class Regressions:
     def _still_slower(self, found: Hourly, shared: float) -> Iterator[Evidence]:
         """Yield evidence of open findings: they are compared with the days before they began.
 
-        Otherwise a slowdown would become the usual after a while.
+        Otherwise a slowdown would count as usual after a while.
         """
         live = Finding.objects.filter(kind__in=("slower", "all_slower"), state__in=[*LIVE, "ignored"])
         # Those of a COMMIT are left to close, see `_slower`.
         for finding in live.exclude(fingerprint=None).exclude(fingerprint__in=transaction_ends()):
             fingerprint = finding.fingerprint or ""
             start_s = floor_to(int(finding.started_at.timestamp()), HOUR_S)
-            # Rounded up, so that the windows lie before it began.
+            # Rounded up, so that all windows end before the problem began.
             days = -(-(self._until_s - start_s) // (24 * HOUR_S))
             backs = [(days + more) * 24 * HOUR_S for more in range(4)]
             spans = [(self._since_s - back, self._until_s - back) for back in backs]
@@ -327,7 +328,7 @@ class Regressions:
     def _new(self, found: Hourly) -> Iterator[Evidence]:
         """Yield statements first seen in the window that take much of its load; not in the first week.
 
-        Not those that replace others, as after a release that asks the same in other words.
+        Not those that replace others, as when a release changes the text of a statement.
         """
         recent = [
             (fingerprint, [hour for time_s, hour in hours.items() if time_s >= self._since_s])
@@ -346,7 +347,7 @@ class Regressions:
                 yield self._evidence("new", fingerprint, figures, int(text.first_seen.timestamp()))
 
     def _was_seen(self, fingerprint: str) -> bool:
-        """Return whether there are earlier calls: a text may have been evicted and stored again since."""
+        """Return True if there are earlier calls: the text may have been evicted and stored again."""
         day_s = floor_to(self._since_s, DAY_S)
         earlier = Q(resolution_s=HOUR_S, time__lt=self._since_s) | Q(resolution_s=DAY_S, time__lt=day_s)
         return Statistic.objects.filter(earlier, key__fingerprint=fingerprint).exists()
@@ -459,12 +460,12 @@ class Regressions:
 
 
 def is_expensive(total_ms: float, all_ms: float) -> bool:
-    """Return whether a new statement takes so much of the load that it is worth a look."""
+    """Return True if a new statement takes enough of the load to be examined."""
     return total_ms >= EXPENSIVE_MS and total_ms >= EXPENSIVE_SHARE * all_ms
 
 
 def _times(now: float, usual: float) -> float:
-    # Growth from nothing would be infinite.
+    # At least this, because growth from zero would be infinite.
     return round(now / max(usual, 0.1), 1)
 
 

@@ -1,7 +1,7 @@
 """Send findings that are new or reopened to a webhook and by e-mail, many in one message.
 
-What is to be sent stands in the table of findings, so a receiver that is down loses nothing as long as the
-finding is kept; it is tried again after the next search. Runs in the thread that has searched, after it.
+`sqllogs.findings.schedule` calls it after a search, in the same thread. The table of findings has what is to
+be sent, so a receiver that is down loses nothing; the message is tried again after the next search.
 """
 
 import html
@@ -25,19 +25,19 @@ from sqllogs.read.findings import summary
 from sqllogs.storage.database import only_row
 
 COOLDOWN = timedelta(minutes=15)
-"""Between two attempts to send a message to a receiver: findings of this time are in one message."""
+"""Minimum time between two messages to a receiver; findings in between share the next message."""
 RETRY_AFTER_MAX = timedelta(hours=1)
-"""The longest pause that a receiver can ask for."""
+"""Longest pause that a receiver can request."""
 LISTED_MAX = 20
-"""Findings listed in a message; the others are only counted."""
+"""Maximum findings listed in a message; the others are only counted."""
 TIMEOUT_S = 5.0
-"""For each answer of a receiver; one that takes longer gets the message again."""
+"""Maximum time for a receiver to respond; if it takes longer, it gets the message again."""
 SENT = ("id", "kind", "state", "fingerprint", "call_site", "route", "release", "event", "occurrences")
-"""What is sent of a finding as JSON; no text of a statement is."""
+"""Fields of a finding that are sent as JSON; the text of a statement never is."""
 
 
 class Receiver(NamedTuple):
-    """Where messages go."""
+    """A destination of messages."""
 
     name: str
     column: str
@@ -59,21 +59,22 @@ def receivers(settings: Conf) -> list[Receiver]:
 
 
 def notify(settings: Conf, now: datetime) -> int:
-    """Send what is due; return the number of messages sent. A receiver that fails is counted and logged."""
+    """Send the messages that are due; return their number. Failures are counted and logged."""
     sent = 0
     turns = DetectionTurn.objects.all()
     for receiver in receivers(settings):
         due = Finding.objects.filter(**{f"{receiver.column}__isnull": True}, state__in=LIVE)
         count = due.count()
-        last = due.order_by("-pk").values_list("pk", flat=True).first()  # what is found meanwhile comes later
+        last = due.order_by("-pk").values_list("pk", flat=True).first()  # later findings are sent next time
         last_at = getattr(only_row(turns, taken_at=0), receiver.column)
-        # A receiver that asks for a pause has a later time. One of a host whose clock was ahead must not
-        # silence the receiver until then.
+        # A receiver that requested a pause has a later time. Any later than that is ignored, because it was
+        # set by a host whose clock was ahead.
         is_recent = last_at is not None and now - COOLDOWN < last_at <= now + RETRY_AFTER_MAX - COOLDOWN
         if last is None or is_recent:
             continue
-        # Before: one that answers too late has got the message, and must not get it at each search.
-        # Of several processes that have read the same time, the condition holds for the first alone.
+        # Set before sending, because a receiver that responds too late has the message and must not get it
+        # after each search. If several processes have read the same time, the condition is true for only one
+        # of them.
         unchanged = {f"{receiver.column}__isnull": True} if last_at is None else {receiver.column: last_at}
         if not turns.filter(**unchanged).update(**{receiver.column: now}):
             continue
@@ -104,7 +105,7 @@ def send_test(settings: Conf) -> list[str]:
 
 
 def _reason(exc: Exception) -> str:
-    """Return what an error is, without its message: that of a library may contain part of the URL."""
+    """Describe an error without its message, which may contain part of the URL."""
     if isinstance(exc, HTTPError):
         pause = _retry_after(exc, datetime.now(UTC))
         return f"HTTP {exc.code}" + (f", again in {pause.total_seconds():.0f} s" if pause else "")
@@ -138,14 +139,14 @@ class _Unmoved(HTTPRedirectHandler):
 def _post(url: str, form: str, findings: Sequence[Finding], count: int) -> None:
     lines = [_title(count), *map(_line, findings), *_more(findings, count)]
     text = "\n".join(lines)
-    # Slack takes <lambda> for a link.
+    # Escaped, because Slack reads `<lambda>` as a link.
     body: dict[str, object] = {"text": html.escape(text, quote=False) if form == "slack" else text}
     if form == "json":
         rows = [{name: getattr(one, name) for name in SENT} | {"summary": summary(one)} for one in findings]
         body |= {"count": count, "findings": rows}
     headers = {"Content-Type": "application/json", "User-Agent": "sqllogs"}
-    # The scheme is checked with the setting; all but 2xx raise HTTPError. The answer is not read: it may
-    # never end, or break off, and the message has arrived.
+    # The setting's check has validated the scheme. All but 2xx raise HTTPError. The response is not read,
+    # because it may never end or break off, although the message has arrived.
     request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310
     try:
         build_opener(_Unmoved).open(request, timeout=TIMEOUT_S).close()

@@ -1,6 +1,6 @@
-"""Search new records for patterns that are problems: N+1, unbounded results, COUNT and list.
+"""Search new records for patterns that are problems: N+1, unbounded results, COUNT and list, and others.
 
-Reads the ring with `sqllogs.read`, feeds `sqllogs.findings.detection`, in the thread that detects.
+Called by `sqllogs.findings.detection` in the thread that searches. Reads the ring with `sqllogs.read`.
 """
 
 import re
@@ -29,19 +29,19 @@ from sqllogs.sql.normalize import StatementInfo
 ROWS_MIN = 1_000
 """A result without LIMIT is unbounded from this number of rows on: ten pages of a hundred."""
 ROWS_TIMES = 10
-"""And if it has this many times the rows that a query of the log returns on average."""
+"""It must also have this many times the average rows of a query in the log."""
 SAME_VALUES_MIN = 3
-"""The same query with the same values; two are often a coincidence."""
+"""A query sent this often with the same values is a finding; two are often a coincidence."""
 POLL_S = 0.2
-"""A command or a task that asks again after longer than this waits for another process."""
+"""A command or task that repeats a query at longer intervals is waiting for another process."""
 FROM_FRAMEWORK = (
     "django_session", "django_site", "django_content_type", "auth_group", "auth_permission",
 )  # fmt: skip
 """Tables that Django reads when a template first asks for the user, the permissions or the site."""
 ADMIN = "django.contrib.admin."
-"""Its own lists count what they show as a whole, if that is one page."""
+"""Django's own code that counts and lists the same rows, if they fit on one page."""
 _VOLATILE = re.compile(r"\b(?:RANDOM|RAND|NEXTVAL|UUID|GEN_RANDOM_UUID)\(", re.IGNORECASE)
-# In a stored text every list of values is (?), however long it was.
+# In stored texts, a list of values is (?) whatever its length.
 _BY_KEY = re.compile(r"\b([\w.\"]+) IN \(\?\)")
 _AGGREGATE = re.compile(r"\ASELECT (?:COUNT|SUM|MIN|MAX|AVG|EXISTS|\? AS)\b")
 
@@ -55,7 +55,7 @@ def find_patterns(since_seq: int, snapshot: RingSnapshot) -> Iterator[Evidence]:
     sent_both = _sent_both(since_seq, snapshot)
     plain = records.filter(ignored__isnull=True) if texts else records
     yield from _in_records(plain, snapshot, sent_both)
-    # What a rule covers is judged by itself: the same line may run outside its block too.
+    # Queries under a rule are judged separately, because the same line may run outside its block too.
     for text in texts:
         rules = rules_of_text(text)
         for one in _in_records(records.filter(ignored=text), snapshot, sent_both):
@@ -63,7 +63,7 @@ def find_patterns(since_seq: int, snapshot: RingSnapshot) -> Iterator[Evidence]:
 
 
 def count_queries_by_rule(since_seq: int, snapshot: RingSnapshot, rules: Iterable[Rule]) -> Counter[Rule]:
-    """Count the new queries that rules could cover, whether there is a finding in them or not."""
+    """Count the new queries that rules cover, with or without a finding in them."""
     records = in_ring(SQLLog.objects.filter(seq__gt=since_seq), snapshot).order_by()
     used: Counter[Rule] = Counter()
     marked = records.filter(ignored__isnull=False).values_list("ignored").annotate(times=Count("*"))
@@ -89,8 +89,8 @@ def _in_records(records: Records, snapshot: RingSnapshot, sent_both: list[int]) 
     for suspect in find_suspects(records, snapshot):
         key = suspect.statement.fingerprint, suspect.call_site
         repeated.add(key)
-        # Asked for once and kept, it is no N+1 any more; a loop over rows of which some have a value in
-        # common still is one.
+        # Caching the result would fix an N+1 with the same values. But a loop over rows of which some share a
+        # value is still an N+1.
         if key not in constant:
             same.pop(key, None)
             yield _n_plus_one(suspect)
@@ -126,7 +126,7 @@ def _n_plus_one(suspect: Suspect) -> Evidence:
 
 
 class _Site(NamedTuple):
-    """Records that have statement, line and route in common."""
+    """Records with the same statement, line and route."""
 
     fingerprint: str
     call_site: str | None
@@ -149,7 +149,7 @@ def _same_values(records: Records) -> Iterator[tuple[Evidence, bool, bool]]:
             times=Count("*"),
             first=Min("time"),
             last=Max("time"),
-            # Not `route`: an annotation must not have the name of a field.
+            # Not called `route`, because an annotation must not have the name of a field.
             a_route=Max("route"),
             trace=Max("trace_id"),
             a_kind=Max("kind"),
@@ -195,7 +195,7 @@ def _times_sent(records: Records, units: Iterable[str]) -> Counter[tuple[str, st
 
 
 def _is_asked_again(text: StatementInfo, times: int, lines: list[tuple[Any, ...]]) -> bool:
-    """Return whether nothing suggests a purpose: a lock, a random choice, no table, a loop that waits."""
+    """Return False if the repetition has a purpose: a lock, a random choice, no table, a loop that waits."""
     span = max(as_time(line[3]) for line in lines) - min(as_time(line[2]) for line in lines)
     is_request = any(line[6] == "request" for line in lines)
     is_quick = span.total_seconds() <= (INTERVAL_MAX_S if is_request else POLL_S) * times
@@ -240,7 +240,7 @@ def _rendering(records: Records) -> Iterator[Evidence]:
         place = _rendered(text, call_site, rendering, times / units, most) if text and units else None
         if place is None:
             continue
-        # A template is the line to change; so is a method. A field of a serializer has none.
+        # The line to change is that of the template or of the method; a serializer field has no line.
         line = rendering if rendering and ":" in rendering else call_site
         site = _Site(fingerprint, line, route, as_time(first), as_time(last), units)
         yield _evidence("rendering", site, {"rendering": place, "call_site": call_site, "trace_id": trace})
@@ -249,21 +249,22 @@ def _rendering(records: Records) -> Iterator[Evidence]:
 def _rendered(
     text: StatementInfo, call_site: str | None, rendering: str | None, each: float, rows: int | None
 ) -> str | None:
-    """Return what is rendered, unless its query is usually sent there."""
+    """Return what is rendered, unless queries are expected there."""
     method = (call_site or "").rpartition(" ")[2]
     if method.endswith(".__str__"):
         return method
     if text.operation != "SELECT" or set(text.tables.split(",")) <= _framework_tables():
         return None
     if rendering is None or ":" not in rendering:
-        # Once for all of an answer is as good as in the view; N+1 begins with the second time.
+        # One query per response is as good as one in the view; an N+1 begins with the second.
         is_per_row = each >= PER_ROW_MIN
         return (rendering or method) if is_per_row else None
     place, _, node = rendering.rpartition(" ")
-    # A list is read by the tag that begins to use it, as Django's tutorial does; one row is an expression's.
+    # A tag such as {% for %} evaluates a list passed by the view, as in Django's tutorial; expressions read
+    # single rows.
     is_row = node != "ForNode" and rows == 1 and LIMITED.search(text.sql)
     is_list = node != "VariableNode" and not is_row and not _AGGREGATE.match(text.sql)
-    # A tag of the application may ask for what it shows, but not for the relation of what it is given.
+    # An application's tag may query what it shows, but not follow relations of the objects that it gets.
     is_of_tag = node not in _EXPRESSIONS and not (is_row and " WHERE " in text.sql)
     return None if is_list or is_of_tag or place.startswith("django/") else place
 
@@ -302,7 +303,7 @@ def _unbounded(records: Records) -> Iterator[Evidence]:
     lines = list(fetch(found))
     if not lines:
         return
-    # Without the large ones, or a log of nothing but large results would call them usual.
+    # Without the large results, which would otherwise seem usual in a log that has many.
     total, calls = (
         records.filter(rows__lt=ROWS_MIN).aggregate(total=Sum("rows"), calls=Count("rows")).values()
     )
@@ -319,12 +320,12 @@ def _unbounded(records: Records) -> Iterator[Evidence]:
 
 
 def _streamed(records: Records) -> "QuerySet[Unit]":
-    """Return requests whose answer is streamed: it has a status, but no size when it begins."""
+    """Return requests with a streamed response, which has a status but no size."""
     return Unit.objects.using(records.db).filter(status__isnull=False, response_bytes__isnull=True)
 
 
 def _is_open_list(text: StatementInfo) -> bool:
-    """Return whether nothing but the tables limits the rows: no LIMIT, no aggregate, no list of keys."""
+    """Return True if only the tables limit the rows: no LIMIT, no aggregate, no list of keys."""
     if text.operation != "SELECT" or LIMITED.search(text.sql) or _AGGREGATE.match(text.sql):
         return False
     keys = {f"{model._meta.db_table}.{model._meta.pk.column}" for model in apps.get_models()}
@@ -332,9 +333,9 @@ def _is_open_list(text: StatementInfo) -> bool:
 
 
 WORK_ROWS_MIN = 100
-"""Rows of a command or a task from which on it may read them in portions."""
+"""From this number of rows on, a command or task may read them in chunks, so that it needs their count."""
 SAME_ROWS = 32
-"""In `RingRow.flags`."""
+"""Bit in `RingRow.flags`."""
 _Lines = dict[str, dict[str, list[tuple[Any, ...]]]]
 """By unit and fingerprint, for each query: whether its values were sent before, kind of the unit, rows, line,
 route, time and trace.
@@ -352,7 +353,7 @@ def _sent_both(since_seq: int, snapshot: RingSnapshot) -> list[int]:
 
 
 def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Evidence]:
-    """Yield COUNTs of what the same unit of work reads as a whole anyway, so that len() would do."""
+    """Yield COUNTs of rows that the same unit of work reads anyway, so that len() is enough."""
     marked: _Marks = defaultdict(set)
     for chosen in chunks(sorted(sent_both)):
         lines = records.filter(seq__in=chosen).order_by()
@@ -382,7 +383,7 @@ def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Ev
 
 
 def _is_work(line: tuple[Any, ...]) -> bool:
-    """Return whether it reads many rows bit by bit: a command, which shows its progress, or an export."""
+    """Return True if it reads many rows in chunks, such as an export, or a command with a progress bar."""
     _, kind, rows, *_ = line
     return kind != "request" and (rows or 0) >= WORK_ROWS_MIN
 
@@ -393,7 +394,7 @@ def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
     read = {fingerprint: rows_read(text.sql) for fingerprint, text in texts.items()}
     deletions = {fingerprint for fingerprint, text in texts.items() if text.operation == "DELETE"}
     for unit_id, of_unit in sites.items():
-        # delete() itself lists the rows that others refer to.
+        # QuerySet.delete() lists rows in order to find those that refer to them.
         deleting = {line[3] for one in deletions & of_unit.keys() for line in of_unit[one]} - {None}
         chosen = {one for one, call_site in marked[unit_id] if call_site not in deleting}
         rows = {one: known for one in of_unit if (known := read.get(one)) is not None}
@@ -402,7 +403,7 @@ def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
         for count, one in product(counts, lists):
             is_same = not set(rows[count].keys).isdisjoint(rows[one].keys)
             counted, listed = (sum(not line[0] for line in of_unit[each]) for each in (count, one))
-            # One list beside the numbers of all is a list with tabs.
+            # One list together with several counts is a page with tabs that show their counts.
             if is_same and counted <= listed and {count, one} & chosen:
                 yield unit_id, count, one
 

@@ -28,28 +28,28 @@ from sqllogs.statistics.histogram import LOG_GROWTH, Level
 
 DAY, WEEK = 24, 168
 HISTORY = 4 * WEEK
-"""Hours that a statement is compared with, at most."""
+"""Maximum hours that a statement is compared with."""
 HISTORY_MIN = 40
-"""Windows with calls that must be known before anything is judged."""
+"""Minimum number of earlier windows with calls; with fewer, nothing is judged."""
 WINDOWS = (2, 3, 4, 6)
 """Hours that are judged together: two are enough with much traffic, six are needed with little."""
 HOURS = max(WINDOWS)
 CALLS_MIN = 20
-"""With fewer calls in HOURS there is too little traffic to judge."""
+"""Minimum calls in a window of HOURS; with fewer, there is too little traffic to judge."""
 RECENT = (DAY, 2 * DAY, 3 * DAY, WEEK)
-"""Hours back that the first look compares with."""
+"""The first look compares with windows this many hours back."""
 
 # Fixed on the training seeds of `benchmarks.findings`.
 FIRST_LOOK = log(1.15)
 EFFECT_MIN = log(1.35)
 LIKELIER_MIN = 12.0
-"""Least log-likelihood ratio of a change to the usual noise: 4.9 standard deviations."""
+"""Minimum log-likelihood ratio of a change against the usual noise: 4.9 standard deviations."""
 THAN_BURST_MIN = 3.0
-"""The same, of a change to a burst of at most 90 minutes."""
+"""Minimum log-likelihood ratio of a change against a burst of at most 90 minutes."""
 SD_MIN, SD_FACTOR = 0.04, 1.1
-"""Least standard deviation of a window's level between days; the factor is for its heavy tails."""
+"""Minimum standard deviation of a window's level between days; the factor accounts for heavy tails."""
 MARGIN = log(1.1)
-"""A change must exceed the same hours of yesterday, and of earlier weeks, by this."""
+"""A change must exceed the same hours of yesterday and of earlier weeks by this factor."""
 SMOOTHINGS = (0.15, 0.4, 0.8)
 PREDICTIONS = ((0.0, 0), (0.5, 0), (0.9, 0), (0.5, 1), (0.9, 1), (0.6, 2), (0.9, 2))
 """Share of the smoothed hours before a window in what is expected of it, and which smoothing."""
@@ -71,14 +71,14 @@ Series = Sequence[Level | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slowdown:
-    """A statement that has become slower, all its calls alike."""
+    """A statement whose calls have all become slower by the same factor."""
 
     hours: int
-    """How many of the last hours were judged together."""
+    """Number of hours that were judged together."""
     times: float
     """How many times slower, compared with the same hours of earlier days."""
     z: float
-    """By how many standard deviations."""
+    """The change in standard deviations."""
 
 
 def looks_slower(window: Series, earlier: Iterable[Series]) -> float:
@@ -119,7 +119,7 @@ def slowdown(series: Series, shared: float = 0.0, *, end: int = 0) -> Slowdown |
 
 
 class _Expected(NamedTuple):
-    """What is expected of the level of a window, relative to the pattern of day and week."""
+    """The expected level of a window, relative to the pattern of day and week."""
 
     value: float
     sd: float
@@ -166,17 +166,17 @@ class _Statement:
                 continue
             variance = max(typical, level.variance) if level.calls >= 10 else typical
             noise.append(variance / level.calls)
-            # Like 1 / (variance between hours + variance by chance): more calls lower only the second.
+            # Like 1 / (variance between hours + sampling variance); more calls reduce only the second.
             weights.append(level.calls / (level.calls + typical / _WEIGHT_VARIANCE))
         return noise, weights
 
     def _smoothed(self, smoothing: float) -> list[float]:
-        """Return what the hours before each lead to expect of it, by exponential smoothing."""
+        """Return a prediction of each hour from the hours before it, by exponential smoothing."""
         expected, found = 0.0, []
         for rest, weight in zip(self._rest, self._weight, strict=True):
             found.append(expected)
             if rest is not None:
-                # Cut to a factor of 1.6, so that one strange hour does not decide what is expected.
+                # Clipped to a factor of 1.6, so that a single outlier does not dominate the prediction.
                 expected += smoothing * weight * (max(-0.5, min(0.5, rest)) - expected)
         return found
 
@@ -191,12 +191,12 @@ class _Statement:
         return total / weight, max(noise, 0.0) / weight**2
 
     def _may_be_slower(self, length: int) -> bool:
-        """Return whether a window is worth the 3 ms to find out what is expected of it."""
+        """Return True if a window is worth the 3 ms that a prediction takes."""
         lowest = min(share * self._before[at][self._end - length - 1] for share, at in PREDICTIONS)
         return self._is_far(length, _Expected(lowest + self._shared, SD_MIN))
 
     def _is_far(self, length: int, expected: _Expected) -> bool:
-        """Return whether the mean level alone is nearly clear: all durations say more, but not much more."""
+        """Return True if the mean level alone is nearly significant; the likelihood adds only a little."""
         mean = self._mean(self._end, length)
         if mean is None or (shift := mean[0] - expected.value) < FIRST_LOOK:
             return False
@@ -229,7 +229,7 @@ class _Statement:
                 value = share * before[self._end - length - 1] + center
         assert best is not None  # noqa: S101
         noise = median(mean[1] for mean, _ in known)
-        # Without the chance of few calls, which is in the likelihoods already.
+        # Without the sampling variance of few calls, which the likelihoods already contain.
         sd = sqrt(max(best[0] ** 2 - noise, SD_MIN**2))
         return _Expected(value + self._shared, SD_FACTOR * sd)
 
@@ -259,7 +259,7 @@ class _Statement:
         return Slowdown(hours=length, times=exp(shift), z=sqrt(2 * (changed - usual)))
 
     def _is_usual(self, level: float, length: int) -> bool:
-        """Return whether yesterday, or the same weekday, was about as slow at these hours."""
+        """Return True if yesterday or the same weekday was about as slow at these hours."""
         for back in (DAY, *range(WEEK, self._end, WEEK)):
             end = self._end - back
             known = [rest for rest in self._rest[max(0, end - length) : end] if rest is not None]
@@ -303,7 +303,8 @@ class _Statement:
                 moved = round(max(-0.3, min(0.3, rest)) * min(1.0, level.calls / 60) / LOG_GROWTH * _PARTS)
                 for position, calls in self._positions(hour):
                     counts[min(_LAST, max(_FIRST, position - moved)) - _FIRST] += calls * weight
-            # Two boxes make a bell: the shape of one week is not followed in its details.
+            # Two moving averages approximate a bell curve, so the density does not follow every detail of one
+            # week.
             smooth = _box(_box(counts, 7), 7)
             total = sum(smooth) or 1.0
             shares = (0.985 * one / total + other for one, other in zip(smooth, _tail(), strict=True))
@@ -347,7 +348,7 @@ def _at(values: list[float], index: int) -> float:
 
 @cache
 def _tail() -> list[float]:
-    """Return a small density everywhere, so that one strange call does not decide."""
+    """Return a density that is never near zero, so that a single outlier does not decide."""
     tail = [exp(-abs(at / _PARTS - 10) / 15) for at in range(_FIRST, _LAST + 1)]
     total = sum(tail)
     return [0.015 * one / total for one in tail]
@@ -403,7 +404,7 @@ def _job(weeks: Sequence[float | None], deviation: float) -> float:
     if len(known) < 3:
         return 0.0
     usual = median(known)
-    # In each week, not by one that was far off.
+    # It must recur in each week, and not come from a single outlier.
     is_clear = usual > 3.1 * deviation / sqrt(len(known)) and min(known) > 0.3 * usual
     return usual if is_clear else 0.0
 
@@ -433,11 +434,11 @@ RATIO_MARGIN = log(1.3)
 RATIO_DAYS_MIN = 5
 RATIO_CALLS_MIN = 5
 RATIO_LEAST = 0.2
-"""Added to ratios before their logarithm: growth of what hardly ever happens is no finding."""
+"""Added to ratios before taking logarithms, so that growth from almost nothing is no finding."""
 
 
 class Ratio(NamedTuple):
-    """Rows of some calls, calls of some units of work, and the like."""
+    """A ratio of two counts, such as rows per call or calls per unit of work."""
 
     total: float
     calls: int
@@ -472,7 +473,7 @@ def grown_since(hours: Mapping[int, Ratio], usual: float) -> int | None:
     """
     since, number = None, 0
     for time_s in sorted(hours, reverse=True):
-        # A little less than RATIO_MIN, because single hours vary more than all of them.
+        # Slightly less than RATIO_MIN, because single hours vary more than the whole window.
         if hours[time_s].each + RATIO_LEAST < RATIO_MIN**0.75 * (usual + RATIO_LEAST):
             break
         since, number = time_s, number + 1
@@ -492,9 +493,9 @@ def more_errors(now: Ratio, days: Sequence[Ratio]) -> bool:
     errors, calls = now
     if errors < ERRORS_MIN or calls < CALLS_MIN or errors < ERROR_RATE_MIN * calls:
         return False
-    # Half an error more: none before does not mean that none was possible.
+    # Plus half an error, because no errors before does not mean that none were possible.
     expected = calls * (sum(day.total for day in days) + 0.5) / (sum(day.calls for day in days) + 1)
     z = (errors - expected) / sqrt(ERRORS_DISPERSION * expected + 1)
-    # A weekly job may fail that often each time.
+    # A weekly job may fail this often each time.
     is_usual = any(day.calls >= CALLS_MIN and now.each < exp(RATIO_MARGIN) * day.each for day in days)
     return errors >= ERRORS_TIMES_MIN * expected and z >= ERRORS_Z_MIN and not is_usual

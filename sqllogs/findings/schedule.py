@@ -1,8 +1,8 @@
 """Run the search for findings in a separate thread, in one process at a time.
 
-A sink: the writer's rounds only look at the clock, and start a thread that runs `sqllogs.findings.detection`
-and `notifications`. Nothing of the search reaches the application: its queries are muted, its faults are
-counted and logged once a minute.
+A sink: the writer's thread only looks at the clock after each round, and starts a thread that runs
+`sqllogs.findings.detection` and `notifications`. The application is not affected: the search's queries are
+muted, and its errors are counted and logged at most once a minute.
 """
 
 import random
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from sqllogs.models import Finding
 
 INTERVAL_S = 600
-"""At most this often one of all processes searches."""
+"""Minimum time between two searches, over all processes."""
 
 
 class Schedule:
-    """A sink that gets no records, only the rounds of the writer."""
+    """A sink that uses no records, only the writer's rounds as a clock."""
 
     def __init__(self) -> None:
         self._thread: threads.RunningThread | None = None
-        # Not at the start of a process: commands end before, and all workers start at the same moment.
+        # Not at the start of a process, because commands end soon and all workers start together.
         self._due_at_s = time.monotonic() + INTERVAL_S * random.uniform(0.1, 1.0)  # noqa: S311
 
     def add(self, batch: Batch) -> None:

@@ -1,7 +1,7 @@
 """Search for transactions that fail because of others, and for those that others wait for.
 
-Reads units of work and the ring with `sqllogs.read`; feeds `sqllogs.findings.patterns` and
-`sqllogs.findings.detection`, in the thread that detects.
+Called by `sqllogs.findings.patterns` and `sqllogs.findings.detection` in the thread that searches. Reads
+units of work and the ring with `sqllogs.read`.
 """
 
 import re
@@ -41,21 +41,21 @@ RETRIED_MIN = 5
 WITHOUT_WAITING = re.compile(r" (?:NOWAIT|SKIP LOCKED)\b")
 
 HOLDERS_MAX = 3
-"""Lock timeouts of one search whose holder is looked for: at worst each takes 0.4 s of CPU."""
+"""Maximum lock timeouts of a search for which the holder of the lock is searched, each up to 0.4 s of CPU."""
 UNITS_MAX = 500
-"""Units of work among which a holder is looked for, the newest first."""
+"""Maximum units of work that are searched for the holder, newest first."""
 HELD_MAX = timedelta(days=1)
-"""How long before the failure the holder's unit of work may have begun."""
+"""The holder's unit of work began at most this long before the failure."""
 SLACK = timedelta(milliseconds=50)
-"""A lock is released before COMMIT has answered, and clocks of two hosts differ."""
+"""Tolerance, because a lock is released before COMMIT returns, and clocks of hosts differ."""
 CHANGES = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
 ROW_LOCKS = re.compile(r" FOR (?:NO KEY )?(?:KEY )?(?:UPDATE|SHARE)\b")
 
 CONNECTIONS_MIN = 5
 QUERIES_PER_CONNECTION = 3
-"""A transaction of one statement is three queries: BEGIN, the statement, COMMIT."""
+"""Queries of a transaction with one statement: BEGIN, the statement, COMMIT."""
 OUTSIDE_MS = 1.0
-"""A wait for another service that counts; less is a service on the same machine."""
+"""Shortest wait for another service that is reported; a service on the same machine takes less."""
 UNITS_LATE = timedelta(seconds=5)
 """The row of a unit of work is completed at most this long after its end."""
 
@@ -149,12 +149,12 @@ class _Step(NamedTuple):
 
 
 class _Hold(NamedTuple):
-    """A transaction that had locked what another waited for."""
+    """A transaction that held the lock for which another one waited."""
 
     step: _Step
     """The first statement that locked it."""
     released_at: datetime | None
-    """None: the log has no end of it."""
+    """None if the log does not have its end."""
 
 
 def _holder(failure: _Failure, vendor: str, text: StatementInfo, snapshot: RingSnapshot) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _holder(failure: _Failure, vendor: str, text: StatementInfo, snapshot: RingS
     if not chosen or not locking:
         return {}
     of_database = SQLLog.objects.filter(alias=failure.alias, vendor=vendor)
-    # From their first record on: a search in all of the ring took 0.4 s if each of 100,000 records matched.
+    # Only from their first record on: searching the whole ring took 0.4 s if all of 100,000 records matched.
     records = since(of_database, snapshot, min(begins.values()))
     holds = [
         hold
@@ -187,7 +187,7 @@ def _holder(failure: _Failure, vendor: str, text: StatementInfo, snapshot: RingS
     ]
     if not holds:
         return {}
-    # Without an end it is still running, or its process was killed: the newest is most likely to be there.
+    # One without an end is still running, or its process was killed. The newest is most likely still running.
     ended = [hold.step for hold in holds if hold.released_at is not None]
     steps = [hold.step for hold in holds]
     step = min(ended, key=lambda one: one.begin) if ended else max(steps, key=lambda one: one.begin)
@@ -204,9 +204,9 @@ def _locking(text: StatementInfo) -> set[str]:
     tables = set(text.tables.split(",")) - {""}
     if not tables:
         return set()
-    # A change of the schema waits for whoever has only read the table.
+    # A change of the schema also waits for transactions that have only read the table.
     waits_for_readers = text.operation not in {*CHANGES, "SELECT"}
-    # The database compares parts of names, the sets below whole ones.
+    # The query compares parts of names; the sets below compare whole names.
     named = reduce(or_, (Q(tables__contains=table) for table in tables))
     rows = Statement.objects.filter(named).values_list("fingerprint", "sql", "operation", "tables")
     return {
@@ -227,7 +227,7 @@ def _steps(records: Records, units: list[str], locking: set[str]) -> dict[str, l
             chosen = rows.filter(unit_id__in=some, fingerprint__in=names)
             for line in fetch(chosen.values_list(*_Step._fields)):
                 found[line[0]].append(_Step(*line))
-    # By time: a query whose rows were fetched slowly is stored late, and has a later number.
+    # Ordered by time, because a query whose rows were fetched slowly is stored later and has a higher number.
     return {unit_id: sorted(steps, key=lambda one: one.begin) for unit_id, steps in found.items()}
 
 
@@ -249,7 +249,7 @@ def _hold(steps: list[_Step], at: datetime) -> _Hold | None:
 
 def find_in_units(after: datetime, snapshot: RingSnapshot) -> Iterator[Evidence]:
     """Yield evidence in units of work that ended after a time."""
-    # Some are seen twice by this, which only adds to the number of times.
+    # Some are found twice, which only increases the number of occurrences.
     ended = Unit.objects.filter(ended_at__gte=after - UNITS_LATE)
     many = max(CONNECTIONS_MIN, 2 * len(settings.DATABASES) + 1)
     idle = ended.filter(idle_transaction_ms__gte=IDLE_TRANSACTION_MS)

@@ -76,14 +76,14 @@ class Review(models.Model):
     """A user's decision about a statement; kept after the statement's text is deleted."""
 
     ended = ""
-    """Of one that is read: the status of a decision that has ended; the statement is open again."""
+    """Set by readers: the former status of a decision that has ended, whose statement is open again."""
 
     class Status(models.TextChoices):
         OPEN = "open", _("Open")
         REVIEWED = "reviewed", _("Reviewed")
         IGNORED = "ignored", _("Ignored")
 
-    # Not a foreign key: texts are evicted, decisions are kept.
+    # Not a foreign key, because texts are evicted but decisions are kept.
     fingerprint = models.CharField(max_length=16, primary_key=True, help_text=_("16 hex digits."))
     status = models.CharField(max_length=16, choices=Status.choices)
     by = models.CharField(
@@ -107,7 +107,7 @@ class Review(models.Model):
         db_default="",
         help_text=_("The decision ends when a later release runs the statement."),
     )
-    # Kept with the decision, because statistics are deleted some day.
+    # Stored with the decision, because statistics are deleted after STATISTICS_HOUR_DAYS.
     figures = models.JSONField(
         null=True, help_text=_("The statement's figures of the week before the decision.")
     )
@@ -183,8 +183,8 @@ class Process(models.Model):
     )
     queued = models.IntegerField(help_text=_("Records in the queue."))
     lag_ms = models.FloatField(help_text=_("Age of the oldest record of the last batch, milliseconds."))
-    # Adding twice counts twice: the number is stored in the transaction of the part, so a part that is sent
-    # again after a lost connection is recognized.
+    # Statistics must not be added twice. The number is stored in the part's transaction, so a part that is
+    # sent again after a lost connection is recognized.
     written_part = models.BigIntegerField(
         default=0,
         db_default=0,
@@ -309,7 +309,7 @@ class RollUp(models.Model):
 class Event(models.Model):
     """A deploy, a migration or a full table of statements, shown next to the charts."""
 
-    # NULL for an event that only one process can notice: NULLs are never equal.
+    # NULL for an event that only one process can notice, because NULLs are never equal.
     key = models.CharField(
         max_length=128,
         unique=True,

@@ -36,7 +36,7 @@ class QuerySpans:
                 attributes |= _own(record, statement)
                 self._write(record, summary(statement), attributes, record.trace_id, record.span_id)
             if number % YIELD_ROWS == YIELD_ROWS - 1:
-                sleep(0)  # as the resolver does, for the application's threads
+                sleep(0)  # lets the application's threads run, as in the resolver
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: the SDK sends its spans itself."""

@@ -1,7 +1,7 @@
 """Build the template context of the tabs Findings, Statements, Requests and N+1.
 
-Fed with the answers of `sqllogs.read` by the renderer; feeds findings.html, statements.html, requests.html
-and repeats.html. Runs in the reader's thread and sends no query.
+Called by the renderer with the answers of `sqllogs.read`, in the reader's thread; sends no query. The
+templates are findings.html, statements.html, requests.html and repeats.html.
 """
 
 from collections.abc import Mapping, Sequence
@@ -166,7 +166,7 @@ def stats_page(
     frame = tab(request, links, page, with_text=with_text) | _time_chart(series, events, links)
     return frame | {
         "title": _("Statements"),
-        # A lazy plural chooses its form at %, although its text has no placeholder.
+        # A lazy plural is chosen when % is applied, even if its text has no placeholder.
         "noun": noun % page.count,
         "count_title": plural,
         "rows": [
@@ -191,7 +191,7 @@ def stats_page(
         ],
         "is_compared": is_compared,
         "comparisons": [
-            # Without the ordering: only a comparison can be sorted by the change of load.
+            # The ordering is dropped, because only a comparison can be sorted by the change of load.
             Grouping(
                 label=label, url=links.with_values(compare=name, ordering=None), is_current=name == current
             )
@@ -225,7 +225,7 @@ def requests_page(
     noun = ngettext("request, command or task", "requests, commands and tasks", page.count)
     frame = tab(request, links, page, with_text=with_text) | _time_chart(series, events, links)
     # Programs get static files too, unless they say otherwise.
-    shown = Links(request.path, query := requests.for_people(request.query_params))
+    shown = Links(request.path, query := requests.without_static_files(request.query_params))
     return frame | {
         "title": _("Requests"),
         "as_json": shown.as_format("json"),
@@ -260,7 +260,7 @@ def repeats_page(request: Request, page: n_plus_one.RepeatsAnswer, *, with_text:
         "statements that one line sends %(threshold)s times or more in a request",
         page.count,
     )
-    # Without a chart: a series has all calls of a statement, and not only those that were repeated.
+    # No chart, because a series includes all calls of a statement, and not only the repeated ones.
     return tab(request, links, page, with_text=with_text) | {
         "title": _("N+1"),
         "totals": _totals(page.results),

@@ -1,7 +1,7 @@
 """Turn series into numbers for SVG charts: time bars of the page, charts and sparklines of the admin.
 
-Fed with series and events that have been read already; feeds chart templates of page and admin. Positions
-are SVG attributes in percent, because a strict CSP forbids inline styles. Runs in the reader's thread.
+Called with series and events that have been read before, in the reader's thread; used by templates of page
+and admin. Positions are SVG attributes in percent, because a strict CSP forbids inline styles.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Tick:
     x: str
     label: str
     anchor: str
-    """SVG's text-anchor: a label at an end of the axis does not leave the chart."""
+    """SVG's text-anchor, so that a label at an end of the axis stays within the chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Mark:
     event: Event
     time: str
     url: str = ""
-    """The statements since then, compared with those of the same time before; empty in the admin."""
+    """URL of the statements since then, compared with the same time before; empty in the admin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class TimeAxis:
 
     begin: str
     end: str
-    """RFC 3339; what the left and the right edge of the chart stand for."""
+    """Times of the left and the right edge of the chart, RFC 3339."""
     begin_shown: str
     end_shown: str
     ticks: list[Tick]
@@ -83,7 +83,7 @@ MARK_LABEL_MAX_CHARACTERS = 16
 MARK_LABEL_PERCENT = 14
 """Width of a mark's text; a mark that is nearer to the next one has none."""
 ZOOM_MIN_S = 4
-"""A range of two seconds has no half in whole seconds."""
+"""Shortest range that can be halved, because times in links are whole seconds."""
 
 
 def time_axis(begin: str, end: str, events: Sequence[Event], links: Links) -> TimeAxis:
@@ -106,7 +106,7 @@ def time_ticks(since: datetime, until: datetime) -> list[Tick]:
     begin_s, length_s = since.timestamp(), (until - since).total_seconds()
     if length_s <= 0:
         return []
-    # For a range that begins in the year 1, several times the longest step.
+    # A range that begins in the year 1 needs several times the longest step.
     longest = TICK_STEPS_S[-1] * max(1, ceil(length_s / TICK_STEPS_S[-1] / TICKS_MAX))
     step_s = next((step for step in TICK_STEPS_S if length_s / step < TICKS_MAX), longest)
     numbers = range(ceil(begin_s / step_s), floor((begin_s + length_s) / step_s) + 1)
@@ -170,7 +170,7 @@ def _zoom(since: datetime, until: datetime, links: Links) -> list[ZoomStep]:
     return steps
 
 
-# Not strftime: on Linux its %Y writes the year 1 as "1", which no reader of RFC 3339 accepts.
+# Not strftime(), because on Linux %Y writes the year 1 as "1", which is invalid in RFC 3339.
 def _second(time: datetime) -> str:
     return f"{rfc3339(time)[:19]}Z"
 
@@ -223,7 +223,7 @@ def time_charts(points: Sequence[SeriesPoint], events: Sequence[Event] = ()) -> 
     if len(points) < 2 or not calls_max:
         return None
     calls_top = round_up(calls_max)
-    # The mean is above the 95th percentile if few calls took very long. All can have taken 0 ms.
+    # The mean too, which exceeds the 95th percentile if a few calls took very long. Not 0 if all took 0 ms.
     ms_top = round_up(max(max(point.p95_ms or 0.0, point.mean_ms or 0.0) for point in points) or 1.0)
     since, until = range_of(points)
     return TimeCharts(
@@ -256,7 +256,7 @@ def sparkline(values: Sequence[float]) -> str:
 def round_up(value: float) -> float:
     """Round up to 1, 2, 4 or 10 times a power of ten: half of it, the middle label, is short too."""
     power = 10.0 ** floor(log10(value))
-    # 1e-9: a rounding error in the power must not lead to the next step.
+    # 1e-9, so that a rounding error in the power does not select the next step.
     return next(step * power for step in (1, 2, 4, 10, 20) if step * power >= value * (1 - 1e-9))
 
 
@@ -294,7 +294,7 @@ def _path(values: Sequence[float | None], top: float, height: float = 100) -> st
             is_open = False
             continue
         position = f"{100 * (number + 0.5) / len(values):.2f} {height - height * value / top:.2f}"
-        # h0 is a line of length 0, which a round cap makes a dot.
+        # h0 draws a line of length 0, which its round cap turns into a dot.
         written.append(f"L{position}" if is_open else f"M{position}h0")
         is_open = True
     return "".join(written)
@@ -403,7 +403,7 @@ def time_bars(series: SeriesAnswer, links: Links, events: Sequence[Event] = ()) 
 
 
 def _range(series: SeriesAnswer, point: SeriesPoint, links: Links) -> dict[str, str]:
-    """Return the time filters of a step, clipped to the active ones: the link shows what the bar counts."""
+    """Return the time filters of a step within the active ones: the link shows what the bar counts."""
     begin, end = point.time, _end(series, point)
     # RFC 3339 times in UTC with six digits compare as texts.
     if "from" in links.active and begin < series.begin < end:

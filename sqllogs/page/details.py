@@ -1,7 +1,7 @@
 """Build the template context of one record and one statement.
 
-Fed with the answers of `sqllogs.read` by the renderer; feeds record.html and statement.html.
-Runs in the reader's thread and sends no query.
+Called by the renderer with the answers of `sqllogs.read`, in the reader's thread; sends no query. The
+templates are record.html, statement.html and plan.html.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from sqllogs.sql.text import break_lines, highlight_keywords
 from sqllogs.templatetags.sqllogs import milliseconds
 
 SHOWN_APART = frozenset(["id", "sql", "tables"])
-"""Fields that the detail page shows in another form than as a fact."""
+"""Fields that the page of a record shows elsewhere than in its list of fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def detail_page(request: Request, shown: "WithPlan[RecordJSON]", *, with_text: b
         "of_statement": reverse("sqllogs:fingerprint", args=[record["fingerprint"]]),
         "in_admin": in_admin("statement_change", record["fingerprint"]),
         "of_trace": reverse("sqllogs:trace", args=[record["trace_id"]]) if record["trace_id"] else None,
-        # Newest first from this number down: nine later records, the record, ten earlier ones.
+        # A page that begins with this number, newest first: nine later records, this one, ten earlier ones.
         "around": links.only(cursor=str(record["id"] + 10), limit="20"),
         "as_json": f"{request.path}?format=json",
         "curl": curl(request),
@@ -197,7 +197,7 @@ def _record_rows(records: Sequence[Any], links: Links) -> list[RecordRow]:
 
 AnyAnswer = TypeVar("AnyAnswer")
 PLAN_LINES_MAX = 60
-"""Of a plan in an issue: trackers refuse long texts, and the plan's page has all."""
+"""Maximum lines of a plan in an issue, because trackers refuse long texts; the plan's page has all."""
 
 
 class WithPlan(NamedTuple, Generic[AnyAnswer]):
@@ -210,7 +210,7 @@ class WithPlan(NamedTuple, Generic[AnyAnswer]):
 
 def issue_of_record(request: Request, record: RecordJSON, plan: StoredPlan | None) -> str:
     """Return a record as Markdown for an issue tracker."""
-    # By the API's names, untranslated: an issue is read in another language too, or by a script.
+    # With the API's untranslated names, because others read an issue in another language, or by a script.
     names = ("duration_ms", "rows", "call_site", "route", "view", "error", "release", "trace_id")
     facts = [(name, record[name]) for name in names]  # type: ignore[literal-required]
     return _issue(request, record["sql"], facts, plan)

@@ -96,7 +96,7 @@ class PageRenderer(BaseRenderer):
             "home": home,
             "queries": Links(home, QueryDict()).only(),
             "about": [(label, reverse(name), request.path == reverse(name)) for label, name in ABOUT],
-            # For an anonymous client each tab would be the same 401.
+            # Not for an anonymous client, for whom each tab would answer 401.
             "tabs": tabs(Links(request.path, request.query_params), view.live_findings) if reader else None,
             "saved": saved_views(request, view.saved_views) if view.saved_views is not None else None,
             "saved_all": saved_links(view.saved_views or ()),
@@ -123,7 +123,7 @@ def headers() -> dict[str, str]:
     origin = _origin(static(STYLE))
     policy = (
         "default-src 'none'",
-        # No 'unsafe-inline': what a statement or a name contains can be shown but never run.
+        # Without 'unsafe-inline', so that markup in a statement or name can be shown but never run.
         f"style-src 'self'{origin}",
         f"img-src 'self'{origin}",
         f"script-src 'self'{origin}",
@@ -132,7 +132,7 @@ def headers() -> dict[str, str]:
         "base-uri 'none'",
         "frame-ancestors 'none'",
     )
-    # Filters in an address can be names of users and tables, which no other site should see.
+    # Filters in the URL may contain names of users and tables, which other sites must not see.
     return {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "same-origin"}
 
 
@@ -143,11 +143,12 @@ def _origin(url: str) -> str:
 
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-# Built in, because this engine has no libraries that {% load %} could find.
+# As builtins, because this engine has no libraries for {% load %}.
 BUILTINS = ["django.templatetags.i18n", "django.templatetags.static", "sqllogs.templatetags.sqllogs"]
 
 
-# Not the host's engines: the page works without TEMPLATES, and no context processor of the host runs queries.
+# A separate engine works without TEMPLATES, and runs no context processors of the host, which may send
+# queries.
 @cache
 def _engine() -> Engine:
     # A project overrides sqllogs/base.html and so on where Django looks for its own templates.
@@ -160,7 +161,7 @@ def _engine() -> Engine:
 
 
 def render_template(template: str, context: Mapping[str, Any]) -> str:
-    # Without localization: ids in URLs must not get the host's thousands separator.
+    # Without localization, because ids in URLs must not get the host's thousands separator.
     return str(_engine().get_template(f"sqllogs/{template}").render(Context(dict(context), use_l10n=False)))
 
 
@@ -177,7 +178,7 @@ def error_page(
     request: Request, status: int, error: Mapping[str, Any], *, with_text: bool | None
 ) -> Mapping[str, Any]:
     """Return the context of error.html; `with_text` is None for a client that may not read."""
-    # Only readers get the form: its fields would show what is recorded.
+    # Only readers get the form, because its fields show what is recorded.
     can_help = error["field"] is not None or error["code"] == "read_timeout"  # its message asks for filters
     is_filter = with_text is not None and can_help and request.path in filter_paths()
     links = Links(request.path, request.query_params)
@@ -339,7 +340,7 @@ def _is_reversed(active: Mapping[str, str]) -> bool:
 
 
 def _field(name: str, active: Mapping[str, str], records: list[RecordJSON], invalid: str | None) -> Field:
-    # Cut: the page of an error shows the value that was refused for its length.
+    # Cut, because the page of an error may show a value that was rejected for its length.
     value = active.get(name, "")[:VALUE_MAX_CHARACTERS]
     choices: Sequence[tuple[str, str | Promise]] = CHOICES.get(name, ())
     if choices and value not in {choice for choice, _label in choices}:

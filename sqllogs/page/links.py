@@ -106,7 +106,7 @@ class Links:
 
     def with_filter(self, name: str, value: object) -> str:
         """Return the URL with one more filter, replacing the filter of this name if it is active."""
-        # A page has a thousand of these links, so the common prefix is built once per name.
+        # A page has about a thousand of these links, so the common prefix is built once per name.
         if name not in self._prefixes:
             others = self._write({key: kept for key, kept in self._kept.items() if key != name})
             self._prefixes[name] = f"{others}{'&' if '?' in others else '?'}{name}="
@@ -162,7 +162,7 @@ def table_headers(
             TableHeader(
                 label=column.label,
                 css=column.css,
-                # The default needs no parameter, so that each list has one address.
+                # The default has no parameter, so that each list has a single address.
                 url=links.with_values(ordering=None if next_ordering == default else next_ordering)
                 if column.ordering
                 else "",

@@ -1,7 +1,7 @@
 """Build the template context of the tab Queries: a row per record, a summary and a scatter chart.
 
-Fed with a page of records by the renderer; feeds records.html, and the rows of other pages with records.
-Runs in the reader's thread and sends no query.
+Called by the renderer with a page of records, in the reader's thread; sends no query. Other pages with
+records use its rows too. The template is records.html.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ def list_page(request: Request, charted: WithSeries[Page], *, with_text: bool) -
         "headers": table_headers(links, COLUMNS, ordering, NEWEST_FIRST),
         "summary": duration_summary(page.results),
         "chart": scatter_chart(page.results, settings.slow_ms, links, events),
-        # New records belong on top only if the page starts with the newest one.
+        # New records can be added on top only if the page starts with the newest one.
         "may_follow": frame["first_page"] is None and ordering == NEWEST_FIRST,
     }
 
@@ -162,7 +162,7 @@ def scatter_chart(
 
 
 def kind(record: RecordJSON, slow_ms: float) -> str:
-    """Return what the page highlights a record for: failed, slow or plain."""
+    """Return how the page highlights a record: failed, slow or plain."""
     if record["error"] is not None:
         return "failed"
     return "slow" if record["duration_ms"] >= slow_ms else "plain"

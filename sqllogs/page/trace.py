@@ -1,7 +1,7 @@
 """Build the template context of a request's page: where its time went, and a waterfall with repeats folded.
 
-Fed with the records and units of work of a trace by the renderer; feeds trace.html. Runs in the reader's
-thread and sends no query.
+Called by the renderer with the records and units of work of a trace, in the reader's thread; sends no query.
+The template is trace.html.
 """
 
 import re
@@ -31,11 +31,11 @@ from sqllogs.templatetags.sqllogs import milliseconds, percent
 
 GAPS_MAX = 5
 GAP_SHARE, GAP_MIN_MS = 0.05, 1.0
-"""A time without a query gets a row from this share of the whole, and this length, on."""
+"""A time without a query gets a row if it has at least this share of the whole, and this length."""
 BAR_MIN_PERCENT = 0.01
 """SVG does not draw a width of 0, not even its stroke: 0.1 ms of ten seconds must be seen too."""
 WORST_SHARE = 0.2
-"""The sentence names a repeated statement from this share of the SQL time on."""
+"""The summary names a repeated statement if it took at least this share of the SQL time."""
 
 
 class WithUnits(NamedTuple):
@@ -106,7 +106,7 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
     )
     queries = [_Query(record=record, interval=_interval(record, began_ms)) for record in trace.results]
     busy = merge([query.interval for query in queries])
-    # Queries of threads can end after the unit. Never 0, because positions are divided by it.
+    # Queries in threads may end after the unit. Never 0, because positions are divided by it.
     total_ms = max([*(_end_ms(unit, began_ms) for unit in units), *(one.end_ms for one in busy), 0.001])
     folded = _folded(queries)
     remedies, seen = Remedies(), [_sighting(group) for group in folded]
@@ -155,7 +155,7 @@ def _sighting(group: Sequence[_Query]) -> SeenStatement:
 
 
 def _asker(group: Sequence[_Query]) -> str | None:
-    """Return what asked, by the last query that says so: an earlier one may have been wrong."""
+    """Return the part of the ORM by the last query that has it, which is the most exact."""
     return next((asker for query in reversed(group) if (asker := query.record["asked_by"])), None)
 
 
@@ -326,7 +326,7 @@ def open_transactions(queries: Iterable[_Query]) -> list[Interval]:
         record, interval = query.record, query.interval
         if not record["in_transaction"]:
             continue
-        # A record does not have its thread: transactions of two threads on one database become one.
+        # Records do not contain their thread, so transactions of two threads on one database count as one.
         key = (record["alias"], record["pid"])
         begin_ms = opened[key].begin_ms if key in opened else interval.begin_ms
         opened[key] = Interval(begin_ms, interval.end_ms)

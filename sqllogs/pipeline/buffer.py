@@ -45,7 +45,7 @@ _Entry = tuple[int, int, int, int, int]
 
 
 class Surplus(NamedTuple):
-    """Overflowed queries of one form, unit of work and minute, which share one slowest record."""
+    """Overflowed queries of one form, unit of work and minute; one record stands for all of them."""
 
     slowest: Captured
     durations_us: list[int]

@@ -29,10 +29,11 @@ from django.db.models import (
     Value,
 )
 
-from sqllogs.models import EPOCH, MICROSECOND, SQLLog
+from sqllogs.models import EPOCH, MICROSECOND
 from sqllogs.read.records import fingerprint_of, statements
 from sqllogs.read.ring import (
     VARIABLES_MAX,
+    Records,
     Report,
     RingSnapshot,
     Steps,
@@ -42,8 +43,6 @@ from sqllogs.read.ring import (
     since,
 )
 from sqllogs.sql.normalize import StatementInfo
-
-Records = QuerySet[SQLLog]
 
 JOINING_VENDORS = frozenset({"sqlite", "postgresql"})
 """Databases that can return all values of a group as one text; others, such as MySQL, truncate it."""

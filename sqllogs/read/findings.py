@@ -1,7 +1,6 @@
 """Read findings, with their evidence in words: the rows of `findings/`.
 
-`sqllogs.findings` writes them. Feeds API, page, admin and terminal; runs in the reader's thread, on the
-store.
+`sqllogs.findings` writes them. Called by API, page, admin and terminal, in the reader's thread.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from sqllogs.read import parameters
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import clean_parameters
 from sqllogs.read.records import rfc3339, statements
-from sqllogs.templatetags.sqllogs import number
+from sqllogs.sql.text import readable_number
 
 PARAMETERS = ("from", "to", "finding", "state", "fingerprint", "route", "release", "assignee")
 ORDERINGS = ("last_seen", "first_seen", "occurrences", "kind")
@@ -33,11 +32,11 @@ _COLUMNS = {
 }
 """Parameters whose values are compared with a column."""
 LIVE_STATES = "live"
-"""Stands for the states of problems that exist and are not ignored; the default."""
+"""Value of `state` for problems that exist and are not ignored; the default."""
 ALL_STATES = "all"
 
-# By kind. The placeholders are fields of the evidence. A sentence that lacks one, because another release has
-# written the finding, gives way to the name of its kind, see `summary`.
+# By kind. The placeholders are fields of the evidence. If one is missing, because another release has written
+# the finding, `summary` returns the name of the kind instead.
 SENTENCES = {
     "slower": _("%(times)s times slower than at the same hours before."),
     "all_slower": _(
@@ -155,13 +154,13 @@ class FindingsAnswer:
 
 
 class SearchedFindings(NamedTuple):
-    """Findings for the page; without any it says what is searched, and when it was last searched."""
+    """Findings for the page, which shows the time of the last search if there are no findings."""
 
     answer: FindingsAnswer
     is_searched: bool
     """The setting FINDINGS."""
     searched_at: str | None
-    """When a process last searched; None if none has."""
+    """When a process last searched; None before the first search."""
 
 
 def with_search(answer: FindingsAnswer) -> SearchedFindings:
@@ -208,7 +207,7 @@ def find(query: QueryDict) -> QuerySet[Finding]:
     for name, column in _COLUMNS.items():
         if cleaned[name]:
             conditions &= Q(**{f"{column}__in": cleaned[name]})
-    # A problem lasts from its first to its last sighting: it matches if the range overlaps that time.
+    # A problem lasts from first_seen to last_seen, and matches if the range overlaps that time.
     if cleaned["from"]:
         conditions &= Q(last_seen__gte=cleaned["from"])
     if cleaned["to"]:
@@ -324,7 +323,8 @@ def _time(time: datetime | None) -> str | None:
 def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Format figures for sentences: 25 times, not 25.0 times, and 1,203 ms, not 1202.6 ms."""
     return {
-        name: number(value) if isinstance(value, float | int) else value for name, value in evidence.items()
+        name: readable_number(value) if isinstance(value, float | int) else value
+        for name, value in evidence.items()
     }
 
 

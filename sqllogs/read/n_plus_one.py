@@ -17,10 +17,10 @@ from django.http import HttpRequest
 
 from sqllogs import conf
 from sqllogs.models import SQLLog, Unit
-from sqllogs.read.aggregates import Records, as_time, columns_by_seq, fetch, newest
+from sqllogs.read.aggregates import as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.records import ReadTexts, Texts, fingerprint_of, rfc3339, statements
-from sqllogs.read.ring import RingSnapshot, chunks, in_ring, of_numbers
+from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ranges, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.record import REPEATS_MAX
 from sqllogs.sql.advice import Kind, Remedy
@@ -144,12 +144,12 @@ def worst_by_group(
     return worst
 
 
-def sightings(
+def seen_statements(
     ring: RingSnapshot, trace_ids: Iterable[str], known: Texts = MappingProxyType({})
 ) -> dict[str, list[SeenStatement]]:
-    """Return all statements of each of some traces, regardless of the reader's filters.
+    """Return all statements of some traces, by trace, regardless of the reader's filters.
 
-    `known` are texts that need not be read again.
+    `known` has texts that need not be read again.
     """
     seen: dict[str, list[SeenStatement]] = {}
     for chosen in chunks(list(trace_ids)):
@@ -176,8 +176,8 @@ def sightings(
 def _suspect_repetitions(
     records: Records, ring: RingSnapshot, group: str, read_texts: ReadTexts
 ) -> tuple[Texts, list[SuspectRepetition]]:
-    # The scan sorts only keys, counts and ids; the rest is read from the first and last record of each
-    # repetition. On SQLite, 100,000 records take 168 ms instead of 268.
+    # The scan sorts only keys, counts and ids; everything else is read from the first and last record of each
+    # repetition. This takes 168 instead of 268 ms for 100,000 records on SQLite.
     settings = conf.load()
     key = "statement_number" if group == "fingerprint" else group
     rows = [_Repeated._make(row) for row in _repeated(records, ring, key, settings.n_plus_one_threshold)]
@@ -218,13 +218,14 @@ def _ends(ring: RingSnapshot, seqs: Collection[int]) -> dict[int, _End]:
 
 
 SPANS_MAX, SPANS_SHARE_MAX = 32, 0.25
-"""With more units, or longer ones, one scan of all records is faster than reading those of each."""
+"""With more or longer units, one scan of all records is faster than reading the records of each unit."""
 SPANS_FROM_ROWS = 10_000
-"""One scan of fewer records takes less time than the further queries."""
+"""Below this, a scan of all records takes less time than further queries."""
 
 
 def _repeated(records: Records, ring: RingSnapshot, group: str, threshold: int) -> Iterator[Any]:
-    # Most units are excluded by the repetitions that the writer counted: 100,000 records took 240 ms before.
+    # The writer has counted repetitions, which excludes most units. Without this, 100,000 records took 240
+    # ms.
     counted = Q(worst_repeat__gte=threshold) | Q(queries__gt=REPEATS_MAX) | Q(unit_id=None)
     units = Unit.objects.using(records.db).filter(counted, last_seq__gte=ring.oldest, first_seq__lte=ring.seq)
     slots, outside = units.values("slot"), Q(unit=None)
@@ -239,7 +240,7 @@ def _repeated(records: Records, ring: RingSnapshot, group: str, threshold: int) 
     else:
         # The first condition excludes nearly all records, so it is tested first: that takes half the time.
         first = SQLLog.objects.using(records.db).filter(outside) & records
-        chosen = [first, *of_numbers(records.filter(unit__in=slots), ring, spans)]
+        chosen = [first, *in_ranges(records.filter(unit__in=slots), ring, spans)]
     for some in chosen:
         yield from fetch(_counted(some, group, threshold))
 
@@ -255,7 +256,8 @@ def _counted(records: Records, group: str, threshold: int) -> Any:
             total_ms=Sum("duration_ms"),
             first_seq=Min("seq"),
             last_seq=Max("seq"),
-            # Of two texts the shorter one is later: values that were the same no longer are.
+            # Min() returns the text without " same", if capture reported both: at first, all values were
+            # equal.
             asker=Min("asked_by"),
             any_group=Max(group),
         )
@@ -297,7 +299,7 @@ class RepeatRow:
     code: str | None
     """The method to add to it, as in `select_related("author")`; `...` stands for what is not known."""
     is_guess: bool
-    """The advice was concluded from the statement alone, not from what asked."""
+    """The advice was concluded from statements alone, without knowing the code in the ORM."""
     advice: str | None
 
 
@@ -353,7 +355,7 @@ def remedies_of(ring: RingSnapshot, suspects: Iterable[Suspect]) -> list[Remedy 
     # A known origin gives a certain remedy; the statement alone allows only a guess.
     pairs = [(suspect.statement, suspect.asked or suspect.worst) for suspect in suspects]
     known = {statement.fingerprint: statement for statement, _ in pairs}
-    remedies, seen = Remedies(), sightings(ring, {one.trace_id for _, one in pairs}, known)
+    remedies, seen = Remedies(), seen_statements(ring, {one.trace_id for _, one in pairs}, known)
     return [
         remedies.remedy(
             statement.operation,

@@ -34,10 +34,10 @@ PLANS_MAX = 2_000
 LINES_MAX, LINE_MAX_CHARACTERS = 500, 500
 
 
-def keep(plan: Plan, *, by: str = "") -> StoredPlan | None:
+def store_plan(plan: Plan, *, by: str = "") -> StoredPlan | None:
     """Store a plan and return it; if it equals the last one of its database, only update `seen_at`.
 
-    Return None if the store cannot be written, for example a replica: the plan can be shown all the same.
+    Return None if the store cannot be written, for example on a replica. The plan can still be shown.
     """
     lines = [line[:LINE_MAX_CHARACTERS] for line in plan.lines[:LINES_MAX]]
     now, release = datetime.now(UTC), current_release(conf.load())[:100]
@@ -59,12 +59,12 @@ def keep(plan: Plan, *, by: str = "") -> StoredPlan | None:
                 release=release,
                 by=by[:150],
             )
-            # Not save(), which calls the application's receivers; MySQL does not return the id.
+            # Not save(), which calls the application's signal receivers. Read again, as MySQL returns no id.
             of_statement.bulk_create([stored])
             _bound(plan.fingerprint)
             return of_statement.filter(alias=plan.alias).order_by("-id").first()
     except DatabaseError as exc:
-        logger.warning("A plan could not be kept: %s", exc)
+        logger.warning("A plan could not be stored: %s", exc)
         return None
 
 
@@ -78,14 +78,14 @@ def _bound(fingerprint: str) -> None:
         StoredPlan.objects.filter(id__in=old)._raw_delete(router.db_for_write(StoredPlan))
 
 
-def kept_plans(fingerprint: str) -> list[StoredPlan]:
+def stored_plans(fingerprint: str) -> list[StoredPlan]:
     """Return the plans of a statement, the newest first."""
     return list(StoredPlan.objects.filter(fingerprint=fingerprint).order_by("-id")[:PLANS_PER_STATEMENT])
 
 
 def last_plan(fingerprint: str) -> StoredPlan | None:
     """Return the newest plan of a statement; None if none is kept."""
-    return next(iter(kept_plans(fingerprint)), None)
+    return next(iter(stored_plans(fingerprint)), None)
 
 
 def state(fingerprint: str) -> tuple[object, ...]:
@@ -156,7 +156,7 @@ def read_plan(plan_id: int, *, with_text: bool) -> PlanAnswer | None:
     plan = StoredPlan.objects.filter(pk=plan_id).first()
     if plan is None:
         return None
-    others = kept_plans(plan.fingerprint)
+    others = stored_plans(plan.fingerprint)
     before = plan_before(plan, others)
     text = Statement.objects.filter(fingerprint=plan.fingerprint).first() if with_text else None
     is_compared = before is not None and with_text

@@ -1,8 +1,8 @@
 """Read records from the ring as the API's JSON, once or as they arrive, and the events marked in charts.
 
-Newest first needs no sorting: that is the order of the slots, from the newest record down to slot 0, then
-from the last slot on. Serializers or model instances would take seven times as long. Feeds API, page, admin
-and terminal, in the reader's thread.
+Newest first needs no sorting, because that is the order of the slots: from the newest record down to slot 0,
+then from the last slot down. Serializers or model instances would take seven times as long. Called by API,
+page, admin and terminal, in the reader's thread.
 """
 
 import time
@@ -41,7 +41,7 @@ Row = tuple[Any, ...]
 """The values of COLUMNS as the driver gives them; the time is in microseconds since the epoch."""
 
 GAP_TIMEOUT_S = 30.0
-"""How long to wait for a reserved number; a killed writer never writes its block."""
+"""How long to wait for a reserved number, because a killed writer never writes its records."""
 
 WINDOW_ROWS = 20_000
 """Records read at once."""
@@ -303,11 +303,11 @@ class RingTail:
     def __init__(self, filtered: Records, after: int) -> None:
         self._filtered = filtered
         self._last = after
-        # Blocks are reserved before they are written: the highest number alone would miss slower writers.
+        # Numbers are reserved before they are written, so slower writers leave gaps that are filled later.
         self._gaps: list[_Gap] = []
 
     def poll(self) -> Iterator[Poll]:
-        """Yield what is new by now, in portions."""
+        """Yield what is new, in chunks of WINDOW_ROWS."""
         now = current()
         yield self._late(now)
         while self._last < now.seq:
@@ -338,8 +338,8 @@ class RingTail:
 
     def _read(self, span: _Gap, now: RingSnapshot) -> list[Row]:
         """Read the numbers of a span; remember those not written yet."""
-        # Find what is written first: a record written after that is late, instead of read twice.
-        there = _there(span.first, span.last, now)
+        # First find what is written. A record written after that stays a gap and is not read twice.
+        there = _written_seqs(span.first, span.last, now)
         self._remember(span, there)
         if not there:
             return []
@@ -360,7 +360,7 @@ class RingTail:
             expected = seq + 1
 
 
-def _there(first: int, last: int, now: RingSnapshot) -> list[int]:
+def _written_seqs(first: int, last: int, now: RingSnapshot) -> list[int]:
     """Return the numbers of a span that have been written, in order."""
     found: list[int] = []
     for slots in slot_ranges(first, last, now.capacity):
@@ -370,7 +370,7 @@ def _there(first: int, last: int, now: RingSnapshot) -> list[int]:
 
 
 MARKS_MAX = 20
-"""Events that a chart has room for."""
+"""Maximum events that are marked in a chart."""
 
 
 def read_marks(since: datetime, until: datetime, services: Sequence[str] = ()) -> list[Event]:

@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs.models import Unit
 from sqllogs.read import records
-from sqllogs.read.aggregates import Records, fetch
+from sqllogs.read.aggregates import fetch
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import (
     ChoiceField,
@@ -32,7 +32,7 @@ from sqllogs.read.parameters import (
     with_defaults,
 )
 from sqllogs.read.records import UTCText, rfc3339
-from sqllogs.read.ring import RingSnapshot, chunks, in_ring, since
+from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ring, since
 from sqllogs.read.scope import Answer, Scope, head
 
 OF_UNIT = ("kind", "method", "route", "view", "release", "service", "host", "trace_id", "request_id")
@@ -107,14 +107,15 @@ def _status(value: str) -> str:
 STATIC_FILES = ("all", "true", "false")
 STATIC_VIEWS = ("django.views.static.serve", "django.contrib.staticfiles.views.serve")
 """Views that send a file."""
-# Without a view a middleware has answered, such as WhiteNoise; what it could not answer is no static file.
+# Without a view, a middleware such as WhiteNoise has answered. It sends no errors, so those are other
+# requests.
 _OF_STATIC_FILES = Q(kind="request", queries=0, status__lt=400) & (Q(view=None) | Q(view__in=STATIC_VIEWS))
 _NAMING = ("path", "route", "view", "trace_id", "request_id")
-"""Filters of somebody who knows what they look for, which can be a static file."""
+"""Filters by which a reader looks for something specific, which may be a static file."""
 
 
-def for_people(query: QueryDict) -> QueryDict:
-    """Leave out static files, unless the query asks for them: each page that is opened has many."""
+def without_static_files(query: QueryDict) -> QueryDict:
+    """Leave out static files by default, because each page has many, unless the reader looks for one."""
     if any(query.get(name) for name in _NAMING):
         return query
     return with_defaults(query, static_files="false")
@@ -128,7 +129,7 @@ class UnitFilter:
     min_elapsed_ms: float | None = None
     tag: tuple[str, ...] = ()
     path: tuple[str | None, str] | None = None
-    """Route and view that a URL leads to."""
+    """Route and view of a URL."""
     static_files: str | None = None
     """One of STATIC_FILES: all units, those of static files, or all others."""
 
@@ -172,7 +173,7 @@ class UnitFilter:
 
     @property
     def given(self) -> list[str]:
-        """Names of those that leave out records; static files have none."""
+        """Names of the filters that exclude records. Static files have no records."""
         return [name for name in PARAMETERS if getattr(self, name) not in ((), None, "all", "false")]
 
     def scope(self, scope: Scope) -> Scope:
@@ -274,7 +275,7 @@ ORDERINGS: dict[str, Any] = {
     "errors": F("errors"),
     "rows": F("rows"),
     "total_ms": F("total_ms"),
-    # PostgreSQL fails where it divides by 0.
+    # NULLIF, because PostgreSQL raises an error for a division by 0.
     "share_percent": F("total_ms") / NullIf(F("duration_ms"), Value(0.0)),
     "duplicates": F("queries") - F("statements"),
     "status": F("status"),
@@ -288,7 +289,8 @@ DEFAULT_ORDERING = "-time"
 
 def of_units(filtered: Records) -> Records:
     """Leave out the records that belong to no unit of work."""
-    # All queries outside units share a row without ids. A subquery, because a join would cost each record.
+    # All queries outside units share a row without ids. A subquery is faster than joining that row to each
+    # record.
     outside = Unit.objects.filter(unit_id=None, trace_id=None).values("slot")
     return filtered.filter(unit__isnull=False).exclude(unit__in=outside)
 
@@ -298,7 +300,7 @@ def read_requests(
 ) -> RequestsAnswer:
     """Read the units that match and return the page asked for; one beyond the last is empty."""
     units = (unit_filter or UnitFilter()).narrow(_units(scope))
-    if asks_for_queries(scope.filters):
+    if filters_queries(scope.filters):
         count, rows = _by_queries(scope, units, page)
     else:
         count, rows = _by_units(scope, units, page)
@@ -311,8 +313,8 @@ def read_requests(
     )
 
 
-def asks_for_queries(filters: Mapping[str, Any]) -> bool:
-    """Return whether a filter selects among the queries of a unit."""
+def filters_queries(filters: Mapping[str, Any]) -> bool:
+    """Return True if a filter selects among the queries of a unit."""
     return any(
         name not in {*OF_UNIT, "from", "to"} and value is not None and value != [] and value != ""
         for name, value in filters.items()

@@ -26,14 +26,14 @@ VARIABLES_MAX = 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingSnapshot:
-    """How far the ring has been written, at the moment of reading."""
+    """The state of the ring when a reader begins, so that all parts of an answer agree."""
 
     seq: int
     """The last number reserved; 0 before the first."""
     capacity: int
     """Slots; 0 before the first record."""
     extremes: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Those of the blocks by alias, once they are read: a page is found and counted by the same ones."""
+    """Minima and maxima of blocks, by alias, once read; finding and counting a page must use the same."""
 
     @property
     def oldest(self) -> int:
@@ -177,7 +177,7 @@ BLOCKS_MAX = 32
 KEPT_MAX_BYTES = 16_000_000
 """Maximum memory of the cached parts in this process."""
 REPEATED_WITHIN = 32
-"""A report is repeated if it is among this many last reports of the process; a first one costs nothing."""
+"""A report counts as repeated if it is among the last reports of this process; only then it is cached."""
 RANGES_MAX = 16
 """Maximum ranges of numbers in one query."""
 
@@ -188,7 +188,7 @@ PartsByBlock = Callable[[Records, int], Iterable[tuple[int, Any]]]
 JoinParts = Callable[[Iterable[Any]], list[Any]]
 """Returns parts of which no two have the same keys."""
 JOINED = -1
-"""Number of no block: the key of the joined parts of several."""
+"""Instead of a block's number, in the key of the joined parts of several blocks."""
 
 
 class JoinedBlocks(NamedTuple):
@@ -238,8 +238,8 @@ class KeptParts:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all; a child process starts with this."""
-        # Never held while records are read, so two readers may scan the same block.
+        """Remove everything; also called in a forked child."""
+        # Not held while records are read, so two readers may scan the same block.
         self._lock = RLock()
         self._asked: OrderedDict[str, None] = OrderedDict()
         self._marks: dict[tuple[str, int], dict[int, BlockMarks]] = {}
@@ -271,9 +271,9 @@ class KeptParts:
         first: int = 0,
         join: JoinParts | None = None,
     ) -> list[Any]:
-        """Return the parts of all matching records from the number `first` on, some from earlier scans.
+        """Return the parts of all matching records from the number `first` on, some of them from the cache.
 
-        With `join`, those of all blocks that were kept are joined, and that sum is kept too.
+        With `join`, the cached parts of all blocks are joined, and the result is cached too.
         """
         length = _block_rows(ring)
         first = max(first, ring.oldest)
@@ -295,7 +295,7 @@ class KeptParts:
             scanned.append((max(low, first), min(high, ring.seq)))
         found = self._joined((records.db, report.key, length, JOINED), whole, join)
         new: dict[int, list[Any]] = {block: [] for block in final}
-        for records_of_some in of_numbers(records, ring, scanned):
+        for records_of_some in in_ranges(records, ring, scanned):
             for block, part in scan(records_of_some, length):
                 found.append(part)
                 if block in new:
@@ -310,7 +310,7 @@ class KeptParts:
         if join is None or not blocks:
             return list(chain.from_iterable(blocks))
         kept = self._get(key)
-        # A block becomes final, or leaves the range, every few refreshes: all others find the same blocks.
+        # The blocks change only every few refreshes, when one becomes final or leaves the range.
         if kept is None or list(map(id, kept[0].blocks)) != list(map(id, blocks)):
             kept = [JoinedBlocks(blocks, join(chain.from_iterable(blocks)))]
             self._put(key, kept)
@@ -328,7 +328,7 @@ class KeptParts:
             if block not in final
         ]
         rows = RingRow.objects.using(alias)
-        return len(final) * length + sum(some.count() for some in of_numbers(rows, ring, rest))
+        return len(final) * length + sum(some.count() for some in in_ranges(rows, ring, rest))
 
     def _get(self, key: tuple[str, str, int, int]) -> list[Any] | None:
         with self._lock:
@@ -357,7 +357,7 @@ class KeptParts:
         with self._lock:
             known = dict(self._marks.get((alias, length), {}))
         whole = range(-(-ring.oldest // length), (ring.seq + 1) // length)
-        marks = _still_there(alias, ring, length, {b: known[b] for b in whole if b in known})
+        marks = _unchanged(alias, ring, length, {b: known[b] for b in whole if b in known})
         stale = [block for block in known if block in whole and block not in marks]
         marks |= _newly_final(alias, ring, length, [block for block in whole if block not in marks])
         with self._lock:
@@ -396,10 +396,10 @@ def _us(time: datetime) -> int:
     return (time - EPOCH) // MICROSECOND
 
 
-def of_numbers(
+def in_ranges(
     records: QuerySet[AnyRow], ring: RingSnapshot, ranges: list[tuple[int, int]]
 ) -> Iterator[QuerySet[AnyRow]]:
-    """Yield the records of ranges of numbers, which are in order, in as few queries as possible."""
+    """Yield querysets for ascending ranges of numbers, as few as possible."""
     joined: list[tuple[int, int]] = []
     for low, high in ranges:
         if joined and joined[-1][1] >= low - 1:
@@ -414,10 +414,10 @@ def of_numbers(
         yield records.filter(chosen)
 
 
-def _still_there(
+def _unchanged(
     alias: str, ring: RingSnapshot, length: int, marks: dict[int, BlockMarks]
 ) -> dict[int, BlockMarks]:
-    """Return the blocks whose ends are unchanged: a replaced ring reuses numbers."""
+    """Return the blocks whose first and last record are unchanged: a replaced ring reuses numbers."""
     numbers = {block: (block * length, (block + 1) * length - 1) for block in marks}
     found = _ends(alias, ring, [seq for ends in numbers.values() for seq in ends])
     return {
@@ -436,7 +436,7 @@ def _ends(alias: str, ring: RingSnapshot, seqs: list[int]) -> dict[int, Any]:
 
 
 def _newly_final(alias: str, ring: RingSnapshot, length: int, blocks: list[int]) -> dict[int, BlockMarks]:
-    """Return the blocks that have all their records, whose requests have all ended."""
+    """Return the blocks that have all their records and whose requests have all ended."""
     if not blocks:
         return {}
     # A request gets route, view and status late; a command or task has its name from the start. A slot that

@@ -17,15 +17,15 @@ from django.utils.translation import gettext as _
 from sqllogs.models import Event, Review, SQLLog, Statement, StatisticKey
 from sqllogs.read import aggregates, decisions, n_plus_one, ring, series, statistics, stats
 from sqllogs.read import records as read_records
-from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, Records, parts, times_by_seq
+from sqllogs.read.aggregates import AggregatePart, Figures, Group, GroupValue, parts, times_by_seq
 from sqllogs.read.comparison import WorseFigure
 from sqllogs.read.decisions import ReviewRow
 from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import SQLLogFilter
-from sqllogs.read.plans import PlanLink, kept_plans, plan_link
+from sqllogs.read.plans import PlanLink, plan_link, stored_plans
 from sqllogs.read.records import read_marks, record_json, rfc3339, rows
-from sqllogs.read.ring import Ordering, RingSnapshot, Window, in_ring
+from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window, in_ring
 from sqllogs.read.scope import Answer, Scope, Source, head, statistics_filter
 from sqllogs.read.series import SeriesOptions, SeriesPoint
 from sqllogs.read.stats import StatsGroup
@@ -137,7 +137,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
         samples=Samples(**samples(chosen, scope.ring, with_text=scope.with_text, text=text)),
         repeats=suspects,
         review=decisions.read_review(fingerprint),
-        plans=[plan_link(plan) for plan in kept_plans(fingerprint)],
+        plans=[plan_link(plan) for plan in stored_plans(fingerprint)],
         series=_address(request, "sqllogs:series", fingerprint),
         records=_address(request, "sqllogs:list", fingerprint),
     )

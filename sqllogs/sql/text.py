@@ -1,4 +1,4 @@
-"""The text of a statement: bounded when it is captured, shortened and formatted when it is shown.
+"""The text of a statement: bounded when it is captured, shortened and formatted (as are numbers) when shown.
 
 `sqllogs.capture` calls the first half in the caller's thread. It never raises, and its work is bounded:
 neither a long text nor the values in an object are converted as a whole. The second half is called by the
@@ -250,6 +250,17 @@ def break_lines(sql: str) -> str:
         return f"\n{piece[0]}" if piece[1] and depth <= 0 else piece[0]
 
     return re.sub(r"[ \t]+\n", "\n", _CLAUSE.sub(broken, sql))
+
+
+def readable_number(value: float | None) -> str:
+    """Format an integer with commas, a fraction with three significant digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
 def highlight_keywords(sql: str) -> SafeString:

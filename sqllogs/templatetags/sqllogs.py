@@ -1,8 +1,8 @@
 """Format times, durations and counts: functions for the page and the admin, filters for their templates.
 
-The output is plain text, which templates escape. It ignores the host's number formats on purpose: the
-same digits stand in links and must not contain a thousands separator of another locale. Runs in the
-reader's thread, and imports little: the admin is imported in every process.
+The output is plain text, which templates escape. It ignores the host's number formats on purpose, because the
+same digits are part of links. Called in the reader's thread. It imports little, because the admin imports it
+in every process.
 """
 
 import re
@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from sqllogs import conf
 from sqllogs.record import CALL_SITE
+from sqllogs.sql.text import readable_number
 
 SHORT_RANGE = timedelta(seconds=10)
 """The ends of a shorter range are shown to the millisecond."""
@@ -63,13 +64,13 @@ def moment(time: str, other: str) -> str:
 
 
 def bdi(text: object) -> SafeString:
-    """Keep foreign text from changing the direction of what stands beside it."""
+    """Keep the application's text from changing the direction of the text around it."""
     return format_html("<bdi>{}</bdi>", text)
 
 
 def isolate(text: str) -> str:
-    """Do the same where no `<bdi>` can stand."""
-    # ASCII has no letters that run from right to left.
+    """Do the same as `bdi` where HTML is not possible, as in a title."""
+    # ASCII has no right-to-left letters.
     return text if text.isascii() else f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
 
 
@@ -77,13 +78,14 @@ _CODE = re.compile("`([^`]+)`")
 
 
 def with_code(text: object) -> SafeString:
-    """Return a text with its commands, which stand in backticks for the terminal, as HTML."""
+    """Return a text as HTML, with commands in backticks as <code>."""
     return mark_safe(_CODE.sub(r"<code>\1</code>", escape(str(text))))  # noqa: S308 - escaped before
 
 
 register = template.Library()
 
 register.filter("ms", milliseconds)
+register.filter("number", readable_number)
 register.filter("clock", clock)
 register.filter("day", day)
 register.filter("moment", moment)
@@ -96,20 +98,8 @@ def percent(value: float) -> str:
 
 
 @register.filter
-def number(value: float | None) -> str:
-    """Format an integer with commas, a fraction with three significant digits."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if 0 < value < 0.0005:
-        return "<0.001"
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
-
-
-@register.filter
 def origin(row: Any) -> str:
-    """Return what a record or unit of work is of: its route, view, or kind such as a thread."""
+    """Return the route of a record or unit of work, else its view, else its kind, such as thread."""
     read = row.get if isinstance(row, dict) else partial(getattr, row)
     if found := read("route") or read("view"):
         return str(found)
@@ -119,7 +109,7 @@ def origin(row: Any) -> str:
 
 @register.filter
 def difference(value: float | None) -> str:
-    """Format a difference of milliseconds with an arrow and a sign: colour alone would not do."""
+    """Format a difference of milliseconds with an arrow and a sign, not by color alone."""
     if value is None:
         return "-"
     if abs(value) < 0.0005:
@@ -139,7 +129,7 @@ def change(percentage: float) -> str:
 
 @register.filter
 def share_bar(percentage: str) -> SafeString:
-    """Return a bar, as SVG that needs no stylesheet: a theme may replace that of the admin."""
+    """Return a bar as SVG, which needs no stylesheet: a theme may replace the admin's."""
     return format_html(
         '<svg class="sqllogs-share" width="100%" height="3" aria-hidden="true">'
         '<rect width="100%" height="100%" rx="1.5" fill="currentColor" fill-opacity="0.12"/>'

@@ -92,6 +92,6 @@ def test_kept_plans_call_no_receiver(ring_alias, monkeypatch, heard):
     monkeypatch.setattr(plans, "PLANS_PER_STATEMENT", 2)
     for line in ("SCAN a", "SCAN a", "SCAN b", "SCAN c"):
         plan = Plan(fingerprint="f" * 16, sql="", alias="default", vendor="sqlite", lines=(line,), notes=())
-        kept = plans.keep(plan)
+        kept = plans.store_plan(plan)
         assert kept.pk is not None
     assert (heard, StoredPlan.objects.count()) == ([], 2)

@@ -47,7 +47,7 @@ class Command(BaseCommand):
         "Write datasources, dashboards and rules for Grafana and Prometheus. "
         "--push logs in with GRAFANA_TOKEN, or GRAFANA_USER and GRAFANA_PASSWORD, from the environment."
     )
-    # No check: the machine that provisions may not reach the site's databases.
+    # No checks, because the machine that provisions may not reach the site's databases.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -90,7 +90,7 @@ def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
         manifests = kubernetes(texts, values) if options["kubernetes"] else {}
         yield from write(options["output"], texts | manifests)
     if options["push"]:
-        # Parsed completely before the first is sent: an error here must not leave half of them in Grafana.
+        # All are parsed before the first is sent, so that an error does not leave half of them in Grafana.
         parsed = objects(texts)
         with Grafana.from_environment(_checked(options["push"])) as grafana:
             yield from push(grafana, parsed)

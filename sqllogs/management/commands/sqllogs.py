@@ -1,6 +1,6 @@
-"""`manage.py sqllogs SUBCOMMAND`: runs one of `sqllogs.cli.SUBCOMMANDS` and reports its errors.
+"""`manage.py sqllogs SUBCOMMAND`: run one of `sqllogs.cli.SUBCOMMANDS` and report its errors.
 
-None of its queries is recorded. Runs in the command's thread.
+Runs in the process's main thread. None of its queries are recorded.
 """
 
 import os
@@ -20,12 +20,12 @@ from sqllogs.context import muted
 from sqllogs.errors import ParameterError, SQLLogsError
 
 INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C has ended: 128 + SIGINT."""
+"""Exit code after Ctrl-C: 128 + SIGINT."""
 
 
 @contextmanager
 def _lenient(stream: Any) -> Iterator[None]:
-    """Write `?` for characters that the output's encoding lacks, as the bars in a log file of Windows."""
+    """Write `?` for characters that the output's encoding lacks, such as bars in a log file on Windows."""
     errors = getattr(stream, "errors", None)
     if errors != "strict" or not hasattr(stream, "reconfigure"):
         yield
@@ -53,7 +53,8 @@ class Command(BaseCommand):
         # A project that is not set up yet fails the checks that every other subcommand runs first.
         if options["subcommand"] == "setup":
             options["skip_checks"] = True
-        # Muted from here, because the system checks send queries too: does SQLite support JSON?
+        # Muted here and not in handle(), because system checks query too, for example for JSON support in
+        # SQLite.
         with muted():
             return super().execute(*args, **options)
 
@@ -63,7 +64,7 @@ class Command(BaseCommand):
                 SUBCOMMANDS[subcommand].handle(self, options)
                 self.stdout.flush()
         except BrokenPipeError:
-            # `head` or `less` has closed the pipe. The rest of the buffer would be written at exit.
+            # `head` or `less` has closed the pipe. Redirected, because Python flushes the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             self.stdout.write("")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sqllogs.page.links import Links
 from sqllogs.page.records import duration_summary, scatter_chart
-from sqllogs.sql.text import PREVIEW_CHARACTERS, break_lines, highlight_keywords, preview
-from sqllogs.templatetags.sqllogs import difference, milliseconds, moment, number, origin, with_code
+from sqllogs.sql.text import PREVIEW_CHARACTERS, break_lines, highlight_keywords, preview, readable_number
+from sqllogs.templatetags.sqllogs import difference, milliseconds, moment, origin, with_code
 
 LINKS = Links("/sql-logs/", QueryDict())
 COLUMNS = ", ".join(f"app_author.column_{number}" for number in range(8))
@@ -146,7 +146,7 @@ def test_origin_is_the_route_the_view_or_the_kind(fields, shown):
 
 @pytest.mark.parametrize("value", [3.8e-8, 1e-5, 0.0004])
 def test_tiny_figure_has_no_exponent_and_is_not_zero(value):
-    assert (milliseconds(value), number(value)) == ("<0.001", "<0.001")
+    assert (milliseconds(value), readable_number(value)) == ("<0.001", "<0.001")
     assert difference(value) == difference(-value) == "0"
 
 

@@ -24,18 +24,18 @@ def plan(*lines, alias="default", vendor="sqlite", fingerprint=A):
 
 def test_last_plans_of_a_statement_are_kept_and_equal_ones_once(ring_alias, monkeypatch):
     monkeypatch.setattr(plans, "PLANS_MAX", 7)
-    first = plans.keep(plan("SCAN t"), by="ann")
-    assert plans.keep(plan("SCAN t")).pk == first.pk
-    assert plans.keep(plan("SCAN t", alias="replica")).pk != first.pk
+    first = plans.store_plan(plan("SCAN t"), by="ann")
+    assert plans.store_plan(plan("SCAN t")).pk == first.pk
+    assert plans.store_plan(plan("SCAN t", alias="replica")).pk != first.pk
     for number in range(7):
-        newest = plans.keep(plan(f"SEARCH t USING INDEX i{number} (a=?)"))
-    kept = plans.kept_plans(A)
+        newest = plans.store_plan(plan(f"SEARCH t USING INDEX i{number} (a=?)"))
+    kept = plans.stored_plans(A)
     assert len(kept) == StoredPlan.objects.count() == plans.PLANS_PER_STATEMENT
     assert kept[0].pk == newest.pk
     for number in range(5):
-        plans.keep(plan("SCAN t", fingerprint=f"{number:016x}"))
+        plans.store_plan(plan("SCAN t", fingerprint=f"{number:016x}"))
     assert StoredPlan.objects.count() == 7
-    long = plans.keep(plan(*["x" * 9_000] * 9_000))
+    long = plans.store_plan(plan(*["x" * 9_000] * 9_000))
     assert (len(long.lines), len(long.lines[0])) == (plans.LINES_MAX, plans.LINE_MAX_CHARACTERS)
     list(resize.clear())
     assert not StoredPlan.objects.exists()
@@ -46,7 +46,7 @@ def test_store_that_cannot_be_written_keeps_no_plan(ring_alias, monkeypatch):
         raise DatabaseError("read-only")
 
     monkeypatch.setattr(plans, "_bound", fail)
-    assert plans.keep(plan("SCAN t")) is None
+    assert plans.store_plan(plan("SCAN t")) is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_store_that_cannot_be_written_keeps_no_plan(ring_alias, monkeypatch):
     ],
 )
 def test_change_of_access_cost_and_rows_is_named(ring_alias, vendor, before, after, expected):
-    one, other = (plans.keep(plan(*lines, vendor=vendor)) for lines in (before, after))
+    one, other = (plans.store_plan(plan(*lines, vendor=vendor)) for lines in (before, after))
     found = plans.changes(one, other)
     assert [(change.what, change.table, change.before, change.after) for change in found] == expected
 
@@ -125,7 +125,7 @@ def test_plans_stand_side_by_side_with_marked_lines():
 def two():
     put_statement(A, "SELECT name FROM app_author WHERE id = ?", tables="app_author")
     put({"fingerprint": A})
-    return [plans.keep(plan(line), by="ann").pk for line in ("SCAN t", "SEARCH t USING INDEX i (a=?)")]
+    return [plans.store_plan(plan(line), by="ann").pk for line in ("SCAN t", "SEARCH t USING INDEX i (a=?)")]
 
 
 def test_plan_has_an_address_with_page_and_json(two):
@@ -158,7 +158,7 @@ def test_plan_has_an_address_with_page_and_json(two):
     for unknown in ("99", "x", "9" * 30, "-1"):
         assert client.get(f"/sql-logs/plans/{unknown}/").status_code == 404
     tag = client.get(statement)["ETag"]
-    plans.keep(plan("SCAN t"))
+    plans.store_plan(plan("SCAN t"))
     assert client.get(statement, headers={"If-None-Match": tag}).status_code == 200
 
 
@@ -184,11 +184,11 @@ def test_real_plan_is_kept_and_compared_in_the_terminal(ring_alias, capsys):
     put_statement(A, "SELECT status FROM sqllogs_review WHERE note = ?")
     put({"fingerprint": A, "alias": ring_alias})
     call_command("sqllogs", "explain", A)
-    assert "Since the plan" not in capsys.readouterr().out
+    assert "since the plan" not in capsys.readouterr().out
     StoredPlan.objects.update(lines=["changed by the test"])
     call_command("sqllogs", "explain", A)
     printed = capsys.readouterr().out
-    assert "Since the plan of" in printed
+    assert "Changed since the plan of" in printed
     assert "sqllogs_review: - -> " in printed
     assert StoredPlan.objects.count() == 2
     assert StoredPlan.objects.latest("id").lines == list(explain(A).lines)

@@ -13,8 +13,8 @@ OF_USER = (
 
 
 def guess(sql, table, operation="SELECT", seen=()):
-    sightings = [SeenStatement((other,), 1, None, None) for other in seen]
-    return Remedies().remedy(operation, sql, [table], sightings)
+    seen_statements = [SeenStatement((other,), 1, None, None) for other in seen]
+    return Remedies().remedy(operation, sql, [table], seen_statements)
 
 
 @pytest.mark.parametrize(
