@@ -190,6 +190,8 @@ def stats_page(
             for name, (label, _noun, _plural) in GROUPS.items()
         ],
         "is_compared": is_compared,
+        "comparison": current,
+        "shorter": links.with_values(**{"from": "now-15m", "to": None}),
         "comparisons": [
             # The ordering is dropped, because only a comparison can be sorted by the change of load.
             Grouping(

@@ -251,7 +251,6 @@ STATUSES = {
     401: "Not authenticated.",
     403: "Permission required.",
     404: "Not found.",
-    406: "Format not available.",
     429: "The reader has sent more requests than READ_RATE allows; see Retry-After.",
     503: "The log cannot be read now, the read took too long, or too many long reads are running.",
 }

@@ -633,6 +633,14 @@ def test_finding_hides_the_text_from_who_may_not_read_it_and_escapes_everything(
     assert not page.all("img", src="x")
 
 
+def test_comparison_with_nothing_says_what_can_be_compared(browser):
+    put({"time": BEGINNING})
+    page = look(browser, "stats/?compare=previous&route=&to=now")
+    assert "There are no records of the time to compare with." in page.words
+    assert f"{URL}stats/?compare=previous&from=now-15m" in page.links()
+    assert "No earlier release is known." in look(browser, "stats/?compare=release").words
+
+
 def test_ranges_are_compared_on_the_page(browser):
     at = BEGINNING + timedelta(minutes=10)
     put_statement("a" * 16, HOSTILE)

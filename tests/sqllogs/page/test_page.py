@@ -75,6 +75,32 @@ def test_json_stays_what_is_not_asked_for_otherwise(browser, query):
     assert browser.get(URL + query, headers=headers)["Content-Type"] == "application/json"
 
 
+ACCEPTED = (
+    "text/html", "*/*", "", "text/*", "image/avif,image/webp,*/*;q=0.8", "image/png", "application/xml",
+    "application/xhtml+xml", "text/csv", "application/x-ndjson", "TEXT/HTML", "text/html;level=1",
+    "text/html;q=0", "text/html;q=x", "application/json;indent=4", 'a/b;c="d,e"', ",,,", ";;;", "garbage",
+    "text/event-stream", "text/plain",
+)  # fmt: skip
+
+
+def test_every_address_answers_whatever_is_accepted(browser):
+    put_statement()
+    put({"trace_id": "a" * 32})
+    addresses = (
+        NEWEST, "1/", f"traces/{'a' * 32}/", f"fingerprints/{'f' * 16}/", "stats/", "requests/", "repeats/",
+        "findings/", "health/", "events/", "series/", "settings/", "schema/", "reviews/", "views/",
+    )  # fmt: skip
+    found = {
+        (address, accepted): browser.get(URL + address, headers={"Accept": accepted})
+        for address in addresses
+        for accepted in ACCEPTED
+    }
+    assert {case: answer.status_code for case, answer in found.items() if answer.status_code != 200} == {}
+    for address in addresses:
+        assert found[address, "text/html"]["Content-Type"] == "text/html; charset=utf-8", address
+        assert found[address, "text/plain"]["Content-Type"] == "application/json", address
+
+
 def test_page_can_be_asked_for_by_format(db):
     assert reader().get(f"{URL}?format=html")["Content-Type"] == "text/html; charset=utf-8"
 
