@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from axe_playwright_python.base import AXE_SCRIPT
 
 from tests.servers import ROOT
 
@@ -71,8 +72,32 @@ def settled(page, script):
     return found
 
 
+OURS = (
+    "#result_list .field-statement, #result_list .field-where, .sqllogs-page, .sqllogs-filter, .sqllogs-span,"
+    " .sqllogs-nothing, .sqllogs-keys, .sqllogs-decide, .readonly > *"
+)
+"""Parts of the pages that are neither the admin's nor the theme's."""
+VIOLATIONS = f"""() => document.querySelector("{OURS}") === null ? [] :
+    axe.run("{OURS}", {{resultTypes: ["violations"]}}).then(({{violations}}) => violations.map(
+        (one) => `${{one.id}}: ${{one.nodes[0].failureSummary}} ${{one.nodes[0].html}}`.slice(0, 500)))"""
+
+
+def inaccessible(page):
+    """Return what axe finds in our parts of a page: on a phone, and wide and dark."""
+    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+    page.evaluate(AXE_SCRIPT)
+    for size, scheme in ((PHONE, "light"), (PHONE, "dark"), (WIDE, "dark"), (WIDE, "light")):
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme)
+        yield from (f"{size['width']} {scheme} {one}" for one in page.evaluate(VIOLATIONS))
+    page.set_viewport_size(PHONE)
+
+
+PHONE, WIDE = {"width": 375, "height": 812}, {"width": 1280, "height": 800}
+
+
 def cut_off(chromium, folder):
-    """Return what is wrong on a phone: cells beside the screen, fields that nobody sees, open filters."""
+    """Return what is wrong: cells beside a phone's screen, invisible fields, open filters, and for axe."""
 
     def answer(route):
         path = urlsplit(route.request.url).path
@@ -84,12 +109,13 @@ def cut_off(chromium, folder):
         route.fulfill(path=found) if found else route.abort()
 
     def look(browser):
-        page = browser.new_page(viewport={"width": 375, "height": 812})
+        page = browser.new_page(viewport=PHONE)
         page.route("**", answer)
         for path in (*LISTS, *FORMS):
             page.goto(f"http://site.example/{path}", wait_until="load")
             for script in (OUTSIDE, WITHOUT_BORDER, OPEN):
                 yield from ((path, one) for one in settled(page, script))
+            yield from ((path, one) for one in inaccessible(page))
         page.close()
 
     return chromium.call(lambda browser: list(look(browser)))
