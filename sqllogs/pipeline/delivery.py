@@ -327,7 +327,8 @@ class Delivery:
             if reserved.generation != generation:  # replaced meanwhile: other units need slots there too
                 return self._reserve(first_seq, batch)
         kept = int(SLOT_KEPT_SHARE * self._ring.capacity)
-        if outdated := self._units.outdated(batch.stored_units, first_seq + rows - kept):
+        # Not known before the process's first batch, whose units have all just got their slots.
+        if kept and (outdated := self._units.outdated(batch.stored_units, first_seq + rows - kept)):
             reserved = self._ring.reserve_all(0, units=len(outdated))
             self._units.assign_slots(reserved, first_seq, outdated, [])
         return first_seq, batch

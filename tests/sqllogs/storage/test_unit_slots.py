@@ -138,6 +138,18 @@ def test_unit_that_slept_gets_another_slot(deliver, ring_alias):
     assert found["sleeper"] == 1
 
 
+def test_first_batch_of_a_process_reserves_each_slot_once(deliver, ring_alias):
+    """A slot that stays reserved keeps readers from reusing their sums, for a round of the ring."""
+    sent = []
+    for number in range(60):
+        units = [new_unit(f"{number}.{index}") for index in range(5)]
+        deliver()(*units)
+        sent += [unit.view for unit in units]
+    assert_records_have_their_units(ring_alias, sent[-100:])
+    assert not Unit.objects.using(ring_alias).filter(kind="").exists()
+    assert RingHead.objects.using(ring_alias).get().unit_slots <= 105
+
+
 def test_reserved_slot_whose_row_is_never_written_describes_nothing(deliver, ring_alias):
     one = deliver()
     one(new_unit("first"))
