@@ -304,12 +304,23 @@ def is_disabled_by_import() -> bool:
     return why_disabled() == PYTEST_IMPORTED and not os.environ.get("PYTEST_VERSION")
 
 
+_loaded: tuple[dict[str, object], Conf] = {}, Conf()
+"""The last settings and what they gave: a page asks thirty times, mostly for the alias of a query."""
+
+
 def load() -> Conf:
     """Return the settings. An invalid one falls back to its default, so that the host always starts."""
+    global _loaded
     given = getattr(settings, "SQLLOGS", {})
     if not isinstance(given, dict):
         return Conf()
-    return Conf(**{key.lower(): value for key, value in given.items() if find_problem(key, value) is None})
+    known, loaded = _loaded
+    # By identity, because 1 equals True and is not the same setting.
+    if len(known) == len(given) and all(known.get(key, _loaded) is value for key, value in given.items()):
+        return loaded
+    loaded = Conf(**{key.lower(): value for key, value in given.items() if find_problem(key, value) is None})
+    _loaded = dict(given), loaded
+    return loaded
 
 
 SECRET = frozenset(["FINDINGS_WEBHOOK"])

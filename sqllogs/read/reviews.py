@@ -75,15 +75,12 @@ class ReviewList:
 
     def __init__(self, filters: Mapping[str, str], derived: Mapping[str, str], *, with_text: bool) -> None:
         self._derived = dict(derived)
-        chosen = _scope(filters, with_text=with_text)
-        self.scope = replaced(chosen, kept=statistics.read_oldest())
+        self.scope = _scope(filters, with_text=with_text)
         # The sums serve these filters and the shares of their other values.
-        self._whole = replaced(
-            _scope({name: value for name, value in filters.items() if name not in COLUMNS}, like=self.scope),
-            kept=self.scope.kept,
-        )
+        others = {name: value for name, value in filters.items() if name not in COLUMNS}
+        self._whole = _scope(others, like=self.scope)
         self._wanted = {name: frozenset(self.scope.filters[name] or ()) for name in COLUMNS}
-        counted = self.scope.kept is not None and self.scope.kept.complete_since_s is not None
+        counted = self.scope.kept.complete_since_s is not None
         # Statistics, even if the ring covers the range, so that no figure scans the ring.
         self.chosen: Source = "statistics" if counted else "ring"
         self._shown: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ filters, used by all reports in the reader's thread.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -56,8 +56,20 @@ class Scope:
     unchanged: Records | None = None
     """The records selected by the filters and `narrowed`; if `records` differ, there is no `report`."""
     narrowed_by: str = ""
-    kept: Oldest | None = None
-    """Which statistics exist; if None, each report reads it."""
+    _kept: list[Oldest] = field(default_factory=list, repr=False, compare=False)
+    """Which statistics exist, once that has been read."""
+
+    @property
+    def kept(self) -> Oldest:
+        """Which statistics of statements exist."""
+        if not self._kept:
+            self._kept.append(statistics.read_oldest())
+        return self._kept[0]
+
+    @property
+    def counted_since(self) -> datetime | None:
+        """The time since which every call is counted in the statistics; None before the first call."""
+        return statistics.as_complete_since(self.kept)
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these fields is requested; others need not be read."""
@@ -184,7 +196,7 @@ def choose_source(
     if needs_ring:
         return "ring"
     # The ring if it covers the range, because only its percentiles are exact.
-    return "statistics" if _is_sampled() or _is_older(scope) else "ring"
+    return "statistics" if _is_sampled(scope) or _is_older(scope) else "ring"
 
 
 def _units(scope: Scope, group_by: str | None, of_ring: Sequence[str]) -> Source:
@@ -206,14 +218,9 @@ def unsupported(cleaned: Mapping[str, Any], supported: Container[str] = SUPPORTE
     )
 
 
-def cheapest_source() -> Source:
-    """Return the source that answers faster if both can answer: statistics, if they are enabled."""
-    return "ring" if statistics.complete_since() is None else "statistics"
-
-
-def _is_sampled() -> bool:
+def _is_sampled(scope: Scope) -> bool:
     """Return whether the ring has only a sample of the records; the statistics count all of them."""
-    return conf.load().sample < 1 and statistics.complete_since() is not None
+    return conf.load().sample < 1 and scope.counted_since is not None
 
 
 def _is_older(scope: Scope) -> bool:
@@ -221,7 +228,7 @@ def _is_older(scope: Scope) -> bool:
     since = scope.filters["from"]
     if scope.oldest is not None and (since is None or since >= scope.oldest or scope.oldest_seq == 1):
         return False  # if record 1 is in the ring, nothing has been overwritten
-    counted_since = statistics.complete_since()
+    counted_since = scope.counted_since
     return counted_since is not None and (scope.oldest is None or counted_since < scope.oldest)
 
 

@@ -275,8 +275,7 @@ def read_statement_detail(
     query = QueryDict(mutable=True)
     query.update({"from": begin, "fingerprint": fingerprint})
     scope = Scope.from_filters(SQLLogFilter.from_query(query), with_text=with_text)
-    kept = statistics.read_oldest()
-    scope = replaced(scope, kept=kept)
+    kept = scope.kept
     # Statistics even if the ring has the whole range, so that no figure scans the ring.
     reader = _DetailReader(scope, "ring" if kept.complete_since_s is None else "statistics")
     review = decisions.get_review(fingerprint)

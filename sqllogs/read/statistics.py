@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Case, F, Q, Subquery, Value, When
+from django.db import connections
+from django.db.models import Case, F, Q, Value, When
 
-from sqllogs.models import RingHead, RollUp, Statement, Statistic
+from sqllogs.models import Statement, Statistic
 from sqllogs.read import ring as read_ring
 from sqllogs.read.aggregates import OF_STATEMENT
 from sqllogs.read.ring import VARIABLES_MAX
@@ -133,7 +134,7 @@ def read_parts(where: Where, *columns: str) -> StatisticsParts:
         rows=found,
         since=_datetime(since_s),
         until=_datetime(until_s),
-        complete_since=_complete_since(oldest),
+        complete_since=as_complete_since(oldest),
     )
 
 
@@ -209,15 +210,22 @@ def series(
     coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
     planned = reads(where, spans(since_s, until_s, oldest), group_by, top)
     totals: dict[tuple[int, SeriesKey], Total] = {}
-    of_all = (SeriesKey(None, is_of_all=True),) if with_all else ()
+    of_all = SeriesKey(None, is_of_all=True)
+    # A statement on several tables counts in several lines, and once in that of all calls.
+    beside = (of_all,) if with_all and group_by == "table" else ()
     cut = spans(since_s, until_s, oldest, coarsest_s)
     for read in planned:
         # Rows are stored by time, so without groups nothing is sorted; there may be more rows than steps.
         names = ("step", *read.columns) if read.columns else ("time",)
         for (time_s, *value), sums in rows(where, cut, *names, keys=read.keys, step_s=step_s):
-            for line in (*read.lines(*value), *of_all):
+            for line in (*read.lines(*value), *beside):
                 at = floor_to(time_s, step_s), line
                 (totals.get(at) or totals.setdefault(at, Total())).add(sums)
+    if with_all and not beside:
+        lines_of: dict[int, list[Total]] = defaultdict(list)
+        for (at_s, _), total in totals.items():
+            lines_of[at_s].append(total)
+        totals |= {(at_s, of_all): Total.sum_of(lines) for at_s, lines in lines_of.items()}
     points = [
         StatisticsPoint(_datetime(time_s), total.figures(line.group), line)
         for (time_s, line), total in totals.items()
@@ -227,13 +235,13 @@ def series(
         step_s=step_s,
         since=_datetime(since_s),
         until=_datetime(oldest.outward(since_s, until_s)[1]),
-        complete_since=_complete_since(oldest),
+        complete_since=as_complete_since(oldest),
     )
 
 
 def complete_since(where: Where = EVERYTHING) -> datetime | None:
     """Return the time since which every call is counted; None before the first call."""
-    return _complete_since(read_oldest(where))
+    return as_complete_since(read_oldest(where))
 
 
 def auto_step_s(since: datetime, until: datetime) -> int:
@@ -270,20 +278,26 @@ def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
         step_s = kept_s
 
 
+# As SQL, because every report from the statistics starts with it: the ORM takes 1.3 ms, this 0.1.
+_OLDEST = """
+    SELECT r.until_s, m.first_s, h.first_s, d.first_s FROM
+        (SELECT MAX(until_s) AS until_s FROM sqllogs_rollup WHERE id = 1) r,
+        (SELECT MIN(time) AS first_s FROM sqllogs_statistic WHERE resolution_s = %s) m,
+        (SELECT MIN(time) AS first_s FROM sqllogs_statistic WHERE resolution_s = %s) h,
+        (SELECT MIN(time) AS first_s FROM sqllogs_statistic WHERE resolution_s = %s) d
+"""
+
+
 def read_oldest(where: Where = EVERYTHING) -> Oldest:
-    """Return which rows exist, in one query once there has been a record."""
-    of_length = [Statistic.objects.filter(resolution_s=where.signed(length_s)) for length_s in RESOLUTIONS_S]
-    firsts = [Subquery(rows.order_by("time").values("time")[:1]) for rows in of_length]
-    rolled_up = Subquery(RollUp.objects.filter(id=1).values("until_s"))
-    # The head is a row that exists without statistics too.
-    row = RingHead.objects.filter(id=1).values_list(rolled_up, *firsts).first()
-    if row is None:
-        row = Statistic.objects.order_by().values_list(rolled_up, *firsts).first() or (0, None, None, None)
-    rolled_up_s, minute_s, hour_s, day_s = row
+    """Return which rows exist, in one query."""
+    with connections[Statistic.objects.db].cursor() as cursor:
+        cursor.execute(_OLDEST, [where.signed(length_s) for length_s in (MINUTE_S, HOUR_S, DAY_S)])
+        rolled_up_s, minute_s, hour_s, day_s = cursor.fetchone()
     return Oldest(minute_s=minute_s, hour_s=hour_s, day_s=day_s, rolled_up_s=rolled_up_s or 0)
 
 
-def _complete_since(oldest: Oldest) -> datetime | None:
+def as_complete_since(oldest: Oldest) -> datetime | None:
+    """Return the time since which every call is counted, where these rows exist."""
     return None if oldest.complete_since_s is None else _datetime(oldest.complete_since_s)
 
 

@@ -225,16 +225,12 @@ class StatisticsAggregate:
     """To the second."""
     top_route: str | None
     """The route with the most calls, if grouped by statement."""
-    durations: bytes = field(repr=False, compare=False)
-    """Packed, in any order."""
+    ranges: Sequence[int] = field(repr=False, compare=False)
+    """Calls by range of duration, see `sqllogs.statistics.histogram`."""
 
     def calls_upto(self, ends_us: Sequence[int]) -> list[int]:
         """Return the number of calls that took at most each of these microseconds, up to 4.9 % off."""
-        ranges = [
-            (histogram.mean_us(number), calls)
-            for number, calls in enumerate(histogram.calls_by_range(self.durations))
-            if calls
-        ]
+        ranges = [(histogram.mean_us(number), calls) for number, calls in enumerate(self.ranges) if calls]
         return [sum(calls for duration_us, calls in ranges if duration_us <= end_us) for end_us in ends_us]
 
 
@@ -242,6 +238,7 @@ class Total:
     """Sums of rows, while they are read."""
 
     __slots__ = (
+        "_ranges",
         "calls",
         "durations",
         "errors",
@@ -258,6 +255,7 @@ class Total:
         self.first_seen = NEVER_S
         self.durations: list[bytes] = []
         self.routes: dict[str, int] = {}
+        self._ranges: list[int] | None = None
 
     def add(self, sums: StatisticsSums, *, route: str | None = None) -> None:
         # PostgreSQL's sum of bigint is numeric.
@@ -272,10 +270,29 @@ class Total:
         if route is not None:
             self.routes[route] = self.routes.get(route, 0) + int(sums.calls)
 
+    @classmethod
+    def sum_of(cls, parts: Sequence["Total"]) -> "Total":
+        """Return the sum of totals that are complete, without reading their histograms again."""
+        total = cls()
+        total._ranges = list(map(sum, zip(*(part.ranges for part in parts), strict=True)))
+        total.calls = sum(part.calls for part in parts)
+        total.errors = sum(part.errors for part in parts)
+        total.rows = sum(part.rows for part in parts)
+        total.total_us = sum(part.total_us for part in parts)
+        total.max_us = max(part.max_us for part in parts)
+        total.last_seen = max(part.last_seen for part in parts)
+        total.first_seen = min(part.first_seen for part in parts)
+        return total
+
+    @property
+    def ranges(self) -> list[int]:
+        """Calls by range of duration, once all rows are added."""
+        if self._ranges is None:
+            self._ranges = histogram.calls_by_range(b"".join(self.durations))
+        return self._ranges
+
     def figures(self, group: str | None) -> StatisticsAggregate:
-        durations = b"".join(self.durations)
-        calls = histogram.calls_by_range(durations)
-        p50_us, p95_us, p99_us = histogram.percentiles_us(calls, SHARES, self.max_us)
+        p50_us, p95_us, p99_us = histogram.percentiles_us(self.ranges, SHARES, self.max_us)
         return StatisticsAggregate(
             group=group,
             calls=self.calls,
@@ -291,5 +308,5 @@ class Total:
             first_seen=datetime.fromtimestamp(min(self.first_seen, self.last_seen), UTC),
             last_seen=datetime.fromtimestamp(self.last_seen, UTC),
             top_route=max(self.routes, key=self.routes.__getitem__) if self.routes else None,
-            durations=durations,
+            ranges=self.ranges,
         )

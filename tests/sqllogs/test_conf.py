@@ -60,6 +60,18 @@ def test_valid_setting_is_used(key, value, settings):
     assert getattr(conf.load(), key.lower()) == value
 
 
+def test_changed_setting_is_used(settings):
+    for given, found in (
+        ({"SLOW_MS": 1}, 1),
+        ({"SLOW_MS": True}, conf.Conf().slow_ms),
+        ({}, conf.Conf().slow_ms),
+    ):
+        settings.SQLLOGS = given
+        assert conf.load().slow_ms == found
+    settings.SQLLOGS["SLOW_MS"] = 2
+    assert conf.load().slow_ms == 2
+
+
 def test_settings_that_are_not_a_dict_do_not_stop_the_host(settings):
     settings.SQLLOGS = ["CAPACITY_ROWS"]
     assert conf.load() == conf.Conf()

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from sqllogs.models import SQLLog
 from sqllogs.read.ring import RingSnapshot
@@ -30,6 +32,28 @@ def overwritten():
         {"time": BEGINNING, "duration_ms": 5.0, "fingerprint": "e" * 16},
     )
     put_statement()
+
+
+@pytest.mark.usefixtures("overwritten")
+@pytest.mark.parametrize("path", ["stats/", "series/"])
+def test_which_statistics_exist_is_read_once(path):
+    with CaptureQueriesContext(connections[SQLLog.objects.db]) as queries:
+        assert get(path)["source"] == "statistics"
+    assert sum("MIN(time)" in query["sql"] for query in queries) == 1
+
+
+@pytest.mark.usefixtures("overwritten")
+@pytest.mark.parametrize("group_by", ["view", "table"])
+def test_line_of_all_calls_is_the_sum_of_its_groups(group_by):
+    alone = get("series/", step="1h", buckets="true", source="statistics")["results"]
+    beside = get("series/", step="1h", buckets="true", source="statistics", group_by=group_by, top="1")
+    of_all = [point for point in beside["results"] if point["buckets"] is not None]
+    assert [point["calls"] for point in alone if point["calls"]] == [1, 1]
+    names = ("time", "calls", "errors", "total_ms", "p50_ms", "p95_ms", "max_ms")
+    assert [[point[name] for name in names] for point in of_all] == [
+        [point[name] for name in names] for point in alone
+    ]
+    assert [point["buckets"] for point in of_all] == [point["buckets"] for point in alone]
 
 
 @pytest.mark.usefixtures("overwritten")
