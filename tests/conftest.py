@@ -1,5 +1,6 @@
 """Fixtures that start programs; one module for each kind of program."""
 
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,13 @@ def pytest_configure():
     # What a shell runs in its background ignores Ctrl-C, and programs inherit that; ours are sent one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """Keep the collected tests and all modules from being traversed again: a third of the time of gc."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,5 +1,6 @@
 """A large ring is read by the columns of its blocks, and gives the same records as when it is scanned."""
 
+import functools
 import itertools
 import random
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from tests.sqllogs.rings import on_indexed_stores
 
 pytestmark = on_indexed_stores
 CAPACITY_ROWS = 9_000
+WRITTEN_MAX = 20_000
 WITHOUT_INDEX = 1 << 40
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TALLIES = ProcessCounts(captured=0, stored=0, dropped={}, queued=0)
@@ -114,15 +116,19 @@ class Writing:
         self.ring = Ring(conf.load())
         self._parts = itertools.count(1)
 
-    def write(self, made, reserved=None):
+    def write(self, made, units=None, reserved=None):
         own = self.ring.reserve_all(0 if reserved else len(made), units=len(made))
         first_seq = reserved or own.first_seq
+        units = units or (unit_row(0, 0, one) for one in made)
         batch = Batch(
-            records=made,
+            records=list(made),
             statements={one.fingerprint: one for one in STATEMENTS},
             part=next(self._parts),
             slots=list(own.slots),
-            unit_rows=[unit_row(*each) for each in zip(own.slots, itertools.count(first_seq), made)],
+            unit_rows=[
+                unit._replace(slot=slot, first_seq=seq, last_seq=seq)
+                for unit, slot, seq in zip(units, own.slots, itertools.count(first_seq), strict=False)
+            ],
         )
         self.ring.write(first_seq, batch, TALLIES)
         return first_seq
@@ -146,10 +152,28 @@ def writing_process(large):
     process.ring.close()
 
 
-def write_all(process, count, seed=1, size=700):
-    made = records(count, random.Random(seed))
+@functools.cache
+def usual():
+    """Make what most tests write, once: that takes longer than to write it."""
+    return [(record, unit_row(0, 0, record)) for record in records(WRITTEN_MAX, random.Random(1))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _usual_records_are_given_up():
+    yield
+    usual.cache_clear()
+
+
+def write_all(process, count, size=700):
+    made = iter(usual()[:count])
     while batch := list(itertools.islice(made, size)):
-        process.write(batch)
+        process.write(*zip(*batch, strict=True))
+
+
+def write_others(process, count, seed):
+    made = list(records(count, random.Random(seed)))
+    for first in range(0, count, 700):
+        process.write(made[first : first + 700])
 
 
 def indexed(alias):
@@ -314,7 +338,7 @@ def test_page_is_full_though_records_are_overwritten_while_it_is_read(large, wri
     def overtaken(self, window):
         found = whole(self, window)
         monkeypatch.setattr(Index, "window", whole)
-        write_all(writing_process, 5_000, seed=11)
+        write_others(writing_process, 5_000, seed=11)
         return found
 
     monkeypatch.setattr(Index, "window", overtaken)
@@ -364,8 +388,8 @@ def test_what_only_sql_understands_is_scanned(large, writing_process):
 
 
 def test_index_is_bounded_by_the_ring(large, writing_process):
-    for seed in range(4):
-        write_all(writing_process, 10_000, seed)
+    for _ in range(4):
+        write_all(writing_process, 10_000)
         assert len(indexed(large)) <= CAPACITY_ROWS // blocks.ROWS + 1
 
 
@@ -375,12 +399,12 @@ def test_block_with_a_gap_is_scanned_until_it_is_filled(large, writing_process, 
     reserved = writing_process.ring.reserve(len(late))
     other = Writing()
     try:
-        write_all(other, 7_200, seed=6)
+        write_others(other, 7_200, seed=6)
         assert indexed(large) == {1, 2, 3}
         by_index, by_scan = both_ways(monkeypatch, "error=true", Window(ordering=Ordering(), limit=200))
         assert by_index == by_scan
-        other.write(late, reserved)
-        write_all(other, 500, seed=7)
+        other.write(late, reserved=reserved)
+        write_others(other, 500, seed=7)
         assert 0 in indexed(large)
     finally:
         other.ring.close()
@@ -433,7 +457,7 @@ def test_block_is_not_kept_when_the_ring_has_been_emptied_meanwhile(large, writi
 def test_resized_ring_keeps_its_index(large, writing_process, monkeypatch):
     write_all(writing_process, 20_000)
     list(resize(10_000))
-    write_all(writing_process, 500, seed=10)
+    write_others(writing_process, 500, seed=10)
     for query in ("error=true", "view=shop.views.view_3", "min_ms=150"):
         by_index, by_scan = both_ways(monkeypatch, query, Window(ordering=Ordering(), limit=1_000))
         assert by_index == by_scan
