@@ -8,6 +8,8 @@ writer and counts, even if a server forked in C, without Python's hooks.
 import logging
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -27,7 +29,7 @@ from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
 from sqllogs.record import Sample
-from sqllogs.threads import SerialCalls
+from sqllogs.threads import SerialCalls, get_ident
 
 if TYPE_CHECKING:
     from sqllogs.pipeline.delivery import Delivery
@@ -71,6 +73,10 @@ class _Process:
         self.mark = process_mark()
         self.making = SerialCalls()
         self.made: _Stages | None = None
+        self.closed_by = 0
+        """The thread that has closed the recorder, and stores what it sends since."""
+        self.late_s = EXIT_TIMEOUT_S
+        """How long queries after that may still wait for the store."""
 
     def stages(self) -> _Stages:
         """Return ring, delivery and writer, which are created at the first call.
@@ -190,6 +196,9 @@ class Recorder:
         """Start the writer of this process unless it runs, even without a record: the metrics need it too."""
         try:
             writer = self.own_writer()
+            if self._process.closed_by:
+                self._write_late(self._process, writer)
+                return
             if writer.started or writer.was_refused or processes.is_loading():
                 return
             _defer_signals(partial(writer.start, has_thread=processes.threads_run()))
@@ -242,6 +251,41 @@ class Recorder:
         if processes.is_first_worker():
             inherited.buffer.move_to(process.buffer)
         return process
+
+    def close(self) -> None:
+        """Store and send the rest and stop the writer, at the end of the process."""
+        process = self._own()
+        process.closed_by = get_ident()
+        if self.is_idle:
+            return
+        writer = process.stages().writer
+        stored = writer.stop(EXIT_TIMEOUT_S)
+        writer.started = False  # so that queries of what Python calls after this are stored too
+        if not stored:
+            process.late_s = 0.0
+            # The first `migrate` ends here too; its tables were missing at its start, which needs no warning.
+            level = logging.INFO if writer.store_unready else logging.WARNING
+            logger.log(
+                level,
+                "%s SQL log records of process %s could not be stored before its end.",
+                self.delivery.counts().queued,
+                os.getpid(),
+            )
+
+    def _write_late(self, process: _Process, writer: "Writer") -> None:
+        """Store a query that was sent after `close`, such as that of an earlier function of atexit.
+
+        Each at once, because none may follow; but all of them together wait no longer than `close` did.
+        """
+        # No thread starts in a later phase, and one that is frozen by it would never answer.
+        if process.closed_by != get_ident() or process.late_s <= 0.0 or sys.is_finalizing():
+            return
+        began_s = time.monotonic()
+        stored = _defer_signals(partial(writer.stop, process.late_s))
+        process.late_s -= time.monotonic() - began_s
+        if not stored or process.late_s <= 0.0:
+            process.late_s = 0.0
+            logger.warning("Queries that process %s sends from now on, at its end, are lost.", os.getpid())
 
     def close_unit(self, unit: UnitOfWork) -> None:
         """Complete the row of an answered request; starts the writer even if the request sent no SQL."""
@@ -394,12 +438,5 @@ def flush_all(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
 
 def close() -> None:
     """Store and send the rest and stop the writer, at the end of the process."""
-    if recorder is None or recorder.is_idle or recorder.own_writer().stop(EXIT_TIMEOUT_S):
-        return
-    # The first `migrate` ends here too; its tables were missing when it began, which needs no warning.
-    logger.log(
-        logging.INFO if recorder.writer.store_unready else logging.WARNING,
-        "%s SQL log records of process %s could not be stored before its end.",
-        recorder.delivery.counts().queued,
-        os.getpid(),
-    )
+    if recorder is not None:
+        recorder.close()

@@ -84,6 +84,44 @@ def close_connection(connection: BaseDatabaseWrapper) -> None:
         driver.close()
 
 
+class Descriptors:
+    """Notices that the process has closed all its file descriptors, as programs do that become daemons.
+
+    Their numbers are given to other files then, to which SQLite would write, also when it closes.
+    """
+
+    def __init__(self) -> None:
+        # A pipe, because nothing else has its identity.
+        self._number, other = os.pipe()
+        os.close(other)
+        self._identity = self._identify()
+
+    def _identify(self) -> "_Identity | None":
+        try:
+            found = os.fstat(self._number)
+        except OSError as exc:
+            if guard.is_interruption(exc):
+                raise
+            return None
+        return found.st_dev, found.st_ino
+
+    @property
+    def are_closed(self) -> bool:
+        return self._identify() != self._identity
+
+    def close(self) -> None:
+        if not self.are_closed:
+            os.close(self._number)
+
+
+def never_free(thing: object) -> None:
+    """Keep an object beyond the end of the interpreter, which would close what it has open."""
+    with suppress(ImportError):
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
 @contextmanager
 def used_by_orm(connection: BaseDatabaseWrapper, alias: str) -> Iterator[None]:
     """Make the ORM use this connection for an alias, in this thread, during a `with` block."""

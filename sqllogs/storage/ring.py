@@ -37,7 +37,7 @@ from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.resolution import MINUTE_S, Retention
 from sqllogs.storage import blocks, events, failures
-from sqllogs.storage.database import StoreFile, is_sqlite
+from sqllogs.storage.database import Descriptors, StoreFile, is_sqlite, never_free
 from sqllogs.storage.statement_texts import Sources, StatementTexts
 from sqllogs.storage.store import BATCH_ROWS, ProcessRow, RingState, Store, WritePart
 
@@ -55,6 +55,9 @@ class Ring:
         self._conf = conf
         self._alias = conf.database
         self._store: Store | None = None
+        self._descriptors: Descriptors | None = None
+        self._is_cut_off = False
+        """The descriptors of a file were closed; SQLite never opens it again in the same process."""
         self._file = StoreFile(conf.database)
         self.generation = 1
         """Increases when the file is replaced: in another file, numbers and slots refer to other records."""
@@ -204,18 +207,27 @@ class Ring:
         """Close the connection; the next call opens a new one."""
         self._retention.reset()
         store, self._store = self._store, None
-        if store is not None:
-            try:
+        descriptors, self._descriptors = self._descriptors, None
+        if descriptors is not None and descriptors.are_closed:
+            never_free(store)
+            self._is_cut_off = self.is_file
+            return
+        try:
+            if descriptors is not None:
+                descriptors.close()
+            if store is not None:
                 store.close()
-            except Exception:
-                logger.debug("Closing the store's connection failed", exc_info=True)
+        except Exception:
+            logger.debug("Closing the store's connection failed", exc_info=True)
 
     @contextmanager
     def _guarded(self) -> Iterator[Store]:
         try:
             with untraced():
+                self._reopen_if_closed()
                 self._reopen_if_changed()
                 if self._store is None:
+                    self._descriptors = self._descriptors or Descriptors()
                     with self._file.opening():
                         self._store = _open_store(self._alias)
                     self._store.is_hurried = lambda: self.hurried or time.monotonic() > self.wait_until_s
@@ -233,6 +245,16 @@ class Ring:
             if not isinstance(unavailable, StoreUnreadyError) and failures.is_rejection(exc):
                 raise RejectedRowsError(str(exc)) from exc
             raise unavailable from exc
+
+    def _reopen_if_closed(self) -> None:
+        """Leave a connection whose file descriptors are closed; connect to a server again."""
+        if self._descriptors is not None and self._descriptors.are_closed:
+            self.close()
+        if self._is_cut_off:
+            raise StoreUnavailableError(
+                f"This process has closed all file descriptors, those of {self._file.path} too, and can "
+                "store no more records. Close them before Django starts, or in a fork."
+            )
 
     def _reopen_if_changed(self) -> None:
         """Switch to the file that now has the store's name; recreate it if it was deleted."""

@@ -192,6 +192,26 @@ def test_process_pool_executor_stores_all(site, tmp_path, ring_alias):
     assert asked(ring_alias) == each_once(*(f"task_{number}" for number in range(20)), count=2)
 
 
+FINALIZER = """
+from multiprocessing.util import Finalize
+def work():
+    Finalize(None, ask, args=["late"], exitpriority=1)
+    ask("a")
+child = multiprocessing.Process(target=work)
+child.start()
+child.join()
+"""
+FIRST = """
+import atexit
+def late():
+    ask("late")
+atexit.unregister(recorder.close)
+atexit.register(lambda: late())
+atexit.register(recorder.close)
+"""
+"""Its last function is called after ours."""
+
+
 @pytest.mark.parametrize(
     ("script", "stored"),
     [
@@ -204,12 +224,67 @@ def test_process_pool_executor_stores_all(site, tmp_path, ring_alias):
         ("import atexit; atexit.register(ask, 'late'); ask('a')", ["a", "late"]),
         ("import subprocess; ask('a'); subprocess.run(['true'], preexec_fn=lambda: None)", ["a"]),
         ("ask('a'); recorder.flush(); os._exit(0)", ["a"]),
+        # Python calls it last, as logging's handlers that write to a database.
+        (f"{FIRST}ask('a')", ["a", "late"]),
+        (FIRST, ["late"]),
+        (FINALIZER, ["a", "late"]),
     ],
-    ids=["exit in a thread", "daemon thread", "sys.exit", "atexit", "preexec_fn", "os._exit after flush"],
+    ids=[
+        "exit in a thread",
+        "daemon thread",
+        "sys.exit",
+        "atexit",
+        "preexec_fn",
+        "os._exit after flush",
+        "atexit before ours",
+        "atexit alone",
+        "finalizer after ours",
+    ],
 )
 def test_end_of_a_program_loses_nothing(script, stored, site, tmp_path, ring_alias):
     run(script + "\n", site, tmp_path)
     assert asked(ring_alias) == each_once(*stored)
+
+
+LOCKED = """
+import logging, sqlite3
+logging.disable()
+lock = sqlite3.connect(os.environ["DATA_DIR"] + "/sqllogs.sqlite3", isolation_level=None, timeout=60)
+ask("a")
+def late():
+    lock.execute("BEGIN IMMEDIATE")
+    stop, calls = recorder.recorder.writer.stop, []
+    recorder.recorder.writer.stop = lambda timeout_s: calls.append(timeout_s) or stop(timeout_s)
+    ask("late", 100)
+    assert len(calls) == 1, calls
+"""
+
+
+def test_late_queries_wait_once_for_a_locked_store(site, tmp_path, ring_alias):
+    run(FIRST + LOCKED, site, tmp_path)
+    assert asked(ring_alias) == each_once("a")
+
+
+CLOSED_ALL = """
+import logging
+logging.disable()
+ask("before")
+recorder.flush()
+os.closerange(3, 256)
+files = [open(f"{os.environ['DATA_DIR']}/file_{number}", "w+") for number in range(30)]
+ask("after")
+assert not recorder.flush()
+recorder.close()
+assert not any(os.fstat(file.fileno()).st_size for file in files)
+assert recorder.recorder.delivery.counts().queued == 10
+for file in files:
+    file.close()
+"""
+
+
+def test_program_that_closes_all_descriptors_finds_nothing_of_ours_in_its_files(site, tmp_path, ring_alias):
+    run(CLOSED_ALL, site, tmp_path)
+    assert asked(ring_alias) == each_once("before")
 
 
 ENDED_AT_ONCE = """
