@@ -192,6 +192,8 @@ class SQLLogsView(APIView):
     request: Request
     live_findings: int | None = None
     """Number shown in the page's tab."""
+    can_be_saved = False
+    """Whether the page is a tab whose filters a user keeps as a view."""
     saved_views: Sequence[SavedView] | None = None
     """The user's views; None for clients that cannot save any."""
     csrf_token = ""
@@ -369,7 +371,8 @@ class ReadingView(SQLLogsView):
             answer = self.read(request, **arguments)
             if self.is_for_browser:
                 self.live_findings = Finding.objects.filter(state__in=LIVE).count()
-                self.read_saved_views()
+                if self.can_be_saved:
+                    self.read_saved_views()
             return Response(with_fields(answer, self.fields) if self.fields else answer)
 
     def row_type(self, query: QueryDict) -> type | None:

@@ -81,6 +81,7 @@ from sqllogs.sql.text import storable
 class StatsView(AggregateView):
     """Totals and percentiles by statement, or by another `group_by`."""
 
+    can_be_saved = True
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("statements.html", stats_page)
     other_parameters = ("compare", "group_by", "source", FIELDS, *PAGE)
@@ -136,6 +137,7 @@ class SeriesView(AggregateView):
 class RequestsView(AggregateView):
     """Requests, commands and tasks with a summary of their queries."""
 
+    can_be_saved = True
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("requests.html", requests_page)
     other_parameters = (*requests.PARAMETERS, FIELDS, *PAGE)
@@ -157,6 +159,7 @@ class RequestsView(AggregateView):
 class RepeatsView(AggregateView):
     """N+1 suspects and their remedies."""
 
+    can_be_saved = True
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("repeats.html", repeats_page)
     other_parameters = (FIELDS, *PAGE)
@@ -209,8 +212,9 @@ class FingerprintView(AggregateView):
     def read(self, request: Request, fingerprint: str) -> Any:
         scope = self.scope(request)
         fingerprint = _parse_id(fingerprint, digits=16)
-        # Decisions and plans change without a new record, so the ETag must include them.
-        self.revalidate_scope(scope, facts=(*decisions.state(fingerprint), *plans.state(fingerprint)))
+        # Decisions and plans change without a new record, so the ETag must include them; a page has none.
+        facts = () if self.is_for_browser else (*decisions.state(fingerprint), *plans.state(fingerprint))
+        self.revalidate_scope(scope, facts=facts)
         answer = statement.read_statement(request._request, scope, fingerprint)
         if answer is None:
             message = _("Statement %(fingerprint)s does not exist.")
@@ -246,6 +250,7 @@ class EventsView(ReadingView):
 class FindingsView(ReadingView):
     """Problems that the log has found, with their evidence; those that are closed or ignored by `state`."""
 
+    can_be_saved = True
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("findings.html", findings_page)
     other_parameters = (*findings.PARAMETERS, FIELDS, *PAGE)
@@ -390,6 +395,7 @@ class SavedViewsView(SQLLogsView):
 class RecordList(ReadingView):
     """The records that match, newest first unless ordered otherwise."""
 
+    can_be_saved = True
     renderer_classes = TABLE_AND_PAGE_RENDERERS
     page = HTMLPage("records.html", list_page)
     filters = SQLLogFilter.base_filters

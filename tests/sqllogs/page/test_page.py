@@ -1,5 +1,6 @@
 """The page: what a browser gets where programs get JSON."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from html import unescape
 from types import ModuleType
@@ -13,6 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
@@ -495,6 +497,29 @@ def test_unreadable_ring_is_an_error_page(browser, settings):
     page = look(browser, "", 503)
     assert "is unavailable" in page.words
     assert "nowhere" in page.words
+
+
+QUERIES_MAX = {
+    f"fingerprints/{'f' * 16}/": 20, f"traces/{'a' * 32}/": 10, "1/": 7, "stats/": 19, "requests/": 12,
+    "stats/?compare=previous&from=2026-01-31T12:00:00.5Z": 20, "repeats/": 10, NEWEST: 11, "series/": 7,
+    "findings/": 7, "events/": 6, "health/": 11, "settings/": 2, "schema/": 2, "views/": 3,
+}  # fmt: skip
+"""By page: the queries of all databases, with those of session and user."""
+
+
+@pytest.mark.parametrize("address", QUERIES_MAX)
+def test_page_sends_few_queries(address):
+    put_statement()
+    put(*[{"trace_id": "a" * 32, "unit_id": "b" * 16, "call_site": "a.py:1 f", "route": "a/"}] * 9)
+    client = Client(headers={"Accept": BROWSER})
+    client.force_login(User.objects.create_superuser("ann"))
+    client.get(URL + address)
+    with ExitStack() as stack:
+        captured = [
+            stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in ("default", "sqllogs")
+        ]
+        assert client.get(URL + address).status_code == 200
+    assert sum(map(len, captured)) <= QUERIES_MAX[address]
 
 
 def test_filling_in_the_page_sends_no_query(django_assert_num_queries):
