@@ -46,6 +46,7 @@ async def _run_lifespan(
     async def supported_receive() -> Message:
         nonlocal is_supported
         is_supported = True
+        # Calling receive() means that the application handles the protocol.
         return await receive()
 
     async def supported_send(message: Message) -> None:

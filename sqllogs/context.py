@@ -46,6 +46,7 @@ class UnitOfWork:
     are already in the buffer, and the writer reads them when it stores.
     """
 
+    # Slots, because each request creates a unit, and thousands wait for the writer during an outage.
     __slots__ = (
         "connect_ns", "connections", "counts", "duration_ns", "ended", "ended_ns", "exception", "failed",
         "is_streamed", "kind", "method", "muted", "outside_ns", "outside_site", "parent_id", "repeats",

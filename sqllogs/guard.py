@@ -21,6 +21,7 @@ LOG_INTERVAL_S = 60.0
 faults: Counter[str] = Counter()
 """Number of faults by place since the process started."""
 
+# Used without a lock: at worst, two threads log the same place at once.
 _logged_at_s: dict[str, float] = {}
 
 

@@ -45,6 +45,7 @@ def extras(record: logging.LogRecord) -> dict[str, Value]:
     return {
         name: value
         for name, value in vars(record).items()
+        # Not OpenTelemetry's names, whose values are in the line already.
         if name not in _PLAIN and isinstance(value, Value) and not name.startswith("otel")
     }
 

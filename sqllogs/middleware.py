@@ -56,6 +56,7 @@ class SQLLogsMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
+        # Here, because servers construct the middleware when they start, and management commands never do.
         recorder.serve_metrics()
         self.server_timing = conf.load().server_timing
         self.is_counting = bool(self.server_timing) or PANEL in getattr(settings, "DEBUG_TOOLBAR_PANELS", ())

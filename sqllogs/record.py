@@ -69,6 +69,7 @@ class QueryForm(FormFields):
     def __post_init__(self) -> None:
         self.line = self.fingerprint, self.call_site
         self.source_id = source_id(*self.source)
+        # The bits are listed at `RingRow.flags`; the others differ between queries of a form.
         self.flags = self.many | self.in_transaction << 1 | self.repeats_allowed << 3
 
     @property
@@ -89,6 +90,7 @@ def source_id(
     text = "\0".join((call_site or "", alias, vendor, *([asked_by] if asked_by else [])))
     if rendering or ignored:  # without them, a source keeps the id that it had in earlier releases
         text = "\0".join((text, rendering or "", ignored or ""))
+    # SQLite stores the id in 6 bytes, and among 20,000 sources a collision is unlikely.
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=6).digest(), "big")
 
 

@@ -377,6 +377,7 @@ def install() -> bool:
     settings = conf.load()
     _make_path_absolute(settings.database)
     recorder = Recorder(settings)
+    # Looked at for each connection, because a test runner sets up its environment after the apps are ready.
     recorder.is_off_in_tests = settings.enabled is None
     if settings.otlp:
         recorder.own_writer()  # now: OpenTelemetry's SDK cannot be imported at the end of a process

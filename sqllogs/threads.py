@@ -191,6 +191,7 @@ class _NativeThread:
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self._target = target
         self._name = name
+        # A lock of the operating system, because `threading.Event` would be that of greenlets.
         self._running = Lock()
         self._running.acquire()
         _start_new_thread(self._run, ())

@@ -62,6 +62,7 @@ class Fetch:
 
     def add(self, fetch_ns: int, rows: int) -> None:
         self.fetch_ns += fetch_ns
+        # The first fetch replaces -1, which means unknown, even if it returned no row.
         self.rows = rows if self.rows < 0 else self.rows + rows
 
     def fail(self, fetch_ns: int, error: BaseException) -> None:

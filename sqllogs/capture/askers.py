@@ -45,6 +45,7 @@ _ORM = ("django.db.models.", "django.contrib.contenttypes.", "django.forms.model
 _PACKAGES = ("django.contrib.", "django.core.serializers")
 _QUERYSETS = (QuerySet, BaseIterable, Manager)
 _ITERATING = frozenset(["__iter__", "_fetch_all", "_iterator", "iterator"])
+# Random, so that nobody can find values by hashing guesses.
 _KEY = secrets.randbits(62)
 """Salt of this process and its forks. Hashes of values are compared in memory only, and never stored."""
 _PLAIN = frozenset({int, float, bool, type(None), date, timedelta, Decimal, UUID})

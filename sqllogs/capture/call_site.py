@@ -119,6 +119,7 @@ class SourceFiles:
             if package in INSTRUMENTATION:
                 return Source.IGNORED
             return Source.FIELDS if path.endswith(_FIELDS) else Source.LIBRARY
+        # After the libraries, because site-packages is inside the standard library's folder.
         if path.startswith(_STANDARD_LIBRARY) or _is_launcher(path):
             return Source.IGNORED
         return Source.LIBRARY if self._is_explicit else Source.APPLICATION

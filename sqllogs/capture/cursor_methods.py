@@ -18,6 +18,7 @@ from sqllogs.sql.text import text_of
 
 Method = Callable[..., Any]
 
+# Not None, which is a valid size for fetchmany().
 _END = object()
 
 

@@ -139,6 +139,7 @@ class CursorWatcher:
         return cursor
 
     def _watched_class(self, kind: type) -> type:
+        # Cleared as a whole: only a site that creates classes without end gets here.
         if len(self) >= CLASSES_MAX:
             self._classes.clear()
         watched = self._classes[kind] = self._subclass(kind)

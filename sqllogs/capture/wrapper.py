@@ -257,6 +257,7 @@ def install(wrapper: ExecuteWrapper, connection: Any) -> None:
 
 def uninstall(wrapper: ExecuteWrapper, connection: Any) -> None:
     """Remove the wrapper from a connection."""
+    # A loop, because the host may have added it twice.
     while wrapper in connection.execute_wrappers:
         connection.execute_wrappers.remove(wrapper)
 
@@ -355,6 +356,7 @@ class _Override:
 def _make_cursor(override: _Override, cursor: Any) -> Any:
     connection = override.connection()
     if override.original is None:
+        # Only for Django's own make_cursor: one of another package must run.
         flat = override.owner.flat
         if flat is not None and type(connection).make_cursor is MAKE_CURSOR and is_unpatched():
             return flat(cursor, connection)
@@ -390,6 +392,7 @@ OVERRIDES: dict[str, Callable[..., Any]] = {
     "_commit": _end_transaction,
     "_rollback": _end_transaction,
 }
+# Texts for records: Django calls the driver's commit() and rollback(), which send their own.
 ENDINGS = {"_commit": "COMMIT", "_rollback": "ROLLBACK"}
 
 
@@ -409,6 +412,7 @@ def has_transaction(connection: Any) -> bool:
         if driver is None:
             return False
         if connection.vendor == "sqlite":
+            # Asked of the driver, because Django has already left its atomic block.
             return bool(driver.in_transaction)
         if connection.vendor == "postgresql":
             return bool(driver.info.transaction_status != TRANSACTION_IDLE)

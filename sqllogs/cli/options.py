@@ -64,6 +64,7 @@ def add_filters(parser: CommandParser) -> None:
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"{_DESTINATION_PREFIX}{name}",
+            # Appended, so that a filter can be repeated as in a query string.
             action="append",
             metavar="VALUE",
             help=str(help),

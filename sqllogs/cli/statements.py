@@ -155,6 +155,7 @@ def _show_top(command: BaseCommand, options: Mapping[str, Any]) -> None:
 def _show_top_once(screen: Screen, query: QueryDict, limit: int) -> None:
     # Checked each time, because the terminal may have been resized.
     if screen.height is not None:
+        # At least one row, however small the terminal is.
         query["limit"] = str(max(1, min(limit, screen.height - TOP_OTHER_LINES)))
     screen.show(read_stats(query), _print_top)
 

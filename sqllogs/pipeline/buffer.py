@@ -123,6 +123,7 @@ class Overflow:
     """
 
     def __init__(self, *, rows_max: int, kib_max: int) -> None:
+        # A third of BUFFER_BYTES at most; an eighth is for texts, a quarter for units.
         self._bytes_max = min(ENTRIES_SHARE * rows_max * _ENTRY.size, (kib_max << 10) // 3)
         self._entries = bytearray()
         self._forms = _Numbers(kib_max // 8)
@@ -261,7 +262,9 @@ class Buffer:
 
     def __init__(self, *, rows_max: int, bytes_max: int) -> None:
         self.rows_max = rows_max
+        # In KiB, so that a record needs only one item of a deque, or a few.
         self.kib_max = bytes_max >> 10
+        # Half full, so that a burst is written before the buffer overflows.
         self.wake_at_kib = min(rows_max, self.kib_max) // 2
         self._rows: deque[Captured] = deque()
         self._extra_kib: deque[None] = deque()

@@ -357,6 +357,7 @@ class Delivery:
         if len(batch) > 1:
             # Each half gets its part number when it is written: part numbers are written in rising order.
             first, second = batch.halves()
+            # In this order, because the last part is written next.
             self._pending[-1:] = [(first_seq + len(first.records), second), (first_seq, first)]
             return
         if self._units.reject(units):

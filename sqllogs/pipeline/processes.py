@@ -122,6 +122,7 @@ class ProcessEnds:
 
     def _install_in_child(self) -> None:
         # Children run finalizers at their end, but not what is registered with atexit.
+        # With a priority, because finalizers without one do not run at the end of a process.
         multiprocessing.util.Finalize(None, self._close, exitpriority=10)
         process: Any = multiprocessing.current_process()
         if not hasattr(process, "_target"):

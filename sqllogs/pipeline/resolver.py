@@ -62,6 +62,7 @@ class Resolver:
         self._forms_bytes = 0
         self._dimensions: dict[Any, Dimensions] = {}
         """By kind, route, view and method before they are cleaned."""
+        # Of queries outside units of work.
         self._no_dimensions: Dimensions = "thread", None, None, None, self._release, self._service
 
     def batch(self, drained: list[Captured]) -> Batch:
@@ -175,6 +176,7 @@ class Resolver:
             fingerprint=statement.fingerprint,
             sql_length=sql_length if sql_length >= 0 else len(sql),
             sql_hash=sql_hash,
+            # Cut to the lengths of the columns, because some databases refuse longer texts.
             alias=alias[:64],
             vendor=vendor[:16],
             many=many,

@@ -60,6 +60,7 @@ class Sinks:
     """All sinks of a process; an exception in one does not affect the others."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
+        # Sorted out once, because isinstance() of a protocol takes microseconds.
         self._sinks = list(sinks)
         self._status_sinks = [sink for sink in self._sinks if isinstance(sink, StatusSink)]
         self._counting_sinks = [sink for sink in self._sinks if isinstance(sink, CountingSink)]

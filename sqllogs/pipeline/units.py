@@ -313,6 +313,7 @@ class Units:
         last = {unit: seq for seq, unit in enumerate(units, first_seq) if unit is not None}
         for unit, seq in last.items():
             unit.row.last_seq = max(unit.row.last_seq, seq)
+        # By slot, so that a unit that sent records and has ended is written only once.
         found = {unit.row.slot: unit for unit in (*last, *self._due)}
         found.pop(None, None)
         return [

@@ -73,6 +73,7 @@ class Writer:
 
     def start(self, *, has_thread: bool = True) -> None:
         """Start the thread once; callable from any thread, a signal handler or `__del__`."""
+        # Not blocking: a signal handler that sends a query may call this while its own thread has the claim.
         if self.was_refused or not self._claim.acquire(blocking=False):
             return
         self.started = True
@@ -172,6 +173,7 @@ class Writer:
         self._end_by_s = time.monotonic() + (0.0 if self._is_stuck else timeout_s)
         # Blocking, because other greenlets would capture queries after the last flush.
         stored = not self._is_stuck and self.flush(timeout_s, blocking=True)
+        # Set before the item that wakes the thread, which then sees it.
         self._stopping = True
         self._buffer.waker.put(None)
         if self._thread is None or not had_thread:

@@ -183,6 +183,7 @@ def count_by_kind_and_state() -> dict[tuple[str, str], int]:
 
 def read_findings(request: HttpRequest, query: QueryDict, *, with_text: bool) -> FindingsAnswer:
     """Return a page of the findings that match; raise ParameterError."""
+    # Offsets are enough: the table has at most FINDINGS_MAX rows.
     page = OffsetPage.from_query(query, ORDERINGS, DEFAULT_ORDERING)
     # By -pk too, so that the order of equal values is the same on all pages.
     matching = find(query).order_by(f"{'-' if page.is_descending else ''}{page.column}", "-pk")

@@ -126,6 +126,7 @@ def health() -> Health:
 def ring_health() -> RingHealth:
     now = datetime.now(UTC)
     ring = read_ring.ring()
+    # Counted and not computed, because numbers of a killed writer stay empty.
     rows = records.count_all(ring)
     _seq, oldest = records.oldest_record(ring) or (None, None)
     return RingHealth(

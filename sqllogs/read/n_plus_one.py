@@ -138,6 +138,7 @@ def worst_by_group(
     filtered: Records, ring: RingSnapshot, column: str, read_texts: ReadTexts = statements
 ) -> dict[Any, int]:
     """Return, by group, how often a line recently repeated a statement in a unit of work, at most."""
+    # Only the newest records, because grouping the whole ring by line too would take twice as long.
     worst: dict[Any, int] = {}
     for repetition in _suspect_repetitions(newest(filtered, ring), ring, column, read_texts)[1]:
         worst[repetition.group] = max(worst.get(repetition.group, 0), repetition.times)

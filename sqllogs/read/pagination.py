@@ -214,6 +214,7 @@ class OffsetPage:
 
     def next_url(self, request: HttpRequest, count: int) -> str | None:
         offset = self.offset + self.limit
+        # No link beyond OFFSET_MAX, which would only be answered with an error.
         return self._url(request, offset) if offset < count and offset <= OFFSET_MAX else None
 
     def previous_url(self, request: HttpRequest) -> str | None:

@@ -337,6 +337,7 @@ def _outline(node: Any, key: str, indent: str) -> Iterator[str]:
         for item in node:
             yield from _outline(item, "", f"{indent}  ")
     else:
+        # A list without objects fits on one line.
         values = node if isinstance(node, list) else [node]
         yield f"{name}: {', '.join(_mysql_value(key, value) for value in values)}"
 

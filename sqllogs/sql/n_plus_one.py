@@ -98,6 +98,7 @@ class Rules:
 
     def is_suspect(self, statement: StatementInfo, call_site: str | None, repetition: Repetition) -> bool:
         return (
+            # The cheap tests first; the last one searches the text.
             repetition.times >= self._threshold
             and statement.operation in _OPERATIONS
             and repetition.span_s <= INTERVAL_MAX_S * (repetition.times - 1)

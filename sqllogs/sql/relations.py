@@ -242,6 +242,7 @@ def _by_conditions(models: Models, model: type[Model], conditions: list[str]) ->
             continue
         if content_type:
             yield from _generic_relations(models, model, condition)
+        # A condition on a field of another model is one on the through table of a many-to-many relation.
         elif source is not model:
             side = many_to_many(source, found)
             if side is not None and side.target is model:
@@ -377,6 +378,7 @@ def path_to(
             # A loop over books that follows book.author.first_book begins at the books.
             if not (is_read and one[0].owner in met)
         ]
+        # Preferably one that the same function follows, which most likely has the loop.
         near = [one for one in parents if _function(one[1]) == _function(call_site)]
         if parents and (near or not is_read):
             parent, _, asker = (near or parents)[0]

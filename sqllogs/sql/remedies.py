@@ -209,6 +209,8 @@ def _advise_queryset(case: _Case) -> Remedy | None:
         return None
     relation = relation_of(case.models, asker)
     is_related = relation is not None and "of" in asker.options
+    # With the same values each time, one query before the loop is enough, unless each owner has another
+    # value.
     if asker.is_same and not (is_related and _has_several_owners(case, relation)):
         return ask_once(model)
     if "in" in asker.options and (asker.method != "all" or not is_related):
@@ -328,6 +330,7 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         made = fetch_together(relation, path_to(case.models, relation, case.seen, case.call_site))
         then = _("Then compute it of %(name)s.all(), because the keys are of other types.")
         return replace(made, advice=f"{made.advice} {then % {'name': relation.accessor}}")
+    # Not is_many: the rows of the relation itself are aggregated to one value per owner.
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
     if path.is_raw:
         return computed(target)

@@ -164,6 +164,7 @@ def cut(text: str, width: int) -> str:
         return text
     if width <= 1:
         return text[:width]
+    # Three tenths for the end of the statement, which has WHERE and LIMIT.
     tail_width = (width - 1) * 3 // 10
     head, tail = text[: width - 1 - tail_width], text[len(text) - tail_width :]
     word_max = min(WORD_MAX, width // 4)

@@ -92,6 +92,7 @@ class Count:
             self.max_us = max_us
         if last_s > self.last_seen:
             self.last_seen = last_s
+        # Local names: this loop runs once for each call of the application.
         durations, short_us = self.durations, len(SHORT_RANGES)
         for duration_us in durations_us:
             number = SHORT_RANGES[duration_us] if duration_us < short_us else range_of(duration_us)
@@ -310,6 +311,7 @@ class Keys:
 
     def learn(self, written: Iterable[KeyRow]) -> None:
         """Remember keys that have been committed."""
+        # Keys that were deleted from the table are never removed one by one.
         if len(self._known) > 2 * self._keys_max:
             self._known.clear()
         for row in written:

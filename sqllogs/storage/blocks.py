@@ -96,6 +96,7 @@ def _encode_names(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
 def _encode_numbers(name: str, block: int, column: Sequence[Any]) -> ColumnRow:
     if name == "time":  # seconds since the epoch; the store has microseconds
         column = [time_us / 1e6 for time_us in column]
+    # Doubles, which distinguish microseconds in seconds since the epoch.
     values = array("d", [UNKNOWN if value is None else value for value in column])
     low, high = min(values), max(values)
     # Little-endian in the store: another machine may read the block.

@@ -64,6 +64,7 @@ def open_connection(alias: str, file: Path | None = None) -> BaseDatabaseWrapper
     backend = load_backend(database["ENGINE"])
     options = database.setdefault("OPTIONS", {})
     # The writer needs one connection. A pool opens four by default, and its threads do not survive a fork.
+    # `pop` on a copy: the application keeps its pool.
     options.pop("pool", None)
     for name, value in _OPTIONS.get(backend.DatabaseWrapper.vendor, {}).items():
         options.setdefault(name, value)

@@ -218,6 +218,7 @@ class Ring:
             if store is not None:
                 store.close()
         except Exception:
+            # Not an error: a broken connection may fail to close, and the next call opens a new one.
             logger.debug("Closing the store's connection failed", exc_info=True)
 
     @contextmanager

@@ -69,6 +69,7 @@ class SQLiteStore(RawStore):
         self._connection = open_connection(alias)
         self._raw: sqlite3.Connection = self._connection.connection
         try:
+            # WAL, because in any other mode readers would block the writer.
             _write_ahead(self._raw)
             for pragma in PRAGMAS:
                 self._raw.execute(f"PRAGMA {pragma}").fetchall()
