@@ -126,3 +126,11 @@ def test_who_has_decided_about_all_statements_is_told_so(person):
     query = "?from=2026-01-01"
     assert STATEMENT not in person.get(f"{ADMIN}statement/{query}").text
     assert STATEMENT in person.get(f"{ADMIN}statement/{query}&status=all&data=all").text
+
+
+def test_who_may_not_read_yet_is_told_whom_to_ask():
+    client = Client(headers={"Accept": BROWSER})
+    client.force_login(User.objects.create_user("eve", is_staff=True))
+    words = look(client, "requests/", 403).words
+    assert "the permission sqllogs.view_sqllog" in words
+    assert "A superuser of this site can give it to you." in words
