@@ -116,6 +116,7 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
         "trace": trace,
         "units": units,
         "unit": units[0] if units else None,
+        "is_running": bool(units) and units[0].elapsed_ms is None,
         "last": record_row(trace.results[-1], links, settings) if queries else None,
         "total_ms": total_ms,
         "sentence": sentence(queries, busy, units, total_ms) if queries or units else None,

@@ -322,6 +322,15 @@ def test_url_of_another_project_is_an_error_at_its_field(browser, typed):
     assert page.all("input", name="path")[0]["aria-invalid"] == "true"
 
 
+def test_times_of_a_request_that_runs_are_those_until_its_last_query(browser):
+    put({"trace_id": "a" * 32, "unit_id": "b" * 16, "duration_ms": 5.0})
+    assert "Elapsed" in look(browser, f"traces/{'a' * 32}/").words
+    Unit.objects.update(ended_at=None, duration_ms=None)
+    words = look(browser, f"traces/{'a' * 32}/").words
+    assert "It is still running, or its process was killed. Until its last query: Of 5.00\xa0ms" in words
+    assert ("Until the last query" in words, "Elapsed" in words) == (True, False)
+
+
 def test_trace_that_is_not_there_is_an_empty_page(browser):
     assert "No records of this trace" in look(browser, "traces/1/").words
     assert look(browser, "traces/x/", 404).all("h1")
