@@ -63,10 +63,13 @@ class Source(Enum):
     """Django REST framework's module that renders the fields of serializers; also a library."""
     CHOICES = 7
     """Renders what is expected to query: form choices, cached template fragments, template filters."""
+    TEMPLATE = 8
+    """Application code that is not Python, such as a template that Jinja2 has compiled."""
 
 
 LIBRARIES = frozenset({Source.LIBRARY, Source.FIELDS})
-RENDERING = frozenset({Source.NODES, Source.FIELDS, Source.CHOICES})
+APPLICATION = frozenset({Source.APPLICATION, Source.TEMPLATE})
+RENDERING = frozenset({Source.NODES, Source.FIELDS, Source.CHOICES, Source.TEMPLATE})
 
 _paths = sysconfig.get_paths()
 
@@ -88,6 +91,8 @@ _CHOICES = tuple(
     os.path.join(_FRAMEWORK[1], *path)
     for path in (("forms", "models.py"), ("templatetags", "cache.py"), ("template", "defaultfilters.py"))
 )
+_JINJA_LOOPS = ("QuerySet.__", "LoopContext.")
+_JINJA_FILTERS = tuple(os.path.join("jinja2", name) for name in ("filters.py", "async_utils.py"))
 _BOUNDARIES = (
     *(os.path.join(_FRAMEWORK[1], "core", "handlers", name) for name in ("base.py", "exception.py")),
     os.path.join(_FRAMEWORK[1], "core", "management", "base.py"),
@@ -112,7 +117,7 @@ class SourceFiles:
             return _framework_source(path)
         # Before the libraries, so that the setting can name an installed package of the company.
         if path.startswith(self._application):  # False if the setting is empty
-            return Source.APPLICATION
+            return _application_source(path)
         if path.startswith(_LIBRARIES) or any(folder in path for folder in _LIBRARY_FOLDERS):
             package = _installed_path(path).partition(os.sep)[0]
             # Otherwise all queries of a generic view would have the same call site, in the wrapper.
@@ -122,7 +127,12 @@ class SourceFiles:
         # After the libraries, because site-packages is inside the standard library's folder.
         if path.startswith(_STANDARD_LIBRARY) or _is_launcher(path):
             return Source.IGNORED
-        return Source.LIBRARY if self._is_explicit else Source.APPLICATION
+        return Source.LIBRARY if self._is_explicit else _application_source(path)
+
+
+def _application_source(path: str) -> Source:
+    # Scripts have no extension.
+    return Source.APPLICATION if os.path.splitext(path)[1] in ("", ".py") else Source.TEMPLATE
 
 
 def _framework_source(path: str) -> Source:
@@ -175,6 +185,8 @@ def rendered_by(source: Source, frame: FrameType, known: str | None) -> str | No
     if known is not None:
         return known
     function = frame.f_code.co_name
+    if source is Source.TEMPLATE:
+        return _jinja_line(frame)
     if function == "render_annotated":
         node = frame.f_locals.get("self")
         origin, token = getattr(node, "origin", None), getattr(node, "token", None)
@@ -186,6 +198,26 @@ def rendered_by(source: Source, frame: FrameType, known: str | None) -> str | No
         name, parent = getattr(field, "field_name", None), getattr(field, "parent", None)
         return f"{type(parent).__name__}.{name}" if name and parent is not None else None
     return None
+
+
+def _jinja_line(frame: FrameType) -> str | None:
+    """Return file and line of a template that Jinja2 has compiled, and the node of Django that is like it."""
+    lines = frame.f_globals.get("debug_info")  # 1=12&3=15: line of the template, line of the code
+    if type(lines) is not str:
+        return None
+    found = 0
+    for pair in lines.split("&"):
+        line, _, compiled = pair.partition("=")
+        if not compiled.isdecimal() or int(compiled) > (frame.f_lineno or 0):
+            break
+        found = int(line)
+    inner = sys._getframe(1)
+    while inner.f_back is not None and inner.f_back is not frame:
+        inner = inner.f_back
+    code = inner.f_code
+    # A loop or a filter reads a list itself; for an expression, Jinja2 calls what it names.
+    is_loop = code.co_qualname.startswith(_JINJA_LOOPS) or code.co_filename.endswith(_JINJA_FILTERS)
+    return f"{frame.f_code.co_filename}:{found} {'ForNode' if is_loop else 'VariableNode'}"
 
 
 class FrameFinder:
@@ -234,6 +266,8 @@ class FrameFinder:
                 if source in RENDERING:
                     # These files are never skipped, so only queries sent while rendering pay for this.
                     rendering = rendered_by(source, frame, rendering)
+                    if source is Source.TEMPLATE:
+                        return frame, rendering
                 elif filename not in self._known:
                     self._add(filename, source)
                 if source in LIBRARIES:
@@ -298,7 +332,7 @@ class CallSites:
 
     def _resolve(self, code: CodeType, lasti: int) -> str:
         path = self._shorten(os.path.realpath(code.co_filename))
-        if self._source(code.co_filename) is not Source.APPLICATION:
+        if self._source(code.co_filename) not in APPLICATION:
             path = LIBRARY_MARK + path
         line = next((line for start, end, line in code.co_lines() if start <= lasti < end), None)
         return text_of(f"{path}:{line or code.co_firstlineno} {code.co_qualname}")[:MAX_CHARACTERS]

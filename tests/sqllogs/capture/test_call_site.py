@@ -14,6 +14,7 @@ from django.core.handlers import base, exception
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
+from jinja2 import Environment, FileSystemLoader
 from opentelemetry.instrumentation.dbapi import (
     DatabaseApiIntegration,
     get_traced_connection_proxy,
@@ -60,6 +61,8 @@ def test_name_has_the_length_of_its_column():
         ("/srv/shop/manage.py", Source.IGNORED),
         ("/srv/shop/__main__.py", Source.IGNORED),
         ("/srv/shop/bin/import_feeds", Source.APPLICATION),  # a script of the project
+        ("/srv/shop/templates/a.html", Source.TEMPLATE),  # compiled by Jinja2
+        (f"{VENV}/package/templates/a.html", Source.LIBRARY),
         (base.__file__, Source.BOUNDARY),
         (f"{VENV}/sentry_sdk/integrations/django/views.py", Source.IGNORED),  # installed elsewhere
         (f"{VENV}/opentelemetry/instrumentation/dbapi/__init__.py", Source.IGNORED),
@@ -99,6 +102,27 @@ def test_known_files_of_the_finder_are_bounded(monkeypatch):
     for number in range(20):
         through(lambda: finder.find(0), *[f"{VENV}/package_{number}.py"] * 5)()
         assert len(finder._known) <= 4
+
+
+def test_what_a_template_of_jinja_renders_has_its_line(tmp_path):
+    (tmp_path / "base.jinja").write_text(
+        "{% macro twice() %}\n\n{{ ask() }}{% endmacro %}{% block body %}{% endblock %}"
+    )
+    text = "{% extends 'base.jinja' %}\n{% import 'base.jinja' as base with context %}{% block body %}\n\n"
+    (tmp_path / "page.jinja").write_text(text + "{{ ask() }}\n{{ base.twice() }}{% endblock %}")
+    finder, found = FrameFinder(), []
+    ask = through(lambda: found.append(finder.find(0)), *[f"{VENV}/package.py"] * 3)
+    Environment(loader=FileSystemLoader(tmp_path)).get_template("page.jinja").render(ask=ask)
+    lines = [f"{tmp_path}/page.jinja:4 VariableNode", f"{tmp_path}/base.jinja:3 VariableNode"]
+    assert [rendering for _, rendering in found] == lines
+    sites = [CallSites(Conf()).name(frame.f_code, frame.f_lasti) for frame, _ in found]
+    assert [site.startswith(str(tmp_path)) for site in sites] == [True, True]
+
+
+def test_code_from_a_file_of_another_kind_is_a_call_site_without_a_template():
+    finder = FrameFinder()
+    frame, rendering = through(lambda: finder.find(0), *[f"{VENV}/package.py"] * 3, "/srv/shop/rules.txt")()
+    assert (frame.f_code.co_filename, rendering) == ("/srv/shop/rules.txt", None)
 
 
 def test_callers_of_a_file_that_renders_nothing_are_looked_at_a_limited_number_of_times(monkeypatch):

@@ -306,3 +306,128 @@ def first_topic():
 @good(template="{{ topic.name }}")
 def lazy_row_of_the_context(request):
     return render(request, "lazy_row_of_the_context.html", {"topic": SimpleLazyObject(first_topic)})
+
+
+# Jinja2: its templates are compiled to Python, so a query has a line of these.
+
+TEMPLATES["site.jinja"] = "<title>{% block title %}{% endblock %}</title>\n{% block content %}{% endblock %}"
+
+
+def jinja(request, text, **context):
+    """Render a template of Jinja2 as a file would be."""
+    name = f"{request.path.strip('/').replace('/', '_')}.jinja"
+    TEMPLATES[name] = text
+    return render(request, name, context, using="jinja")
+
+
+@bad()
+def jinja_relation(request):
+    return jinja(
+        request, "<h1>{{ book.title }}</h1>\n by {{ book.author.name }}", book=Book.objects.get(pk=1)
+    )
+
+
+@bad()
+def jinja_count(request):
+    return jinja(request, "{{ notes.count() }} notes", notes=Note.objects.all())
+
+
+@bad()
+def jinja_first_of_a_relation(request):
+    return jinja(request, "First: {{ author.books.first().title }}", author=Author.objects.get(pk=2))
+
+
+@bad()
+def jinja_exists(request):
+    books = Book.objects.filter(price=2)
+    return jinja(request, "{% if books.exists() %}\nThere are books.{% endif %}", books=books)
+
+
+@bad()
+def jinja_row_kept_by_set(request):
+    text = "{% set last = topic.replies.first() %}\n{{ last.text }}"
+    return jinja(request, text, topic=Topic.objects.get(pk=1))
+
+
+@bad()
+def jinja_property(request):
+    return jinja(request, "from {{ book.country_name }}", book=Book.objects.get(pk=2))
+
+
+@bad()
+def jinja_macro(request):
+    text = "{% macro line(book) %}\nby {{ book.author.name }}{% endmacro %}{{ line(book) }}"
+    return jinja(request, text, book=Book.objects.get(pk=3))
+
+
+@bad()
+def jinja_block(request):
+    text = "{% extends 'site.jinja' %}\n{% block content %}\n{{ book.publisher.name }}{% endblock %}"
+    return jinja(request, text, book=Book.objects.get(pk=4))
+
+
+@bad()
+def jinja_object(request):
+    return jinja(request, "<a href='/reviews/'>{{ review }}</a>", review=Review.objects.get(pk=1))
+
+
+@good()
+def jinja_loop(request):
+    books = Book.objects.filter(price=3)
+    return jinja(
+        request, "{% for book in books %}\n{{ loop.index }} {{ book.title }}{% endfor %}", books=books
+    )
+
+
+@good()
+def jinja_loop_over_one_row(request):
+    books = Book.objects.order_by("pk")
+    return jinja(request, "{% for book in books[:1] %}\n{{ book.title }}{% endfor %}", books=books)
+
+
+@good()
+def jinja_length_and_loop(request):
+    text = "{{ books|length }} books\n{% for book in books %}{{ book.title }}{% endfor %}"
+    return jinja(request, text, books=Book.objects.filter(price=2))
+
+
+@good()
+def jinja_filters(request):
+    text = "{% set books = all|list %}\n{{ books|map(attribute='title')|join(', ') }}"
+    return jinja(request, text, all=Book.objects.filter(price=1))
+
+
+@good()
+def jinja_joined(request):
+    return jinja(request, "{{ book.author.name }}", book=Book.objects.select_related("author").get(pk=1))
+
+
+@good()
+def jinja_condition(request):
+    text = "{% if books %}\n{{ books|count }} books{% endif %}"
+    return jinja(request, text, books=Book.objects.filter(price=1))
+
+
+@good()
+def jinja_user(request):
+    return jinja(request, "{{ request.user.username }}")
+
+
+@good()
+def jinja_tags(request):
+    book = Book.objects.get(pk=1)
+    return jinja(request, "{% for tag in book.tags.all() %}\n{{ tag.name }}{% endfor %}", book=book)
+
+
+@good()
+def jinja_prefetched(request):
+    text = "{% for author in authors %}\n{{ author.books.all()|length }}{% endfor %}"
+    return jinja(request, text, authors=Author.objects.prefetch_related("books"))
+
+
+@good()
+def jinja_first_of_a_list(request):
+    books = Book.objects.order_by("-pk")[:3]
+    return jinja(
+        request, "{{ (books|first).title }}\n{% for book in books %}{{ book }}{% endfor %}", books=books
+    )

@@ -3,8 +3,10 @@
 import json
 import os
 
+from jinja2 import FunctionLoader
+
 from core.settings import *  # noqa: F403
-from core.settings import INSTALLED_APPS
+from core.settings import DATA_DIR, INSTALLED_APPS
 from tests.sqllogs.findings.examples import TEMPLATES as TEXTS
 
 DATABASES = json.loads(os.environ["EXAMPLES_DATABASES"])
@@ -22,6 +24,13 @@ MIDDLEWARE = [
 SQLLOGS = {"FINDINGS": False}  # searched when an example is done
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
+
+
+def _load(name):
+    """Return a template of Jinja2 with the file that it would be in."""
+    return (TEXTS[name], str(DATA_DIR / "jinja" / name), None) if name in TEXTS else None
+
+
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -37,5 +46,10 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
             ],
         },
-    }
+    },
+    {
+        "BACKEND": "django.template.backends.jinja2.Jinja2",
+        "NAME": "jinja",
+        "OPTIONS": {"loader": FunctionLoader(_load)},
+    },
 ]
