@@ -95,6 +95,8 @@ class Chromium:
             self._browser = self._playwright.chromium.launch(
                 executable_path=str(self._binary), args=["--no-sandbox"]
             )
+            for name in ("new_page", "new_context"):
+                setattr(self._browser, name, _patient(getattr(self._browser, name)))
         try:
             return function(self._browser)
         finally:
@@ -105,6 +107,17 @@ class Chromium:
         if self._browser is not None:
             self._browser.close()
             self._playwright.stop()
+
+
+def _patient(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Let pages wait as long as a busy machine needs; Playwright's own limit is half of that."""
+
+    def made(**options: Any) -> Any:
+        found = make(**options)
+        found.set_default_timeout(TIMEOUT_MS)
+        return found
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import struct
 
 import pytest
 
+from tests.browser import TIMEOUT_MS
+
 PAGE = """<!doctype html>
 <style>body { background: white } @media (prefers-color-scheme: dark) { body { background: black } }</style>
 <script>console.log("said by a script"); document.write("<p>made by " + "a script</p>")</script>
@@ -44,3 +46,11 @@ def test_page_can_be_seen_dark(chromium, url, tmp_path):
     light = chromium.screenshot(url, tmp_path / "light.png").read_bytes()
     dark = chromium.screenshot(url, tmp_path / "dark.png", dark=True).read_bytes()
     assert light != dark
+
+
+@pytest.mark.parametrize("kind", ["page", "context"])
+def test_pages_wait_as_long_as_a_busy_machine_needs(chromium, kind):
+    def limit_ms(browser):
+        return getattr(browser, f"new_{kind}")()._impl_obj._timeout_settings.timeout(None)
+
+    assert chromium.call(limit_ms) == TIMEOUT_MS

@@ -57,7 +57,8 @@ WITHOUT_BORDER = """() =>
     .map((one) => one.name)"""
 OPEN = """() => [...document.querySelectorAll(".sqllogs-filter[open] li")]
     .filter((one) => one.checkVisibility()).map((one) => one.textContent)"""
-SETTLED_MAX_S = 10
+SETTLED_MAX_S = 60
+"""Only what is wrong is waited for so long."""
 STATIC = [
     Path(find_spec(name).origin).parent / "static"
     for name in ("sqllogs", "django.contrib.admin", "jazzmin", "unfold")
