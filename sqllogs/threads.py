@@ -167,7 +167,9 @@ def is_fork_of_thread() -> bool:
 
 def has_forker_ended() -> bool:
     """Return True in the fork of a thread that has ended since."""
-    return is_fork_of_thread() and not threading.main_thread().is_alive()
+    # Not `is_alive()`, which joins an ended thread: with glibc 2.43, a join of the first thread of a fork
+    # never returns.
+    return is_fork_of_thread() and threading.main_thread() not in threading.enumerate()
 
 
 class RunningThread(Protocol):

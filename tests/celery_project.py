@@ -8,6 +8,8 @@ from pathlib import Path
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
+from sqllogs.threads import RLock
+
 logger = logging.getLogger("work")
 
 
@@ -59,7 +61,11 @@ def fail():
 
 def _ask_for(duration_s):
     # A function: Python 3.13 leaves a loop's jump back out of the `try` around it, as
-    # https://github.com/python/cpython/issues/130279 says.
+    # https://github.com/python/cpython/issues/130279 says. 3.14 may leave Django's own lock taken, see
+    # https://github.com/python/cpython/issues/148874.
+    from django.db import connection
+
+    connection._thread_sharing_lock = RLock()
     until_s = time.monotonic() + duration_s
     while time.monotonic() < until_s:
         ask(1)

@@ -194,7 +194,7 @@ def test_unittest_is_a_test_run(settings, monkeypatch):
 
 
 INTERRUPTED = """
-import random, signal, sys, threading
+import random, signal, sys
 from django.conf import settings
 from django.core.management import call_command
 
@@ -223,11 +223,12 @@ def interrupt(signum, frame):
 
 from django.core.signals import request_finished
 from django.db import connection
-from sqllogs import recorder
+from sqllogs import recorder, threads
 from sqllogs.pipeline import processes
 has_threads = sys.argv[2] == "threads"
 processes.threads_run = lambda: has_threads
-request_finished.lock = threading.RLock()  # Python 3.14 may leave Django's taken (python/cpython#148874)
+# Python 3.14 may leave Django's own taken (python/cpython#148874).
+request_finished.lock = connection._thread_sharing_lock = threads.RLock()
 signal.signal(signal.SIGALRM, interrupt)
 cursor = connection.cursor()
 

@@ -21,6 +21,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
 import sqllogs
+from sqllogs import threads
 from sqllogs.capture.askers import hash_values
 from sqllogs.context import current, muted, repeats_allowed, unit_of_work
 from sqllogs.metrics import instruments
@@ -56,7 +57,7 @@ def connection(tmp_path, django_db_blocker):
             editor.create_model(User)
         User.objects.using(ALIAS).create(pk=1, username="ada")
         # Django takes it for each cursor, and Python 3.14 may leave it taken (python/cpython#148874).
-        connections[ALIAS]._thread_sharing_lock = threading.RLock()
+        connections[ALIAS]._thread_sharing_lock = threads.RLock()
         yield connections[ALIAS]
 
 
