@@ -71,7 +71,8 @@ def test_finding_of_a_repetition_has_the_advice_for_what_asked():
     put_statement(sql="SELECT a FROM django_content_type WHERE id = ?", tables="django_content_type")
     put(*[UNIT] * 4, UNIT | {"asked_by": "forward auth.Permission.content_type"}, UNIT)
     advice = search()["n_plus_one"].evidence["advice"]
-    assert advice.startswith('Join it: select_related("content_type") on auth.Permission.')
+    # A guess, because the log has no query that reads the permissions.
+    assert advice.startswith('Probably: Join it: select_related("content_type") on auth.Permission.')
 
 
 @pytest.mark.parametrize(
