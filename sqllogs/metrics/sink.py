@@ -243,7 +243,9 @@ class MetricsSink:
         while finished:
             unit = finished.popleft()
             labels = (unit.kind, unit.view or "")
-            self._values.add(families.JOBS, (*labels, "error" if unit.failed else "ok"), 1)
+            # Both, because increase() would ignore the first failure of a job that has worked before.
+            self._values.add(families.JOBS, (*labels, "ok"), int(not unit.failed))
+            self._values.add(families.JOBS, (*labels, "error"), int(unit.failed))
             origin = ObservationContext(f"{unit.trace_id:032x}", time.time())
             self._values.observe(families.JOB_DURATION, labels, unit.duration_ns / 1e9, origin)
             self._is_changed = True
