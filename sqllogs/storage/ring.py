@@ -12,15 +12,18 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.utils import load_backend
 
 from sqllogs import guard
 from sqllogs.conf import Conf
@@ -36,7 +39,7 @@ from sqllogs.record import Batch, ProcessCounts, Record, Reserved
 from sqllogs.statistics import counting
 from sqllogs.statistics.counting import Counts, Keys
 from sqllogs.statistics.resolution import MINUTE_S, Retention
-from sqllogs.storage import blocks, events, failures
+from sqllogs.storage import blocks, events, failures, orm, postgresql, sqlite
 from sqllogs.storage.database import Descriptors, StoreFile, is_sqlite, never_free
 from sqllogs.storage.statement_texts import Sources, StatementTexts
 from sqllogs.storage.store import BATCH_ROWS, ProcessRow, RingState, Store, WritePart
@@ -54,6 +57,7 @@ class Ring:
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
         self._alias = conf.database
+        _import_backend(self._alias)
         self._store: Store | None = None
         self._descriptors: Descriptors | None = None
         self._is_cut_off = False
@@ -330,10 +334,20 @@ def _lag_ms(process_counts: ProcessCounts) -> float:
     return max(0, time.time_ns() - oldest_ns) / 1e6 if oldest_ns else 0.0
 
 
+def _import_backend(alias: str) -> None:
+    """Import what the writer's thread needs to open the store, before it starts.
+
+    A signal handler that raises while the application imports something can leave Python's import lock
+    taken. Threads can then import nothing any more: the writer would wait for ever.
+    """
+    with suppress(ImproperlyConfigured):  # without its driver; reported when the store is opened
+        if alias in connections.settings:
+            backend = load_backend(connections.settings[alias]["ENGINE"])
+            import_module(backend.DatabaseWrapper.ops_class.compiler_module)
+
+
 def _open_store(alias: str) -> Store:
     """Return the store for an alias's kind of database."""
-    from sqllogs.storage import orm, postgresql, sqlite
-
     vendor = connections[alias].vendor
     if vendor == "sqlite":
         return sqlite.SQLiteStore(alias)

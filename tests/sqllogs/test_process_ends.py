@@ -265,6 +265,12 @@ def test_late_queries_wait_once_for_a_locked_store(site, tmp_path, ring_alias):
     assert asked(ring_alias) == each_once("a")
 
 
+def test_writer_needs_no_import_lock(site, tmp_path, ring_alias):
+    """A signal handler that raises within an import can leave it locked, as this does."""
+    run("import _imp\n_imp.acquire_lock()\nask('a')\nassert recorder.flush()", site, tmp_path)
+    assert asked(ring_alias) == each_once("a")
+
+
 CLOSED_ALL = """
 import logging
 logging.disable()
