@@ -3,9 +3,9 @@
 PYTHON ?= python3
 # Whatever the machine's environment says: otherwise each program that a test starts compiles the app again.
 unexport PYTHONDONTWRITEBYTECODE
-# A process for each core, each with its own PostgreSQL; a file's tests share its servers, so they stay in one.
-# In the order of tests/markers.py, the longest first.
-WORKERS ?= auto
+# Two processes more than cores, because many tests wait for servers; each has its own PostgreSQL. A file's
+# tests share its servers, so they stay in one. In the order of tests/markers.py, the longest first.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 PARALLEL = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help demo test check matrix package peers advice bench fuzz openapi docs reference screenshots panels dashboard-pictures faults soak environment programs
