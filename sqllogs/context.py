@@ -288,6 +288,10 @@ class _Block(ContextDecorator):
             current.set(before)
 
     def __call__(self, function: Callable[..., Any]) -> Any:
+        if not callable(function) or isinstance(function, staticmethod):
+            # A property would become a method, and a method could not be called.
+            kind = type(function).__name__
+            raise TypeError(f"{kind} is no function: put this decorator below @{kind}, right above `def`.")
         if isinstance(function, type) or isgeneratorfunction(function) or isasyncgenfunction(function):
             # The result would no longer be a class, and a generator's block would end before its first row.
             raise TypeError(

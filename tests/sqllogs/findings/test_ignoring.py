@@ -10,6 +10,7 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.utils.functional import cached_property
 
 from sqllogs import findings, repeats_allowed, unit_of_work
 from sqllogs.checks.settings import check_ignored_findings
@@ -107,6 +108,19 @@ def test_what_a_decorator_cannot_cover_is_refused(made, block):
     """A decorated generator was covered until its first row, and a class was no class any more."""
     with pytest.raises(TypeError, match=f"{made.__name__} is a class or a generator: .*with"):
         block()(made)
+
+
+@pytest.mark.parametrize("kind", [classmethod, staticmethod, property, cached_property])
+@pytest.mark.parametrize("block", [repeats_allowed, partial(ignore_findings, reason="x", until=SOON)])
+def test_decorator_above_that_of_a_method_is_refused(kind, block):
+    """A property silently became a method, and a method failed when it was called."""
+    with pytest.raises(TypeError, match=f"below @{kind.__name__}"):
+        block()(kind(lambda *given: None))
+    below = kind(block()(lambda *given: "called"))
+    owner = type("Owner", (), {"name": below})
+    below.__set_name__(owner, "name") if kind is cached_property else None
+    found = owner().name
+    assert (found() if callable(found) else found) == "called"
 
 
 def test_kinds_of_rules_are_those_of_findings():
