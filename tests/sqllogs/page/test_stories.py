@@ -325,6 +325,17 @@ def test_date_picker_fills_the_text(in_browser, url):
     assert in_browser(story) == "2026-01-31T12:00Z"
 
 
+@pytest.mark.parametrize("tab", ["stats/", "requests/", "findings/"])
+def test_time_is_not_cut_by_its_date_picker(in_browser, url, tab):
+    def story(browser):
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(f"{url}{tab}?from=2026-01-31T12:00:00Z&to=2026-12-28T22:58:59Z")
+        inputs = [page.locator(f"[name={name}]") for name in ("from", "to")]
+        return [one.evaluate("it => it.scrollWidth - it.clientWidth") for one in inputs]
+
+    assert in_browser(story) == [0, 0]
+
+
 def zoomed(page):
     """Return the ends of the range in the address, as times of day."""
     page.wait_for_url("**from=**")
