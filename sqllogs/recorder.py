@@ -28,7 +28,6 @@ from sqllogs.metrics import instruments, multiprocess
 from sqllogs.pipeline import processes
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.processes import ProcessEnds, process_mark
-from sqllogs.record import Sample
 from sqllogs.threads import SerialCalls, get_ident
 
 if TYPE_CHECKING:
@@ -97,6 +96,7 @@ class _Process:
         from sqllogs.pipeline.resolver import Resolver
         from sqllogs.pipeline.sinks import Sinks
         from sqllogs.pipeline.writer import Writer
+        from sqllogs.record import Sample
         from sqllogs.storage.ring import Ring
 
         settings = self._settings

@@ -17,7 +17,6 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from sqllogs import conf
-from sqllogs.record import CALL_SITE
 from sqllogs.sql.text import readable_number
 
 SHORT_RANGE = timedelta(seconds=10)
@@ -40,6 +39,8 @@ def milliseconds(value: float | None) -> str:
 
 def source_url(template: str, call_site: str | None, release: str | None) -> str:
     """Return the URL of a call site's line by the setting SOURCE_URL; empty without one or the other."""
+    from sqllogs.record import CALL_SITE  # here: `manage.py check` imports all template tags
+
     found = CALL_SITE.fullmatch(call_site or "")
     if found is None or not template:
         return ""

@@ -46,6 +46,7 @@ HEAVY = {
     "sqllogs.otel",
     "sqllogs.pipeline",
     "sqllogs.read",
+    "sqllogs.record",
     "sqllogs.recorder",
     "sqllogs.sql.normalize",
 }
@@ -61,6 +62,7 @@ LATE = {
     "sqllogs.pipeline.delivery",
     "sqllogs.pipeline.writer",
     "sqllogs.read",
+    "sqllogs.record",
     "sqllogs.sql.normalize",
     "sqllogs.statistics",
     "sqllogs.storage.ring",
