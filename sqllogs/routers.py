@@ -23,7 +23,13 @@ class SQLLogsRouter:
     """Name this class first in DATABASE_ROUTERS: the first router that answers decides."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        return conf.load().database if _app_label(model) == "sqllogs" else None
+        # `_app_label` inlined: Django asks before each query of the application.
+        try:
+            if model._meta.app_label != "sqllogs":
+                return None
+        except AttributeError:
+            return None
+        return conf.load().database
 
     db_for_write = db_for_read
 

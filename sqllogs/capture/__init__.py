@@ -6,7 +6,7 @@ more.
 """
 
 from types import CodeType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from weakref import ref
 
 from sqllogs.context import UnitOfWork
@@ -32,25 +32,35 @@ def error_code(error: BaseException) -> str | None:
     return code
 
 
-class Fetch:
+class Fetch(ref[Any]):
     """Rows fetched and time spent fetching for one query: updated by its cursor, read by the writer.
 
-    It holds neither cursor nor connection. Only the cursor's thread writes to it.
+    It is a weak reference to the cursor, because a second object for each query costs as much again, and more
+    in the garbage collector. Only the cursor's thread writes to it.
     """
 
-    __slots__ = ("_cursor", "done", "error", "fetch_ns", "rows")
+    # Not a `__del__` of the cursor: what a signal handler raises in one never reaches the caller.
+    __slots__ = ("done", "error", "fetch_ns", "rows")
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    fetch_ns: int
+    """Time in the driver's fetches, nanoseconds."""
+    rows: int
+    """Rows fetched; -1 before the first attempt."""
+    error: tuple[type[BaseException], str | None] | None
+    """Class and SQLSTATE of what a fetch has raised."""
+    done: bool
+    """The cursor is closed, or has sent another statement."""
+
+    def __new__(cls, cursor: object = None) -> Self:
+        # Without a cursor, to something that is never gone. The execute wrapper has this inlined.
+        self = super().__new__(cls, cls if cursor is None else cursor)
+        self.fetch_ns, self.rows, self.error, self.done = 0, -1, None, False
+        return self
 
     def __init__(self, cursor: object = None) -> None:
-        # Not a `__del__` of the cursor: what a signal handler raises in one never reaches the caller.
-        self._cursor = None if cursor is None else ref(cursor)
-        self.fetch_ns = 0
-        """Time in the driver's fetches, nanoseconds."""
-        self.rows = -1
-        """Rows fetched; -1 before the first attempt."""
-        self.error: tuple[type[BaseException], str | None] | None = None
-        """Class and SQLSTATE of the exception that a fetch raised."""
-        self.done = False
-        """The cursor is closed, or has sent another statement."""
+        """Replace that of a reference, which requires an argument."""
 
     @property
     def is_complete(self) -> bool:
@@ -58,7 +68,7 @@ class Fetch:
 
         Also if the cursor no longer exists: Django never closes some of them, such as that of SQLite's BEGIN.
         """
-        return self.done or (self._cursor is not None and self._cursor() is None)
+        return self.done or self() is None
 
     def add(self, fetch_ns: int, rows: int) -> None:
         self.fetch_ns += fetch_ns

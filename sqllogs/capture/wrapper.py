@@ -150,7 +150,7 @@ def _no_hash(values: Any) -> None:
     return None
 
 
-def _make_capture(
+def _make_capture(  # noqa: C901 - a call costs more
     put: Callable[[Any], None],
     find_frame: Callable[[int], tuple[FrameType | None, str | None]],
     askers: Askers,
@@ -161,6 +161,7 @@ def _make_capture(
     # Local names instead of attributes: it runs for every query, with a budget of microseconds.
     repeated = askers.repeated
     modules = sys.modules
+    new_fetch = ref.__new__
     get_span: Callable[[], Any] | None = None
 
     def capture(
@@ -186,8 +187,10 @@ def _make_capture(
                 compared = None
             fetch = None
             if isinstance(cursor, WatchedCursor):
-                fetch = Fetch(cursor) if error is None else None
-                # The body of sqllogs_begin(), because a call costs more.
+                if error is None:
+                    # The bodies of Fetch() and sqllogs_begin(), because calls cost more.
+                    fetch = new_fetch(Fetch, cursor)
+                    fetch.fetch_ns, fetch.rows, fetch.error, fetch.done = 0, -1, None, False
                 if cursor.sqllogs_fetch is not None:
                     cursor.sqllogs_fetch.done = True
                 cursor.sqllogs_fetch = fetch
