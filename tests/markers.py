@@ -16,12 +16,16 @@ LONGEST = (
     "sqllogs/findings/test_examples.py", "incidents/test_incidents.py",
     "sqllogs/cli/test_setup.py", "core/test_prometheus.py", "sqllogs/page/test_stories.py",
     "sqllogs/test_fresh_project.py", "sqllogs/test_process_ends.py", "core/test_exporting.py",
-    "sqllogs/test_servers.py", "grafana/test_pictures.py", "grafana/test_links.py", "core/test_demo.py",
+    "sqllogs/test_servers.py", "sqllogs/read/test_kept_parts.py", "faults/test_faults.py",
+    "sqllogs/storage/test_ring_processes.py", "grafana/test_pictures.py", "grafana/test_links.py",
+    "core/test_demo.py",
     "core/test_telemetry.py", "sqllogs/read/test_block_index.py", "sqllogs/metrics/test_exporter.py",
     "grafana/test_infinity.py", "sqllogs/statistics/test_counting.py", "sqllogs/test_celery.py",
     "sqllogs/statistics/test_processes.py", "core/test_virtualenv.py", "sqllogs/cli/test_mcp.py",
     "sqllogs/admin/test_projects.py", "sqllogs/pipeline/test_gevent.py", "sqllogs/test_background_jobs.py",
-    "sqllogs/admin/test_hosts.py", "sqllogs/admin/test_urls.py",
+    "sqllogs/api/test_hosts.py", "sqllogs/testing/test_budget.py", "sqllogs/cli/test_terminal_ends.py",
+    "sqllogs/pipeline/test_outage.py", "sqllogs/test_units.py", "sqllogs/admin/test_hosts.py",
+    "sqllogs/admin/test_urls.py",
 )  # fmt: skip
 """Files of half a minute to two, which have few tests.
 
