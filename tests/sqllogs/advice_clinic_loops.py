@@ -361,16 +361,16 @@ follow("tree_count_children")(lambda q: sorted(p.children_count for p in q(Depar
 
 @loop(fetch("children", "Department"), fetch("children", "Department"))
 def tree_grandchildren(q):
-    roots = q(Department).filter(name__startswith="department")
-    return [[len(c.children.all()) for c in d.children.all()] for d in roots]
+    found = []
+    for unit in q(Department).filter(name__startswith="department"):
+        found.extend(len(child.children.all()) for child in unit.children.all())
+    return found
 
 
-follow("tree_grandchildren")(
-    lambda q: [
-        [len(c.children.all()) for c in d.children.all()]
-        for d in q(Department).filter(name__startswith="department").prefetch_related("children__children")
-    ]
-)
+@follow("tree_grandchildren")
+def tree_grandchildren_followed(q):
+    units = q(Department).filter(name__startswith="department").prefetch_related("children__children")
+    return [len(child.children.all()) for unit in units for child in unit.children.all()]
 
 
 @loop(join("parent", "Department"))
