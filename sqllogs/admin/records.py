@@ -33,7 +33,7 @@ from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window
 from sqllogs.record import FIELDS, FieldGroup, RecordJSON
 from sqllogs.sql.text import break_lines, highlight_keywords, preview, readable_number
-from sqllogs.templatetags.sqllogs import bdi, milliseconds, origin
+from sqllogs.templatetags.sqllogs import bdi, method_and_origin, milliseconds
 
 ORDERINGS = ("seq", "duration_ms", "rows")
 """Columns that the list can be ordered by."""
@@ -356,7 +356,7 @@ class SQLLogAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Origin"))
     def where_from(self, log: SQLLog) -> SafeString:
-        name = " ".join(filter(None, (log.method, origin(log))))
+        name = method_and_origin(log)
         view = log.view if log.route else None
         details = ((detail,) for detail in (view, log.call_site, log.alias) if detail)
         joined = format_html_join(" · ", "<bdi>{}</bdi>", details)

@@ -230,7 +230,8 @@ def _unquote_aliases(text: str) -> str:
 
 
 def _description(text: str) -> ScannedStatement:
-    text = without_data(text)
+    if (named := without_data(text)) != text:
+        text = _merge(named)  # a list may end in what was a name
     operation = operation_of(text)
     if operation == UNKNOWN and text:
         text = "?"  # not SQL, so any word in it may be data

@@ -109,6 +109,13 @@ def origin(row: Any) -> str:
 
 
 @register.filter
+def method_and_origin(row: Any) -> str:
+    """Return `origin` after the method of a request: "GET orders/<int:pk>/"."""
+    method = row.get("method") if isinstance(row, dict) else row.method
+    return f"{method} {origin(row)}" if method else origin(row)
+
+
+@register.filter
 def difference(value: float | None) -> str:
     """Format a difference of milliseconds with an arrow and a sign, not by color alone."""
     if value is None:

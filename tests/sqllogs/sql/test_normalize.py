@@ -352,6 +352,7 @@ any_text = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=14).m
 @example('SAVEPOINT "a"(', "postgresql")
 @example('FETCH""A', "postgresql")
 @example('MOVE "" INTO a', "sqlite")
+@example("SELECT a IN (&b)", "postgresql")
 @settings(max_examples=1_000, deadline=None)
 def test_any_text_is_scanned_and_its_text_scans_to_itself(sql, vendor):
     first = scan(sql, vendor)
