@@ -1,6 +1,7 @@
 """What the documentation names exists, and what exists is in the reference."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -151,6 +152,12 @@ def test_python_names_exist(name):
         named |= set(re.findall(r'"(sqllogs(?:\.\w+)+)"', fence)) - OTHERS
     for one in sorted(named):
         resolve_name(one)
+
+
+def test_changelog_says_nothing_twice():
+    """Where two branches change a line, Git keeps both, see .gitattributes."""
+    begins = [line[:40] for line in PAGES["CHANGELOG.md"].splitlines() if line.startswith("- ")]
+    assert [begin for begin, times in Counter(begins).items() if times > 1] == []
 
 
 def test_readme_is_short():
