@@ -5,7 +5,7 @@ Used throughout `sqllogs.read`, in the reader's thread; the cache is shared by t
 
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -252,9 +252,10 @@ class KeptParts:
 
     A dashboard sends the same request for a range that has moved by seconds. Records never change, nor do
     the columns of a unit of work once it has ended. So the parts of a block are final when all its numbers
-    are stored and all its requests have ended; a late record has a later number, in another block. Other
-    blocks, and those at the ends of the range, are scanned each time. Parts are the same for all readers:
-    they contain no text, and searching texts without the permission was refused before.
+    are stored and all its requests have ended; a late record has a later number, in another block. Of other
+    blocks, and those at the ends of the range, pieces are kept in the same way, and the rest is scanned each
+    time. Parts are the same for all readers: they contain no text, and searching texts without the permission
+    was refused before.
     """
 
     def __init__(self) -> None:
@@ -494,20 +495,8 @@ def _ends(alias: str, ring: RingSnapshot, seqs: list[int]) -> dict[int, Any]:
 
 def _newly_final(alias: str, ring: RingSnapshot, length: int, blocks: list[int]) -> dict[int, BlockMarks]:
     """Return the blocks that have all their records and whose requests have all ended."""
-    if not blocks:
-        return {}
-    # A request gets route, view and status late; a command or task has its name from the start. A slot that
-    # is only reserved has an empty kind.
-    open_units = Unit.objects.using(alias).filter(Q(kind="request", ended_at=None) | Q(kind=""))
-    ranges = open_units.values_list("first_seq", "last_seq")
-    # Limited to these blocks, because a slot that is only reserved covers all numbers.
-    oldest, newest = min(blocks), max(blocks)
-    unready = {
-        block
-        for low, high in ranges
-        for block in range(max(oldest, low // length), min(newest, high // length) + 1)
-    }
-    ready = [block for block in blocks if block not in unready]
+    open_before = _open_blocks(alias, length, blocks)
+    ready = [block for block in blocks if block not in open_before]
     times: dict[int, tuple[int, int]] = {}
     rows = RingRow.objects.using(alias)
     for some in in_ranges(rows, ring, [_ends_of(block, length) for block in ready]):
@@ -516,12 +505,32 @@ def _newly_final(alias: str, ring: RingSnapshot, length: int, blocks: list[int])
         for block, count, begin_us, end_us in figures.values_list("block", "count", "begin", "end"):
             if count == length:  # otherwise a slower writer has not stored its part yet
                 times[block] = begin_us, end_us
+    # Again, because the batch that has completed a block in the meantime may be of a request that goes on.
+    open_now = _open_blocks(alias, length, times)
     ends = _ends(alias, ring, [seq for block in times for seq in _ends_of(block, length)])
     found: dict[int, BlockMarks] = {}
     for block, (begin_us, end_us) in times.items():
         first, last = _ends_of(block, length)
-        found[block] = BlockMarks(begin_us, end_us, (ends.get(first), ends.get(last)))
+        # Without its ends the log has been cleared in the meantime.
+        if block not in open_now and first in ends and last in ends:
+            found[block] = BlockMarks(begin_us, end_us, (ends[first], ends[last]))
     return found
+
+
+def _open_blocks(alias: str, length: int, blocks: Collection[int]) -> set[int]:
+    """Return those of some blocks that may have records of requests that go on."""
+    if not blocks:
+        return set()
+    # A request gets route, view and status late; a command or task has its name from the start. A slot that
+    # is only reserved has an empty kind.
+    open_units = Unit.objects.using(alias).filter(Q(kind="request", ended_at=None) | Q(kind=""))
+    # Limited to these blocks, because a slot that is only reserved covers all numbers.
+    oldest, newest = min(blocks), max(blocks)
+    return {
+        block
+        for low, high in open_units.values_list("first_seq", "last_seq")
+        for block in range(max(oldest, low // length), min(newest, high // length) + 1)
+    }
 
 
 def _ends_of(block: int, length: int) -> tuple[int, int]:

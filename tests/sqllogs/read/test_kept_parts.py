@@ -147,6 +147,42 @@ def test_late_record_request_that_goes_on_and_cleared_ring(ring_alias, kept, mon
     assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
 
 
+def test_block_that_is_completed_while_it_is_read_waits_for_its_request(ring_alias, kept, monkeypatch):
+    changes = {seq: fields(seq) for seq in range(1, 81)}
+    fill(80, changes=changes)
+    RingRow.objects.filter(seq=20).delete()  # its writer is late
+    read, late = ring.in_ranges, [row(20, **fields(20) | {"unit_id": "1" * 16})]
+
+    def in_ranges(*args):
+        # After it was read which requests go on, before the records are counted.
+        if late:
+            put_rows(late.pop())
+            Unit.objects.filter(unit_id="1" * 16).update(ended_at=None, route=None)
+        return read(*args)
+
+    span = {"from": at(-10), "to": at(200)}
+    answers(**span)
+    monkeypatch.setattr(ring, "in_ranges", in_ranges)
+    answers(**span)
+    assert not late
+    Unit.objects.filter(unit_id="1" * 16).update(ended_at=BEGINNING, route="c/")
+    assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
+
+
+def test_log_that_is_cleared_while_it_is_read_is_empty(ring_alias, kept, monkeypatch):
+    fill(80)
+    read = ring._ends
+
+    def ends(alias, snapshot, seqs):
+        if seqs:
+            RingRow.objects.all().delete()
+        return read(alias, snapshot, seqs)
+
+    monkeypatch.setattr(ring, "_ends", ends)
+    kept.count(ring_alias, ring.ring())
+    assert kept.count(ring_alias, ring.ring()) == 0
+
+
 def test_repeated_report_reads_the_newest_records_only(ring_alias, kept, monkeypatch):
     fill(96, changes={seq: fields(seq) | {"unit_id": "1" * 16} for seq in range(1, 97)})
     answers()
