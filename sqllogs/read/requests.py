@@ -52,6 +52,10 @@ NAME_MAX_CHARACTERS = 200
 
 _LOG_LINE = re.compile(r"(?:[A-Z]{3,10} +)?(.*?)(?: +HTTP/[\d.]+)?")
 """A path between method and protocol, as in the log of a server."""
+_HOST = re.compile(
+    r"(?:localhost|\d+(?:\.\d+){3}|\[[\da-fA-F:]+\]|(?:[\w-]+\.)+[^\W\d_][\w-]+|[\w.-]+(?=:))(?::\d+)?"
+)
+"""A host as browsers show it; any other name needs a port."""
 
 
 class PathField(forms.CharField):
@@ -69,7 +73,7 @@ class PathField(forms.CharField):
 
 
 def _possible_paths(text: str) -> Iterator[str]:
-    """Yield what a text can mean: a URL, a path without its first slash, or one behind a host alone."""
+    """Yield what a text can mean: a URL, a path behind a host alone, or one without its first slash."""
     try:
         yield unquote(urlsplit(text).path) or "/"  # browsers copy "/café/" as "/caf%C3%A9/"
     except ValueError:  # "http://["
@@ -77,10 +81,12 @@ def _possible_paths(text: str) -> Iterator[str]:
     if text.startswith("/"):
         return
     path = unquote(re.split("[?#]", text)[0])
-    yield f"/{path}"
-    host, _slash, rest = path.partition("/")
-    if "." in host or ":" in host or host == "localhost":
+    host, slash, rest = path.partition("/")
+    # A host first: a pattern for every path, as a CMS has it, would take it for a part of the path. Without
+    # a slash, a name is that of a file, such as robots.txt.
+    if _HOST.fullmatch(host) and (slash or ":" in host):
         yield f"/{rest}"
+    yield f"/{path}"
 
 
 def _view_of(path: str) -> tuple[str | None, str] | None:

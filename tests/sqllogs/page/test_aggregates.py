@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from django.conf.urls.i18n import i18n_patterns
 from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ValidationError
 from django.test import Client, RequestFactory
 from django.urls import path, resolve
 from django.utils.translation import override
@@ -313,6 +314,36 @@ def test_url_with_a_language_is_found_in_any_language(settings, typed, language)
     with override(language):
         route, _view = requests.PathField().clean(typed)
     assert route == f"{'fr' if '/fr/' in typed else 'de'}/café/<int:id>/"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "localhost:8000/books/7/", "shop.example/books/7/", "web:8000/books/7/?x=1", "127.0.0.1/books/7/",
+        "[::1]:8000/books/7/", "xn--caf-dma.example/books/7/", "books/7/",
+    ],
+)  # fmt: skip
+def test_url_without_scheme_is_found_beside_a_pattern_for_every_path(settings, typed):
+    settings.ROOT_URLCONF = ModuleType("shop_urls")
+    settings.ROOT_URLCONF.urlpatterns = [path("books/<int:id>/", look), path("<path:page>", look)]
+    assert requests.PathField().clean(typed)[0] == "books/<int:id>/"
+
+
+@pytest.mark.parametrize(("typed", "route"), [("2026/12/", "<int:year>/<int:month>/"), ("v1.0/", "v1.0/")])
+def test_route_that_begins_like_a_host_is_found(settings, typed, route):
+    settings.ROOT_URLCONF = ModuleType("shop_urls")
+    settings.ROOT_URLCONF.urlpatterns = [
+        path(one, look) for one in ("", "<int:month>/", "<int:year>/<int:month>/", "v1.0/")
+    ]
+    assert requests.PathField().clean(typed)[0] == route
+
+
+def test_file_that_no_pattern_serves_is_not_the_home_page(settings):
+    settings.ROOT_URLCONF = ModuleType("shop_urls")
+    settings.ROOT_URLCONF.urlpatterns = [path("", look, name="home")]
+    assert requests.PathField().clean("localhost:8000")[1]
+    with pytest.raises(ValidationError, match=r"robots\.txt"):
+        requests.PathField().clean("robots.txt")
 
 
 @pytest.mark.parametrize("typed", ["/nowhere/at/all/", "nowhere", "http://["])
