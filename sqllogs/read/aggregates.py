@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
+from sys import getsizeof
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -89,9 +90,8 @@ class AggregatePart(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Its memory, without the texts of its keys, which parts share."""
         # 450 bytes are the tuple with its keys and numbers, and the array's header.
-        return 450 + len(self.durations_us) * self.durations_us.itemsize
+        return 450 + len(self.durations_us) * self.durations_us.itemsize + _text_bytes(self.keys)
 
 
 class OriginPart(NamedTuple):
@@ -99,7 +99,15 @@ class OriginPart(NamedTuple):
 
     keys: tuple[Any, ...]
     calls: int
-    size_bytes: int = 200
+
+    @property
+    def size_bytes(self) -> int:
+        return 200 + _text_bytes(self.keys)
+
+
+def _text_bytes(keys: tuple[Any, ...]) -> int:
+    """Return the memory of texts; each part has its own, because the driver makes one for each row."""
+    return sum(getsizeof(key) for key in keys if isinstance(key, str))
 
 
 _SUMS: dict[str, Aggregate] = {
@@ -407,7 +415,7 @@ def _add_origins(parts: Iterable[OriginPart], group_by: str) -> dict[GroupValue,
     parts = list(parts)
     value_of = GroupValues(group_by, {part.keys[0] for part in parts})
     made: dict[GroupValue, Origins] = {}
-    for (found, route, *call_sites), calls, _size in parts:
+    for (found, route, *call_sites), calls in parts:
         for value in value_of[found]:
             one = made.get(value) or made.setdefault(value, Origins())
             if route:

@@ -1,6 +1,7 @@
 """A repeated report scans only what is new, and is what a report that scans everything finds."""
 
 import random
+import sys
 from datetime import timedelta
 from secrets import token_hex
 
@@ -229,6 +230,20 @@ def test_kept_parts_are_bounded_and_the_oldest_go_first(ring_alias, kept, monkey
     monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 0)
     assert rounded(answers()) == rounded(scanned(monkeypatch))
     assert kept.size_bytes == 0
+
+
+@pytest.mark.parametrize("group_by", ["call_site", "fingerprint"])
+def test_texts_of_kept_parts_count(ring_alias, kept, group_by):
+    """Those of the driver are not shared: each part has its own."""
+    fill(96, changes={seq: fields(seq) | {"call_site": "é" * 300} for seq in range(1, 97)})
+    client, query = reader(), {"group_by": group_by, "source": "ring"}
+    for _ in range(2):
+        access.recent.clear()
+        assert client.get("/sql-logs/stats/", query).status_code == 200
+    parts = [part for block in kept._parts.values() if block.mark for part in block.parts]
+    texts = {id(key): sys.getsizeof(key) for part in parts for key in part.keys if isinstance(key, str)}
+    assert len(texts) > len(parts) / 4
+    assert kept.size_bytes > 200 * len(parts) + sum(texts.values())
 
 
 def test_chart_of_requests_is_kept_too(ring_alias, kept):
