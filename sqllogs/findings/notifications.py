@@ -123,7 +123,7 @@ def _retry_after(exc: Exception, now: datetime) -> timedelta:
         if text.isascii() and text.isdigit():
             return timedelta(seconds=int(text[:9]))
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one whose numbers do not fit
         return timedelta()
     # -0000 is UTC too, but is parsed without a zone.
     return max((until if until.tzinfo else until.replace(tzinfo=UTC)) - now, timedelta())

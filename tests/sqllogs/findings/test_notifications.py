@@ -125,6 +125,8 @@ def test_receiver_that_is_down_gets_everything_later(port, status):
         ("9" * 5000, RETRY_AFTER_MAX),
         ("-5", COOLDOWN),
         ("soon", COOLDOWN),
+        (f"Tue, 01 Dec {'9' * 20} 00:00:00 GMT", COOLDOWN),
+        (f"Tue, 01 Dec 2026 00:00:00 +{'9' * 20}", COOLDOWN),
         ("", COOLDOWN),
     ],
 )
