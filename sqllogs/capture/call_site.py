@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
 from importlib.util import find_spec
+from inspect import CO_GENERATOR
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -92,6 +93,7 @@ _CHOICES = tuple(
     for path in (("forms", "models.py"), ("templatetags", "cache.py"), ("template", "defaultfilters.py"))
 )
 _JINJA_LOOPS = ("QuerySet.__", "LoopContext.")
+_LIST_METHODS = frozenset({"__iter__", "__next__", "__len__", "__bool__"})
 _JINJA_FILTERS = tuple(os.path.join("jinja2", name) for name in ("filters.py", "async_utils.py"))
 _BOUNDARIES = (
     *(os.path.join(_FRAMEWORK[1], "core", "handlers", name) for name in ("base.py", "exception.py")),
@@ -216,7 +218,12 @@ def _jinja_line(frame: FrameType) -> str | None:
         inner = inner.f_back
     code = inner.f_code
     # A loop or a filter reads a list itself; for an expression, Jinja2 calls what it names.
-    is_loop = code.co_qualname.startswith(_JINJA_LOOPS) or code.co_filename.endswith(_JINJA_FILTERS)
+    is_loop = (
+        code.co_qualname.startswith(_JINJA_LOOPS)
+        or code.co_name in _LIST_METHODS  # such as those of a page of Django's Paginator
+        or bool(code.co_flags & CO_GENERATOR)
+        or code.co_filename.endswith(_JINJA_FILTERS)
+    )
     return f"{frame.f_code.co_filename}:{found} {'ForNode' if is_loop else 'VariableNode'}"
 
 

@@ -11,6 +11,7 @@ import django
 import pytest
 import rest_framework
 from django.core.handlers import base, exception
+from django.core.paginator import Page, Paginator
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
@@ -117,6 +118,47 @@ def test_what_a_template_of_jinja_renders_has_its_line(tmp_path):
     assert [rendering for _, rendering in found] == lines
     sites = [CallSites(Conf()).name(frame.f_code, frame.f_lasti) for frame, _ in found]
     assert [site.startswith(str(tmp_path)) for site in sites] == [True, True]
+
+
+class Rows:
+    """As a queryset, which is evaluated when it is read, without being one."""
+
+    def __init__(self, ask):
+        self.ask = ask
+
+    def __getitem__(self, part):
+        return self
+
+    def __len__(self):
+        self.ask()
+        return 1
+
+    def __iter__(self):
+        self.ask()
+        return iter([1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for row in page %}{{ row }}{% endfor %}",
+        "{% for row in page %}{{ loop.index }}{% endfor %}",
+        "{% if page %}{% endif %}",
+        "{{ page|length }}",
+        "{% for row in rows() %}{% endfor %}",
+    ],
+)
+def test_template_of_jinja_that_reads_a_list_is_no_expression(text, tmp_path):
+    (tmp_path / "page.jinja").write_text(text)
+    finder, found = FrameFinder(), []
+    ask = through(lambda: found.append(finder.find(0)), *[f"{VENV}/package.py"] * 3)
+
+    def rows():
+        yield ask()
+
+    page = Page(Rows(ask), 1, Paginator([], 1))
+    Environment(loader=FileSystemLoader(tmp_path)).get_template("page.jinja").render(page=page, rows=rows)
+    assert {rendering for _, rendering in found} == {f"{tmp_path}/page.jinja:1 ForNode"}
 
 
 def test_code_from_a_file_of_another_kind_is_a_call_site_without_a_template():
