@@ -103,12 +103,17 @@ class SerialCalls:
     def reset_after_fork(self) -> None:
         """Forget the calls and forks of the parent, whose threads the child does not have."""
         self._lock = RLock()
-        self._owner = 0
+        self._calls: dict[object, int] = {}
+        """The thread of each call; calls of one thread may be nested, or be those of several greenlets."""
         self._forks: dict[int, float] = {}
 
     @property
+    def _owner(self) -> int:
+        return next(iter(self._calls.copy().values()), 0)
+
+    @property
     def is_busy(self) -> bool:
-        return self._owner != 0
+        return bool(self._calls)
 
     @property
     def is_own(self) -> bool:
@@ -122,13 +127,14 @@ class SerialCalls:
         return cast(Result, result)
 
     def _try_to_call(self, function: Callable[[], Result]) -> Result | object:
+        call = object()
         with self._lock:
-            # Restored, not cleared, because calls of one thread may be nested.
-            before, self._owner = self._owner, get_ident()
             try:
+                self._calls[call] = get_ident()
                 return IS_FORKING if self._is_forking() else function()
             finally:
-                self._owner = before
+                # Each by itself, because greenlets of one thread may end theirs in any order.
+                self._calls.pop(call, None)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until no other thread is making a call; return False if one still is after this time."""

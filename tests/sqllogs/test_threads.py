@@ -9,6 +9,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 
+import greenlet
 import pytest
 
 from sqllogs import threads
@@ -97,6 +98,18 @@ def test_call_has_ended_after_a_signal_handler_has_raised_at_any_moment():
     for _ in interrupt_often(lambda: alone.call(int)):
         assert not alone.is_busy
     assert in_thread(lambda: alone.call(int)) == 0
+
+
+def test_calls_of_greenlets_that_end_in_another_order_leave_none_behind():
+    alone = threads.SerialCalls()
+    switch = greenlet.getcurrent().switch
+    calls = [greenlet.greenlet(lambda: alone.call(switch)) for _ in range(2)]
+    for one in (*calls, calls[0]):
+        one.switch()
+        assert alone.is_busy
+    calls[1].switch()
+    assert not alone.is_busy
+    assert in_thread(lambda: alone.wait(0.0))
 
 
 def test_long_read_has_ended_after_a_signal_handler_has_raised_at_any_moment():
