@@ -337,8 +337,9 @@ class unit_of_work(_Block):
         self._finish(failed=exc is not None and not (isinstance(exc, SystemExit) and not exc.code))
 
     def __call__(self, function: Callable[..., Any]) -> Any:
+        decorated = super().__call__(function)  # first, because it refuses what has no name
         self._view = self._view or f"{function.__module__}.{function.__qualname__}"
-        return super().__call__(function)
+        return decorated
 
     def end(self, *, failed: bool) -> None:
         """End the unit, for a task whose start and end are signals."""

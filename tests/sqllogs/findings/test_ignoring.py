@@ -111,7 +111,10 @@ def test_what_a_decorator_cannot_cover_is_refused(made, block):
 
 
 @pytest.mark.parametrize("kind", [classmethod, staticmethod, property, cached_property])
-@pytest.mark.parametrize("block", [repeats_allowed, partial(ignore_findings, reason="x", until=SOON)])
+@pytest.mark.parametrize(
+    "block",
+    [repeats_allowed, partial(ignore_findings, reason="x", until=SOON), partial(unit_of_work, "task")],
+)
 def test_decorator_above_that_of_a_method_is_refused(kind, block):
     """A property silently became a method, and a method failed when it was called."""
     with pytest.raises(TypeError, match=f"below @{kind.__name__}"):
