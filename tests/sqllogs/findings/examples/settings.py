@@ -6,7 +6,7 @@ import os
 from jinja2 import FunctionLoader
 
 from core.settings import *  # noqa: F403
-from core.settings import DATA_DIR, INSTALLED_APPS
+from core.settings import BASE_DIR, INSTALLED_APPS
 from tests.sqllogs.findings.examples import TEMPLATES as TEXTS
 
 DATABASES = json.loads(os.environ["EXAMPLES_DATABASES"])
@@ -28,7 +28,7 @@ LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "C
 
 def _load(name):
     """Return a template of Jinja2 with the file that it would be in."""
-    return (TEXTS[name], str(DATA_DIR / "jinja" / name), None) if name in TEXTS else None
+    return (TEXTS[name], str(BASE_DIR / "jinja" / name), None) if name in TEXTS else None
 
 
 TEMPLATES = [
