@@ -50,7 +50,7 @@ WHOLE_ONLY = (
     "postgresql", "test_hosts", "test_kept_parts", "test_mcp", "test_projects",
     "test_one_command_sets_a_project_up and not plain", "test_no_address_fails and not everything",
     "four_processes", "statistics_agree_with_full_logs", "workers_of_xdist", "reports_of_a_run",
-    "test_runner_of_django",
+    "test_runner_of_django", "test_examples",
 )  # fmt: skip
 """The same of what the whole corner runs too.
 

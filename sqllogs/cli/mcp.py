@@ -219,8 +219,8 @@ class Log:
     def _get(self, view: str, parameters: Mapping[str, Any], **arguments: str) -> dict[str, Any]:
         from sqllogs.api import views  # imports DRF, which no other subcommand needs
 
-        if "limit" in parameters:  # out of range, an error would only cost the agent another call
-            parameters = {**parameters, "limit": max(1, min(int(parameters["limit"]), ROWS_MAX))}
+        if "limit" in parameters:  # the API refuses one below 1; above, an agent gets less than asked
+            parameters = {**parameters, "limit": min(int(parameters["limit"]), ROWS_MAX)}
         request = _Request(self._token, "/".join([view, *arguments.values()]), parameters)
         response = getattr(views, view).as_view()(request, **arguments)
         answer: dict[str, Any] = orjson.loads(response.content)
