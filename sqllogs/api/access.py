@@ -385,8 +385,8 @@ class RecentAnswers:
                 self._drop(next(iter(self._kept)))
 
     def _drop(self, key: str) -> None:
-        size_bytes = len(self._kept[key].content) if key in self._kept else 0
-        self._kept.pop(key, None)
+        kept = self._kept.pop(key, None)
+        size_bytes = 0 if kept is None else len(kept.content)
         # Zero if empty, as in `read.ring`: a signal handler may raise in between.
         self.size_bytes = self.size_bytes - size_bytes if self._kept else 0
 

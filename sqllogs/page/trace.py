@@ -109,7 +109,7 @@ def trace_page(request: Request, shown: WithUnits, *, with_text: bool) -> Mappin
     # Queries in threads may end after the unit. Never 0, because positions are divided by it.
     total_ms = max([*(_end_ms(unit, began_ms) for unit in units), *(one.end_ms for one in busy), 0.001])
     folded = _folded(queries)
-    remedies, seen = Remedies(), [_sighting(group) for group in folded]
+    remedies, seen = Remedies(), [_seen_statement(group) for group in folded]
     rows = [_row(group, total_ms, links, remedies, seen) for group in folded]
     rows += [_gap_row(gap, total_ms) for gap in find_gaps(busy, total_ms)]
     return {
@@ -147,7 +147,7 @@ def _end_ms(unit: RequestRow, began_ms: float) -> float:
     return epoch_ms(unit.time) - began_ms + (unit.elapsed_ms or 0.0)
 
 
-def _sighting(group: Sequence[_Query]) -> SeenStatement:
+def _seen_statement(group: Sequence[_Query]) -> SeenStatement:
     record = group[0].record
     rows = max((query.record["rows"] or 0 for query in group), default=0)
     return SeenStatement.of_statement(

@@ -322,7 +322,7 @@ class KeptParts:
 
     def _choose(
         self, alias: str, ring: RingSnapshot, report: Report, length: int, ranges: list[tuple[int, int]]
-    ) -> "ChosenBlocks":
+    ) -> ChosenBlocks:
         """Divide the blocks of ranges of numbers into those that are kept and those to be scanned."""
         cut = [
             (block, max(low, block * length), min(high, (block + 1) * length - 1))
@@ -344,7 +344,7 @@ class KeptParts:
             chosen.rest.append((low, high))
         return chosen
 
-    def _joined(self, key: "PartsKey", blocks: list[list[Any]], join: JoinParts) -> list[Any]:
+    def _joined(self, key: PartsKey, blocks: list[list[Any]], join: JoinParts) -> list[Any]:
         if not blocks:
             return []
         kept = self._get(key, None)
@@ -375,7 +375,7 @@ class KeptParts:
         rows = RingRow.objects.using(alias)
         return len(final) * length + sum(some.count() for some in in_ranges(rows, ring, rest))
 
-    def _get(self, key: "PartsKey", mark: "BlockMarks | None") -> list[Any] | None:
+    def _get(self, key: PartsKey, mark: BlockMarks | None) -> list[Any] | None:
         with self._lock:
             kept = self._parts.get(key)
             # Of other records: a replaced ring reuses numbers.
@@ -384,7 +384,7 @@ class KeptParts:
             self._parts.move_to_end(key)
         return kept.parts
 
-    def _put(self, key: "PartsKey", mark: "BlockMarks | None", parts: list[Any]) -> None:
+    def _put(self, key: PartsKey, mark: BlockMarks | None, parts: list[Any]) -> None:
         size_bytes = 200 + sum(part.size_bytes for part in parts)
         with self._lock:
             self._drop(key)
@@ -393,7 +393,7 @@ class KeptParts:
             while self.size_bytes > KEPT_MAX_BYTES:
                 self._drop(next(iter(self._parts)))  # the least recently used, see `_get`
 
-    def _drop(self, key: "PartsKey") -> None:
+    def _drop(self, key: PartsKey) -> None:
         kept = self._parts.pop(key, None)
         size_bytes = 0 if kept is None else kept.size_bytes
         # Zero if empty: what a signal handler raises may come in between, and a sum that stays too high
@@ -402,7 +402,7 @@ class KeptParts:
 
     def _final(
         self, alias: str, ring: RingSnapshot, length: int, blocks: Iterable[int]
-    ) -> dict[int, "BlockMarks"]:
+    ) -> dict[int, BlockMarks]:
         """Return those of some blocks that are final, and are in the ring."""
         whole = range(-(-ring.oldest // length), (ring.seq + 1) // length)
         asked = [block for block in blocks if block in whole]

@@ -250,9 +250,8 @@ def _advise_related_set(case: _Case, relation: Relation) -> Remedy | None:
         return _annotate(case, relation)
     path = path_to(case.models, relation, case.seen, case.call_site)
     if relation.is_many and asker.options.get("in") == SERIALIZERS:
-        return fetch_together(
-            relation, path
-        )  # serializers use prefetched rows, whatever they query otherwise
+        # Serializers use prefetched rows, whatever they query otherwise.
+        return fetch_together(relation, path)
     if not relation.is_many and not asker.conditions_beyond(relation) and "values" not in asker.options:
         return None if "in" in asker.options else join(relation, path)
     if "combined" in asker.flags:

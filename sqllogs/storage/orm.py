@@ -49,9 +49,8 @@ class ORMStore:
     """See `sqllogs.storage.store.Store`."""
 
     is_hurried: Callable[[], bool] = bool
-    batch_rows = (
-        500  # with 2,000, each of four processes held MariaDB's locks for 3 to 9 s, and some timed out
-    )
+    # With 2,000, each of four processes held MariaDB's locks for 3 to 9 s, and some timed out.
+    batch_rows = 500
     has_index = False  # these databases may compare texts by collations that the index does not know
 
     def __init__(self, alias: str) -> None:

@@ -94,7 +94,7 @@ class QueryGroup:
         return next((query.asked_by for query in reversed(self.queries) if query.asked_by is not None), None)
 
     @property
-    def sighting(self) -> SeenStatement:
+    def seen_statement(self) -> SeenStatement:
         rows = max((query.rows or 0 for query in self.queries), default=0)
         first = self.first
         return SeenStatement.of_statement(
@@ -177,7 +177,7 @@ def _group_lines(groups: Sequence[QueryGroup], every: Sequence[QueryGroup]) -> I
     """Yield the lines for some groups; `every` are all groups of the test."""
     width = len(f"{max((group.times for group in groups), default=1):,}")
     indent = " " * (width + 3)
-    remedies, seen = Remedies(), [group.sighting for group in every]
+    remedies, seen = Remedies(), [group.seen_statement for group in every]
     for group in groups[:GROUPS_SHOWN]:
         yield f"{group.times:>{width},} x {truncate_sql(group.first.sql, SQL_CHARACTERS_SHOWN)}"
         yield f"{indent}{_origin(group)}"
@@ -240,7 +240,7 @@ def reported_queries(
     `root` is what the name of the test is relative to, `checkout` what the reported paths are.
     """
     remedies = Remedies()
-    seen = [group.sighting for group in groups]
+    seen = [group.seen_statement for group in groups]
     file = os.path.relpath(root / test.partition("::")[0], checkout)
     return [list(_finding(one, _advice(remedies, one, seen), test, file, checkout)) for one in repeats]
 

@@ -59,7 +59,7 @@ def captured() -> Iterator[QueryLog]:
 
 def remedies(log: QueryLog) -> list[Advised]:
     """Return the remedy of each suspect, in order of the first query."""
-    seen = [group.sighting for group in log.groups()]
+    seen = [group.seen_statement for group in log.groups()]
     repeated = sorted(log.repeats(times=REPEATS_MIN), key=lambda group: group.first.time)
     return [Advised(remedy_of(Remedies(), one, seen), one.asked_by, one.first.sql) for one in repeated]
 
