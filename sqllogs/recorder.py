@@ -259,10 +259,13 @@ class Recorder:
         if self.is_idle:
             return
         writer = process.stages().writer
-        stored = writer.stop(EXIT_TIMEOUT_S)
-        writer.started = False  # so that queries of what Python calls after this are stored too
+        stored = False
+        try:
+            stored = self._stop(writer, time.monotonic() + EXIT_TIMEOUT_S)
+        finally:
+            writer.started = False  # so that queries of what Python calls after this are stored too
+            process.late_s = EXIT_TIMEOUT_S if stored else 0.0
         if not stored:
-            process.late_s = 0.0
             # The first `migrate` ends here too; its tables were missing at its start, which needs no warning.
             level = logging.INFO if writer.store_unready else logging.WARNING
             logger.log(
@@ -271,6 +274,19 @@ class Recorder:
                 self.delivery.counts().queued,
                 os.getpid(),
             )
+
+    def _stop(self, writer: "Writer", until_s: float) -> bool:
+        """Stop the writer, also if a signal handler raises meanwhile; its exception is raised afterwards.
+
+        A second SIGTERM or Ctrl-C, or the SIGQUIT of gunicorn's master to a worker that is being recycled,
+        would end the process before the rest is stored.
+        """
+        try:
+            return writer.stop(max(0.0, until_s - time.monotonic()))
+        except BaseException as exc:
+            if not isinstance(exc, Exception) or guard.must_propagate(exc):
+                self._stop(writer, until_s)
+            raise
 
     def _write_late(self, process: _Process, writer: "Writer") -> None:
         """Store a query that was sent after `close`, such as that of an earlier function of atexit.

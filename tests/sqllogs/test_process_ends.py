@@ -246,6 +246,39 @@ def test_end_of_a_program_loses_nothing(script, stored, site, tmp_path, ring_ali
     assert asked(ring_alias) == each_once(*stored)
 
 
+SIGNALLED_AGAIN = """
+import atexit, signal, sqlite3
+path = os.environ["DATA_DIR"] + "/sqllogs.sqlite3"
+lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+def stop(signum, frame):
+    if lock.in_transaction:
+        lock.rollback()
+    raise {exception}
+
+def close():
+    lock.execute("BEGIN IMMEDIATE")
+    signal.setitimer(signal.ITIMER_REAL, 0.2, 0.05)
+    try:
+        recorder.close()
+    except BaseException as exc:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(type(exc).__name__)
+
+signal.signal(signal.SIGALRM, stop)
+atexit.unregister(recorder.close)
+atexit.register(close)
+ask("a", 1000)
+"""
+
+
+@pytest.mark.parametrize("exception", ["SystemExit", "KeyboardInterrupt", "TimeoutError"])
+def test_signal_at_the_end_of_a_process_loses_nothing(exception, site, tmp_path, ring_alias):
+    """As a second Ctrl-C, or the master of gunicorn that stops a worker which is being recycled."""
+    assert run(SIGNALLED_AGAIN.format(exception=exception), site, tmp_path) == f"{exception}\n"
+    assert asked(ring_alias) == each_once("a", count=1000)
+
+
 LOCKED = """
 import logging, sqlite3
 logging.disable()

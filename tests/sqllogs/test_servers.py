@@ -189,9 +189,9 @@ def ask(who, count=10):
 
 
 def run(script, site, tmp_path):
-    """Run a program of the site to its end, from a file: a spawned process reads it again.
+    """Run a program of the site to its end and return its output.
 
-    None runs the one that is there.
+    From a file, because a spawned process reads it again. None runs the one that is there.
     """
     path = tmp_path / "program.py"
     if script is not None:
@@ -208,6 +208,7 @@ def run(script, site, tmp_path):
         timeout=TIMEOUT_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def asked(alias):
