@@ -111,6 +111,8 @@ _PATTERNS = (
     "prometheus/rules/*.yml",
 )
 DATASOURCES = "provisioning/datasources/django.yml"
+_LABEL_VALUE_MAX = 63
+"""Characters of a label's value in Kubernetes."""
 _SQL_LOG = "http://localhost:8000/sql-logs/"
 
 
@@ -130,7 +132,7 @@ def rendered(values: ProvisionValues) -> dict[str, str]:
 
 def kubernetes(texts: Mapping[str, str], values: ProvisionValues) -> dict[str, str]:
     """Return the same as manifests for the Prometheus operator and Grafana's sidecar, by path."""
-    name = re.sub(r"[^a-z0-9]+", "-", values.app.lower()).strip("-") or "django"
+    name = re.sub(r"[^a-z0-9]+", "-", values.app.lower())[:_LABEL_VALUE_MAX].strip("-") or "django"
     manifests = {"kubernetes/servicemonitor.yaml": _service_monitor(name, values)}
     for path, text in texts.items():
         kind, file = path.split("/")[0], Path(path)
@@ -202,6 +204,7 @@ def _changes(values: ProvisionValues) -> dict[str, str]:
         "url: http://localhost:3200": f"url: {values.tempo_url}",
         "path: /var/lib/grafana/dashboards": f"path: {json.dumps(values.dashboards_path)}",
         "job_name: django": f"job_name: {json.dumps(values.job)}",
+        'up{job="django"}': f"up{{job={json.dumps(values.job)}}}",
         "[localhost:9110]": f"[{json.dumps(values.metrics_target)}]",
         "app: somesite": f"app: {json.dumps(values.app)}",
         "namespace: default": f"namespace: {json.dumps(values.namespace)}",

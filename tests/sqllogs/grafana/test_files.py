@@ -89,6 +89,11 @@ def test_every_value_arrives_where_it_belongs(written):
     }
 
 
+def test_rules_select_the_job_that_is_chosen(written):
+    text = "\n".join(path.read_text() for path in (written(CHOSEN) / "prometheus/rules").iterdir())
+    assert set(re.findall(r'job=~?"([^"]*)"', text)) == {"shop/web"}
+
+
 def test_nothing_of_the_demo_site_is_left(written):
     folder = written(CHOSEN)
     text = "\n".join((folder / name).read_text() for name in FILES)
@@ -215,6 +220,13 @@ def test_manifests_hold_the_same_as_the_files(manifests):
     }
     for path in (folder / "prometheus/rules").glob("*.yml"):
         assert found[f"rules-{path.stem}"]["spec"] == load(path)
+
+
+def test_long_name_of_an_app_is_a_valid_label_value(provision, tmp_path):
+    provision("--output", str(tmp_path), "--kubernetes", "--app", "long-" * 20)
+    monitor = load(tmp_path / "kubernetes/servicemonitor.yaml")
+    for name in (monitor["metadata"]["name"], *monitor["spec"]["selector"]["matchLabels"].values()):
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name)
 
 
 def test_operator_gives_metrics_the_labels_of_the_dashboards(manifests):
