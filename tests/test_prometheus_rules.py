@@ -84,6 +84,25 @@ def test_monitoring_means_the_same_to_rules_and_dashboards():
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 
 
+def test_every_record_is_used():
+    """Each costs an evaluation four times a minute."""
+    dashboards = [path.read_text() for path in (ROOT / "grafana/dashboards").glob("*.json")]
+    readers = "\n".join([RUNBOOKS, *dashboards, *(rule["expr"] for rule in RULES)])
+    assert [name for name in RECORDED if name not in readers] == []
+
+
+def test_rules_that_read_days_of_raw_series_are_evaluated_rarely():
+    """But at least every five minutes, after which a recorded value is too old for a query."""
+    rare, often = {}, {}
+    for path in (PROMETHEUS / "rules").glob("*.yml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            for rule in group["rules"]:
+                reads_days = re.search(r"(django|sqllogs)_\w+({[^}]*})?\[\d+d\]", rule["expr"])
+                (rare if reads_days else often)[rule.get("alert") or rule["record"]] = group.get("interval")
+    assert set(rare.values()) == {"3m"}
+    assert set(often.values()) == {None}
+
+
 def metrics(expression):
     """Return the metrics that an expression reads, through recording rules too."""
     names = set(re.findall(r"[a-zA-Z_][\w:]*", expression))
