@@ -8,11 +8,12 @@ main thread of `manage.py sqllogs findings --detect`. Reads with `sqllogs.read`,
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import exp
 from statistics import median
 from typing import Any, NamedTuple
 
+from django.db import router, transaction
 from django.db.models import Max, Q, Sum
 from django.utils.timezone import get_default_timezone
 
@@ -23,12 +24,24 @@ from sqllogs.findings.causes import Evidence, close_quiet, covering, find_stale,
 from sqllogs.findings.patterns import count_queries_by_rule, find_patterns
 from sqllogs.findings.regressions import HISTORY, HOURS, RECENT, Ratio
 from sqllogs.findings.transactions import find_in_units
-from sqllogs.models import LIVE, DetectionTurn, Finding, RollUp, SQLLog, Statement, Statistic
+from sqllogs.models import (
+    EPOCH,
+    LIVE,
+    MICROSECOND,
+    DetectionTurn,
+    Finding,
+    RingRow,
+    RollUp,
+    SQLLog,
+    Statement,
+    Statistic,
+)
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.aggregates import columns_by_seq, fetch
 from sqllogs.read.explain import explain
 from sqllogs.read.plans import advise, store_plan
-from sqllogs.read.ring import RingSnapshot, chunks, in_ring, ring
+from sqllogs.read.records import GAP_TIMEOUT_S
+from sqllogs.read.ring import RingSnapshot, between, chunks, in_ring, ring
 from sqllogs.read.statistics_rows import StatisticsSums, Where, call_sums, rows, totals_us
 from sqllogs.statistics import counting, histogram
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, ResolutionSpan, floor_to
@@ -65,26 +78,46 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     # Only complete hours, because minutes are rolled up two minutes after they end. A host whose clock is
     # ahead rolls up future hours, which cannot be judged yet.
     until_s = floor_to(min(_rolled_up_s(), now_s), HOUR_S)
-    snapshot = ring()
+    snapshot = written(ring(), turn.seq, now)
     evidence: list[Evidence] = []
     if not until_s <= turn.hours_until_s <= now_s:
         found = with_lines(list(Regressions(until_s).evidence()), snapshot)
         evidence += with_plans(found) if conf.load().findings_explain else found
-    # `turn` was read before it was taken, so this is the time of the last search, or 0 for the first.
-    since = datetime.fromtimestamp(turn.taken_at if turn.seq else 0, UTC)
-    evidence += find_in_units(since, snapshot)
+    evidence += find_in_units(min(turn.searched_at or EPOCH, now), turn.seq, snapshot)
     rules = rules_of_settings(conf.load().ignore_findings)
     used: Counter[Rule] = Counter()
     if snapshot.seq > turn.seq:
         evidence += find_patterns(turn.seq, snapshot)
         used = count_queries_by_rule(turn.seq, snapshot, rules)
     evidence = [replace(one, ignored=one.ignored or covering(rules, one)) for one in evidence]
-    evidence += find_stale(used, {one.ignored for one in evidence}, now)
-    changed = merge(evidence, now)
-    # Last, so that records are searched again if the evidence could not be stored.
-    DetectionTurn.objects.filter(id=1).update(hours_until_s=until_s, seq=snapshot.seq)
+    searched = {"hours_until_s": until_s, "seq": snapshot.seq, "searched_at": now}
+    with transaction.atomic(using=router.db_for_write(Finding)):
+        # Of several processes that have searched the same records, only the first one stores what it found:
+        # with `at_once` two may search, and one that was stopped goes on later.
+        if not DetectionTurn.objects.filter(id=1, searched_at=turn.searched_at).update(**searched):
+            return []
+        evidence += find_stale(used, {one.ignored for one in evidence}, now)
+        changed = merge(evidence, now)
     close_quiet(now)
     return changed
+
+
+def written(snapshot: RingSnapshot, after: int, now: datetime) -> RingSnapshot:
+    """End a snapshot before the first number that another process has reserved and not written yet.
+
+    The next search has these records. A killed process never writes them, which shows by the age of the next.
+    """
+    first = max(after + 1, snapshot.oldest)
+    rows = between(RingRow.objects.order_by("seq"), snapshot, first, snapshot.seq)
+    if rows.count() == snapshot.seq - first + 1:
+        return snapshot
+    recent = timedelta(seconds=GAP_TIMEOUT_S)
+    last = first - 1
+    for seq, time_us in fetch(rows.values_list("seq", "time")):
+        if seq > last + 1 and abs(now - EPOCH - time_us * MICROSECOND) < recent:
+            break
+        last = seq
+    return replace(snapshot, seq=last)
 
 
 class _Line(NamedTuple):

@@ -247,10 +247,13 @@ def _hold(steps: list[_Step], at: datetime) -> _Hold | None:
     return None if first is None else _Hold(first, None)
 
 
-def find_in_units(after: datetime, snapshot: RingSnapshot) -> Iterator[Evidence]:
-    """Yield evidence in units of work that ended after a time."""
-    # Some are found twice, which only increases the number of occurrences.
-    ended = Unit.objects.filter(ended_at__gte=after - UNITS_LATE)
+def find_in_units(after: datetime, after_seq: int, snapshot: RingSnapshot) -> Iterator[Evidence]:
+    """Yield evidence in units of work that ended after a time, or have a record after a number."""
+    # By number too, because clocks of hosts differ, and a row is late if a host cannot reach the store for a
+    # while. Some are found twice, which only increases the number of occurrences.
+    has_new = Q(last_seq__gt=after_seq, last_seq__lte=snapshot.seq, slot__gte=0)
+    is_new = has_new | Q(ended_at__gte=after - UNITS_LATE)
+    ended = Unit.objects.filter(is_new, ended_at__isnull=False)
     many = max(CONNECTIONS_MIN, 2 * len(settings.DATABASES) + 1)
     idle = ended.filter(idle_transaction_ms__gte=IDLE_TRANSACTION_MS)
     for one in _of_units("idle_transaction", idle, idle_ms_max=Max("idle_transaction_ms")):

@@ -132,6 +132,10 @@ class DetectionTurn(models.Model):
     seq = models.BigIntegerField(
         default=0, db_default=0, help_text=_("Records up to this number are searched.")
     )
+    # Not `taken_at`, because a process may die after it has taken its turn.
+    searched_at = UTCDateTimeField(
+        null=True, help_text=_("When the last search that stored its evidence began, UTC.")
+    )
     # Not the latest of all findings: one that reopens is due again, and has no time.
     notified_at = UTCDateTimeField(null=True, help_text=_("When the last message was posted, UTC."))
     mailed_at = UTCDateTimeField(null=True, help_text=_("When the last e-mail was sent, UTC."))

@@ -165,9 +165,8 @@ class SearchedFindings(NamedTuple):
 
 def with_search(answer: FindingsAnswer) -> SearchedFindings:
     """Return the answer with the time of the last search."""
-    taken_at_s = DetectionTurn.objects.filter(id=1).values_list("taken_at", flat=True).first()
-    searched_at = None if taken_at_s is None else rfc3339(datetime.fromtimestamp(taken_at_s, UTC))
-    return SearchedFindings(answer, conf.load().findings, searched_at)
+    searched_at = DetectionTurn.objects.filter(id=1).values_list("searched_at", flat=True).first()
+    return SearchedFindings(answer, conf.load().findings, rfc3339(searched_at) if searched_at else None)
 
 
 def count_by_kind_and_state() -> dict[tuple[str, str], int]:

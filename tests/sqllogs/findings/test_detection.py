@@ -23,7 +23,9 @@ from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.explain import Plan
 from tests.sqllogs.factories import (
     BEGINNING,
+    fill,
     put,
+    put_rows,
     put_statement,
     put_statistics,
     put_unit,
@@ -354,6 +356,55 @@ def test_one_process_at_a_time_takes_its_turn():
     assert take_turn(now + timedelta(seconds=601), 600) is not None
     DetectionTurn.objects.update(taken_at=int(now.timestamp()) + 86_400)  # by a clock that is ahead
     assert take_turn(now, 600) is not None
+
+
+def put_waiting(seq, clock=timedelta(), **changes):
+    """Write a request that has left a transaction open, of a host with another clock."""
+    now = datetime.now(UTC) + clock
+    one = row(seq, unit_id=f"{seq:016x}", route="pay/", time=now)
+    return put_unit(one, slot=90, idle_transaction_ms=4_000.0, **{"ended_at": now} | changes)
+
+
+def test_process_that_dies_in_its_turn_leaves_no_gap():
+    fill(1)
+    search()
+    put_waiting(1, ended_at=datetime.now(UTC) + timedelta(seconds=1))
+    died_at = datetime.now(UTC) + timedelta(seconds=20)
+    take_turn(died_at, 0)
+    assert list(detect(take_turn(died_at + timedelta(minutes=10), 600), died_at + timedelta(minutes=10)))
+
+
+def test_transaction_on_a_host_whose_clock_is_behind_is_found_once():
+    fill(10)
+    search()
+    put_waiting(11, clock=timedelta(minutes=-5))
+    fill(11, first=11)
+    assert list(search()) == ["idle_transaction"]
+    assert search() == {}
+    assert Finding.objects.get().occurrences == 1
+
+
+def test_of_two_searches_at_once_one_stores_what_both_have_found():
+    put_statement(sql="SELECT a FROM shop_customer WHERE id = ?", tables="shop_customer")
+    put(*[UNIT] * 6)
+    now = datetime.now(UTC)
+    one, other = take_turn(now, 0), take_turn(now, 0)
+    assert [found.kind for found in detect(other, now)] == ["n_plus_one"]
+    assert detect(one, now + timedelta(seconds=5)) == []  # by a process that was stopped meanwhile
+    assert Finding.objects.get().occurrences == 1
+    assert DetectionTurn.objects.get().searched_at == now
+
+
+@pytest.mark.parametrize(("age_s", "is_written_later"), [(1, True), (3600, False)])
+def test_number_that_is_reserved_and_not_written_yet_is_searched_later(age_s, is_written_later):
+    put_statement(sql="SELECT a FROM shop_customer WHERE id = ?", tables="shop_customer")
+    time = datetime.now(UTC) - timedelta(seconds=age_s)
+    # Two processes have reserved six numbers each, and the first one has not written yet, or was killed.
+    fill(12, first=7, changes=dict.fromkeys(range(7, 13), UNIT | {"time": time}))
+    assert ("n_plus_one" in search()) is not is_written_later
+    put_rows(*(row(seq, **UNIT | {"time": time, "unit_id": "c" * 16}) for seq in range(1, 7)))
+    search()
+    assert Finding.objects.get().occurrences == 1 + is_written_later
 
 
 def test_schedule_searches_in_its_thread_only_when_it_is_due(monkeypatch):

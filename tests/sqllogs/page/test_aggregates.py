@@ -638,19 +638,21 @@ def test_findings_are_the_first_tab_and_get_the_filters_that_they_have(browser, 
 
 
 @pytest.mark.parametrize(
-    ("is_enabled", "turn_s", "expected"),
+    ("is_enabled", "searched_at", "expected"),
     [
         (True, None, "Not searched yet"),
-        (True, 1_769_860_800, "Last searched at 2026-01-31 12:00 UTC."),
-        (False, 1_769_860_800, "Problems are not searched for"),
+        (True, BEGINNING, "Last searched at 2026-01-31 12:00 UTC."),
+        (False, None, "Problems are not searched for"),
+        (False, BEGINNING, "is disabled: only manage.py sqllogs findings --detect searches."),
+        (False, BEGINNING, "Last searched at 2026-01-31 12:00 UTC."),
     ],
 )
 def test_without_findings_the_page_says_what_was_searched_and_when(
-    browser, settings, is_enabled, turn_s, expected
+    browser, settings, is_enabled, searched_at, expected
 ):
     settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS": is_enabled}
-    if turn_s is not None:
-        DetectionTurn.objects.create(taken_at=turn_s)
+    # A process that has begun to search, and may not end it.
+    DetectionTurn.objects.create(taken_at=1_800_000_000, searched_at=searched_at)
     shown = words(look(browser, "findings/"))
     assert expected in shown
     assert ("are searched every ten minutes for: Slower, " in shown) is is_enabled
