@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import wraps
+from inspect import signature
 from json import dumps
 from typing import Any
 
@@ -305,12 +306,42 @@ def _tool(read: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     return tool
 
 
+def _refused(exc: Exception) -> str:
+    """Return the answer to a call that the SDK refuses, in the form of the API's errors."""
+    problems: list[dict[str, Any]] = getattr(exc.__cause__, "errors", list)()
+    field = str(problems[0]["loc"][0]) if problems else None
+    message = f"{field}: {problems[0]['msg']}." if problems else f"{exc}. The tools are {', '.join(TOOLS)}."
+    return _error(message, field)
+
+
+def _error(message: str, field: str | None) -> str:
+    error = {"code": "invalid_parameter", "message": message, "field": field}
+    return orjson.dumps(_leading({"error": error})).decode()
+
+
 def server(token: str) -> Any:
     """Return the server with its tools; raise ImportError without the SDK."""
     from mcp.server import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
     from mcp.types import ToolAnnotations
 
-    made = MCPServer("sqllogs", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
+    class Server(MCPServer):
+        async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+            """Call a tool; answer what the SDK refuses, or would ignore, in words that lead on."""
+            # Agents send null for what they leave out.
+            given = {argument: value for argument, value in arguments.items() if value is not None}
+            known = list(signature(getattr(Log, name)).parameters)[1:] if name in TOOLS else list(given)
+            if unknown := [argument for argument in given if argument not in known]:
+                has = f"{name} has {', '.join(known)}" if known else f"{name} has none"
+                raise ToolError(_error(f"{unknown[0]}: Unknown argument; {has}.", unknown[0]))
+            try:
+                return await super().call_tool(name, given, context)
+            except UnexpectedToolError:
+                raise
+            except ToolError as exc:
+                raise ToolError(_refused(exc)) from exc
+
+    made = Server("sqllogs", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     log = Log(token)
     for name in TOOLS:
         reading = ToolAnnotations(read_only_hint=True)

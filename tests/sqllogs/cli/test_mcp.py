@@ -110,6 +110,25 @@ def test_wrong_parameter_is_an_answer_and_not_the_end(environment):
     assert health["next"] == ["findings(): problems that were found"]
 
 
+@pytest.mark.parametrize(
+    ("call", "field", "says"),
+    [
+        (("stats", {"route": "shop/"}), "route", "Unknown argument; stats has start, end, group_by"),
+        (("health", {"verbose": True}), "verbose", "health has none"),
+        (("stats", {"limit": "many"}), "limit", "valid integer"),
+        (("stats", {"view": ["a"]}), "view", "valid string"),
+        (("statement", {}), "fingerprint", "required"),
+        (("query", {"sql": "SELECT 1"}), None, "The tools are findings, stats"),
+    ],
+)
+def test_call_that_does_not_fit_is_answered_in_words_that_lead_on(call, field, says, environment):
+    _, (wrong, null) = converse(environment, call, ("requests", {"view": None}))
+    assert wrong["error"]["field"] == field
+    assert says in wrong["error"]["message"]
+    assert wrong["next"][0] == "findings(): problems that were found"
+    assert null["results"]
+
+
 def test_without_a_valid_token_nothing_is_served(environment):
     with pytest.raises(subprocess.CalledProcessError) as failed:
         manage(environment | {"SQLLOGS_TOKEN": "wrong"}, "sqllogs", "mcp", stdin=subprocess.DEVNULL)
