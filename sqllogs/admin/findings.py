@@ -20,6 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_cache_control
 from django.utils.decorators import method_decorator
+from django.utils.functional import lazy
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -27,6 +28,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_variables
 
+from sqllogs import conf
 from sqllogs.admin import ReadOnlyAdmin, may_manage_tokens, may_read_text, page_url
 from sqllogs.api import tokens
 from sqllogs.findings.causes import assign, decide
@@ -111,6 +113,18 @@ def _text_field(name: str) -> Callable[[Finding], str]:
 _assignee = _text_field("assignee")
 
 
+def _when_empty() -> str:
+    if conf.load().findings:
+        return gettext(
+            "No open findings. Statistics and records are searched every ten minutes, or at once with "
+            "`manage.py sqllogs findings --detect`."
+        )
+    return gettext(
+        "No open findings. The setting `FINDINGS` is disabled: only `manage.py sqllogs findings --detect` "
+        "searches."
+    )
+
+
 class FindingAdmin(ReadOnlyAdmin):
     action_form = DecisionForm
     list_display = ("what", "state_shown", "where", "seen", "last_seen_at", "since", _assignee)
@@ -120,10 +134,7 @@ class FindingAdmin(ReadOnlyAdmin):
     actions = ("acknowledge", "ignore", "reopen", "assign_to_me")
     list_max_show_all = 0
     show_full_result_count = False
-    when_empty = _(
-        "No open findings. Statistics and records are searched every ten minutes, or at once with "
-        "`manage.py sqllogs findings --detect`."
-    )
+    when_empty = lazy(_when_empty, str)()
     fields: ClassVar[Any] = (
         "what", "state_shown", "statement", _text_field("call_site"), _text_field("route"), "to_try",
         "figures", "occurrences", "first_seen_at", "last_seen_at", "since", _assignee, _text_field("note"),

@@ -152,3 +152,14 @@ def test_others_cannot_decide_and_strangers_see_nothing(finding):
     assert finding.state == "open"
     User.objects.all().delete()
     assert staff().get(URL).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("is_enabled", "expected"), [(True, "are searched every ten minutes"), (False, "is disabled: only")]
+)
+def test_empty_list_says_what_searches(is_enabled, expected, settings):
+    settings.SQLLOGS = {**settings.SQLLOGS, "FINDINGS": is_enabled}
+    text = staff("view_sqllog").get(URL).text
+    assert expected in text
+    assert "<code>manage.py sqllogs findings --detect</code>" in text
+    assert ("ten minutes" in text) is is_enabled
