@@ -267,13 +267,14 @@ def _unsigned(match: re.Match[str]) -> str:
     start = match.start()
     before = match.string[max(0, start - 12) : start].rstrip()
     unary = (
-        before[-1:] in "*/%([,<>=|&"
+        before[-1:] in "+-*/%([,<>=|&"
         or before.endswith("@?")
         or before.rpartition(" ")[2].lstrip("([") in _BEFORE_SIGN
     )
     return "?" if unary and match[1] else match[0]
 
 
+_AFTER_VALUE = "(?:AND|AS|ELSE|END|FROM|GROUP|LIMIT|OFFSET|ON|OR|ORDER|RETURNING|THEN|UNION|WHEN|WHERE)"
 _CAST = rf"(?:::{TYPE}(?:\[\])*+)*+"
 _VALUE = rf"(?:\?|NULL|TRUE|FALSE){_CAST}"
 _VALUES = rf"(?:{_VALUE}(?:, )?+)*+"
@@ -303,6 +304,12 @@ _MERGES: tuple[tuple[str, Expression, str | Callable[[re.Match[str]], str]], ...
     # A text that must occur, else the expression is not tried; the expression; its replacement. A list may
     # lack its end, because capture cuts long statements.
     (":", Expression(" ::"), "::"),
+    # psycopg's %b and %(name)t. After an operand `a %b` is a division, and `LIKE %b` may begin a pattern.
+    (
+        "% ",
+        Expression(rf"(?<!LIKE )% (?:\(\w++\) )?+([bt])(?=[,)]|::|\Z| (?:[<=>|+]|{_AFTER_VALUE}\b))"),
+        _unsigned,
+    ),
     ("-", _SIGNS, _unsigned),
     ("+", _SIGNS, _unsigned),
     ("IN (", Expression(rf"IN \((?:{_ROWS}|{_LIST})"), _in_list),
