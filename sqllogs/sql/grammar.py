@@ -254,7 +254,7 @@ _NO_LETTER = Expression(
 Together with the next word, each would look like part of a name.
 """
 _UNQUOTED = Expression(
-    r"""(?P<name>"[^"]*+"?+|`[^`]*+`?+)|(?P<after>(?:[=<>(,]|\b(?i:LIKE))\s*+)[\w.+%-]++(?<=\w)(?=@\w)"""
+    r"""(?P<name>"[^"]*+"?+|`[^`]*+`?+)|(?P<after>(?:[=<>(,~]|\b(?i:AND|BETWEEN|I?LIKE|OR|TO|WHERE))\s*+)[\w.+%-]++(?<=\w)(?=@\w)"""
     r"""|(?!\A)[^\s,()=<>|;'"`\\]++(?=\\)"""
 )
 """Parts of a value without quotes: the beginning of an e-mail address, and the text before a backslash."""

@@ -25,7 +25,7 @@ _CURSOR = (
     Expression(
         r"\A((?:DECLARE|(?P<fetch>FETCH|MOVE)"
         r"(?: (?:[-?]|ABSOLUTE|ALL|BACKWARD|FIRST|FORWARD|LAST|NEXT|PRIOR|RELATIVE)(?= ))*+"
-        rf"(?: FROM| IN)?+(?: GLOBAL)?+) )(?!INTO\b){IDENTIFIER}(?![(\[.])"
+        rf"(?: FROM| IN)?+(?: GLOBAL)?+) )(?!(?:CURSOR|INTO)\b){IDENTIFIER}(?![(\[.])"
         # Nothing but variables follows the name of a cursor.
         r"(?(fetch)(?: (?!INTO\b)[\s\S]++)?+)",
         re.IGNORECASE,
@@ -190,8 +190,8 @@ _IN_BLOCK = Expression(
     r"(\b(?:BACKUP|KILL|PRINT|RAISERROR|RESTORE|SET LANGUAGE|WAITFOR)\b)[^;]*+"
     r"|(\b(?:SAVEPOINT|ROLLBACK(?: WORK)?+ TO(?: SAVEPOINT)?+|OPEN|CLOSE|DEALLOCATE|FETCH(?: \w++)?+ FROM)"
     rf"(?: GLOBAL)?+ |\bDECLARE (?={IDENTIFIER} CURSOR\b)|\bFETCH (?={IDENTIFIER}(?: (?:BULK|INTO)\b|\Z))"
-    rf"|\bCURSOR (?={IDENTIFIER}(?: ?\(| IS\b|\Z))|\bIN (?={IDENTIFIER} LOOP\b)){_NO_KEYWORD}{IDENTIFIER}"
-    rf"|{IDENTIFIER}(?= % (?:FOUND|ISOPEN|NOTFOUND|ROWCOUNT)\b)",
+    rf"|\bCURSOR (?:(?<=DECLARE CURSOR )|(?={IDENTIFIER}(?: ?\(| IS\b|\Z)))|\bIN (?={IDENTIFIER} LOOP\b))"
+    rf"{_NO_KEYWORD}{IDENTIFIER}|{IDENTIFIER}(?= % (?:FOUND|ISOPEN|NOTFOUND|ROWCOUNT)\b)",
     re.IGNORECASE,
 )
 
@@ -316,10 +316,15 @@ def _by(expression: Expression, replacement: str | Callable[[re.Match[str]], str
     return lambda text: str(expression.sub(replacement, text))
 
 
-_AFTER = r"[(,] ?|\b(?:AND|BETWEEN|GLOB|I?LIKE|OR|REGEXP|SELECT) "
+_PATTERN = r"(?:GLOB|I?LIKE|MATCH|R(?:EGEXP|LIKE)|SIMILAR TO)"
+"""What is followed by a pattern."""
+_AFTER = rf"[(,] ?|[+|] |\b(?:AND|BETWEEN|ELSE|HAVING|IN|NOT|ON|OR|SELECT|THEN|TO|WHEN|WHERE|{_PATTERN}) "
 _MARKED = Expression(
-    rf"{QUOTED}|(?P<after>[=<>] )(?:[#<[/]|&&?+) ?{IDENTIFIER}[\s\S]*+"
-    rf"|(?P<also>{_AFTER})(?:&&?+ |< |\# {WORD} \#)[\s\S]*+"
+    rf"{QUOTED}|(?P<after>(?:[=<>~]|\b{_PATTERN}) )"
+    rf"(?:(?:[#<[/*^]|&&?+) ?{IDENTIFIER}[\s\S]*+|%(?: [\s\S]*+|\Z)"
+    # An operator that lacks its second operand, as in `LIKE name%`.
+    rf"|(?:{WORD} ){{1,9}}+%(?:\)| (?:AND|ESCAPE|GROUP|LIMIT|OR|ORDER)\b|\Z)[\s\S]*+)"
+    rf"|(?P<also>{_AFTER})(?:&&?+ |< |\# {WORD} \#|[%/^] (?=[\w(?\"]))[\s\S]*+"
     rf"|(?P<address>{WORD} : //)[\s\S]*+|=[#&<] [\s\S]*+|(?<![\w$])\$ ?[({{][\s\S]*+"
     rf"|\{{ (?![?}}]|(?:D|GUID|T|TS|INTERVAL) \?|(?:CALL|FN|OJ) )[\s\S]*+",
     re.IGNORECASE,
@@ -379,9 +384,8 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         ),
     ),
     # Marks of templates and clients around a value, in places where SQL has no operator.
-    *((sign, _by(_MARKED, _by_mark)) for sign in "{$#&<[/"),  # one character: so they are found fastest
-    # The pattern of a LIKE without its quotes.
-    (" % ", _by(Expression(rf"((?:[=<>]|LIKE|NOT|GLOB|REGEXP) )%(?: {_ANYTHING}|\Z)"), r"\1?")),
+    # Most are one character, because those are found fastest.
+    *((sign, _by(_MARKED, _by_mark)) for sign in (*"{$#&<[/%^", "= *", "E *", "B *")),
     # After the options of COPY, rows of data follow, which may look like SQL.
     (
         "FROM STDIN",
@@ -404,10 +408,10 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], str]], ...] = (
         _by(
             Expression(
                 rf"(\bCYCLE {QUALIFIED}(?:, {QUALIFIED})*+ SET {IDENTIFIER} TO )(?:\?|{IDENTIFIER})"
-                rf"( DEFAULT )(?:\?|{IDENTIFIER})",
+                rf"( DEFAULT(?: (?:\?|{IDENTIFIER}))?+)?+",
                 re.IGNORECASE,
             ),
-            r"\1?\2?",
+            lambda match: f"{match[1]}? DEFAULT ?" if match[2] else f"{match[1]}?",
         ),
     ),
     ("CURRENT OF ", _by(Expression(rf"(\bCURRENT OF (?:GLOBAL )?+){IDENTIFIER}", re.IGNORECASE), r"\1?")),
@@ -426,7 +430,8 @@ _HIDING_ALL = """
     """.split()  # noqa: SIM905
 _VERBS: dict[str, Callable[[str], str]] = {
     **{verb: _by(*_rest(rf"{verb}\b ?+")) for verb in _HIDING_ALL},
-    **dict.fromkeys(["DECLARE", "FETCH", "MOVE"], _by(*_CURSOR)),
+    **dict.fromkeys(["FETCH", "MOVE"], _by(*_CURSOR)),
+    "DECLARE": lambda text: _block(_CURSOR[0].sub(_CURSOR[1], text)),
     **dict.fromkeys(["CREATE", "ALTER"], _definition),
     **dict.fromkeys(_BLOCKS, _block),
     **dict.fromkeys(["BACKUP", "RESTORE"], _by(*_rest(r"(?:BACKUP|RESTORE) (?:\w++ )?+"))),
