@@ -43,6 +43,8 @@ IMPORT_TIMEOUT_S = 1.0
 
 The child could not import it again.
 """
+WRITER_RETRY_S = 15.0
+"""If the writer cannot be imported, the next attempt is after this long: each takes 13 ms of CPU."""
 
 TAGS_MAX = 3
 TAGS_READ_MAX = 100
@@ -72,6 +74,8 @@ class _Process:
         self.mark = process_mark()
         self.making = SerialCalls()
         self.made: _Stages | None = None
+        self.failed_at_s = float("-inf")
+        """When the stages could not be made."""
         self.closed_by = 0
         """The thread that has closed the recorder, and stores what it sends since."""
         self.late_s = EXIT_TIMEOUT_S
@@ -196,6 +200,8 @@ class Recorder:
         """Start the writer of this process unless it runs, even without a record: the metrics need it too."""
         try:
             writer = self.own_writer()
+            if writer is None:
+                return
             if self._process.closed_by:
                 self._write_late(self._process, writer)
                 return
@@ -209,16 +215,30 @@ class Recorder:
                 raise
             guard.fault("writer", exc)
 
-    def own_writer(self) -> "Writer":
-        """Return the writer of this process, which may be a fork of the one that created this object."""
-        return self._own().stages().writer
+    def own_writer(self) -> "Writer | None":
+        """Return the writer of this process, which may be a fork of the one that created this object.
+
+        None if it cannot be imported: an isolated subinterpreter has no orjson, a package may be half
+        installed, or file descriptors are used up. That is no reason for a site not to start.
+        """
+        process = self._own()
+        if process.made is None and time.monotonic() - process.failed_at_s < WRITER_RETRY_S:
+            return None
+        try:
+            return process.stages().writer
+        except Exception as exc:
+            if guard.must_propagate(exc):
+                raise
+            process.failed_at_s = time.monotonic()
+            guard.fault("writer", exc)
+            return None
 
     def _own(self) -> _Process:
         return self._process if self._process.mark[0] else self.reset_after_fork()
 
     def _write_if_due(self, **kwargs: Any) -> None:
         writer = self.own_writer()
-        if not writer.has_thread and writer.is_due:
+        if writer is not None and not writer.has_thread and writer.is_due:
             _defer_signals(writer.write_here)
 
     def before_fork(self) -> None:
@@ -258,7 +278,9 @@ class Recorder:
         process.closed_by = get_ident()
         if self.is_idle:
             return
-        writer = process.stages().writer
+        if (writer := self.own_writer()) is None:
+            _log_unstored(len(process.buffer))
+            return
         stored = False
         try:
             stored = self._stop(writer, time.monotonic() + EXIT_TIMEOUT_S)
@@ -268,12 +290,7 @@ class Recorder:
         if not stored:
             # The first `migrate` ends here too; its tables were missing at its start, which needs no warning.
             level = logging.INFO if writer.store_unready else logging.WARNING
-            logger.log(
-                level,
-                "%s SQL log records of process %s could not be stored before its end.",
-                self.delivery.counts().queued,
-                os.getpid(),
-            )
+            _log_unstored(self.delivery.counts().queued, level)
 
     def _stop(self, writer: "Writer", until_s: float) -> bool:
         """Stop the writer, also if a signal handler raises meanwhile; its exception is raised afterwards.
@@ -360,6 +377,11 @@ class Recorder:
             self.overrides.uninstall(connection)
 
 
+def _log_unstored(records: int, level: int = logging.WARNING) -> None:
+    message = "%s SQL log records of process %s could not be stored before its end."
+    logger.log(level, message, records, os.getpid())
+
+
 def make_sinks(settings: conf.Conf) -> Iterator["Sink"]:
     """Yield the enabled sinks, in the order in which they get a batch."""
     from sqllogs.findings import schedule as findings
@@ -438,19 +460,25 @@ def _load_tags(settings: conf.Conf) -> Callable[[Any], Iterable[str]] | None:
 
 def serve_metrics() -> None:
     """Serve this site's metrics, or stand by for it; called when a server starts."""
-    if recorder is not None:
-        recorder.own_writer()  # imports the writer now, so that no request waits for it
+    # The writer is imported now, so that no request waits for it.
+    if recorder is not None and recorder.own_writer() is not None:
         multiprocess.serve(recorder.metrics_port)
 
 
 def flush(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
     """Store what has been captured so far; return False if it could not be stored in time."""
-    return recorder is None or recorder.is_idle or recorder.own_writer().flush(timeout_s)
+    if recorder is None or recorder.is_idle:
+        return True
+    writer = recorder.own_writer()
+    return writer is not None and writer.flush(timeout_s)
 
 
 def flush_all(timeout_s: float = EXIT_TIMEOUT_S) -> bool:
     """Store and send over OTLP what has been captured so far; return False if time was not enough."""
-    return recorder is None or recorder.is_idle or recorder.own_writer().flush_all(timeout_s)
+    if recorder is None or recorder.is_idle:
+        return True
+    writer = recorder.own_writer()
+    return writer is not None and writer.flush_all(timeout_s)
 
 
 def close() -> None:

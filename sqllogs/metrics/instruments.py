@@ -150,7 +150,10 @@ def _note_wait(unit: UnitOfWork, waited_ns: int, find: Callable[..., Any]) -> No
 
 def counts() -> dict[tuple[str, ...], int]:
     """Return the counts since the process started, by metric, alias and vendor."""
-    return {key: tally.value for key, tally in list(_tallies.items())}
+    from sqllogs.metrics import families  # not by a connection: many commands connect to nothing else
+
+    found = list(_tallies.items())
+    return {(getattr(families, name).name, *labels): tally.value for (name, *labels), tally in found}
 
 
 def exports_django_db() -> bool:
@@ -161,9 +164,7 @@ def exports_django_db() -> bool:
 
 
 def _add(family: str, connection: BaseDatabaseWrapper) -> None:
-    from sqllogs.metrics import families  # late: many commands connect to nothing
-
-    key = (getattr(families, family).name, connection.alias, connection.vendor)
+    key = (family, connection.alias, connection.vendor)
     # setdefault(), because two threads may be the first at the same moment.
     tally = _tallies.get(key) or _tallies.setdefault(key, Tally())
     tally.add()

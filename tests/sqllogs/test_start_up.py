@@ -1,6 +1,7 @@
 """The app adds little to a process that sends no query; why capture is off is reported."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from sqllogs import conf
+from sqllogs import recorder as recorder_module
 from sqllogs.checks import settings as checks
 from sqllogs.recorder import Recorder
 from tests.servers import ROOT
@@ -164,6 +166,61 @@ def test_fork_waits_for_a_thread_that_imports_the_writer(monkeypatch):
     recorder.after_fork_in_parent()
     thread.join()
     assert not process.making.is_busy
+
+
+WITHOUT_WRITER = """
+import multiprocessing
+from django.db import connection
+from django.test import Client
+from sqllogs import guard, recorder
+
+def ask(number):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return number
+
+Client().handler.load_middleware()
+assert [ask(number) for number in range(20)] == list(range(20))
+assert guard.faults == {"writer": 1}, guard.faults
+assert not recorder.flush()
+assert not recorder.flush_all()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    assert pool.map_async(ask, range(3)).get(60) == [0, 1, 2]
+"""
+
+
+@pytest.mark.parametrize("settings", [{}, {"OTLP": "http://127.0.0.1:9"}], ids=["plain", "otlp"])
+def test_process_that_cannot_import_the_writer_goes_on(settings):
+    """As in an isolated subinterpreter, where orjson cannot be loaded, or after half an upgrade."""
+    _, log = start(
+        settings,
+        imports='sys.modules["orjson"] = None',
+        then=WITHOUT_WRITER,
+        default='{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}',
+    )
+    said = [line for line in log.splitlines() if line.startswith(("WARNING", "Exception"))]
+    assert said[0].startswith("WARNING:sqllogs.guard:writer: import of orjson halted")
+    assert re.fullmatch(
+        r"WARNING:sqllogs.recorder:20 SQL log records of process \d+ could not be .*", said[-1]
+    )
+    assert not any(line.startswith("Exception") for line in said)
+
+
+def test_writer_that_cannot_be_imported_is_tried_again(monkeypatch):
+    """Such as by a process that had no free file descriptor: an attempt takes 13 ms."""
+    recorder, tries = Recorder(conf.Conf()), []
+    process = recorder._process
+
+    def fail():
+        tries.append(1)
+        raise ImportError("Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_make", fail)
+        assert [recorder.own_writer() for _ in range(3)] == [None] * 3
+    assert len(tries) == 1
+    monkeypatch.setattr(recorder_module, "WRITER_RETRY_S", 0.0)
+    assert recorder.own_writer() is recorder.writer
 
 
 def test_process_that_imports_pytest_outside_of_a_test_run_logs_that_nothing_is_recorded():
