@@ -275,8 +275,9 @@ class Recorder:
     def close(self) -> None:
         """Store and send the rest and stop the writer, at the end of the process."""
         process = self._own()
-        process.closed_by = get_ident()
-        if self.is_idle:
+        # Children of multiprocessing call this at their end, and once more by `os._exit`.
+        is_closed, process.closed_by = process.closed_by != 0, get_ident()
+        if self.is_idle or (is_closed and not len(process.buffer)):
             return
         if (writer := self.own_writer()) is None:
             _log_unstored(len(process.buffer))

@@ -2,8 +2,8 @@
 
 `os.register_at_fork` has no effect if a server forks in C, as uWSGI does after loading, and uWSGI may run
 without threads. So the recorder checks `process_mark` for every record, in the caller's thread. `ProcessEnds`
-flushes at the end of a process, in its main thread: children of multiprocessing skip atexit, and those of a
-Pool are killed when its `with` block ends.
+flushes at the end of a process, in its main thread: children of multiprocessing skip atexit, those of a Pool
+are killed when its `with` block ends, and RQ ends the process of each job with `os._exit()`.
 """
 
 import atexit
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from sqllogs import guard
 
@@ -105,6 +105,23 @@ class _FlushFirst:
         return self._lock.__exit__(*exc_info)
 
 
+def _after(close: Callable[[], None], exit_now: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+    """Return `os._exit` with a call before it.
+
+    A forked process ends like this, because what is registered with atexit is its parent's.
+    """
+
+    @wraps(exit_now)
+    def close_first(*args: Any, **kwargs: Any) -> NoReturn:
+        try:
+            close()
+        finally:
+            # Whatever a signal handler has raised: the caller's next line is not for this process.
+            exit_now(*args, **kwargs)
+
+    return close_first
+
+
 class ProcessEnds:
     """Call `close` at the end of this process and of each child that multiprocessing starts."""
 
@@ -114,6 +131,7 @@ class ProcessEnds:
 
     def install(self) -> None:
         atexit.register(self._close)
+        os._exit = _after(self._close, os._exit)
         # A spawned child imports its program before parent_process() knows that it has a parent.
         is_spawning = getattr(multiprocessing.current_process(), "_inheriting", False)
         if multiprocessing.parent_process() is not None or is_spawning:

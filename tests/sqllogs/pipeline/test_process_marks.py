@@ -102,6 +102,7 @@ def ends(monkeypatch):
     """The ends of a process that registers nothing for good; `hooks` has what it would have."""
     hooks = []
     monkeypatch.setattr(atexit, "register", lambda hook: hooks.append(("exit", hook)))
+    monkeypatch.setattr(os, "_exit", lambda status: hooks.append(("now", status)))
     monkeypatch.setattr(
         multiprocessing.util, "register_after_fork", lambda one, hook: hooks.append(("fork", hook))
     )
@@ -120,6 +121,18 @@ def become(monkeypatch, **fields):
 def test_main_process_closes_at_its_exit_alone(ends):
     ends.install()
     assert ends.hooks == [("exit", ends._close), ("fork", ProcessEnds._install_in_child)]
+
+
+def test_process_that_exits_at_once_closes_before_and_exits_whatever_is_raised(ends):
+    def close():
+        ends.hooks.append("closed")
+        raise KeyboardInterrupt
+
+    ends._close = close
+    ends.install()
+    with pytest.raises(KeyboardInterrupt):  # here only, where the exit is none
+        os._exit(3)
+    assert ends.hooks[2:] == ["closed", ("now", 3)]
 
 
 def test_forked_worker_of_a_pool_flushes_before_each_result(ends, monkeypatch):
