@@ -81,6 +81,15 @@ class _Process:
         self.late_s = EXIT_TIMEOUT_S
         """How long queries after that may still wait for the store."""
 
+    @property
+    def is_making_or_failed(self) -> bool:
+        """Return True if this thread is importing the stages, or could not within WRITER_RETRY_S.
+
+        In the middle of the import a query may come from `__del__` or from `sys.remote_exec`; the modules
+        are incomplete then.
+        """
+        return self.making.is_own or time.monotonic() - self.failed_at_s < WRITER_RETRY_S
+
     def stages(self) -> _Stages:
         """Return ring, delivery and writer, which are created at the first call.
 
@@ -222,7 +231,7 @@ class Recorder:
         installed, or file descriptors are used up. That is no reason for a site not to start.
         """
         process = self._own()
-        if process.made is None and time.monotonic() - process.failed_at_s < WRITER_RETRY_S:
+        if process.made is None and process.is_making_or_failed:
             return None
         try:
             return process.stages().writer

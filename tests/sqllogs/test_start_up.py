@@ -223,6 +223,20 @@ def test_writer_that_cannot_be_imported_is_tried_again(monkeypatch):
     assert recorder.own_writer() is recorder.writer
 
 
+def test_query_in_the_middle_of_the_import_leaves_the_writer_to_it(monkeypatch):
+    """Of a `__del__` or of `sys.remote_exec`: a second import would find the modules incomplete."""
+    recorder = Recorder(conf.Conf())
+    process, make, nested = recorder._process, recorder._process._make, []
+
+    def make_interrupted():
+        nested.append(recorder.own_writer())
+        return make()
+
+    monkeypatch.setattr(process, "_make", make_interrupted)
+    assert recorder.own_writer() is recorder.writer
+    assert nested == [None]
+
+
 def test_process_that_imports_pytest_outside_of_a_test_run_logs_that_nothing_is_recorded():
     modules, log = start({}, "import pytest")
     assert "No query is recorded: pytest is imported" in log
