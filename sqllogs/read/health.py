@@ -76,7 +76,7 @@ class ProcessHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Totals are over all processes since the log began; `queued` and `lag_ms` over those alive."""
+    """Totals are over the last 4,500 processes at least; `queued` and `lag_ms` over those alive."""
 
     status: Literal["ok", "degraded"]
     reasons: list[str]
@@ -221,7 +221,7 @@ def _named(process: ProcessHealth, **values: object) -> dict[str, object]:
 
 
 PROCESSES_MAX = 100
-"""Maximum processes listed, the most recent writers."""
+"""Maximum processes listed, the most recent writers, and as many others that have ended with a loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,11 +238,18 @@ class Totals:
 
 
 def latest_processes() -> list[Process]:
-    return list(Process.objects.order_by("-updated_at")[:PROCESSES_MAX])
+    processes = Process.objects.order_by("-updated_at")
+    latest = list(processes[:PROCESSES_MAX])
+    if len(latest) < PROCESSES_MAX:
+        return latest
+    # A task queue that starts a process for each task has that many within seconds.
+    since, before = datetime.now(UTC) - LOSS_WITHIN, latest[-1].updated_at
+    lossy = processes.filter(updated_at__gte=since, updated_at__lt=before, queued__gt=0)
+    return [*latest, *lossy[:PROCESSES_MAX]]
 
 
 def process_totals() -> Totals:
-    """Add up all processes that have ever written."""
+    """Add up all processes that have a row."""
     summed = ("captured", "stored", "sampled_out", "units_dropped")
     sums = Process.objects.aggregate(*map(Sum, summed), Max("updated_at"))
     return Totals(

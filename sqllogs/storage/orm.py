@@ -33,6 +33,8 @@ from sqllogs.storage.database import close_connection, only_row, open_connection
 from sqllogs.storage.store import (
     COLUMNS,
     EVICTION_ORDER,
+    PROCESSES_KEPT,
+    PROCESSES_MAX,
     ProcessRow,
     RingState,
     UnitHead,
@@ -230,6 +232,14 @@ class ORMStore:
             if deleted:
                 RingHead.objects.using(self._alias).update(epoch=F("epoch") + 1)
             return deleted
+
+    def limit_processes(self) -> None:
+        rows = Process.objects.using(self._alias)
+        with self._turn():
+            if rows.count() > PROCESSES_MAX:
+                # Read first, see `evict_statements`.
+                kept = rows.order_by("-updated_at").values_list("updated_at", flat=True)
+                rows.filter(updated_at__lt=kept[PROCESSES_KEPT - 1])._raw_delete(self._alias)
 
     def count_keys(self) -> int:
         with self._transaction():

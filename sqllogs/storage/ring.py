@@ -74,6 +74,7 @@ class Ring:
         self._service = events.current_service(conf)[:SERVICE_MAX_CHARACTERS]
         self._author = events.current_author(conf)
         self._deployed = False
+        self._has_made_room = False
         self._head = RingState(0, 0, -1)
         """The ring's state when the last batch was written."""
         self.hurried = False
@@ -138,6 +139,7 @@ class Ring:
         self._sources.learn(part.sources)
         self._keys.learn(part.keys)
         self._record_deploy()
+        self._limit_processes()
         self._run_rollup()
         self._index(first_seq, batch)
 
@@ -152,6 +154,17 @@ class Ring:
                 failures.repeat_conflicts(partial(store.store_event, event))
         except SQLLogsError as exc:
             guard.fault("events", exc)
+
+    def _limit_processes(self) -> None:
+        """Make room for the row of this process, once."""
+        if self._has_made_room:
+            return
+        self._has_made_room = True
+        try:
+            with self._guarded() as store:
+                failures.repeat_conflicts(store.limit_processes)
+        except SQLLogsError as exc:
+            guard.fault("processes", exc)
 
     def _run_rollup(self) -> None:
         """Run one step of rollup and retention; the batch is stored even if it fails."""

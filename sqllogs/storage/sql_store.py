@@ -22,10 +22,13 @@ from sqllogs.storage.store import (
     HEAD_TABLE,
     KEY_TABLE,
     NEW_EPOCH,
+    PROCESS_TABLE,
+    PROCESSES_MAX,
     ROLL_UP_TABLE,
     SOURCE_TABLE,
     STATEMENT_TABLE,
     STATISTIC_TABLE,
+    SURPLUS_PROCESSES,
     UNIT_HEAD,
     UNIT_TABLE,
     UNUSED_SOURCES,
@@ -257,6 +260,11 @@ class RawStore:
             if deleted:
                 self._raw.execute(NEW_EPOCH)
             return deleted
+
+    def limit_processes(self) -> None:
+        if int(self._one(f"SELECT count(*) FROM {PROCESS_TABLE}")) > PROCESSES_MAX:
+            with self._turn():
+                self._raw.execute(SURPLUS_PROCESSES)
 
     def count_keys(self) -> int:
         return int(self._one(f"SELECT count(*) FROM {KEY_TABLE}"))

@@ -147,6 +147,9 @@ class Store(KeyStore, RetentionStore, Protocol):
     def evict_sources(self) -> int:
         """Delete the call sites that no record in the ring refers to; return their number."""
 
+    def limit_processes(self) -> None:
+        """Delete the rows of the processes that have not written for longest, if there are too many."""
+
     is_hurried: Callable[[], bool]
     """Called while waiting for a lock; if it returns True, the store raises instead of waiting longer."""
 
@@ -251,6 +254,16 @@ def process_upsert(placeholder: str, *, once: bool) -> str:
     only_if = f"excluded.written_part > {PROCESS_TABLE}.written_part" if once else ""
     values = _values(columns, placeholder)
     return upsert(PROCESS_TABLE, columns, values, "uuid", keep="started_at", only_if=only_if)
+
+
+PROCESSES_MAX = 5_000
+"""Beyond this number, rows of processes are deleted: a task queue may start one for each task."""
+PROCESSES_KEPT = 4_500
+"""Rows that are left then. A process that is still running writes its row again."""
+SURPLUS_PROCESSES = (
+    f"DELETE FROM {PROCESS_TABLE} WHERE uuid NOT IN "
+    f"(SELECT uuid FROM {PROCESS_TABLE} ORDER BY updated_at DESC LIMIT {PROCESSES_KEPT})"
+)
 
 
 def key_upsert(placeholder: str) -> str:

@@ -55,6 +55,7 @@ def test_writer_and_cleanups_call_no_receiver(ring_alias, settings, heard):
         store = ring._store
         store.evict_statements(STATEMENTS // 3)
         store.evict_sources()
+        store.limit_processes()
         store.roll_up(1 << 40)
         store.delete_statistics(60, 1 << 40)
         store.delete_keys(1)

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from sqllogs import conf
 from sqllogs.models import Event, Finding
+from sqllogs.read import health as read_health
 from sqllogs.storage.ring import Ring
 from tests.sqllogs.factories import BEGINNING, fill, put_process, reader
 from tests.sqllogs.storage.test_ring import write
@@ -94,6 +95,16 @@ def test_process_with_a_long_flush_interval_is_neither_late_nor_gone(ring_alias,
     assert (body["status"], body["reasons"]) == ("ok", [])
     put_process(timezone.now(), lag_ms=71_000.0)
     assert "71.0 s behind" in health_again()["reasons"][0]
+
+
+def test_loss_is_a_reason_for_an_hour_though_many_processes_have_ended_since(ring_alias, monkeypatch):
+    monkeypatch.setattr(read_health, "PROCESSES_MAX", 2)
+    now = timezone.now()
+    for minutes, queued in ((1, 0), (2, 0), (3, 4), (4, 0), (70, 5)):
+        put_process(now - timedelta(minutes=minutes), queued=queued)
+    assert [reason for reason in health()["reasons"] if "not stored" in reason] == [
+        "process 1 on web-1 has ended and lost 4 records that were not stored"
+    ]
 
 
 def test_full_table_of_statements_is_a_reason_for_an_hour(ring_alias, settings):

@@ -73,6 +73,7 @@ def write_rounds(seed, raised):
             if number % WRITERS == seed:
                 ring._store.evict_statements(STATEMENTS // 3)
                 ring._store.evict_sources()
+                ring._store.limit_processes()
                 ring._store.roll_up(1 << 40)
                 ring._store.delete_statistics(60, 1 << 40)
                 ring._store.delete_keys(1)

@@ -25,6 +25,7 @@ from sqllogs.storage.postgresql import BatchTable
 from sqllogs.storage.resize import clear, resize
 from sqllogs.storage.ring import Ring
 from sqllogs.storage.statement_texts import StatementTexts
+from sqllogs.storage.store import PROCESSES_KEPT, PROCESSES_MAX
 from tests.sqllogs.factories import changed
 from tests.sqllogs.pipeline.test_resolver import captured
 from tests.sqllogs.rings import seqs
@@ -328,3 +329,28 @@ def test_nothing_is_copied_for_a_process_without_new_records(ring, ring_alias, m
     monkeypatch.delattr(BatchTable, "fill")
     ring.write(6, Batch(records=[], part=next(PARTS)), replace(TALLIES, captured=7))
     assert Process.objects.using(ring_alias).get().captured == 7
+
+
+def test_process_makes_room_for_its_row(any_ring, ring_alias):
+    """A task queue may start a process for each task."""
+    processes, now = Process.objects.using(ring_alias), datetime.now(UTC)
+    processes.bulk_create(
+        Process(
+            uuid=f"{number:032x}",
+            host="a",
+            pid=number,
+            started_at=now,
+            updated_at=now - timedelta(seconds=PROCESSES_MAX - number),
+            captured=1,
+            stored=1,
+            queued=0,
+            lag_ms=0,
+        )
+        for number in range(PROCESSES_MAX)
+    )
+    for _ in range(2):
+        write(any_ring, 1)
+        assert processes.count() == PROCESSES_KEPT
+    assert processes.filter(captured=TALLIES.captured).count() == 1
+    others = processes.exclude(captured=TALLIES.captured)
+    assert others.aggregate(first=Min("pid"))["first"] == PROCESSES_MAX + 1 - PROCESSES_KEPT
