@@ -10,13 +10,19 @@ from collections import Counter
 from collections.abc import Iterator
 from inspect import CO_VARARGS
 from itertools import pairwise
-from types import FrameType
+from opcode import opmap
+from types import FrameType, TracebackType
 
 from sqllogs.errors import SQLLogsError
 
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL_S = 60.0
+
+RAISE = opmap["RAISE_VARARGS"]
+"""The instruction of `raise` and `assert`."""
+EMPTY_CODE_BYTES = 6
+"""Length of the code that CPython makes for frames of Cython, which run no instruction."""
 
 faults: Counter[str] = Counter()
 """Number of faults by place since the process started."""
@@ -57,20 +63,24 @@ def must_propagate(exc: BaseException) -> bool:
     Python runs signal handlers between any two instructions, and another thread may set an exception
     (`PyThreadState_SetAsyncExc`); task queues and test runners implement time limits with both. The
     traceback shows them: a signal handler or trace function is called with the frame that it
-    interrupts, and an exception set by another thread is of a class that the code cannot raise.
+    interrupts, and an exception set by another thread is of a class that the code cannot raise, or
+    appears where it raises nothing.
 
     Not a context manager, which would cost something without an exception too.
     """
     if is_interruption(exc):
         return True
-    *_, frame = (None, *_frames(exc))
-    # CPython raises MemoryError without a message anywhere, also in our frames.
-    if frame is None or isinstance(exc, MemoryError):
+    *_, last = (None, *_tracebacks(exc))
+    # CPython raises these without a message anywhere, also in our frames.
+    if last is None or isinstance(exc, (MemoryError, StopIteration)):
         return False
-    package, raised = _package(frame.f_globals.get("__name__")), _package(type(exc).__module__)
-    if raised == "builtins":  # the interpreter's own exceptions have a message
-        return package == "sqllogs" and not exc.args
-    return raised not in ("sqllogs", package)
+    package, raised = _package(last.tb_frame.f_globals.get("__name__")), _package(type(exc).__module__)
+    if raised in ("builtins", "sqllogs", package):
+        # One set by another thread has no message, and no `raise`: Django's code may be interrupted that
+        # capture calls, as that of MySQL's cursor. The interpreter's own exceptions have a message.
+        code = last.tb_frame.f_code.co_code
+        return not exc.args and len(code) > EMPTY_CODE_BYTES and code[last.tb_lasti] != RAISE
+    return True
 
 
 def is_interruption(exc: BaseException) -> bool:
@@ -79,13 +89,14 @@ def is_interruption(exc: BaseException) -> bool:
     For calls of code that is not ours and may raise anything: `must_propagate` would mistake an exception of
     the application that Django raises, such as DoesNotExist, for one set by another thread.
     """
-    return any(_is_called_back(frame, before) for before, frame in pairwise(_frames(exc)))
+    frames = (traceback.tb_frame for traceback in _tracebacks(exc))
+    return any(_is_called_back(frame, before) for before, frame in pairwise(frames))
 
 
-def _frames(exc: BaseException) -> Iterator[FrameType]:
+def _tracebacks(exc: BaseException) -> Iterator[TracebackType]:
     traceback = exc.__traceback__
     while traceback is not None:
-        yield traceback.tb_frame
+        yield traceback
         traceback = traceback.tb_next
 
 

@@ -1,10 +1,13 @@
 """An error of ours is counted, logged at most once a minute, and not raised; a foreign one is."""
 
+import ctypes
 import importlib
 import json
 import logging
 import signal
 import sys
+import threading
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -58,6 +61,10 @@ def raise_(error):
     raise error
 
 
+def exhaust(iterator):
+    next(iterator)
+
+
 @pytest.mark.parametrize(
     ("function", "args"),
     [
@@ -67,6 +74,9 @@ def raise_(error):
         (json.loads, [object()]),
         (raise_, [StoreUnavailableError("away")]),
         (raise_, [MemoryError()]),
+        (raise_, [TimeoutError()]),  # code that is called may raise without a message
+        (raise_, [StoreUnavailableError()]),
+        (exhaust, [iter([])]),
     ],
 )
 def test_error_of_code_that_was_called_is_ours(function, args):
@@ -126,6 +136,24 @@ def test_error_of_a_handler_that_interrupts_an_import_is_foreign():
 def test_error_of_a_class_from_elsewhere_is_foreign():
     """Another thread can set an exception of any class at any point of our code."""
     assert guard.must_propagate(caught(raise_, json.JSONDecodeError("too late", "", 0)))
+
+
+class ErrorOfTests(Exception):
+    """Of the package whose code is interrupted."""
+
+
+def interrupt(error):
+    with nullcontext():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(threading.get_ident()), ctypes.py_object(error)
+        )
+        while True:
+            pass
+
+
+@pytest.mark.parametrize("error", [TimeoutError, AttributeError, ErrorOfTests, StoreUnavailableError])
+def test_error_set_by_another_thread_in_code_that_was_called_is_foreign(error):
+    assert guard.must_propagate(caught(interrupt, error))
 
 
 def test_log_handler_that_is_interrupted_passes_the_error_on():
