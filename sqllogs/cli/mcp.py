@@ -259,24 +259,32 @@ def _call(tool: str, why: str, **arguments: str) -> str:
     return f"{tool}({given}): {why}"
 
 
+def _after_finding(row: dict[str, Any]) -> str | None:
+    if holder := row["evidence"].get("holder_trace_id"):
+        return _call("trace", "the transaction that held the lock", trace_id=holder)
+    if row["kind"] == "n_plus_one":
+        return _call("repeats", "file, line and remedy of the N+1", start="now-1d")
+    if row["kind"] in EXPLAINED and row["fingerprint"]:
+        return _call("explain", "its plan, and the index that it lacks", fingerprint=row["fingerprint"])
+    if row["trace_id"]:
+        return _call("trace", f"an example of {row['kind']}", trace_id=row["trace_id"])
+    return None
+
+
 def _after_findings(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Suggest what shows the cause of each finding, or without one what has changed."""
-    for row in rows[:SUGGESTIONS_MAX]:
-        if holder := row["evidence"].get("holder_trace_id"):
-            yield _call("trace", "the transaction that held the lock", trace_id=holder)
-        elif row["kind"] == "n_plus_one":
-            yield _call("repeats", "file, line and remedy of the N+1", start="now-1d")
-        elif row["kind"] in EXPLAINED and row["fingerprint"]:
-            yield _call("explain", "its plan, and the index that it lacks", fingerprint=row["fingerprint"])
-        elif row["trace_id"]:
-            yield _call("trace", f"an example of {row['kind']}", trace_id=row["trace_id"])
+    # By the call, because several findings may lead to the same: a lock that is held, and what waits for it.
+    calls = {call.partition("): ")[0]: call for call in map(_after_finding, rows) if call}
+    yield from list(calls.values())[:SUGGESTIONS_MAX]
     if not rows:
         yield _call("stats", "what changed most in the last hour", compare="previous", start="now-1h")
     yield _call("events", "deploys and migrations")
 
 
 def _shortened(value: Any) -> Any:
-    """Cut long texts and lists."""
+    """Cut long texts and lists, and digits that mean nothing."""
+    if isinstance(value, float):
+        return round(value, 3)
     if isinstance(value, str):
         return value if len(value) <= TEXT_MAX else f"{value[:TEXT_MAX]}..."
     if isinstance(value, list):

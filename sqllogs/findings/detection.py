@@ -182,9 +182,8 @@ def _plan_figures(fingerprint: str) -> dict[str, Any]:
         guard.fault("findings plan", exc)
         return {}
     stored = store_plan(plan)
-    if plan.advice is None or stored is None:
-        return {}
-    return {"plan": stored.pk, "advice": plan.advice}
+    found = {"plan": stored and stored.pk, "advice": plan.advice}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _rolled_up_s() -> int:

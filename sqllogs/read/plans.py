@@ -321,15 +321,15 @@ COST_MIN = 100.0
 def advise(plan: Plan) -> Plan:
     """Add advice to a plan if an index would avoid reading a whole table; database errors are logged."""
     whole = {one.table.strip('"') for one in _accesses(plan.vendor, plan.lines) if one.is_whole}
-    wanted = {table: columns for table in whole if (columns := _compared_columns(plan.sql, table))}
+    wanted = {table: compared for table in whole if (compared := _compared_columns(plan.sql, table)).all}
     if not wanted:
         return plan
     cost, _rows = _cost_and_rows(plan.vendor, plan.lines)
     is_cheap = plan.vendor == "postgresql" and float(cost or 0) < COST_MIN
     try:
         with muted(), connected(plan.alias) as connection:
-            for table, columns in sorted(wanted.items()):
-                found = _missing_index(connection, table, columns, is_cheap=is_cheap)
+            for table, compared in sorted(wanted.items()):
+                found = _missing_index(connection, table, compared, is_cheap=is_cheap)
                 if found is not None:
                     return replace(plan, advice=found)
     except DatabaseAPIError as exc:
@@ -337,14 +337,25 @@ def advise(plan: Plan) -> Plan:
     return plan
 
 
-def _compared_columns(sql: str, table: str) -> list[str]:
-    """Return the columns of a table that a statement compares with something, in order."""
+class _Compared(NamedTuple):
+    """The columns of a table that a statement compares, in order."""
+
+    all: list[str]
+    sought: list[str]
+    """Those that select rows: compared with values, or only with other columns if there are no such."""
+
+
+def _compared_columns(sql: str, table: str) -> _Compared:
     # Stored texts have unquoted names, and one space around operators.
-    compared = rf"(?<![\w.]){re.escape(table)}\.(\w+) (?:=|IN\b|BETWEEN\b|<=?|>=?)"
-    return list(dict.fromkeys(re.findall(compared, sql)))
+    name = rf"(?<![\w.]){re.escape(table)}\.(\w+)"
+    found = re.findall(rf"{name} (?:IN\b|BETWEEN\b|(?:<=?|>=?|=)(?: (\w+\.\w+))?)", sql)
+    # The index of a foreign key by which another table is joined finds no rows to begin with.
+    values = [column for column, other in found if not other]
+    joined = [column for column, _ in found]
+    return _Compared(list(dict.fromkeys(joined)), list(dict.fromkeys(values or joined)))
 
 
-def _missing_index(connection: Any, table: str, columns: list[str], *, is_cheap: bool) -> str | None:
+def _missing_index(connection: Any, table: str, compared: _Compared, *, is_cheap: bool) -> str | None:
     """Return advice if no index starts with one of the columns, or an index of a model is missing."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -360,13 +371,14 @@ def _missing_index(connection: Any, table: str, columns: list[str], *, is_cheap:
         if model._meta.db_table != table or model._meta.proxy:
             continue
         for declared in _declared_indexes(model):
-            if declared[0] in columns and declared[0] not in first:
+            if declared[0] in compared.all and declared[0] not in first:
                 return _RESTORE % {
                     "table": table,
                     "columns": ", ".join(declared),
                     "model": model._meta.label,
                     "sql": _create_index(connection, table, declared),
                 }
+    columns = compared.sought
     if is_cheap or first & set(columns):
         return None
     sql = _create_index(connection, table, tuple(columns[:1]))

@@ -148,6 +148,28 @@ def test_finding_leads_to_its_cause(kind, changes, expected, log):
     assert answer["next"] == [expected, "events(): deploys and migrations"]
 
 
+def test_findings_with_the_same_cause_lead_to_one_call(log):
+    times = dict.fromkeys(("first_seen", "last_seen", "started_at"), BEGINNING)
+    for number, (kind, evidence) in enumerate(
+        [
+            ("slower", {}),
+            ("n_plus_one", {}),
+            ("lock_timeout", {"holder_trace_id": TRACE}),
+            ("idle_transaction", {"trace_id": TRACE}),
+        ]
+    ):
+        Finding.objects.create(
+            key=number, kind=kind, fingerprint=F, evidence=evidence, occurrences=1, **times
+        )
+    tools = [call.partition("(")[0] for call in log.findings()["next"]]
+    assert sorted(tools) == ["events", "explain", "repeats", "trace"]
+
+
+def test_figures_have_no_more_digits_than_they_mean(log):
+    (row,) = log.stats()["results"]
+    assert all(value == round(value, 3) for value in row.values() if isinstance(value, float))
+
+
 def test_log_without_findings_leads_to_what_has_changed(log):
     assert log.findings()["next"][0].startswith('stats(compare="previous", start="now-1h")')
 

@@ -18,7 +18,7 @@ from sqllogs.findings import causes, detection, schedule
 from sqllogs.findings.causes import Evidence, merge
 from sqllogs.findings.detection import detect, is_expensive, take_turn
 from sqllogs.findings.patterns import SAME_ROWS, WORK_ROWS_MIN
-from sqllogs.models import DetectionTurn, Event, Finding, RingRow, Statement
+from sqllogs.models import DetectionTurn, Event, Finding, RingRow, Statement, StoredPlan
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.explain import Plan
 from tests.sqllogs.factories import (
@@ -200,6 +200,9 @@ def test_slower_statement_has_line_trace_and_what_its_plan_says(
     found = search()["slower"]
     assert (found.call_site, found.evidence["trace_id"]) == (UNIT["call_site"], "a" * 32)
     assert found.evidence.get("advice") == advice
+    # With its plan, also if that is no advice: a person may see more.
+    has_plan = enabled and service is None and not faults
+    assert StoredPlan.objects.filter(id=found.evidence.get("plan")).exists() is has_plan
     assert guard.faults["findings plan"] == before + faults
     client = reader()
     (row,) = client.get("/sql-logs/findings/?finding=slower").json()["results"]

@@ -215,12 +215,18 @@ def test_index_that_a_model_declares_and_the_database_lacks_is_named(ring_alias)
     assert plans.advise(explain(A)).advice is None
 
 
+JOINED = "sqllogs_event LEFT OUTER JOIN sqllogs_finding ON (sqllogs_event.id = sqllogs_finding.id)"
+
+
 @pytest.mark.parametrize(
     ("sql", "has_advice"),
     [
         ("SELECT id FROM sqllogs_event WHERE sqllogs_event.title = ?", True),
         ("SELECT id FROM sqllogs_event WHERE sqllogs_event.id = ? AND sqllogs_event.title = ?", False),
         ("SELECT id FROM sqllogs_event ORDER BY sqllogs_event.title", False),  # all rows are wanted
+        # The index of the key by which it is joined does not find them.
+        (f"SELECT sqllogs_event.id FROM {JOINED} WHERE sqllogs_event.title = ?", True),
+        (f"SELECT sqllogs_event.id FROM {JOINED} WHERE sqllogs_event.title = sqllogs_finding.route", False),
     ],
 )
 def test_index_is_advised_where_a_large_table_is_read_to_compare(ring_alias, sql, has_advice):
