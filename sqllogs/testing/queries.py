@@ -292,7 +292,8 @@ def _in_reports(one: ReportedQuery) -> ReportedQuery:
 def worst_by_line(findings: Sequence[ReportedQuery]) -> list[ReportedQuery]:
     """Return one finding for each line and statement, the one with the most queries, sorted by line."""
     worst: dict[tuple[str, int, str], ReportedQuery] = {}
-    for one in map(_in_reports, findings):
+    # Sorted, because with pytest-xdist they come in another order each time.
+    for one in sorted(map(_in_reports, findings), key=lambda found: found.test):
         key = one.path, one.line, one.fingerprint
         # Prefer one that no rule ignores: the line fails if it does so in any test.
         worst[key] = max(worst.get(key, one), one, key=lambda found: (found.ignored is None, found.times))

@@ -60,6 +60,12 @@ def test_reports_are_in_order_of_the_lines():
     assert [region["startLine"] for region in regions] == [9, 10, 100]
 
 
+@pytest.mark.parametrize("report", [sarif, junit])
+def test_reports_are_the_same_in_whatever_order_tests_have_run(report):
+    findings = [PLAIN, PLAIN._replace(test="shop/test_pages.py::test_names[é]")]
+    assert report(findings) == report(findings[::-1])
+
+
 def test_checkout_is_the_nearest_folder_with_git(tmp_path):
     root = tmp_path / "site" / "backend"
     root.mkdir(parents=True)
