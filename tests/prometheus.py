@@ -1,5 +1,6 @@
 """Debian's Prometheus with our configuration and rules, on a free port and in a new folder."""
 
+import re
 import subprocess
 import time
 from contextlib import suppress
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 
 from tests.ports import free_port
 from tests.programs import PROMETHEUS, find
@@ -26,6 +26,11 @@ class Prometheus:
         self._log = folder / "prometheus.log"
         path = folder / "prometheus.yml"
         path.write_text(configuration(target_port, interval))
+        for rules in (CONFIGURATION / "rules").iterdir():
+            (folder / "rules").mkdir(exist_ok=True)
+            (folder / "rules" / rules.name).write_text(
+                re.sub(r"^    interval: .*\n", "", rules.read_text(), flags=re.MULTILINE)
+            )
         self._command = [
             find(PROMETHEUS),
             f"--config.file={path}",
@@ -80,11 +85,9 @@ class Prometheus:
 
 
 def configuration(target_port, interval):
-    """Return our prometheus.yml with another port and a shorter interval."""
+    """Return our prometheus.yml with another port and a shorter interval, which is that of all rules too."""
     text = (CONFIGURATION / "prometheus.yml").read_text()
     changed = text.replace("localhost:9110", f"127.0.0.1:{target_port}").replace("15s", interval)
     assert changed.count(interval) == 2
     assert str(target_port) in changed
-    parsed = yaml.safe_load(changed)
-    parsed["rule_files"] = [str(CONFIGURATION / pattern) for pattern in parsed["rule_files"]]
-    return yaml.safe_dump(parsed)
+    return changed
