@@ -46,7 +46,11 @@ _URL = re.compile(r"https?://[\w.:\[\]-]+(/[\w.~%/-]*)?", re.ASCII)
 _LABEL = re.compile(r"[\w.:/-]+", re.ASCII)
 _UID = re.compile(r"[\w-]{1,40}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_TARGET = re.compile(r"[\w.\[\]:-]+:\d+", re.ASCII)
+_FOLDER = re.compile(r".*\S.*")
+# A port is 1 to 65535.
+_TARGET = re.compile(
+    r"[\w.\[\]:-]+:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class ProvisionValues:
             "token_variable", _VARIABLE, _("the name of an environment variable, not the token itself")
         )
         self._check("metrics_target", _TARGET, _("host:port"))
+        self._check("dashboards_path", _FOLDER, _("a folder"))
 
     def _check(self, name: str, pattern: re.Pattern[str], wanted: str) -> None:
         value = getattr(self, name)

@@ -51,7 +51,8 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--output", metavar="DIR", type=Path, help=_("write all files to this folder"))
+        # An empty one, as of an unset variable, is no folder: Path("") is the current one.
+        parser.add_argument("--output", metavar="DIR", help=_("write all files to this folder"))
         parser.add_argument(
             "--kubernetes",
             action="store_true",
@@ -88,7 +89,7 @@ def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
     texts = rendered(values)
     if options["output"]:
         manifests = kubernetes(texts, values) if options["kubernetes"] else {}
-        yield from write(options["output"], texts | manifests)
+        yield from write(Path(options["output"]), texts | manifests)
     if options["push"]:
         # All are parsed before the first is sent, so that an error does not leave half of them in Grafana.
         parsed = objects(texts)

@@ -107,6 +107,13 @@ def test_links_of_dashboards_go_where_the_browser_finds_the_log(written):
     assert site["query"] == "https://shop.example/sql-logs/"
 
 
+def test_links_of_alerts_go_where_the_browser_finds_the_log(written):
+    folder = written(CHOSEN)
+    texts = [path.read_text() for path in (folder / "prometheus/rules").iterdir()]
+    links = {link for text in texts for link in re.findall(r"\S*findings/\?", text)}
+    assert links == {"https://shop.example/sql-logs/findings/?"}
+
+
 def test_datasource_that_grafana_has_is_left_out_and_referred_to(written):
     folder = written({"--loki-uid": "mine", "--prometheus-uid": "theirs"})
     found = datasources(folder)
@@ -161,6 +168,8 @@ def test_file_that_cannot_be_written_is_reported(provision, tmp_path):
         ("--app", "a b", "--app 'a b' is invalid"),
         ("--job", "", "--job '' is invalid"),
         ("--metrics-target", "9110", "host:port"),
+        ("--metrics-target", "host:65536", "host:port"),
+        ("--dashboards-path", "", "--dashboards-path '' is invalid: it must be a folder."),
         ("--tempo-uid", "a/b", "--tempo-uid"),
     ],
 )
@@ -176,8 +185,10 @@ def test_token_given_for_its_variable_is_not_repeated(provision, tmp_path):
     assert "canary" not in line
 
 
-def test_output_or_push_is_required(provision):
-    assert provision() == ["CommandError: Set --output DIR, --push URL, or both."]
+@pytest.mark.parametrize("arguments", [(), ("--output", "")])
+def test_output_or_push_is_required(provision, arguments):
+    """An empty folder is that of an unset variable, not the current one."""
+    assert provision(*arguments) == ["CommandError: Set --output DIR, --push URL, or both."]
 
 
 REQUIRED = {
