@@ -13,6 +13,9 @@ from grafana.promql import (
     REQUESTS,
     RESPONSES,
     by_status_class,
+    increase,
+    of_largest,
+    or_zero,
     over_time,
     quantile,
     quantiles,
@@ -66,12 +69,12 @@ def p95(labels: str) -> stat.Panel:
 def queries(labels: str) -> stat.Panel:
     about = "SQL queries per second."
     return value(
-        "Queries per second", about, "qps", rate("sqllogs_query_duration_seconds_count", labels, over=WINDOW)
+        "Queries per second", about, "ops", rate("sqllogs_query_duration_seconds_count", labels, over=WINDOW)
     )
 
 
 def failed_queries(labels: str) -> stat.Panel:
-    failed = f"sum(increase(django_db_errors_total{{{labels}}}[$__range])) or vector(0)"
+    failed = or_zero(increase("django_db_errors_total", labels), f"sqllogs_database_up{{{labels}}}")
     about = "SQL queries that raised an exception in the time range."
     return value("Failed queries", about, "locale", failed, colors=none_is_good())
 
@@ -110,13 +113,13 @@ def answers(labels: str) -> timeseries.Panel:
 
 def time_to_answer(labels: str) -> timeseries.Panel:
     about = "p50, p95, p99 and p99.9 of the response time."
-    return lines("Time to answer", about, "s", *quantiles(LATENCY, labels))
+    return lines("Time to answer", about, "s", *quantiles(LATENCY, labels), logarithmic=True)
 
 
 def duration_of_queries(labels: str, width: int = 12) -> timeseries.Panel:
     about = "p50, p95, p99 and p99.9. Each point is a query with a link to its trace."
     percentiles = quantiles("sqllogs_query_duration_seconds", labels)
-    return lines("Duration of queries", about, "s", *percentiles, width=width)
+    return lines("Duration of queries", about, "s", *percentiles, width=width, logarithmic=True)
 
 
 def open_findings(labels: str) -> stat.Panel:
@@ -127,7 +130,6 @@ def open_findings(labels: str) -> stat.Panel:
         "locale",
         f"sum({found})",
         colors=thresholds((None, "green"), (1.0, "orange")),
-        empty="no data",
         width=3,
     ).override_by_regexp("/.*/", [prop("links", [link("Findings", "/d/django-sql-logs")])])
 
@@ -137,7 +139,8 @@ def request_duration(labels: str) -> timeseries.Panel:
         "p50, p95, p99 and p99.9 of requests until the last byte, also those without SQL. "
         "Each point is a request with a link to its trace."
     )
-    return lines("Duration of requests", about, "s", *quantiles("sqllogs_request_duration_seconds", labels))
+    percentiles = quantiles("sqllogs_request_duration_seconds", labels)
+    return lines("Duration of requests", about, "s", *percentiles, logarithmic=True)
 
 
 def without_sql(labels: str) -> timeseries.Panel:
@@ -192,8 +195,8 @@ def idle_transactions(labels: str) -> timeseries.Panel:
     return lines(
         "Idle transactions",
         "Requests, commands and tasks per second with a transaction that was open for a second "
-        "without a statement.",
+        "without a statement, the ten with the most.",
         "ops",
-        over_time(rate("sqllogs_transactions_idle_total", labels, "kind, name"), "{{kind}} {{name}}"),
+        over_time(of_largest("sqllogs_transactions_idle_total", labels, "kind, name"), "{{kind}} {{name}}"),
         width=6,
     ).no_value("None in this time range")

@@ -21,6 +21,7 @@ from grafana_foundation_sdk.models.common import (
     BigValueGraphMode,
     LegendDisplayMode,
     LegendPlacement,
+    ScaleDistribution,
     StackingMode,
     TooltipDisplayMode,
     VisibilityMode,
@@ -36,7 +37,17 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues
 
 from grafana import promql
-from grafana.panels import COUNT, STATUS_COLORS, link, neutral, plain, prop, thresholds, transformation
+from grafana.panels import (
+    COUNT,
+    STATUS_COLORS,
+    link,
+    neutral,
+    no_value,
+    plain,
+    prop,
+    thresholds,
+    transformation,
+)
 
 TAG = "django"
 """The tag of every dashboard; the links at the top select by it."""
@@ -75,7 +86,7 @@ def value(
     expression: str,
     *,
     colors: dashboard.ThresholdsConfig | None = None,
-    empty: str = "none",
+    empty: str = "no data",
     width: int = 4,
 ) -> stat.Panel:
     """Return a stat panel of a value at the end of the range.
@@ -94,10 +105,10 @@ def value(
         .color_mode(BigValueColorMode.VALUE)
         .thresholds(colors or neutral())
         .unit(unit)
-        .no_value(empty)
         .height(4)
         .span(width)
     )
+    no_value(panel, empty)
     # An increase is extrapolated to the range's ends: 45.4 events where there were 44.
     return panel.decimals(0) if unit == COUNT else panel
 
@@ -111,6 +122,7 @@ def lines(
     links: Links = (),
     width: int = 12,
     many: bool = False,
+    logarithmic: bool = False,
 ) -> timeseries.Panel:
     """Return a line chart with its legend beside it, or below if there are many lines."""
     below = many or width < 10
@@ -126,11 +138,14 @@ def lines(
         .legend(legend)
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
         .unit(unit)
-        .min(0)
-        .fill_opacity(60 if stacked else 0 if many else 8)
+        .fill_opacity(60 if stacked else 0 if many or logarithmic else 8)
         .height(8)
         .span(width)
     )
+    if logarithmic:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
+    else:
+        panel.min(0)
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
     _color_by_status(panel)
@@ -218,9 +233,8 @@ def ranking(
         .span(width)
     )
     for column in columns:
-        narrow = [prop("custom.width", 100)] if len(columns) > 2 else []
-        panel.override_by_name(column.title, [*_cells(column), *narrow])
-    return panel.override_by_name(head, [prop("links", links)]) if links else panel
+        panel.override_by_name(column.title, [*_cells(column), prop("custom.width", 110)])
+    return panel.override_by_name(head, [prop("custom.wrapText", True), prop("links", links)])
 
 
 def _of_the_first(columns: Sequence[Column], label: str) -> list[str]:
@@ -261,8 +275,8 @@ def states(title: str, about: str, *queries: prometheus.Dataquery, width: int = 
 
 def alerts() -> table.Panel:
     """Return the alerts that fire now."""
-    names = {"alertname": "Alert", "severity": "Severity", "view": "View", "alias": "Database"}
-    firing = f'max by ({", ".join(names)}) (ALERTS{{alertstate="firing", {promql.SITE}}})'
+    firing = promql.firing()
+    names = dict(zip(promql.ALERT, ("Alert", "Severity", "App", "View", "Database"), strict=True))
     colors = {
         name: {"color": color, "index": index}
         for index, (name, color) in enumerate((("critical", "red"), ("warning", "orange"), ("info", "blue")))
@@ -288,6 +302,7 @@ def alerts() -> table.Panel:
         )
         .override_by_regexp("/.*/", [prop("noValue", "")])
         .override_by_name("Severity", severity)
+        .override_by_name("View", [prop("custom.wrapText", True)])
         .unit("none")
         .thresholds(plain())
         .no_value("None")

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana import events, promql
 from grafana.metric_panels import Column, lines, page, ranking, shares
 from grafana.panels import AnyPanel
-from grafana.promql import SITE, increase, over_time, ranked, rate
+from grafana.promql import SITE, increase, of_largest, over_time, ranked
 
 UID = "django-models"
 
@@ -51,9 +51,9 @@ def _over_time() -> list[AnyPanel]:
     return [
         lines(
             f"{kind.capitalize()}",
-            f"{kind.capitalize()} per second by model. {_NOT_BULK}",
+            f"{kind.capitalize()} per second of the ten models with the most. {_NOT_BULK}",
             "ops",
-            over_time(rate(_metric(kind), MODEL, "model"), "{{model}}"),
+            over_time(of_largest(_metric(kind), MODEL, "model"), "{{model}}"),
             width=8,
         )
         for kind in _KINDS

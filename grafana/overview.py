@@ -15,6 +15,7 @@ from grafana.promql import (
     SITE,
     VIEWS,
     increase,
+    or_zero,
     over_time,
     quantile,
     ranked,
@@ -25,7 +26,8 @@ UID = "django-overview"
 
 
 def _health() -> list[AnyPanel]:
-    firing = f'count(ALERTS{{alertstate="firing", severity!="info", {SITE}}}) or vector(0)'
+    urgent = promql.firing(f'{SITE}, severity!="info"')
+    firing = or_zero(f"count({urgent})", f"up{{{SITE}}}")
     return [
         value(
             "Firing alerts",
@@ -103,7 +105,6 @@ def _database() -> list[AnyPanel]:
             "percentunit",
             f"avg(sqllogs_database_up{{{ALIAS}}})",
             colors=thresholds((None, "red"), (1.0, "green")),
-            empty="no data",
             width=8,
         ),
         figures.failed_queries(ALIAS).span(8),
@@ -155,7 +156,6 @@ def _migrations() -> list[AnyPanel]:
             COUNT,
             f"max(django_migrations_unapplied_total{{{SITE}}})",
             colors=none_is_good(),
-            empty="no data",
             width=6,
         ),
         value(
@@ -163,7 +163,6 @@ def _migrations() -> list[AnyPanel]:
             "Applied migrations in all databases.",
             COUNT,
             f"max(django_migrations_applied_total{{{SITE}}})",
-            empty="no data",
             width=6,
         ),
         states(

@@ -10,11 +10,15 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueGraphMode
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardSpecialValueMapOptions,
     DataTransformerConfig,
     DynamicConfigValue,
     Panel,
+    SpecialValueMap,
+    SpecialValueMatch,
     Threshold,
     ThresholdsMode,
+    ValueMappingResult,
 )
 
 from grafana.infinity import DATASOURCE
@@ -26,21 +30,24 @@ COUNT = "locale"
 """Unit of counts: 2,346 rather than 2.35 K."""
 
 _HEADERS = {
-    "id": ("Record", 75), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 90), "time": ("Time", 185),
-    "last_seen": ("Last seen", 170), "duration_ms": ("Duration", 80), "sql": ("SQL", 0), "rows": ("Rows", 70),
-    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 240),
-    "route": ("Route", 210), "status": ("Status", 65), "error": ("Error", 110),
+    "id": ("Record", 95), "trace_id": ("Trace", 90), "fingerprint": ("Statement", 90), "time": ("Time", 185),
+    "last_seen": ("Last seen", 160), "duration_ms": ("Duration", 90), "sql": ("SQL", 0), "rows": ("Rows", 95),
+    "alias": ("Database", 80), "kind": ("Kind", 75), "method": ("Method", 70), "view": ("View", 210),
+    "route": ("Route", 190), "status": ("Status", 65), "error": ("Error", 110),
     "exception": ("Exception", 110), "call_site": ("Call site", 190), "group": ("Group", 0),
-    "calls": ("Calls", 80), "load_percent": ("Load", 120), "total_ms": ("Total", 80), "mean_ms": ("Mean", 75),
-    "p95_ms": ("p95", 75),
-    "p99_ms": ("p99", 75), "max_ms": ("Max", 75), "errors": ("Errors", 65), "repeats": ("Repeats", 75),
-    "queries": ("Queries", 75), "times_per_request": ("Times", 65), "requests": ("Requests", 80),
-    "advice": ("Advice", 0), "duplicates": ("Duplicates", 90), "worst_repeat": ("Worst", 65),
-    "elapsed_ms": ("Duration", 85), "share_percent": ("SQL share", 120),
+    "calls": ("Calls", 95), "load_percent": ("Load", 120), "total_ms": ("Total", 90), "mean_ms": ("Mean", 90),
+    "p95_ms": ("p95", 90),
+    "p99_ms": ("p99", 90), "max_ms": ("Max", 90), "errors": ("Errors", 95), "repeats": ("Repeats", 75),
+    "queries": ("Queries", 95), "times_per_request": ("Times", 65), "requests": ("Requests", 95),
+    "advice": ("Advice", 0), "duplicates": ("Duplicates", 95), "worst_repeat": ("Worst", 65),
+    "elapsed_ms": ("Duration", 90), "share_percent": ("SQL share", 120),
     "state": ("State", 100), "summary": ("What", 0),
-    "first_seen": ("Found", 170), "occurrences": ("Seen", 65), "release": ("Since release", 110),
+    "first_seen": ("Found", 160), "occurrences": ("Seen", 65), "release": ("Since release", 110),
 }  # fmt: skip
-"""Header and width in pixels of a column; 0 takes the rest. Without a width a column takes at least 150."""
+"""Header and width in pixels of a column; 0 takes the rest. Without a width a column takes at least 150.
+
+Numbers are aligned right, so Grafana cuts off their first digits: there must be room for 999,999,999.
+"""
 _WRAPPED = ("sql", "advice", "summary", "kind", "call_site", "route", "view", "exception", "error", "group")
 _IDS = ("fingerprint", "trace_id")
 _COUNTS = ("calls", "rows", "errors", "queries", "requests", "duplicates")
@@ -75,6 +82,14 @@ def none_is_good() -> dashboard.ThresholdsConfig:
     return thresholds((None, "green"), (1.0, "red"))
 
 
+def no_value(panel: stat.Panel, text: str) -> stat.Panel:
+    """Set what a figure without a value says, in the colour of text: it is neither good nor bad."""
+    # noValue alone has the colour of the lowest threshold: "none" in red for a share of successes.
+    result = ValueMappingResult(text=text, color="text")
+    options = DashboardSpecialValueMapOptions(match=SpecialValueMatch.NULL_AND_NAN, result=result)
+    return panel.no_value(text).mappings([SpecialValueMap(options=options)])
+
+
 STATUS_COLORS = ((2, "green"), (3, "blue"), (4, "orange"), (5, "red"))
 
 
@@ -97,7 +112,7 @@ def figure(
     title: str, description: str, query: Builder[Dataquery], field: str, calc: str = "lastNotNull"
 ) -> stat.Panel:
     """Return a stat panel: `calc` over the values of each field that the expression `field` matches."""
-    return (
+    panel = (
         stat.Panel()
         .title(title)
         .description(description)
@@ -108,10 +123,10 @@ def figure(
         .color_mode(BigValueColorMode.VALUE)
         .thresholds(neutral())
         .unit(COUNT)
-        .no_value("none")
         .height(4)
         .span(4)
     )
+    return no_value(panel, "none")
 
 
 def chart(title: str, description: str, query: Builder[Dataquery]) -> timeseries.Panel:

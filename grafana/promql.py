@@ -71,6 +71,11 @@ def ratio(part: str, whole: str) -> str:
     return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
 
 
+def or_zero(expression: str, exists: str) -> str:
+    """Return 0 and not an empty result if there is another metric: without any, nobody knows it is 0."""
+    return f"({expression}) or 0 * count({exists})"
+
+
 def ranked(expression: str, most: int = 20) -> str:
     """Return the largest values that are not 0."""
     return f"topk({most}, ({expression}) > 0)"
@@ -80,6 +85,21 @@ def of_top(expression: str, labels: str, most: int = 5) -> str:
     """Restrict an expression to the views with the most requests in the range, the same at each step."""
     counted = f"sum by (view) (increase({REQUESTS}{{{labels}}}{RANGE} @ end()))"
     return f"({expression}) and on (view) topk({most}, {counted})"
+
+
+def of_largest(metric: str, labels: str, by: str, most: int = 10) -> str:
+    """Return the rates of the label values that counted most in the range, the same at each step."""
+    counted = f"sum by ({by}) (increase({metric}{{{labels}}}{RANGE} @ end()))"
+    return f"({rate(metric, labels, by)}) and topk({most}, {counted})"
+
+
+ALERT = ("alertname", "severity", "app", "view", "alias")
+"""The labels that make one alert: two targets that are down are one."""
+
+
+def firing(labels: str = SITE) -> str:
+    """Return the alerts that fire."""
+    return f'max by ({", ".join(ALERT)}) (ALERTS{{alertstate="firing", {labels}}})'
 
 
 def _by(labels: str) -> str:

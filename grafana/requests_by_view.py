@@ -18,6 +18,7 @@ from grafana.promql import (
     VIEW_METHOD,
     increase,
     of_top,
+    or_zero,
     over_time,
     quantile,
     ranked,
@@ -51,7 +52,10 @@ def _stats() -> list[AnyPanel]:
             "With an N+1",
             "Requests in the time range in which one line of code ran the same statement repeatedly.",
             COUNT,
-            f"sum(increase(sqllogs_requests_repeating_total{{{VIEW}}}[$__range])) or vector(0)",
+            or_zero(
+                increase("sqllogs_requests_repeating_total", VIEW),
+                f"sqllogs_request_duration_seconds_count{{{VIEW}}}",
+            ),
             colors=none_is_good(),
         ),
     ]
@@ -87,10 +91,13 @@ def _of_each(expression: str, legend: str = "{{view}} {{method}}") -> Dataquery:
 def _over_time() -> list[AnyPanel]:
     requests = rate(REQUESTS, VIEW_METHOD, _EACH)
     # Means of what was measured: a rate over a day would take a site of an hour for one idle before.
-    # Until the first step there is no mean, and now is as usual.
-    # Both are of five minutes: a site that has just been started had five times its own mean.
+    # Of fewer than ten steps a mean says nothing, and now is as usual: a site that had just been started had
+    # eighty times the mean of its first step. Both are of five minutes for the same reason.
     recent = rate(REQUESTS, VIEW_METHOD, _EACH, figures.WINDOW)
-    day, hour = (f"(avg_over_time(({recent})[{steps}]) or ({recent}))" for steps in ("1d:5m", "1h:1m"))
+    day, hour = (
+        f"((avg_over_time(({recent})[{steps}]) and count_over_time(({recent})[{steps}]) >= 10) or ({recent}))"
+        for steps in ("1d:5m", "1h:1m")
+    )
     latency = quantile(_PERCENTILE, LATENCY, VIEW_METHOD, "view")
     earlier = quantile(_PERCENTILE, LATENCY, VIEW_METHOD, "view", promql.WEEK_AGO)
     time = "${percentile:text} of time to answer"

@@ -17,6 +17,7 @@ from grafana.promql import (
     VIEW_METHOD,
     by_status_class,
     increase,
+    or_zero,
     over_time,
     quantile,
     ranked,
@@ -41,7 +42,7 @@ def _summary() -> list[AnyPanel]:
             "Exceptions",
             "Exceptions that no view caught, in the time range.",
             COUNT,
-            f"sum(increase(django_http_exceptions_total_by_view_total{{{VIEW}}}[$__range])) or vector(0)",
+            or_zero(increase("django_http_exceptions_total_by_view_total", VIEW), f"{RESPONSES}{{{VIEW}}}"),
             colors=none_is_good(),
         ),
         value(

@@ -70,7 +70,7 @@ def _records() -> table.Panel:
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard with its panels in display order."""
-    about = "Every SQL query of the site, from the SQL log at /sql-logs/, next to the site's metrics."
+    about = "Every SQL query of the site, from the SQL log, next to the site's metrics."
     board = metric_panels.page("Django SQL Logs", UID, about).time("now-15m", "now")
     board.variables(variables.build()).annotation(events.annotation())
     for title, parts in (

@@ -9,7 +9,7 @@ from grafana import figures
 from grafana import sql_logs_variables as variables
 from grafana.metric_panels import SQL_OF_ALIAS, lines, value
 from grafana.panels import COUNT, link, none_is_good, prop, thresholds
-from grafana.promql import SITE, over_time, quantile, rate
+from grafana.promql import SITE, increase, or_zero, over_time, quantile, rate
 
 
 def load() -> list[timeseries.Panel]:
@@ -70,7 +70,7 @@ def health() -> list[stat.Panel]:
             "Dropped",
             "Records dropped in the time range, for any reason.",
             COUNT,
-            f"sum(increase(sqllogs_dropped_total{{{SITE}}}[$__range])) or vector(0)",
+            or_zero(increase("sqllogs_dropped_total", SITE), f"sqllogs_captured_total{{{SITE}}}"),
             colors=none_is_good(),
         ),
         value(

@@ -205,6 +205,47 @@ def test_gauge_in_a_table_has_colors_of_its_own(panel):
             assert {"thresholds", "min", "max"} <= asked.keys()
 
 
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "stat"])
+def test_figure_without_a_value_is_neither_good_nor_bad(panel):
+    """Without the mapping it has the colour of the lowest threshold: red for a share of successes."""
+    config = panel["fieldConfig"]["defaults"]
+    result = {"text": config["noValue"], "color": "text"}
+    assert config["mappings"] == [{"type": "special", "options": {"match": "null+nan", "result": result}}]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_nothing_is_zero_without_metrics(panel):
+    assert "vector(" not in json.dumps(panel["targets"])
+
+
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "timeseries"])
+def test_percentiles_up_to_p999_have_a_logarithmic_axis(panel):
+    """On a linear one p50 and p95 are the axis itself."""
+    has_tail = any(target.get("legendFormat") == "p99.9" for target in panel["targets"])
+    config = panel["fieldConfig"]["defaults"]
+    scale = config["custom"].get("scaleDistribution", {}).get("type", "linear")
+    assert (scale, "min" in config) == (("log", False) if has_tail else ("linear", "min" in config))
+
+
+NARROWEST_PX = {"locale": 95, "ms": 90}
+"""Room for 999,999,999 and 10.0 hours: of a number that is aligned right, the first digits are cut off."""
+
+
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "table"])
+def test_columns_have_room_for_large_numbers(panel):
+    for override in panel["fieldConfig"]["overrides"]:
+        asked = {one["id"]: one["value"] for one in override["properties"]}
+        if asked.get("unit") in NARROWEST_PX:
+            assert asked["custom.width"] >= NARROWEST_PX[asked["unit"]], override["matcher"]
+
+
+@pytest.mark.parametrize("panel", [one for one in PANELS if one.values[0]["type"] == "timeseries"])
+def test_chart_by_a_label_of_many_values_has_the_largest_only(panel):
+    for target in panel["targets"]:
+        if "topk(" not in target.get("expr", "topk("):
+            assert not re.search(r"by \((?!le\))[^)]*\b(view|route|model|name)\b", target["expr"])
+
+
 def _figures(panel):
     """Yield expression and name of each figure: those of a table are its columns."""
     (names,) = (
@@ -299,7 +340,7 @@ def test_rates_are_per_second(panel):
 
 
 def _without_top(expression):
-    return re.sub(r"topk\(\d+, sum by \(view\) \(increase\(.*", "", expression)
+    return re.sub(r"topk\(\d+, sum by \([\w, ]+\) \(increase\(.*", "", expression)
 
 
 def test_counterparts_of_the_docs_are_panels_that_exist():

@@ -165,6 +165,13 @@ function isCut(cell: HTMLElement) {
   return fits;
 }
 
+/** Whether the beginning of a number, which is aligned right, is cut off: another number is seen. */
+function losesDigits(cell: HTMLElement) {
+  const text = document.createRange();
+  text.selectNodeContents(cell);
+  return text.getBoundingClientRect().left < cell.getBoundingClientRect().left - 1;
+}
+
 /** What can be seen only once it is drawn: empty panels, columns beyond the edge of tables, cells that are cut. */
 (window as any).__measure = () => {
   for (const entry of report.panels) {
@@ -177,7 +184,8 @@ function isCut(cell: HTMLElement) {
       const header = headers.find((one) => one.textContent === name);
       return { name, visible: header !== undefined && header.getBoundingClientRect().right <= right + 1 };
     });
-    const cells = [...element.querySelectorAll<HTMLElement>('[role=gridcell]')].filter(isCut);
+    const all = [...element.querySelectorAll<HTMLElement>('[role=gridcell]')];
+    const cells = all.filter((one) => isCut(one) || losesDigits(one));
     const places = new Set(cells.map((one) => Number(one.getAttribute('aria-colindex')) - 1));
     entry.cut = entry.fields.filter((_: string, place: number) => places.has(place));
   }

@@ -62,20 +62,21 @@ export async function askPrometheus(
             query, start: aligned(range.from), end: aligned(range.to), step: step / 1000,
           });
       const isTable = target.instant && target.format === 'table';
-      return isTable ? tableOf(target, series, targets.length > 1) : series.map((one: any) => lineOf(target, one));
+      return isTable ? tableOf(target, series, targets.length > 1) : series.map((one: any) => lineOf(target, one, step));
     }),
   );
   return { frames: answers.flat(), errors: [] };
 }
 
-function lineOf(target: any, series: any): DataFrame {
+/** `interval` is how Grafana knows a gap, across which it draws no line. */
+function lineOf(target: any, series: any, interval: number): DataFrame {
   const name = legendOf(target.legendFormat, series.metric);
   const values = series.values ?? [series.value];
   return toDataFrame({
     refId: target.refId,
     name,
     fields: [
-      { name: 'Time', type: FieldType.time, values: values.map((one: any) => one[0] * 1000), config: {} },
+      { name: 'Time', type: FieldType.time, values: values.map((one: any) => one[0] * 1000), config: { interval } },
       {
         name: 'Value',
         type: FieldType.number,
