@@ -60,6 +60,8 @@ class QueryForm(FormFields):
     statement: "ScannedStatement"
     rows_read: "RowsRead | None" = None
     """The rows that it counts or lists; None for other statements."""
+    is_write: bool = False
+    """It may change data: after it, the same SELECT may return something else."""
     line: tuple[str, str | None] = field(init=False)
     """Statement and call site, by which repetitions are counted."""
     source_id: int = field(init=False)

@@ -5,7 +5,7 @@ The rows are written by `sqllogs.storage.ring` in the batch's transaction.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -87,7 +87,8 @@ class OpenUnit:
     def add(self, records: Sequence[Record], *, in_order: bool = True) -> None:
         """Add queries; `in_order` means that they come after all added before."""
         if not self.queries:
-            self.trace = records[0].trace_id, records[0].sampled
+            origin = records[0].origin
+            self.trace = origin.trace_id, origin.sampled
         self.queries += len(records)
         total_us = rows = 0
         forms: dict[QueryForm, int] = {}
@@ -128,7 +129,7 @@ class OpenUnit:
 
     def worst(self) -> tuple[int, str | None, str | None]:
         """Return the highest count of one line sending one statement, with its fingerprint and call site."""
-        times = max(self.repeats.values(), default=0)
+        times = max(self.repeats.values()) if self.repeats else 0
         if times < 2:
             return times, None, None
         fingerprint, call_site = next(key for key, count in self.repeats.items() if count == times)
@@ -350,7 +351,7 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
         trace_id, sampled = None if row.is_outside else f"{unit.trace_id:032x}", unit.sampled
     kind, route, view, method, release, service = resolver.dimensions(unit)
     tags = [tag for tag in map(text_of, unit.tags) if tag] if unit.tags else None
-    time = datetime.fromtimestamp(unit.time_ns // 1000 / 1e6, UTC)
+    time_us, duration_us = unit.time_ns // 1000, unit.duration_ns // 1000
     # Positional, in the order of the columns: keywords took four times as long, a tenth of a unit's cost.
     made = UnitRow._make(
         (
@@ -369,9 +370,10 @@ def unit_row(unit: UnitOfWork, resolver: Resolver) -> UnitRow:
             method,
             unit.status,
             cleaned(unit.exception, "error"),
-            time,
-            time + timedelta(microseconds=unit.duration_ns // 1000) if unit.duration_ns else None,  # ended_at
-            unit.duration_ns // 1000 / 1000 if unit.duration_ns else None,  # duration_ms
+            datetime.fromtimestamp(time_us / 1e6, UTC),
+            # A sum of times would take longer.
+            datetime.fromtimestamp((time_us + duration_us) / 1e6, UTC) if unit.duration_ns else None,
+            duration_us / 1000 if unit.duration_ns else None,  # duration_ms
             row.queries,
             row.errors,
             min(row.rows, 1 << 62),  # databases have 63 bits

@@ -6,7 +6,7 @@ tables in the order returned here, so that processes lock them in the same order
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqllogs.record import CountedQueries, Dimensions, EndedUnit, QueryForm, Record
 from sqllogs.statistics.histogram import SHORT_RANGES, add, packed, range_of
@@ -71,16 +71,6 @@ class Count:
     def __init__(self) -> None:
         self.calls = self.errors = self.rows = self.total_us = self.max_us = self.last_seen = 0
         self.durations: dict[int, int] = {}
-
-    def add(self, duration_us: int, rows: int, time_s: int, *, failed: bool) -> None:
-        self.calls += 1
-        self.errors += failed
-        self.rows += rows
-        self.total_us += duration_us
-        self.max_us = max(self.max_us, duration_us)
-        self.last_seen = max(self.last_seen, time_s)
-        number = range_of(duration_us)
-        self.durations[number] = self.durations.get(number, 0) + 1
 
     def add_calls(self, durations_us: list[int], errors: int, rows: int, last_s: int) -> None:
         max_us = max(durations_us)
@@ -214,13 +204,25 @@ def add_counts(counts: Counts, more: Counts) -> None:
 
 def count_units(units: Iterable[EndedUnit]) -> Counts:
     """Count units of work by key and the minute of their end: their queries are `rows`."""
-    counts: Counts = {}
+    groups: dict[tuple[int, Any], list[EndedUnit]] = {}
     for one in units:
         # The minute of its end, because that in which an hour-long task began was rolled up long ago.
-        key = Key("", "", "", one.kind, one.route, one.view, _method(one.method), one.release, one.service)
-        found = counts.setdefault((floor_to(one.ended_s, MINUTE_S), key), Count())
-        found.add(one.unit.duration_ns // 1000, one.queries, one.ended_s, failed=one.failed)
+        groups.setdefault((floor_to(one.ended_s, MINUTE_S), one[_DIMENSIONS:]), []).append(one)
+    counts: Counts = {}
+    for (minute_s, (kind, route, view, method, release, service)), group in groups.items():
+        key = Key("", "", "", kind, route, view, _method(method), release, service)
+        # Several methods may have the same key.
+        counts.setdefault((minute_s, key), Count()).add_calls(
+            [one.unit.duration_ns // 1000 for one in group],
+            sum(one.failed for one in group),
+            sum(one.queries for one in group),
+            max(one.ended_s for one in group),
+        )
     return counts
+
+
+_DIMENSIONS = EndedUnit._fields.index("kind")
+"""Index of the first of the fields that are `Dimensions`."""
 
 
 def rows(counts: Counts, ids: dict[Key, int], resolution_s: int = MINUTE_S) -> list[StatisticRow]:

@@ -9,6 +9,9 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqllogs.models import Event
@@ -47,7 +50,11 @@ LOG_UPSERT = log_upsert(f"VALUES ({', '.join('?' * len(COLUMNS))})")
 TEXTS = COLUMNS.index("trace_id")
 """Index of the first text column; in most records, all text columns are NULL."""
 NO_TEXTS = (None,) * (len(COLUMNS) - TEXTS)
-LOG_UPSERT_WITHOUT_TEXTS = log_upsert(f"VALUES ({', '.join(['?'] * TEXTS + ['NULL'] * len(NO_TEXTS))})")
+_SHORT = f"({', '.join(['?'] * TEXTS + ['NULL'] * len(NO_TEXTS))})"
+LOG_UPSERT_WITHOUT_TEXTS = log_upsert(f"VALUES {_SHORT}")
+ROWS = 10
+"""Rows without texts in one statement, which takes a sixth less than ten statements."""
+LOG_UPSERT_ROWS = log_upsert(f"VALUES {', '.join([_SHORT] * ROWS)}")
 NULL = math.nan
 """SQLite stores NaN as NULL. For None, the driver searches an adapter, which takes 2,200 instructions."""
 UNIT_UPSERT = unit_upsert(f"VALUES ({', '.join('?' * len(UnitRow._fields))})")
@@ -129,9 +136,8 @@ class SQLiteStore(RawStore):
             self._raw.executemany(SOURCE_INSERT, part.sources)
             self._raw.executemany(UNIT_UPSERT, [_unit_values(row) for row in part.units])
             self._raw.executemany(
-                # Times without +00:00, as Django writes them: SQLite compares them as text.
                 STATEMENT_UPSERT,
-                [(*row[:4], str(row[4])[:-6], str(row[5])[:-6]) for row in part.statements],
+                [(*row[:4], _text_of_time(row[4]), _text_of_time(row[5])) for row in part.statements],
             )
             self._raw.executemany(KEY_UPSERT, part.keys)
             self._add(part.statistics)
@@ -146,7 +152,11 @@ class SQLiteStore(RawStore):
                 short.append(row[:TEXTS])
             else:
                 others.append(row)
-        self._raw.executemany(LOG_UPSERT_WITHOUT_TEXTS, short)
+        whole = len(short) - len(short) % ROWS
+        self._raw.executemany(
+            LOG_UPSERT_ROWS, (tuple(chain(*short[at : at + ROWS])) for at in range(0, whole, ROWS))
+        )
+        self._raw.executemany(LOG_UPSERT_WITHOUT_TEXTS, short[whole:])
         self._raw.executemany(LOG_UPSERT, others)
 
     def _add(self, minutes: Sequence[StatisticRow]) -> None:
@@ -180,10 +190,26 @@ _TIME, _ENDED_AT = map(UnitRow._fields.index, ("time", "ended_at"))
 
 def _unit_values(row: UnitRow) -> list[object]:
     values: list[object] = [NULL if value is None else value for value in row]
-    values[_TIME] = str(row.time)[:-6]
+    values[_TIME] = _text_of_time(row.time)
     if row.ended_at is not None:
-        values[_ENDED_AT] = str(row.ended_at)[:-6]
+        values[_ENDED_AT] = _text_of_time(row.ended_at)
     return values
+
+
+def _text_of_time(time: datetime) -> str:
+    """Return a UTC time as Django writes it, without +00:00: SQLite compares it as text."""
+    # Not str(), which takes three times as many instructions, and there are two for each unit.
+    minute = _text_of_minute(time.year, time.month, time.day, time.hour, time.minute)
+    fraction = f".{str(time.microsecond + 1_000_000)[1:]}" if time.microsecond else ""
+    return f"{minute}{_SECONDS[time.second]}{fraction}"
+
+
+@lru_cache(maxsize=64)
+def _text_of_minute(year: int, month: int, day: int, hour: int, minute: int) -> str:
+    return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:"
+
+
+_SECONDS = [f"{second:02}" for second in range(60)]
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:
@@ -206,4 +232,5 @@ def _write_ahead(raw: sqlite3.Connection) -> None:
 
 def _process_values(process: ProcessRow) -> tuple[object, ...]:
     values = process_values(process)
-    return (*values[:3], str(process.started_at)[:-6], str(process.updated_at)[:-6], *values[5:])
+    times = _text_of_time(process.started_at), _text_of_time(process.updated_at)
+    return (*values[:3], *times, *values[5:])

@@ -13,7 +13,7 @@ from django.db.models import Min
 from sqllogs import conf, guard
 from sqllogs.context import UnitOfWork
 from sqllogs.errors import RejectedRowsError, StoreUnavailableError, StoreUnreadyError
-from sqllogs.models import Event, Process, RingHead, SQLLog, Statement, Statistic
+from sqllogs.models import Event, Process, RingHead, SQLLog, Statement, Statistic, Unit
 from sqllogs.pipeline.buffer import Buffer
 from sqllogs.pipeline.delivery import Delivery
 from sqllogs.pipeline.resolver import Resolver
@@ -73,6 +73,24 @@ def test_wrapped_ring_holds_the_newest_rows_in_their_slots(any_ring, ring_alias)
         write(any_ring, count)
     assert seqs(ring_alias) == list(range(51, 151))
     assert all(row.slot == row.seq % 100 for row in SQLLog.objects.using(ring_alias))
+
+
+@pytest.mark.parametrize("count", [9, 10, 11, 25])  # SQLite writes ten in one statement
+def test_each_row_of_a_batch_is_written(count, ring, ring_alias):
+    write(ring, count)
+    assert seqs(ring_alias) == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 999_999])
+def test_times_of_a_unit_are_kept_as_django_keeps_them(microsecond, ring, ring_alias):
+    began = datetime(2026, 1, 31, 23, 59, 59, microsecond, UTC)
+    unit = UnitOfWork("request")
+    unit.time_ns, unit.duration_ns = int(began.timestamp()) * 10**9 + microsecond * 1_000, 2_000_000_000
+    buffer = Buffer(rows_max=1, bytes_max=1 << 20)
+    buffer.put(captured(unit=unit))
+    Delivery(buffer, ring, lambda: Resolver(conf.load()), Sinks([])).write_all()
+    ended = began + timedelta(seconds=2)
+    assert Unit.objects.using(ring_alias).get(time=began, ended_at=ended).time == began
 
 
 @pytest.mark.parametrize("microsecond", [0, 1, 999_999])
