@@ -16,7 +16,7 @@ LONGEST = (
     "sqllogs/findings/test_examples.py", "incidents/test_incidents.py",
     "sqllogs/cli/test_setup.py", "core/test_prometheus.py", "sqllogs/page/test_stories.py",
     "sqllogs/test_fresh_project.py", "sqllogs/test_process_ends.py", "core/test_exporting.py",
-    "sqllogs/test_servers.py", "sqllogs/read/test_kept_parts.py", "faults/test_faults.py",
+    "sqllogs/test_servers.py", "sqllogs/read/test_parts_cache.py", "faults/test_faults.py",
     "sqllogs/storage/test_ring_processes.py", "grafana/test_pictures.py", "grafana/test_links.py",
     "core/test_demo.py",
     "core/test_telemetry.py", "sqllogs/read/test_block_index.py", "sqllogs/metrics/test_exporter.py",

@@ -47,7 +47,7 @@ Each corner looks at that page's HTML; its scripts and styles are files, the sam
 the admin, which have Django's scripts and styles, are shown in Chromium on the whole corner too.
 """
 WHOLE_ONLY = (
-    "postgresql", "test_hosts", "test_kept_parts", "test_mcp", "test_projects",
+    "postgresql", "test_hosts", "test_parts_cache", "test_mcp", "test_projects",
     "test_one_command_sets_a_project_up and not plain", "test_no_address_fails and not everything",
     "four_processes", "statistics_agree_with_full_logs", "workers_of_xdist", "reports_of_a_run",
     "test_runner_of_django", "test_examples",

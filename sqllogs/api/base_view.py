@@ -62,7 +62,7 @@ from sqllogs.page.links import login_url
 from sqllogs.read import records, series
 from sqllogs.read.parameters import SQLLogFilter, given, refuse_unknown
 from sqllogs.read.requests import RequestsAnswer
-from sqllogs.read.ring import RingSnapshot, has_records_between
+from sqllogs.read.ring import RingSnapshot
 from sqllogs.read.scope import Scope, Source
 from sqllogs.read.stats import StatsAnswer
 
@@ -116,7 +116,8 @@ class Validator:
             return False
         # The range has moved; its records are the same if the parts it lost and gained are empty.
         return not any(
-            has_records_between(ring, was, now) for was, now in zip(former, self.moving_ends, strict=True)
+            records.has_records_between(ring, was, now)
+            for was, now in zip(former, self.moving_ends, strict=True)
         )
 
 

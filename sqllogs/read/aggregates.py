@@ -37,10 +37,9 @@ from sqllogs.read.ring import (
     Records,
     Report,
     RingSnapshot,
-    Steps,
     at_seqs,
     in_ring,
-    kept_parts,
+    parts_cache,
     since,
 )
 from sqllogs.sql.normalize import StatementInfo
@@ -242,16 +241,11 @@ def report_parts(
 
     The same keys may come several times.
     """
-    if report is None or not kept_parts.is_repeated(report, ring):
-        # Not by block, which splits groups into several parts: a report requested once pays nothing.
-        return list(parts(in_ring(records, ring), *keys, more=more))
 
-    def scan(some: Records, length: int) -> Iterator[tuple[int, AggregatePart]]:
-        by_block = some.annotate(block=Steps("seq", length=length))
-        for part in parts(by_block, "block", *keys, more=more):
-            yield part.keys[0], part._replace(keys=part.keys[1:])
+    def scan(some: Records, *block: str) -> Iterator[AggregatePart]:
+        return parts(some, *block, *keys, more=more)
 
-    return kept_parts.read(records, ring, report, scan, joined_parts)
+    return parts_cache.read(records, ring, report, scan, joined_parts)
 
 
 def joined_parts(parts: Iterable[AggregatePart]) -> list[AggregatePart]:
@@ -386,15 +380,10 @@ def origins(
 def _newest_origins(
     filtered: Records, ring: RingSnapshot, columns: tuple[str, ...], report: Report | None
 ) -> list[OriginPart]:
-    if report is None or not kept_parts.is_repeated(report, ring):
-        return list(_origin_parts(newest(filtered, ring), *columns))
+    def scan(some: Records, *block: str) -> Iterator[OriginPart]:
+        return _origin_parts(some, *block, *columns)
 
-    def scan(some: Records, length: int) -> Iterator[tuple[int, OriginPart]]:
-        by_block = some.annotate(block=Steps("seq", length=length))
-        for part in _origin_parts(by_block, *columns, "block"):
-            yield part.keys[-1], part._replace(keys=part.keys[:-1])
-
-    return kept_parts.read(filtered, ring, report, scan, _joined_origins, first=ring.seq - NEWEST_ROWS + 1)
+    return parts_cache.read(filtered, ring, report, scan, _joined_origins, first=ring.seq - NEWEST_ROWS + 1)
 
 
 def _joined_origins(parts: Iterable[OriginPart]) -> list[OriginPart]:

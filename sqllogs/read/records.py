@@ -29,8 +29,8 @@ from sqllogs.read.ring import (
     at_seqs,
     chunks,
     in_ring,
-    kept_parts,
     numbers,
+    parts_cache,
 )
 from sqllogs.read.ring import ring as current
 from sqllogs.record import COLUMNS, FIELD_TYPES, FIELDS, RecordJSON
@@ -152,8 +152,16 @@ def one(ring: RingSnapshot, seq: int, *, with_text: bool) -> RecordJSON | None:
     return found[0] if found else None
 
 
+def has_records_between(ring: RingSnapshot, one: datetime, other: datetime) -> bool:
+    """Return whether the ring has a record from the earlier time on, before the later one."""
+    since, until = sorted((one, other))
+    if since == until:
+        return False
+    return in_ring(SQLLog.objects.filter(time__gte=since, time__lt=until), ring).exists()
+
+
 def count_all(ring: RingSnapshot) -> int:
-    return kept_parts.count(RingRow.objects.all().db, ring)
+    return parts_cache.count(RingRow.objects.all().db, ring)
 
 
 # As SQL, because every report starts with it: the ORM takes 0.6 ms, this 0.1.

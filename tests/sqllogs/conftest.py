@@ -23,7 +23,7 @@ def _no_kept_answers():
     if (access := sys.modules.get("sqllogs.api.access")) is not None:  # most tests need no API
         access.recent.clear()
     if (ring := sys.modules.get("sqllogs.read.ring")) is not None:
-        ring.kept_parts.clear()
+        ring.parts_cache.clear()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,5 +1,6 @@
 """A repeated report scans only what is new, and is what a report that scans everything finds."""
 
+import gc
 import random
 import sys
 from datetime import timedelta
@@ -12,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from sqllogs.api import access
 from sqllogs.models import RingRow, SQLLog, Unit
 from sqllogs.read import aggregates, ring
-from sqllogs.read.ring import KeptParts
+from sqllogs.read.ring import Division, FinalBlock, PartsCache
 from tests.sqllogs.factories import BEGINNING, fill, put_rows, reader, row
 
 pytestmark = pytest.mark.django_db(databases=["default", "sqllogs"])
@@ -48,11 +49,11 @@ def fields(seq):
 
 
 @pytest.fixture
-def kept(monkeypatch):
+def cache(monkeypatch):
     monkeypatch.setattr(ring, "BLOCK_ROWS", 8)
     monkeypatch.setattr(ring, "PIECES", 2)
-    found = KeptParts()
-    monkeypatch.setattr(aggregates, "kept_parts", found)
+    found = PartsCache()
+    monkeypatch.setattr(aggregates, "parts_cache", found)
     return found
 
 
@@ -67,9 +68,9 @@ def answers(**span):
 
 
 def scanned(monkeypatch, **span):
-    """Return what is found without anything that was kept."""
+    """Return what is found without the cache."""
     with monkeypatch.context() as patches:
-        patches.setattr(aggregates, "kept_parts", KeptParts())
+        patches.setattr(aggregates, "parts_cache", PartsCache())
         return answers(**span)
 
 
@@ -82,7 +83,7 @@ def rounded(value):
     return round(value, 6) if isinstance(value, float) else value
 
 
-def test_repeated_report_is_what_a_scan_finds(ring_alias, kept, monkeypatch):
+def test_repeated_report_is_what_a_scan_finds(ring_alias, cache, monkeypatch):
     changes = {seq: fields(seq) for seq in range(1, 400)}
     fill(90, changes=changes)
     answers(**{"from": at(0), "to": at(95)})  # to have been asked for once
@@ -90,7 +91,7 @@ def test_repeated_report_is_what_a_scan_finds(ring_alias, kept, monkeypatch):
         put_rows_upto(last, changes)
         span = {"from": at(begin), "to": at(last + 6)}
         assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span)), (last, begin)
-    assert kept.size_bytes > 0
+    assert cache.size_bytes > 0
 
 
 def put_rows_upto(last, changes):
@@ -101,18 +102,18 @@ def put_rows_upto(last, changes):
         fill(last, first=seq + 1, changes=changes)
 
 
-def test_slot_that_is_only_reserved_costs_no_more_in_an_old_log(ring_alias, kept):
+def test_slot_that_is_only_reserved_costs_no_more_in_an_old_log(ring_alias, cache):
     """Its numbers are all that there have ever been, not those that are in the ring."""
     last = 10**10
     fill(last)
     Unit.objects.update(kind="", first_seq=0, last_seq=last)
-    assert kept.count(ring_alias, ring.ring()) == 100
-    assert ring._newly_final(ring_alias, ring.ring(), 8, [last // 8 - 2]) == {}
+    assert cache.count(ring_alias, ring.ring()) == 100
+    assert ring._newly_final(Division(ring_alias, ring.ring(), 8), [last // 8 - 2]) == {}
 
 
-def test_ring_is_counted_again_where_something_may_have_changed(ring_alias, kept):
+def test_ring_is_counted_again_where_something_may_have_changed(ring_alias, cache):
     def counted():
-        return kept.count(ring_alias, ring.ring())
+        return cache.count(ring_alias, ring.ring())
 
     assert counted() == 0
     fill(90)
@@ -129,7 +130,7 @@ def test_ring_is_counted_again_where_something_may_have_changed(ring_alias, kept
     assert rest.count("BETWEEN") == 4  # the oldest block and the newest, by slot and number
 
 
-def test_late_record_request_that_goes_on_and_cleared_ring(ring_alias, kept, monkeypatch):
+def test_late_record_request_that_goes_on_and_cleared_ring(ring_alias, cache, monkeypatch):
     changes = {seq: fields(seq) for seq in range(1, 81)}
     fill(80, changes=changes)
     RingRow.objects.filter(seq=20).delete()  # its writer is late
@@ -148,7 +149,7 @@ def test_late_record_request_that_goes_on_and_cleared_ring(ring_alias, kept, mon
     assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
 
 
-def test_block_that_is_completed_while_it_is_read_waits_for_its_request(ring_alias, kept, monkeypatch):
+def test_block_that_is_completed_while_it_is_read_waits_for_its_request(ring_alias, cache, monkeypatch):
     changes = {seq: fields(seq) for seq in range(1, 81)}
     fill(80, changes=changes)
     RingRow.objects.filter(seq=20).delete()  # its writer is late
@@ -170,21 +171,21 @@ def test_block_that_is_completed_while_it_is_read_waits_for_its_request(ring_ali
     assert rounded(answers(**span)) == rounded(scanned(monkeypatch, **span))
 
 
-def test_log_that_is_cleared_while_it_is_read_is_empty(ring_alias, kept, monkeypatch):
+def test_log_that_is_cleared_while_it_is_read_is_empty(ring_alias, cache, monkeypatch):
     fill(80)
-    read = ring._ends
+    read = ring._read_ends
 
-    def ends(alias, snapshot, seqs):
-        if seqs:
+    def read_ends(division, blocks):
+        if blocks:
             RingRow.objects.all().delete()
-        return read(alias, snapshot, seqs)
+        return read(division, blocks)
 
-    monkeypatch.setattr(ring, "_ends", ends)
-    kept.count(ring_alias, ring.ring())
-    assert kept.count(ring_alias, ring.ring()) == 0
+    monkeypatch.setattr(ring, "_read_ends", read_ends)
+    cache.count(ring_alias, ring.ring())
+    assert cache.count(ring_alias, ring.ring()) == 0
 
 
-def test_repeated_report_reads_the_newest_records_only(ring_alias, kept, monkeypatch):
+def test_repeated_report_reads_the_newest_records_only(ring_alias, cache, monkeypatch):
     fill(96, changes={seq: fields(seq) | {"unit_id": "1" * 16} for seq in range(1, 97)})
     answers()
     answers()
@@ -199,7 +200,7 @@ def test_repeated_report_reads_the_newest_records_only(ring_alias, kept, monkeyp
     assert 0 < max(reads) <= 4, reads  # a piece, not a block
 
 
-def test_blocks_are_added_up_once_until_others_are_in_the_range(ring_alias, kept, monkeypatch):
+def test_blocks_are_added_up_once_until_others_are_in_the_range(ring_alias, cache, monkeypatch):
     joined, join = [], aggregates.joined_parts
 
     def counted(parts):
@@ -221,32 +222,60 @@ def test_blocks_are_added_up_once_until_others_are_in_the_range(ring_alias, kept
     assert len(joined) > first
 
 
-def test_kept_parts_are_bounded_and_the_oldest_go_first(ring_alias, kept, monkeypatch):
+def test_cached_parts_are_bounded_and_the_oldest_go_first(ring_alias, cache, monkeypatch):
     fill(96, changes={seq: fields(seq) for seq in range(1, 97)})
-    monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 20_000)
+    monkeypatch.setattr(ring, "CACHE_MAX_BYTES", 20_000)
     for _ in range(3):
         answers()
-    assert 0 < kept.size_bytes <= 20_000
-    monkeypatch.setattr(ring, "KEPT_MAX_BYTES", 0)
+    assert 0 < cache.size_bytes <= 20_000
+    monkeypatch.setattr(ring, "CACHE_MAX_BYTES", 0)
     assert rounded(answers()) == rounded(scanned(monkeypatch))
-    assert kept.size_bytes == 0
+    assert cache.size_bytes == 0
+
+
+def reachable(value):
+    """Return the parts that an object keeps in memory."""
+    seen, parts, waiting = set(), set(), [vars(value)]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, type):
+            continue
+        seen.add(id(one))
+        if hasattr(one, "size_bytes") and hasattr(one, "keys"):
+            parts.add(id(one))
+        waiting.extend(gc.get_referents(one))
+    return parts
+
+
+def test_parts_that_were_removed_do_not_stay_in_memory(ring_alias, cache, monkeypatch):
+    fill(96, changes={seq: fields(seq) for seq in range(1, 97)})
+    for _ in range(3):
+        answers()
+    monkeypatch.setattr(ring, "CACHE_MAX_BYTES", 20_000)
+    cache._put(("", "", 0, 0), None, [])
+    assert reachable(cache) == {id(part) for cached in cache._cached.values() for part in cached.parts}
 
 
 @pytest.mark.parametrize("group_by", ["call_site", "fingerprint"])
-def test_texts_of_kept_parts_count(ring_alias, kept, group_by):
+def test_texts_of_cached_parts_count(ring_alias, cache, group_by):
     """Those of the driver are not shared: each part has its own."""
     fill(96, changes={seq: fields(seq) | {"call_site": "é" * 300} for seq in range(1, 97)})
     client, query = reader(), {"group_by": group_by, "source": "ring"}
     for _ in range(2):
         access.recent.clear()
         assert client.get("/sql-logs/stats/", query).status_code == 200
-    parts = [part for block in kept._parts.values() if block.mark for part in block.parts]
+    parts = [
+        part
+        for block in cache._cached.values()
+        if isinstance(block.source, FinalBlock)
+        for part in block.parts
+    ]
     texts = {id(key): sys.getsizeof(key) for part in parts for key in part.keys if isinstance(key, str)}
     assert len(texts) > len(parts) / 4
-    assert kept.size_bytes > 200 * len(parts) + sum(texts.values())
+    assert cache.size_bytes > 200 * len(parts) + sum(texts.values())
 
 
-def test_chart_of_requests_is_kept_too(ring_alias, kept):
+def test_chart_of_requests_is_cached_too(ring_alias, cache):
     changes = {seq: fields(seq) | {"duration_ms": seq / 4} for seq in range(1, 91)}  # sums are exact
     for seq in range(1, 86):  # the newest have no unit
         changes[seq] |= {"unit_id": f"{seq // 4 + 1:016x}", "trace_id": f"{seq // 4 + 1:032x}"}
@@ -261,7 +290,7 @@ def test_chart_of_requests_is_kept_too(ring_alias, kept):
         return answer.content
 
     first = page()
-    assert not len(kept)
-    assert page() == first  # scanned by blocks, which are kept
-    assert len(kept)
+    assert not len(cache)
+    assert page() == first  # scanned by blocks, which are cached
+    assert len(cache)
     assert page() == first
