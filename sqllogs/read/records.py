@@ -164,20 +164,26 @@ def count_all(ring: RingSnapshot) -> int:
     return parts_cache.count(RingRow.objects.all().db, ring)
 
 
-# As SQL, because every report starts with it: the ORM takes 0.6 ms, this 0.1.
-_OLDEST = """
-    SELECT seq, time FROM sqllogs_query
-    WHERE slot BETWEEN %s AND %s AND seq BETWEEN %s AND %s ORDER BY slot LIMIT 1
-"""
+@lru_cache(maxsize=8)
+def _oldest_sql(alias: str, vendor: str) -> str:
+    """Compile the query of `oldest_record` once: every report starts with it, and the ORM takes 0.6 ms.
+
+    Executed as SQL it takes 0.1. Its parameters are the first and last slot, and the first and last number.
+    """
+    rows = RingRow.objects.using(alias).filter(slot__range=(0, 0)).filter(seq__range=(0, 0)).order_by("slot")
+    compiler = rows.values_list("seq", "time")[:1].query.get_compiler(using=alias)
+    return str(compiler.as_sql()[0])
 
 
 def oldest_record(ring: RingSnapshot) -> tuple[int, datetime] | None:
     """Return number and time of the oldest record."""
     if not ring.seq:
         return None
-    with connections[RingRow.objects.db].cursor() as cursor:
+    connection = connections[RingRow.objects.db]
+    sql = _oldest_sql(connection.alias, connection.vendor)
+    with connection.cursor() as cursor:
         for low, high in slot_ranges(ring.oldest, ring.seq, ring.capacity):
-            cursor.execute(_OLDEST, [low, high, ring.oldest, ring.seq])
+            cursor.execute(sql, [low, high, ring.oldest, ring.seq])
             if row := cursor.fetchone():
                 return row[0], EPOCH + row[1] * MICROSECOND
     return None
