@@ -1,16 +1,16 @@
 """The unit of work that a query belongs to (a request, command or task), and its trace.
 
-`sqllogs.middleware`, `sqllogs.celery` and the commands wrapped here create it, in the caller's thread. Each
-captured query keeps a reference, which the writer reads later. The trace is that of OpenTelemetry's current
-span if there is one, else the unit's own. OpenTelemetry is never imported here: unless something else has
-imported it, there is no span.
+`sqllogs.middleware`, `sqllogs.celery` and, for commands, `sqllogs.apps` create it in the caller's thread.
+Each captured query keeps a reference, which the writer reads later. The trace is that of OpenTelemetry's
+current span if there is one, else the unit's own. OpenTelemetry is never imported here: unless something
+else has imported it, there is no span.
 """
 
 import secrets
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ContextDecorator, ExitStack, contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar, Token
 from copy import copy
 from functools import wraps
@@ -433,36 +433,6 @@ class ignoring(repeats_allowed):
         if self._rule not in entered and len(entered) < RULES_MAX:
             unit.rules_entered = (*entered, self._rule)
         return _Marked(unit, rules=(self._rule,))
-
-
-def install_command_units() -> None:
-    """Make each management command a unit of work; a second call does nothing.
-
-    Django has no signal for the start of a command, so this wraps `BaseCommand.execute`.
-    A command called in another unit of work belongs to that unit. Django's own commands, above all migrate,
-    repeat statements on purpose. Our own commands record nothing, not even their system checks.
-    """
-    # Imported late: a test run that only loads the pytest plugin must not import Django.
-    from django.core.management.base import BaseCommand
-
-    original = BaseCommand.execute
-    if getattr(original, "sqllogs", False):
-        return
-
-    @wraps(original)
-    def execute(self: Any, *args: Any, **options: Any) -> Any:
-        package, name = self.__module__.partition(".")[0], self.__module__.rpartition(".")[2]
-        with ExitStack() as blocks:
-            if package == "sqllogs":
-                blocks.enter_context(muted())
-            elif current.get() is None:
-                blocks.enter_context(unit_of_work("command", name))
-            if package == "django":  # also one that a command of the application calls
-                blocks.enter_context(repeats_allowed())
-            return original(self, *args, **options)
-
-    execute.sqllogs = True  # type: ignore[attr-defined]
-    BaseCommand.execute = execute  # type: ignore[method-assign]
 
 
 class TraceContext(NamedTuple):

@@ -430,7 +430,6 @@ def install() -> bool:
     if settings.otlp:
         recorder.own_writer()  # now: OpenTelemetry's SDK cannot be imported at the end of a process
     recorder.install()
-    context.install_command_units()
     instruments.install_connection_counts(wake)
     if settings.findings:
         instruments.install_outside_calls(settings.application)

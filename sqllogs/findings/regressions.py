@@ -303,8 +303,7 @@ class _Statement:
                 moved = round(max(-0.3, min(0.3, rest)) * min(1.0, level.calls / 60) / LOG_GROWTH * _PARTS)
                 for position, calls in self._positions(hour):
                     counts[min(_LAST, max(_FIRST, position - moved)) - _FIRST] += calls * weight
-            # Two moving averages approximate a bell curve, so the density does not follow every detail of one
-            # week.
+            # Two moving averages approximate a bell curve: the density must not follow each detail of a week.
             smooth = _box(_box(counts, 7), 7)
             total = sum(smooth) or 1.0
             shares = (0.985 * one / total + other for one, other in zip(smooth, _tail(), strict=True))

@@ -23,9 +23,8 @@ from sqllogs.read.records import epoch_ms
 from sqllogs.read.requests import RequestRow
 from sqllogs.read.traces import TraceAnswer
 from sqllogs.record import RecordJSON
-from sqllogs.sql.n_plus_one import Repetition, Rules
+from sqllogs.sql.n_plus_one import Repetition, Rules, SeenStatement
 from sqllogs.sql.normalize import StatementInfo
-from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 from sqllogs.templatetags.sqllogs import milliseconds, percent
 

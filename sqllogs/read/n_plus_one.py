@@ -24,9 +24,8 @@ from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ranges, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.record import REPEATS_MAX
 from sqllogs.sql.advice import Kind, Remedy
-from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules
+from sqllogs.sql.n_plus_one import CANDIDATES, Repetition, Rules, SeenStatement
 from sqllogs.sql.normalize import StatementInfo
-from sqllogs.sql.relations import SeenStatement
 from sqllogs.sql.remedies import Remedies
 
 

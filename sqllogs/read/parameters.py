@@ -124,6 +124,19 @@ class ValuesField(forms.CharField):
         return [] if ABSENT.intersection(parts) else [self._convert(part) for part in parts]
 
 
+class StatusField(ValuesField):
+    """HTTP statuses, or classes of them: 404, 5xx."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False, convert=_status)
+
+
+def _status(value: str) -> str:
+    if not re.fullmatch(r"[1-5](\d\d|xx)", value.lower(), re.ASCII):
+        raise ValidationError(_("Must be a status such as 404 or 5xx."))
+    return value.lower()
+
+
 class InstantField(forms.CharField):
     """A point in time: RFC 3339, seconds or milliseconds since the epoch, or now-5m."""
 

@@ -5,7 +5,7 @@ have the sums. Feeds API, page and terminal, in the reader's thread.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -27,6 +27,7 @@ from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import (
     ChoiceField,
     MillisecondsField,
+    StatusField,
     ValuesField,
     clean_parameters,
     with_defaults,
@@ -37,13 +38,6 @@ from sqllogs.read.scope import Answer, Scope, head
 
 OF_UNIT = ("kind", "method", "route", "view", "release", "service", "host", "trace_id", "request_id")
 """Filters on columns of the unit's row, besides `from` and `to`."""
-
-
-class StatusField(ValuesField):
-    """HTTP statuses, or classes of them: 404, 5xx."""
-
-    def __init__(self) -> None:
-        super().__init__(required=False, convert=_status)
 
 
 NAME_MAX_CHARACTERS = 200
@@ -102,12 +96,6 @@ def _view_of(path: str) -> tuple[str | None, str] | None:
                 continue
             return (match.route or None, match._func_path)  # as in sqllogs.context
     return None
-
-
-def _status(value: str) -> str:
-    if not re.fullmatch(r"[1-5](\d\d|xx)", value.lower(), re.ASCII):
-        raise ValidationError(_("Must be a status such as 404 or 5xx."))
-    return value.lower()
 
 
 STATIC_FILES = ("all", "true", "false")
@@ -384,13 +372,10 @@ def _read_units_at(slots: list[int]) -> list[tuple[dict[str, Any], UnitQueries]]
 
 
 def _read_units(units: "QuerySet[Unit]") -> list[tuple[dict[str, Any], UnitQueries]]:
-    found = fetch(units.values_list("slot", *_columns(READ), *UnitQueries._fields[1:]))
+    columns = (UTCText(name) if name == "time" else name for name in READ)
+    found = fetch(units.values_list("slot", *columns, *UnitQueries._fields[1:]))
     width = 1 + len(READ)
     return [(dict(zip(READ, row[1:width], strict=True)), UnitQueries(row[0], *row[width:])) for row in found]
-
-
-def _columns(names: Iterable[str]) -> list[Any]:
-    return [UTCText(name) if name == "time" else name for name in names]
 
 
 OF_QUERIES = ("queries", "errors", "rows", "total_ms", "share_percent", "duplicates")

@@ -134,6 +134,18 @@ def _further(path: Path) -> str:
     return " " + _('For the next level add "%(path)s".') % {"path": path.further} if path.further else ""
 
 
+def load_field(field: str) -> Remedy:
+    """Load a deferred field, given as app.Model.field, with the others."""
+    label, _dot, name = field.rpartition(".")
+    advice = _(
+        "Load %(field)s together with the other fields of %(model)s: "
+        "remove it from defer(), or add it to only() or to the columns of raw()."
+    ) % {"field": name, "model": label}
+    if HAS_FETCH_MODES:
+        advice += " " + _("Or load it for all rows at once: fetch_mode(models.FETCH_PEERS).")
+    return Remedy(kind="load_field", model=label, field=field, queryset=label, advice=advice)
+
+
 def ask_once(model: type[Model] | None) -> Remedy:
     label = None if model is None else model._meta.label
     advice = _("It returns the same rows each time: run it once, before the loop, and keep the result.")
@@ -288,9 +300,9 @@ def filter_words(names: Sequence[str], prefix: str = "") -> list[str]:
     return words if len(plain) == len(names) else ["...", *words]
 
 
-def chain_of(asker: Asker, relation: Relation) -> str:
+def chain_of(asker: Asker, relation: Relation, conditions: Sequence[str]) -> str:
     """Return the methods that turn a queryset of all rows into the one that was sent, for all owners."""
-    words = filter_words(asker.extra_conditions(relation))
+    words = filter_words(conditions)
     chain = f".filter({', '.join(words)})" if words else ""
     chain += "".join(f".{method}(...)" for flag, method in _CHAINED.items() if flag in asker.flags)
     if "distinct" in asker.flags and "values" not in asker.options:

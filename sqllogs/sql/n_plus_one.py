@@ -1,4 +1,4 @@
-"""Distinguish an N+1 from an intended loop, and recognize a COUNT and a list of the same rows.
+"""Distinguish an N+1 from an intended loop, and read from a statement what the rules and remedies need.
 
 Reads normalized statements. Called by `sqllogs.read.n_plus_one` in the reader's thread, by
 `sqllogs.metrics.requests` and `sqllogs.pipeline.resolver` in the writer's, and by `sqllogs.testing` in the
@@ -8,7 +8,7 @@ test's. `sqllogs.sql.remedies` suggests how to replace an N+1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -218,3 +218,51 @@ def _without_joins(part: str) -> Iterator[str]:
     while join := _JOIN_LAST.search(tables):
         tables = tables[: join.start()]
         yield tables + where + conditions
+
+
+_LISTED = re.compile(
+    r" WHERE (\([\w.\"`]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
+    r"(?: ORDER BY [^()]*)?\Z"
+)
+"""The WHERE of prefetch_related(): a list of values, for a generic relation after another condition."""
+_COLUMN = r"[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]?"
+_JOIN = re.compile(rf" JOIN [\"`]?(\w+)[\"`]?(?: (?:AS )?[\"`]?(\w+)[\"`]?)? ON \({_COLUMN} = {_COLUMN}\)")
+_OF_ORM = re.compile(rf"\ASELECT (?:DISTINCT )?(?:{_COLUMN}|\* FROM \()")
+"""A queryset names the table of each column; raw() rarely does."""
+
+
+class SeenStatement(NamedTuple):
+    """A statement that the same unit of work or trace has sent, from one line."""
+
+    tables: tuple[str, ...]
+    """Its tables, beginning with the one that it reads first."""
+    rows: int | None
+    asked_by: str | None
+    call_site: str | None
+    column: str | None = None
+    """The column that is compared with a list of values, as table.column."""
+    has_condition: bool = False
+    """It has one more condition: the content type of a generic relation, or one of a Prefetch()."""
+    joins: frozenset[tuple[str, str]] = frozenset()
+    """The columns that joins compare, each as table.column; that of the joined table is the second."""
+    is_raw: bool = False
+    """It was not written by a queryset."""
+
+    @classmethod
+    def of_statement(
+        cls, sql: str | None, tables: Collection[str], rows: int | None, asker: str | None, site: str | None
+    ) -> SeenStatement:
+        found = _LISTED.search(sql or "")
+        column = found and f"{found[2]}.{found[3]}"
+        is_raw = sql is not None and not _OF_ORM.match(sql)
+        joins = _joins(sql or "")
+        return cls(tuple(tables), rows, asker, site, column, bool(found and found[1]), joins, is_raw)
+
+
+def _joins(sql: str) -> frozenset[tuple[str, str]]:
+    found = _JOIN.findall(sql)
+    tables = {alias: table for table, alias, *_ in found if alias}
+    return frozenset(
+        (f"{tables.get(owner, owner)}.{column}", f"{table}.{joined}")
+        for table, _, owner, column, _, joined in found
+    )

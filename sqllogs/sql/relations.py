@@ -6,7 +6,6 @@ Reads the texts of `sqllogs.capture.askers` and the application's models; sends 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,20 +15,12 @@ from django.apps import apps
 from django.db.models import CharField, Field, ForeignKey, ForeignObject, Manager, Model, TextField
 
 from sqllogs import guard
+from sqllogs.sql.n_plus_one import SeenStatement
 
 NESTED_MAX = 6
 """Maximum relations in a path: `a__b__c`."""
 PATHS_MAX = 200
 """Maximum paths that are followed through the joins of a statement."""
-_LISTED = re.compile(
-    r" WHERE (\([\w.\"`]+ = \? AND )?[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]? IN \(\?\)\)?"
-    r"(?: ORDER BY [^()]*)?\Z"
-)
-"""The WHERE of prefetch_related(): a list of values, for a generic relation after another condition."""
-_COLUMN = r"[\"`]?(\w+)[\"`]?\.[\"`]?(\w+)[\"`]?"
-_JOIN = re.compile(rf" JOIN [\"`]?(\w+)[\"`]?(?: (?:AS )?[\"`]?(\w+)[\"`]?)? ON \({_COLUMN} = {_COLUMN}\)")
-_OF_ORM = re.compile(rf"\ASELECT (?:DISTINCT )?(?:{_COLUMN}|\* FROM \()")
-"""A queryset names the table of each column; raw() rarely does."""
 _LIMITED = frozenset({"joined", "prefetched", "deferred", "distinct", "annotated", "combined"})
 """Flags of a queryset that returns something else than prefetch_related() alone would."""
 _FIGURES = frozenset({"count", "exists", "contains", "aggregate"})
@@ -52,43 +43,6 @@ class Models:
 
     def by_table(self, table: str) -> type[Model] | None:
         return self._by_table.get(table.rpartition(".")[2])
-
-
-class SeenStatement(NamedTuple):
-    """A statement that the same unit of work or trace has sent, from one line."""
-
-    tables: tuple[str, ...]
-    """Its tables, beginning with the one that it reads first."""
-    rows: int | None
-    asked_by: str | None
-    call_site: str | None
-    column: str | None = None
-    """The column that is compared with a list of values, as table.column."""
-    has_condition: bool = False
-    """It has one more condition: the content type of a generic relation, or one of a Prefetch()."""
-    joins: frozenset[tuple[str, str]] = frozenset()
-    """The columns that joins compare, each as table.column; that of the joined table is the second."""
-    is_raw: bool = False
-    """It was not written by a queryset."""
-
-    @classmethod
-    def of_statement(
-        cls, sql: str | None, tables: Collection[str], rows: int | None, asker: str | None, site: str | None
-    ) -> SeenStatement:
-        found = _LISTED.search(sql or "")
-        column = found and f"{found[2]}.{found[3]}"
-        is_raw = sql is not None and not _OF_ORM.match(sql)
-        joins = _joins(sql or "")
-        return cls(tuple(tables), rows, asker, site, column, bool(found and found[1]), joins, is_raw)
-
-
-def _joins(sql: str) -> frozenset[tuple[str, str]]:
-    found = _JOIN.findall(sql)
-    tables = {alias: table for table, alias, *_ in found if alias}
-    return frozenset(
-        (f"{tables.get(owner, owner)}.{column}", f"{table}.{joined}")
-        for table, _, owner, column, _, joined in found
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +82,6 @@ class Asker:
                 others.remove(key)
         return others
 
-    def extra_conditions(self, relation: Relation) -> list[str]:
-        """Return the conditions beyond those of the relation and of the model's default manager.
-
-        prefetch_related() uses that manager too; a join, as in Count(), does not.
-        """
-        return self._read_conditions(relation).extra
-
-    def reads_by_default(self, relation: Relation) -> bool:
-        """Return True if it has all conditions of the model's default manager, so that may have been used."""
-        return self._read_conditions(relation).by_default
-
     def reads_all_of(self, relation: Relation) -> bool:
         """Return True if it reads what prefetch_related() fetches: all rows, in the usual order."""
         if self.method != "all":
@@ -146,10 +89,11 @@ class Asker:
         limits = self.flags & _LIMITED
         if "values" in self.options:
             limits -= {"distinct"}  # of the values, not of the rows
-        found = self._read_conditions(relation)
+        found = self.compare_conditions(relation)
         return found.by_default and not (found.extra or self.options.get("order") or limits)
 
-    def _read_conditions(self, relation: Relation) -> _Conditions:
+    def compare_conditions(self, relation: Relation) -> Conditions:
+        """Compare the conditions beyond the relation's own with those of the model's default manager."""
         others, usual = self.conditions_beyond(relation), _usual_conditions(relation.target._default_manager)
         by_default = not Counter(usual) - Counter(others)
         # A "?" may be any condition, so it is taken for the manager's only if a related manager was used.
@@ -157,15 +101,19 @@ class Asker:
         if is_certain and by_default:
             for name in usual:
                 others.remove(name)
-        return _Conditions(others, by_default)
+        return Conditions(others, by_default)
 
 
-class _Conditions(NamedTuple):
-    """The conditions of a queryset, compared with those of the model's default manager."""
+class Conditions(NamedTuple):
+    """The conditions of a queryset, compared with those of the model's default manager.
+
+    prefetch_related() uses that manager too; a join, as in Count(), does not.
+    """
 
     extra: list[str]
+    """Those that the manager does not add."""
     by_default: bool
-    """True if those of the manager are among them."""
+    """True if it has all of the manager's, so that may have been used."""
 
 
 class Relation(NamedTuple):

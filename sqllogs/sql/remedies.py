@@ -17,7 +17,6 @@ from django.db.models import ForeignKey, Model
 from django.utils.translation import gettext as _
 
 from sqllogs.sql.advice import (
-    HAS_FETCH_MODES,
     WRITES,
     Kind,
     Remedy,
@@ -33,6 +32,7 @@ from sqllogs.sql.advice import (
     get_or_create,
     join,
     join_behind_prefetch,
+    load_field,
     on_queryset,
     prefetch,
     prefetch_behind_generic,
@@ -41,13 +41,12 @@ from sqllogs.sql.advice import (
     referenced_field,
     write,
 )
-from sqllogs.sql.n_plus_one import condition_of
+from sqllogs.sql.n_plus_one import SeenStatement, condition_of
 from sqllogs.sql.relations import (
     Asker,
     Models,
     Path,
     Relation,
-    SeenStatement,
     accessible,
     accessor_of,
     is_compared_as_text,
@@ -187,17 +186,6 @@ def _targets(case: _Case, path: Path) -> list[type[Model]]:
     return [model for table in sorted(tables) if (model := case.models.by_table(table))]
 
 
-def _load_deferred(case: _Case) -> Remedy:
-    label, name = case.asker.name.rpartition(".")[::2]
-    advice = _(
-        "Load %(field)s together with the other fields of %(model)s: "
-        "remove it from defer(), or add it to only() or to the columns of raw()."
-    ) % {"field": name, "model": label}
-    if HAS_FETCH_MODES:
-        advice += " " + _("Or load it for all rows at once: fetch_mode(models.FETCH_PEERS).")
-    return Remedy(kind="load_field", model=label, field=case.asker.name, queryset=label, advice=advice)
-
-
 def _advise_queryset(case: _Case) -> Remedy | None:
     asker, model = case.asker, case.model
     operation = _QUERYSET_WRITES.get(asker.method)
@@ -277,9 +265,10 @@ def _fetch_chosen(case: _Case, relation: Relation, path: Path) -> Remedy | None:
     if "annotated" in asker.flags and "values" in asker.options:
         return computed(relation.target)  # a GROUP BY
     table = relation.keys[0].rpartition(".")[0] if len(relation.keys) == 1 else ""
-    if table and any(name.startswith(f"{table}.") for name in asker.extra_conditions(relation)):
+    extra, by_default = asker.compare_conditions(relation)
+    if table and any(name.startswith(f"{table}.") for name in extra):
         return _fetch_between(case, relation, path, table)
-    chain, by_default = chain_of(asker, relation), asker.reads_by_default(relation)
+    chain = chain_of(asker, relation, extra)
     if chain or not by_default or not relation.is_many:
         return fetch_filtered(relation, path, chain, by_default)
     made = fetch_together(relation, path)
@@ -303,7 +292,7 @@ def _fetch_between(case: _Case, relation: Relation, path: Path, table: str) -> R
     prefix = f"{table}."
     others = [
         name.removeprefix(prefix) if name.startswith(prefix) else f"{ahead}__{name}"
-        for name in asker.extra_conditions(relation)
+        for name in asker.compare_conditions(relation).extra
     ]
     chain = f'.filter({", ".join(filter_words(others))}).select_related("{ahead}")'
     names_of_path = [*path.name.split("__")[:-1], str(found.accessor)]
@@ -343,7 +332,7 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
         key = referenced_field(target, relation.back_name)
         own = f'{relation.back_name}=OuterRef("{"__".join(filter(None, (to_owner, key))) or "pk"}")'
         words.insert(words[:1] == ["..."], own)
-        rows = rows_of(target, case.asker.reads_by_default(relation))
+        rows = rows_of(target, case.asker.compare_conditions(relation).by_default)
         figures = {f"has_{name}": f"Exists({rows}.filter({', '.join(words)}))"}
     else:
         of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
@@ -452,7 +441,7 @@ _BY_ASKER: dict[str, Callable[[_Case], Remedy | None]] = {
     "forward": _follow_relation,
     "backward": _follow_relation,
     "generic": _follow_generic,
-    "deferred": _load_deferred,
+    "deferred": lambda case: load_field(case.asker.name),
     "queryset": _advise_queryset,
     "manager": _advise_manager,
     "save": _advise_saved,

@@ -24,8 +24,7 @@ from sqllogs.context import UnitOfWork
 from sqllogs.findings import Rule
 from sqllogs.record import CALL_SITE
 from sqllogs.sql.advice import Remedy
-from sqllogs.sql.n_plus_one import Repetition
-from sqllogs.sql.relations import SeenStatement
+from sqllogs.sql.n_plus_one import Repetition, SeenStatement
 from sqllogs.sql.remedies import Remedies
 from sqllogs.sql.text import truncate_sql
 

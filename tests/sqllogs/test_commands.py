@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from sqllogs import context
+from sqllogs import apps
 from sqllogs.context import current, unit_of_work
 
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 @pytest.fixture
 def hook(monkeypatch):
     monkeypatch.setattr(BaseCommand, "execute", BaseCommand.execute)
-    context.install_command_units()
+    apps.install_command_units()
 
 
 @pytest.mark.usefixtures("hook")
@@ -117,5 +117,5 @@ def test_kind_that_is_no_word_is_a_thread(kind):
 @pytest.mark.usefixtures("hook")
 def test_hook_is_installed_once():
     once = BaseCommand.execute
-    context.install_command_units()
+    apps.install_command_units()
     assert BaseCommand.execute is once

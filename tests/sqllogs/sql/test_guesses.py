@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqllogs.sql.relations import SeenStatement
+from sqllogs.sql.n_plus_one import SeenStatement
 from sqllogs.sql.remedies import Remedies
 
 USER, GROUP, PERMISSION, TYPE = "auth_user", "auth_group", "auth_permission", "django_content_type"

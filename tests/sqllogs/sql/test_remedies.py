@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
-from sqllogs.sql.relations import SeenStatement
+from sqllogs.sql.n_plus_one import SeenStatement
 from sqllogs.sql.remedies import Remedies
 from tests.sqllogs import advice_clinic, advice_models, advice_yard
 from tests.sqllogs import advice_clinic_loops as _unseen_loops  # noqa: F401
