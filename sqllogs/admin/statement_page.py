@@ -95,9 +95,9 @@ def page_context(
         "comparisons": _comparisons(detail),
         "origins": _origins(detail),
         "samples": [
-            (title, [_sample(record, site_name, settings) for record in detail.samples[name]])
+            (title, [_sample(record, site_name, settings) for record in records])
             for name, title in SAMPLES.items()
-            if detail.samples[name]
+            if (records := getattr(detail.samples, name))
         ],
         "suspects": [(row, page_url("trace", row.trace_id)) for row in detail.suspects],
         "status": Review.Status(review.status) if review else Review.Status.OPEN,

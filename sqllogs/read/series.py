@@ -18,7 +18,7 @@ from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from sqllogs.read import aggregates, statistics, statistics_rows
+from sqllogs.read import statistics
 from sqllogs.read.aggregates import (
     GROUPS,
     AggregatePart,
@@ -32,6 +32,7 @@ from sqllogs.read.parameters import ChoiceField, SwitchField, clean_parameters
 from sqllogs.read.records import rfc3339
 from sqllogs.read.ring import Steps
 from sqllogs.read.scope import Answer, Scope, Source, TimeSpan, head, statistics_filter, time_span
+from sqllogs.read.statistics_rows import StatisticsAggregate
 from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 
 TOP, TOP_MAX = 10, 20
@@ -46,10 +47,15 @@ BUCKETS_MAX = 1_000
 POINTS_MAX = 12_000
 """Maximum over all groups; a step that gives more is widened."""
 
+BARS = 60
+"""Approximate maximum number of steps in a chart of the page."""
+_FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
+"""Lengths up to which a range of statistics is read by minute and by hour; longer ranges are read by day."""
+
 _STEP = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)?", re.ASCII)
 # Grafana's $__interval can be 500ms.
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-STEP_MAX_S = 366 * 86_400
+STEP_MAX_S = 366 * DAY_S
 
 
 class StepField(forms.CharField):
@@ -116,18 +122,20 @@ def step_of(range_s: float, buckets: int) -> int:
 OTHER_SERIES = ("other", "all others")
 """Name of the line of all other groups; the second name is used if a group has the first."""
 
-AnyFigures = TypeVar("AnyFigures")
+AnyFigures = Figures | StatisticsAggregate
+"""The figures of either source."""
+FiguresT = TypeVar("FiguresT", Figures, StatisticsAggregate)
 
 
 @dataclass(slots=True, kw_only=True)
-class GroupSeries(Generic[AnyFigures]):
+class GroupSeries(Generic[FiguresT]):
     """The points of one group."""
 
     value: GroupValue
     is_of_all: bool = False
     """Of all calls, before the lines of their groups."""
     total_ms: float = 0.0
-    points: dict[int, AnyFigures] = field(default_factory=dict)
+    points: dict[int, FiguresT] = field(default_factory=dict)
     """By bucket, the number of steps since the epoch."""
 
 
@@ -166,23 +174,10 @@ def _top(scanned: Iterable[AggregatePart], value_of: GroupValues, top: int) -> l
         value: GroupSeries(value=value) for value in ranked[:top]
     }
     others: GroupSeries[Figures] = GroupSeries(value=next(name for name in OTHER_SERIES if name not in lines))
-    for value, part in _by_value(scanned, value_of):
-        _add(lines.get(value, others), part)
-    return [*lines.values(), *([others] if others.points else [])]
-
-
-def _by_value(
-    scanned: Iterable[AggregatePart], value_of: GroupValues
-) -> Iterator[tuple[GroupValue, AggregatePart]]:
     for part in scanned:
         for value in value_of[part.keys[1]]:
-            yield value, part
-
-
-BARS = 60
-"""Approximate maximum number of steps in a chart of the page."""
-_FINEST_S = ((6 * HOUR_S, MINUTE_S), (10 * DAY_S, HOUR_S))
-"""Lengths up to which a range of statistics is read by minute and by hour; longer ranges are read by day."""
+            _add(lines.get(value, others), part)
+    return [*lines.values(), *([others] if others.points else [])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +206,6 @@ class GroupPoint(SeriesPoint):
     group: GroupValue
 
 
-AnyTotal = aggregates.Figures | statistics_rows.StatisticsAggregate
-"""The figures of either source."""
 BUCKET_ENDS_US = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
 
@@ -234,7 +227,7 @@ class Buckets:
     above_10s: int = 0
 
     @classmethod
-    def of_calls(cls, figures: AnyTotal) -> "Buckets":
+    def of_calls(cls, figures: AnyFigures) -> "Buckets":
         """Count the calls of a group by duration."""
         upto = [0, *figures.calls_upto(BUCKET_ENDS_US), figures.calls]
         return cls(*(calls - below for below, calls in pairwise(upto)))
@@ -265,8 +258,8 @@ class SeriesAnswer(Answer):
     """Ordered by time; within a step, the group with the highest total time first."""
 
 
-NO_CALLS = aggregates.Figures()
-AnyLine = GroupSeries[aggregates.Figures] | GroupSeries[statistics_rows.StatisticsAggregate]
+NO_CALLS = Figures()
+AnySeries = GroupSeries[Figures] | GroupSeries[StatisticsAggregate]
 
 
 def read_series(scope: Scope, options: SeriesOptions, chosen: Source = "ring") -> SeriesAnswer:
@@ -295,7 +288,7 @@ def read_sparkline(scope: Scope, answer: Answer) -> SeriesAnswer:
     return read_series(scope, options, answer.source)
 
 
-def _from_ring(scope: Scope, options: SeriesOptions) -> tuple[Sequence[AnyLine], int, TimeSpan]:
+def _from_ring(scope: Scope, options: SeriesOptions) -> tuple[Sequence[AnySeries], int, TimeSpan]:
     span = scope.span
     step_s = options.step_for(span.begin, span.end)
     return series(scope, options, step_s), step_s, span
@@ -303,7 +296,7 @@ def _from_ring(scope: Scope, options: SeriesOptions) -> tuple[Sequence[AnyLine],
 
 def _from_statistics(
     scope: Scope, options: SeriesOptions, chosen: Source
-) -> tuple[Sequence[AnyLine], int, TimeSpan]:
+) -> tuple[Sequence[AnySeries], int, TimeSpan]:
     where = statistics_filter(scope, chosen)
     since = where.since or statistics.complete_since(where) or scope.now
     until = where.until or scope.now
@@ -316,7 +309,7 @@ def _from_statistics(
         whole_steps=options.whole_steps,
         with_all=options.buckets and options.group_by is not None,
     )
-    lines: dict[statistics.SeriesKey, GroupSeries[statistics_rows.StatisticsAggregate]] = {}
+    lines: dict[statistics.SeriesKey, GroupSeries[StatisticsAggregate]] = {}
     for time, figures, key in answer.points:
         line = lines.setdefault(key, GroupSeries(value=key.group, is_of_all=key.is_of_all))
         line.points[int(time.timestamp()) // answer.step_s] = figures
@@ -329,7 +322,7 @@ def _from_statistics(
 
 
 def _points(
-    scope: Scope, span: TimeSpan, lines: Sequence[AnyLine], step_s: int, options: SeriesOptions
+    scope: Scope, span: TimeSpan, lines: Sequence[AnySeries], step_s: int, options: SeriesOptions
 ) -> Iterator[SeriesPoint]:
     # No points: zeros would mean that there were no calls, but nothing is known.
     if span.complete_since is None:
@@ -338,6 +331,7 @@ def _points(
     after = math.ceil(span.end.timestamp() / step_s)  # the end itself is excluded
     # Statistics may have a bucket that begins before the range, see `whole_steps`.
     steps = {*range(first, after), *(bucket for line in lines for bucket in line.points)}
+    point_class = _point_class(options)
     for bucket in sorted(steps):
         time = rfc3339(datetime.fromtimestamp(bucket * step_s, UTC))
         for line in lines:
@@ -345,24 +339,21 @@ def _points(
             # The newest step has not ended yet.
             seconds = min(step_s, max(1.0, span.end.timestamp() - bucket * step_s))
             fields = _fields(time, figures, seconds) | scope.percentiles(figures)
-            if options.group_by is None:
-                yield _point_of_all(fields, figures, options)
-            elif options.buckets:
-                buckets = Buckets.of_calls(figures) if line.is_of_all else None
-                yield GroupBucketPoint(**fields, group=line.value, buckets=buckets)
-            else:
-                yield GroupPoint(**fields, group=line.value)
+            if options.buckets:
+                # Groups have none: a heatmap is one of all calls.
+                fields["buckets"] = Buckets.of_calls(figures) if line.is_of_all else None
+            if options.group_by is not None:
+                fields["group"] = line.value
+            yield point_class(**fields)
 
 
-def _point_of_all(fields: dict[str, Any], figures: AnyTotal, options: SeriesOptions) -> SeriesPoint:
-    if options.buckets:
-        return BucketPoint(**fields, buckets=Buckets.of_calls(figures))
-    return SeriesPoint(**fields)
+def _point_class(options: SeriesOptions) -> type[SeriesPoint]:
+    if options.group_by is None:
+        return BucketPoint if options.buckets else SeriesPoint
+    return GroupBucketPoint if options.buckets else GroupPoint
 
 
-def _fields(
-    time: str, figures: aggregates.Figures | statistics_rows.StatisticsAggregate, seconds: float
-) -> dict[str, Any]:
+def _fields(time: str, figures: AnyFigures, seconds: float) -> dict[str, Any]:
     return {
         "time": time,
         "calls": figures.calls,

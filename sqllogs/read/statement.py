@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
@@ -34,18 +34,18 @@ from sqllogs.sql.normalize import StatementInfo
 from sqllogs.statistics.resolution import MINUTE_S, floor_to
 
 ORIGINS_MAX = 20
-
+"""Maximum values of each origin, those with most time first."""
+SAMPLES_MAX = 5
+"""Maximum records of each kind of sample."""
+RING_ORIGINS = ("call_site", "route", "release", "alias")
+"""Columns of the ring by which the calls of a statement are summed."""
 ORIGINS = ("route", "view", "alias")
-"""Columns of the statistics with the origin of a statement; only records have call sites."""
-
-
-PARTS = (*ORIGINS, "release")
-"""Columns of the one query from which all figures are computed."""
+"""The same of the statistics, except for `release`; only records have call sites."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOrigin:
-    """All calls from one place; durations in milliseconds."""
+    """All calls with the same call site, route, release or alias; durations in milliseconds."""
 
     value: str | None
     calls: int
@@ -58,6 +58,8 @@ class CallOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
+    """Records of a statement: the slowest, the newest, and the last that failed; at most five of each."""
+
     slowest: list[RecordJSON]
     newest: list[RecordJSON]
     failing: list[RecordJSON]
@@ -104,8 +106,8 @@ class StatementAnswer(Answer):
 def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> StatementAnswer | None:
     """Return None if the statement has neither a text nor a matching record."""
     chosen = scope.records.filter(fingerprint=fingerprint)
-    text = statement(fingerprint)
-    whole, by = breakdown(chosen, scope.ring)
+    text = _read_text(fingerprint)
+    whole, by = _read_figures(chosen, scope.ring)
     if text is None and not whole.calls:
         return None
     span = scope.span
@@ -134,7 +136,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
         routes=_origins(by["route"]),
         releases=_origins(by["release"]),
         aliases=_origins(by["alias"]),
-        samples=Samples(**samples(chosen, scope.ring, with_text=scope.with_text, text=text)),
+        samples=_read_samples(chosen, scope.ring, with_text=scope.with_text, text=text),
         repeats=suspects,
         review=decisions.read_review(fingerprint),
         plans=[plan_link(plan) for plan in stored_plans(fingerprint)],
@@ -166,67 +168,50 @@ def _address(request: HttpRequest, name: str, fingerprint: str) -> str:
     return request.build_absolute_uri(f"{reverse(name)}?{query.urlencode()}")
 
 
-SAMPLES = 5
-BY = ("call_site", "route", "release", "alias")
-
-
-class Breakdown(NamedTuple):
-    """The figures of one statement, as a whole and by where it came from."""
-
-    whole: Figures
-    by: dict[str, list[Group]]
-    """For each of BY, the groups that took most time first."""
-
-
-def statement(fingerprint: str) -> Statement | None:
+def _read_text(fingerprint: str) -> Statement | None:
     return Statement.objects.filter(fingerprint=fingerprint).first()
 
 
-def is_counted(fingerprint: str) -> bool:
-    """Whether the statistics have a statement, at any time."""
-    return StatisticKey.objects.filter(fingerprint=fingerprint).exists()
-
-
-def breakdown(filtered: Records, ring: RingSnapshot) -> Breakdown:
-    """Add up the records of one statement."""
+def _read_figures(filtered: Records, ring: RingSnapshot) -> tuple[Figures, dict[str, list[Group]]]:
+    """Add up the records of one statement, all of them and by each of RING_ORIGINS, most time first."""
     # Grouped by all columns at once and summed here: one scan instead of four.
-    found = list(parts(in_ring(filtered, ring), *BY))
+    found = list(parts(in_ring(filtered, ring), *RING_ORIGINS))
     whole = Figures()
     for part in found:
         whole.add(part)
-    return Breakdown(whole, {name: _by(found, number) for number, name in enumerate(BY)})
+    return whole, {name: _group(found, number) for number, name in enumerate(RING_ORIGINS)}
 
 
-def _by(found: Iterable[AggregatePart], number: int) -> list[Group]:
+def _group(found: Iterable[AggregatePart], column: int) -> list[Group]:
     groups: dict[GroupValue, Group] = {}
     for part in found:
-        value = part.keys[number]
+        value = part.keys[column]
         (groups.get(value) or groups.setdefault(value, Group(group=value))).add(part)
     return sorted(groups.values(), key=lambda group: -group.total_ms)
 
 
-def samples(
+def _read_samples(
     filtered: Records,
     ring: RingSnapshot,
     *,
     with_text: bool,
     text: Statement | None,
     has_failed: bool = True,
-) -> dict[str, list[RecordJSON]]:
+) -> Samples:
     """Return the slowest, newest and last failing records of one statement, whose text is known."""
     info = _info(text)
-    slowest = Window(ordering=Ordering(column="duration_ms"), limit=SAMPLES)
-    newest = Window(ordering=Ordering(), limit=SAMPLES)
-    failing = filtered.filter(error__isnull=False)
-    found = {
-        "slowest": rows(filtered, ring, slowest),
-        "newest": rows(filtered, ring, newest),
+    slowest = Window(ordering=Ordering(column="duration_ms"), limit=SAMPLES_MAX)
+    newest = Window(ordering=Ordering(), limit=SAMPLES_MAX)
+
+    def read(records: Records, window: Window) -> list[RecordJSON]:
+        return [record_json(row, info, with_text=with_text) for row in rows(records, ring, window)]
+
+    return Samples(
+        slowest=read(filtered, slowest),
+        newest=read(filtered, newest),
         # If there is no failed record, searching for one reads all others.
-        "failing": rows(failing, ring, newest) if has_failed else [],
-    }
-    return {
-        name: [record_json(row, info, with_text=with_text) for row in rows] for name, rows in found.items()
-    }
+        failing=read(filtered.filter(error__isnull=False), newest) if has_failed else [],
+    )
 
 
 def _info(text: Statement | None) -> StatementInfo | None:
@@ -235,7 +220,7 @@ def _info(text: Statement | None) -> StatementInfo | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetailPart:
-    """A part of a statement's calls."""
+    """The calls of a statement that share an origin or a release, or are since or before its review."""
 
     label: Any
     figures: StatsGroup
@@ -263,7 +248,7 @@ class StatementDetail(Answer):
     """The one seen last first."""
     around_review: list[DetailPart]
     """Since the review, and before it; empty if it was not in the chosen range."""
-    samples: dict[str, list[RecordJSON]]
+    samples: Samples
     suspects: list[RepeatRow]
     """The N+1 that it is a suspect of."""
 
@@ -282,25 +267,25 @@ def read_statement_detail(
     whole, span = reader.whole, reader.span
     if whole is None and not is_known(fingerprint):
         return None
-    text = statement(fingerprint)
+    text = _read_text(fingerprint)
     info = _info(text)
     known = {fingerprint: info} if info else {}
+    worse = decisions.worse_since_review({fingerprint: review}, kept) if review else {}
     page = OffsetPage(ordering="-total_ms", limit=ORIGINS_MAX, offset=0)
     return StatementDetail(
         **head(span),
         fingerprint=fingerprint,
         statement=text,
         review=review,
-        worse=decisions.worse_since_review({fingerprint: review}, kept).get(fingerprint, ())
-        if review
-        else (),
+        worse=worse.get(fingerprint, ()),
         whole=whole,
         points=reader.points(),
         events=read_marks(span.begin, span.end),
-        origins={name: reader.parts(name)[:ORIGINS_MAX] for name in ORIGINS} | {"call_site": reader.places()},
+        origins={name: reader.parts(name)[:ORIGINS_MAX] for name in ORIGINS}
+        | {"call_site": reader.call_sites()},
         releases=reader.releases(),
         around_review=reader.around(review.at) if review and span.begin < review.at < span.end else [],
-        samples=samples(
+        samples=_read_samples(
             # The page shows the text once, above.
             scope.records,
             scope.ring,
@@ -317,20 +302,22 @@ def is_known(fingerprint: str) -> bool:
     """Whether such a statement exists or existed."""
     return bool(
         # Cheapest first; the last one scans the ring.
-        statement(fingerprint)
+        _read_text(fingerprint)
         or decisions.get_review(fingerprint)
-        or is_counted(fingerprint)
+        or StatisticKey.objects.filter(fingerprint=fingerprint).exists()
         or read_records.count(SQLLog.objects.filter(fingerprint=fingerprint), ring.ring(), 1)
     )
 
 
 class _DetailReader:
-    """Reads one statement's figures."""
+    """Reads one statement's figures from one source; all but those over time by one query."""
+
+    _COLUMNS = (*ORIGINS, "release")
 
     def __init__(self, scope: Scope, chosen: Source) -> None:
         self._scope = scope
         self._chosen = chosen
-        self._parts, self.span = stats.read_parts(scope, chosen, *PARTS)
+        self._parts, self.span = stats.read_parts(scope, chosen, *self._COLUMNS)
 
     @property
     def whole(self) -> StatsGroup | None:
@@ -342,13 +329,13 @@ class _DetailReader:
 
     def parts(self, group_by: str) -> list[DetailPart]:
         total_ms = sum(part.total_ms for part in self._parts)
-        return _detail_parts(stats.group_parts(self._parts, PARTS.index(group_by)), total_ms)
+        return _detail_parts(stats.group_parts(self._parts, self._COLUMNS.index(group_by)), total_ms)
 
     def releases(self) -> list[DetailPart]:
         return sorted(self.parts("release"), key=lambda part: stats.last_seen(part.figures), reverse=True)
 
-    def places(self) -> list[DetailPart]:
-        """Return the call sites, from the records in the ring."""
+    def call_sites(self) -> list[DetailPart]:
+        """Return the call sites, which only the records in the ring have."""
         groups, total_ms = aggregates.groups(self._scope.records, self._scope.ring, "call_site")
         return _detail_parts(groups, total_ms)[:ORIGINS_MAX]
 

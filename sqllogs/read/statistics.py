@@ -106,14 +106,13 @@ def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsG
     # Statements are read with routes, to show the most frequent one.
     read = (*group_columns(group_by), "key__route") if group_by == "fingerprint" else group_columns(group_by)
     labels_of = labels(group_by)
-    totals: dict[str | None, Total] = {}
+    totals: dict[str | None, Total] = defaultdict(Total)
     total_us = 0
     parts = read_parts(where, *read)
     for key, sums in parts.rows:
         total_us += int(sums.total_us)  # once, although a statement on two tables counts in two groups
         for label in labels_of(key[0] if key else None):
-            total = totals.get(label) or totals.setdefault(label, Total())
-            total.add(sums, route=key[1] if len(key) > 1 else None)
+            totals[label].add(sums, route=key[1] if len(key) > 1 else None)
     groups = sorted(totals.items(), key=lambda item: -item[1].total_us)
     return StatisticsGroups(
         groups=[total.figures(label) for label, total in groups],
@@ -126,8 +125,7 @@ def aggregate(where: Where, group_by: str | None = "fingerprint") -> StatisticsG
 
 def read_parts(where: Where, *columns: str) -> StatisticsParts:
     """Return the sums by several columns, which can be grouped by any of them."""
-    oldest = where.kept or read_oldest(where)
-    since_s, until_s = _asked(where, oldest)
+    oldest, since_s, until_s = _read_range(where)
     found = rows(where, spans(since_s, until_s, oldest), *columns)
     since_s, until_s = oldest.outward(since_s, until_s)
     return StatisticsParts(
@@ -140,12 +138,10 @@ def read_parts(where: Where, *columns: str) -> StatisticsParts:
 
 def read_sparklines(where: Where, step_s: int) -> dict[str, dict[int, int]]:
     """Return the microseconds of each statement by the begin of the step."""
-    oldest = where.kept or read_oldest(where)
-    since_s, until_s = _asked(where, oldest)
+    oldest, since_s, until_s = _read_range(where)
     first_s, step_s = _aligned(since_s, step_s, oldest)
-    coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
     found: dict[str, dict[int, int]] = {}
-    cut = spans(first_s, until_s, oldest, coarsest_s)
+    cut = spans(first_s, until_s, oldest, _coarsest_s(step_s))
     for fingerprint, time_s, total_us in totals_us(where, cut, "key__fingerprint", "step", step_s=step_s):
         points = found.get(fingerprint) or found.setdefault(
             fingerprint, dict.fromkeys(range(first_s, until_s, step_s), 0)
@@ -157,13 +153,11 @@ def read_sparklines(where: Where, step_s: int) -> dict[str, dict[int, int]]:
 
 def read_around(where: Where, at_s: int) -> tuple[Total | None, Total | None]:
     """Return the sums of a range since `at_s`, the start of a minute in it, and before it, in one query."""
-    oldest = where.kept or read_oldest(where)
-    since_s, until_s = _asked(where, oldest)
-    totals: dict[bool, Total] = {}
+    oldest, since_s, until_s = _read_range(where)
+    totals: dict[bool, Total] = defaultdict(Total)
     # Rows of different spans are kept apart, and no span contains `at_s` in its middle.
     for _, sums in rows(where, [*spans(since_s, at_s, oldest), *spans(at_s, until_s, oldest)]):
-        is_since = sums.first_seen >= at_s
-        (totals.get(is_since) or totals.setdefault(is_since, Total())).add(sums)
+        totals[sums.first_seen >= at_s].add(sums)
     return totals.get(True), totals.get(False)
 
 
@@ -182,13 +176,13 @@ def read_since(begins: Mapping[str, int], keys: Q, recent: Q, kept: Oldest) -> d
     cut_s = floor_to(cut_s, step_s)
     ranges = [*spans(earliest_s, cut_s, kept), *spans(cut_s, until_s, kept, step_s)]
     step = Case(When(recent, then=F("time") - F("time") % step_s), default=Value(0))
-    totals: dict[str, Total] = {}
+    totals: dict[str, Total] = defaultdict(Total)
     for (fingerprint, at_s), sums in rows(Where(), ranges, "key__fingerprint", "step", keys=keys, step=step):
         begin_s = begins.get(fingerprint, NEVER_S)
         # A longer step that started before the decision contains calls from before it.
         begin_s = floor_to(begin_s, step_s) if step_s == MINUTE_S else ceil_to(begin_s, step_s)
         if at_s >= begin_s or begins.get(fingerprint) == earliest_s:
-            (totals.get(fingerprint) or totals.setdefault(fingerprint, Total())).add(sums)
+            totals[fingerprint].add(sums)
     return {fingerprint: total.figures(fingerprint) for fingerprint, total in totals.items()}
 
 
@@ -202,30 +196,16 @@ def series(
     with_all: bool = False,
 ) -> StatisticsSeries:
     """Return figures for each step of time and each of the `top` groups, for all others, and of all calls."""
-    oldest = where.kept or read_oldest(where)
-    since_s, until_s = _asked(where, oldest)
+    oldest, since_s, until_s = _read_range(where)
     first_s, step_s = _aligned(since_s, step_s, oldest)
     since_s = first_s if whole_steps else oldest.outward(since_s, until_s)[0]
-    # Rows must not be longer than a step.
-    coarsest_s = max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
-    planned = reads(where, spans(since_s, until_s, oldest), group_by, top)
-    totals: dict[tuple[int, SeriesKey], Total] = {}
-    of_all = SeriesKey(None, is_of_all=True)
-    # A statement on several tables counts in several lines, and once in that of all calls.
-    beside = (of_all,) if with_all and group_by == "table" else ()
-    cut = spans(since_s, until_s, oldest, coarsest_s)
-    for read in planned:
-        # Rows are stored by time, so without groups nothing is sorted; there may be more rows than steps.
-        names = ("step", *read.columns) if read.columns else ("time",)
-        for (time_s, *value), sums in rows(where, cut, *names, keys=read.keys, step_s=step_s):
-            for line in (*read.lines(*value), *beside):
-                at = floor_to(time_s, step_s), line
-                (totals.get(at) or totals.setdefault(at, Total())).add(sums)
-    if with_all and not beside:
-        lines_of: dict[int, list[Total]] = defaultdict(list)
-        for (at_s, _), total in totals.items():
-            lines_of[at_s].append(total)
-        totals |= {(at_s, of_all): Total.sum_of(lines) for at_s, lines in lines_of.items()}
+    planned = _plan_reads(where, spans(since_s, until_s, oldest), group_by, top)
+    if with_all and group_by == "table":
+        # A statement on several tables counts in several lines, and once in that of all calls.
+        planned = [read.also_in(OF_ALL) for read in planned]
+    totals = _sum_steps(where, spans(since_s, until_s, oldest, _coarsest_s(step_s)), planned, step_s)
+    if with_all and group_by != "table":
+        totals |= _sum_lines(totals)
     points = [
         StatisticsPoint(_datetime(time_s), total.figures(line.group), line)
         for (time_s, line), total in totals.items()
@@ -237,6 +217,28 @@ def series(
         until=_datetime(oldest.outward(since_s, until_s)[1]),
         complete_since=as_complete_since(oldest),
     )
+
+
+def _sum_steps(
+    where: Where, cut: list[ResolutionSpan], planned: list["Read"], step_s: int
+) -> dict[tuple[int, SeriesKey], Total]:
+    """Return the sums by the begin of a step and by line."""
+    totals: dict[tuple[int, SeriesKey], Total] = defaultdict(Total)
+    for read in planned:
+        # Rows are stored by time, so without groups nothing is sorted; there may be more rows than steps.
+        names = ("step", *read.columns) if read.columns else ("time",)
+        for (time_s, *value), sums in rows(where, cut, *names, keys=read.keys, step_s=step_s):
+            for line in read.lines(*value):
+                totals[floor_to(time_s, step_s), line].add(sums)
+    return totals
+
+
+def _sum_lines(totals: Mapping[tuple[int, SeriesKey], Total]) -> dict[tuple[int, SeriesKey], Total]:
+    """Return the sums of all lines of each step."""
+    lines_of: dict[int, list[Total]] = defaultdict(list)
+    for (at_s, _), total in totals.items():
+        lines_of[at_s].append(total)
+    return {(at_s, OF_ALL): Total.sum_of(lines) for at_s, lines in lines_of.items()}
 
 
 def complete_since(where: Where = EVERYTHING) -> datetime | None:
@@ -254,16 +256,25 @@ _LAST_S = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 """A later end, rounded up to a whole second, hour or day, would be in the year 10000."""
 
 
-def _asked(where: Where, oldest: Oldest) -> tuple[int, int]:
-    """Return the range in whole seconds, rounded outward; open ends are the first call and now."""
+def _read_range(where: Where) -> tuple[Oldest, int, int]:
+    """Return which rows exist, and the range in whole seconds, rounded outward.
+
+    Open ends are the first call and now.
+    """
+    oldest = where.kept or read_oldest(where)
     # There are no rows from before the epoch, and no step can start before the year 1.
     since_s = max(0, int(where.since.timestamp())) if where.since else oldest.complete_since_s or 0
     until_s = ceil_to(int(where.until.timestamp() * 1000), 1000) // 1000 if where.until else _next_second()
-    return since_s, min(until_s, _LAST_S)
+    return oldest, since_s, min(until_s, _LAST_S)
 
 
 def _next_second() -> int:
     return int(read_ring.utc_now().timestamp()) + 1
+
+
+def _coarsest_s(step_s: int) -> int:
+    """Return the longest resolution whose rows fit into a step."""
+    return max(length_s for length_s in RESOLUTIONS_S if step_s % length_s == 0)
 
 
 def _aligned(since_s: int, step_s: int, oldest: Oldest) -> tuple[int, int]:
@@ -318,6 +329,7 @@ Labels = Callable[[Any], tuple[str | None, ...]]
 
 
 OTHERS = SeriesKey(OTHER_LINE, is_other=True)
+OF_ALL = SeriesKey(None, is_of_all=True)
 
 
 class Read(NamedTuple):
@@ -325,8 +337,12 @@ class Read(NamedTuple):
 
     columns: tuple[str, ...]
     keys: Q | None
-    lines: Callable[..., Iterable[SeriesKey]]
+    lines: Callable[..., list[SeriesKey]]
     """The lines that a row counts in, by the value of its column."""
+
+    def also_in(self, line: SeriesKey) -> "Read":
+        """Return the same read, whose rows count in one more line."""
+        return self._replace(lines=lambda *value: [*self.lines(*value), line])
 
 
 def group_columns(group_by: str | None) -> tuple[str, ...]:
@@ -344,10 +360,10 @@ def labels(group_by: str | None) -> Labels:
     return lambda fingerprint: split.get(fingerprint, (None,))
 
 
-def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: int) -> list[Read]:
+def _plan_reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: int) -> list[Read]:
     """Plan how to read the `top` groups separately and all others together; without groups, all together."""
     if group_by is None:
-        return [Read((), None, lambda: [SeriesKey(None)])]
+        return [Read((), None, lambda: [OF_ALL])]
     (column,), labels_of = group_columns(group_by), labels(group_by)
     sums_us: dict[Any, int] = defaultdict(int)
     for value, total_us in totals_us(where, spans, column):
@@ -361,7 +377,7 @@ def reads(where: Where, spans: list[ResolutionSpan], group_by: str | None, top: 
     apart = [value for value in sums_us if lines(value) != [OTHERS]]
     if len(apart) == len(sums_us) or len(apart) > VARIABLES_MAX:
         return [Read((column,), None, lines)]
-    keys = _having(column.removeprefix("key__"), apart)
+    keys = _has_value(column.removeprefix("key__"), apart)
     return [Read((column,), keys, lines), Read((), ~keys, lambda: [OTHERS])]
 
 
@@ -373,6 +389,6 @@ def _top(sums_us: Mapping[Any, int], labels_of: Labels, top: int) -> set[str | N
     return set(sorted(totals_us, key=lambda label: (-totals_us[label], label or ""))[:top])
 
 
-def _having(column: str, values: Collection[Any]) -> Q:
+def _has_value(column: str, values: Collection[Any]) -> Q:
     known = Q(**{f"{column}__in": [value for value in values if value is not None]})
     return known | Q(**{f"{column}__isnull": True}) if None in values else known
