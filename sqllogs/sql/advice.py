@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import django
-from django.db.models import CompositePrimaryKey, ForeignKey, Model
+from django.db.models import CharField, CompositePrimaryKey, ForeignKey, Model, TextField
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sqllogs.sql.relations import Asker, Path, Relation, accessible, rows_of
+from sqllogs.sql.relations import Asker, Path, Relation, accessible, usual_conditions
 
 Kind = Literal[
     "select_related", "prefetch_related", "annotate", "in_bulk", "bulk_create", "bulk_update", "bulk_delete",
@@ -40,6 +40,13 @@ class Remedy:
     """The method to add to that queryset, as in `select_related("author")`; readers have to replace `...`."""
     is_guess: bool = False
     """True if it was concluded from statements alone, without knowing the code in the ORM."""
+
+
+def rows_of(model: type[Model], by_default: bool = True) -> str:
+    """Return the expression for all rows of a model, by a manager without conditions unless `by_default`."""
+    managers = [model._default_manager, *model._meta.managers]
+    named = [one for one in managers if by_default or not usual_conditions(one)]
+    return f"{model.__name__}.{named[0].name if named else '_base_manager'}"
 
 
 def computed(model: type[Model]) -> Remedy:
@@ -205,6 +212,18 @@ def referenced_field(target: type[Model], name: str) -> str:
     if not isinstance(found, ForeignKey) or found.target_field.primary_key:
         return ""
     return found.target_field.name
+
+
+def is_compared_as_text(relation: Relation) -> bool:
+    """Return True if only one of a generic relation's two keys is a text.
+
+    PostgreSQL refuses to compare a text and a number in a join. prefetch_related() converts them.
+    """
+    for one in relation.owner._meta.private_fields:
+        if one.name == relation.accessor and (name := getattr(one, "object_id_field_name", None)):
+            keys = relation.target._meta.get_field(name), relation.owner._meta.pk
+            return len({isinstance(key, CharField | TextField) for key in keys}) > 1
+    return False
 
 
 def fetch_values(made: Remedy, relation: Relation, path: Path, names: Sequence[str]) -> Remedy:

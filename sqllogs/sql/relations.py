@@ -7,12 +7,12 @@ Reads the texts of `sqllogs.capture.askers` and the application's models; sends 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db.models import CharField, Field, ForeignKey, ForeignObject, Manager, Model, TextField
+from django.db.models import Field, ForeignKey, ForeignObject, Manager, Model
 
 from sqllogs import guard
 from sqllogs.sql.n_plus_one import SeenStatement
@@ -94,7 +94,7 @@ class Asker:
 
     def compare_conditions(self, relation: Relation) -> Conditions:
         """Compare the conditions beyond the relation's own with those of the model's default manager."""
-        others, usual = self.conditions_beyond(relation), _usual_conditions(relation.target._default_manager)
+        others, usual = self.conditions_beyond(relation), usual_conditions(relation.target._default_manager)
         by_default = not Counter(usual) - Counter(others)
         # A "?" may be any condition, so it is taken for the manager's only if a related manager was used.
         is_certain = "of" in self.options or not any("?" in name for name in usual)
@@ -145,13 +145,6 @@ class Path(NamedTuple):
     """The queryset is one of raw(), which can prefetch but not join."""
     further: str | None = None
     """Another possible path, if the loop also follows a relation from the model to itself."""
-
-
-def rows_of(model: type[Model], by_default: bool = True) -> str:
-    """Return the expression for all rows of a model, by a manager without conditions unless `by_default`."""
-    managers = [model._default_manager, *model._meta.managers]
-    named = [one for one in managers if by_default or not _usual_conditions(one)]
-    return f"{model.__name__}.{named[0].name if named else '_base_manager'}"
 
 
 def relation_of(models: Models, asker: Asker, tables: Collection[str] = ()) -> Relation | None:
@@ -238,18 +231,6 @@ def accessor_of(rel: Any) -> str | None:
     return None if rel.hidden else rel.get_accessor_name()
 
 
-def is_compared_as_text(relation: Relation) -> bool:
-    """Return True if only one of a generic relation's two keys is a text.
-
-    PostgreSQL refuses to compare a text and a number in a join. prefetch_related() converts them.
-    """
-    for one in relation.owner._meta.private_fields:
-        if one.name == relation.accessor and (name := getattr(one, "object_id_field_name", None)):
-            keys = relation.target._meta.get_field(name), relation.owner._meta.pk
-            return len({isinstance(key, CharField | TextField) for key in keys}) > 1
-    return False
-
-
 def many_to_many_field(owner: type[Model], name: str) -> Any:
     relation = accessible(owner, name)
     fields = owner._meta.get_fields(include_hidden=True)
@@ -275,7 +256,7 @@ def many_to_many(through: type[Model], found: Field[Any, Any]) -> Relation | Non
     return None
 
 
-def _usual_conditions(manager: Manager[Any]) -> list[str]:
+def usual_conditions(manager: Manager[Any]) -> list[str]:
     """Return the conditions of a manager, named as `sqllogs.capture.askers` does."""
     if type(manager) is Manager:
         return []
@@ -298,6 +279,14 @@ def _usual_conditions(manager: Manager[Any]) -> list[str]:
     return names
 
 
+class _Followed(NamedTuple):
+    """A relation that a statement of the same unit of work has followed."""
+
+    relation: Relation
+    call_site: str | None
+    asker: Asker
+
+
 def path_to(
     models: Models, relation: Relation, seen: Collection[SeenStatement], call_site: str | None
 ) -> Path:
@@ -305,48 +294,30 @@ def path_to(
 
     If the owners were themselves reached by a relation, prefetched or joined, the path begins further up.
     """
-    root, names, is_many, is_guess = relation.owner, [str(relation.accessor)], relation.is_many, False
+    followed = _followed_relations(models, seen)
+    itself = _self_relation(relation, followed, call_site)
+    root, names, is_many = relation.owner, [str(relation.accessor)], relation.is_many
+    is_guess = itself not in (None, names[-1])
     is_prefetched = False
-    known = [
-        (found, one.call_site, asker)
-        for one in seen
-        if (asker := Asker.parse(one.asked_by))
-        and (found := relation_of(models, asker, one.tables)) is not None
-        # Other statements return no objects whose relations could be followed.
-        if asker.method not in _FIGURES and "values" not in asker.options
-    ]
-    steps, met = {relation}, {relation.target, relation.owner}
-    itself = _self_relation(relation, known, call_site)
+    steps = [relation]
     for _ in range(NESTED_MAX - 1):
         is_read = any(_reads(one, root) for one in seen)
-        parents = [
-            one
-            for one in known
-            if _is_same_model(one[0].target, root) and one[0].owner is not root and one[0] not in steps
-            # A loop over books that follows book.author.first_book begins at the books.
-            if not (is_read and one[0].owner in met)
-        ]
-        # Preferably one that the same function follows, which most likely has the loop.
-        near = [one for one in parents if _function(one[1]) == _function(call_site)]
-        if parents and (near or not is_read):
-            parent, _, asker = (near or parents)[0]
-            is_guess |= len({one[0] for one in near or parents}) > 1
-            if parent.accessor is None or (asker.what == "queryset" and not asker.reads_all_of(parent)):
+        step: Relation | None
+        if parents := _parents(followed, root, steps, call_site, is_read=is_read):
+            is_guess |= len({one.relation for one in parents}) > 1
+            step, asker = parents[0].relation, parents[0].asker
+            if step.accessor is None or (asker.what == "queryset" and not asker.reads_all_of(step)):
                 break  # its rows come from a separate queryset, on which the path begins
-            root, is_many = parent.owner, is_many or parent.is_many
-            steps.add(parent)
-            met.add(root)
-            names.insert(0, parent.accessor)
+        else:
+            step = _prefetched(models, seen, root)
+            step = None if step in steps else step
+            is_prefetched |= step is not None
+        if step is not None:
+            root, is_many = step.owner, is_many or step.is_many or is_prefetched
+            names.insert(0, str(step.accessor))
+            steps.append(step)
             continue
-        fetched = _prefetched(models, seen, root)
-        if fetched is not None and fetched not in steps:
-            root, is_many, is_prefetched = fetched.owner, True, True
-            steps.add(fetched)
-            met.add(root)
-            names.insert(0, str(fetched.accessor))
-            continue
-        joined = None if is_read else _joined(models, seen, root)
-        if joined is not None:
+        if not is_read and (joined := _joined(models, seen, root)) is not None:
             root, before, is_one_of_many = joined
             names[:0] = before
             is_guess |= is_one_of_many
@@ -354,28 +325,55 @@ def path_to(
             is_guess = True  # whatever read these rows has not been seen
         break
     further = itself and "__".join([*names[:-1], itself, names[-1]])
-    is_guess = is_guess or itself not in (None, names[-1])
     reading = [one for one in seen if _reads(one, root)]
     is_raw = bool(reading) and all(one.is_raw for one in reading)
     return Path(root, "__".join(names), is_many or is_raw, is_guess, is_prefetched, is_raw, further)
 
 
-def _self_relation(
-    relation: Relation, known: Collection[tuple[Relation, str | None, Asker]], call_site: str | None
-) -> str | None:
+def _followed_relations(models: Models, seen: Collection[SeenStatement]) -> list[_Followed]:
+    return [
+        _Followed(found, one.call_site, asker)
+        for one in seen
+        if (asker := Asker.parse(one.asked_by))
+        and (found := relation_of(models, asker, one.tables)) is not None
+        # Other statements return no objects whose relations could be followed.
+        if asker.method not in _FIGURES and "values" not in asker.options
+    ]
+
+
+def _parents(
+    followed: Collection[_Followed],
+    root: type[Model],
+    steps: Sequence[Relation],
+    call_site: str | None,
+    *,
+    is_read: bool,
+) -> list[_Followed]:
+    """Return the relations that may lead to the rows of a model; `is_read` if a queryset has read these."""
+    met = {steps[0].target, *(step.owner for step in steps)}
+    found = [
+        one
+        for one in followed
+        if _is_same_model(one.relation.target, root)
+        if one.relation.owner is not root and one.relation not in steps
+        # A loop over books that follows book.author.first_book begins at the books.
+        if not (is_read and one.relation.owner in met)
+    ]
+    # Preferably one that the same function follows, which most likely has the loop.
+    near = [one for one in found if _function(one.call_site) == _function(call_site)]
+    return near or ([] if is_read else found)
+
+
+def _self_relation(relation: Relation, followed: Collection[_Followed], call_site: str | None) -> str | None:
     """Return the name of a relation from the owner's model to itself that the same function follows.
 
     Then `worker.company` and `worker.boss.company` cannot be distinguished.
     """
-    near = [one for one, site, _ in known if _function(site) == _function(call_site)]
-    return next(
-        (
-            one.accessor
-            for one in (relation, *near)
-            if one.accessor and one.owner is relation.owner and _is_same_model(one.owner, one.target)
-        ),
-        None,
-    )
+    near = (one.relation for one in followed if _function(one.call_site) == _function(call_site))
+    for one in (relation, *near):
+        if one.accessor and one.owner is relation.owner and _is_same_model(one.owner, one.target):
+            return one.accessor
+    return None
 
 
 def _is_same_model(one: type[Model], other: type[Model]) -> bool:

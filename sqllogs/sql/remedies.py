@@ -30,6 +30,7 @@ from sqllogs.sql.advice import (
     filter_words,
     free_name,
     get_or_create,
+    is_compared_as_text,
     join,
     join_behind_prefetch,
     load_field,
@@ -39,6 +40,7 @@ from sqllogs.sql.advice import (
     read_by_key,
     read_by_value,
     referenced_field,
+    rows_of,
     write,
 )
 from sqllogs.sql.n_plus_one import SeenStatement, condition_of
@@ -49,12 +51,10 @@ from sqllogs.sql.relations import (
     Relation,
     accessible,
     accessor_of,
-    is_compared_as_text,
     many_to_many,
     many_to_many_field,
     path_to,
     relation_of,
-    rows_of,
 )  # fmt: skip
 
 RELATIONS_MAX = 3
@@ -114,7 +114,8 @@ class Remedies:
     def _guess_relation(self, model: type[Model], sql: str, seen: Collection[str]) -> Remedy | None:
         for table, column in _CONDITION.findall(condition_of(sql)):
             source = self.models.by_table(table.strip('"`')) if table else model
-            found = None if source is None else _field(source, column.strip('"`'))
+            fields = () if source is None else source._meta.concrete_fields
+            found = next((one for one in fields if one.column == column.strip('"`')), None)
             if source is None or found is None:
                 continue
             if source._meta.auto_created:
@@ -309,10 +310,10 @@ def _is_of_groups(asker: Asker) -> bool:
 
 def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     """Let the database compute an aggregate of related rows for all rows of the loop at once."""
-    owner, target = relation.owner, relation.target
-    if case.asker.flags & {"slice", "combined"}:
+    asker, owner, target = case.asker, relation.owner, relation.target
+    if asker.flags & {"slice", "combined"}:
         return None
-    if _is_of_groups(case.asker):
+    if _is_of_groups(asker):
         return computed(target)
     if is_compared_as_text(relation):
         made = fetch_together(relation, path_to(case.models, relation, case.seen, case.call_site))
@@ -322,44 +323,48 @@ def _annotate(case: _Case, relation: Relation) -> Remedy | None:
     path = path_to(case.models, relation._replace(is_many=False), case.seen, case.call_site)
     if path.is_raw:
         return computed(target)
-    path_is_nested = path.is_many
-    if path.is_many:  # a row of the loop has several owners, each of which needs its own value
+    is_nested = path.is_many
+    if is_nested:  # a row of the loop has several owners, each of which needs its own value
         path = Path(owner, str(relation.accessor), False, path.is_guess)
-    root, to_owner = path.root, path.name.rpartition("__")[0]
-    name, others = path.name.replace("__", "_"), case.asker.conditions_beyond(relation)
-    if case.asker.method in ("exists", "contains") and relation.back_name:
-        words = filter_words(others)
-        key = referenced_field(target, relation.back_name)
-        own = f'{relation.back_name}=OuterRef("{"__".join(filter(None, (to_owner, key))) or "pk"}")'
-        words.insert(words[:1] == ["..."], own)
-        rows = rows_of(target, case.asker.compare_conditions(relation).by_default)
-        figures = {f"has_{name}": f"Exists({rows}.filter({', '.join(words)}))"}
-    else:
-        of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
-        figures = figures_of(case.asker, target, name, of_root, filter_words(others, f"{of_root}__"))
+    root, others = path.root, asker.conditions_beyond(relation)
+    figures = _figures(asker, relation, path, others)
     code = f"annotate({', '.join(f'{free_name(root, name)}={figure}' for name, figure in figures.items())})"
-    advice = on_queryset(_("Compute it for all of them at once: %(code)s on %(model)s."), code, root)
-    if owner is root and path_is_nested:
-        advice += " " + _("Where they are prefetched, that is the queryset of their Prefetch().")
-    if "=Exists(" not in code and root._meta.ordering:
+    is_joined = "=Exists(" not in code
+    hints = [on_queryset(_("Compute it for all of them at once: %(code)s on %(model)s."), code, root)]
+    if owner is root and is_nested:
+        hints.append(_("Where they are prefetched, that is the queryset of their Prefetch()."))
+    if is_joined and root._meta.ordering:
         order = ", ".join(f'"{name}"' if isinstance(name, str) else "..." for name in root._meta.ordering)
         hint = _("Add order_by(%(names)s): Django ignores a model's ordering where rows are grouped.")
-        advice += " " + hint % {"names": order}
+        hints.append(hint % {"names": order})
     if "=Sum(" in code or ("=Count(" in code and "distinct=True" not in code):
-        hint = _(
-            "Beside an annotation over another relation, write it as a Subquery: joins multiply the rows."
+        hints.append(
+            _("Beside an annotation over another relation, write it as a Subquery: joins multiply the rows.")
         )
-        advice += f" {hint}"
     return Remedy(
         kind="annotate",
         model=target._meta.label,
         field=f"{owner._meta.label}.{relation.accessor}",
         queryset=root._meta.label,
         code=code,
-        advice=advice,
+        advice=" ".join(hints),
         # A condition on a many-to-many relation finds a row several times, but Count() counts it once.
-        is_guess=path.is_guess or ("=Exists(" not in code and any("." in name for name in others)),
+        is_guess=path.is_guess or (is_joined and any("." in name for name in others)),
     )
+
+
+def _figures(asker: Asker, relation: Relation, path: Path, conditions: list[str]) -> dict[str, str]:
+    """Return expressions of the related rows, by the name of the annotation."""
+    to_owner, name = path.name.rpartition("__")[0], path.name.replace("__", "_")
+    if asker.method not in ("exists", "contains") or not relation.back_name:
+        of_root = f"{to_owner}__{relation.query_name}" if to_owner else f"{relation.query_name}"
+        return figures_of(asker, relation.target, name, of_root, filter_words(conditions, f"{of_root}__"))
+    words = filter_words(conditions)
+    key = referenced_field(relation.target, relation.back_name)
+    own = f'{relation.back_name}=OuterRef("{"__".join(filter(None, (to_owner, key))) or "pk"}")'
+    words.insert(words[:1] == ["..."], own)  # behind a positional argument
+    rows = rows_of(relation.target, asker.compare_conditions(relation).by_default)
+    return {f"has_{name}": f"Exists({rows}.filter({', '.join(words)}))"}
 
 
 def _advise_values(model: type[Model], asker: Asker) -> Remedy | None:
@@ -456,10 +461,6 @@ _QUERYSET_WRITES = {
     "create": "INSERT", "get_or_create": "INSERT", "update_or_create": "INSERT", "bulk_create": "INSERT",
     "update": "UPDATE", "bulk_update": "UPDATE", "delete": "DELETE",
 }  # fmt: skip
-
-
-def _field(model: type[Model], column: str) -> Any:
-    return next((one for one in model._meta.concrete_fields if one.column == column), None)
 
 
 def _backward_guess(source: type[Model], found: Any, target: type[Model]) -> Remedy | None:
