@@ -284,12 +284,12 @@ def duration_style(duration_ms: float | None) -> str:
     return "red" if duration_ms >= slow_ms else "yellow"
 
 
-def _number_column(title: Promise, text: Text, *, rank: int = 0, style: Text = lambda _: "") -> TextColumn:
+def number_column(title: Promise, text: Text, *, rank: int = 0, style: Text = lambda _: "") -> TextColumn:
     return TextColumn(title=title, text=text, right=True, rank=rank, style=style)
 
 
 def _duration_column(title: Promise, name: str, *, digits: int, rank: int) -> TextColumn:
-    return _number_column(
+    return number_column(
         title,
         lambda row: format_number(getattr(row, name), digits),
         rank=rank,
@@ -301,24 +301,25 @@ def _load_bar(row: StatsRow) -> str:
     return "#" * round(LOAD_BAR_WIDTH * row.load_percent / 100)
 
 
-def _statement_text(row: Any) -> str:
+def statement_text(row: Any) -> str:
+    """Return the SQL text, or operation and fingerprint if it is not stored."""
     return row.sql or f"{row.operation or _('statement')} {row.fingerprint}"
 
 
 NUMBERS = (
-    _number_column(gettext_lazy("load %"), lambda row: format_number(row.load_percent, 1)),
+    number_column(gettext_lazy("load %"), lambda row: format_number(row.load_percent, 1)),
     TextColumn(title="", text=_load_bar, style=lambda _: "cyan", rank=5),
-    _number_column(gettext_lazy("calls"), lambda row: format_number(row.calls)),
-    _number_column(gettext_lazy("calls/s"), lambda row: format_number(row.calls_per_s, 2), rank=6),
-    _number_column(gettext_lazy("total ms"), lambda row: format_number(row.total_ms, 1), rank=2),
+    number_column(gettext_lazy("calls"), lambda row: format_number(row.calls)),
+    number_column(gettext_lazy("calls/s"), lambda row: format_number(row.calls_per_s, 2), rank=6),
+    number_column(gettext_lazy("total ms"), lambda row: format_number(row.total_ms, 1), rank=2),
     _duration_column(gettext_lazy("mean ms"), "mean_ms", digits=2, rank=0),
     _duration_column(gettext_lazy("p95 ms"), "p95_ms", digits=2, rank=1),
     _duration_column(gettext_lazy("max ms"), "max_ms", digits=1, rank=3),
-    _number_column(gettext_lazy("rows"), lambda row: format_number(row.rows), rank=7),
-    _number_column(
+    number_column(gettext_lazy("rows"), lambda row: format_number(row.rows), rank=7),
+    number_column(
         gettext_lazy("errors"), lambda row: format_number(row.errors or None), rank=3, style=lambda _: "red"
     ),
-    _number_column(
+    number_column(
         gettext_lazy("N+1"),
         lambda row: f"{row.repeats}x" if row.repeats else "",
         rank=2,
@@ -328,7 +329,7 @@ NUMBERS = (
 STATEMENT = (
     TextColumn(title=gettext_lazy("route"), text=lambda row: row.route or "", rank=8, max_width=28),
     TextColumn(title=gettext_lazy("fingerprint"), text=lambda row: row.fingerprint, rank=4),
-    TextColumn(title=gettext_lazy("statement"), text=_statement_text, cut=truncate_sql),
+    TextColumn(title=gettext_lazy("statement"), text=statement_text, cut=truncate_sql),
 )
 
 
@@ -362,7 +363,7 @@ DURATION = TextColumn(
     right=True,
     style=lambda record: duration_style(record["duration_ms"]),
 )
-ROWS = _number_column(gettext_lazy("rows"), lambda record: format_number(record["rows"]), rank=2)
+ROWS = number_column(gettext_lazy("rows"), lambda record: format_number(record["rows"]), rank=2)
 ALIAS = TextColumn(title=gettext_lazy("alias"), text=lambda record: record["alias"], rank=6, max_width=16)
 CALL_SITE = TextColumn(
     title=gettext_lazy("call site"),

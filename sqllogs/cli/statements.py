@@ -3,7 +3,7 @@
 They print what `sqllogs.read.stats`, `n_plus_one`, `decisions` and `explain` return, in the command's thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from string import hexdigits
 from typing import Any
@@ -17,7 +17,15 @@ from django.utils.translation import gettext_lazy, ngettext
 from sqllogs.cli import options as shared
 from sqllogs.cli import rendering
 from sqllogs.cli.options import STATS_PARAMETERS, QueryRequest, Subcommand, read_repeats, read_stats
-from sqllogs.cli.rendering import Screen, TextColumn, TextTable, format_number, printable, repeat_every
+from sqllogs.cli.rendering import (
+    Screen,
+    TextColumn,
+    TextTable,
+    format_number,
+    number_column,
+    printable,
+    repeat_every,
+)
 from sqllogs.models import StoredPlan
 from sqllogs.read import comparison, explain, n_plus_one, plans, stats
 from sqllogs.read.comparison import ComparedStatsAnswer, ComparedStatsRow
@@ -215,31 +223,21 @@ def _print_repeats(screen: Screen, answer: RepeatsAnswer) -> None:
         screen.line(screen.paint(_("     trace %(id)s") % {"id": row.trace_id}, "dim"))
 
 
-def _number_column(
-    title: Promise, text: Callable[[RepeatRow], str], *, rank: int = 0, style: str = ""
-) -> TextColumn:
-    return TextColumn(title=title, text=text, right=True, rank=rank, style=lambda _: style)
-
-
 def _origin(row: RepeatRow) -> str:
     return row.route or row.view or ""
 
 
-def _statement_text(row: RepeatRow) -> str:
-    return row.sql or f"{row.operation} {row.fingerprint}"
-
-
 REPEATS_COLUMNS = (
-    _number_column(
-        gettext_lazy("times"), lambda row: format_number(row.times_per_request, 1), style="yellow"
+    number_column(
+        gettext_lazy("times"), lambda row: format_number(row.times_per_request, 1), style=lambda _: "yellow"
     ),
-    _number_column(gettext_lazy("at most"), lambda row: format_number(row.times_max), rank=3),
-    _number_column(gettext_lazy("requests"), lambda row: format_number(row.requests), rank=2),
-    _number_column(gettext_lazy("calls"), lambda row: format_number(row.calls), rank=4),
-    _number_column(gettext_lazy("total ms"), lambda row: format_number(row.total_ms, 1)),
+    number_column(gettext_lazy("at most"), lambda row: format_number(row.times_max), rank=3),
+    number_column(gettext_lazy("requests"), lambda row: format_number(row.requests), rank=2),
+    number_column(gettext_lazy("calls"), lambda row: format_number(row.calls), rank=4),
+    number_column(gettext_lazy("total ms"), lambda row: format_number(row.total_ms, 1)),
     TextColumn(title=gettext_lazy("sent by"), text=_origin, style=lambda _: "cyan", rank=3, max_width=32),
     TextColumn(title=gettext_lazy("call site"), text=lambda row: row.call_site or "", rank=1, max_width=44),
-    TextColumn(title=gettext_lazy("statement"), text=_statement_text, cut=truncate_sql),
+    TextColumn(title=gettext_lazy("statement"), text=rendering.statement_text, cut=truncate_sql),
 )
 
 REPEATS = Subcommand(

@@ -31,7 +31,7 @@ from django.db.models import (
 )
 
 from sqllogs.models import EPOCH, MICROSECOND
-from sqllogs.read.records import fingerprint_of, statements
+from sqllogs.read.records import fingerprint_of, statements, table_names
 from sqllogs.read.ring import (
     VARIABLES_MAX,
     Records,
@@ -456,7 +456,7 @@ class GroupValues:
             return (None,)
         if not self._several:
             return (statement.operation,)
-        return tuple(statement.tables.split(",")) if statement.tables else (None,)
+        return tuple(table_names(statement)) or (None,)
 
 
 def times_by_seq(ring: RingSnapshot, seqs: Iterable[int]) -> dict[int, datetime]:

@@ -19,7 +19,7 @@ from sqllogs import conf
 from sqllogs.models import SQLLog, Unit
 from sqllogs.read.aggregates import as_time, columns_by_seq, fetch, newest
 from sqllogs.read.pagination import OffsetPage
-from sqllogs.read.records import ReadTexts, Texts, fingerprint_of, rfc3339, statements
+from sqllogs.read.records import ReadTexts, Texts, fingerprint_of, rfc3339, statements, table_names
 from sqllogs.read.ring import Records, RingSnapshot, chunks, in_ranges, in_ring
 from sqllogs.read.scope import Answer, Scope, head
 from sqllogs.record import REPEATS_MAX
@@ -166,9 +166,7 @@ def seen_statements(
         for trace_id, fingerprint, call_site, most_rows, asker in rows:
             if fingerprint in texts:
                 text = texts[fingerprint]
-                one = SeenStatement.of_statement(
-                    text.sql, text.tables.split(","), most_rows, asker, call_site
-                )
+                one = SeenStatement.of_statement(text.sql, table_names(text), most_rows, asker, call_site)
                 seen.setdefault(trace_id, []).append(one)
     return seen
 
@@ -360,17 +358,13 @@ def remedies_of(ring: RingSnapshot, suspects: Iterable[Suspect]) -> list[Remedy 
         remedies.remedy(
             statement.operation,
             statement.sql,
-            _tables(statement),
+            table_names(statement),
             seen.get(one.trace_id, ()),
             asked_by=one.asked_by,
             call_site=one.call_site,
         )
         for statement, one in pairs
     ]
-
-
-def _tables(statement: StatementInfo) -> list[str]:
-    return statement.tables.split(",") if statement.tables else []
 
 
 def _row(suspect: Suspect, remedy: Remedy | None, scope: Scope) -> RepeatRow:
@@ -380,7 +374,7 @@ def _row(suspect: Suspect, remedy: Remedy | None, scope: Scope) -> RepeatRow:
         call_site=suspect.call_site,
         sql=statement.sql if scope.with_text else None,
         operation=statement.operation,
-        tables=_tables(statement),
+        tables=table_names(statement),
         times_per_request=suspect.calls / suspect.requests,
         times_max=suspect.worst.times,
         requests=suspect.requests,

@@ -74,13 +74,15 @@ def record_json(
     if statement is None:
         record = make(*row, sql=None, operation=None, tables=[])
     else:
-        sql, tables = statement.sql if with_text else None, statement.tables
-        record = make(
-            *row, sql=sql, operation=statement.operation, tables=tables.split(",") if tables else []
-        )
+        sql = statement.sql if with_text else None
+        record = make(*row, sql=sql, operation=statement.operation, tables=table_names(statement))
     if "time" in record:
         record["time"] = rfc3339(EPOCH + row[_TIME] * MICROSECOND)
     return cast(RecordJSON, record)
+
+
+def table_names(statement: StatementInfo) -> list[str]:
+    return statement.tables.split(",") if statement.tables else []
 
 
 def rfc3339(time: datetime) -> str:

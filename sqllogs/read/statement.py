@@ -24,7 +24,7 @@ from sqllogs.read.n_plus_one import RepeatRow
 from sqllogs.read.pagination import OffsetPage
 from sqllogs.read.parameters import SQLLogFilter
 from sqllogs.read.plans import PlanLink, plan_link, stored_plans
-from sqllogs.read.records import read_marks, record_json, rfc3339, rows
+from sqllogs.read.records import read_marks, record_json, rfc3339, rows, table_names
 from sqllogs.read.ring import Ordering, Records, RingSnapshot, Window, in_ring
 from sqllogs.read.scope import Answer, Scope, Source, head, statistics_filter
 from sqllogs.read.series import SeriesOptions, SeriesPoint
@@ -107,6 +107,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
     """Return None if the statement has neither a text nor a matching record."""
     chosen = scope.records.filter(fingerprint=fingerprint)
     text = _read_text(fingerprint)
+    info = _info(text)
     whole, by = _read_figures(chosen, scope.ring)
     if text is None and not whole.calls:
         return None
@@ -119,7 +120,7 @@ def read_statement(request: HttpRequest, scope: Scope, fingerprint: str) -> Stat
         fingerprint=fingerprint,
         sql=text.sql if text and scope.with_text else None,
         operation=text.operation if text else None,
-        tables=text.tables.split(",") if text and text.tables else [],
+        tables=table_names(info) if info else [],
         first_seen=rfc3339(text.first_seen) if text else None,
         last_seen=rfc3339(last_seen) if last_seen else None,
         calls=whole.calls,

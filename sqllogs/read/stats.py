@@ -289,7 +289,7 @@ class _Rows:
             fingerprint=str(group.group),
             sql=text.sql if text and self._scope.with_text else None,
             operation=text.operation if text else None,
-            tables=text.tables.split(",") if text and text.tables else [],
+            tables=records.table_names(text) if text else [],
         )
 
     def _calls_per_unit(self, group: StatsGroup, origins: aggregates.Origins) -> float | None:

@@ -461,3 +461,4 @@ class StatementInfo(NamedTuple):
     sql: str
     operation: str
     tables: str
+    """Separated by commas, as stored."""
