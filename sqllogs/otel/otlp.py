@@ -171,7 +171,8 @@ class OTLPSink:
     def close(self, timeout_s: float) -> None:
         self._closing = True
         self._wake.put(None)
-        if self._thread is None:
+        # Also a query sent after an earlier `close`, unless the backend did not take all then.
+        if self._thread is None or not (self._thread.is_alive() or self._outcomes["unsent"]):
             self._send_in_this_thread(timeout_s)
         else:
             self._thread.join(timeout_s)

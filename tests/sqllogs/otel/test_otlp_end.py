@@ -60,6 +60,14 @@ def test_queries_sent_first_at_the_end_of_a_process_are_sent_on(site, receiver, 
     assert Process.objects.using(ring_alias).get().exported == {"sent": 1}
 
 
+def test_query_sent_after_the_sink_was_closed_is_sent_on(site, receiver, ring_alias):
+    """Python calls last what was registered first."""
+    before = "atexit; atexit.register(lambda: connection.cursor().execute('SELECT 2'))"
+    assert run(site, f"{receiver.url}/v1/logs", before=before) == ""
+    assert len(receiver.logs) == 41
+    assert Process.objects.using(ring_alias).get().exported == {"sent": 41}
+
+
 def test_backend_that_is_away_at_the_end_is_a_loss_that_health_reports(site, ring_alias, settings):
     address = f"http://user:secret@127.0.0.1:{free_port()}/v1/logs?token=secret"
     assert "secret" not in run(site, address)
