@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from sqllogs import conf, routers
 from sqllogs.context import muted
+from sqllogs.storage import database
 
 MIDDLEWARE = "sqllogs.middleware.SQLLogsMiddleware"
 ROUTER = "sqllogs.routers.SQLLogsRouter"
@@ -166,10 +167,12 @@ def check_database() -> Iterator[CheckMessage]:
 def _new_file() -> tuple[str, str]:
     """Return the import that the expression for the store's file needs, and the expression."""
     folder = getattr(settings, "BASE_DIR", None)
-    if isinstance(folder, Path):
-        return "", 'BASE_DIR / "sqllogs.sqlite3"'
-    if isinstance(folder, str):  # as in projects created before Django 3.1
-        return "", 'BASE_DIR + "/sqllogs.sqlite3"'
+    # Settings that extend those of an installed package have its BASE_DIR. A file there would be lost with
+    # the next virtual environment.
+    if isinstance(folder, str | Path) and not database.is_installed(Path(folder)):
+        # Text, as in projects created before Django 3.1.
+        rest = '+ "/sqllogs.sqlite3"' if isinstance(folder, str) else '/ "sqllogs.sqlite3"'
+        return "", f"BASE_DIR {rest}"
     return "from pathlib import Path\n", 'Path(__file__).resolve().parent / "sqllogs.sqlite3"'
 
 

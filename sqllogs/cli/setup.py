@@ -79,22 +79,20 @@ class Edit:
 
 def path_of(file: str) -> Path | None:
     """Return the project's source file of the module that a setting names, or None."""
-    path = _source_of(file)
+    path = _source_of(_module_of(file))
     # The next installation of a package would overwrite lines in its files.
-    return None if path is None or _is_installed(path) else path
+    return None if path is None or database.is_installed(path) else path
 
 
-def _is_installed(path: Path) -> bool:
-    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
-
-
-def _source_of(file: str) -> Path | None:
+def _module_of(file: str) -> str:
     name = getattr(settings, file, None)
     if not isinstance(name, str):
-        return None
+        return ""
     # ASGI_APPLICATION names an object in the module; the other settings name the module.
-    if file == "ASGI_APPLICATION":
-        name = name.rpartition(".")[0]
+    return name.rpartition(".")[0] if file == "ASGI_APPLICATION" else name
+
+
+def _source_of(name: str) -> Path | None:
     try:
         spec = find_spec(name)
     except (ImportError, ValueError):
@@ -142,7 +140,7 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 DATABASE_INCOMPLETE, NEEDS_MANUAL_FIX = 4, 5
 """Exit codes if no line is missing: tables or permissions are, or a check fails that no line can fix."""
-STAR_IMPORT = re.compile(rb"^from \S+ import \*", re.MULTILINE)
+STAR_IMPORT = re.compile(rb"^from (\S+) import \*", re.MULTILINE)
 
 
 def _add_arguments(parser: CommandParser) -> None:
@@ -195,9 +193,14 @@ def _handle(command: BaseCommand, options: Mapping[str, Any]) -> None:
 
 def _why_by_hand(outside: list[CheckMessage]) -> str:
     for message in outside:
-        if path := _source_of(getattr(message, "file")):  # noqa: B009  (as in `_lines`)
-            reason = _("Add these lines by hand: %(path)s belongs to an installed package.")
-            return reason % {"path": path}
+        file: str = getattr(message, "file")  # noqa: B009  (as in `_lines`)
+        if path := _source_of(_module_of(file)):
+            reason = _(
+                "Add these lines by hand: %(path)s belongs to an installed package. Write a module that "
+                "starts with `from %(module)s import *` and ends with the lines, and name it in %(setting)s."
+            )
+            setting = "DJANGO_SETTINGS_MODULE" if file == "SETTINGS_MODULE" else file
+            return reason % {"path": path, "module": _module_of(file), "setting": setting}
     return _("Add these lines by hand: the project has no file for them, as with `settings.configure()`.")
 
 
@@ -273,14 +276,22 @@ def _replace(edits: list[Edit]) -> None:
 
 
 def _name_settings_module(command: BaseCommand, edits: list[Edit]) -> None:
-    """Print which settings module has the lines, if it imports another one."""
+    """Print which settings module has the lines, if it imports another one of the project."""
     path = path_of("SETTINGS_MODULE")
-    if any(edit.path == path and STAR_IMPORT.search(edit.before) for edit in edits):
+    imported = [
+        name.decode() for edit in edits if edit.path == path for name in STAR_IMPORT.findall(edit.before)
+    ]
+    if any(name.startswith(".") or _is_of_project(name) for name in imported):
         message = _(
             "Only %(module)s, the module in DJANGO_SETTINGS_MODULE, has these lines. To add them to a module "
             "that it imports, run --revert, then --write with --settings MODULE."
         )
         command.stdout.write(message % {"module": settings.SETTINGS_MODULE})
+
+
+def _is_of_project(module: str) -> bool:
+    path = _source_of(module)
+    return path is not None and not database.is_installed(path)
 
 
 def _revert(command: BaseCommand) -> None:

@@ -185,6 +185,11 @@ def is_sqlite(alias: str) -> bool:
     return alias in connections.settings and connections[alias].vendor == "sqlite"
 
 
+def is_installed(path: Path) -> bool:
+    """Return True for a file or folder of an installed package."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
 def path_of(alias: str) -> Path | None:
     """Return the file of a SQLite database; None for any other database, or one in memory."""
     if not is_sqlite(alias):

@@ -1,5 +1,8 @@
 """`manage.py check` names what is missing and prints the line to add."""
 
+from pathlib import Path
+
+import django
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
@@ -51,6 +54,23 @@ def test_each_gap_has_an_id_and_a_remedy(changes, identifier, says):
     with override_settings(**changes):
         message = found()[f"sqllogs.{identifier}"]
     assert says in message.hint
+
+
+@pytest.mark.parametrize(
+    ("folder", "expression"),
+    [
+        ("Path('/srv/shop')", 'BASE_DIR / "sqllogs.sqlite3"'),
+        ("'/srv/shop'", 'BASE_DIR + "/sqllogs.sqlite3"'),
+        # Of an installed package whose settings the project extends: the next environment has another folder.
+        ("Path(django.__path__[0])", 'Path(__file__).resolve().parent / "sqllogs.sqlite3"'),
+        ("django.__path__[0]", 'Path(__file__).resolve().parent / "sqllogs.sqlite3"'),
+        ("None", 'Path(__file__).resolve().parent / "sqllogs.sqlite3"'),
+    ],
+)
+def test_file_of_the_store_is_in_a_folder_of_the_project(folder, expression):
+    folder = eval(folder, {"Path": Path, "django": django})
+    with override_settings(SQLLOGS={"DATABASE": "nowhere"}, BASE_DIR=folder):
+        assert f'"NAME": {expression}}}' in found()["sqllogs.E003"].lines
 
 
 @pytest.mark.parametrize(

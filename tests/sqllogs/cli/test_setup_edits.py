@@ -132,12 +132,20 @@ def test_missing_lines_are_added_and_shown(project, capsys):
     assert "Only " not in said
 
 
-def test_module_that_another_imports_is_named(project, capsys):
-    project.path.write_text("from base import *\n")
+@pytest.mark.parametrize(
+    ("imported", "is_named"),
+    [
+        (".base", True),
+        ("tests.sqllogs.layouts", True),
+        ("django.conf.global_settings", False),  # lines cannot be added to an installed package's
+        ("no.such_module", False),  # imported in a branch that does not run here
+    ],
+)
+def test_module_of_the_project_that_the_settings_import_is_named(imported, is_named, project, capsys):
+    project.path.write_text(f"from {imported} import *\n")
     call_command("sqllogs", "setup", "--write")
-    assert (
-        "Only core.settings, the module in DJANGO_SETTINGS_MODULE, has these lines" in capsys.readouterr().out
-    )
+    said = "Only core.settings, the module in DJANGO_SETTINGS_MODULE, has these lines"
+    assert (said in capsys.readouterr().out) is is_named
 
 
 @pytest.mark.parametrize("status", [setup.DATABASE_INCOMPLETE, setup.NEEDS_MANUAL_FIX])
@@ -161,7 +169,10 @@ def test_lines_with_which_the_project_does_not_start_are_removed_again(project):
     ("application", "reason"),
     [
         (None, "the project has no file for them"),
-        ("django.urls.path", "urls/__init__.py belongs to an installed"),
+        (
+            "django.urls.path",
+            r"urls/__init__.py belongs to an .*`from django.urls import \*` .* name it in ASGI_APPLICATION.",
+        ),
     ],
     ids=["no module", "installed"],
 )
