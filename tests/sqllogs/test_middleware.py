@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import iscoroutinefunction
@@ -249,6 +250,11 @@ def test_server_timing_shows_others_nothing_and_is_off_by_default(settings):
     response, [unit] = answer(plain)
     assert "Server-Timing" not in response.headers
     assert unit.counts is None
+
+
+def test_server_timing_is_for_all_even_if_their_user_model_knows_no_staff(settings):
+    assert timing(settings, "all", SimpleNamespace(is_active=True)) == 'a, sql;dur=3.0;desc="2 queries"'
+    assert timing(settings, "staff", SimpleNamespace(is_active=True)) == "a"
 
 
 def test_fault_of_server_timing_does_not_reach_the_application(settings):

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -169,6 +170,12 @@ def test_text_is_for_those_who_have_its_permission(permissions, changes):
 @pytest.mark.parametrize("url", URLS)
 def test_user_without_the_permission_is_refused(url, permissions, changes, status):
     assert staff(*permissions, **changes).get(url).status_code == status
+
+
+def test_staff_of_a_user_model_without_permissions_is_refused(rf):
+    request = rf.get(URL)
+    request.user = SimpleNamespace(pk=1, is_authenticated=True, is_active=True, is_staff=True)
+    assert RecordList.as_view()(request).status_code == 403
 
 
 def test_session_is_told_the_methods():
