@@ -197,9 +197,10 @@ from multiprocessing.util import Finalize
 def work():
     Finalize(None, ask, args=["late"], exitpriority=1)
     ask("a")
-child = multiprocessing.Process(target=work)
-child.start()
-child.join()
+if __name__ == "__main__":  # Python 3.14 does not fork by default
+    child = multiprocessing.Process(target=work)
+    child.start()
+    child.join()
 """
 FIRST = """
 import atexit
