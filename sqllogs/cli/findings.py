@@ -21,7 +21,13 @@ from sqllogs.findings import schedule
 from sqllogs.findings.causes import assign, decide
 from sqllogs.findings.notifications import send_test
 from sqllogs.models import Finding
-from sqllogs.read.findings import DEFAULT_ORDERING, FindingRow, FindingsAnswer, read_findings
+from sqllogs.read.findings import (
+    DEFAULT_ORDERING,
+    FindingRow,
+    FindingsAnswer,
+    read_findings,
+    with_search,
+)
 
 IGNORED_DAYS = 30
 STYLES = {"open": "red", "reopened": "red", "acknowledged": "yellow", "closed": "dim", "ignored": "dim"}
@@ -104,7 +110,13 @@ def _decide(options: Mapping[str, Any]) -> bool:
 
 def _print(screen: Screen, answer: FindingsAnswer) -> None:
     if not answer.results:
-        screen.line(_("No findings."))
+        searched_at = with_search(answer).searched_at
+        screen.line(
+            # To the minute, which is what the times of the page have.
+            _("No findings. Last searched at %(time)s UTC.") % {"time": searched_at[:16].replace("T", " ")}
+            if searched_at
+            else _("No findings. Not searched yet: --detect searches now.")
+        )
         return
     header, *lines = TextTable(COLUMNS, screen).lines(answer.results)
     screen.line(header)

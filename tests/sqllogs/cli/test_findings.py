@@ -101,3 +101,9 @@ def test_a_list_with_more_rows_than_its_limit_is_printed(subcommand):
     assert (answer["count"], len(answer["results"])) == (2, 1)
     assert "offset=1" in answer["next"]
     assert sum(one in run(subcommand, "--limit", "1") for one in fingerprints) == 1
+
+
+def test_empty_list_says_whether_and_when_was_searched():
+    assert "Not searched yet: --detect searches now." in run("findings")
+    searched = run("findings", "--detect")
+    assert f"No findings. Last searched at {datetime.now(UTC):%Y-%m-%d }" in searched

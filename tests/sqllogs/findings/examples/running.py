@@ -29,7 +29,7 @@ from tests.sqllogs.findings.examples import EXAMPLES, Example
 MODULES = (
     "n_plus_one", "same_values", "count_and_list", "unbounded", "rendering", "connections",
     "idle_transactions", "outside_calls", "deadlocks", "lock_timeouts", "serialization",
-    "serialization_retried",
+    "serialization_retried", "harbour",
 )  # fmt: skip
 RUN_S = 1_800
 """Only ends a run that hangs."""
