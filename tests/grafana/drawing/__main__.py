@@ -33,6 +33,8 @@ def main(*uids: str) -> None:
     bundled()  # before the traffic, because it may take minutes
     images = Path(os.environ.get("PICTURES", IMAGES))
     with tempfile.TemporaryDirectory() as folder, monitored(Path(folder), TRAFFIC_S, INTERVAL) as site:
+        # Found last of all: otherwise the Overview has none, and the SQL log lists them.
+        site.prometheus.wait(lambda: site.prometheus.query('sqllogs_findings{state="open"} > 0'))
         # All of the same time, that of the traffic, however long the pictures take.
         span_s, to_ms = max(300, TRAFFIC_S + 60), int(time.time() * 1000)
         jobs = [job(uid, theme, span_s, to_ms) for uid in chosen for theme in ("dark", "light")]

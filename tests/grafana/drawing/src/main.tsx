@@ -167,6 +167,7 @@ function isCut(cell: HTMLElement) {
 
 /** Whether the beginning of a number, which is aligned right, is cut off: another number is seen. */
 function losesDigits(cell: HTMLElement) {
+  if (!cell.textContent) return false; // the rectangle of nothing is at 0
   const text = document.createRange();
   text.selectNodeContents(cell);
   return text.getBoundingClientRect().left < cell.getBoundingClientRect().left - 1;
