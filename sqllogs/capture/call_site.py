@@ -248,6 +248,9 @@ class FrameFinder:
     def find(self, frames: int) -> tuple[FrameType | None, str | None]:  # noqa: C901 - a call costs more
         """Return the nearest frame of application code, else of a library, and what it is rendering.
 
+        A library's template tag that only renders the nodes within it is no call site: every query of every
+        page would have that one.
+
         `frames` is the number of frames between the wrapper, two calls up, and the cursor's caller.
         """
         try:
@@ -258,6 +261,7 @@ class FrameFinder:
             return None, None  # the thread's first function is the cursor's method
         library: FrameType | None = None
         rendering: str | None = None
+        has_nodes = is_passing_on = False
         # A plain set, because a dict with `__missing__` or the cached function costs three calls per frame.
         skipped = self._ignored
         while frame is not None:
@@ -275,10 +279,15 @@ class FrameFinder:
                     rendering = rendered_by(source, frame, rendering)
                     if source is Source.TEMPLATE:
                         return frame, rendering
+                    if source is Source.NODES:
+                        has_nodes = True
+                        if is_passing_on:
+                            # A tag such as sekizai's `render_block`: nodes inside and outside of it.
+                            library, is_passing_on, skipped = None, False, self._ignored
                 elif filename not in self._known:
                     self._add(filename, source)
-                if source in LIBRARIES:
-                    library = library or frame
+                if source in LIBRARIES and library is None:
+                    library, is_passing_on = frame, has_nodes
                     skipped = self._known
             frame = frame.f_back
         return library, rendering

@@ -14,6 +14,7 @@ from django.core.handlers import base, exception
 from django.core.paginator import Page, Paginator
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.template import base as template_base
 from django.test import RequestFactory
 from jinja2 import Environment, FileSystemLoader
 from opentelemetry.instrumentation.dbapi import (
@@ -35,6 +36,8 @@ WAGTAIL = f"{VENV}/wagtail/models/pages.py"
 SHOP = "/srv/shop/views.py"
 DRF = f"{VENV}/rest_framework/pagination.py"
 JINJA = f"{VENV}/jinja2/nodes.py"
+SEKIZAI = f"{VENV}/sekizai/templatetags/sekizai_tags.py"
+NODES = template_base.__file__
 BIN = os.path.dirname(sys.executable)
 GUNICORN = f"{BIN}/gunicorn"
 
@@ -253,6 +256,16 @@ def call_site_of(connection, *paths, application=(), view=False, deep=0, cursor=
         ([django.__file__], None),
         ([django.__file__, GUNICORN], None),
         ([django.__file__, "/srv/shop/manage.py"], None),
+        (
+            [SEKIZAI, NODES, WAGTAIL],
+            "~sekizai/templatetags/sekizai_tags.py:2 get_url",
+        ),  # a template tag that queries
+        ([NODES, WAGTAIL], "~wagtail/models/pages.py:2 get_url"),  # a view that renders a template
+        ([NODES, SEKIZAI, NODES, WAGTAIL], "~wagtail/models/pages.py:2 get_url"),  # a tag that renders nodes
+        ([NODES, SEKIZAI, NODES, SEKIZAI, NODES, WAGTAIL], "~wagtail/models/pages.py:2 get_url"),
+        ([DRF, NODES, SEKIZAI, NODES, WAGTAIL], "~rest_framework/pagination.py:2 get_url"),
+        ([NODES, SEKIZAI, NODES, SHOP], "/srv/shop/views.py:2 get_url"),
+        ([NODES, SEKIZAI, NODES], None),
     ],
 )
 def test_call_site_is_application_code_else_the_nearest_library(connection, paths, name):
