@@ -110,3 +110,27 @@ def test_terminal_works_with_naive_times_and_grouped_numbers(records, far_host, 
     assert out.getvalue()
     if arguments[0] in ("tail", "trace"):
         assert f"{local:%H:%M:%S}" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)]
+)
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_answers_about_a_change_of_summer_time_are_those_in_utc(ring_alias, settings, change, use_tz):
+    times = [change + timedelta(minutes=minutes) for minutes in range(-120, 120, 10)]
+    put(*[{"time": time, "route": "a/"} for time in times])
+    put_statistics(*[{"time": time, "route": "a/"} for time in times])
+    begin, end = (f"{change + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for hours in (-3, 3))
+    local = f"from={change:%Y-%m-%d}T02:30&to={change:%Y-%m-%d}T03:30"  # twice, or never, in Berlin
+    paths = [
+        f"{path}{span}"
+        for span in (f"from={begin}&to={end}", local)
+        for path in ("?", "stats/?", "stats/?source=statistics&", "series/?step=600&", "requests/?")
+    ]
+    client = reader()
+    expected = [client.get(f"/sql-logs/{path}").json() for path in paths]
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, "Europe/Berlin"
+    found = [client.get(f"/sql-logs/{path}").json() for path in paths]
+
+    assert len(expected[0]["results"]) == len(times)
+    assert settled(found) == settled(expected)
