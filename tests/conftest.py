@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 
+import hypothesis
 import pytest
 from django.core.servers.basehttp import ThreadedWSGIServer
 from django.db import connections
@@ -30,6 +31,9 @@ pytest_plugins = [
 def pytest_configure():
     """End as after a Ctrl-C when SIGTERM comes, so that nothing that a fixture has started is left."""
     os.environ["METRICS_PORT"] = "0"  # no server of the tests takes the port of a real site
+    # An example that takes 0.2 s is a failure by default; on a busy machine any of them may.
+    hypothesis.settings.register_profile("tests", deadline=None)
+    hypothesis.settings.load_profile("tests")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What a shell runs in its background ignores Ctrl-C, and programs inherit that; ours are sent one.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,9 +1,20 @@
-"""A second try does not judge the first one's servers again."""
+"""What a busy machine must not make fail: a second try does not judge the first one's servers again."""
 
 import subprocess
 import sys
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.servers import ROOT
+
+
+@given(st.none())
+@settings(max_examples=1)
+def test_example_may_take_longer_than_the_default_deadline(nothing):
+    time.sleep(0.25)
+
 
 TESTS = """
 import pytest

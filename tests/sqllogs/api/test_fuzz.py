@@ -25,7 +25,6 @@ CASES = int(os.environ.get("FUZZ_CASES", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "3"))
 BASE = "http://testserver/sql-logs"
 SETTINGS = settings(
-    deadline=None,
     database=None,
     phases=[Phase.generate],  # without shrinking, which takes minutes
     suppress_health_check=list(HealthCheck),

@@ -301,7 +301,7 @@ PLACES = [
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_literal_is_left_in_the_text(data):
     vendor = data.draw(st.sampled_from(["postgresql", "sqlite", "mysql"]))
     literals = st.sampled_from(LITERALS["any"] + LITERALS.get(vendor, []))
@@ -353,7 +353,7 @@ any_text = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=14).m
 @example('FETCH""A', "postgresql")
 @example('MOVE "" INTO a', "sqlite")
 @example("SELECT a IN (&b)", "postgresql")
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 def test_any_text_is_scanned_and_its_text_scans_to_itself(sql, vendor):
     first = scan(sql, vendor)
     # All names in quotes are in double quotes by now, where other vendors have strings.

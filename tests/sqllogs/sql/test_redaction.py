@@ -138,7 +138,7 @@ def test_what_is_hidden_and_what_stays_beside_it(vendor, sql, text):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_canary_is_left_whatever_stands_beside_it(data):
     vendor = data.draw(st.sampled_from(VENDORS))
     forms = st.sampled_from(corpus.FORMS[vendor] + corpus.TYPED[vendor])
