@@ -235,7 +235,7 @@ def test_cached_parts_are_bounded_and_the_oldest_go_first(ring_alias, cache, mon
 
 def reachable(value):
     """Return the parts that an object keeps in memory."""
-    seen, parts, waiting = set(), set(), [vars(value)]
+    seen, parts, waiting = set(), set(), list(vars(value).values())
     while waiting:
         one = waiting.pop()
         if id(one) in seen or isinstance(one, type):
