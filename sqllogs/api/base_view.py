@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from time import perf_counter_ns
 from typing import Any, cast
@@ -54,7 +54,7 @@ from sqllogs.api.responses import (
 )
 from sqllogs.context import muted
 from sqllogs.errors import ForbiddenParameterError
-from sqllogs.models import LIVE, VIEW_TEXT, Finding, SavedView
+from sqllogs.models import EPOCH, LIVE, MICROSECOND, VIEW_TEXT, Finding, SavedView
 from sqllogs.page import frame
 from sqllogs.page.charts import WithSeries, range_of
 from sqllogs.page.frame import HTMLPage, PageRenderer
@@ -65,9 +65,6 @@ from sqllogs.read.requests import RequestsAnswer
 from sqllogs.read.ring import RingSnapshot
 from sqllogs.read.scope import Scope, Source
 from sqllogs.read.stats import StatsAnswer
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class NotModifiedError(Exception):
@@ -97,7 +94,7 @@ class Validator:
 
     @property
     def etag(self) -> str:
-        times = [str((end - _EPOCH) // _MICROSECOND) for end in self.moving_ends]
+        times = [str((end - EPOCH) // MICROSECOND) for end in self.moving_ends]
         return f'W/"{".".join([self.digest, *times])}"'
 
     def revalidate(self, request: HttpRequest, ring: RingSnapshot) -> None:
@@ -111,7 +108,7 @@ class Validator:
         if digest != self.digest or len(times) != len(self.moving_ends):
             return False
         try:
-            former = [_EPOCH + int(time) * _MICROSECOND for time in times]
+            former = [EPOCH + int(time) * MICROSECOND for time in times]
         except (ValueError, OverflowError):
             return False
         # The range has moved; its records are the same if the parts it lost and gained are empty.

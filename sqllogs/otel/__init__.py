@@ -5,7 +5,6 @@ Used by `sqllogs.otel.spans` in the writer's thread and by `sqllogs.otel.log_rec
 """
 
 import os
-from datetime import UTC, datetime, timedelta
 
 from django.db import connections
 
@@ -17,7 +16,6 @@ Value = str | bool | int | float
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 """The conventions that spans and log records follow."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SUMMARY_MAX_CHARACTERS = 255
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
@@ -36,7 +34,7 @@ def summary(statement: ScannedStatement) -> str:
 
 def start_ns(record: Record) -> int:
     """Return when a query was sent, nanoseconds since the epoch."""
-    return (record.time - EPOCH) // timedelta(microseconds=1) * 1000
+    return record.time_us * 1000
 
 
 class Attributes:

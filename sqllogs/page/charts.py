@@ -17,6 +17,7 @@ from sqllogs.models import Event
 from sqllogs.page.links import Links, reverse
 from sqllogs.read.records import rfc3339
 from sqllogs.read.series import SeriesAnswer, SeriesPoint
+from sqllogs.statistics.resolution import DAY_S, HOUR_S, MINUTE_S
 from sqllogs.templatetags.sqllogs import clock, day, milliseconds
 
 SPARKLINE_HEIGHT = 20
@@ -72,11 +73,10 @@ class TimeAxis:
     """The page with the same figures as text."""
 
 
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 TICK_STEPS_S = (
     *(step * power for power in (0.001, 0.01, 0.1) for step in (1, 2, 5)), 1, 2, 5, 10, 15, 30,
-    *(_MINUTE_S * step for step in (1, 2, 5, 10, 15, 30)), *(_HOUR_S * step for step in (1, 2, 3, 6, 12)),
-    *(_DAY_S * step for step in (1, 2, 7, 14, 30, 90, 365)),
+    *(MINUTE_S * step for step in (1, 2, 5, 10, 15, 30)), *(HOUR_S * step for step in (1, 2, 3, 6, 12)),
+    *(DAY_S * step for step in (1, 2, 7, 14, 30, 90, 365)),
 )  # fmt: skip
 TICKS_MAX = 6
 MARK_LABEL_MAX_CHARACTERS = 16
@@ -117,12 +117,12 @@ def time_ticks(since: datetime, until: datetime) -> list[Tick]:
 
 def _tick(second: float, x: float, step_s: float) -> Tick:
     time = datetime.fromtimestamp(second, UTC)
-    if step_s >= _DAY_S * 30:
+    if step_s >= DAY_S * 30:
         label = f"{time.date()}"
-    elif step_s >= _DAY_S or (step_s >= _MINUTE_S and not second % _DAY_S):
+    elif step_s >= DAY_S or (step_s >= MINUTE_S and not second % DAY_S):
         label = f"{time:%m-%d}"  # midnight, too, is a day
     else:
-        label = f"{time:%H:%M}" if step_s >= _MINUTE_S else f"{time:%H:%M:%S}"
+        label = f"{time:%H:%M}" if step_s >= MINUTE_S else f"{time:%H:%M:%S}"
         label += f"{time:.%f}"[:4] if step_s < 1 else ""
     # On a phone half of a label is wider than what is left behind 94 %.
     anchor = "start" if x < 2 else "end" if x > 94 else "middle"
