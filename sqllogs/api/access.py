@@ -112,10 +112,10 @@ class SessionAuthentication(ReaderAuthentication):
         if user is None or not user.is_authenticated or not user.is_active:
             return None
         is_staff = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
-        # A custom user model without permissions needs no has_perm().
-        has_permission = getattr(user, "has_perm", lambda name: False)
-        may_read = bool(is_staff) and has_permission(VIEW)
-        may_read_text = may_read and has_permission(VIEW_TEXT)
+        # A custom user model without permissions needs no has_perm(), and another one may require the object.
+        has_permission = getattr(user, "has_perm", lambda name, obj: False)
+        may_read = bool(is_staff) and has_permission(VIEW, None)
+        may_read_text = may_read and has_permission(VIEW_TEXT, None)
         # The primary key may be of any type: its text, or a hash if that is too long for the column.
         key = str(user.pk)
         owner = key if len(key) <= OWNER_MAX_CHARACTERS else blake2b(key.encode(), digest_size=32).hexdigest()

@@ -178,6 +178,14 @@ def test_staff_of_a_user_model_without_permissions_is_refused(rf):
     assert RecordList.as_view()(request).status_code == 403
 
 
+def test_user_model_whose_permissions_require_an_object_may_read(rf):
+    """As pretalx's, whose has_perm() has no default for it."""
+    request = rf.get(URL)
+    request.user = SimpleNamespace(pk=1, is_authenticated=True, is_active=True, is_staff=True)
+    request.user.has_perm = lambda perm, obj: True
+    assert RecordList.as_view()(request).status_code == 200
+
+
 def test_session_is_told_the_methods():
     answer = staff(is_superuser=True).options(URL)
     assert (answer.status_code, answer["Allow"]) == (204, "GET, HEAD, OPTIONS")
