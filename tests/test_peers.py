@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from tests.peers.__main__ import differences, report
+from tests.peers.__main__ import differences, lasting, report
 from tests.peers.intended import INTENDED
 from tests.peers.suites import Run
 
@@ -28,6 +28,13 @@ def test_difference_is_bad_unless_it_is_intended(capsys):
         "NOT INTENDED: x: passed -> error"
     ]
     assert f"{intended}: passed -> failed. {INTENDED[intended]}" in capsys.readouterr().out
+
+
+def test_difference_that_does_not_come_twice_is_named_only(capsys):
+    intended = next(iter(INTENDED))
+    first = {intended: "passed -> failed", "x": "passed -> failed", "y": "passed -> failed"}
+    assert lasting(first, {"y": "passed -> error"}).keys() == {intended, "y"}
+    assert "In one of two runs: x: passed -> failed." in capsys.readouterr().out
 
 
 def test_every_intended_difference_is_documented():
