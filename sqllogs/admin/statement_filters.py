@@ -72,7 +72,7 @@ class ReviewListFilter(SimpleListFilter):
 
 
 class TimeRangeFilter(ReviewListFilter):
-    """How far back; always one of RANGES, or another time in the URL."""
+    """How far back: one of RANGES, or any other start of the range in the URL."""
 
     title = _("time")
     parameter_name = "from"
@@ -89,7 +89,7 @@ class TimeRangeFilter(ReviewListFilter):
 
 
 ALL = "all"
-"""Of a filter with a default, in the URL."""
+"""Value in the URL that selects everything where a filter has a default."""
 
 
 class DerivedListFilter(ReviewListFilter):
@@ -97,13 +97,14 @@ class DerivedListFilter(ReviewListFilter):
 
     labels: Mapping[str, str | Promise]
     default: str | None = None
-    """Absent from the URL; then all of them are `ALL`."""
+    """Selected if the URL has no value for the filter."""
 
     def selected(self) -> str | None:
         value = self.value() or self.default
+        # Of the class, because an instance may have dropped its default, and `ALL` stays valid then.
         if value == ALL and type(self).default:
             return None
-        # The admin answers it by a redirect to the list without filters.
+        # The admin answers with a redirect to the list without filters.
         if value not in (None, *self.labels):
             raise IncorrectLookupParameters
         return value
@@ -130,7 +131,8 @@ class ReviewStatusFilter(DerivedListFilter):
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
         if request.GET.get(WorseFilter.parameter_name):
-            self.default = None  # what got worse is not open, as it has been decided about
+            # A statement that got worse has been reviewed, so none of them is open.
+            self.default = None
 
 
 class WorseFilter(DerivedListFilter):
@@ -173,9 +175,6 @@ class RouteFilter(ReviewListFilter):
     parameter_name = "route"
 
 
-SHARED = ("status", "worse", "data", "repeats", "error", "operation", "alias", "route")
-"""The parameters whose values have a share of the load."""
-
 FILTERS = (
     TimeRangeFilter,
     ReviewStatusFilter,
@@ -187,3 +186,6 @@ FILTERS = (
     DatabaseFilter,
     RouteFilter,
 )
+
+NAMES_WITH_SHARES = tuple(str(choice.parameter_name) for choice in FILTERS if choice is not TimeRangeFilter)
+"""Parameters whose values have a share of the load; a time range is compared with no other."""

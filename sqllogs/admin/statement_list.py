@@ -22,7 +22,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs.admin import may_read_text
-from sqllogs.admin.statement_filters import DEFAULT_RANGE, SHARED, ReviewListFilter
+from sqllogs.admin.statement_filters import DEFAULT_RANGE, NAMES_WITH_SHARES, ReviewListFilter
 from sqllogs.errors import ParameterError
 from sqllogs.models import Review, Statement
 from sqllogs.page import charts
@@ -58,11 +58,15 @@ class StatementGroups(list[StatsGroup]):
         return StatementGroups(self.statements, (group for group in self if group.group in wanted))
 
     def next_after(self, fingerprint: str) -> str | None:
-        """Return the statement that follows one in the list; behind the last comes the first."""
-        found = self.fingerprints
-        place = found.index(fingerprint) if fingerprint in found else -1
-        following = next(iter([*found[place + 1 :], *found[: max(place, 0)]]), None)
-        return None if following == fingerprint else following
+        """Return the statement after this one, wrapping around; None if there is no other.
+
+        If this one is not in the list, because another user has just reviewed it, return the first.
+        """
+        listed = self.fingerprints
+        if fingerprint not in listed:
+            return next(iter(listed), None)
+        index = listed.index(fingerprint)
+        return next(iter(listed[index + 1 :] + listed[:index]), None)
 
     @property
     def fingerprints(self) -> list[str]:
@@ -112,16 +116,15 @@ class StatementChangeList(ChangeList):
         return [DEFAULT_ORDERING]
 
     def _ordered(self, groups: list[StatsGroup]) -> list[StatsGroup]:
-        """Sort by the columns in the URL, unknown values last, then by load."""
-        groups.sort(
-            key=attrgetter("total_ms"), reverse=True
-        )  # sorting is stable: load decides between equals
+        """Sort by the columns in the URL, unknown values below all others as in the API, then by load."""
+        # Sorting is stable, so the last sort is by the first column, and load decides between equals.
+        groups.sort(key=attrgetter("total_ms"), reverse=True)
         for column, direction in reversed(self.get_ordering_field_columns().items()):
             if not 0 <= column < len(self.list_display):
                 continue
             value = ORDERINGS.get(str(self.get_ordering_field(self.list_display[column])))
             if value is not None:
-                groups.sort(key=_known_first(value), reverse=direction == "desc")
+                groups.sort(key=_unknown_lowest(value), reverse=direction == "desc")
         return groups
 
     def get_results(self, request: HttpRequest) -> None:
@@ -138,7 +141,7 @@ class StatementChangeList(ChangeList):
         self.show_admin_actions = bool(shown)
         # Everything is read here, because queries sent by a template are neither muted nor answered with 503.
         self.result_list = self._instances(shown)
-        self.shares = {name: self.statements.load_by_value(name) for name in SHARED}
+        self.shares = {name: self.statements.load_by_value(name) for name in NAMES_WITH_SHARES}
 
     def _instances(self, shown: list[StatsGroup]) -> Any:
         sparklines = self.statements.sparklines(shown)
@@ -152,11 +155,7 @@ class StatementChangeList(ChangeList):
         url = reverse(
             "admin:sqllogs_statement_change", args=(result.pk,), current_app=self.model_admin.admin_site.name
         )
-        begin = self.params.get("from", DEFAULT_RANGE)
-        query = {} if begin == DEFAULT_RANGE else {"from": begin}
-        if self.list_query:
-            query[LIST] = self.list_query
-        return f"{url}?{urlencode(query)}" if query else url
+        return url + range_query(self.params.get("from", DEFAULT_RANGE), self.list_query)
 
     @cached_property
     def list_query(self) -> str:
@@ -164,6 +163,14 @@ class StatementChangeList(ChangeList):
         names = {"from", PAGE_VAR, ERROR_FLAG}
         kept = {name: value for name, value in self.params.items() if name not in names}
         return urlencode(sorted(kept.items()))
+
+
+def range_query(begin: str, list_query: str = "") -> str:
+    """Return the query string of a statement's page: its time range, and the list to continue with."""
+    query = {} if begin == DEFAULT_RANGE else {"from": begin}
+    if list_query:
+        query[LIST] = list_query
+    return f"?{urlencode(query)}" if query else ""
 
 
 class StatementOrder(StatementChangeList):
@@ -180,7 +187,7 @@ def _instance(row: ReviewedRow, sparkline: str, worse: Sequence[WorseFigure]) ->
     return cast(Statement, statement)
 
 
-def _known_first(value: Callable[[Any], Any]) -> Callable[[Any], tuple[bool, Any]]:
+def _unknown_lowest(value: Callable[[Any], Any]) -> Callable[[Any], tuple[bool, Any]]:
     def key(group: Any) -> tuple[bool, Any]:
         found = value(group)
         return found is not None, found
@@ -289,7 +296,8 @@ def review(statement: Any) -> SafeString:
     parts = [isolate(row.reviewed_by), day(row.reviewed_at)] if row.reviewed_by and row.reviewed_at else []
     if row.assignee:
         parts.append(gettext("for %(user)s") % {"user": isolate(row.assignee)})
-    parts += [decision_end(row.until, row.until_release)] if row.until or row.until_release else []
+    if row.until or row.until_release:
+        parts.append(decision_end(row.until, row.until_release))
     by = format_html_join("", " <small>{}</small>", ((part,) for part in parts))
     worse: SafeString | str = ""
     if row.got_worse:
@@ -300,7 +308,7 @@ def review(statement: Any) -> SafeString:
 
 
 def decision_end(until: str | None, release: str) -> str:
-    """Return the end of a decision as text."""
+    """Return when a decision ends, in words; at least one of the two must be given."""
     ends = [day(until)] if until else []
     if release:
         ends.append(gettext("the release after %(release)s") % {"release": isolate(release)})

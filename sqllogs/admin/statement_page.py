@@ -16,8 +16,8 @@ from django.utils.translation import gettext_lazy as _
 
 from sqllogs import conf
 from sqllogs.admin import page_url
-from sqllogs.admin.statement_filters import DEFAULT_RANGE, RANGES
-from sqllogs.admin.statement_list import LIST, WORSE_LABELS, decision_end, statement_title, worse_text
+from sqllogs.admin.statement_filters import RANGES
+from sqllogs.admin.statement_list import WORSE_LABELS, decision_end, range_query, statement_title, worse_text
 from sqllogs.conf import Conf
 from sqllogs.models import Review
 from sqllogs.page import charts
@@ -119,14 +119,6 @@ def _end(review: Review) -> str:
     if not (review.until or review.until_release):
         return ""
     return decision_end(rfc3339(review.until) if review.until else None, review.until_release)
-
-
-def range_query(begin: str, list_query: str = "") -> str:
-    """Return the query string of a time range, and of the list to continue with."""
-    query = {} if begin == DEFAULT_RANGE else {"from": begin}
-    if list_query:
-        query[LIST] = list_query
-    return f"?{urlencode(query)}" if query else ""
 
 
 def _origins(detail: StatementDetail) -> list[StatisticsTable]:

@@ -30,9 +30,10 @@ from sqllogs.admin.statement_list import (
     StatementChangeList,
     StatementGroups,
     StatementOrder,
+    range_query,
     statement,
 )
-from sqllogs.admin.statement_page import page_context, range_query
+from sqllogs.admin.statement_page import page_context
 from sqllogs.api.responses import CSVRenderer, table_columns
 from sqllogs.errors import PlanError
 from sqllogs.models import Review, Statement
