@@ -8,7 +8,6 @@ from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
-from urllib.parse import parse_qsl
 
 import orjson
 from django import forms
@@ -113,7 +112,7 @@ class ReviewForm(forms.Form):
     until_release = forms.CharField(max_length=100, required=False, label=_("Until after release"))
 
     def clean_until(self) -> datetime | None:
-        """Return the begin of the day, UTC."""
+        """Return the start of the day, UTC."""
         day = self.cleaned_data["until"]
         if day is None:
             return None
@@ -145,15 +144,14 @@ def _user_named(name: str) -> tuple[str, str]:
 
 
 class StatementAdmin(ReadOnlyAdmin):
-    # They get figures instead of a queryset.
+    # Typed for a queryset, but called with `StatementGroups`.
     actions = (mark_reviewed, mark_ignored, reopen, export_csv, export_json)  # type: ignore[assignment]
     list_display = COLUMNS
     list_display_links = (statement,)
     list_filter = statement_filters.FILTERS
     list_per_page = 50
-    preserve_filters = (
-        False  # the changelist passes on the time range, which is all that a statement's page uses
-    )
+    # The changelist's own links to statements carry the time range and the list.
+    preserve_filters = False
     search_fields = ("sql",)  # only so that there is a search box: the changelist searches
     search_help_text = _("Words of a statement, or a table if you may not read SQL text, or a fingerprint.")
 
@@ -196,9 +194,11 @@ class StatementAdmin(ReadOnlyAdmin):
             if form.is_valid():
                 # Read before: the decision may take the statement out of the list.
                 following = self._next(request, fingerprint)
-                status, note, assignee, until, release = form.cleaned_data.values()
-                terms = Terms(assignee=assignee, until=until, until_release=release)
-                decide(self, request, [fingerprint], status, note, terms)
+                given = form.cleaned_data
+                terms = Terms(
+                    assignee=given["assignee"], until=given["until"], until_release=given["until_release"]
+                )
+                decide(self, request, [fingerprint], given["status"], given["note"], terms)
                 if following is None:
                     return HttpResponseRedirect(self._list_url(request))
                 return self._redirect_to_page(request, following)
@@ -213,29 +213,31 @@ class StatementAdmin(ReadOnlyAdmin):
         _require(_may_explain(request))
         detail = self._detail(request, fingerprint)
         alias = request.POST.get("alias", "")
+        # Not any database of the project: a plan is for one that has run the statement.
         ran_on = {part.label for part in detail.origins["alias"]}
-        plan: dict[str, Any] = {}
+        context: dict[str, Any] = {}
         try:
-            made = plans.advise(explain.explain(fingerprint, alias=alias if alias in ran_on else ""))
-            plan["plan"], stored = made, plans.store_plan(made, by=request.user.get_username())
+            plan = plans.advise(explain.explain(fingerprint, alias=alias if alias in ran_on else ""))
+            context["plan"] = plan
+            stored = plans.store_plan(plan, by=request.user.get_username())
             if stored is not None:
                 before = plans.plan_before(stored, plans.stored_plans(fingerprint))
-                plan["changes"] = plans.changes(before, stored) if before else []
-                plan["plan_url"], plan["before"] = page_url("plan", stored.pk), before
+                context["before"] = before
+                context["changes"] = plans.changes(before, stored) if before else []
+                context["plan_url"] = page_url("plan", stored.pk)
         except PlanError as exc:
-            plan["plan_error"] = str(exc)
-        return self._page(request, detail, **plan)
+            context["plan_error"] = str(exc)
+        return self._page(request, detail, **context)
 
     def _next(self, request: HttpRequest, fingerprint: str) -> str | None:
         """Return the statement that follows in the list from which this one was opened."""
-        query = QueryDict(mutable=True)
-        query.update(dict(parse_qsl(self._list_url(request).partition("?")[2])))
         listed: Any = copy(request)
-        listed.GET, listed.is_order_only = query, True
+        listed.is_order_only = True
         try:
+            listed.GET = QueryDict(self._list_url(request).partition("?")[2])
             groups = super().get_changelist_instance(listed).queryset
         except (IncorrectLookupParameters, SuspiciousOperation):
-            return None  # of a list whose address is not ours
+            return None  # anyone can write `list` into the URL
         return cast(StatementGroups, groups).next_after(fingerprint)
 
     def _list_url(self, request: HttpRequest) -> str:
@@ -297,7 +299,7 @@ def _list_query(request: HttpRequest) -> str:
 
 
 def _begin(request: HttpRequest) -> str:
-    """Return the begin of the time range; an invalid one is ignored."""
+    """Return the start of the time range as in the URL; the default if it is invalid."""
     begin = request.GET.get("from", "")[:VALUE_MAX_CHARACTERS]
     try:
         InstantField().clean(begin)
