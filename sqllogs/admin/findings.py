@@ -14,7 +14,6 @@ from django.contrib.admin.helpers import ActionForm
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.forms import CharField
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -33,19 +32,19 @@ from sqllogs.admin import ReadOnlyAdmin, may_manage_tokens, may_read_text, page_
 from sqllogs.api import tokens
 from sqllogs.findings.causes import assign, decide
 from sqllogs.models import LIVE, Finding, Statement, Token
+from sqllogs.read.decisions import PERMISSION
 from sqllogs.read.findings import advice, evidence_in_words, summary
 from sqllogs.sql.text import break_lines, highlight_keywords, preview
 from sqllogs.templatetags.sqllogs import bdi
 
 IGNORED_DAYS = 30
 DIGEST_DIGITS_SHOWN = 8
-REVIEW = "sqllogs.review_sqllog"
 OPTIONAL = {"statement": "fingerprint"} | {
     name: name
     for name in ("call_site", "route", "assignee", "note", "ignored_until", "ignored_by", "fixed_in")
 }
 """Fields shown only if this attribute of the finding is not empty."""
-DECIDED = {
+ACTIONS_WITHOUT_EFFECT = {
     Finding.State.OPEN: "reopen",
     Finding.State.REOPENED: "reopen",
     Finding.State.ACKNOWLEDGED: "acknowledge",
@@ -54,7 +53,7 @@ DECIDED = {
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Shows the findings that are live unless another state is chosen."""
+    """By state; without a choice, only findings that are live."""
 
     title = _("state")
     parameter_name = "state"
@@ -75,6 +74,8 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class ReadChangeList(ChangeList):
+    """A list whose rows are read before its template is rendered."""
+
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         # Read here, because queries sent by a template are neither muted nor answered with 503.
@@ -84,7 +85,7 @@ class ReadChangeList(ChangeList):
 class FindingList(ReadChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # All who may see the log see findings, but the statement's text requires its own permission.
+        # Everyone who may read the log sees findings, but SQL text requires its own permission.
         shown = {finding.fingerprint for finding in self.result_list if finding.fingerprint}
         texts = Statement.objects.in_bulk(shown) if may_read_text(request) else {}
         for finding in self.result_list:
@@ -94,7 +95,7 @@ class FindingList(ReadChangeList):
 class DecisionForm(ActionForm):
     """The action, with a reason."""
 
-    note = CharField(label=_("Reason"), required=False, max_length=500)
+    note = forms.CharField(label=_("Reason"), required=False, max_length=500)
 
 
 def _text_field(name: str) -> Callable[[Finding], str]:
@@ -176,16 +177,16 @@ class FindingAdmin(ReadOnlyAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None and self.has_review_permission(request):
-            pointless = DECIDED.get(obj.state)
+            useless = ACTIONS_WITHOUT_EFFECT.get(obj.state)
             choices = self.get_action_choices(request, default_choices=[])
-            context["decisions"] = [choice for choice in choices if choice[0] != pointless]
+            context["decisions"] = [choice for choice in choices if choice[0] != useless]
             list_url = reverse("admin:sqllogs_finding_changelist", current_app=self.admin_site.name)
             # The list shows only live findings by default, and its actions apply to what it shows.
             context["decide_url"] = list_url + ("" if obj.state in LIVE else f"?state={obj.state}")
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(REVIEW)
+        return request.user.has_perm(PERMISSION)
 
     @admin.action(description=_("Acknowledge"), permissions=["review"])
     def acknowledge(self, request: HttpRequest, queryset: "QuerySet[Finding]") -> None:
@@ -244,15 +245,15 @@ class FindingAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Last seen, UTC"), ordering="last_seen")
     def last_seen_at(self, finding: Finding) -> str:
-        return f"{finding.last_seen:%Y-%m-%d %H:%M}"
+        return _minute(finding.last_seen)
 
     @admin.display(description=_("Found, UTC"), ordering="first_seen")
     def first_seen_at(self, finding: Finding) -> str:
-        return f"{finding.first_seen:%Y-%m-%d %H:%M}"
+        return _minute(finding.first_seen)
 
     @admin.display(description=_("Since"))
     def since(self, finding: Finding) -> str:
-        return bdi(finding.event or finding.release or f"{finding.started_at:%Y-%m-%d %H:%M}")
+        return bdi(finding.event or finding.release or _minute(finding.started_at))
 
     @admin.display(description=_("What to try first"))
     def to_try(self, finding: Any) -> SafeString:
