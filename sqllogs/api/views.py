@@ -87,7 +87,7 @@ class StatsView(AggregateView):
     other_parameters = ("compare", "group_by", "source", FIELDS, *PAGE)
 
     def row_type(self, query: QueryDict) -> type:
-        group_by = parameters.read_group_by(query) or stats.default_group(parameters.read_source(query))
+        group_by = _group_by(query)
         if parameters.read_compare(query):
             return comparison.row_type(group_by)
         return stats.StatementStatsRow if group_by == "fingerprint" else stats.StatsRow
@@ -95,8 +95,7 @@ class StatsView(AggregateView):
     def read(self, request: Request) -> Any:
         query = request.query_params
         scope = self.scope(request)
-        wanted = parameters.read_source(query)
-        group_by = parameters.read_group_by(query) or stats.default_group(wanted)
+        wanted, group_by = parameters.read_source(query), _group_by(query)
         if compare := parameters.read_compare(query):
             page = OffsetPage.from_query(query, comparison.ORDERINGS, comparison.DEFAULT_ORDERING)
             ranges = comparison.read_ranges(query, scope, wanted, group_by, compare)
@@ -107,6 +106,10 @@ class StatsView(AggregateView):
         chosen = choose_source(scope, wanted, group_by)
         self.revalidate_scope(scope, chosen)
         return self.with_time_chart(scope, stats.read_stats(request._request, scope, group_by, page, chosen))
+
+
+def _group_by(query: QueryDict) -> str:
+    return parameters.read_group_by(query) or stats.default_group(parameters.read_source(query))
 
 
 class SeriesView(AggregateView):
@@ -197,7 +200,7 @@ class TraceView(AggregateView):
 
 
 def with_plan(view: ReadingView, answer: Any, fingerprint: str) -> Any:
-    """Return what a page shows of an answer: also the last plan, which its issue quotes."""
+    """Add the last plan to an answer for the page, whose text for an issue quotes it."""
     if not view.is_for_browser:
         return answer
     return WithPlan(answer, plans.last_plan(fingerprint) if view.reader.may_read_text else None)
@@ -271,8 +274,7 @@ class ReviewsView(ReadingView):
     row = decisions.ReviewRow
 
     def read(self, request: Request) -> Any:
-        query = request.query_params
-        return decisions.read_reviews(request._request, query)
+        return decisions.read_reviews(request._request, request.query_params)
 
 
 def _parse_id(text: str, *, digits: int) -> str:
@@ -361,14 +363,14 @@ class SavedViewsView(SQLLogsView):
         """Save a view, or remove one, and go on to it."""
         self.refuse_forged()
         sent = request._request.POST
-        if remove := sent.get("remove", ""):
-            mine = SavedView.objects.filter(owner=self.reader.owner)
-            # 0 is the key of none.
-            mine.filter(pk=int(remove[:ID_MAX_DIGITS]) if remove.isdecimal() else 0).delete()
+        mine = SavedView.objects.filter(owner=self.reader.owner)
+        if id := sent.get("remove", ""):
+            # Not cut to fit: the first digits may be the id of another view.
+            if id.isdecimal() and len(id) <= ID_MAX_DIGITS:
+                mine.filter(pk=int(id)).delete()
             return HttpResponseRedirect(reverse("sqllogs:views"))
         view = self._sent_view(sent)
-        mine = SavedView.objects.filter(owner=view.owner)
-        # A view of the same name is replaced, so it needs no room.
+        # A view of the same name is replaced, so it does not count.
         others = mine.exclude(page=view.page, name=view.name)
         if others.count() >= SAVED_VIEWS_MAX:
             message = _("You have saved %(count)s views, which is the maximum: remove one first.")
@@ -413,12 +415,12 @@ class RecordList(ReadingView):
         filterset = SQLLogFilter.from_query(query, self.known_parameters)
         paging = CursorPage.from_query(query)
         self.refuse_search(filterset)
-        filters, (snapshot, version) = filterset.values, ring.state()  # before the data, see `Scope`
+        filters = filterset.values
+        snapshot, version = ring.state()  # before the data, see `Scope`
         moving_ends = moving_ends_of(query, filters["from"], filters["to"])
         self.revalidate(snapshot, version, moving_ends=moving_ends)
-        with_text = self.reader.may_read_text
         page = replace(paging, fields=self.fields)
-        answer = read_page(request._request, filterset.qs, page, with_text=with_text)
+        answer = read_page(request._request, filterset.qs, page, with_text=self.reader.may_read_text)
         if not self.is_for_browser:
             return answer
         times = sorted(datetime.fromisoformat(record["time"]) for record in answer.results)

@@ -68,6 +68,14 @@ def test_view_is_saved_once_per_name_and_leads_to_its_address():
     assert saved() == []
 
 
+def test_id_with_too_many_digits_removes_no_view():
+    client = staff()
+    client.post(VIEWS, SENT)
+    key = SavedView.objects.get().pk
+    assert client.post(VIEWS, {"remove": f"{key:018}0"}).status_code == 302
+    assert len(saved()) == 1
+
+
 def test_views_are_of_one_user():
     ann, bob = staff(), staff("bob")
     ann.post(VIEWS, SENT)
