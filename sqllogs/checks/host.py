@@ -149,8 +149,8 @@ def set_up(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_database() -> Iterator[CheckMessage]:
     alias = conf.load().database
     if alias not in settings.DATABASES:
-        before, name = _new_file()
-        database = f'{{"ENGINE": "django.db.backends.sqlite3", "NAME": {name}}}'
+        import_line, path = _new_file()
+        entry = f'{{"ENGINE": "django.db.backends.sqlite3", "NAME": {path}}}'
         yield MissingLines(
             ERROR,
             _(
@@ -160,12 +160,12 @@ def check_database() -> Iterator[CheckMessage]:
             % {"alias": alias, "name": alias},
             id="sqllogs.E003",
             file="SETTINGS_MODULE",
-            lines=f'{before}DATABASES["{alias}"] = {database}',
+            lines=f'{import_line}DATABASES["{alias}"] = {entry}',
         )
 
 
 def _new_file() -> tuple[str, str]:
-    """Return the import that the expression for the store's file needs, and the expression."""
+    """Return an expression for the path of the store's file, after the import that it needs or ""."""
     folder = getattr(settings, "BASE_DIR", None)
     # Settings that extend those of an installed package have its BASE_DIR. A file there would be lost with
     # the next virtual environment.
@@ -179,13 +179,13 @@ def _new_file() -> tuple[str, str]:
 def check_router() -> Iterator[CheckMessage]:
     from sqllogs.models import SQLLog
 
-    ring = conf.load().database
+    store = conf.load().database
     # globals(), because the setting may exist in some environments only. Ours comes first, because the first
     # router that answers decides, and ours answers only for its own models.
     lines = f'DATABASE_ROUTERS = ["{ROUTER}", *globals().get("DATABASE_ROUTERS", [])]'
     reads, writes = router.db_for_read(SQLLog), router.db_for_write(SQLLog)
-    may_migrate = router.allow_migrate_model(ring, SQLLog)
-    if (reads, writes) != (ring, ring) or not may_migrate:
+    may_migrate = router.allow_migrate_model(store, SQLLog)
+    if (reads, writes) != (store, store) or not may_migrate:
         # A separate sentence, because in other languages "not" changes more than one word.
         tables = "" if may_migrate else _("`migrate` may not create its tables in %(alias)r.")
         yield MissingLines(
@@ -194,16 +194,16 @@ def check_router() -> Iterator[CheckMessage]:
                 "The database routers do not keep the SQL log in %(alias)r: it is read from %(reads)r and "
                 "written to %(writes)r. %(tables)s"
             )
-            % {"alias": ring, "reads": reads, "writes": writes, "tables": tables % {"alias": ring}},
+            % {"alias": store, "reads": reads, "writes": writes, "tables": tables % {"alias": store}},
             id="sqllogs.E004",
             file="SETTINGS_MODULE",
             lines=lines,
         )
         return
-    others = [alias for alias in settings.DATABASES if alias != ring]
+    if store == DEFAULT_DB_ALIAS:
+        return  # without a router Django migrates everything everywhere
+    others = [alias for alias in settings.DATABASES if alias != store]
     if twice := [alias for alias in others if router.allow_migrate_model(alias, SQLLog)]:
-        if ring == DEFAULT_DB_ALIAS:
-            return  # without a router Django migrates everything everywhere
         yield MissingLines(
             WARNING,
             _(
@@ -269,8 +269,8 @@ def _url_lines() -> str:
     names = vars(import_module(settings.ROOT_URLCONF)) if isinstance(settings.ROOT_URLCONF, str) else {}
     # By identity: the project may use another function of that name.
     missing = [name for name in ("include", "path") if names.get(name) is not getattr(urls, name)]
-    before = f"from django.urls import {', '.join(missing)}\n" if missing else ""
-    return f'{before}urlpatterns = [path("sql-logs/", include("{URLS}")), *urlpatterns]'
+    import_line = f"from django.urls import {', '.join(missing)}\n" if missing else ""
+    return f'{import_line}urlpatterns = [path("sql-logs/", include("{URLS}")), *urlpatterns]'
 
 
 def _find_shadowed_url() -> str | None:

@@ -56,12 +56,15 @@ def check_anonymous() -> Iterator[CheckMessage]:
 
 
 def check_shared_file() -> Iterator[CheckMessage]:
-    ring = settings.DATABASES.get(conf.load().database, {})
+    store_alias = conf.load().database
+    store = settings.DATABASES.get(store_alias, {})
+    if "sqlite" not in store.get("ENGINE", ""):
+        return
     for alias, database in settings.DATABASES.items():
-        # The ring's own alias is not a conflict, unless it is the application's default too.
-        is_application = database is not ring or alias == DEFAULT_DB_ALIAS
-        is_sqlite = "sqlite" in ring.get("ENGINE", "")
-        if is_application and is_sqlite and str(database.get("NAME")) == str(ring["NAME"]):
+        # The store's own alias is not a conflict, unless it is the application's default too.
+        is_application = alias != store_alias or alias == DEFAULT_DB_ALIAS
+        # As text, because NAME may be a Path in one and a str in the other.
+        if is_application and str(database.get("NAME")) == str(store.get("NAME")):
             yield Warning(
                 _("The SQL log is in the SQLite file of %(alias)r, which is locked while the log is written.")
                 % {"alias": alias},
@@ -152,7 +155,7 @@ def check_ignored_findings() -> Iterator[CheckMessage]:
         # Any of its kinds will do, because only the end of the rule matters here.
         if not rule.covers(next(iter(rule.kinds), ""), datetime.now(UTC)):
             yield Warning(
-                _("Rule %(number)s of SQLLOGS['IGNORE_FINDINGS'] has ended on %(until)s: %(reason)s")
+                _("Rule %(number)s of SQLLOGS['IGNORE_FINDINGS'] ended on %(until)s: %(reason)s")
                 % {"number": number, "until": rule.until, "reason": rule.reason},
                 hint=_("Remove it, or give it a new end if it is still needed."),
                 id="sqllogs.W070",

@@ -233,7 +233,7 @@ def test_person_who_ignores_is_named_and_no_rule_changes_that(settings):
         (RULE | {"until": "2199-01-01"}, "E070", "within a year"),
         (RULE | {"route": 3}, "E070", "route: must be a text"),
         ({"reason": "r", "until": "2026-12-01"}, "E070", "one of kind, call_site, route and fingerprint"),
-        (RULE | {"until": "2020-01-01"}, "W070", "has ended on 2020-01-01: nightly export"),
+        (RULE | {"until": "2020-01-01"}, "W070", "ended on 2020-01-01: nightly export"),
     ],
 )
 def test_check_names_the_rule_and_its_fault(settings, rule, check, message):
