@@ -294,7 +294,9 @@ def _limit_postgresql(connection: BaseDatabaseWrapper, timeout_s: float) -> Iter
         cursor.execute(_SET_STATEMENT_TIMEOUT, [timeout_s, f"{timeout_s * 1000:.0f}ms"])
         former, _set = cursor.fetchone()
         yield
-        if is_nested:  # with ATOMIC_REQUESTS the transaction continues after the read
+        # With ATOMIC_REQUESTS the transaction continues after the read. After an exception the savepoint is
+        # rolled back, which restores the former limit.
+        if is_nested:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [former])
 
 
@@ -331,6 +333,7 @@ _TIME_LIMITS: dict[str, Callable[[BaseDatabaseWrapper, float], AbstractContextMa
 }
 
 
+# An answer is only good for requests sent together with the first, as a dashboard's panels are.
 KEPT_S = 1.0
 KEPT_MAX = 64
 KEPT_MAX_BYTES = 4_000_000
