@@ -37,6 +37,14 @@ def page_url(name: str, *args: Any) -> str | None:
         return None
 
 
+def admin_url(site_name: str, name: str, *args: Any) -> str | None:
+    """Return a URL of our lists in the admin, or None if the project has removed that list."""
+    try:
+        return reverse(f"admin:sqllogs_{name}", args=args, current_app=site_name)
+    except NoReverseMatch:
+        return None
+
+
 def may_read_text(request: HttpRequest) -> bool:
     return request.user.has_perm(VIEW_TEXT)
 

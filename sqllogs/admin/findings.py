@@ -16,7 +16,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.utils.decorators import method_decorator
 from django.utils.functional import lazy
@@ -28,7 +28,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_variables
 
 from sqllogs import conf
-from sqllogs.admin import ReadOnlyAdmin, may_manage_tokens, may_read_text, page_url
+from sqllogs.admin import ReadOnlyAdmin, admin_url, may_manage_tokens, may_read_text, page_url
 from sqllogs.api import tokens
 from sqllogs.findings.causes import assign, decide
 from sqllogs.models import LIVE, Finding, Statement, Token
@@ -269,21 +269,13 @@ class FindingAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Statement"))
     def statement(self, finding: Any) -> str:
         text: str = finding.fingerprint
-        url = self._statement_url(text)
+        url = admin_url(self.admin_site.name, "statement_change", finding.fingerprint)
         if finding.text is not None:
             sql = highlight_keywords(break_lines(finding.text.sql))
             text = format_html('<pre class="sql" dir="ltr">{}</pre>', sql)
         if url is None:
             return text
         return format_html('{} <a href="{}">{}</a>', text, url, _("Open its page"))
-
-    def _statement_url(self, fingerprint: str) -> str | None:
-        try:
-            return reverse(
-                "admin:sqllogs_statement_change", args=[fingerprint], current_app=self.admin_site.name
-            )
-        except NoReverseMatch:  # a project may leave out a list
-            return None
 
 
 class TokenForm(forms.Form):

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from sqllogs import conf
-from sqllogs.admin import page_url
+from sqllogs.admin import admin_url, page_url
 from sqllogs.admin.statement_filters import RANGES
 from sqllogs.admin.statement_list import WORSE_LABELS, decision_end, range_query, statement_title, worse_text
 from sqllogs.conf import Conf
@@ -65,7 +64,8 @@ class StatisticsTable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRow:
     record: RecordJSON
-    url: str
+    url: str | None
+    """Its page in the admin."""
     trace: str | None
     """Its trace on the page."""
     viewers: list[Viewer]
@@ -189,7 +189,7 @@ def _change(part: DetailPart, before: DetailPart | None) -> str:
 def _sample(record: RecordJSON, site_name: str, settings: Conf) -> SampleRow:
     return SampleRow(
         record=record,
-        url=reverse("admin:sqllogs_sqllog_change", args=[record["id"]], current_app=site_name),
+        url=admin_url(site_name, "sqllog_change", record["id"]),
         trace=page_url("trace", record["trace_id"]) if record["trace_id"] else None,
         viewers=viewers_of_record(record, settings),
     )

@@ -2,17 +2,22 @@
 
 import json
 import re
+import sys
 from contextlib import ExitStack
 from datetime import timedelta
+from types import ModuleType
 from urllib.parse import urlencode
 
 import pytest
+from django import urls
+from django.contrib.admin import AdminSite
 from django.contrib.auth.models import User
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from sqllogs.models import Review, Statistic, StoredPlan
+from sqllogs.admin import register
+from sqllogs.models import Review, SQLLog, Statistic, StoredPlan
 from sqllogs.read import reviews
 from sqllogs.read.decisions import Terms
 from tests.sqllogs.factories import put, put_statement, put_statistics
@@ -76,6 +81,22 @@ def test_charts_need_no_stylesheet(admin, three, path):
     lines = [line for line in page.all("path") if "vector-effect" in line]
     assert lines
     assert [line for line in lines if "stroke" not in line] == []
+
+
+def test_page_does_without_the_list_of_records(admin, three, monkeypatch, settings):
+    site = AdminSite()
+    register(site)
+    site.unregister(SQLLog)
+    urlconf = ModuleType("urls_without_records")
+    urlconf.urlpatterns = [
+        urls.path("admin/", site.urls),
+        urls.path("sql-logs/", urls.include("sqllogs.urls")),
+    ]
+    monkeypatch.setitem(sys.modules, urlconf.__name__, urlconf)
+    settings.ROOT_URLCONF = urlconf.__name__
+    page = words(admin, f"{B}/change/")
+    assert "Slowest" in page
+    assert "Newest" in page
 
 
 def test_page_is_limited_to_the_selected_time(admin, three):
