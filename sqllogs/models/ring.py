@@ -16,8 +16,8 @@ from django.utils.translation import gettext_lazy as _
 class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not generic at run time
     """A time in UTC, aware in Python, whatever the project's USE_TZ and TIME_ZONE are.
 
-    With USE_TZ=False Django's own field takes no aware time on SQLite, and reads a naive one
-    back: in UTC from SQLite, in TIME_ZONE from PostgreSQL.
+    With USE_TZ=False Django's own field rejects aware times on SQLite, and returns naive ones: in UTC from
+    SQLite, in TIME_ZONE from PostgreSQL.
     """
 
     def deconstruct(self) -> Any:
@@ -34,13 +34,15 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]  # not g
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         value = value if prepared else self.get_prep_value(value)
         if isinstance(value, datetime) and not connection.features.supports_timezones:
-            own_zone = connection.timezone or UTC  # of a database that others write too, see TIME_ZONE there
-            value = value.astimezone(own_zone).replace(tzinfo=None)
+            # DATABASES may have a TIME_ZONE, for a database that other programs write in local time.
+            zone = connection.timezone or UTC
+            value = value.astimezone(zone).replace(tzinfo=None)
         return connection.ops.adapt_datetimefield_value(value)
 
     def from_db_value(self, value: Any, expression: Any, connection: BaseDatabaseWrapper) -> Any:
         if not isinstance(value, datetime) or timezone.is_aware(value):
             return value
+        # PostgreSQL converts to the time zone of the session, and Django drops it from the value.
         has_zones = connection.features.supports_timezones
         zone = ZoneInfo(connection.timezone_name) if has_zones else UTC
         return value.replace(tzinfo=zone).astimezone(UTC)
@@ -51,10 +53,10 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class MicrosecondsField(UTCDateTimeField):
-    """A time in UTC, kept as microseconds since the epoch: 8 bytes in SQLite instead of 26.
+    """A time in UTC, stored as microseconds since the epoch: 8 bytes in SQLite instead of 26.
 
-    It is compared and sorted as any other time. Lookups of its parts, such as `time__date`, are refused:
-    the databases' functions for them take no number.
+    It is compared and sorted like any other time. Lookups of its parts, such as `time__date`, are not
+    supported, because the databases' functions for them do not accept a number.
     """
 
     def get_internal_type(self) -> str:
@@ -72,10 +74,10 @@ class MicrosecondsField(UTCDateTimeField):
 
 
 class RingRow(models.Model):
-    """One executed statement, in a fixed slot: `slot = seq % capacity`; written, and read by `SQLLog`.
+    """One executed statement, in a fixed slot: `slot = seq % capacity`. The view `SQLLog` reads it.
 
-    Numbers, as far as possible: they take a quarter of the space and half of the writer's time of
-    the texts that they stand for.
+    Numbers as far as possible: they take a quarter of the space, and half of the writer's time, of the texts
+    that they stand for.
     """
 
     # Two columns of 4 bytes, then those of 8, then shorter ones: PostgreSQL's alignment leaves no gaps.
@@ -153,9 +155,9 @@ class QuerySource(models.Model):
 class SQLLog(models.Model):
     """One executed statement, read-only: a row of the ring with its unit of work and its call site.
 
-    A view. Route, view and status of a request become known when its first queries are stored.
-    The databases leave a join out where a query names no column of it. Created by migration 0018, and
-    again by each that adds a column.
+    A database view, created by migration 0018, and again by each migration that adds a column. It joins,
+    because a request's route, view and status are often unknown when its first queries are stored. The
+    databases skip a join if the query names none of its columns.
     """
 
     slot = models.IntegerField(primary_key=True, help_text=_("Slot in the ring, 0 to capacity - 1."))
@@ -344,7 +346,10 @@ class Unit(models.Model):
 
 
 def slot_ranges(first: int, last: int, capacity: int) -> list[tuple[int, int]]:
-    """Return the one or two ranges of slots that hold the numbers from `first` to `last`, oldest first."""
+    """Return the one or two ranges of slots that hold the numbers from `first` to `last`, oldest first.
+
+    There must be at most `capacity` numbers: with more, they would overwrite each other.
+    """
     low, high = first % capacity, last % capacity
     return [(low, high)] if low <= high else [(low, capacity - 1), (0, high)]
 
