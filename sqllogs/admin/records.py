@@ -44,7 +44,7 @@ FIELDS_PER_ROW = 3
 
 
 class RecordListFilter(admin.SimpleListFilter):
-    """A filter of the API with its usual values; the URL may have any other.
+    """A parameter of the API as a filter, with its usual values; the URL may have any other.
 
     The values are fixed: listing those in the ring would scan it once for each filter.
     """
@@ -152,7 +152,7 @@ class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at ru
 
     @property
     def records(self) -> Records:
-        # Without the admin's ordering: the order of the slots is newest first, and needs no sorting.
+        # Without the admin's ordering, which would sort the whole ring: the window has the order instead.
         return cast(Records, self.object_list).order_by()
 
     @cached_property
@@ -174,22 +174,24 @@ class RecordPaginator(Paginator):  # type: ignore[type-arg]  # not generic at ru
 
     @property
     def _ordering(self) -> Ordering:
-        """Return the first sortable column of the admin's ordering, to which it appends further ones."""
+        """Return the first sortable column of the admin's ordering, to which the admin appends others."""
         ordered: Any = self.object_list
         for name in map(str, ordered.query.order_by):
-            if name.removeprefix("-") in ORDERINGS:
-                return Ordering(column=name.removeprefix("-"), descending=name.startswith("-"))
+            column = name.removeprefix("-")
+            if column in ORDERINGS:
+                return Ordering(column=column, descending=name.startswith("-"))
         return Ordering()
 
 
 class RecordChangeList(ChangeList):
-    """The list as its paginator reads it."""
+    """The list, with all pages read by the paginator, a single one too."""
 
     paginator: RecordPaginator
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # A single page is a queryset, which the template would read: neither muted nor with an answer 503.
+        # The admin gives a single page to the template as a queryset, whose query would be neither muted nor
+        # answered with 503.
         if not self.multi_page:
             self.result_list = self.paginator.page(1).object_list
 
@@ -212,7 +214,8 @@ def _trace_links(log: SQLLog) -> str:
     began_ms = log.time.timestamp() * 1000
     ended_ms = began_ms + log.duration_ms
     found = viewers(conf.load(), log.trace_id, began_ms, ended_ms, is_sampled=log.sampled)
-    elsewhere = format_html_join("", '<br><a href="{}">{} ↗</a>', ((one.url, one.label) for one in found))
+    links = ((viewer.url, viewer.label) for viewer in found)
+    elsewhere = format_html_join("", '<br><a href="{}">{} ↗</a>', links)
     return format_html("{}{}", _trace_link(log, log.trace_id), elsewhere)
 
 
@@ -312,12 +315,14 @@ class SQLLogAdmin(ReadOnlyAdmin):
         return search(queryset, search_term, with_text=may_read_text(request)), False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        # The admin allows each field with each lookup in the URL, slow and malformed regular expressions too.
+        # By default the admin allows any lookup of a field in the URL, even a slow or malformed regular
+        # expression.
         return lookup in {choice.parameter_name for choice in FILTERS}
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> SQLLog | None:
+        # A longer number would not fit the 64-bit column, and Python refuses one of 4,301 digits.
         if not (object_id.isascii() and object_id.isdecimal() and len(object_id) <= 18):
             return None
         record = read_records.one(read_ring.ring(), int(object_id), with_text=may_read_text(request))
