@@ -226,7 +226,7 @@ class FingerprintView(AggregateView):
 
 
 class PlanView(ReadingView):
-    """A plan of a statement that has been kept, beside the one before it."""
+    """A stored plan of a statement, beside the one before it."""
 
     renderer_classes = (ORJSONRenderer, PageRenderer)
     page = HTMLPage("plan.html", plan_page)
@@ -234,7 +234,7 @@ class PlanView(ReadingView):
     def read(self, request: Request, id: str) -> Any:
         answer = plans.read_plan(_parse_number(id), with_text=self.reader.may_read_text)
         if answer is None:
-            raise exceptions.NotFound(_("Plan %(id)s does not exist, or is no longer kept.") % {"id": id})
+            raise exceptions.NotFound(_("Plan %(id)s does not exist or has been deleted.") % {"id": id})
         return answer
 
 
@@ -251,7 +251,7 @@ class EventsView(ReadingView):
 
 
 class FindingsView(ReadingView):
-    """Problems that the log has found, with their evidence; those that are closed or ignored by `state`."""
+    """Problems that the log has found, with evidence. `state` selects those that are closed or ignored."""
 
     can_be_saved = True
     renderer_classes = TABLE_AND_PAGE_RENDERERS
