@@ -77,9 +77,9 @@ class _Process:
         self.failed_at_s = float("-inf")
         """When the stages could not be made."""
         self.closed_by = 0
-        """The thread that has closed the recorder, and stores what it sends since."""
-        self.late_s = EXIT_TIMEOUT_S
-        """How long queries after that may still wait for the store."""
+        """Id of the thread that has called `Recorder.close`; 0 before. It stores its later queries itself."""
+        self.late_left_s = EXIT_TIMEOUT_S
+        """How long these later queries may still wait for the store, all together."""
 
     @property
     def is_making_or_failed(self) -> bool:
@@ -127,13 +127,13 @@ class _Process:
 
 
 def _defer_signals(call: Callable[[], Result]) -> Result:
-    """Call a function with those signals blocked in this thread that have a Python handler.
+    """Call a function while this thread blocks all signals that have a Python handler.
 
     Used to create the writer, to start it and, in a process without threads, to write: for 0.1 s once per
     process, then 10 ms per batch. A handler may raise an exception. During an import, that can leave Python's
-    import lock taken, and the writer's thread could import nothing any more. Before the thread runs, it would
-    be marked as started without having been. During a write, the exception would be taken for a fault of
-    ours.
+    import lock taken, and the writer's thread could import nothing any more. While the thread starts, the
+    writer would be marked as started without a thread. During a write, the exception would be taken for a
+    fault of ours.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return call()
@@ -155,7 +155,8 @@ class Recorder:
         self._settings = settings
         self._process = _Process(settings)
         self._inherited: list[_Process] = []
-        self._made: dict[int, _Process] = {}
+        self._by_pid: dict[int, _Process] = {}
+        """Created after a fork, by the child's process id."""
         self.metrics_port = settings.metrics_port
         self._tags = _load_tags(settings)
         self.ends: ProcessEnds | None = None
@@ -269,7 +270,7 @@ class Recorder:
         same time all use what the first has created.
         """
         inherited = self._process
-        process = self._made.setdefault(os.getpid(), _Process(self._settings))
+        process = self._by_pid.setdefault(os.getpid(), _Process(self._settings))
         # Never freed: if `pause` timed out it has a connection, and closing that would break the parent's.
         self._inherited.append(inherited)
         finished.clear()
@@ -282,11 +283,15 @@ class Recorder:
         return process
 
     def close(self) -> None:
-        """Store and send the rest and stop the writer, at the end of the process."""
+        """Store and send the rest and stop the writer, at the end of the process.
+
+        Takes EXIT_TIMEOUT_S at most. Queries that this thread sends later are stored by `_write_late`.
+        """
         process = self._own()
-        # Children of multiprocessing call this at their end, and once more by `os._exit`.
-        is_closed, process.closed_by = process.closed_by != 0, get_ident()
-        if self.is_idle or (is_closed and not len(process.buffer)):
+        # Several ends may call this, see `ProcessEnds`. The store is not asked again if nothing came since.
+        was_closed = process.closed_by != 0
+        process.closed_by = get_ident()
+        if self.is_idle or (was_closed and not len(process.buffer)):
             return
         if (writer := self.own_writer()) is None:
             _log_unstored(len(process.buffer))
@@ -295,18 +300,18 @@ class Recorder:
         try:
             stored = self._stop(writer, time.monotonic() + EXIT_TIMEOUT_S)
         finally:
-            writer.started = False  # so that queries of what Python calls after this are stored too
-            process.late_s = EXIT_TIMEOUT_S if stored else 0.0
+            writer.started = False  # so that `_put` calls `wake` for each later query
+            process.late_left_s = EXIT_TIMEOUT_S if stored else 0.0
         if not stored:
             # The first `migrate` ends here too; its tables were missing at its start, which needs no warning.
             level = logging.INFO if writer.store_unready else logging.WARNING
             _log_unstored(self.delivery.counts().queued, level)
 
     def _stop(self, writer: "Writer", until_s: float) -> bool:
-        """Stop the writer, also if a signal handler raises meanwhile; its exception is raised afterwards.
+        """Stop the writer; if a signal handler raises meanwhile, do it again and raise its exception then.
 
-        A second SIGTERM or Ctrl-C, or the SIGQUIT of gunicorn's master to a worker that is being recycled,
-        would end the process before the rest is stored.
+        Otherwise a second SIGTERM or Ctrl-C, or the SIGQUIT of gunicorn's master to a worker that is being
+        recycled, would end the process before the rest is stored. All attempts end at `until_s`.
         """
         try:
             return writer.stop(max(0.0, until_s - time.monotonic()))
@@ -316,18 +321,18 @@ class Recorder:
             raise
 
     def _write_late(self, process: _Process, writer: "Writer") -> None:
-        """Store a query that was sent after `close`, such as that of an earlier function of atexit.
+        """Store a query that was sent after `close`, as by a function registered with atexit before ours.
 
-        Each at once, because none may follow; but all of them together wait no longer than `close` did.
+        Each at once, because no later call would store it; all together take EXIT_TIMEOUT_S at most.
         """
-        # No thread starts in a later phase, and one that is frozen by it would never answer.
-        if process.closed_by != get_ident() or process.late_s <= 0.0 or sys.is_finalizing():
+        # While the interpreter finalizes, no thread can start, and a running one may be frozen for good.
+        if process.closed_by != get_ident() or process.late_left_s <= 0.0 or sys.is_finalizing():
             return
         began_s = time.monotonic()
-        stored = _defer_signals(partial(writer.stop, process.late_s))
-        process.late_s -= time.monotonic() - began_s
-        if not stored or process.late_s <= 0.0:
-            process.late_s = 0.0
+        stored = _defer_signals(partial(writer.stop, process.late_left_s))
+        process.late_left_s -= time.monotonic() - began_s
+        if not stored or process.late_left_s <= 0.0:
+            process.late_left_s = 0.0
             logger.warning("Queries that process %s sends from now on, at its end, are lost.", os.getpid())
 
     def close_unit(self, unit: UnitOfWork) -> None:
@@ -425,7 +430,7 @@ def install() -> bool:
     settings = conf.load()
     _make_path_absolute(settings.database)
     recorder = Recorder(settings)
-    # Looked at for each connection, because a test runner sets up its environment after the apps are ready.
+    # Decided at each connection, because a test runner sets up its environment after the apps are ready.
     recorder.is_off_in_tests = settings.enabled is None
     if settings.otlp:
         recorder.own_writer()  # now: OpenTelemetry's SDK cannot be imported at the end of a process

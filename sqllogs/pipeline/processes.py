@@ -2,8 +2,7 @@
 
 `os.register_at_fork` has no effect if a server forks in C, as uWSGI does after loading, and uWSGI may run
 without threads. So the recorder checks `process_mark` for every record, in the caller's thread. `ProcessEnds`
-flushes at the end of a process, in its main thread: children of multiprocessing skip atexit, those of a Pool
-are killed when its `with` block ends, and RQ ends the process of each job with `os._exit()`.
+calls the recorder at each end that a process may have, in the thread that ends it.
 """
 
 import atexit
@@ -105,25 +104,30 @@ class _FlushFirst:
         return self._lock.__exit__(*exc_info)
 
 
-def _after(close: Callable[[], None], exit_now: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
-    """Return `os._exit` with a call before it.
-
-    A forked process ends like this, because what is registered with atexit is its parent's.
-    """
+def _closing_first(close: Callable[[], None], exit_now: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+    """Return a function for `os._exit` that calls `close` before it."""
 
     @wraps(exit_now)
-    def close_first(*args: Any, **kwargs: Any) -> NoReturn:
+    def close_and_exit(*args: Any, **kwargs: Any) -> NoReturn:
         try:
             close()
         finally:
-            # Whatever a signal handler has raised: the caller's next line is not for this process.
+            # Even if a signal handler raised in close(): a fork must not go on to run its parent's code.
             exit_now(*args, **kwargs)
 
-    return close_first
+    return close_and_exit
 
 
 class ProcessEnds:
-    """Call `close` at the end of this process and of each child that multiprocessing starts."""
+    """Call `close` however this process or a child of it ends, unless it is killed:
+
+    - atexit: a program that returns or raises SystemExit.
+    - `os._exit`: a fork, such as the process of an RQ job. It skips atexit, whose functions are its parent's.
+    - a finalizer: a child of multiprocessing, which skips atexit too. If forked, it calls `os._exit` then, so
+      `close` is called twice.
+
+    Children of a Pool are killed when its `with` block ends, so they flush before they send a result.
+    """
 
     def __init__(self, close: Callable[[], None], flush: Callable[[float], object]) -> None:
         self._close = close
@@ -131,7 +135,7 @@ class ProcessEnds:
 
     def install(self) -> None:
         atexit.register(self._close)
-        os._exit = _after(self._close, os._exit)
+        os._exit = _closing_first(self._close, os._exit)
         # A spawned child imports its program before parent_process() knows that it has a parent.
         is_spawning = getattr(multiprocessing.current_process(), "_inheriting", False)
         if multiprocessing.parent_process() is not None or is_spawning:
@@ -143,13 +147,13 @@ class ProcessEnds:
         # With a priority, because finalizers without one do not run at the end of a process.
         multiprocessing.util.Finalize(None, self._close, exitpriority=10)
         process: Any = multiprocessing.current_process()
-        if not hasattr(process, "_target"):
-            self._wrap_worker()
+        if not hasattr(process, "_target"):  # spawned, and still importing its program
+            self._wrap_pool_worker()
         elif (pool := sys.modules.get("multiprocessing.pool")) and process._target is pool.worker:
             self._flush_before_results(process._args[1])
 
-    def _wrap_worker(self) -> None:
-        """Prepare a spawned child, which imports its program before it knows what to run."""
+    def _wrap_pool_worker(self) -> None:
+        """Flush before results if this spawned child is one of a Pool, which it learns after the import."""
         from multiprocessing import pool
 
         run: Callable[..., Any] = pool.worker  # type: ignore[attr-defined]

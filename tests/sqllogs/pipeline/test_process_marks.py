@@ -176,7 +176,7 @@ def test_process_that_forks_stores_on_and_its_child_begins_empty(ring_alias):
         assert len(stored(recorder, ring_alias)) == 2
         parent = recorder._process
         parent.mark[0] = 0  # as the kernel does in a fork
-        recorder._made.clear()
+        recorder._by_pid.clear()
         recorder._put(captured(unit=UnitOfWork("task")))
         assert recorder.buffer is not parents
         parent.stages().writer.stop(TIMEOUT_S)
