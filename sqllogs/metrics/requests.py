@@ -22,6 +22,9 @@ from sqllogs.statistics.counting import METHODS
 OTHER_METHOD = "_OTHER"
 """https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/#http-request-method"""
 
+UNNAMED_VIEW = "<unnamed view>"
+"""The label of a request whose URL pattern has no name, as in django-prometheus, so panels can join both."""
+
 IDLE_AFTER_S = 2.0
 """A request is counted this long after its last query: a streamed response sends queries after its end."""
 OPEN_MAX = 5_000
@@ -37,8 +40,7 @@ def count_request(metric_values: MetricValues, ended: EndedUnit) -> None:
     unit = ended.unit
     seconds = unit.duration_ns / 1e9
     origin = ObservationContext(f"{unit.trace_id:032x}", float(ended.ended_s))
-    # The same labels as the other metrics of requests, and as django-prometheus.
-    labels = (unit.url_name or "<unnamed view>", ended.route or "")
+    labels = (unit.url_name or UNNAMED_VIEW, ended.route or "")
     metric_values.observe(families.REQUEST_DURATION, labels, seconds, origin)
     error = ""
     if ended.failed:
@@ -54,8 +56,7 @@ def count_idle_transaction(metric_values: MetricValues, ended: EndedUnit) -> Non
     """Count a unit of work that kept a transaction open while it did something else."""
     transactions = getattr(ended.unit.row, "transactions", None)
     if transactions is not None and transactions.idle_max_ms >= IDLE_TRANSACTION_MS:
-        unnamed = "<unnamed view>" if ended.kind == "request" else ""
-        name = ended.unit.url_name or ended.view or unnamed
+        name = ended.unit.url_name or ended.view or (UNNAMED_VIEW if ended.kind == "request" else "")
         metric_values.add(families.TRANSACTIONS_IDLE, (ended.kind, name), 1)
 
 
@@ -186,7 +187,7 @@ class _OpenRequest:
 
 
 class OpenRequests:
-    """All open requests."""
+    """All open requests; a request is counted as a whole, when it is complete or the limits are reached."""
 
     def __init__(
         self, metric_values: MetricValues, rules: Rules, clock: Callable[[], float] = time.monotonic
@@ -196,22 +197,23 @@ class OpenRequests:
         self._clock = clock
         self._open: dict[int, _OpenRequest] = {}
         """By id(unit), because requests may share a trace id; the value keeps the unit alive."""
-        self._call_sites = 0
+        self._call_sites_total = 0
 
     def add(self, unit: UnitOfWork, records: list[Record]) -> None:
-        found = self._request(unit)
+        found = self._open_request(unit)
         before = len(found.call_sites)
         found.add(records, self._clock())
         self._add_call_sites(len(found.call_sites) - before)
 
     def add_group(self, unit: UnitOfWork, group: CountedQueries) -> None:
         """Add queries that have no record."""
-        found = self._request(unit)
+        found = self._open_request(unit)
         before = len(found.call_sites)
         found.add_group(group, self._clock())
         self._add_call_sites(len(found.call_sites) - before)
 
-    def _request(self, unit: UnitOfWork) -> _OpenRequest:
+    def _open_request(self, unit: UnitOfWork) -> _OpenRequest:
+        """Return the open request of a unit; open it with its first queries."""
         found = self._open.get(id(unit))
         if found is None:
             if len(self._open) >= OPEN_MAX:
@@ -220,8 +222,8 @@ class OpenRequests:
         return found
 
     def _add_call_sites(self, count: int) -> None:
-        self._call_sites += count
-        while self._call_sites > CALL_SITES_TOTAL_MAX:
+        self._call_sites_total += count
+        while self._call_sites_total > CALL_SITES_TOTAL_MAX:
             self._close_oldest()
 
     def _close_oldest(self) -> None:
@@ -242,11 +244,10 @@ class OpenRequests:
 
     def _close(self, key: int) -> None:
         request = self._open.pop(key)
-        self._call_sites -= len(request.call_sites)
+        self._call_sites_total -= len(request.call_sites)
         unit = request.unit
         route, _ = unit.route_and_view()
-        # The same labels as django-prometheus, so that panels can join both.
-        labels = (unit.url_name or "<unnamed view>", route or "")
+        labels = (unit.url_name or UNNAMED_VIEW, route or "")
         origin = ObservationContext(request.trace_id, time.time()) if request.trace_id else None
         self._values.observe(REQUEST_QUERIES, labels, request.queries, origin)
         self._values.observe(REQUEST_SQL, labels, request.duration_ms / 1000, origin)

@@ -8,7 +8,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqllogs import guard
@@ -28,13 +28,14 @@ from sqllogs.otel import SYSTEMS, database_attributes
 from sqllogs.record import YIELD_ROWS, Batch, CountedQueries, ProcessCounts, QueryForm, Record, WriterStatus
 from sqllogs.sql.n_plus_one import Rules
 
-COARSER = [bisect_left(families.DB_BUCKETS_S, edge) for edge in (*families.SQL_BUCKETS_S, float("inf"))]
-"""By bucket of SQL_BUCKETS_S, the one of DB_BUCKETS_S that contains it."""
-# Writing the file takes 0.3 ms at 40 routes.
+COARSE_BUCKET = [bisect_left(families.DB_BUCKETS_S, edge) for edge in (*families.SQL_BUCKETS_S, float("inf"))]
+"""By index of a bucket of SQL_BUCKETS_S, the index of the bucket of DB_BUCKETS_S that contains it."""
 PUBLISH_S = 1.0
+"""The file is written at most this often: at 40 routes that takes 0.3 ms."""
 PORTION_ROWS = 3 * YIELD_ROWS
 """Records counted between two yields of the GIL, which takes no longer than resolving `YIELD_ROWS`."""
 ZEROED_DATABASES = 10
+"""How many databases get series of errors that have not happened, see `_begin_errors`."""
 VIEWS = ("sqllogs.metrics.views", "django_prometheus.exports")
 """Modules that serve the metrics of a process without a port."""
 
@@ -81,6 +82,7 @@ class MetricsSink:
         self._is_changed |= bool(batch.records or batch.groups or batch.ended)
 
     def count(self, batch: Batch) -> None:
+        # Queries that the buffer had no room for count like all others.
         self.add(batch)
 
     def set_status(self, status: WriterStatus) -> None:
@@ -162,8 +164,7 @@ class MetricsSink:
             self._values.add(families.QUERY_ROWS, labels, rows)
         for record in records:
             if record.form.error is not None:
-                by_error = (record.alias, record.form.error, (record.sqlstate or "")[:2] or "none")
-                self._values.add(families.QUERY_ERRORS, by_error, 1)
+                self._values.add(families.QUERY_ERRORS, _error_labels(record, record.form.error), 1)
 
     def _count_operations(
         self,
@@ -187,31 +188,33 @@ class MetricsSink:
             durations = self._values.histogram(families.DB_OPERATION_DURATION, (*system, "", ""))
             durations.sum += added_s
             for bucket, count in enumerate(added):
-                durations.counts[COARSER[bucket]] += count
+                durations.counts[COARSE_BUCKET[bucket]] += count
                 if count and bucket in newest:
-                    durations.exemplars[COARSER[bucket]] = newest[bucket]
+                    durations.exemplars[COARSE_BUCKET[bucket]] = newest[bucket]
 
     def _count_unit(self, unit: UnitOfWork, records: list[Record]) -> None:
         if unit.kind == "request":
             self._requests.add(unit, records)
-            return
-        job = (unit.kind, unit.view or "")
-        self._values.add(families.JOB_QUERIES, job, len(records))
-        self._values.add(families.JOB_SQL, job, sum(record.duration_us for record in records) / 1_000_000)
+        else:
+            self._count_job(unit, [record.duration_us for record in records])
+
+    def _count_job(self, unit: UnitOfWork, durations_us: Sequence[int]) -> None:
+        labels = (unit.kind, unit.view or "")
+        self._values.add(families.JOB_QUERIES, labels, len(durations_us))
+        self._values.add(families.JOB_SQL, labels, sum(durations_us) / 1_000_000)
 
     def _count_group(self, group: CountedQueries) -> None:
         """Count queries that have no record; the slowest is their exemplar."""
         record, unit, times = group.record, group.unit, len(group.durations_us)
         labels = (record.alias, record.form.statement.operation)
-        failed = () if record.error is None else (record.sqlstate or "", record.error)
-        system = (*self._system(record.alias, record.vendor), *(failed or ("", "")))
+        failure = ("", "") if record.error is None else (record.sqlstate or "", record.error)
+        operation = (*self._system(record.alias, record.vendor), *failure)
         _observe_group(self._values.histogram(families.QUERY_DURATION, labels), group)
-        _observe_group(self._values.histogram(families.DB_OPERATION_DURATION, system), group)
+        _observe_group(self._values.histogram(families.DB_OPERATION_DURATION, operation), group)
         if group.rows:
             self._values.add(families.QUERY_ROWS, labels, group.rows)
         if record.error is not None:
-            by_error = (record.alias, record.error, (record.sqlstate or "")[:2] or "none")
-            self._values.add(families.QUERY_ERRORS, by_error, times)
+            self._values.add(families.QUERY_ERRORS, _error_labels(record, record.error), times)
         if self._with_django_db:
             database = (record.alias, record.vendor)
             self._values.add(families.DB_EXECUTE, database, times)
@@ -220,14 +223,10 @@ class MetricsSink:
                 self._values.add(families.DB_EXECUTE_MANY, database, times)
             if record.error is not None:
                 self._values.add(families.DB_ERRORS, (*database, record.error), times)
-        if unit is None:
-            return
-        if unit.kind == "request":
+        if unit is not None and unit.kind == "request":
             self._requests.add_group(unit, group)
-            return
-        job = (unit.kind, unit.view or "")
-        self._values.add(families.JOB_QUERIES, job, times)
-        self._values.add(families.JOB_SQL, job, sum(group.durations_us) / 1e6)
+        elif unit is not None:
+            self._count_job(unit, group.durations_us)
 
     def _count_django_db(self, labels: tuple[str, str], records: list[Record]) -> None:
         self._values.add(families.DB_EXECUTE, labels, len(records))
@@ -252,7 +251,7 @@ class MetricsSink:
 
     def _set_status(self, status: WriterStatus) -> None:
         counts = status.counts
-        now: dict[tuple[str, ...], int] = {
+        totals: dict[tuple[str, ...], int] = {
             (families.CAPTURED.name,): counts.captured,
             (families.STORED.name,): counts.stored,
             (families.SAMPLED_OUT.name,): counts.sampled_out,
@@ -261,9 +260,8 @@ class MetricsSink:
             **{(families.EXPORTED.name, outcome): count for outcome, count in _outcomes(counts)},
             **self._external_counts(),
         }
-        for key, count in now.items():
-            # Muting a query reduces `captured`, but a counter must not decrease, so it stays until new
-            # queries come.
+        for key, count in totals.items():
+            # Muting a query reduces `captured`. A counter must not decrease, so it waits for new queries.
             if (more := count - self._seen[key]) > 0:
                 self._seen[key] = count
                 self._add(key, more)
@@ -302,7 +300,7 @@ class MetricsSink:
 
 
 def _observe(durations: Histogram, records: list[Record]) -> dict[int, Exemplar]:
-    """Count durations; the last record with a trace in a bucket is its exemplar. Return these."""
+    """Count durations; return the new exemplars by bucket: the last record of each that has a trace."""
     newest: dict[int, tuple[str, Record]] = {}
     exemplars: dict[int, Exemplar] = {}
     for record in records:
@@ -313,6 +311,11 @@ def _observe(durations: Histogram, records: list[Record]) -> dict[int, Exemplar]
         exemplars[bucket] = Exemplar(trace_id, record.duration_ms / 1000, record.time.timestamp())
         durations.exemplars[bucket] = exemplars[bucket]
     return exemplars
+
+
+def _error_labels(record: Record, error: str) -> tuple[str, str, str]:
+    """Return alias, error and the class of its SQLSTATE, which is the first two characters."""
+    return record.alias, error, (record.sqlstate or "")[:2] or "none"
 
 
 def _observe_group(durations: Histogram, group: CountedQueries) -> None:
@@ -344,7 +347,7 @@ def make(conf: Conf) -> MetricsSink | None:
 def _register(registry: object) -> None:
     """Add the writer's metrics to prometheus_client's registry of this process, once."""
     global _registered
-    # A process may make a second sink, as after a fork, and the registry refuses names that it has.
+    # A process may create a second sink, as after a fork, but the registry refuses a name twice.
     if not _registered:
         from sqllogs.metrics.collector import ProcessCollector
 

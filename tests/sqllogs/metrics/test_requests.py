@@ -145,10 +145,10 @@ def test_call_sites_of_all_requests_are_bounded_and_given_back(requests, monkeyp
     mades = [unit() for _ in range(5)]
     for made in mades:
         send(requests, made, *(f"SELECT a{number} FROM b" for number in range(3)))
-        assert requests._call_sites <= 6
+        assert requests._call_sites_total <= 6
     assert sum(counted(requests, REQUEST_QUERIES)[LABELS].counts) == 3
     requests.close_all()
-    assert (requests._call_sites, requests._open) == (0, {})
+    assert (requests._call_sites_total, requests._open) == (0, {})
 
 
 def test_call_sites_of_requests_that_go_on_are_bounded_too(requests, monkeypatch):
@@ -158,7 +158,7 @@ def test_call_sites_of_requests_that_go_on_are_bounded_too(requests, monkeypatch
         send(requests, made, "SELECT 1 FROM b")
     for made in mades:
         send(requests, made, *(f"SELECT a{number} FROM b" for number in range(3)))
-        assert requests._call_sites <= 6
+        assert requests._call_sites_total <= 6
 
 
 def test_request_without_a_url_of_a_name_is_named_as_django_prometheus_does(requests):
