@@ -105,7 +105,7 @@ class Slots:
         live = set()
         for path in self.folder.glob("slot-*.lock"):
             number = int(path.stem.removeprefix("slot-"))
-            # A free lock belongs to a process that has ended, in one way or another.
+            # The system frees a lock when its process ends, whether it exits or is killed.
             if number == self._number or (free := _try_lock(path)) is None:
                 live.add(number)
             else:
@@ -117,7 +117,11 @@ class Slots:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Let one process at a time look for a slot; takes well under a millisecond."""
+        """Let one process at a time look for a slot, which takes well under a millisecond.
+
+        Otherwise two that start at once would each find no live process, and one would delete the files of
+        the other.
+        """
         lock_file = os.open(self.folder / "door.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX)
@@ -152,14 +156,14 @@ def _make_private_folder(path: Path) -> None:
 def _try_lock(path: Path) -> int | None:
     """Open and lock a file; return None if another process holds the lock."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    if _is_locked(file):
+    if _lock_if_free(file):
         return file
     os.close(file)
     return None
 
 
-def _is_locked(file: int) -> bool:
-    """Lock an open file; return whether no other process holds the lock."""
+def _lock_if_free(file: int) -> bool:
+    """Lock an open file; return False if another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -181,7 +185,7 @@ def share(folder: str | os.PathLike[str]) -> None:
     if slots is not None and slots.folder == path:
         return
     try:
-        from prometheus_client.values import MultiProcessValue
+        from prometheus_client import values
     except ImportError:
         return
     try:
@@ -194,15 +198,9 @@ def share(folder: str | os.PathLike[str]) -> None:
         return
     slots = made
     os.environ[ENVIRONMENT] = str(path)
-    _count_by_slot(MultiProcessValue, made)
+    # prometheus_client names its files by slot then, as it documents for uWSGI's worker ids.
+    values.ValueClass = values.MultiProcessValue(process_identifier=made.slot)  # type: ignore[no-untyped-call]
     os.register_at_fork(after_in_child=made.leave)
-
-
-def _count_by_slot(make: object, made: Slots) -> None:
-    """Make prometheus_client name its files by slot, as it documents for uWSGI's worker ids."""
-    from prometheus_client import values
-
-    values.ValueClass = make(process_identifier=made.slot)  # type: ignore[operator]
 
 
 ADDRESS = "127.0.0.1"
@@ -211,9 +209,11 @@ LOOPBACK_HOSTS = ("localhost", ADDRESS, "[::1]")
 TURN_S = 1.0
 """How often to try the lock. A blocking call would block a whole gevent worker: its threads are greenlets."""
 RETRY_S = 5.0
+"""How often to try a port that another program uses."""
 SETTLE_S = 0.5
 """A process that forks within this time is gunicorn's master, whose workers should serve instead."""
 AFTER_FORK_S = 5.0
+"""How long a process that has forked lets its child take the lock first."""
 FORK_TIMEOUT_S = 1.0
 """How long a fork waits at most for a scrape: if a thread imports or holds a lock during the fork, the
 child's copy of that lock is never released."""
@@ -272,9 +272,10 @@ class MetricsServer:
             return  # check sqllogs.W030 reports it
         while (left_s := self._not_before_s - time.monotonic()) > 0:
             time.sleep(left_s)
-        # Known before it is locked: a child of a fork in between must close its copy, or it keeps the lock.
+        # In the attribute before it is locked: if this process forks in between, the child must find its
+        # copy and close it, or it would hold the lock too.
         self._lock_file = os.open(shared.folder / "exporter.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        while not _is_locked(self._lock_file):
+        while not _lock_if_free(self._lock_file):
             time.sleep(TURN_S)
         has_warned = False
         while not self._bind():
@@ -292,7 +293,7 @@ class MetricsServer:
 
     def _bind(self) -> bool:
         """Bind the port, without answering yet; return whether it was free."""
-        # Not above, for processes that serve nothing; `serve` imports them all with the collector.
+        # Not at the top, for processes that serve nothing. `serve` has imported all with the collector.
         from wsgiref.simple_server import WSGIRequestHandler, make_server
 
         from prometheus_client import make_wsgi_app
@@ -316,12 +317,12 @@ class MetricsServer:
 def refuse_foreign_hosts(app: "WSGIApplication") -> "WSGIApplication":
     """Wrap a WSGI application, so that a web page cannot read it through DNS rebinding.
 
-    A page whose name now resolves to 127.0.0.1 is of the same origin as this port for a browser, which
-    still sends that name as Host. The names in ALLOWED_HOSTS are accepted, for a proxy or a tunnel;
+    If the name of an attacker's page is changed to resolve to 127.0.0.1, a browser lets the page read this
+    port, but still sends that name as Host. The names in ALLOWED_HOSTS are accepted, for a proxy or a tunnel;
     "*" is not, because it would accept the page's name too. A request without Host comes from no browser.
     """
 
-    # Here, because the settings import this module.
+    # Not at the top, because the project's settings import this module.
     from django.conf import settings
     from django.http.request import split_domain_port, validate_host
 
