@@ -45,7 +45,7 @@ def install_connection_counts(wake: Callable[[], None]) -> None:
 
     @wraps(original)
     def connect(self: BaseDatabaseWrapper) -> Any:
-        # Before the attempt, as django-prometheus counts: failed attempts are included.
+        # Before the attempt, because django-prometheus counts failed ones too.
         _guarded("connections", _add, "DB_CONNECTIONS", self)
         started_ns = perf_counter_ns()
         try:
@@ -125,7 +125,7 @@ def _noting(original: Callable[..., Any], application: Sequence[str]) -> Callabl
 
 
 class OutsideCalls:
-    """A sink that gets no records, only the rounds of the writer: some clients are imported late."""
+    """A sink that ignores records: in each round of the writer, it wraps clients imported since the last."""
 
     def __init__(self, application: Sequence[str]) -> None:
         self._application = application
@@ -143,7 +143,7 @@ class OutsideCalls:
 def _note_wait(unit: UnitOfWork, waited_ns: int, find: Callable[..., Any]) -> None:
     used = connections.all(initialized_only=True)
     if waited_ns > unit.outside_ns and any(has_transaction(one) for one in used):
-        frame = find(1)[0]  # with _guarded between wait() and this
+        frame = find(1)[0]  # one frame more, because _guarded() is between wait() and this
         unit.outside_ns = waited_ns
         unit.outside_site = None if frame is None else (frame.f_code, frame.f_lasti)
 
@@ -157,7 +157,7 @@ def counts() -> dict[tuple[str, ...], int]:
 
 
 def exports_django_db() -> bool:
-    """Return whether django_db_* metrics are wanted and no engine of django-prometheus makes them."""
+    """Return whether django-prometheus is installed, but no ENGINE is one of its own, which count already."""
     engines = (str(database.get("ENGINE", "")) for database in settings.DATABASES.values())
     wanted = apps.is_installed("django_prometheus")
     return wanted and not any(engine.startswith("django_prometheus.") for engine in engines)
@@ -171,8 +171,11 @@ def _add(family: str, connection: BaseDatabaseWrapper) -> None:
 
 
 SECURITY = "django.security"
+"""Django logs to a child of this logger for each kind of event, such as `django.security.DisallowedHost`."""
 REFUSALS = {401: "unauthorized", 403: "forbidden"}
+"""Events by the status of a response, from the logger `django.request`."""
 EVENTS_MAX = 50
+"""Kinds of events; beyond it new ones are counted as OTHER_EVENT, because any code may name a logger."""
 OTHER_EVENT = "other"
 
 
@@ -216,7 +219,7 @@ def _events() -> SecurityEvents:
 
 
 def install_security_events() -> None:
-    """Add the handler; may be called again after logging was reconfigured. Needs prometheus_client."""
+    """Add the handler if prometheus_client is installed; call it again after logging was reconfigured."""
     if "prometheus_client" not in sys.modules and find_spec("prometheus_client") is None:
         return
     for name in (SECURITY, "django.request"):
