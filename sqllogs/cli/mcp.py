@@ -33,6 +33,7 @@ TOKEN_VARIABLE = "SQLLOGS_TOKEN"  # noqa: S105 - the name of a variable
 ROWS_MAX = 20
 """Maximum rows of an answer, because an agent reads all of it."""
 SUGGESTIONS_MAX = 3
+"""Maximum calls that an answer of `findings` suggests for its rows."""
 EXPLAINED = ("slower", "new", "more_rows")
 """Kinds of findings for which a plan may show the cause."""
 TEXT_MAX = 600
@@ -44,7 +45,6 @@ INSTRUCTIONS = (
     "one statement, `events` for deploys and migrations. Times are RFC 3339 or relative, as in now-2h; "
     "durations are milliseconds. Every answer has `next`: the calls that may help, the best first."
 )
-# Only some fields, because an agent's context is limited.
 _FIELDS = {
     "stats": "group,calls,calls_per_s,total_ms,load_percent,p95_ms,errors,repeats,route,call_sites,"
     "first_seen",
@@ -59,6 +59,7 @@ _FIELDS = {
     "findings": "kind,summary,advice,call_site,route,fingerprint,started_at,release,event,occurrences,"
     "trace_id,evidence",
 }
+"""The fields of each answer; not all, because an agent's context is limited."""
 
 
 class _Request(HttpRequest):
@@ -102,29 +103,33 @@ class Log:
         default, with `release` a week.
         """
         fields = _FIELDS["compared" if compare else "stats"] + (",sql" if group_by == "fingerprint" else "")
-        chosen = {"compare": compare, "group_by": group_by, "view": view, "limit": limit, "fields": fields}
+        parameters = {
+            "compare": compare,
+            "group_by": group_by,
+            "view": view,
+            "limit": limit,
+            "fields": fields,
+        }
         start = start or ("now-7d" if compare == "release" else "now-1h")
-        answer = self._list("StatsView", chosen, start, end)
+        answer = self._list("StatsView", parameters, start, end)
         rows = answer.get("results", [])
-        following = []
+        next_calls = []
         if any(row.get("repeats") for row in rows):
-            following.append(_call("repeats", "one of these has an N+1", start=start, view=view))
+            next_calls.append(_call("repeats", "one of these has an N+1", start=start, view=view))
         if group_by == "fingerprint":
-            shown = [row["group"] for row in rows if row["group"]][:1]
-            following += [
-                _call("statement", "where it comes from", fingerprint=one, start=start) for one in shown
-            ]
-            following.append(_call("stats", "which views", group_by="view", start=start, compare=compare))
+            if first := next((row["group"] for row in rows if row["group"]), None):
+                next_calls.append(_call("statement", "where it comes from", fingerprint=first, start=start))
+            next_calls.append(_call("stats", "which views", group_by="view", start=start, compare=compare))
         else:
-            following.append(_call("stats", "which statements", start=start, compare=compare))
-        return _leading(answer, *following, _call("events", "deploys and migrations", start=start))
+            next_calls.append(_call("stats", "which statements", start=start, compare=compare))
+        return _with_next(answer, *next_calls, _call("events", "deploys and migrations", start=start))
 
     def findings(self, limit: int = 10) -> dict[str, Any]:
         """Problems found without being asked: what became slower, N+1 queries, locks. Begin here."""
         answer = self._get("FindingsView", {"limit": limit, "fields": _FIELDS["findings"]})
         for name in ("next", "previous"):
             answer.pop(name, None)
-        return _leading(answer, *_after_findings(answer.get("results", [])))
+        return _with_next(answer, *_after_findings(answer.get("results", [])))
 
     def requests(
         self,
@@ -135,46 +140,49 @@ class Log:
         limit: int = 10,
     ) -> dict[str, Any]:
         """Requests, commands and tasks with a summary of their queries, the slowest first."""
-        chosen = {"view": view, "ordering": ordering, "limit": limit, "fields": _FIELDS["requests"]}
-        answer = self._list("RequestsView", chosen, start, end)
-        traces = [row["trace_id"] for row in answer.get("results", ()) if row["trace_id"]][:1]
-        following = [_call("trace", "the queries of the slowest", trace_id=one) for one in traces]
-        return _leading(answer, *following, _call("repeats", "N+1 queries", start=start, view=view))
+        parameters = {"view": view, "ordering": ordering, "limit": limit, "fields": _FIELDS["requests"]}
+        answer = self._list("RequestsView", parameters, start, end)
+        next_calls = [_call("repeats", "N+1 queries", start=start, view=view)]
+        traces = (row["trace_id"] for row in answer.get("results", ()) if row["trace_id"])
+        if first := next(traces, None):
+            next_calls.insert(0, _call("trace", "the queries of the slowest", trace_id=first))
+        return _with_next(answer, *next_calls)
 
     def repeats(
         self, start: str = "now-1h", end: str = "now", view: str = "", limit: int = 10
     ) -> dict[str, Any]:
         """N+1 queries: file and line that run a statement repeatedly, and how to fix each."""
-        chosen = {"view": view, "limit": limit, "fields": _FIELDS["repeats"]}
-        answer = self._list("RepeatsView", chosen, start, end)
-        following = _call("events", "which release brought it; then change the line as the advice says")
-        return _leading(answer, following)
+        parameters = {"view": view, "limit": limit, "fields": _FIELDS["repeats"]}
+        answer = self._list("RepeatsView", parameters, start, end)
+        cause = _call("events", "which release brought it; then change the line as the advice says")
+        return _with_next(answer, cause)
 
     def trace(self, trace_id: str, limit: int = ROWS_MAX) -> dict[str, Any]:
         """The queries of one request in order."""
-        chosen = {"limit": limit, "fields": _FIELDS["trace"]}
-        answer = self._get("TraceView", chosen, trace_id=trace_id)
+        parameters = {"limit": limit, "fields": _FIELDS["trace"]}
+        answer = self._get("TraceView", parameters, trace_id=trace_id)
         answer.pop("spans", None)
+        next_calls = [_call("findings", "what is known of it")]
         longest = max(answer.get("results", ()), key=lambda row: row["duration_ms"], default=None)
-        following = (
-            [_call("statement", "the longest query", fingerprint=longest["fingerprint"])] if longest else []
-        )
-        return _leading(answer, *following, _call("findings", "what is known of it"))
+        if longest:
+            longest_query = _call("statement", "the longest query", fingerprint=longest["fingerprint"])
+            next_calls.insert(0, longest_query)
+        return _with_next(answer, *next_calls)
 
     def statement(self, fingerprint: str, start: str = "now-1h", end: str = "now") -> dict[str, Any]:
         """One statement: its text, figures, call sites, routes and samples."""
         answer = self._get("FingerprintView", {"from": start, "to": end}, fingerprint=fingerprint)
-        following = [_call("explain", "its plan, and the index that it lacks", fingerprint=fingerprint)]
+        next_calls = [_call("explain", "its plan, and the index that it lacks", fingerprint=fingerprint)]
         if answer.get("repeats"):
-            following.insert(0, _call("repeats", "it is an N+1", start=start))
-        return _leading(answer, *following)
+            next_calls.insert(0, _call("repeats", "it is an N+1", start=start))
+        return _with_next(answer, *next_calls)
 
     def explain(self, fingerprint: str) -> dict[str, Any]:
         """The plan of a statement, without running it."""
-        # Plans do not come from the API. This checks that the token is still valid and the statement exists.
+        # Plans do not come from the API, which here checks only the token and that the statement exists.
         known = self._get("FingerprintView", {}, fingerprint=fingerprint)
         if "error" in known:
-            return _leading(known)
+            return _with_next(known)
         try:
             plan = advise(read_explain.explain(fingerprint))
         except SQLLogsError as exc:
@@ -199,20 +207,21 @@ class Log:
 
     def events(self, start: str = "now-1d", end: str = "now", limit: int = 10) -> dict[str, Any]:
         """Deploys and migrations, newest first."""
-        chosen = {"limit": limit, "fields": _FIELDS["events"]}
-        answer = self._list("EventsView", chosen, start, end)
-        times = [row["time"] for row in answer.get("results", ())][:1]
-        following = [_call("stats", "what changed with it", start=one, compare="previous") for one in times]
-        compared = _call("stats", "the newest release against the one before", compare="release")
-        return _leading(answer, *following, compared)
+        parameters = {"limit": limit, "fields": _FIELDS["events"]}
+        answer = self._list("EventsView", parameters, start, end)
+        next_calls = [_call("stats", "the newest release against the one before", compare="release")]
+        if results := answer.get("results"):
+            newest = results[0]["time"]
+            next_calls.insert(0, _call("stats", "what changed with it", start=newest, compare="previous"))
+        return _with_next(answer, *next_calls)
 
     def health(self) -> dict[str, Any]:
         """Whether the log is complete: what it has captured, stored and dropped, and its oldest record."""
-        return _leading(self._get("HealthView", {}), _call("findings", "problems that were found"))
+        return _with_next(self._get("HealthView", {}), _call("findings", "problems that were found"))
 
     def _list(self, view: str, parameters: dict[str, Any], start: str, end: str) -> dict[str, Any]:
         answer = self._get(view, {**parameters, "from": start, "to": end})
-        # An agent cannot follow links to other pages; `next` will have its further calls.
+        # Links to other pages, which an agent cannot follow; `_with_next` sets `next` to calls of tools.
         for name in ("next", "previous"):
             answer.pop(name, None)
         return answer
@@ -220,13 +229,13 @@ class Log:
     def _get(self, view: str, parameters: Mapping[str, Any], **arguments: str) -> dict[str, Any]:
         from sqllogs.api import views  # imports DRF, which no other subcommand needs
 
-        if "limit" in parameters:  # the API refuses one below 1; above, an agent gets less than asked
+        if "limit" in parameters:  # the API refuses one below 1; one that is too high is reduced here
             parameters = {**parameters, "limit": min(int(parameters["limit"]), ROWS_MAX)}
         request = _Request(self._token, "/".join([view, *arguments.values()]), parameters)
         response = getattr(views, view).as_view()(request, **arguments)
         answer: dict[str, Any] = orjson.loads(response.content)
         if "error" in answer:
-            answer["error"] = _of_tool(answer["error"])
+            answer["error"] = _name_argument(answer["error"])
         return {name: _shortened(value) for name, value in answer.items()}
 
 
@@ -234,8 +243,8 @@ _ARGUMENTS = {"from": "start", "to": "end"}
 """Names of the tools' arguments by the API's parameters: `from` is a keyword in Python."""
 
 
-def _of_tool(error: dict[str, Any]) -> dict[str, Any]:
-    """Replace the API's parameter by the tool's argument in an error."""
+def _name_argument(error: dict[str, Any]) -> dict[str, Any]:
+    """Return an error of the API with the name of the tool's argument instead of the parameter's."""
     field = error.get("field")
     if field not in _ARGUMENTS:
         return error
@@ -243,14 +252,14 @@ def _of_tool(error: dict[str, Any]) -> dict[str, Any]:
     return error | {"field": _ARGUMENTS[field], "message": f"{_ARGUMENTS[field]}:{message}"}
 
 
-def _leading(answer: dict[str, Any], *following: str) -> dict[str, Any]:
+def _with_next(answer: dict[str, Any], *next_calls: str) -> dict[str, Any]:
     """Add the calls that may help; after an error only some that need no arguments."""
     if "error" in answer:
-        following = (
+        next_calls = (
             _call("findings", "problems that were found"),
             _call("stats", "the statements that there are"),
         )
-    return answer | {"next": list(following)}
+    return answer | {"next": list(next_calls)}
 
 
 def _call(tool: str, why: str, **arguments: str) -> str:
@@ -282,7 +291,7 @@ def _after_findings(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _shortened(value: Any) -> Any:
-    """Cut long texts and lists, and digits that mean nothing."""
+    """Cut long texts and lists, and round to thousandths: all else costs an agent context for nothing."""
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, str):
@@ -300,21 +309,21 @@ TOOLS = ("findings", "stats", "requests", "repeats", "trace", "statement", "expl
 def _tool(read: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     """Return an asynchronous tool with the arguments of a method; its queries are not recorded."""
 
-    def quietly(*args: Any, **kwargs: Any) -> str:
+    def read_muted(*args: Any, **kwargs: Any) -> str:
         with muted():
             return orjson.dumps(read(*args, **kwargs)).decode()
 
-    # In a thread: the SDK's event loop runs in this one, and Django refuses to query where a loop runs.
+    # In another thread: the SDK's event loop runs in this one, where Django raises SynchronousOnlyOperation.
     @wraps(read)
     async def tool(*args: Any, **kwargs: Any) -> str:
-        return await sync_to_async(quietly)(*args, **kwargs)
+        return await sync_to_async(read_muted)(*args, **kwargs)
 
     # The SDK describes the arguments to agents by these; the answer is one text.
     tool.__annotations__ = {**read.__annotations__, "return": str}
     return tool
 
 
-def _refused(exc: Exception) -> str:
+def _refusal(exc: Exception) -> str:
     """Return the answer to a call that the SDK refuses, in the form of the API's errors."""
     problems: list[dict[str, Any]] = getattr(exc.__cause__, "errors", list)()
     field = str(problems[0]["loc"][0]) if problems else None
@@ -324,7 +333,7 @@ def _refused(exc: Exception) -> str:
 
 def _error(message: str, field: str | None) -> str:
     error = {"code": "invalid_parameter", "message": message, "field": field}
-    return orjson.dumps(_leading({"error": error})).decode()
+    return orjson.dumps(_with_next({"error": error})).decode()
 
 
 def server(token: str) -> Any:
@@ -335,7 +344,7 @@ def server(token: str) -> Any:
 
     class Server(MCPServer):
         async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
-            """Call a tool; answer what the SDK refuses, or would ignore, in words that lead on."""
+            """Call a tool; answer what the SDK refuses, or would ignore, with an error that helps."""
             # Agents send null for what they leave out.
             given = {argument: value for argument, value in arguments.items() if value is not None}
             known = list(signature(getattr(Log, name)).parameters)[1:] if name in TOOLS else list(given)
@@ -347,7 +356,7 @@ def server(token: str) -> Any:
             except UnexpectedToolError:
                 raise
             except ToolError as exc:
-                raise ToolError(_refused(exc)) from exc
+                raise ToolError(_refusal(exc)) from exc
 
     made = Server("sqllogs", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     log = Log(token)
@@ -363,7 +372,7 @@ def _add_arguments(parser: CommandParser) -> None:
 
 def _serve(command: BaseCommand, options: Mapping[str, Any]) -> None:
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
-    # At the start too, or a wrong token would fail in each tool, where only the agent reads it.
+    # Checked now too, or a wrong token would fail only in the tools, and no person would see the error.
     if tokens.verify(token.encode()) is None:
         message = _("Set %(name)s to a token of `manage.py sqllogs token create NAME`.")
         raise CommandError(message % {"name": TOKEN_VARIABLE})
