@@ -39,9 +39,11 @@ END = "# sqllogs: end"
 BLOCK = re.compile(rf"(\r?\n{re.escape(BEGIN)}\r?\n.*?)({END}\r?\n?)".encode(), re.DOTALL)
 
 NO_NEWLINE = "\\ No newline at end of file\n"
+"""How a patch marks a last line without a newline, as diff and git do."""
 LATE_IMPORT = "  # noqa: E402"
+"""For the project's linter: at the end of a file, an import is not at its top."""
 
-FILES = ("SETTINGS_MODULE", "ROOT_URLCONF", "ASGI_APPLICATION")
+MODULE_SETTINGS = ("SETTINGS_MODULE", "ROOT_URLCONF", "ASGI_APPLICATION")
 """The settings that name the modules whose files may have a block."""
 
 
@@ -77,19 +79,19 @@ class Edit:
             raise CommandError(message % {"path": self.path, "error": exc.strerror}) from exc
 
 
-def path_of(file: str) -> Path | None:
+def path_of(setting: str) -> Path | None:
     """Return the project's source file of the module that a setting names, or None."""
-    path = _source_of(_module_of(file))
+    path = _source_of(_module_of(setting))
     # The next installation of a package would overwrite lines in its files.
     return None if path is None or database.is_installed(path) else path
 
 
-def _module_of(file: str) -> str:
-    name = getattr(settings, file, None)
+def _module_of(setting: str) -> str:
+    name = getattr(settings, setting, None)
     if not isinstance(name, str):
         return ""
     # ASGI_APPLICATION names an object in the module; the other settings name the module.
-    return name.rpartition(".")[0] if file == "ASGI_APPLICATION" else name
+    return name.rpartition(".")[0] if setting == "ASGI_APPLICATION" else name
 
 
 def _source_of(name: str) -> Path | None:
@@ -109,7 +111,7 @@ def add(path: Path, lines: Iterable[str]) -> Edit:
 
     def encode(lines: Iterable[str]) -> bytes:
         marked = (line + LATE_IMPORT * line.startswith("from ") + newline for line in lines)
-        # Without a byte order mark, which Python accepts only at the beginning of a file.
+        # "utf-8-sig" would add a second byte order mark, which Python accepts only at the start of a file.
         return "".join(marked).encode(encoding.removesuffix("-sig"))
 
     if block := BLOCK.search(before):
@@ -263,14 +265,14 @@ def _edits(gaps: list[CheckMessage]) -> list[Edit]:
 
 
 def _replace(edits: list[Edit]) -> None:
-    """Write all files or, if one fails, none."""
+    """Write all files; if one cannot be written, restore those before it and raise CommandError."""
     written: list[Edit] = []
     try:
         for edit in edits:
-            written.append(edit)
             edit.write()
+            written.append(edit)
     except CommandError:
-        for edit in written[:-1]:
+        for edit in written:
             edit.undo()
         raise
 
@@ -295,7 +297,7 @@ def _is_of_project(module: str) -> bool:
 
 
 def _revert(command: BaseCommand) -> None:
-    paths = {path for file in FILES if (path := path_of(file))}
+    paths = {path for setting in MODULE_SETTINGS if (path := path_of(setting))}
     edits = [edit for path in sorted(paths) if (edit := remove(path)).before != edit.after]
     if not edits:
         raise CommandError(_("Nothing to remove: --write has added no lines to the project's files."))
@@ -313,7 +315,7 @@ def _run_in_new_process(option: str) -> subprocess.CompletedProcess[str]:
     # -P: no module in this folder hides another.
     program = ["-P", "-m", "django", "sqllogs", "setup", option]
     if "--write" in sys.orig_argv and Path(sys.argv[0]).exists():
-        # As this process was started: only a manage.py of django-configurations can load its settings.
+        # As this process was started: django-configurations loads its settings only by its own manage.py.
         program = [option if word == "--write" else word for word in sys.orig_argv[1:]]
     arguments = [sys.executable, *program]
     return subprocess.run(  # noqa: S603  (our own command)
@@ -337,7 +339,10 @@ def _migrate(command: BaseCommand) -> None:
 
 
 def _reason(alias: str, exc: Exception) -> str:
-    """Return sentences: SQLite says "unable to open database file" whatever the reason is."""
+    """Return why the database failed, and what to do if that is known, as sentences.
+
+    SQLite's own message is "unable to open database file", whatever the reason is.
+    """
     path = database.path_of(alias)
     found = None if path is None else database.find_problem(path)
     return f"{exc}." if found is None else f"{found.problem} {found.advice}"
@@ -346,7 +351,7 @@ def _reason(alias: str, exc: Exception) -> str:
 def _database_problem() -> str:
     """Return which tables or permissions are missing; empty if none are."""
     alias = conf.load().database
-    # By the migrations, not by the tables: a table of an older release exists and lacks columns.
+    # By the migrations, because a table of an older release exists, but lacks columns.
     try:
         executor = MigrationExecutor(connections[alias])
     except DatabaseError as exc:
