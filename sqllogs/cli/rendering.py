@@ -32,7 +32,8 @@ Shown = TypeVar("Shown")
 
 # Basic colours of ANSI escape codes: terminals show them as their theme says, light or dark.
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-# The third part clears what has scrolled out, or each refresh would stay above the next.
+# Cursor to the top, clear the screen, clear what has scrolled out: without the third sequence, each refresh
+# would stay above the next.
 CLEAR = "\033[H\033[2J\033[3J"
 PIPE_WIDTH = 1_000_000
 """Wide enough that nothing is cut."""
@@ -42,6 +43,7 @@ NOTICEABLE = 0.2
 """A duration is coloured from this share of SLOW_MS on."""
 
 Text = Callable[[Any], str]
+"""Returns a text for a row of a table."""
 
 
 class Screen:
@@ -49,7 +51,7 @@ class Screen:
 
     def __init__(self, command: BaseCommand, options: Mapping[str, Any]) -> None:
         self._out = command.stdout
-        self._out.style_func = None  # by default a command's output is styled again
+        self._out.style_func = None  # Django's own styles would be added to those of `paint`
         command.style = no_style()
         self.is_terminal = self._out.isatty()
         self.has_colours = _has_colours(options, is_terminal=self.is_terminal)
@@ -127,11 +129,11 @@ class TextColumn:
     """One column of a table."""
 
     title: str | Promise
-    text: Callable[[Any], str]
+    text: Text
     """Returns the text of a row."""
     right: bool = False
     """Align to the right, as numbers are."""
-    style: Callable[[Any], str] = _no_style
+    style: Text = _no_style
     """Returns the style of a row, one of STYLES or empty."""
     rank: int = 0
     """Columns of the highest rank are left out first; those of rank 0 are always shown."""
@@ -170,7 +172,7 @@ class TextTable:
             needed = LAST_COLUMN_WIDTH_MIN + LAST_COLUMN_WIDTH_PER_RANK * column.rank
             if column.rank and self._last_column_width(shown) < needed:
                 shown.remove(column)
-        # Longer than 0: a terminal may be narrower than the columns that are always shown.
+        # At least 1: a terminal may be narrower than the columns that are always shown.
         last_width = max(self._last_column_width(shown), 1)
         return {**{column: self._widths[column] for column in shown[:-1]}, shown[-1]: last_width}
 
@@ -185,7 +187,7 @@ class TextTable:
             width = widths[column]
             text = column.cut(text, width)
             if len(cells) < len(widths) - 1:
-                # Before the text is painted: escape codes have a length, but no width.
+                # Before painting, because escape codes count as characters, but take no room.
                 text = text.rjust(width) if column.right else text.ljust(width)
             cells.append(self._screen.paint(text, style))
         return GAP.join(cells).rstrip()
@@ -224,11 +226,11 @@ WATCH_MIN_S = 0.2
 
 
 def repeat_every(screen: Screen, interval_s: float | None, show: Callable[[], None]) -> None:
-    """Call `show` once, or every `interval_s` seconds until Ctrl-C; raise CommandError."""
+    """Call `show` once, or every `interval_s` seconds until Ctrl-C; raise CommandError if too often."""
     if interval_s is None:
         show()
         return
-    if not interval_s >= WATCH_MIN_S:  # NaN too
+    if not interval_s >= WATCH_MIN_S:  # not `<`, which is false for NaN
         message = _("--watch: Must be at least %(minimum)s seconds.")
         raise CommandError(message % {"minimum": f"{WATCH_MIN_S:g}"})
     while True:
@@ -265,10 +267,10 @@ def aggregate_columns(group_by: str) -> tuple[TextColumn, ...]:
     """Return the columns of `stats/`; the group is the last one."""
     if group_by == "fingerprint":
         return (*NUMBERS, *STATEMENT)
-    return (*NUMBERS, group(group_by))
+    return (*NUMBERS, group_column(group_by))
 
 
-def group(group_by: str) -> TextColumn:
+def group_column(group_by: str) -> TextColumn:
     return TextColumn(title=group_by, text=lambda row: row.group or "-")
 
 
@@ -277,14 +279,14 @@ def format_number(value: float | None, digits: int = 0) -> str:
 
 
 def duration_style(duration_ms: float | None) -> str:
-    """Return the colour of a duration: red from SLOW_MS on."""
+    """Return the colour of a duration: red from SLOW_MS on, yellow from NOTICEABLE of it on."""
     slow_ms = conf.load().slow_ms
     if duration_ms is None or duration_ms < NOTICEABLE * slow_ms:
         return ""
     return "red" if duration_ms >= slow_ms else "yellow"
 
 
-def number_column(title: Promise, text: Text, *, rank: int = 0, style: Text = lambda _: "") -> TextColumn:
+def number_column(title: Promise, text: Text, *, rank: int = 0, style: Text = _no_style) -> TextColumn:
     return TextColumn(title=title, text=text, right=True, rank=rank, style=style)
 
 

@@ -78,7 +78,11 @@ def _print_comparison(screen: Screen, answer: ComparedStatsAnswer) -> None:
     values = {"count": count, "group_by": answer.group_by, "span": rendering.format_span(answer)}
     screen.line(screen.paint(title % values, "dim"))
     screen.line(screen.paint(_compared_with(answer), "dim"))
-    group = rendering.STATEMENT if answer.group_by == "fingerprint" else (rendering.group(answer.group_by),)
+    group = (
+        rendering.STATEMENT
+        if answer.group_by == "fingerprint"
+        else (rendering.group_column(answer.group_by),)
+    )
     for line in TextTable((*COMPARED_COLUMNS, *group), screen).lines(answer.results):
         screen.line(line)
 
