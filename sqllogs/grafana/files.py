@@ -142,7 +142,7 @@ def kubernetes(texts: Mapping[str, str], values: ProvisionValues) -> dict[str, s
     for path, text in texts.items():
         kind, file = path.split("/")[0], Path(path)
         if path.startswith("prometheus/rules/"):
-            # Comments before `groups:` belong to the file, which is now a part of another.
+            # Without the comments before `groups:`, which describe the file that they are taken from.
             spec = indent(text[text.index("groups:") :], "  ")
             manifests[f"kubernetes/rules-{file.stem}.yaml"] = (
                 _head("monitoring.coreos.com/v1", "PrometheusRule", f"{name}-{file.stem}") + f"spec:\n{spec}"
@@ -164,7 +164,7 @@ def _head(version: str, kind: str, name: str, label: str = "") -> str:
 
 
 def _service_monitor(name: str, values: ProvisionValues) -> str:
-    # The operator's own labels are those of Kubernetes; dashboards and alerts go by these three.
+    # The operator sets labels from Kubernetes; these three are what dashboards and alerts select by.
     labels = {"app": values.app, "namespace": values.namespace, "job": values.job}
     spec = {
         "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
@@ -178,7 +178,7 @@ def _service_monitor(name: str, values: ProvisionValues) -> str:
             }
         ],
     }
-    # JSON is YAML.
+    # Any JSON is valid YAML, so no YAML library is needed.
     return _head("monitoring.coreos.com/v1", "ServiceMonitor", name) + f"spec: {json.dumps(spec, indent=2)}\n"
 
 

@@ -34,6 +34,7 @@ _PROVIDER = "provisioning/dashboards/django.yml"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrafanaResponse:
     status: int
+    """HTTP status."""
     body: Any
     """The JSON body; None without one."""
     message: str
@@ -69,8 +70,8 @@ class Grafana:
         except ImportError as exc:
             raise ProvisioningError(_("--push requires requests: `pip install requests PyYAML`.")) from exc
         session = requests.Session()
-        # A function, because requests replaces a plain header by credentials from a .netrc file.
-        session.auth = _authorize(_authorization())
+        # By `auth`, because requests replaces a plain header with credentials from a .netrc file.
+        session.auth = _set_header(_authorization())
         return cls(url, session)
 
     def request(self, method: str, *path: str, body: object = None) -> GrafanaResponse:
@@ -79,7 +80,7 @@ class Grafana:
 
         address = "/".join((self.url, "api", *(quote(part, safe="") for part in path)))
         try:
-            # Do not follow redirects, which turn a POST into a GET.
+            # No redirects, because a redirected POST becomes a GET.
             response = self._session.request(
                 method, address, json=body, timeout=TIMEOUT_S, allow_redirects=False
             )
@@ -119,12 +120,12 @@ def _authorization() -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _authorize(value: str) -> Any:
-    def add(request: Any) -> Any:
-        request.headers["Authorization"] = value
+def _set_header(authorization: str) -> Any:
+    def authorize(request: Any) -> Any:
+        request.headers["Authorization"] = authorization
         return request
 
-    return add
+    return authorize
 
 
 def _answer(response: "requests.Response") -> GrafanaResponse:
@@ -148,21 +149,25 @@ def _cause(exc: BaseException) -> str:
 class Datasource:
     definition: dict[str, Any]
     secrets: dict[str, str]
+    """Tokens and passwords, which Grafana stores and never returns."""
     correlations: list[dict[str, Any]]
+    """Links from values of this datasource to queries of another; the API has its own address for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Objects:
+class GrafanaObjects:
+    """All that `push` sends, in this order."""
+
     datasources: list[Datasource]
     folder_uid: str
     folder_title: str
     dashboards: list[dict[str, Any]]
 
 
-def objects(texts: Mapping[str, str]) -> Objects:
+def parse_objects(texts: Mapping[str, str]) -> GrafanaObjects:
     """Parse the texts as Grafana does; raise ProvisioningError if a secret is not in the environment."""
     (provider,) = _yaml(texts[_PROVIDER])["providers"]
-    return Objects(
+    return GrafanaObjects(
         datasources=[_provisioned_datasource(entry) for entry in _yaml(texts[DATASOURCES])["datasources"]],
         folder_uid=provider["folderUid"],
         folder_title=provider["folder"],
@@ -178,12 +183,12 @@ def _yaml(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _provisioned_datasource(given: dict[str, Any]) -> Datasource:
-    secrets = given.pop("secureJsonData", {})
-    correlations = given.pop("correlations", [])
-    del given["editable"]  # only for files: objects created by the API can be edited
+def _provisioned_datasource(entry: dict[str, Any]) -> Datasource:
+    secrets = entry.pop("secureJsonData", {})
+    correlations = entry.pop("correlations", [])
+    del entry["editable"]  # only for files: objects created by the API can be edited
     return Datasource(
-        definition=_unescaped(given),
+        definition=_unescaped(entry),
         secrets={name: _from_environment(value.removeprefix("$")) for name, value in secrets.items()},
         correlations=_unescaped(correlations),
     )
@@ -211,6 +216,7 @@ def _from_environment(name: str) -> str:
 
 
 MESSAGE = "manage.py provision_grafana"
+"""Who made a version of a dashboard, in Grafana's list of its versions."""
 _HINTS = {
     403: gettext_lazy("Datasources require the role Admin, folder and dashboards Editor."),
     409: gettext_lazy("To use an existing datasource, set --prometheus-uid, --loki-uid or --tempo-uid."),
@@ -218,7 +224,7 @@ _HINTS = {
 }
 
 
-def push(grafana: Grafana, objects: Objects) -> Iterator[ProvisionResult]:
+def push(grafana: Grafana, objects: GrafanaObjects) -> Iterator[ProvisionResult]:
     """Send all objects and yield the result of each; raise ProvisioningError if none can succeed."""
     for datasource in objects.datasources:
         yield _datasource(grafana, datasource)
@@ -273,9 +279,8 @@ def _folder(grafana: Grafana, uid: str, title: str) -> ProvisionResult:
         return _result("folder", title, ProvisionState.CREATED, grafana.request("POST", "folders", body=body))
     if not current.ok:
         return _failed("folder", title, current)
-    return ProvisionResult(
-        kind="folder", name=title, state=ProvisionState.UNCHANGED
-    )  # also if its title was changed
+    # Also if its title was changed in Grafana: the uid says which folder it is.
+    return ProvisionResult(kind="folder", name=title, state=ProvisionState.UNCHANGED)
 
 
 def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> ProvisionResult:
@@ -286,7 +291,7 @@ def _dashboard(grafana: Grafana, ours: dict[str, Any], folder_uid: str) -> Provi
     if current.ok and _within(ours, current.body["dashboard"]) and _is_in(folder_uid, current):
         return ProvisionResult(kind="dashboard", name=ours["title"], state=ProvisionState.UNCHANGED)
     body = {
-        # With the version just read and without overwriting, Grafana rejects the update after another change.
+        # With the version just read and no `overwrite`, Grafana answers 412 if another change came first.
         "dashboard": ours | {"id": None, "version": version},
         "folderUid": folder_uid,
         "overwrite": False,
@@ -310,7 +315,7 @@ def _is_in(folder_uid: str, current: GrafanaResponse) -> bool:
 
 def _within(ours: Any, theirs: Any) -> bool:
     """Return whether `theirs` contains all of `ours`."""
-    # Grafana adds values of its own: if equality was required, each run would write a new version.
+    # Not equality: Grafana adds defaults, so each run would write a new version.
     if isinstance(ours, dict):
         return isinstance(theirs, dict) and all(
             key in theirs and _within(value, theirs[key]) for key, value in ours.items()
@@ -324,11 +329,9 @@ def _within(ours: Any, theirs: Any) -> bool:
 def _result(
     kind: str, name: str, state: ProvisionState, sent: GrafanaResponse, note: str = ""
 ) -> ProvisionResult:
-    return (
-        ProvisionResult(kind=kind, name=name, state=state, message=note)
-        if sent.ok
-        else _failed(kind, name, sent)
-    )
+    if not sent.ok:
+        return _failed(kind, name, sent)
+    return ProvisionResult(kind=kind, name=name, state=state, message=note)
 
 
 def _failed(kind: str, name: str, answer: GrafanaResponse) -> ProvisionResult:

@@ -22,7 +22,7 @@ from sqllogs.grafana.files import (
     rendered,
     write,
 )
-from sqllogs.grafana.push import Grafana, objects, push
+from sqllogs.grafana.push import Grafana, parse_objects, push
 
 _VALUES = (
     ("--url", _("address of the SQL log for Grafana's server [%(default)s]")),
@@ -92,7 +92,7 @@ def _outcomes(options: dict[str, Any]) -> Iterator[ProvisionResult]:
         yield from write(Path(options["output"]), texts | manifests)
     if options["push"]:
         # All are parsed before the first is sent, so that an error does not leave half of them in Grafana.
-        parsed = objects(texts)
+        parsed = parse_objects(texts)
         with Grafana.from_environment(_checked(options["push"])) as grafana:
             yield from push(grafana, parsed)
 
