@@ -58,37 +58,41 @@ class Exporter(Protocol):
     def shutdown(self) -> None: ...
 
 
-class UntilExit:
-    """An exporter with the timeout of OTEL_EXPORTER_OTLP_TIMEOUT, and EXIT_TIMEOUT_S at exit."""
+class ExitTimeoutExporter:
+    """An exporter with the timeout of OTEL_EXPORTER_OTLP_TIMEOUT, but EXIT_TIMEOUT_S at exit.
+
+    Two exporters of the SDK, because each has one timeout for its whole life.
+    """
 
     def __init__(self, make: Callable[..., Exporter]) -> None:
         self._make = make
-        self._begin()
+        self._connect()
         # A child would share the open connection of its parent, and read its responses.
-        os.register_at_fork(after_in_child=self._begin)
+        os.register_at_fork(after_in_child=self._connect)
 
-    def _begin(self) -> None:
-        self._patient, self._last = self._make(), self._make(timeout=EXIT_TIMEOUT_S)
-        self._closing = False
-        self._refusal: Any = None
+    def _connect(self) -> None:
+        self._exporter, self._exit_exporter = self._make(), self._make(timeout=EXIT_TIMEOUT_S)
+        self._is_exiting = False
+        self._failure: Any = None
+        """The result of the first batch that failed at exit; no other is sent then."""
 
-    def hurry(self) -> None:
-        """Cancel the current try, and give each further batch one short try."""
-        self._closing = True
-        self._patient.shutdown()
+    def begin_exit(self) -> None:
+        """Cancel the current attempt, and give each further batch one short attempt."""
+        self._is_exiting = True
+        self._exporter.shutdown()
 
     def export(self, batch: Sequence[Any], /) -> Any:
-        if not self._closing:
-            return self._patient.export(batch)
-        if self._refusal is None:
-            result = self._last.export(batch)
+        if not self._is_exiting:
+            return self._exporter.export(batch)
+        if self._failure is None:
+            result = self._exit_exporter.export(batch)
             if result.name == "SUCCESS":
                 return result
-            self._refusal = result
-        return self._refusal
+            self._failure = result
+        return self._failure
 
     def shutdown(self) -> None:
-        self._last.shutdown()
+        self._exit_exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return True
@@ -125,7 +129,7 @@ def _plain(record: logging.LogRecord) -> logging.LogRecord:
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 _providers: list[Any] = []
-_exporters: list[UntilExit] = []
+_exporters: list[ExitTimeoutExporter] = []
 
 
 def install(signals: Sequence[Signal]) -> None:
@@ -140,13 +144,13 @@ def install(signals: Sequence[Signal]) -> None:
     if "logs" in signals:
         _logs.set_logger_provider(_logger_provider(resource))
     atexit.register(shutdown)
-    _end_with_celery()
+    _shut_down_with_celery()
 
 
 def shutdown() -> None:
     """Send the rest, for a few seconds at most; a second call does nothing."""
     while _exporters:
-        _exporters.pop().hurry()
+        _exporters.pop().begin_exit()
     while _providers:
         _providers.pop().shutdown()
 
@@ -174,7 +178,7 @@ def _logger_provider(resource: Resource) -> LoggerProvider:
 
 
 def _exporter(make: Callable[..., Exporter]) -> Any:
-    exporter = UntilExit(make)
+    exporter = ExitTimeoutExporter(make)
     _exporters.append(exporter)
     return exporter
 
@@ -189,15 +193,15 @@ def _instrument() -> None:
             getattr(import_module(module), instrumentor)().instrument(**options.get(name, {}))
 
 
-def _end_with_celery() -> None:
+def _shut_down_with_celery() -> None:
     """Send the rest when a child of a Celery worker ends, which does not run atexit."""
     if find_spec("celery") is not None:
         from celery.signals import worker_process_shutdown
 
-        worker_process_shutdown.connect(_end_child, weak=False)
+        worker_process_shutdown.connect(_shut_down_child, weak=False)
 
 
-def _end_child(**kwargs: Any) -> None:
+def _shut_down_child(**kwargs: Any) -> None:
     recorder.flush()  # its records may become spans and log records
     shutdown()
 

@@ -1,4 +1,4 @@
-"""Run child processes of the demo and stop each of them for certain.
+"""Run child processes of the demo, and leave none of them running.
 
 Used by `manage.py demo` in its main thread.
 """

@@ -76,12 +76,12 @@ TEMPLATES = [
 
 
 def postgres(name: str) -> dict[str, Any]:
-    """Return the settings of a PostgreSQL database named by DATABASE_NAME and libpq's own PG* variables."""
+    """Return the settings of a PostgreSQL database; libpq reads host, port, user and password from PG*."""
     return {"ENGINE": "django.db.backends.postgresql", "NAME": name}
 
 
-# The application's database and the ring's. Each is a SQLite file unless a
-# PostgreSQL database is named; host, port, user and password are libpq's PG* variables.
+# The application's database and the SQL log's. Each is a SQLite file, unless a variable names a PostgreSQL
+# database.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": postgres(os.environ["DATABASE_NAME"])
     if os.environ.get("DATABASE_NAME")
@@ -109,8 +109,8 @@ SQLLOGS: dict[str, Any] = {
     "SERVER_TIMING": "staff",
 }
 
-# Every line names its trace. webapp.log has warnings and errors; LOG_FORMAT=json makes
-# both the file and the console JSON lines.
+# Every line names its trace. webapp.log has warnings and errors only. With LOG_FORMAT=json, file and console
+# have JSON lines.
 _FORMATTER = "json_formatter" if os.environ.get("LOG_FORMAT") == "json" else "trace_formatter"
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -174,8 +174,8 @@ WHITENOISE_USE_FINDERS = True
 if DEBUG:
     from debug_toolbar.settings import PANELS_DEFAULTS
 
-    # The toolbar imports PostGIS' adapter if it can. To find that GDAL is missing, Django runs 36 programs:
-    # a quarter of the time that each command and server takes to start.
+    # None makes an import fail at once. The toolbar imports PostGIS' adapter if it can, and Django runs 36
+    # programs to find that GDAL is missing: a quarter of the time in which each command or server starts.
     sys.modules["django.contrib.gis.db.backends.postgis.adapter"] = None  # type: ignore[assignment]
     INSTALLED_APPS += ["debug_toolbar"]
     # Directly after sqllogs' middleware; the toolbar's documentation wants it as early as possible.
