@@ -71,7 +71,7 @@ def _catch_database_error(name: str) -> Callable[[Callable[[], Part]], Callable[
             try:
                 return check()
             except DatabaseAPIError as exc:
-                # Only the class, because messages contain hosts and users and the page is public.
+                # Only its class, because messages contain hosts and users and the page is public.
                 return Part(name=name, state="down", detail=type(exc).__name__)
 
         return checked
@@ -82,13 +82,13 @@ def _catch_database_error(name: str) -> Callable[[Callable[[], Part]], Callable[
 @_catch_database_error("Database")
 def database() -> Part:
     began = perf_counter()
-    filled = Transaction.objects.exists()
+    has_transactions = Transaction.objects.exists()
     took_ms = (perf_counter() - began) * 1000
     detail = gettext("%(name)s, answered in %(ms).1f ms") % {
         "name": connection.display_name,
         "ms": took_ms,
     }
-    if not filled:
+    if not has_transactions:
         detail += gettext("; it is empty: run manage.py generate_transactions")
     return Part(name="Database", state="up", detail=detail, url="/transactions/api/")
 

@@ -14,11 +14,12 @@ from transactions.models import Account, Category, Transaction
 
 CUSTOMERS = 25
 ACCOUNTS_PER_CUSTOMER = 2
+"""Each in another currency, so at most three."""
 CATEGORIES = ("food", "gifts", "health", "housing", "leisure", "salary", "transport", "travel")
 BATCH_ROWS = 1_000
-# A fixed year, because a seed must give the same bookings tomorrow.
-FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-SECONDS = 365 * 24 * 3600
+YEAR_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+"""A fixed year, because a seed must give the same bookings tomorrow."""
+YEAR_S = 365 * 24 * 3600
 
 
 def generate(count: int, seed: int) -> Iterator[int]:
@@ -41,22 +42,23 @@ def _booking(rng: Random, accounts: list[Account], categories: list[Category]) -
         category=category,
         type=rng.choice(Transaction.Type.values),
         amount=Decimal(rng.randrange(100, 250_000)) / 100,
-        timestamp=FIRST + timedelta(seconds=rng.randrange(SECONDS)),
+        timestamp=YEAR_BEGIN + timedelta(seconds=rng.randrange(YEAR_S)),
         description=f"{category.name} {rng.randrange(10**6):06d}",
     )
 
 
 def _accounts() -> list[Account]:
+    """Return the accounts; create those that do not exist, so that the command can run again."""
     names = [f"customer{number:02d}" for number in range(1, CUSTOMERS + 1)]
     # "!" marks an unusable password in Django, so these users cannot log in.
     customers = [User(username=name, password="!") for name in names]  # noqa: S106
     User.objects.bulk_create(customers, ignore_conflicts=True)
     owners = User.objects.filter(username__in=names).order_by("username")
-    currencies = Account.Currency.values
+    currencies = Account.Currency.values[:ACCOUNTS_PER_CUSTOMER]
     accounts = [
-        Account(owner=owner, iban=f"XX00DEMO{number:04d}{index:04d}", currency=currencies[index % 3])
+        Account(owner=owner, iban=f"XX00DEMO{number:04d}{index:04d}", currency=currency)
         for number, owner in enumerate(owners)
-        for index in range(ACCOUNTS_PER_CUSTOMER)
+        for index, currency in enumerate(currencies)
     ]
     Account.objects.bulk_create(accounts, ignore_conflicts=True)
     return list(Account.objects.filter(iban__in=[account.iban for account in accounts]).order_by("iban"))

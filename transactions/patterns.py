@@ -55,8 +55,8 @@ PATTERNS: list[Pattern] = []
 """All demo views, in the order of their definition."""
 
 
-def shows(method: str = "GET") -> Callable[[View], View]:
-    """Decorate a function that returns the result to show, or a complete response."""
+def demo_view(method: str = "GET") -> Callable[[View], View]:
+    """Make a view of a function that returns the result to show, or a complete response."""
 
     def decorate(function: View) -> View:
         @wraps(function)
@@ -101,6 +101,6 @@ def _answer(request: HttpRequest, pattern: Pattern, result: Any) -> HttpResponse
 
 
 def _trace_url(pattern: Pattern) -> str:
-    """Link to the queries of this request in order; outside a unit of work, to those of all requests."""
+    """Link to the queries of this request in order; without a unit of work, to those of the view."""
     unit = current.get()
     return pattern.queries_url if unit is None else f"/sql-logs/?trace_id={unit.trace_id:032x}&ordering=id"

@@ -43,7 +43,7 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        # Bounded, because traffic may run for days: the newest are what percentiles are of.
+        # Only the newest, because traffic may run for days.
         self._times_ms: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=5_000))
 
     def add(self, path: str, outcome: str, time_ms: float) -> None:
@@ -65,7 +65,7 @@ class Tally:
 
 
 class Traffic:
-    """Threads that send requests to `url`, `rate` a second all together, until `stop` is set."""
+    """Threads that together send `rate` requests a second to `url`, until `stop` is set."""
 
     def __init__(self, url: str, rate: float, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
@@ -78,7 +78,7 @@ class Traffic:
         self._random = SystemRandom()
 
     def run(self, seconds: float) -> float:
-        """Send until `seconds` are over, 0 being never, or `stop` is set; return the seconds it took."""
+        """Send for `seconds`, 0 for no limit, but not after `stop` is set; return the seconds it took."""
         threads = [threading.Thread(target=self._send_many, daemon=True) for _ in range(THREADS)]
         began = monotonic()
         for thread in threads:
@@ -93,7 +93,7 @@ class Traffic:
     def _send_many(self) -> None:
         with requests.Session() as session:
             session.trust_env = False  # a proxy of the environment is not for the demo site
-            # Else a few connections would stay with one of the server's processes for good.
+            # A kept connection stays with one of the server's processes, and would leave others idle.
             session.headers["Connection"] = "close"
             while not self.stop.wait(self._turn_s()):
                 _, method, path = self._random.choices(MIX, [weight for weight, *_ in MIX])[0]

@@ -13,21 +13,24 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from transactions.models import Account, Category, Transaction
-from transactions.patterns import shows
+from transactions.patterns import demo_view
 
 ROWS = 25
 """Bookings of a view with a loop."""
 WAIT_S = 1.2
-"""A second is an idle transaction."""
+"""Longer than a second, from which on the SQL log reports an idle transaction."""
 SLOW_STEPS = 2_000_000
 """About half a second on SQLite and PostgreSQL, independent of the tables."""
 BULK = "written by the bulk view"
+"""Description of the bulk view's bookings, by which its next run finds and deletes them."""
 BULK_ROWS = 200
-SAVED_ROWS, SAVED = 5, "written by the saving view"
-STREAM_PAGES, STREAM_ROWS = 5, 100
+SAVED = "written by the saving view"
+SAVED_ROWS = 5
+STREAM_PAGES = 5
+STREAM_PAGE_ROWS = 100
 
 
-@shows()
+@demo_view()
 def fast(request: HttpRequest) -> Any:
     """Fast: one row by its primary key.
 
@@ -37,7 +40,7 @@ def fast(request: HttpRequest) -> Any:
     return str(newest)
 
 
-@shows()
+@demo_view()
 def slow(request: HttpRequest) -> Any:
     """Slow: half a second of work in one statement.
 
@@ -54,7 +57,7 @@ def slow(request: HttpRequest) -> Any:
     return {"steps": steps}
 
 
-@shows()
+@demo_view()
 def n_plus_one(request: HttpRequest) -> Any:
     """N+1: a loop with queries for each row.
 
@@ -65,7 +68,7 @@ def n_plus_one(request: HttpRequest) -> Any:
     return [_line(booking) for booking in bookings]
 
 
-@shows()
+@demo_view()
 def joined(request: HttpRequest) -> Any:
     """N+1 fixed: the same rows with select_related.
 
@@ -75,7 +78,7 @@ def joined(request: HttpRequest) -> Any:
     return [_line(booking) for booking in bookings]
 
 
-@shows()
+@demo_view()
 def report(request: HttpRequest) -> Any:
     """Aggregate: the database computes sums.
 
@@ -90,12 +93,12 @@ def report(request: HttpRequest) -> Any:
     return [{**row, "mean": round(row["mean"], 2)} for row in sums]
 
 
-@shows()
+@demo_view()
 def waiting(request: HttpRequest) -> Any:
-    """Idle transaction: a lock is held while something else is awaited.
+    """Idle transaction: it holds a lock while it waits for something else.
 
     A transaction locks an account and then sends nothing for more than a second, as if it called
-    another service. Whoever wants to write has to wait until it ends.
+    another service. Everything that needs this lock has to wait until it ends.
     """
     with transaction.atomic():
         account = Account.objects.select_for_update().order_by("pk").first()
@@ -103,7 +106,7 @@ def waiting(request: HttpRequest) -> Any:
     return str(account)
 
 
-@shows(method="POST")
+@demo_view(method="POST")
 def bulk_write(request: HttpRequest) -> Any:
     """Bulk write: 200 rows in one transaction.
 
@@ -117,12 +120,12 @@ def bulk_write(request: HttpRequest) -> Any:
             raise Http404(gettext("There is no account: run manage.py generate_transactions first."))
         written = Transaction.objects.filter(account=account, description=BULK)
         deleted, _ = written.delete()
-        Transaction.objects.bulk_create(_bulk_rows(account, category))
+        Transaction.objects.bulk_create(_bookings(account, category, BULK_ROWS))
         updated = written.update(amount=F("amount") + 1)
     return {"deleted": deleted, "inserted": BULK_ROWS, "updated": updated}
 
 
-@shows(method="POST")
+@demo_view(method="POST")
 def saving(request: HttpRequest) -> Any:
     """Saving: rows written one by one through their models.
 
@@ -134,7 +137,7 @@ def saving(request: HttpRequest) -> Any:
         raise Http404(gettext("There is no account: run manage.py generate_transactions first."))
     for _ in range(SAVED_ROWS):
         category = Category.objects.create(name=f"saved {secrets.token_hex(8)}")
-        (booking,) = _bulk_rows(account, category, 1)
+        (booking,) = _bookings(account, category, 1)
         booking.save()
         booking.amount += 1
         booking.save(update_fields=["amount"])
@@ -147,7 +150,7 @@ def saving(request: HttpRequest) -> Any:
     return {"categories": SAVED_ROWS, "bookings": SAVED_ROWS}
 
 
-@shows()
+@demo_view()
 def failing(request: HttpRequest) -> Any:
     """Failing: a query that the database rejects.
 
@@ -161,7 +164,7 @@ def failing(request: HttpRequest) -> Any:
     raise AssertionError("The table should be missing.")
 
 
-@shows()
+@demo_view()
 def crashing(request: HttpRequest) -> Any:
     """Crashing: the same without catching the error.
 
@@ -171,7 +174,7 @@ def crashing(request: HttpRequest) -> Any:
     raise AssertionError("The table should be missing.")
 
 
-@shows()
+@demo_view()
 def streaming(request: HttpRequest) -> StreamingHttpResponse:
     """Streaming: queries after the view has returned.
 
@@ -181,7 +184,7 @@ def streaming(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(_csv(), content_type="text/plain; charset=utf-8")
 
 
-@shows()
+@demo_view()
 async def asynchronous(request: HttpRequest) -> Any:
     """Async: several queries awaited together.
 
@@ -197,6 +200,7 @@ async def asynchronous(request: HttpRequest) -> Any:
 
 
 def _line(booking: Transaction) -> dict[str, Any]:
+    """Read three related rows of a booking: each is a query, unless select_related has joined it."""
     return {
         "amount": booking.amount,
         "currency": booking.account.currency,
@@ -205,8 +209,8 @@ def _line(booking: Transaction) -> dict[str, Any]:
     }
 
 
-def _bulk_rows(account: Account, category: Category, rows: int = BULK_ROWS) -> Iterator[Transaction]:
-    for amount in range(1, rows + 1):
+def _bookings(account: Account, category: Category, count: int) -> Iterator[Transaction]:
+    for amount in range(1, count + 1):
         yield Transaction(
             user_id=account.owner_id,
             account=account,
@@ -226,9 +230,9 @@ def _query_missing_table() -> None:
 def _csv() -> Iterator[str]:
     yield "id,timestamp,type,amount\n"
     rows = Transaction.objects.order_by("-pk").values_list("pk", "timestamp", "type", "amount")
-    last = 2**63 - 1
+    last = 2**63 - 1  # above any primary key
     for _ in range(STREAM_PAGES):
         # By primary key instead of OFFSET, so that the fifth page costs as much as the first.
-        for row in rows.filter(pk__lt=last)[:STREAM_ROWS]:
+        for row in rows.filter(pk__lt=last)[:STREAM_PAGE_ROWS]:
             yield ",".join(map(str, row)) + "\n"
             last = row[0]

@@ -124,7 +124,7 @@ def test_streaming_queries_while_its_body_is_read(queries_of):
 
 
 def test_streaming_gives_each_booking_once(queries_of, monkeypatch):
-    monkeypatch.setattr(views, "STREAM_ROWS", 20)
+    monkeypatch.setattr(views, "STREAM_PAGE_ROWS", 20)
     lines = queries_of("streaming")[1].getvalue().decode().splitlines()[1:]
     newest = Transaction.objects.order_by("-pk").values_list("pk", flat=True)[:100]
     assert [int(line.split(",")[0]) for line in lines] == [*newest]
