@@ -22,9 +22,8 @@ SUMMARY_MAX_CHARACTERS = 255
 SYSTEMS = {"oracle": "oracle.db", "microsoft": "microsoft.sql_server"}
 """Vendors that have another name in the conventions than in Django."""
 
-
 ENDINGS = frozenset({"COMMIT", "ROLLBACK"})
-"""Operations that are known without parsing, because no statement is sent for them."""
+"""Operations that are known without parsing, because Django calls the driver and sends no statement."""
 
 
 def summary(statement: ScannedStatement) -> str:

@@ -32,6 +32,7 @@ NO_ANSWER, NOT_SENT = 0, -1
 """Instead of an HTTP status: no answer; the request was never sent."""
 
 LOGGERS = ("opentelemetry.exporter.otlp.proto.http._log_exporter", "urllib3.connectionpool")
+"""Loggers that report each failed request, in our thread too; see `HTTPExporter._is_from_others`."""
 
 THREAD = "sqllogs-otlp"
 QUEUE_ROWS = 32_768
@@ -171,7 +172,8 @@ class OTLPSink:
     def close(self, timeout_s: float) -> None:
         self._closing = True
         self._wake.put(None)
-        # Also a query sent after an earlier `close`, unless the backend did not take all then.
+        # A thread that has ended was ended by an earlier `close`. What came since is sent here too, but not
+        # if that `close` has waited for the backend in vain.
         if self._thread is None or not (self._thread.is_alive() or self._outcomes["unsent"]):
             self._send_in_this_thread(timeout_s)
         else:
@@ -182,9 +184,9 @@ class OTLPSink:
         self._settle(len(self._queue), "unsent")
 
     def _send_in_this_thread(self, timeout_s: float) -> None:
-        """Send the queue of a process that can start no thread."""
+        """Send the queue of a process whose thread has ended or could not be started."""
         if self._queue and timeout_s > 0:
-            with suppress(Exception):  # reported, with the batch, by the first attempt to send
+            with suppress(Exception):  # `_export` tries again and reports it
                 self._exporter = self._make_exporter(self._conf.otlp, timeout_s)
             self._run(until_s=time.monotonic() + timeout_s)
 
@@ -204,7 +206,7 @@ class OTLPSink:
                     self._pause(backoff_s)
 
     def _prepare(self) -> None:
-        """Create the exporter before the first batch: a short command would otherwise end too early."""
+        """Create the exporter before the first batch; a short command might end while it is created later."""
         try:
             if self._exporter is None:
                 self._exporter = self._make_exporter(self._conf.otlp, None)
