@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
+from inspect import signature
 from ipaddress import ip_address
 from typing import Any
 
@@ -112,14 +113,24 @@ class SessionAuthentication(ReaderAuthentication):
         if user is None or not user.is_authenticated or not user.is_active:
             return None
         is_staff = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
-        # A custom user model without permissions needs no has_perm(), and another one may require the object.
-        has_permission = getattr(user, "has_perm", lambda name, obj: False)
-        may_read = bool(is_staff) and has_permission(VIEW, None)
-        may_read_text = may_read and has_permission(VIEW_TEXT, None)
+        may_read = bool(is_staff) and _has_permission(user, VIEW)
+        may_read_text = may_read and _has_permission(user, VIEW_TEXT)
         # The primary key may be of any type: its text, or a hash if that is too long for the column.
         key = str(user.pk)
         owner = key if len(key) <= OWNER_MAX_CHARACTERS else blake2b(key.encode(), digest_size=32).hexdigest()
         return Reader(name=f"user {user.pk}", may_read=may_read, may_read_text=may_read_text, owner=owner)
+
+
+def _has_permission(user: Any, name: str) -> bool:
+    """Ask any user model: one without permissions has no `has_perm()`, and that of pretalx requires an object."""
+    has_perm = getattr(user, "has_perm", None)
+    if has_perm is None:
+        return False
+    try:
+        signature(has_perm).bind(name)
+    except TypeError:
+        return bool(has_perm(name, None))
+    return bool(has_perm(name))
 
 
 class LoopbackAuthentication(ReaderAuthentication):
