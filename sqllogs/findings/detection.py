@@ -78,8 +78,9 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     # Only complete hours, because minutes are rolled up two minutes after they end. A host whose clock is
     # ahead rolls up future hours, which cannot be judged yet.
     until_s = floor_to(min(_rolled_up_s(), now_s), HOUR_S)
-    snapshot = written(ring(), turn.seq, now)
+    snapshot = before_gap(ring(), turn.seq, now)
     evidence: list[Evidence] = []
+    # If a host whose clock was ahead has judged future hours, the last complete ones are judged again.
     if not until_s <= turn.hours_until_s <= now_s:
         found = with_lines(list(Regressions(until_s).evidence()), snapshot)
         evidence += with_plans(found) if conf.load().findings_explain else found
@@ -102,7 +103,7 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     return changed
 
 
-def written(snapshot: RingSnapshot, after: int, now: datetime) -> RingSnapshot:
+def before_gap(snapshot: RingSnapshot, after: int, now: datetime) -> RingSnapshot:
     """End a snapshot before the first number that another process has reserved and not written yet.
 
     The next search has these records. A killed process never writes them, which shows by the age of the next.
@@ -230,16 +231,26 @@ def hourly(spans: Iterable[tuple[int, int]], fingerprints: tuple[str, ...] = ())
 
 
 def _hour(sums: StatisticsSums) -> HourSums:
+    # int(), because PostgreSQL and MySQL return some sums as Decimal.
     return HourSums(
         int(sums.calls), int(sums.errors), int(sums.rows), int(sums.total_us), sums.max_us, sums.durations
     )
+
+
+def _within(hours: Mapping[int, HourSums], span: tuple[int, int]) -> list[HourSums]:
+    since_s, until_s = span
+    return [hour for time_s, hour in hours.items() if since_s <= time_s < until_s]
+
+
+def _levels(hours: Mapping[int, HourSums], span: tuple[int, int]) -> list[histogram.Level | None]:
+    return [hour.level if (hour := hours.get(time_s)) else None for time_s in range(*span, HOUR_S)]
 
 
 WORK = ("key__route", "key__view", "key__kind")
 """Columns that units of work and their statements share; commands have a view but no route."""
 
 
-def _totals(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[Any, ...], int]:
+def _calls_by(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[Any, ...], int]:
     """Return the number of calls, or of units of work, by columns."""
     return {
         key: sums.calls
@@ -249,7 +260,7 @@ def _totals(where: Where, span: tuple[int, int], *columns: str) -> dict[tuple[An
     }
 
 
-def _times_us(where: Where, span: tuple[int, int]) -> Iterator[tuple[tuple[Any, ...], int]]:
+def _work_times_us(where: Where, span: tuple[int, int]) -> Iterator[tuple[tuple[Any, ...], int]]:
     """Yield the columns of WORK and the time of all their statements."""
     for *work, time_us in totals_us(where, [ResolutionSpan(HOUR_S, *span)], *WORK):
         yield tuple(work), time_us
@@ -264,36 +275,36 @@ class Regressions:
         self.seen_at = datetime.fromtimestamp(until_s, UTC)
 
     def evidence(self) -> Iterator[Evidence]:
-        # Reads a few windows of all statements, and four weeks only of those that look slower.
-        backs = sorted({back * HOUR_S for back in RECENT} | {24 * day * HOUR_S for day in DAYS})
-        spans = [(self._since_s - back, self._until_s - back) for back in (0, *backs)]
-        found = hourly(spans)
+        """Yield evidence of all kinds that statistics show; raise database errors."""
+        # Only the window and DAYS, which include RECENT, are read of all statements; four weeks are read of
+        # those that look slower.
+        found = hourly([self._window(), *self._windows_before()])
         shifts = {fingerprint: self._first_look(hours) for fingerprint, hours in found.items()}
         shared = regressions.shared_shift([shift for shift in shifts.values() if shift is not None])
         if shared:
-            yield self._all_slower(found, shared)
+            yield self._all_slower(len(found), shared)
         yield from self._slower(found, shifts, shared)
-        yield from self._still_slower(found, shared)
+        yield from self._still_slower(shared)
         yield from self._new(found)
         for fingerprint, hours in found.items():
             yield from self._per_call(fingerprint, hours)
         yield from self._more_calls()
 
+    def _window(self, back_s: int = 0) -> tuple[int, int]:
+        """Return begin and end of the hours that are judged, or of as many hours some time before."""
+        return self._since_s - back_s, self._until_s - back_s
+
+    def _windows_before(self) -> list[tuple[int, int]]:
+        return [self._window(day * DAY_S) for day in DAYS]
+
     def _first_look(self, hours: dict[int, HourSums]) -> float | None:
-        window = self._levels(hours, self._since_s, self._until_s)
+        """Return how much slower a statement looks, as a logarithm; None with too few calls to judge."""
+        window = _levels(hours, self._window())
         if sum(level.calls for level in window if level is not None) < regressions.CALLS_MIN:
             return None
-        earlier = [
-            self._levels(hours, self._since_s - back * HOUR_S, self._until_s - back * HOUR_S)
-            for back in RECENT
-        ]
-        return regressions.looks_slower(window, earlier)
-
-    @staticmethod
-    def _levels(hours: dict[int, HourSums], since_s: int, until_s: int) -> list[histogram.Level | None]:
-        return [
-            hour.level if (hour := hours.get(time_s)) else None for time_s in range(since_s, until_s, HOUR_S)
-        ]
+        return regressions.looks_slower(
+            window, [_levels(hours, self._window(back * HOUR_S)) for back in RECENT]
+        )
 
     def _slower(self, found: Hourly, shifts: dict[str, float | None], shared: float) -> Iterator[Evidence]:
         limit = regressions.FIRST_LOOK + shared
@@ -303,10 +314,10 @@ class Regressions:
             (one for one in slower if one not in transaction_ends()),
             key=lambda fingerprint: -sum(hour.total_us for hour in found[fingerprint].values()),
         )[:CANDIDATES_MAX]
-        begin_s = self._until_s - (HISTORY + HOURS) * HOUR_S
+        weeks = self._since_s - HISTORY * HOUR_S, self._until_s
         for chosen in chunks(candidates):
-            for fingerprint, hours in hourly([(begin_s, self._until_s)], tuple(chosen)).items():
-                levels = self._levels(hours, begin_s, self._until_s)
+            for fingerprint, hours in hourly([weeks], tuple(chosen)).items():
+                levels = _levels(hours, weeks)
                 change = regressions.slowdown(levels, shared, end=hour_of_week(self._until_s))
                 if change is not None:
                     yield self._slowdown(fingerprint, hours, change)
@@ -323,16 +334,15 @@ class Regressions:
 
     def _before_and_after(self, hours: dict[int, HourSums], since_s: int) -> dict[str, Any]:
         """Return the figures of the same hours of the week before, and of the window."""
-        week = {
-            time_s - day * 24 * HOUR_S
-            for time_s in range(since_s, self._until_s, HOUR_S)
-            for day in range(1, 8)
-        }
-        after = [hour for time_s, hour in hours.items() if time_s >= since_s]
-        before = [hour for time_s, hour in hours.items() if time_s in week]
+        after = _within(hours, (since_s, self._until_s))
+        before = [
+            hour
+            for day in DAYS
+            for hour in _within(hours, (since_s - day * DAY_S, self._until_s - day * DAY_S))
+        ]
         return {**_figures("before", before), **_figures("after", after)}
 
-    def _still_slower(self, found: Hourly, shared: float) -> Iterator[Evidence]:
+    def _still_slower(self, shared: float) -> Iterator[Evidence]:
         """Yield evidence of open findings: they are compared with the days before they began.
 
         Otherwise a slowdown would count as usual after a while.
@@ -343,40 +353,39 @@ class Regressions:
             fingerprint = finding.fingerprint or ""
             start_s = floor_to(int(finding.started_at.timestamp()), HOUR_S)
             # Rounded up, so that all windows end before the problem began.
-            days = -(-(self._until_s - start_s) // (24 * HOUR_S))
-            backs = [(days + more) * 24 * HOUR_S for more in range(4)]
-            spans = [(self._since_s - back, self._until_s - back) for back in backs]
-            hours = hourly([*spans, (self._since_s, self._until_s)], (fingerprint,)).get(fingerprint, {})
-            window = self._levels(hours, self._since_s, self._until_s)
-            shift = regressions.looks_slower(window, [self._levels(hours, *span) for span in spans])
+            days = -(-(self._until_s - start_s) // DAY_S)
+            before = [self._window((days + more) * DAY_S) for more in range(4)]
+            hours = hourly([*before, self._window()], (fingerprint,)).get(fingerprint, {})
+            shift = regressions.looks_slower(
+                _levels(hours, self._window()), [_levels(hours, span) for span in before]
+            )
             if shift - shared >= regressions.FIRST_LOOK:
                 figures = {**finding.evidence, "times_now": round(exp(shift - shared), 2)}
                 yield self._evidence("slower", fingerprint, figures, start_s)
 
-    def _all_slower(self, found: Hourly, shared: float) -> Evidence:
-        figures = {"times": round(exp(shared), 2), "statements": len(found)}
+    def _all_slower(self, statements: int, shared: float) -> Evidence:
+        figures = {"times": round(exp(shared), 2), "statements": statements}
         return self._evidence("all_slower", None, figures, self._since_s)
 
     def _new(self, found: Hourly) -> Iterator[Evidence]:
-        """Yield statements first seen in the window that take much of its load; not in the first week.
+        """Yield statements first seen in the window that take much of its load.
 
-        Not those that replace others, as when a release changes the text of a statement.
+        Statements that replace others are not new load, as when a release changes the text of a statement.
         """
-        recent = [
-            (fingerprint, [hour for time_s, hour in hours.items() if time_s >= self._since_s])
-            for fingerprint, hours in found.items()
-        ]
-        all_ms = sum(hour.total_us for _, hours in recent for hour in hours) / 1000
-        is_known = any(time_s < self._since_s for hours in found.values() for time_s in hours)
+        # In a new log all statements are new.
+        if not any(time_s < self._since_s for hours in found.values() for time_s in hours):
+            return
+        recent = {fingerprint: _within(hours, self._window()) for fingerprint, hours in found.items()}
+        all_ms = sum(hour.total_us for hours in recent.values() for hour in hours) / 1000
         since = datetime.fromtimestamp(self._since_s, UTC)
-        for fingerprint, hours in recent if is_known else ():
+        for fingerprint, hours in recent.items():
             total_ms = sum(hour.total_us for hour in hours) / 1000
             if not is_expensive(total_ms, all_ms):
                 continue
-            text = Statement.objects.filter(fingerprint=fingerprint, first_seen__gte=since).first()
-            if text is not None and not self._was_seen(fingerprint) and not self._replaces(fingerprint):
+            statement = Statement.objects.filter(fingerprint=fingerprint, first_seen__gte=since).first()
+            if statement is not None and not self._was_seen(fingerprint) and not self._replaces(fingerprint):
                 figures = {"load_percent": round(100 * total_ms / all_ms, 1), **_figures("after", hours)}
-                yield self._evidence("new", fingerprint, figures, int(text.first_seen.timestamp()))
+                yield self._evidence("new", fingerprint, figures, int(statement.first_seen.timestamp()))
 
     def _was_seen(self, fingerprint: str) -> bool:
         """Return True if there are earlier calls: the text may have been evicted and stored again."""
@@ -389,83 +398,91 @@ class Regressions:
 
         At least half of the time of the statement must have been theirs, per unit of work.
         """
-        own = dict(_times_us(Where(fingerprint=(fingerprint,)), self._span(0)))
-        now, *days = (self._load(own.keys(), day) for day in (0, *DAYS))
+        own = dict(_work_times_us(Where(fingerprint=(fingerprint,)), self._window()))
+        now = self._load(own.keys(), self._window())
+        days = [self._load(own.keys(), span) for span in self._windows_before()]
         earlier = [day.each for day in days if day.calls >= regressions.RATIO_CALLS_MIN]
         if not now.calls or not earlier:
             return False
         added_us = now.each - median(earlier)
         return added_us <= 0.5 * sum(own.values()) / now.calls
 
-    def _load(self, works: Collection[tuple[Any, ...]], day: int) -> Ratio:
-        """Return the time of all statements of some work, and its units, at the same hours of a day."""
-        units = _totals(Where(of_units=True), self._span(day), *WORK)
-        total_us = sum(time_us for work, time_us in _times_us(Where(), self._span(day)) if work in works)
+    def _load(self, works: Collection[tuple[Any, ...]], span: tuple[int, int]) -> Ratio:
+        """Return the time in microseconds of all statements of some work, and the number of its units."""
+        units = _calls_by(Where(of_units=True), span, *WORK)
+        total_us = sum(time_us for work, time_us in _work_times_us(Where(), span) if work in works)
         return Ratio(total_us, sum(units.get(work, 0) for work in works))
-
-    def _span(self, day: int) -> tuple[int, int]:
-        """Return the same hours of some days before."""
-        return self._since_s - day * DAY_S, self._until_s - day * DAY_S
 
     def _per_call(self, fingerprint: str, hours: dict[int, HourSums]) -> Iterator[Evidence]:
         """Yield more rows per call, and more errors, than in the same hours of the week before."""
-        now = [hour for time_s, hour in hours.items() if time_s >= self._since_s]
-        calls, errors = sum(hour.calls for hour in now), sum(hour.errors for hour in now)
-        if calls < regressions.CALLS_MIN:
+        now = _within(hours, self._window())
+        if sum(hour.calls for hour in now) < regressions.CALLS_MIN:
             return
-        days = []
-        for day in DAYS:
-            back = day * 24 * HOUR_S
-            days.append(
-                [hour for time_s, hour in hours.items() if self._since_s <= time_s + back < self._until_s]
-            )
-        ratios = [Ratio(sum(h.rows for h in day), sum(h.calls for h in day)) for day in days]
-        ratio = Ratio(sum(hour.rows for hour in now), calls)
-        usual_rows = regressions.usual_of_grown(ratio, ratios)
-        if usual_rows is not None:
-            hourly_rows = {
-                time_s: Ratio(hour.rows, hour.calls)
-                for time_s, hour in hours.items()
-                if time_s >= self._since_s and hour.calls >= regressions.RATIO_CALLS_MIN
-            }
-            began_s = regressions.grown_since(hourly_rows, usual_rows)
-            if began_s is not None:
-                figures = {"times": _times(ratio.each, usual_rows), "rows_per_call": round(ratio.each, 1)}
-                yield self._evidence("more_rows", fingerprint, figures | {"calls": calls}, began_s)
-        failed = [Ratio(sum(h.errors for h in day), sum(h.calls for h in day)) for day in days]
-        if regressions.more_errors(Ratio(errors, calls), failed):
-            figures = {
-                "errors": errors,
-                "calls": calls,
-                "errors_before": int(sum(day.total for day in failed)),
-                "calls_before": sum(day.calls for day in failed),
-            }
-            failing = (time_s for time_s, hour in hours.items() if time_s >= self._since_s and hour.errors)
-            yield self._evidence("more_errors", fingerprint, figures, min(failing))
+        days = [_within(hours, span) for span in self._windows_before()]
+        for found in (self._more_rows(fingerprint, hours, days), self._more_errors(fingerprint, hours, days)):
+            if found is not None:
+                yield found
+
+    def _more_rows(
+        self, fingerprint: str, hours: dict[int, HourSums], days: list[list[HourSums]]
+    ) -> Evidence | None:
+        now = _rows_per_call(_within(hours, self._window()))
+        usual = regressions.usual_of_grown(now, map(_rows_per_call, days))
+        if usual is None:
+            return None
+        hourly_rows = {
+            time_s: Ratio(hour.rows, hour.calls)
+            for time_s, hour in hours.items()
+            if time_s >= self._since_s and hour.calls >= regressions.RATIO_CALLS_MIN
+        }
+        began_s = regressions.grown_since(hourly_rows, usual)
+        if began_s is None:
+            return None
+        figures = {
+            "times": _growth(now.each, usual), "rows_per_call": round(now.each, 1), "calls": now.calls,
+        }  # fmt: skip
+        return self._evidence("more_rows", fingerprint, figures, began_s)
+
+    def _more_errors(
+        self, fingerprint: str, hours: dict[int, HourSums], days: list[list[HourSums]]
+    ) -> Evidence | None:
+        now, before = _error_rate(_within(hours, self._window())), [_error_rate(day) for day in days]
+        if not regressions.more_errors(now, before):
+            return None
+        figures = {
+            "errors": int(now.total),
+            "calls": now.calls,
+            "errors_before": int(sum(day.total for day in before)),
+            "calls_before": sum(day.calls for day in before),
+        }
+        began_s = min(time_s for time_s, hour in hours.items() if time_s >= self._since_s and hour.errors)
+        return self._evidence("more_errors", fingerprint, figures, began_s)
 
     def _more_calls(self) -> Iterator[Evidence]:
         """Yield statements of which one request, command or task sends more than in the week before."""
-        spans = [self._span(day) for day in (0, *DAYS)]
-        units = [_totals(Where(of_units=True), span, *WORK) for span in spans]
-        calls = [_totals(Where(), span, *WORK, "key__fingerprint") for span in spans]
-        for (*work, fingerprint), now in calls[0].items():
-            ratios = [
-                Ratio(calls[day].get((*work, fingerprint), 0), units[day].get(tuple(work), 0))
-                for day in range(len(spans))
-            ]
-            usual = regressions.usual_of_grown(ratios[0], ratios[1:])
+        spans = [self._window(), *self._windows_before()]
+        units = [_calls_by(Where(of_units=True), span, *WORK) for span in spans]
+        calls = [_calls_by(Where(), span, *WORK, "key__fingerprint") for span in spans]
+        for *work, fingerprint in calls[0]:
+            now, *before = (
+                Ratio(sent.get((*work, fingerprint), 0), done.get(tuple(work), 0))
+                for sent, done in zip(calls, units, strict=True)
+            )
+            usual = regressions.usual_of_grown(now, before)
             if usual is None or (began_s := self._grown_since(fingerprint, tuple(work), usual)) is None:
                 continue
             figures = {
-                "times": _times(ratios[0].each, usual), "calls_per_unit": round(ratios[0].each, 1),
-                "calls": now, "units": ratios[0].calls,
+                "times": _growth(now.each, usual), "calls_per_unit": round(now.each, 1),
+                "calls": int(now.total), "units": now.calls,
             }  # fmt: skip
-            yield self._evidence("more_calls", fingerprint, figures, began_s, work[0] or work[1])
+            route, view, _ = work
+            yield self._evidence("more_calls", fingerprint, figures, began_s, route or view)
 
     def _grown_since(self, fingerprint: str, work: tuple[Any, ...], usual: float) -> int | None:
-        span = (self._since_s, self._until_s)
-        calls = _totals(Where(fingerprint=(fingerprint,)), span, *WORK, "time")
-        units = _totals(Where(of_units=True), span, *WORK, "time")
+        """Return the hour since which each unit of work sends more calls, if it is known."""
+        span = self._window()
+        calls = _calls_by(Where(fingerprint=(fingerprint,)), span, *WORK, "time")
+        units = _calls_by(Where(of_units=True), span, *WORK, "time")
         hours = {
             time_s: Ratio(calls.get((*work, time_s), 0), number)
             for time_s in range(*span, HOUR_S)
@@ -496,8 +513,16 @@ def is_expensive(total_ms: float, all_ms: float) -> bool:
     return total_ms >= EXPENSIVE_MS and total_ms >= EXPENSIVE_SHARE * all_ms
 
 
-def _times(now: float, usual: float) -> float:
-    # At least this, because growth from zero would be infinite.
+def _rows_per_call(hours: list[HourSums]) -> Ratio:
+    return Ratio(sum(hour.rows for hour in hours), sum(hour.calls for hour in hours))
+
+
+def _error_rate(hours: list[HourSums]) -> Ratio:
+    return Ratio(sum(hour.errors for hour in hours), sum(hour.calls for hour in hours))
+
+
+def _growth(now: float, usual: float) -> float:
+    # The usual is at least 0.1, because growth from zero would be infinite.
     return round(now / max(usual, 0.1), 1)
 
 
