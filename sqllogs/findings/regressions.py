@@ -41,7 +41,9 @@ RECENT = (DAY, 2 * DAY, 3 * DAY, WEEK)
 
 # Fixed on the training seeds of `benchmarks.findings`.
 FIRST_LOOK = log(1.15)
+"""Minimum shift of a statement that is compared with four weeks."""
 EFFECT_MIN = log(1.35)
+"""Minimum shift of a finding."""
 LIKELIER_MIN = 12.0
 """Minimum log-likelihood ratio of a change against the usual noise: 4.9 standard deviations."""
 THAN_BURST_MIN = 3.0
@@ -51,8 +53,9 @@ SD_MIN, SD_FACTOR = 0.04, 1.1
 MARGIN = log(1.1)
 """A change must exceed the same hours of yesterday and of earlier weeks by this factor."""
 SMOOTHINGS = (0.15, 0.4, 0.8)
+"""Weights of the newest hour, from slow to fast."""
 PREDICTIONS = ((0.0, 0), (0.5, 0), (0.9, 0), (0.5, 1), (0.9, 1), (0.6, 2), (0.9, 2))
-"""Share of the smoothed hours before a window in what is expected of it, and which smoothing."""
+"""Share of the smoothed hours before a window in what is expected of it, and index of the smoothing."""
 CALLS_MAX = 500
 """Of an hour, that count: with more, small differences of shape would decide."""
 
@@ -63,7 +66,11 @@ _SHIFTS = range(-14 * _PARTS, 34 * _PARTS)
 """Shifts that are tried, in parts of a range: from a quarter to 25 times as slow."""
 _BURST_SHIFTS = range(6 * _PARTS, 23 * _PARTS, _PARTS)
 _EDGE = 12 * _PARTS
+"""An expected level closer than this to an end of the shifts leaves too few of them to try."""
 _WEIGHT_VARIANCE = 0.005
+"""Variance between hours, apart from sampling, that weights assume."""
+_SD_PER_DEVIATION = 1.4826
+"""The standard deviation of a normal distribution, in median absolute deviations."""
 
 Series = Sequence[Level | None]
 """Consecutive hours, oldest first; None without calls."""
@@ -133,10 +140,7 @@ class _Statement:
         self._end = len(series)
         self._history = range(max(0, self._end - HOURS))
         self._pattern = _pattern(series, len(self._history), end - len(series))
-        self._rest = [
-            None if level is None or usual is None else level.value - usual
-            for level, usual in zip(series, self._pattern, strict=True)
-        ]
+        self._rest = _minus(_values(series), self._pattern)
         self._noise, self._weight = self._precision()
         self._before = [self._smoothed(smoothing) for smoothing in SMOOTHINGS]
         # Running sums: the mean of each of some 300 windows is then a difference.
@@ -221,8 +225,7 @@ class _Statement:
             rest = sorted(mean[0] - share * before[at] for mean, at in known)
             center = rest[len(rest) // 2]
             deviations = sorted(abs(one - center) for one in rest)
-            # The standard deviation of a normal distribution is 1.4826 times its median deviation.
-            deviation = 1.4826 * deviations[len(rest) // 2]
+            deviation = _SD_PER_DEVIATION * deviations[len(rest) // 2]
             # A prediction that follows recent hours must be clearly better than a simpler one.
             if best is None or deviation < 0.95 * best[0]:
                 best = deviation, center
@@ -245,9 +248,9 @@ class _Statement:
         if not _EDGE < zero < len(_SHIFTS) - 2 * _EDGE:
             return None
         likelihoods = [sum(column) for column in zip(*map(self._likelihood, hours), strict=True)]
-        least = zero + round(EFFECT_MIN / LOG_GROWTH * _PARTS)
-        changed = max(likelihoods[least:])
-        shift = (likelihoods.index(changed, least) - zero) * LOG_GROWTH / _PARTS
+        smallest = zero + round(EFFECT_MIN / LOG_GROWTH * _PARTS)
+        changed = max(likelihoods[smallest:])
+        shift = (likelihoods.index(changed, smallest) - zero) * LOG_GROWTH / _PARTS
         # The logarithm of a normal distribution about the expected level, in steps of the shifts.
         scale = (LOG_GROWTH / _PARTS / expected.sd) ** 2 / 2
         usual = max(one - scale * (at - zero) ** 2 for at, one in enumerate(likelihoods))
@@ -374,26 +377,39 @@ def _bursts(length: int) -> list[tuple[int, ...]]:
 def _pattern(series: Series, history: int, first: int) -> list[float | None]:
     """Return the usual level of each hour: of the hour of day, the day of week, and weekly jobs.
 
-    `first` is the hour of the week at which the series begins, or one of another week.
+    The first `history` hours show what is usual. `first` is the hour of the week at which the series begins,
+    or one of another week. Each part is computed from what the parts before it leave unexplained.
     """
-    known = [level.value if level is not None else None for level in series[:history]]
-    of_day = [_center(known[hour::DAY], 5) for hour in range(DAY)]
-    rest = [
-        None if value is None or (usual := of_day[at % DAY]) is None else value - usual
-        for at, value in enumerate(known)
-    ]
-    weekdays = [(first + at) % WEEK // DAY for at in range(len(series))]
-    days = [
-        _center([one for one, weekday in zip(rest, weekdays, strict=False) if weekday == day], DAY // 2)
-        or 0.0
+    hours = range(len(series))
+    rest = _values(series[:history])
+    of_day = [_center(rest[hour::DAY], 5) for hour in range(DAY)]
+    by_hour = [of_day[at % DAY] for at in hours]
+    rest = _minus(rest, by_hour)
+    weekdays = [(first + at) % WEEK // DAY for at in hours]
+    of_weekday = [
+        _center([one for one, other in zip(rest, weekdays, strict=False) if other == day], DAY // 2) or 0.0
         for day in range(WEEK // DAY)
     ]
-    rest = [None if one is None else one - days[weekdays[at]] for at, one in enumerate(rest)]
-    deviation = 1.4826 * (_center([None if one is None else abs(one) for one in rest], 1) or 0.0)
+    by_weekday = [of_weekday[day] for day in weekdays]
+    rest = _minus(rest, by_weekday)
+    deviations = [None if one is None else abs(one) for one in rest]
+    deviation = _SD_PER_DEVIATION * (_center(deviations, 1) or 0.0)
     jobs = [_job(rest[hour::WEEK], deviation) for hour in range(WEEK)]
     return [
-        None if (usual := of_day[at % DAY]) is None else usual + days[weekdays[at]] + jobs[at % WEEK]
-        for at in range(len(series))
+        None if usual is None else usual + by_weekday[at] + jobs[at % WEEK]
+        for at, usual in enumerate(by_hour)
+    ]
+
+
+def _values(series: Series) -> list[float | None]:
+    return [None if level is None else level.value for level in series]
+
+
+def _minus(values: Sequence[float | None], usual: Sequence[float | None]) -> list[float | None]:
+    """Subtract hour by hour; None where either is unknown. `usual` may be longer."""
+    return [
+        None if value is None or other is None else value - other
+        for value, other in zip(values, usual, strict=False)
     ]
 
 
@@ -408,9 +424,10 @@ def _job(weeks: Sequence[float | None], deviation: float) -> float:
     return usual if is_clear else 0.0
 
 
-def _center(values: Iterable[float | None], least: int) -> float | None:
-    known = sorted(value for value in values if value is not None)
-    return (known[len(known) // 2] + known[(len(known) - 1) // 2]) / 2 if len(known) >= least else None
+def _center(values: Iterable[float | None], known_min: int) -> float | None:
+    """Return the median of the known values; None if there are fewer than `known_min`."""
+    known = [value for value in values if value is not None]
+    return median(known) if len(known) >= known_min else None
 
 
 TOGETHER_MIN = 5
@@ -429,9 +446,12 @@ def shared_shift(shifts: Sequence[float]) -> float:
 RATIO_MIN = 2.0
 RATIO_Z_MIN = 5.0
 RATIO_SD_MIN = 0.15
+"""Minimum standard deviation of a ratio's logarithm between days: a week alone shows too little of it."""
 RATIO_MARGIN = log(1.3)
+"""A ratio must exceed each of the earlier days by this factor."""
 RATIO_DAYS_MIN = 5
 RATIO_CALLS_MIN = 5
+"""Minimum calls, or units of work, of a day or hour whose ratio is compared."""
 RATIO_LEAST = 0.2
 """Added to ratios before taking logarithms, so that growth from almost nothing is no finding."""
 
@@ -458,7 +478,9 @@ def usual_of_grown(now: Ratio, days: Iterable[Ratio]) -> float | None:
     usual = median(earlier)
     # The relative deviation of n events, as of a Poisson distribution.
     by_count = 1 / sqrt(max(1.0, exp(usual) * now.calls))
-    deviation = max(1.4826 * median(abs(value - usual) for value in earlier), RATIO_SD_MIN, by_count)
+    deviation = max(
+        _SD_PER_DEVIATION * median(abs(value - usual) for value in earlier), RATIO_SD_MIN, by_count
+    )
     level = log(now.each + RATIO_LEAST)
     has_grown = level - usual >= max(log(RATIO_MIN), RATIO_Z_MIN * deviation)
     is_clear = has_grown and level > max(earlier) + RATIO_MARGIN
