@@ -136,6 +136,28 @@ class _Site(NamedTuple):
     times: int
 
 
+class _Again(NamedTuple):
+    """Queries of one line and unit of work whose values it had sent before."""
+
+    call_site: str | None
+    times: int
+    first: Any
+    last: Any
+    route: str | None
+    trace_id: str | None
+    kind: str
+
+
+class _UnitAgain(NamedTuple):
+    """A unit of work that sends a statement with the same values."""
+
+    times: int
+    """How often it sends the most frequent values, at least."""
+    has_only_these: bool
+    """It sends the statement with these values only."""
+    worst: _Again
+
+
 def _same_values(records: Records) -> Iterator[tuple[Evidence, bool, bool]]:
     """Yield SELECTs that a unit of work has sent again with the same values, though nothing was written.
 
@@ -158,28 +180,30 @@ def _same_values(records: Records) -> Iterator[tuple[Evidence, bool, bool]]:
             "unit_id", "fingerprint", "call_site", "times", "first", "last", "a_route", "trace", "a_kind"
         )
     )
-    of_unit: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    of_unit: dict[tuple[str, str], list[_Again]] = defaultdict(list)
     for unit_id, fingerprint, *line in fetch(found):
-        of_unit[unit_id, fingerprint].append(tuple(line))
+        of_unit[unit_id, fingerprint].append(_Again(*line))
     texts = statements({fingerprint for _, fingerprint in of_unit})
     sent = _times_sent(records, {unit_id for unit_id, _ in of_unit})
-    causes: dict[tuple[str, str | None, bool], list[tuple[int, bool, tuple[Any, ...]]]] = defaultdict(list)
+    causes: dict[tuple[str, str | None, bool], list[_UnitAgain]] = defaultdict(list)
     for (unit_id, fingerprint), lines in of_unit.items():
-        again = sum(line[1] for line in lines)
+        again = sum(line.times for line in lines)
+        # A query that is not sent again is the first with its values.
         different = max(1, sent[unit_id, fingerprint] - again)
-        times = -(-(again + different) // different)  # of the most frequent values, at least
+        # Which values are repeated is not stored: the most frequent have at least the average, rounded up.
+        times = -(-(again + different) // different)
         text = texts.get(fingerprint)
         if times >= SAME_VALUES_MIN and text is not None:
-            worst = max(lines, key=lambda line: line[1])
-            cause = fingerprint, worst[0], _is_asked_again(text, again, lines)
-            causes[cause].append((times, different == 1, worst))
+            worst = max(lines, key=lambda line: line.times)
+            cause = fingerprint, worst.call_site, _is_asked_again(text, again, lines)
+            causes[cause].append(_UnitAgain(times, different == 1, worst))
     for (fingerprint, call_site, is_asked_again), units in causes.items():
-        most, _, worst = max(units, key=lambda unit: unit[0])
-        first = min(as_time(line[2]) for *_, line in units)
-        last = max(as_time(line[3]) for *_, line in units)
-        site = _Site(fingerprint, call_site, worst[4], first, last, len(units))
-        figures = {"times_max": most, "trace_id": worst[5]}
-        has_only_these = all(is_only for _, is_only, _ in units)
+        most = max(units, key=lambda unit: unit.times)
+        first = min(as_time(unit.worst.first) for unit in units)
+        last = max(as_time(unit.worst.last) for unit in units)
+        site = _Site(fingerprint, call_site, most.worst.route, first, last, len(units))
+        figures = {"times_max": most.times, "trace_id": most.worst.trace_id}
+        has_only_these = all(unit.has_only_these for unit in units)
         yield _evidence("same_values", site, figures), has_only_these, is_asked_again
 
 
@@ -194,10 +218,10 @@ def _times_sent(records: Records, units: Iterable[str]) -> Counter[tuple[str, st
     return sent
 
 
-def _is_asked_again(text: StatementInfo, times: int, lines: list[tuple[Any, ...]]) -> bool:
+def _is_asked_again(text: StatementInfo, times: int, lines: list[_Again]) -> bool:
     """Return False if the repetition has a purpose: a lock, a random choice, no table, a loop that waits."""
-    span = max(as_time(line[3]) for line in lines) - min(as_time(line[2]) for line in lines)
-    is_request = any(line[6] == "request" for line in lines)
+    span = max(as_time(line.last) for line in lines) - min(as_time(line.first) for line in lines)
+    is_request = any(line.kind == "request" for line in lines)
     is_quick = span.total_seconds() <= (INTERVAL_MAX_S if is_request else POLL_S) * times
     return is_quick and bool(text.tables) and " FOR " not in text.sql and not _VOLATILE.search(text.sql)
 
@@ -336,13 +360,26 @@ WORK_ROWS_MIN = 100
 """From this number of rows on, a command or task may read them in chunks, so that it needs their count."""
 SAME_ROWS = 32
 """Bit in `RingRow.flags`."""
-_Lines = dict[str, dict[str, list[tuple[Any, ...]]]]
-"""By unit and fingerprint, for each query: whether its values were sent before, kind of the unit, rows, line,
-route, time and trace.
-"""
 
+
+class _Sent(NamedTuple):
+    """A query of a unit of work that counts and lists."""
+
+    same_values: bool
+    """The unit has sent the same statement with the same values before."""
+    kind: str
+    """Kind of the unit, or `stream` for a request with a streamed response."""
+    rows: int | None
+    call_site: str | None
+    route: str | None
+    time: Any
+    trace_id: str | None
+
+
+_SentByUnit = dict[str, dict[str, list[_Sent]]]
+"""By unit and fingerprint."""
 _Marks = dict[str, set[tuple[str, str | None]]]
-"""By unit: statement and line of what `_sent_both` returns."""
+"""By unit: fingerprint and line of what `_sent_both` returns."""
 
 
 def _sent_both(since_seq: int, snapshot: RingSnapshot) -> list[int]:
@@ -359,53 +396,56 @@ def _counts_and_lists(records: Records, sent_both: Iterable[int]) -> Iterator[Ev
         lines = records.filter(seq__in=chosen).order_by()
         for unit_id, *line in fetch(lines.values_list("unit_id", "fingerprint", "call_site")):
             marked[unit_id].add(tuple(line))
-    sites: _Lines = defaultdict(lambda: defaultdict(list))
+    sent: _SentByUnit = defaultdict(lambda: defaultdict(list))
     for chosen in chunks(sorted(marked)):
         wanted = records.filter(unit_id__in=chosen, error__isnull=True, repeats_allowed=False)
-        wanted = wanted.exclude(view__startswith=ADMIN, call_site__isnull=True)
-        columns = ("same_values", "kind", "rows", "call_site", "route", "time", "trace_id")
-        wanted = wanted.order_by("seq")
+        wanted = wanted.exclude(view__startswith=ADMIN, call_site__isnull=True).order_by("seq")
         streams = _streamed(records).filter(unit_id__in=chosen).values_list("unit_id")
         streamed = {unit_id for (unit_id,) in fetch(streams)}
-        for unit_id, fingerprint, again, kind, *line in fetch(
-            wanted.values_list("unit_id", "fingerprint", *columns)
+        for unit_id, fingerprint, *line in fetch(
+            wanted.values_list("unit_id", "fingerprint", *_Sent._fields)
         ):
-            kind = "stream" if unit_id in streamed else kind
-            sites[unit_id][fingerprint].append((again, kind, *line))
-    found: dict[tuple[str, str | None], list[tuple[Any, ...]]] = defaultdict(list)
-    for unit_id, count, rows in _pairs(sites, marked):
-        _, _, _, *line = sites[unit_id][count][0]
-        found[count, line[0]].append((*line, rows))
-    for (count, call_site), units in found.items():
-        times = [as_time(unit[2]) for unit in units]
-        site = _Site(count, call_site, units[0][1], min(times), max(times), len(units))
-        yield _evidence("count_and_list", site, {"list": units[0][4], "trace_id": units[0][3]})
+            one = _Sent(*line)
+            sent[unit_id][fingerprint].append(one._replace(kind="stream") if unit_id in streamed else one)
+    found: dict[tuple[str, str | None], list[tuple[_Sent, str]]] = defaultdict(list)
+    for unit_id, counted, listed in _pairs(sent, marked):
+        first = sent[unit_id][counted][0]
+        found[counted, first.call_site].append((first, listed))
+    for (counted, call_site), units in found.items():
+        times = [as_time(one.time) for one, _ in units]
+        one, listed = units[0]
+        site = _Site(counted, call_site, one.route, min(times), max(times), len(units))
+        yield _evidence("count_and_list", site, {"list": listed, "trace_id": one.trace_id})
 
 
-def _is_work(line: tuple[Any, ...]) -> bool:
+def _is_work(query: _Sent) -> bool:
     """Return True if it reads many rows in chunks, such as an export, or a command with a progress bar."""
-    _, kind, rows, *_ = line
-    return kind != "request" and (rows or 0) >= WORK_ROWS_MIN
+    return query.kind != "request" and (query.rows or 0) >= WORK_ROWS_MIN
 
 
-def _pairs(sites: _Lines, marked: _Marks) -> Iterator[tuple[str, str, str]]:
+def _pairs(sent: _SentByUnit, marked: _Marks) -> Iterator[tuple[str, str, str]]:
     """Yield unit, COUNT and list where both read the same rows."""
-    texts = statements({fingerprint for of_unit in sites.values() for fingerprint in of_unit})
+    texts = statements({fingerprint for of_unit in sent.values() for fingerprint in of_unit})
     read = {fingerprint: rows_read(text.sql) for fingerprint, text in texts.items()}
     deletions = {fingerprint for fingerprint, text in texts.items() if text.operation == "DELETE"}
-    for unit_id, of_unit in sites.items():
+    for unit_id, of_unit in sent.items():
         # QuerySet.delete() lists rows in order to find those that refer to them.
-        deleting = {line[3] for one in deletions & of_unit.keys() for line in of_unit[one]} - {None}
+        deleting = {query.call_site for one in deletions & of_unit.keys() for query in of_unit[one]} - {None}
         chosen = {one for one, call_site in marked[unit_id] if call_site not in deleting}
         rows = {one: known for one in of_unit if (known := read.get(one)) is not None}
         counts = [one for one, known in rows.items() if known.is_counted]
         lists = [one for one in rows.keys() - counts if not any(map(_is_work, of_unit[one]))]
-        for count, one in product(counts, lists):
-            is_same = not set(rows[count].keys).isdisjoint(rows[one].keys)
-            counted, listed = (sum(not line[0] for line in of_unit[each]) for each in (count, one))
+        for counted, listed in product(counts, lists):
+            is_same = not set(rows[counted].keys).isdisjoint(rows[listed].keys)
             # One list together with several counts is a page with tabs that show their counts.
-            if is_same and counted <= listed and {count, one} & chosen:
-                yield unit_id, count, one
+            is_paired = _different(of_unit[counted]) <= _different(of_unit[listed])
+            if is_same and is_paired and {counted, listed} & chosen:
+                yield unit_id, counted, listed
+
+
+def _different(queries: list[_Sent]) -> int:
+    """Return how many different values a statement was sent with."""
+    return sum(not query.same_values for query in queries)
 
 
 def _evidence(kind: str, site: _Site, figures: dict[str, Any]) -> Evidence:
