@@ -73,7 +73,7 @@ class Evidence:
         return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-def named(route: str | None) -> Q:
+def of_route(route: str | None) -> Q:
     """Filter by the route of a finding; commands and others without a route are named by their view."""
     return Q(route=route) | Q(route=None, view=route)
 
@@ -117,11 +117,13 @@ def merge(found: Iterable[Evidence], now: datetime) -> list[Finding]:
 
 def _merge(finding: Finding, one: Evidence, events: list[Event]) -> bool:
     """Add evidence of one cause to its finding; return whether that is new or reopened."""
-    is_news = finding._state.adding
+    is_news = False
     if finding._state.adding:
         _describe(finding, one, events)
-        if one.ignored is not None:
-            is_news = _ignore(finding, one.ignored)
+        if one.ignored is None:
+            is_news = True
+        else:
+            _ignore(finding, one.ignored)
     elif one.ignored is not None and finding.state in (*LIVE, Finding.State.CLOSED, Finding.State.IGNORED):
         _ignore(finding, one.ignored)
     elif (state := _next_state(finding, one, events)) != finding.state:
@@ -140,15 +142,11 @@ def _merge(finding: Finding, one: Evidence, events: list[Event]) -> bool:
     return is_news
 
 
-def _ignore(finding: Finding, rule: Rule) -> bool:
-    """Let a rule ignore a finding, unless a person has done so.
-
-    Return False, because nothing is to be sent.
-    """
+def _ignore(finding: Finding, rule: Rule) -> None:
+    """Let a rule ignore a finding, unless a person has done so."""
     if finding.state != Finding.State.IGNORED or is_by_rule(finding):
         finding.state, finding.closed_at, finding.ignored_until = Finding.State.IGNORED, None, rule.ends_at
         finding.ignored_by, finding.note = rule.place[:200], rule.reason
-    return False
 
 
 def is_by_rule(finding: Finding) -> bool:
@@ -162,6 +160,7 @@ def _describe(finding: Finding, one: Evidence, events: list[Event]) -> None:
     finding.started_at = one.started_at
     # The begin of a regression is known only to the hour, so a deploy within that hour counts too.
     until, since = one.started_at + timedelta(hours=1), one.started_at - EVENT_WITHIN
+    # The newest event is the first one, see `merge`.
     cause = next((event for event in events if since <= event.time < until), None)
     release = next((event for event in events if event.kind == "deploy" and event.time < until), None)
     finding.event = cause.title if cause else None
@@ -197,9 +196,7 @@ def find_stale(used: Mapping[Rule, int], matched: Container[Rule | None], now: d
     rows = IgnoreRule.objects.in_bulk(keys.values())
     for rule, queries in used.items():
         key = keys[rule]
-        if key not in rows:
-            rows[key] = IgnoreRule(key=key, text=rule.text[:500], first_seen=now)
-        row = rows[key]
+        row = rows.setdefault(key, IgnoreRule(key=key, text=rule.text[:500], first_seen=now))
         row.last_seen, row.queries = now, row.queries + queries
         if rule in matched:
             row.last_matched, row.queries = now, 0
@@ -240,7 +237,7 @@ def _calls_since(finding: Finding) -> int:
     """Return the calls since the evidence was last seen: of the route, else of the statement, else of all."""
     keys = StatisticKey.objects.all()
     if finding.route:
-        keys = keys.filter(named(finding.route))
+        keys = keys.filter(of_route(finding.route))
     elif finding.fingerprint:
         keys = keys.filter(fingerprint=finding.fingerprint)
     since_s = int(finding.last_seen.timestamp())

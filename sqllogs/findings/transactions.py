@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db.models import Aggregate, Count, F, Max, Min, Q, QuerySet
 
 from sqllogs.capture import LOCK_TIMEOUT
-from sqllogs.findings.causes import Evidence, covering, named, rules_of_text
+from sqllogs.findings.causes import Evidence, covering, of_route, rules_of_text
 from sqllogs.models import SQLLog, Statement, Unit
 from sqllogs.pipeline.transactions import ends as transaction_ends
 from sqllogs.read.aggregates import as_time, fetch
@@ -271,7 +271,7 @@ def find_in_units(after: datetime, after_seq: int, snapshot: RingSnapshot) -> It
 
 def _with_line(one: Evidence, units: "QuerySet[Unit]", snapshot: RingSnapshot) -> Evidence:
     """Add the line after whose statement a transaction waited longest, and that trace."""
-    same_route = units.filter(named(one.route)).order_by("-idle_transaction_ms")
+    same_route = units.filter(of_route(one.route)).order_by("-idle_transaction_ms")
     worst = same_route.values_list("unit_id", "trace_id").first()
     if worst is None:
         return one
