@@ -60,36 +60,41 @@ def receivers(settings: Conf) -> list[Receiver]:
 
 def notify(settings: Conf, now: datetime) -> int:
     """Send the messages that are due; return their number. Failures are counted and logged."""
-    sent = 0
+    return sum(_notify(receiver, now) for receiver in receivers(settings))
+
+
+def _notify(receiver: Receiver, now: datetime) -> bool:
+    """Send a receiver the findings that it has not received yet; return whether a message was sent."""
+    due = Finding.objects.filter(**{f"{receiver.column}__isnull": True}, state__in=LIVE)
+    count = due.count()
+    last = due.order_by("-pk").values_list("pk", flat=True).first()  # later findings are sent next time
+    if last is None or not _take_turn(receiver, now):
+        return False
+    try:
+        receiver.send(list(due.order_by("-occurrences", "pk")[:LISTED_MAX]), count)
+    except Exception as exc:
+        pause = min(_retry_after(exc, now), RETRY_AFTER_MAX)
+        if pause > COOLDOWN:
+            DetectionTurn.objects.update(**{receiver.column: now + pause - COOLDOWN})
+        message = f"Findings could not be sent by {receiver.name}, they are sent later: {_reason(exc)}"
+        guard.fault(f"findings {receiver.name}", NotificationError(message))
+        return False
+    due.filter(pk__lte=last).update(**{receiver.column: now})
+    return True
+
+
+def _take_turn(receiver: Receiver, now: datetime) -> bool:
+    """Return False if the last message is too recent, or another process is sending one."""
     turns = DetectionTurn.objects.all()
-    for receiver in receivers(settings):
-        due = Finding.objects.filter(**{f"{receiver.column}__isnull": True}, state__in=LIVE)
-        count = due.count()
-        last = due.order_by("-pk").values_list("pk", flat=True).first()  # later findings are sent next time
-        last_at = getattr(only_row(turns, taken_at=0), receiver.column)
-        # A receiver that requested a pause has a later time. Any later than that is ignored, because it was
-        # set by a host whose clock was ahead.
-        is_recent = last_at is not None and now - COOLDOWN < last_at <= now + RETRY_AFTER_MAX - COOLDOWN
-        if last is None or is_recent:
-            continue
-        # Set before sending, because a receiver that responds too late has the message and must not get it
-        # after each search. If several processes have read the same time, the condition is true for only one
-        # of them.
-        unchanged = {f"{receiver.column}__isnull": True} if last_at is None else {receiver.column: last_at}
-        if not turns.filter(**unchanged).update(**{receiver.column: now}):
-            continue
-        try:
-            receiver.send(list(due.order_by("-occurrences", "pk")[:LISTED_MAX]), count)
-        except Exception as exc:
-            pause = min(_retry_after(exc, now), RETRY_AFTER_MAX)
-            if pause > COOLDOWN:
-                turns.update(**{receiver.column: now + pause - COOLDOWN})
-            message = f"Findings could not be sent by {receiver.name}, they are sent later: {_reason(exc)}"
-            guard.fault(f"findings {receiver.name}", NotificationError(message))
-            continue
-        due.filter(pk__lte=last).update(**{receiver.column: now})
-        sent += 1
-    return sent
+    last_at = getattr(only_row(turns, taken_at=0), receiver.column)
+    # A receiver that requested a pause has a later time. Any later than that is ignored, because it was set
+    # by a host whose clock was ahead.
+    if last_at is not None and now - COOLDOWN < last_at <= now + RETRY_AFTER_MAX - COOLDOWN:
+        return False
+    # Set before sending, because a receiver that responds too late has the message and must not get it after
+    # each search. If several processes have read the same time, the condition is true for only one of them.
+    unchanged = {f"{receiver.column}__isnull": True} if last_at is None else {receiver.column: last_at}
+    return bool(turns.filter(**unchanged).update(**{receiver.column: now}))
 
 
 def send_test(settings: Conf) -> list[str]:
