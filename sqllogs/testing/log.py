@@ -16,7 +16,6 @@ from django.db.backends.signals import connection_created
 from sqllogs import conf
 from sqllogs.capture import UNIT, Captured, wrapper
 from sqllogs.capture.call_site import CallSites
-from sqllogs.conf import load
 from sqllogs.sql.n_plus_one import Rules, can_be_n_plus_one
 from sqllogs.sql.normalize import StatementInfo, StatementScanner
 from sqllogs.testing import queries
@@ -40,7 +39,7 @@ class QueryLog:
     def __init__(self) -> None:
         self._captured: list[Captured] = []
         self._statements = StatementScanner()
-        self._call_sites = CallSites(load())
+        self._call_sites = CallSites(conf.load())
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -56,9 +55,9 @@ class QueryLog:
 
     def repeats(self, times: int = REPEATS_MIN) -> list[QueryGroup]:
         """The groups of at least `times` queries in one unit of work, except for intended loops."""
-        rules = Rules(replace(load(), n_plus_one_threshold=times))
-        queries = [query for query in self.queries if can_be_n_plus_one(query)]
-        return [group for group in _grouped(queries, per_unit=True) if _is_suspect(rules, group)]
+        rules = Rules(replace(conf.load(), n_plus_one_threshold=times))
+        possible = [query for query in self.queries if can_be_n_plus_one(query)]
+        return [group for group in _grouped(possible, per_unit=True) if _is_suspect(rules, group)]
 
     def receive(self, captured: Captured) -> None:
         """Add a query, in the thread that sent it."""
@@ -113,9 +112,9 @@ def _is_suspect(rules: Rules, group: QueryGroup) -> bool:
     return rules.is_suspect(statement, first.call_site, group.repetition)
 
 
-def _grouped(queries: list[Query], *, per_unit: bool) -> list[QueryGroup]:
+def _grouped(found: list[Query], *, per_unit: bool) -> list[QueryGroup]:
     groups: dict[tuple[object, ...], list[Query]] = {}
-    for query in queries:
+    for query in found:
         # By id(): the queries keep their unit alive, so no other unit gets the same.
         key = (query.fingerprint, query.alias, query.call_site, id(query.unit) if per_unit else None)
         groups.setdefault(key, []).append(query)
@@ -174,7 +173,7 @@ _subscribers: list[Callable[[Captured], None]] = []
 def subscribe(receive: Callable[[Captured], None]) -> None:
     """Call `receive` with every query of any thread, until it is unsubscribed."""
     global _wrapper
-    _wrapper = _wrapper_for(tuple(load().application))
+    _wrapper = _wrapper_for(tuple(conf.load().application))
     connect()
     _counted.clear()
     _subscribers.append(receive)
@@ -196,7 +195,7 @@ def connect() -> None:
 
 
 def _on_connection_created(connection: Any, **kwargs: Any) -> None:
-    # Packages send this signal for what is no connection of Django's, which has no wrappers.
+    # Some packages send this signal for objects that are not Django connections and have no wrappers.
     alias = getattr(connection, "alias", None)
     # The store's connection sends only our queries, unless it is the application's too.
     if alias is not None and (alias != conf.load().database or alias == DEFAULT_DB_ALIAS):
