@@ -52,8 +52,9 @@ CHANGES = frozenset(["INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"])
 ROW_LOCKS = re.compile(r" FOR (?:NO KEY )?(?:KEY )?(?:UPDATE|SHARE)\b")
 
 CONNECTIONS_MIN = 5
+"""Connections of a unit of work that are a finding from this number on, with few queries each."""
 QUERIES_PER_CONNECTION = 3
-"""Queries of a transaction with one statement: BEGIN, the statement, COMMIT."""
+"""At most as many are few: those of a transaction with one statement are BEGIN, the statement and COMMIT."""
 OUTSIDE_MS = 1.0
 """Shortest wait for another service that is reported; a service on the same machine takes less."""
 UNITS_LATE = timedelta(seconds=5)
@@ -73,7 +74,10 @@ class _Failure(NamedTuple):
 
 
 def find_failures(records: Records, snapshot: RingSnapshot) -> Iterator[Evidence]:
-    """Yield deadlocks, lock timeouts and serialization failures, one for each statement and line."""
+    """Yield deadlocks, lock timeouts and serialization failures, one for each statement and line.
+
+    Serialization failures that the application retries are separate evidence. Raise database errors.
+    """
     states = {state for _, state in SQLSTATES}
     key = ("vendor", "sqlstate", "fingerprint", "call_site")
     failed: dict[tuple[Any, ...], list[_Failure]] = defaultdict(list)
@@ -85,8 +89,10 @@ def find_failures(records: Records, snapshot: RingSnapshot) -> Iterator[Evidence
     for (vendor, sqlstate, fingerprint, call_site), lines in failed.items():
         kind = SQLSTATES.get((vendor, sqlstate))
         text = texts.get(fingerprint)
-        if kind is None or (kind == "lock_timeout" and text and WITHOUT_WAITING.search(text.sql)):
-            continue  # the statement asked not to wait
+        if kind is None:
+            continue  # the same SQLSTATE has another meaning on this vendor
+        if kind == "lock_timeout" and text and WITHOUT_WAITING.search(text.sql):
+            continue  # the application expects that the row may be locked
         retried = _retried(records, fingerprint, lines) if kind == "serialization" else set()
         for name, some in (
             (kind, [line for line in lines if line.unit_id not in retried]),
@@ -254,6 +260,7 @@ def find_in_units(after: datetime, after_seq: int, snapshot: RingSnapshot) -> It
     has_new = Q(last_seq__gt=after_seq, last_seq__lte=snapshot.seq, slot__gte=0)
     is_new = has_new | Q(ended_at__gte=after - UNITS_LATE)
     ended = Unit.objects.filter(is_new, ended_at__isnull=False)
+    # A unit of work may use all databases, and open each of them twice.
     many = max(CONNECTIONS_MIN, 2 * len(settings.DATABASES) + 1)
     idle = ended.filter(idle_transaction_ms__gte=IDLE_TRANSACTION_MS)
     for one in _of_units("idle_transaction", idle, idle_ms_max=Max("idle_transaction_ms")):
@@ -288,6 +295,7 @@ def _with_line(one: Evidence, units: "QuerySet[Unit]", snapshot: RingSnapshot) -
 
 
 def _of_units(kind: str, units: "QuerySet[Unit]", **figures: Aggregate) -> Iterator[Evidence]:
+    """Yield one piece of evidence for each route or view of some units of work, with these figures."""
     key = ("route", "view", "outside_call_site", "ignored")
     rest = {"first": Min("time"), "last": Max("ended_at"), "times": Count("*"), "trace": Max("trace_id")}
     found = units.order_by().values(*key).annotate(**rest, **figures).values_list(*key, *rest, *figures)
