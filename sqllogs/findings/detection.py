@@ -54,7 +54,7 @@ PLANS_MAX = 5
 """Maximum statements that a search explains: each needs a connection to the application's database."""
 EXPENSIVE_SHARE = 0.1
 EXPENSIVE_MS = 10_000.0
-"""A new statement is a finding if it takes this share of the load, and this share of the window."""
+"""A new statement is a finding if it takes this share of the load and, in all of the window, this long."""
 DAYS = range(1, 8)
 """Rows and errors are compared with this many days before."""
 
@@ -93,8 +93,8 @@ def detect(turn: DetectionTurn, now: datetime) -> list[Finding]:
     evidence = [replace(one, ignored=one.ignored or covering(rules, one)) for one in evidence]
     searched = {"hours_until_s": until_s, "seq": snapshot.seq, "searched_at": now}
     with transaction.atomic(using=router.db_for_write(Finding)):
-        # Of several processes that have searched the same records, only the first one stores what it found:
-        # with `at_once` two may search, and one that was stopped goes on later.
+        # Of several processes that have searched the same records, only the first one stores what it found.
+        # Two may search if `at_once` is set, or if a process was suspended and continues later.
         if not DetectionTurn.objects.filter(id=1, searched_at=turn.searched_at).update(**searched):
             return []
         evidence += find_stale(used, {one.ignored for one in evidence}, now)
@@ -139,16 +139,15 @@ def with_lines(found: list[Evidence], snapshot: RingSnapshot) -> list[Evidence]:
             line = _Line(*values)
             lines[fingerprint] = max(line, lines.get(fingerprint, line), key=lambda one: one.total_ms)
     traces = dict(columns_by_seq(snapshot, [line.last_seq for line in lines.values()], "trace_id"))
-    return [
-        one
-        if (known := lines.get(one.fingerprint or "")) is None
-        else replace(
-            one,
-            example=known.call_site,
-            figures={**one.figures, "trace_id": traces.get(known.last_seq)},
-        )
-        for one in found
-    ]
+    completed = []
+    for one in found:
+        known = lines.get(one.fingerprint or "")
+        if known is None:
+            completed.append(one)
+            continue
+        figures = {**one.figures, "trace_id": traces.get(known.last_seq)}
+        completed.append(replace(one, example=known.call_site, figures=figures))
+    return completed
 
 
 def with_plans(found: list[Evidence]) -> list[Evidence]:
@@ -219,7 +218,7 @@ Hourly = dict[str, dict[int, HourSums]]
 
 
 def hourly(spans: Iterable[tuple[int, int]], fingerprints: tuple[str, ...] = ()) -> Hourly:
-    """Read the hours of some spans, of all statements or some."""
+    """Read the hours of some spans, of these statements or, without any, of all."""
     found: Hourly = defaultdict(dict)
     for since_s, until_s in spans:
         span = ResolutionSpan(HOUR_S, since_s, until_s)
