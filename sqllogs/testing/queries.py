@@ -151,8 +151,8 @@ def over_budget(
 def no_budget(test: str, groups: Sequence[QueryGroup]) -> str:
     """Return the message for a test that has no line in the budget file yet."""
     count = sum(group.times for group in groups)
-    sent = plural(count, "query", "queries")
-    title = f"{test} has no budget yet; it sent {sent}. To set its budget, {UPDATE_HINT}"
+    queries = plural(count, "query", "queries")
+    title = f"{test} has no budget yet; it sent {queries}. To set its budget, {UPDATE_HINT}"
     return "\n".join([title, "", *_group_lines(groups, groups)])
 
 
@@ -172,11 +172,11 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _group_lines(groups: Sequence[QueryGroup], every: Sequence[QueryGroup]) -> Iterator[str]:
-    """Yield the lines for some groups; `every` are all groups of the test."""
+def _group_lines(groups: Sequence[QueryGroup], all_groups: Sequence[QueryGroup]) -> Iterator[str]:
+    """Yield the lines for some groups; advice depends on `all_groups` of the test."""
     width = len(f"{max((group.times for group in groups), default=1):,}")
     indent = " " * (width + 3)
-    remedies, seen = Remedies(), [group.seen_statement for group in every]
+    remedies, seen = Remedies(), [group.seen_statement for group in all_groups]
     for group in groups[:GROUPS_SHOWN]:
         yield f"{group.times:>{width},} x {truncate_sql(group.first.sql, SQL_CHARACTERS_SHOWN)}"
         yield f"{indent}{_origin(group)}"
@@ -241,10 +241,12 @@ def reported_queries(
     remedies = Remedies()
     seen = [group.seen_statement for group in groups]
     file = os.path.relpath(root / test.partition("::")[0], checkout)
-    return [list(_finding(one, _advice(remedies, one, seen), test, file, checkout)) for one in repeats]
+    return [list(_reported_query(one, _advice(remedies, one, seen), test, file, checkout)) for one in repeats]
 
 
-def _finding(group: QueryGroup, advice: str | None, test: str, file: str, checkout: Path) -> ReportedQuery:
+def _reported_query(
+    group: QueryGroup, advice: str | None, test: str, file: str, checkout: Path
+) -> ReportedQuery:
     found = CALL_SITE.fullmatch(group.first.call_site or "")
     path, line, function = found.groups("") if found is not None else ("", "", "")
     relative = os.path.relpath(path, checkout) if path and not path.startswith("~") else ".."
@@ -278,11 +280,11 @@ DOCUMENTATION = "https://github.com/django-sqllogs/django-sqllogs/blob/main/docs
 
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Surrogates, of names that are no UTF-8, cannot be written as JSON either."""
+"""Includes surrogates, which Python uses for file names that are not UTF-8, and JSON cannot contain."""
 
 
-def _in_reports(one: ReportedQuery) -> ReportedQuery:
-    """Replace characters that are not allowed in a report."""
+def _without_invalid_characters(one: ReportedQuery) -> ReportedQuery:
+    """Replace characters that XML cannot contain; the reports of both formats are the same."""
     return ReportedQuery._make(
         _NOT_IN_XML.sub("\ufffd", value) if isinstance(value, str) else value for value in one
     )
@@ -291,8 +293,8 @@ def _in_reports(one: ReportedQuery) -> ReportedQuery:
 def worst_by_line(findings: Sequence[ReportedQuery]) -> list[ReportedQuery]:
     """Return one finding for each line and statement, the one with the most queries, sorted by line."""
     worst: dict[tuple[str, int, str], ReportedQuery] = {}
-    # Sorted, because with pytest-xdist they come in another order each time.
-    for one in sorted(map(_in_reports, findings), key=lambda found: found.test):
+    # Sorted, because the first of equals is reported, and with pytest-xdist their order is random.
+    for one in sorted(map(_without_invalid_characters, findings), key=lambda found: found.test):
         key = one.path, one.line, one.fingerprint
         # Prefer one that no rule ignores: the line fails if it does so in any test.
         worst[key] = max(worst.get(key, one), one, key=lambda found: (found.ignored is None, found.times))
