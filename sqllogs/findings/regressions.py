@@ -11,7 +11,8 @@ statement of 1 ms and one of 1 s. `slowdown` works in five steps:
 4. The likelihood of the window's durations is computed for each factor by which all of them may be slower,
    with the density of the last week, estimated by a kernel (`_likelihood`, `_log_density`).
 5. The best factor must be likelier than the predicted level, and than a burst, which is a mixture of usual
-   and slower calls: likelihood ratio tests (Neyman and Pearson, 1933; Wilks, 1938; `_Statement.slowdown`).
+   and slower calls: likelihood ratio tests (Neyman and Pearson, 1933; Wilks, 1938;
+   `_StatementHours.slowdown`).
 
 Rows per call and calls per unit are compared by median and median absolute deviation, errors by their number.
 """
@@ -117,12 +118,11 @@ def slowdown(series: Series, shared: float = 0.0, *, end: int = 0) -> Slowdown |
     `end` is the hour of the week, from midnight on, at which the series ends: weekdays differ.
     `shared` is the shift that all statements have in common, which is a separate finding.
     """
-    statement = _Statement(series, max(0.0, shared), end)
-    for length in WINDOWS:
-        calls = sum(level.calls for level in series[-HOURS:] if level is not None)
-        if calls >= CALLS_MIN and (found := statement.slowdown(length)) is not None:
-            return found
-    return None
+    if sum(level.calls for level in series[-HOURS:] if level is not None) < CALLS_MIN:
+        return None
+    statement = _StatementHours(series, max(0.0, shared), end)
+    # The shortest window that shows a change is closest to its begin.
+    return next((found for length in WINDOWS if (found := statement.slowdown(length)) is not None), None)
 
 
 class _Expected(NamedTuple):
@@ -132,7 +132,7 @@ class _Expected(NamedTuple):
     sd: float
 
 
-class _Statement:
+class _StatementHours:
     """The hours of one statement: their pattern, noise, and the shape of their durations."""
 
     def __init__(self, series: Series, shared: float, end: int) -> None:
