@@ -59,9 +59,9 @@ def _search() -> None:
 
 
 def search(*, at_once: bool = False) -> "list[Finding] | None":
-    """Search if it is this process's turn; return the findings that are new or reopened, None if not.
+    """Search, and return the findings that are new or reopened; None if another process has just searched.
 
-    With `at_once` the turn is taken whoever has had it. Raise database errors.
+    With `at_once` search in any case. Raise database errors.
     """
     from sqllogs.findings.detection import detect, take_turn  # imports the readers, which few processes need
     from sqllogs.findings.notifications import notify
