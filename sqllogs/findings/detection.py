@@ -56,7 +56,7 @@ EXPENSIVE_SHARE = 0.1
 EXPENSIVE_MS = 10_000.0
 """A new statement is a finding if it takes this share of the load and, in all of the window, this long."""
 DAYS = range(1, 8)
-"""Rows and errors are compared with this many days before."""
+"""The window is compared with the same hours this many days before."""
 
 
 def take_turn(now: datetime, interval_s: int) -> DetectionTurn | None:

@@ -78,21 +78,22 @@ def count_queries_by_rule(since_seq: int, snapshot: RingSnapshot, rules: Iterabl
 
 
 def _in_records(records: Records, snapshot: RingSnapshot, sent_both: list[int]) -> Iterator[Evidence]:
-    same: dict[tuple[str | None, str | None], Evidence] = {}
-    constant = set()
+    """Yield evidence of all kinds; of N+1, same values and rendering only one per statement and line."""
+    same_values: dict[tuple[str | None, str | None], Evidence] = {}
+    with_same_values_only = set()
     for one, has_only_these, is_asked_again in _same_values(records):
         if is_asked_again:
-            same[one.fingerprint, one.call_site] = one
+            same_values[one.fingerprint, one.call_site] = one
         if has_only_these:
-            constant.add((one.fingerprint, one.call_site))
+            with_same_values_only.add((one.fingerprint, one.call_site))
     repeated = set()
     for suspect in find_suspects(records, snapshot):
         key = suspect.statement.fingerprint, suspect.call_site
         repeated.add(key)
         # Caching the result would fix an N+1 with the same values. But a loop over rows of which some share a
         # value is still an N+1.
-        if key not in constant:
-            same.pop(key, None)
+        if key not in with_same_values_only:
+            same_values.pop(key, None)
             yield _n_plus_one(suspect)
     yield from find_failures(records, snapshot)
     yield from _unbounded(records)
@@ -100,10 +101,10 @@ def _in_records(records: Records, snapshot: RingSnapshot, sent_both: list[int]) 
     for one in _rendering(records):
         sent = one.fingerprint, one.figures["call_site"]
         is_field = ":" not in one.figures["rendering"]
-        if sent not in repeated and (sent not in same or is_field):
-            same.pop(sent, None)  # the rows of a serializer have a value in common
+        if sent not in repeated and (sent not in same_values or is_field):
+            same_values.pop(sent, None)  # the rows of a serializer have a value in common
             yield one
-    yield from same.values()
+    yield from same_values.values()
 
 
 def _n_plus_one(suspect: Suspect) -> Evidence:
