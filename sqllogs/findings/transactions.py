@@ -242,14 +242,11 @@ def _hold(steps: list[_Step], at: datetime) -> _Hold | None:
     ends, first = transaction_ends(), None
     for step in steps:
         is_end = step.fingerprint in ends
-        if step.begin >= at:
-            if is_end and first is not None:
-                return _Hold(first, step.end)
-            continue
-        if is_end:
-            first = None
-        elif first is None:
-            first = step
+        if step.begin < at:
+            # The first lock of each transaction: it holds at least this one until it ends.
+            first = None if is_end else first or step
+        elif is_end and first is not None:
+            return _Hold(first, step.end)
     return None if first is None else _Hold(first, None)
 
 
