@@ -311,7 +311,7 @@ def evidence_in_words(finding: Finding) -> list[tuple[str, Any]]:
     """Return label and value of each figure; one of another release has its name as the label."""
     return [
         (str(EVIDENCE.get(name) or name.replace("_", " ").capitalize()), value)
-        for name, value in _worded(finding.evidence).items()
+        for name, value in _readable_figures(finding.evidence).items()
         if name not in NO_FIGURES
     ]
 
@@ -320,7 +320,7 @@ def _time(time: datetime | None) -> str | None:
     return rfc3339(time.astimezone(UTC)) if time else None
 
 
-def _worded(evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _readable_figures(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Format figures for sentences: 25 times, not 25.0 times, and 1,203 ms, not 1202.6 ms."""
     return {
         name: readable_number(value) if isinstance(value, float | int) else value
@@ -336,7 +336,7 @@ def summary(finding: Finding) -> str:
     elif finding.kind == "idle_transaction" and finding.call_site:
         sentence = IDLE_AFTER
     try:
-        return str(sentence) % _worded(finding.evidence) if sentence else finding.get_kind_display()
+        return str(sentence) % _readable_figures(finding.evidence) if sentence else finding.get_kind_display()
     except KeyError:  # written by another release
         return str(finding.get_kind_display())
 
@@ -347,5 +347,5 @@ def advice(finding: Finding, *, with_text: bool) -> str:
     if found and (with_text or "plan" not in finding.evidence):
         return str(found)
     if finding.kind == "lock_timeout" and "holder" in finding.evidence:
-        return str(SHORTEN_HOLDER) % _worded(finding.evidence)
+        return str(SHORTEN_HOLDER) % _readable_figures(finding.evidence)
     return str(ADVICE.get(finding.kind, ""))
