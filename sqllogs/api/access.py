@@ -122,7 +122,7 @@ class SessionAuthentication(ReaderAuthentication):
 
 
 def _has_permission(user: Any, name: str) -> bool:
-    """Ask any user model: one without permissions has no `has_perm()`, and that of pretalx requires an object."""
+    """Ask any user model: one without permissions has no `has_perm()`, pretalx's requires an object."""
     has_perm = getattr(user, "has_perm", None)
     if has_perm is None:
         return False

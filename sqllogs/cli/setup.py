@@ -265,15 +265,15 @@ def _edits(gaps: list[CheckMessage]) -> list[Edit]:
 
 
 def _replace(edits: list[Edit]) -> None:
-    """Write all files; if one cannot be written, restore those before it and raise CommandError."""
-    written: list[Edit] = []
+    """Write all files; if one cannot be written, restore all of them and raise CommandError."""
     try:
         for edit in edits:
             edit.write()
-            written.append(edit)
     except CommandError:
-        for edit in written:
-            edit.undo()
+        # Also the one that failed: writing begins by emptying it, and a full disk leaves it so.
+        for edit in edits:
+            with suppress(CommandError):
+                edit.undo()
         raise
 
 

@@ -100,7 +100,9 @@ def merge(found: Iterable[Evidence], now: datetime) -> list[Finding]:
         if (one.ignored is None, one.times) >= (other.ignored is None, other.times):
             evidence[one.key] = one
     with transaction.atomic(using=alias):
-        known = {one.key: one for one in Finding.objects.filter(key__in=evidence)}
+        # Locked, because a decision of a person must not be overwritten by the state that is read here.
+        rows = Finding.objects.using(alias).select_for_update().filter(key__in=evidence).order_by("key")
+        known = {one.key: one for one in rows}
         events = list(Event.objects.filter(kind__in=KIND_EVENTS).order_by("-time")[:100])
         fixed_in = {one.fixed_in for one in known.values() if one.state == Finding.State.FIXED}
         events += Event.objects.filter(kind="deploy", text__in=fixed_in - {None}).order_by("-time")[:100]
@@ -264,6 +266,10 @@ def assign(finding: Finding, username: str) -> None:
     finding.save(update_fields=["assignee"])
 
 
+DECIDED = ("state", "ignored_until", "ignored_by", "fixed_in", "closed_at", "assignee", "note")
+"""What a decision changes."""
+
+
 def decide(
     finding: Finding,
     state: str,
@@ -282,4 +288,5 @@ def decide(
     finding.closed_at = datetime.now(UTC) if state == Finding.State.CLOSED else None
     finding.assignee = finding.assignee or by[:150]
     finding.note = note or finding.note
-    finding.save()
+    # Not the evidence, which may be newer in the database.
+    finding.save(update_fields=DECIDED)

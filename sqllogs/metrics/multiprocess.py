@@ -267,6 +267,14 @@ class MetricsServer:
             self.start()
 
     def _run(self) -> None:
+        while True:
+            try:
+                return self._serve()
+            except OSError as exc:  # no more descriptors, a folder that is gone, a file system without locks
+                guard.fault("exporter", exc)
+                time.sleep(RETRY_S)
+
+    def _serve(self) -> None:
         shared = slots
         if shared is None:
             return  # check sqllogs.W030 reports it
@@ -274,7 +282,8 @@ class MetricsServer:
             time.sleep(left_s)
         # In the attribute before it is locked: if this process forks in between, the child must find its
         # copy and close it, or it would hold the lock too.
-        self._lock_file = os.open(shared.folder / "exporter.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        if self._lock_file < 0:
+            self._lock_file = os.open(shared.folder / "exporter.lock", os.O_RDWR | os.O_CREAT, 0o600)
         while not _lock_if_free(self._lock_file):
             time.sleep(TURN_S)
         has_warned = False

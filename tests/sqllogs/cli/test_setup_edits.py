@@ -1,5 +1,7 @@
 """How `manage.py sqllogs setup` changes files, and what it says, without a project of its own."""
 
+import errno
+import os
 import subprocess
 from types import SimpleNamespace
 
@@ -87,6 +89,22 @@ def test_file_that_cannot_be_written_leaves_all_as_they_were(project):
     ]
     with pytest.raises(CommandError, match="cannot be written: Is a directory"):
         setup._replace(edits)
+    assert project.path.read_text() == "X = 1\n"
+
+
+def test_full_disk_leaves_each_file_as_it_was(project, monkeypatch):
+    """Writing begins by emptying the file."""
+    edit, whole = add(project.path, ["A = 1"]), setup.Path.write_bytes
+
+    def write(path, content):
+        if content == edit.before:
+            return whole(path, content)
+        whole(path, content[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(setup.Path, "write_bytes", write)
+    with pytest.raises(CommandError, match="No space left"):
+        setup._replace([edit])
     assert project.path.read_text() == "X = 1\n"
 
 

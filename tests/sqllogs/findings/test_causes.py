@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import QuerySet
 
 from sqllogs.findings import causes
 from sqllogs.findings.causes import Evidence, close_quiet, decide, merge
@@ -147,6 +148,26 @@ def test_fixed_finding_reopens_however_many_releases_followed():
     for number in range(1, 103):
         deploy(f"1.{number}", HOUR * number)
     assert found(seen(HOUR * 200)) == ["reopened"]
+
+
+def test_decision_keeps_evidence_that_came_meanwhile():
+    found(seen())
+    read_by_a_person = Finding.objects.get()
+    found(seen(HOUR, figures={"times_max": 12}))
+    decide(read_by_a_person, "acknowledged", by="ann")
+    finding = Finding.objects.get()
+    assert (finding.state, finding.assignee) == ("acknowledged", "ann")
+    assert (finding.last_seen, finding.evidence) == (BEGINNING + HOUR, {"times_max": 12})
+
+
+def test_decision_waits_for_evidence_that_is_being_stored(monkeypatch):
+    """Otherwise the evidence would be stored with the state from before the decision."""
+    found(seen())
+    locked = []
+    whole = QuerySet.select_for_update
+    monkeypatch.setattr(QuerySet, "select_for_update", lambda self: locked.append(self.model) or whole(self))
+    found(seen(HOUR))
+    assert locked == [Finding]
 
 
 def test_number_of_findings_is_bounded_and_closed_ones_go_first(monkeypatch):

@@ -94,6 +94,18 @@ def test_port_in_use_is_warned_of_once_and_tried_again(folder, caplog):
     assert caplog.text.count(f"Port {port} is in use by another program") == 1
 
 
+def test_folder_that_is_gone_is_warned_of_and_tried_again(folder, caplog):
+    moved = folder.rename(folder.with_name("moved"))
+    one = MetricsServer(free_port(), ())
+    one.start()
+    wait_until(lambda: "exporter.lock" in caplog.text)
+    moved.rename(folder)
+    wait_until(lambda: one._server is not None)
+    one._server.shutdown()
+    one._server.server_close()
+    os.close(one._lock_file)
+
+
 def test_fork_waits_for_a_scrape_and_not_for_ever(monkeypatch):
     monkeypatch.setattr(multiprocess, "FORK_TIMEOUT_S", 0.05)
     free, busy, go = SerialCalls(), SerialCalls(), SimpleQueue()
