@@ -91,7 +91,10 @@ def test_requests_and_forks_go_on_while_the_file_is_locked(patch, site, ring_ali
     assert program.step("free") == ["0"]
     _, complaint = program.process.communicate()
     (tmp_path / "sqllogs.sqlite3").rename(tmp_path / "ring.sqlite3")
-    assert (program.process.returncode, complaint) == (0, "")
+    # The child ended with os._exit() while the file was locked; that is all there is to say.
+    (warning,) = complaint.splitlines()
+    assert "5 SQL log records of process" in warning
+    assert program.process.returncode == 0
 
 
 @pytest.mark.parametrize("patch", PATCHES)
